@@ -1,0 +1,20 @@
+"""Layer 0: the one exception for bad input, and the guess at what was meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """Bad input in one line: what was given, what is allowed, what to do. The CLI exits with code 2."""
+
+
+def choose(kind: str, given: str, allowed: Iterable[str], do: str = "") -> str:
+    """Return `given` if it is one of `allowed`; raise UsageError naming the closest otherwise."""
+    names = list(allowed)
+    if given in names:
+        return given
+    close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    guess = f" Did you mean '{close[0]}'?" if close else ""
+    raise UsageError(
+        f"Unknown {kind} '{given}'.{guess} Allowed: {', '.join(sorted(names)) or 'none'}.{do and ' ' + do}"
+    )

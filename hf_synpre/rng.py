@@ -1,0 +1,82 @@
+"""Layer 0: compiled counter-based draws. Row i of a stream starts at hash(key, i); nothing is global.
+
+The generator is SplitMix64 (Steele, Lea, Flood 2014): the state advances by a constant and each output is a bijective
+mix of it, so a run of draws has no serial dependency and compiles to vector code. A bounded draw is the high word
+of (64 random bits) x n, for n < 2**32: its bias is below n / 2**64 and it needs no rejection.
+"""
+
+import hashlib
+import json
+
+import numpy as np
+from numba import njit
+
+from hf_synpre.errors import UsageError
+
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
+MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
+LOW_WORD = np.uint64(0xFFFFFFFF)
+SHIFT_27, SHIFT_30, SHIFT_31, SHIFT_32 = (np.uint64(n) for n in (27, 30, 31, 32))
+SPLITS = ("train", "validation", "test")
+
+
+@njit(cache=True)
+def mix(z):
+    """The SplitMix64 output function: uint64 -> uint64, a bijection."""
+    z = (z ^ (z >> SHIFT_30)) * MULTIPLY_1
+    z = (z ^ (z >> SHIFT_27)) * MULTIPLY_2
+    return z ^ (z >> SHIFT_31)
+
+
+@njit(cache=True)
+def start_row(state, key, index):
+    """Put `state` (uint64[1]) at the start of row `index` of the stream `key`."""
+    state[0] = mix(key ^ mix(np.uint64(index) + GAMMA))
+
+
+@njit(cache=True)
+def scale(bits, n):
+    """Map 64 random bits to 0..n-1 (int64), n < 2**32."""
+    n = np.uint64(n)
+    return np.int64(((bits >> SHIFT_32) * n + (((bits & LOW_WORD) * n) >> SHIFT_32)) >> SHIFT_32)
+
+
+@njit(cache=True)
+def below(state, n):
+    """One uniform integer in 0..n-1."""
+    state[0] += GAMMA
+    return scale(mix(state[0]), n)
+
+
+@njit(cache=True)
+def between(state, low, high):
+    """One uniform integer in low..high, both ends included (the papers' U{low..high})."""
+    return low + below(state, high - low + 1)
+
+
+@njit(cache=True)
+def fill_between(state, out, low, high):
+    """Fill `out` with independent uniform integers in low..high; the same numbers as repeated `between`."""
+    base = state[0]
+    for i in range(len(out)):
+        out[i] = low + scale(mix(base + np.uint64(i + 1) * GAMMA), high - low + 1)
+    state[0] = base + np.uint64(len(out)) * GAMMA
+
+
+@njit(cache=True)
+def shuffle(state, x):
+    """Permute `x` uniformly in place (Fisher-Yates)."""
+    for i in range(len(x) - 1, 0, -1):
+        j = below(state, i + 1)
+        x[i], x[j] = x[j], x[i]
+
+
+def stream_key(task: str, version: int, parameters: dict, split: str, seed: int) -> np.uint64:
+    """Return the 64-bit key of a stream: a hash of all that names it. Raises UsageError on a bad split or seed."""
+    if split not in SPLITS:
+        raise UsageError(f"Unknown split '{split}'. Allowed: {', '.join(SPLITS)}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"seed is {seed!r}; give an integer >= 0.")
+    identity = json.dumps([task, version, dict(sorted(parameters.items())), split, seed]).encode()
+    return np.uint64(int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "little"))
