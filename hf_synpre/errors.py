@@ -15,6 +15,4 @@ def choose(kind: str, given: str, allowed: Iterable[str], do: str = "") -> str:
         return given
     close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     guess = f" Did you mean '{close[0]}'?" if close else ""
-    raise UsageError(
-        f"Unknown {kind} '{given}'.{guess} Allowed: {', '.join(sorted(names)) or 'none'}.{do and ' ' + do}"
-    )
+    raise UsageError(f"Unknown {kind} '{given}'.{guess} Allowed: {', '.join(sorted(names)) or 'none'}.{do and ' ' + do}")

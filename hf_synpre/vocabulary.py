@@ -4,6 +4,7 @@ A task needs content symbols (one contiguous range of ids, drawn uniformly) and 
 Everything is integers; a tokenizer is only asked once, here.
 """
 
+import itertools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,9 +70,7 @@ class Vocabulary:
     def plain(cls, size: int) -> "Vocabulary":
         """A vocabulary of `size` ids without text: 0 pad, 1 end of sequence, then content, the marks at the top."""
         if isinstance(size, bool) or not isinstance(size, int) or not 2 + len(SYMBOLS) + 4 <= size < 2**31:
-            raise UsageError(
-                f"A vocabulary size is {size!r}; give an integer from {2 + len(SYMBOLS) + 4} to 2**31 - 1."
-            )
+            raise UsageError(f"A vocabulary size is {size!r}; give an integer from {2 + len(SYMBOLS) + 4} to 2**31 - 1.")
         marks = {name: size - 1 - i for i, name in enumerate(SYMBOLS)}
         return cls(size, 0, 1, 2, size - 2 - len(SYMBOLS), MappingProxyType(marks))
 
@@ -83,9 +82,7 @@ class Vocabulary:
         content, as in the reference); where there are no sentinels the marks take the run's last ids.
         """
         if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
-            raise UsageError(
-                "The tokenizer has neither an end-of-sequence nor a separator token; set tokenizer.eos_token."
-            )
+            raise UsageError("The tokenizer has neither an end-of-sequence nor a separator token; set tokenizer.eos_token.")
         eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
         control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id} | {eos, pad}
@@ -101,9 +98,7 @@ class Vocabulary:
     def _marked(cls, size: int, pad: int, eos: int, first: int, content: int) -> "Vocabulary":
         content -= len(SYMBOLS)
         if content < 4:
-            raise UsageError(
-                f"The tokenizer has only {size} ids; at least {len(SYMBOLS) + 4} ordinary ones are needed."
-            )
+            raise UsageError(f"The tokenizer has only {size} ids; at least {len(SYMBOLS) + 4} ordinary ones are needed.")
         marks = {name: first + content + i for i, name in enumerate(SYMBOLS)}
         return cls(size, pad, eos, first, content, MappingProxyType(marks))
 
@@ -111,7 +106,7 @@ class Vocabulary:
 def longest_run(size: int, excluded: set[int]) -> tuple[int, int]:
     """Return (first, length) of the longest run of ids below `size` that avoids `excluded`."""
     walls = [-1, *sorted(i for i in excluded if i < size), size]
-    length, left = max((b - a - 1, -a) for a, b in zip(walls, walls[1:], strict=False))
+    length, left = max((b - a - 1, -a) for a, b in itertools.pairwise(walls))
     return 1 - left, length
 
 

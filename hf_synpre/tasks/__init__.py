@@ -212,9 +212,7 @@ class Stream:
     def key(self) -> np.uint64:
         """The hash that names this stream."""
         curriculum = {"ramp": self.ramp} if self.ramp else {}
-        return rng.stream_key(
-            self.task.name, self.task.version, dict(self.parameters) | curriculum, self.split, self.seed
-        )
+        return rng.stream_key(self.task.name, self.task.version, dict(self.parameters) | curriculum, self.split, self.seed)
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return (inputs, input offsets, targets, target offsets), flat int32, of the rows at `indices` (int64[n])."""
