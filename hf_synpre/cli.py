@@ -1,0 +1,316 @@
+"""Layer 6: the verbs. Each is a function of one dataclass; heavy imports happen inside."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_synpre.config import Loader, build_spec, read_yaml
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.files import write_text
+
+
+def option(help_text: str, default: Any = None) -> Any:
+    """Return a dataclass field with a help text."""
+    return field(default=default, metadata={"help": help_text})
+
+
+def pairs(text: str | None, what: str) -> dict[str, Any]:
+    """Read "a=1,b=x" as a mapping with YAML's types. Raises UsageError on anything else."""
+    found = {}
+    for part in filter(None, (text or "").split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise UsageError(f"--{what} has '{part}'; write name=value,name=value.")
+        found[name.strip()] = yaml.load(value, Loader)
+    return found
+
+
+@dataclass
+class TasksOptions:
+    """List the synthetic tasks, or show one."""
+
+    task: str | None = option("the task to show; all are listed without it")
+
+
+def tasks(options: TasksOptions) -> int:
+    """Print the tasks with the first line of their definitions, or one whole, with an example row."""
+    from hf_synpre.tasks import generate as generate_rows
+    from hf_synpre.tasks import get_task, list_tasks
+
+    if options.task is None:
+        for name in list_tasks():
+            print(f"{name:18s} {(get_task(name).function.__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    task = get_task(options.task)
+    row = generate_rows(options.task, 0, 1).to_pylist()[0]
+    print(f"{task.name}, version {task.version} ({task.paper})\n{task.function.__doc__}")
+    print(f"parameters  {dict(task.parameters)}\ninput_ids   {row['input_ids']}\nlabels      {row['labels']}")
+    return 0
+
+
+@dataclass
+class GenerateOptions:
+    """Write rows of a synthetic task."""
+
+    task: str = option("the task", "set")
+    start: int = option("first row", 0)
+    stop: int = option("one past the last row", 10)
+    split: str = option("train, validation or test", "train")
+    seed: int = option("seed of the stream", 0)
+    vocabulary: str | None = option(
+        "a plain vocabulary size, or a tokenizer's folder or Hub id; the paper's T5 ids without it"
+    )
+    parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
+    output_file: str | None = option("a .parquet or .jsonl file; JSON lines on standard output without it")
+
+
+def generate(options: GenerateOptions) -> int:
+    """Write rows as Parquet or JSON lines."""
+    import pyarrow.parquet as pq
+
+    from hf_synpre.tasks import generate as generate_rows
+
+    stream = {"split": options.split, "seed": options.seed, "vocabulary": vocabulary_of(options.vocabulary)}
+    table = generate_rows(options.task, options.start, options.stop, **stream, **pairs(options.parameters, "parameters"))
+    lines = (json.dumps(row) + "\n" for batch in table.to_batches() for row in batch.to_pylist())
+    if options.output_file is None:
+        sys.stdout.writelines(lines)
+        return 0
+    file = Path(options.output_file)
+    if file.suffix not in (".parquet", ".jsonl"):
+        raise UsageError(f"--output_file is {file}; give a name that ends in .parquet or .jsonl.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".parquet":
+        pq.write_table(table, file)
+    else:
+        write_text(file, "".join(lines))
+    return 0
+
+
+def vocabulary_of(text: str | None) -> Any:
+    """Return what --vocabulary means: None, a size, or a tokenizer."""
+    if text is None or text.isdigit():
+        return text and int(text)
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(text)
+    except (OSError, ValueError):
+        raise UsageError(f"--vocabulary is '{text}'; give a size, or the folder or Hub id of a tokenizer.") from None
+
+
+@dataclass
+class PretrainOptions:
+    """Pre-train a fresh model on a synthetic task."""
+
+    output_dir: str = option("folder of the model, its statistics and pretraining.json", "runs/pretrained")
+    task: str = option("the synthetic task", "set")
+    parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
+    vocabulary: int | None = option("size of a plain vocabulary; the paper's T5 ids without it")
+    ramp_steps: int = option("steps of the curriculum by length, 0 for none", 0)
+    competence: float = option("validation token accuracy that ends the run", 0.99)
+    model_type: str = option("architecture, as in transformers", "t5")
+    config_name: str | None = option("folder or Hub id of a config, instead of --model_type")
+    config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
+    training: str = option("transformers' TrainingArguments, as max_steps=1000,learning_rate=1e-3", "max_steps=1000")
+    seed: int = option("seed of weights and data", 0)
+
+
+def pretrain(options: PretrainOptions) -> int:
+    """Pre-train into a folder and print what it took."""
+    from hf_synpre import pretraining
+
+    spec = pretraining.PretrainingSpec(
+        task=options.task,
+        parameters=pairs(options.parameters, "parameters"),
+        vocabulary=options.vocabulary,
+        ramp_steps=options.ramp_steps,
+        competence=options.competence,
+        seed=options.seed,
+        training=pairs(options.training, "training"),
+    )
+    overrides = pairs(options.config_overrides, "config_overrides")
+    model = pretraining.ModelSpec(options.model_type, options.config_name, overrides)
+    folder = Path(options.output_dir)
+    if folder.exists() and not (folder / pretraining.RESULT_FILE).exists():
+        raise UsageError(f"{folder} exists and holds no finished pre-training; choose another --output_dir.")
+    facts = pretraining.pretrain(spec, model, folder, quiet=False)
+    print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe")}, indent=1))
+    return 0
+
+
+@dataclass
+class StatisticsOptions:
+    """Measure a checkpoint's parameter statistics."""
+
+    checkpoint: str = option("folder or Hub id of a checkpoint with safetensors", "")
+    output_file: str | None = option("where to write parameter_statistics.json; into the checkpoint's folder without it")
+
+
+def statistics(options: StatisticsOptions) -> int:
+    """Write the statistics file of a checkpoint."""
+    from hf_synpre import initialization
+
+    if not options.checkpoint:
+        raise UsageError("No checkpoint was given; write `synpre statistics FOLDER_OR_HUB_ID`.")
+    stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
+    file = Path(options.output_file or Path(options.checkpoint) / initialization.STATISTICS_FILE)
+    stats.save(file)
+    print(f"{file}: {len(stats.parameters)} parameters of {stats.source}")
+    return 0
+
+
+@dataclass
+class FinetuneOptions:
+    """Fine-tune one start on one downstream task."""
+
+    task: str = option("the downstream task", "stdlib_ast")
+    output_dir: str = option("folder of the result", "runs/finetuned")
+    init: str = option("random, weights or statistics", "random")
+    checkpoint: str | None = option("folder or Hub id of the checkpoint for weights and statistics")
+    scheme: str = option("scheme of init statistics", "per_param_mean_sd")
+    embeddings: str = option("token embeddings: fresh or kept", "fresh")
+    data_dir: str | None = option("folder of a local copy of the dataset in Hub layout")
+    vocab_size: int = option("ids of the tokenizer trained on the train split", 1024)
+    model_type: str = option("architecture, as in transformers", "t5")
+    config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
+    training: str = option("transformers' TrainingArguments, as max_steps=1000,learning_rate=1e-3", "max_steps=1000")
+    seed: int = option("seed of fresh weights and of the order of the rows", 0)
+
+
+def finetune(options: FinetuneOptions) -> int:
+    """Compute one cell of an experiment and print its score."""
+    from hf_synpre import experiment
+
+    arm = {
+        "init": options.init,
+        "checkpoint": options.checkpoint,
+        "scheme": options.scheme,
+        "embeddings": options.embeddings,
+    }
+    model = {"model_type": options.model_type, "overrides": pairs(options.config_overrides, "config_overrides")}
+    given = {
+        "name": "finetune",
+        "tasks": {options.task: {"data_dir": options.data_dir, "vocab_size": options.vocab_size}},
+        "arms": {options.init: arm},
+        "model": model,
+        "finetuning": {"training": pairs(options.training, "training")},
+        "seeds": [options.seed],
+        "jobs": 1,
+    }
+    run_of = experiment.Experiment(build_spec(experiment.ExperimentSpec, given, "options"), options.output_dir)
+    failures = run_of.run()
+    for line in failures:
+        print(line, file=sys.stderr)
+    for cell in run_of.cells() if not failures else ():
+        result = json.loads((run_of.folder / cell.file_name).read_text())
+        print(f"{result['metric']} {result['score']:.4f} on {result['test_examples']} test examples, {cell.file_name}")
+    return 1 if failures else 0
+
+
+@dataclass
+class RunOptions:
+    """Run an experiment: arms x tasks x seeds -> one JSON a cell, report and plots."""
+
+    config: str = option("the YAML file of the experiment", "")
+    output_dir: str | None = option("folder of results and work; runs/NAME without it")
+    data_dir: str | None = option("folder of a local copy of the datasets in Hub layout")
+    jobs: int | None = option("parallel jobs, 0 for one a core; the YAML's without it")
+
+
+def run(options: RunOptions) -> int:
+    """Compute the missing cells, write the report, print the table."""
+    if not options.config:
+        raise UsageError("No experiment was given; write `synpre run CONFIG.yaml`, for instance examples/quickstart.yaml.")
+    given = read_yaml(options.config)
+    from hf_synpre import experiment
+    from hf_synpre.report import table, write_report
+
+    spec = build_spec(experiment.ExperimentSpec, given, options.config)
+    if options.data_dir is not None:
+        for task in spec.tasks.values():
+            task.data_dir = options.data_dir
+    if options.jobs is not None:
+        spec.jobs = options.jobs
+    one = experiment.Experiment(spec, options.output_dir or Path("runs") / spec.name)
+    failures = one.run()
+    print(table(write_report(one.folder)))
+    print(f"\nReport: {one.folder / 'report.md'}")
+    for line in failures:
+        print(line, file=sys.stderr)
+    return 1 if failures else 0
+
+
+@dataclass
+class ReportOptions:
+    """Render the report of an experiment's folder again."""
+
+    directory: str = option("the folder of the cells", "")
+    output_dir: str | None = option("where the report goes; the folder itself without it")
+
+
+def report(options: ReportOptions) -> int:
+    """Write report.md, report.json and the plots; print the table."""
+    from hf_synpre.report import table, write_report
+
+    if not options.directory:
+        raise UsageError("No folder was given; write `synpre report DIR`, the output folder of `synpre run`.")
+    print(table(write_report(options.directory, options.output_dir)))
+    return 0
+
+
+# verb -> (options, function, the option that a first bare word stands for)
+VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
+    "tasks": (TasksOptions, tasks, "task"),
+    "generate": (GenerateOptions, generate, "task"),
+    "pretrain": (PretrainOptions, pretrain, "task"),
+    "statistics": (StatisticsOptions, statistics, "checkpoint"),
+    "finetune": (FinetuneOptions, finetune, "task"),
+    "run": (RunOptions, run, "config"),
+    "report": (ReportOptions, report, "directory"),
+}
+
+
+def parse(verb: str, words: list[str]) -> Any:
+    """Return the verb's options from the words after it. Raises UsageError on an unknown or wrong option."""
+    from transformers import HfArgumentParser
+
+    class Parser(HfArgumentParser):
+        def error(self, message: str) -> None:
+            raise UsageError(f"synpre {verb}: {message}. See `synpre {verb} --help`.")
+
+    options, _, positional = VERBS[verb]
+    parser = Parser(options, prog=f"synpre {verb}", description=options.__doc__, allow_abbrev=False)
+    if words and not words[0].startswith("-"):
+        words = [f"--{positional}", *words]
+    parsed, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
+    for word in rest:
+        if not word.startswith("--"):
+            raise UsageError(f"synpre {verb}: '{word}' belongs to no option. See `synpre {verb} --help`.")
+        choose(f"option of synpre {verb}", word.split("=")[0], [f"--{f.name}" for f in dataclasses.fields(options)])
+    return parsed
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one verb; return the exit code: 0 done, 1 a run failed, 2 bad input (one line on standard error)."""
+    words = sys.argv[1:] if words is None else words
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:12s} {options.__doc__}" for name, (options, _, _) in VERBS.items()]
+        print("synpre VERB [options]; see synpre VERB --help\n" + "\n".join(lines))
+        return 0 if words else 2
+    try:
+        verb = choose("verb", words[0], VERBS, do="See `synpre --help`.")
+        return VERBS[verb][1](parse(verb, words[1:]))
+    except UsageError as error:
+        print(f"synpre: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone, as in `synpre generate ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,277 @@
+"""Layer 4: an experiment = arms x downstream tasks x seeds, one JSON a cell, resumable cell by cell."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from filelock import FileLock
+from joblib import Parallel, delayed
+from tqdm import tqdm
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+
+import hf_synpre
+from hf_synpre.downstream import FinetuningSpec, PreparedTask, finetune, get_downstream, prepare
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.files import read_json, write_json
+from hf_synpre.initialization import SCHEMES, ParameterStatistics, StatisticsInit, build, transfer
+from hf_synpre.pretraining import ModelSpec, PretrainingSpec, pretrain
+from hf_synpre.vocabulary import as_vocabulary
+
+FORMAT = 1
+EXPERIMENT_FILE = "experiment.json"
+PACKAGES = ("hf_synpre", "torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
+
+
+@dataclass
+class ArmSpec:
+    """A start of fine-tuning: random weights, a checkpoint's weights, or weights sampled from its statistics.
+
+    `checkpoint` is the name of a pre-training run of the experiment, a folder or a Hub id; `embeddings` says whether the
+    token embeddings come along ("kept") or stay random ("fresh").
+    """
+
+    init: str = "random"
+    checkpoint: str | None = None
+    scheme: str = "per_param_mean_sd"
+    embeddings: str = "fresh"
+
+    def __post_init__(self) -> None:
+        choose("init of an arm", self.init, ("random", "weights", "statistics"))
+        choose("embedding policy", self.embeddings, ("fresh", "kept"))
+        choose("scheme", self.scheme, SCHEMES)
+        if (self.checkpoint is None) != (self.init == "random"):
+            raise UsageError(
+                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random takes none, the others one."
+            )
+        if self.init == "statistics" and self.embeddings == "kept":
+            raise UsageError("An arm with init statistics has embeddings kept; statistics carry no embeddings, give fresh.")
+
+
+@dataclass
+class TaskSpec:
+    """A downstream task of an experiment: where its rows are and how they become ids."""
+
+    data_dir: str | None = None
+    tokenizer: str | None = None
+    vocab_size: int = 1024
+    max_source: int | None = None
+    max_target: int | None = None
+
+
+@dataclass
+class ExperimentSpec:
+    """What an experiment's YAML holds."""
+
+    name: str
+    tasks: dict[str, TaskSpec]
+    arms: dict[str, ArmSpec]
+    model: ModelSpec = field(default_factory=ModelSpec)
+    pretraining: dict[str, PretrainingSpec] = field(default_factory=dict)
+    finetuning: FinetuningSpec = field(default_factory=FinetuningSpec)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    jobs: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.tasks, *self.arms, *self.pretraining):
+            if not re.fullmatch(r"\w+(-\w+)*", name):
+                raise UsageError(f"The name '{name}' becomes a file name; use letters, digits, _ and single -.")
+        for name in self.tasks:
+            get_downstream(name)
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds) or self.jobs < 0:
+            raise UsageError(
+                f"seeds is {self.seeds}, jobs {self.jobs}; give distinct seeds >= 0 and jobs >= 0 (0: one a core)."
+            )
+        for name, run in self.pretraining.items():
+            if run.budget_of is not None:
+                choose(f"run that '{name}' takes its budget from", run.budget_of, set(self.pretraining) - {name})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fine-tuning of one arm on one task under one seed."""
+
+    task: str
+    arm: str
+    seed: int
+
+    @property
+    def file_name(self) -> str:
+        """The name of its result file."""
+        return f"{self.task}--{self.arm}--{self.seed}.json"
+
+
+class Experiment:
+    """An experiment in a folder: results as JSON, the work (data, checkpoints) under work/."""
+
+    def __init__(self, spec: ExperimentSpec, folder: str | Path):
+        self.spec, self.folder, self.work = spec, Path(folder), Path(folder) / "work"
+
+    def claim(self) -> None:
+        """Mark the folder as this experiment's. Raises UsageError where it holds something else."""
+        mark, recipe = self.folder / EXPERIMENT_FILE, asdict(self.spec) | {"jobs": 0}
+        if mark.exists():
+            stored = read_json(mark)
+            differing = [k for k in recipe if stored.get(k) != recipe[k]]
+            if differing:
+                raise UsageError(
+                    f"{self.folder} holds results of another configuration (differs in: {', '.join(differing)}); "
+                    "choose another --output_dir."
+                )
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
+        write_json(mark, recipe)
+
+    def cells(self) -> list[Cell]:
+        """Return all cells, in an order that lets two workers stay busy: arms that wait for no pre-training come first."""
+        free = [a for a, arm in self.spec.arms.items() if arm.init == "random"]
+        bound = [a for a in self.spec.arms if a not in free]
+        return [Cell(t, a, s) for arms in (free, bound) for t in self.spec.tasks for a in arms for s in self.spec.seeds]
+
+    def missing(self) -> list[Cell]:
+        """Return the cells without a finished result."""
+        return [c for c in self.cells() if not is_done(self.folder / c.file_name)]
+
+    def run(self) -> list[str]:
+        """Compute what is missing; return one line for each cell that failed."""
+        self.claim()
+        cells = self.missing()
+        jobs = self.spec.jobs or os.cpu_count() or 1
+        work = [delayed(self.prepare_run)(name, task) for name, task in self.runs_needed(cells)]
+        work += [delayed(self.run_cell)(cell) for cell in cells]
+        order = interleave(work, len(cells), [c for c in cells if self.spec.arms[c.arm].init == "random"])
+        results = Parallel(n_jobs=jobs, return_as="generator_unordered")(order)
+        bar = tqdm(results, total=len(order), desc=self.spec.name, unit="job", disable=not order)
+        return [line for line in bar if line]
+
+    def runs_needed(self, cells: list[Cell]) -> list[tuple[str, str]]:
+        """Return (pre-training run, task) pairs that these cells start from, a run's budget giver before it."""
+        wanted: dict[tuple[str, str], None] = {}
+        for cell in cells:
+            name = self.spec.arms[cell.arm].checkpoint
+            if name in self.spec.pretraining:
+                giver = self.spec.pretraining[name].budget_of
+                for run in filter(None, (giver, name)):
+                    wanted.setdefault((run, "" if self.spec.pretraining[run].task else cell.task))
+        return sorted(wanted, key=lambda run: self.spec.pretraining[run[0]].budget_of is not None)
+
+    def prepare_run(self, name: str, task: str) -> str | None:
+        """Make one pre-training run; return the line of its failure, if any (the cells that need it will say it too)."""
+        return attempt(lambda: self.checkpoint(name, task), f"pre-training {name}")
+
+    def data(self, task: str) -> PreparedTask:
+        """Return a downstream task as ids, made once."""
+        given = self.spec.tasks[task]
+        limits = {k: v for k in ("max_source", "max_target") if (v := getattr(given, k)) is not None}
+        options = {"data_dir": given.data_dir, "tokenizer": given.tokenizer, "vocab_size": given.vocab_size}
+        folder = self.work / "data" / task
+        with lock(folder):
+            return prepare(get_downstream(task, **limits), folder, **options)
+
+    def checkpoint(self, name: str, task: str) -> Path:
+        """Return the folder of a pre-training run, made once; runs on text exist once a task, in that task's ids."""
+        spec = self.spec.pretraining[name]
+        folder = self.work / "pretraining" / (name if spec.task else f"{name}--{task}")
+        tokens = None
+        if spec.budget_of:
+            tokens = read_json(self.checkpoint(spec.budget_of, task) / "pretraining.json")["tokens"]
+        tokenizer = None if spec.task else self.data(task).tokenizer
+        with lock(folder):
+            pretrain(spec, self.spec.model, folder, tokenizer=tokenizer, tokens=tokens)
+        return folder
+
+    def model(self, cell: Cell, data: PreparedTask) -> tuple[PreTrainedModel, dict | None]:
+        """Return the cell's model before fine-tuning, and the facts of its pre-training."""
+        arm = self.spec.arms[cell.arm]
+        config = self.spec.model.config(as_vocabulary(data.tokenizer))
+        if arm.init == "random":
+            return build(AutoModelForSeq2SeqLM, config, {}, cell.seed), None
+        own = arm.checkpoint in self.spec.pretraining
+        source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
+        facts = {"name": arm.checkpoint} | (read_json(source / "pretraining.json") if own else {})
+        if arm.init == "statistics":
+            factory = StatisticsInit(AutoModelForSeq2SeqLM, scheme=arm.scheme, seed=cell.seed)
+            return factory.from_config(config, ParameterStatistics.from_pretrained(source)), facts
+        return transfer(AutoModelForSeq2SeqLM, source, config, embeddings=arm.embeddings, seed=cell.seed), facts
+
+    def run_cell(self, cell: Cell) -> str | None:
+        """Compute one cell unless it is there; return the line of its failure, if any."""
+        file = self.folder / cell.file_name
+        with lock(self.work / "cells" / cell.file_name):
+            if is_done(file):
+                return None
+            failure = attempt(lambda: write_json(file, self.result(cell)), cell.file_name)
+            if failure:
+                write_json(file, self.header(cell) | {"status": "failed", "error": failure})
+            return failure
+
+    def header(self, cell: Cell) -> dict[str, Any]:
+        """Return what names a cell and how it was made."""
+        return {
+            "format": FORMAT,
+            "experiment": self.spec.name,
+            **asdict(cell),
+            "embeddings": self.spec.arms[cell.arm].embeddings,
+            "config": {
+                "arm": asdict(self.spec.arms[cell.arm]),
+                "task": asdict(self.spec.tasks[cell.task]),
+                "model": asdict(self.spec.model),
+                "finetuning": asdict(self.spec.finetuning),
+            },
+            "versions": versions(),
+        }
+
+    def result(self, cell: Cell) -> dict[str, Any]:
+        """Fine-tune and return the content of the cell's file."""
+        torch.set_num_threads(1)
+        transformers.utils.logging.set_verbosity_error()
+        started = time.perf_counter()
+        data = self.data(cell.task)
+        model, pretraining = self.model(cell, data)
+        outcome = finetune(
+            model, data, self.spec.finetuning, seed=cell.seed, output_dir=self.work / "finetuning" / cell.file_name
+        )
+        phases = {"pretraining": pretraining, "finetuning": outcome.pop("spent")}
+        facts = {"higher_is_better": True, "data": data.facts, "wall_s": round(time.perf_counter() - started, 1)}
+        return self.header(cell) | {"status": "done", "error": None} | outcome | facts | {"phases": phases}
+
+
+def interleave(work: list, cells: int, free: list) -> list:
+    """Return the jobs so that the first pre-training starts at once, beside cells that wait for none."""
+    runs, jobs = work[: len(work) - cells], work[len(work) - cells :]
+    return runs[:1] + jobs[: len(free)] + runs[1:] + jobs[len(free) :]
+
+
+def lock(target: Path) -> FileLock:
+    """Return the lock of one product of the experiment; the system releases it when its holder dies."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(target.with_name(f".{target.name}.lock"))
+
+
+def attempt(job: Callable[[], Any], what: str) -> str | None:
+    """Run a job; return None, or one line that says how it failed."""
+    try:
+        job()
+    except UsageError:
+        raise
+    except Exception as error:  # a cell that fails must not take the others with it
+        return f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return None
+
+
+def is_done(file: Path) -> bool:
+    """Say whether a cell's file holds a finished result; failed cells are computed again."""
+    return file.exists() and read_json(file)["status"] == "done"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide a result, the interpreter's included."""
+    found = {p: importlib.metadata.version(p) for p in PACKAGES if p != "hf_synpre"}
+    return {"python": platform.python_version(), "hf_synpre": hf_synpre.__version__, **found}

@@ -1,0 +1,50 @@
+"""Layer 0: files that appear whole or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hf_synpre.errors import UsageError
+
+
+def read_json(file: str | Path) -> Any:
+    """Read a JSON file. Raises UsageError naming the file where it is missing or broken."""
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {file}.") from None
+    except ValueError as error:
+        raise UsageError(f"{file} is not valid JSON ({error}); delete it or make it again.") from None
+
+
+def write_json(file: str | Path, value: Any) -> None:
+    """Write JSON so that a reader, or a run killed now, sees the old file or the whole new one."""
+    write_text(file, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(file: str | Path, text: str) -> None:
+    """Write a text file atomically (temporary file in the same folder, then a rename)."""
+    target = Path(file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    os.replace(name, target)
+
+
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when the block ends well, and is deleted when it does not."""
+    target = Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

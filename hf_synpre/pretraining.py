@@ -1,0 +1,199 @@
+"""Layer 4: one pre-training run: a synthetic task or a text corpus, a fresh model, a stop at competence or budget."""
+
+import math
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from hf_synpre import stdlib
+from hf_synpre.collators import Seq2SeqCollator
+from hf_synpre.corpus import SpanCorruptionDataset, encode_corpus
+from hf_synpre.datasets import LengthBuckets, SyntheticDataset
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.files import read_json, write_json
+from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build
+from hf_synpre.training import CompetenceStop, SynpreTrainer, most_likely, teacher_forced, training_arguments
+from hf_synpre.vocabulary import Vocabulary, as_vocabulary
+
+RESULT_FILE = "pretraining.json"
+
+
+@dataclass
+class ModelSpec:
+    """An architecture: `model_type` of transformers or `config_name` (folder or Hub id), fields changed by `overrides`."""
+
+    model_type: str = "t5"
+    config_name: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, vocabulary: Vocabulary) -> PreTrainedConfig:
+        """Return the config with this vocabulary's size and control ids. Raises UsageError on unknown fields."""
+        if self.config_name:
+            config = AutoConfig.from_pretrained(self.config_name)
+        else:
+            config = CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]()
+        for name, value in self.overrides.items():
+            choose(
+                f"field of {type(config).__name__}",
+                name,
+                set(config.to_dict()) | set(vars(config)) | set(config.attribute_map),
+            )
+            setattr(config, name, value)
+        config.vocab_size, config.pad_token_id, config.eos_token_id = vocabulary.size, vocabulary.pad, vocabulary.eos
+        if config.is_encoder_decoder:
+            config.decoder_start_token_id = vocabulary.pad
+        return config
+
+
+@dataclass
+class PretrainingSpec:
+    """What is pre-trained on, for how long. Exactly one of `task` (synthetic) and `corpus` (natural text: "stdlib").
+
+    `budget_of` names another run whose token count this one gets; otherwise training.max_steps is the budget.
+    """
+
+    task: str | None = None
+    parameters: dict[str, int] = field(default_factory=dict)
+    vocabulary: int | None = None
+    ramp_steps: int = 0
+    corpus: str | None = None
+    window: int = 64
+    budget_of: str | None = None
+    competence: float = 0.99
+    evaluations: int = 10
+    validation_examples: int = 512
+    seed: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.task is None) == (self.corpus is None):
+            raise UsageError(f"Pre-training has task {self.task!r} and corpus {self.corpus!r}; give exactly one of the two.")
+        if self.corpus is not None:
+            choose("corpus", self.corpus, ("stdlib",))
+
+
+@dataclass
+class Source:
+    """Rows to pre-train on, rows to judge competence on, and the ids they are made of."""
+
+    train: Any
+    validation: Any
+    vocabulary: Vocabulary
+
+
+def synthetic_source(spec: PretrainingSpec, steps: int, batch_size: int) -> Source:
+    """Return the rows of a synthetic task for `steps` batches, batched by length."""
+    vocabulary = as_vocabulary(spec.vocabulary)
+    stream = {"vocabulary": vocabulary, "seed": spec.seed, **spec.parameters}
+    rows = SyntheticDataset(spec.task, size=steps * batch_size, ramp=spec.ramp_steps * batch_size, **stream)
+    validation = SyntheticDataset(spec.task, size=spec.validation_examples, split="validation", **stream)
+    return Source(LengthBuckets(rows, batch_size), validation, vocabulary)
+
+
+def text_source(spec: PretrainingSpec, tokenizer: Any, steps: int, batch_size: int) -> Source:
+    """Return span-corruption rows of the corpus's train files, in the ids of `tokenizer`; test files are never read."""
+    sentinel = tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    rows = {
+        split: SpanCorruptionDataset(
+            encode_corpus(stdlib.texts(split), tokenizer),
+            size=size,
+            length=spec.window,
+            sentinel=sentinel,
+            split=split,
+            seed=spec.seed,
+        )
+        for split, size in (("train", steps * batch_size), ("validation", spec.validation_examples))
+    }
+    return Source(rows["train"], rows["validation"], as_vocabulary(tokenizer))
+
+
+def pretrain(
+    spec: PretrainingSpec,
+    model: ModelSpec,
+    folder: Path,
+    *,
+    tokenizer: Any = None,
+    tokens: int | None = None,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Pre-train into `folder`: weights, parameter_statistics.json, pretraining.json; a killed run goes on where it was.
+
+    `tokens` (input + target, end-of-sequence included) replaces the budget in steps. Returns the facts of the run.
+    """
+    if (folder / RESULT_FILE).exists():
+        return read_json(folder / RESULT_FILE)
+    work = folder.with_name(f".{folder.name}.work")
+    args = training_arguments(work, spec.training, **PRETRAINING_DEFAULTS, disable_tqdm=quiet, seed=spec.seed)
+    steps, batch = args.max_steps, args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if tokens is not None:
+        source = text_source(spec, tokenizer, 1, batch)
+        row = source.train[0]
+        steps = math.ceil(tokens / (batch * (len(row["input_ids"]) + len(row["labels"]) + 2)))
+    if steps < 1:
+        raise UsageError(f"Pre-training has max_steps {steps}; give the budget as training.max_steps >= 1.")
+    args.max_steps, args.eval_steps = steps, max(1, steps // spec.evaluations)
+    args.save_steps = args.eval_steps
+    source = synthetic_source(spec, steps, batch) if spec.task else text_source(spec, tokenizer, steps, batch)
+    trainer = pretraining_trainer(spec, model, source, args)
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
+    facts = run_facts(spec, trainer)
+    trainer.model.save_pretrained(work / "model")
+    ParameterStatistics.from_model(trainer.model, source=spec.task or spec.corpus).save(work / "model" / STATISTICS_FILE)
+    write_json(work / "model" / RESULT_FILE, facts)
+    (work / "model").rename(folder)
+    shutil.rmtree(work)
+    return facts
+
+
+PRETRAINING_DEFAULTS = {
+    "eval_strategy": "steps",
+    "save_strategy": "steps",
+    "save_total_limit": 2,
+    "train_sampling_strategy": "sequential",
+    "remove_unused_columns": False,
+    "report_to": [],
+    "per_device_eval_batch_size": 256,
+}
+
+
+def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, source: Source, args: Any) -> SynpreTrainer:
+    """Return the Trainer of a run over a freshly initialised model."""
+    vocabulary = source.vocabulary
+    fresh = build(AutoModelForSeq2SeqLM, model.config(vocabulary), {}, spec.seed)
+    return SynpreTrainer(
+        fresh,
+        args,
+        callbacks=(CompetenceStop(spec.competence),),
+        train_dataset=source.train,
+        eval_dataset=source.validation,
+        data_collator=Seq2SeqCollator(vocabulary.pad, vocabulary.eos, fresh.config.decoder_start_token_id),
+        compute_metrics=teacher_forced,
+        preprocess_logits_for_metrics=most_likely,
+    )
+
+
+def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
+    """Return what a finished run spent and reached, its curve of evaluations, and its recipe."""
+    curve = [
+        {"step": log["step"], "loss": log["eval_loss"], "token_accuracy": log["eval_token_accuracy"]}
+        for log in trainer.state.log_history
+        if "eval_loss" in log
+    ]
+    reached = curve[-1]["token_accuracy"] if curve else None
+    stopped = "competence" if reached is not None and reached >= spec.competence else "budget"
+    return {**trainer.spent(), "stopped": stopped, "accuracy": reached, "curve": curve, "recipe": asdict(spec)}
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint that was written to its end (trainer_state.json comes last), or None."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1])):
+        try:
+            read_json(checkpoint / "trainer_state.json")
+            return str(checkpoint)
+        except UsageError:
+            shutil.rmtree(checkpoint)
+    return None

@@ -1,0 +1,143 @@
+"""Layer 4: the Trainer that both phases use: an exact loss, a meter of what was spent, a stop at competence."""
+
+import time
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import (
+    PreTrainedModel,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
+from transformers.trainer_callback import ExportableState, PrinterCallback
+
+from hf_synpre.collators import IGNORED
+from hf_synpre.errors import UsageError, choose
+
+
+def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Return the cross-entropy per target token (nats) of the whole step, however it is cut into batches and processes.
+
+    The models' own losses are means of each part, which Trainer sums under accumulation and several processes
+    (https://github.com/huggingface/transformers/issues/47688).
+    """
+    total = cross_entropy(outputs.logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+class FlopCounter:
+    """Counts the floating-point operations of one training step of an encoder-decoder: 3 x forward, matrix products only."""
+
+    def __init__(self, model: PreTrainedModel):
+        sides = {"source": 0, "target": 0}
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                source = name.startswith("encoder") or ".EncDecAttention.k" in name or ".EncDecAttention.v" in name
+                sides["source" if source else "target"] += module.weight.numel()
+        self.weights = sides
+        config = model.config
+        self.width = config.num_heads * config.d_kv
+        self.layers = config.num_layers, config.num_decoder_layers
+
+    def __call__(self, rows: int, source: int, target: int) -> float:
+        """Return the FLOPs of a batch of `rows` x (`source`, `target`) positions."""
+        products = 2 * (self.weights["source"] * source + self.weights["target"] * target)
+        scores = self.layers[0] * source * source + self.layers[1] * (target * target + target * source)
+        return 3.0 * rows * (products + 4 * self.width * scores)
+
+
+class Meter(TrainerCallback, ExportableState):
+    """Adds up what a run spends: real tokens, computed positions, FLOPs, seconds of training; saved with checkpoints."""
+
+    def __init__(self, spent: dict[str, float] | None = None):
+        self.spent = spent or {"steps": 0, "tokens": 0, "positions": 0, "flops": 0.0, "train_s": 0.0}
+        self.count_flops: FlopCounter | None = None
+        self._started = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"args": {"spent": self.spent}, "attributes": {}}
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.spent["train_s"] += time.perf_counter() - self._started
+        self.spent["steps"] = state.global_step
+
+    def add(self, inputs: dict[str, torch.Tensor]) -> None:
+        """Count one batch."""
+        (rows, source), target = inputs["input_ids"].shape, inputs["labels"].shape[1]
+        self.spent["tokens"] += int(inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED).sum())
+        self.spent["positions"] += rows * (source + target)
+        self.spent["flops"] += self.count_flops(rows, source, target)
+
+    def summary(self, processes: int = 1) -> dict[str, float]:
+        """Return the facts that every result file carries; the sums are over `processes` equal shares."""
+        total = {k: v * processes if k in ("tokens", "positions", "flops") else v for k, v in self.spent.items()}
+        rate = {"padding_share": 0.0, "tokens_per_s": 0.0, "positions_per_s": 0.0}
+        if total["positions"] and total["train_s"]:
+            rate["padding_share"] = 1 - total["tokens"] / total["positions"]
+            rate["tokens_per_s"] = total["tokens"] / total["train_s"]
+            rate["positions_per_s"] = total["positions"] / total["train_s"]
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in (total | rate).items()}
+
+
+class CompetenceStop(TrainerCallback):
+    """Stops training once an evaluation reaches `threshold` of `metric` (Wu et al. 2022: 99 % token accuracy)."""
+
+    def __init__(self, threshold: float, metric: str = "eval_token_accuracy"):
+        self.threshold, self.metric = threshold, metric
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict, **kwargs: Any) -> None:
+        if metrics[self.metric] >= self.threshold:
+            control.should_training_stop = True
+
+
+class SynpreTrainer(Seq2SeqTrainer):
+    """A Seq2SeqTrainer with the exact loss and a meter. Data arrives in the order of its index unless args say otherwise."""
+
+    def __init__(self, model: PreTrainedModel, args: Seq2SeqTrainingArguments, *, callbacks: tuple = (), **kwargs: Any):
+        self.meter = Meter()
+        self.meter.count_flops = FlopCounter(model)
+        super().__init__(model=model, args=args, compute_loss_func=token_loss, callbacks=[self.meter, *callbacks], **kwargs)
+        self.remove_callback(PrinterCallback)
+
+    def training_step(self, model: Any, inputs: dict, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Count the batch, then train on it."""
+        self.meter.add(inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def spent(self) -> dict[str, float]:
+        """Return the facts of the run so far: tokens, positions, FLOPs, seconds, padding share, throughput."""
+        return self.meter.summary(self.args.world_size)
+
+
+def teacher_forced(prediction: Any) -> dict[str, float]:
+    """Return the shares of target tokens and of whole targets (end-of-sequence included) predicted under teacher forcing.
+
+    A whole target is right exactly where greedy decoding would give these ids.
+    """
+    real = prediction.label_ids != IGNORED
+    right = (prediction.predictions == prediction.label_ids) | ~real
+    return {"token_accuracy": float(right[real].mean()), "sequence_accuracy": float(right.all(axis=1).mean())}
+
+
+def most_likely(logits: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Return the ids of the highest logits: what token accuracy needs of them."""
+    return (logits[0] if isinstance(logits, tuple) else logits).argmax(-1)
+
+
+def training_arguments(output_dir: Any, given: dict[str, Any], **defaults: Any) -> Seq2SeqTrainingArguments:
+    """Return transformers' training arguments: ours as defaults, `given` on top. Raises UsageError on what they refuse."""
+    names = Seq2SeqTrainingArguments.__dataclass_fields__
+    for name in given:
+        choose("training argument", name, names)
+    try:
+        return Seq2SeqTrainingArguments(output_dir=str(output_dir), **defaults | given)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"Training arguments {given} were refused: {error}") from None
