@@ -1,0 +1,41 @@
+"""Package definition; the exact versions that are tested are in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="hf_synpre",
+    version="0.1.0",
+    description="The benefit of pre-training without a natural corpus, for any Hugging Face transformer",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["hf_synpre", "hf_synpre.*"]),
+    package_data={"hf_synpre": ["templates/*.jinja", "tasks/*.npz"]},
+    install_requires=[
+        "numpy>=2.0",
+        "numba>=0.61",
+        "pyarrow>=21",
+        "pyyaml>=6",
+        "filelock>=3.12",
+        "joblib>=1.4",
+        "tqdm>=4.66",
+        "jinja2>=3.1",
+        "matplotlib>=3.9",
+        "torch>=2.6",
+        "transformers>=5.15,<6",
+        "tokenizers>=0.22",
+        "datasets>=4.0",
+        "accelerate>=1.1",
+        "evaluate>=0.4.6",
+        "huggingface_hub>=1.31,<3",
+        "safetensors>=0.5",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "hypothesis>=6"],
+        "dev": ["ruff>=0.14"],
+    },
+    entry_points={"console_scripts": ["synpre=hf_synpre.cli:main"]},
+)
