@@ -85,7 +85,7 @@ def test_null_difference_is_rarely_found_and_a_planted_one_is(shift):
     rng = np.random.default_rng(1)
     found = {effect: [] for effect in (0.0, 6.0)}
     for effect, hits in found.items():
-        for a, b in rng.normal(size=(1000, 2, 4)):
+        for a, b in rng.normal(size=(600, 2, 4)):
             d = difference({s + shift: x + effect for s, x in enumerate(a)}, dict(enumerate(b)))
             assert d["paired"] == (shift == 0)
             hits.append(d["excludes_zero"])
@@ -103,7 +103,7 @@ def test_pairing_takes_the_noise_of_the_seed_out():
     assert not difference(reference, reference)["excludes_zero"]
 
 
-def simulate_benefits(seeds, tasks, share=0.5, runs=200, sd=0.02, natural=0.5):
+def simulate_benefits(seeds, tasks, share=0.5, runs=150, sd=0.02, natural=0.5):
     """Benefits of an arm that truly recovers `share` of natural - random."""
     rng = np.random.default_rng(seeds)
     facts = {f"t{i}": HIGHER for i in range(tasks)}
@@ -319,7 +319,7 @@ def test_the_terminal_table():
         make_experiment(metric="loss", higher_is_better=False, curve=[]),
         [make_cell(arm="synthetic", status="failed", score=None, error="x")],
         [make_cell(versions=None, phases=None, curve=None, embeddings=None)],
-        make_experiment(MEANS | {f"arm {i}": 0.3 for i in range(8)}, tasks=[f"task {i}" for i in range(4)], seeds=2),
+        make_experiment(MEANS | {f"arm {i}": 0.3 for i in range(8)}, tasks=[f"task {i}" for i in range(2)], seeds=2),
     ],
     ids=["one seed", "random", "synthetic", "no middle", "flat", "loss", "failed", "bare", "many"],
 )
