@@ -1,5 +1,6 @@
 """Layer 2: natural text as pre-training rows: span corruption (Raffel et al. 2020; spec, section 2.4)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def corrupt(state, tokens, x, y, sentinel, spans, noise):
     return n, m
 
 
-def noise_counts(length: int, density: float, mean_span: float) -> tuple[int, int]:
+def noise_counts(length: int, density: float = 0.15, mean_span: float = 3.0) -> tuple[int, int]:
     """Return (ids hidden, spans) for a window of `length` ids, by T5's formula."""
     noise = min(max(round(length * density), 1), length - 1)
     return noise, max(round(noise / mean_span), 1)
@@ -85,7 +86,12 @@ class SpanCorruptionDataset:
         return {"input_ids": x, "labels": y}
 
 
-def encode_corpus(texts: Any, tokenizer: Any) -> np.ndarray:
-    """Return the ids (int32[n]) of all texts in order, an end-of-sequence id after each."""
-    batches = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-    return np.concatenate([np.array([*ids, tokenizer.eos_token_id], np.int32) for ids in batches])
+def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int) -> np.ndarray:
+    """Return the ids (int32[n]) of the texts in order, an end-of-sequence id after each; stops at `enough` ids."""
+    parts, count = [], 0
+    for text in texts:
+        parts.append(np.array([*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id], np.int32))
+        count += len(parts[-1])
+        if count >= enough:
+            break
+    return np.concatenate(parts)[:enough]

@@ -226,10 +226,11 @@ class BestModel(TrainerCallback):
         self.weights: dict[str, Any] = {}
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict, model: Any = None, **kwargs: Any) -> None:
-        point = {name: metrics[f"eval_{name}"] for name in ("loss", "token_accuracy", "sequence_accuracy")}
+        point = {name: metrics[f"eval_{name}"] for name in ("loss", "token_accuracy", "score")}
         if point["token_accuracy"] > max((p["token_accuracy"] for p in self.curve), default=-1.0):
             self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        self.curve.append({"step": state.global_step} | {k: self.spent()[k] for k in ("tokens", "flops")} | point)
+        spent = self.spent()
+        self.curve.append({"step": state.global_step, "tokens": spent["tokens"], "flops": spent["flops"]} | point)
 
 
 def finetune(
@@ -276,7 +277,7 @@ def finetune(
     return {
         "metric": task.metric,
         "score": score,
-        "validation_score": chosen["sequence_accuracy"],
+        "validation_score": chosen["score"],
         "test_examples": len(test),
         "curve": best.curve,
         "spent": trainer.spent(),

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -83,6 +84,9 @@ class ExperimentSpec:
         for name in (self.name, *self.tasks, *self.arms, *self.pretraining):
             if not re.fullmatch(r"\w+(-\w+)*", name):
                 raise UsageError(f"The name '{name}' becomes a file name; use letters, digits, _ and single -.")
+        for task in self.tasks.values():
+            if task.data_dir is not None and not Path(task.data_dir).is_dir():
+                raise UsageError(f"There is no folder {task.data_dir}; give the folder of a dataset in Hub layout.")
         for name in self.tasks:
             get_downstream(name)
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds) or self.jobs < 0:
@@ -116,18 +120,25 @@ class Experiment:
 
     def claim(self) -> None:
         """Mark the folder as this experiment's. Raises UsageError where it holds something else."""
-        mark, recipe = self.folder / EXPERIMENT_FILE, asdict(self.spec) | {"jobs": 0}
-        if mark.exists():
-            stored = read_json(mark)
-            differing = [k for k in recipe if stored.get(k) != recipe[k]]
-            if differing:
-                raise UsageError(
-                    f"{self.folder} holds results of another configuration (differs in: {', '.join(differing)}); "
-                    "choose another --output_dir."
-                )
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        mark, recipe = self.folder / EXPERIMENT_FILE, self.recipe()
+        if not mark.exists() and self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
+        stored = read_json(mark) if mark.exists() else recipe
+        differing = ", ".join(key for key in recipe if stored.get(key) != recipe[key])
+        if differing and any(self.folder.glob("*--*--*.json")):
+            raise UsageError(
+                f"{self.folder} holds results of another configuration ({differing}); choose another --output_dir."
+            )
+        if differing:
+            shutil.rmtree(self.work, ignore_errors=True)
         write_json(mark, recipe)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what decides the results: the spec without the place of the data and the number of workers."""
+        recipe = asdict(self.spec) | {"jobs": 0}
+        for task in recipe["tasks"].values():
+            del task["data_dir"]
+        return recipe
 
     def cells(self) -> list[Cell]:
         """Return all cells, in an order that lets two workers stay busy: arms that wait for no pre-training come first."""
@@ -144,8 +155,8 @@ class Experiment:
         self.claim()
         cells = self.missing()
         jobs = self.spec.jobs or os.cpu_count() or 1
-        work = [delayed(self.prepare_run)(name, task) for name, task in self.runs_needed(cells)]
-        work += [delayed(self.run_cell)(cell) for cell in cells]
+        work = [delayed(self.job)(self.prepare_run, name, task) for name, task in self.runs_needed(cells)]
+        work += [delayed(self.job)(self.run_cell, cell) for cell in cells]
         order = interleave(work, len(cells), [c for c in cells if self.spec.arms[c.arm].init == "random"])
         results = Parallel(n_jobs=jobs, return_as="generator_unordered")(order)
         bar = tqdm(results, total=len(order), desc=self.spec.name, unit="job", disable=not order)
@@ -164,7 +175,15 @@ class Experiment:
 
     def prepare_run(self, name: str, task: str) -> str | None:
         """Make one pre-training run; return the line of its failure, if any (the cells that need it will say it too)."""
-        return attempt(lambda: self.checkpoint(name, task), f"pre-training {name}")
+        failure = attempt(lambda: self.checkpoint(name, task))
+        return failure and f"pre-training {name}: {failure}"
+
+    def job(self, work: Callable[[Any], str | None], *arguments: Any) -> str | None:
+        """Do one job of the experiment in a worker: one thread, no chatter."""
+        torch.set_num_threads(1)
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        return work(*arguments)
 
     def data(self, task: str) -> PreparedTask:
         """Return a downstream task as ids, made once."""
@@ -207,10 +226,10 @@ class Experiment:
         with lock(self.work / "cells" / cell.file_name):
             if is_done(file):
                 return None
-            failure = attempt(lambda: write_json(file, self.result(cell)), cell.file_name)
+            failure = attempt(lambda: write_json(file, self.result(cell)))
             if failure:
                 write_json(file, self.header(cell) | {"status": "failed", "error": failure})
-            return failure
+            return failure and f"{cell.file_name}: {failure}"
 
     def header(self, cell: Cell) -> dict[str, Any]:
         """Return what names a cell and how it was made."""
@@ -230,8 +249,6 @@ class Experiment:
 
     def result(self, cell: Cell) -> dict[str, Any]:
         """Fine-tune and return the content of the cell's file."""
-        torch.set_num_threads(1)
-        transformers.utils.logging.set_verbosity_error()
         started = time.perf_counter()
         data = self.data(cell.task)
         model, pretraining = self.model(cell, data)
@@ -255,14 +272,14 @@ def lock(target: Path) -> FileLock:
     return FileLock(target.with_name(f".{target.name}.lock"))
 
 
-def attempt(job: Callable[[], Any], what: str) -> str | None:
-    """Run a job; return None, or one line that says how it failed."""
+def attempt(job: Callable[[], Any]) -> str | None:
+    """Run a job; return None, or one line that says how it failed. A UsageError goes through: it concerns all cells."""
     try:
         job()
     except UsageError:
         raise
     except Exception as error:  # a cell that fails must not take the others with it
-        return f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return None
 
 

@@ -39,10 +39,15 @@ def write_text(file: str | Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block ends well, and is deleted when it does not."""
+    """Yield a temporary folder that becomes `folder` when the block ends well, and is deleted when it does not.
+
+    One process at a time may make a folder: hold a lock.
+    """
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    partial.mkdir()
     try:
         yield partial
         os.replace(partial, target)

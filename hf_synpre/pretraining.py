@@ -11,7 +11,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hf_synpre import stdlib
 from hf_synpre.collators import Seq2SeqCollator
-from hf_synpre.corpus import SpanCorruptionDataset, encode_corpus
+from hf_synpre.corpus import SpanCorruptionDataset, encode_corpus, noise_counts
 from hf_synpre.datasets import LengthBuckets, SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
@@ -20,6 +20,13 @@ from hf_synpre.training import CompetenceStop, SynpreTrainer, most_likely, teach
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 RESULT_FILE = "pretraining.json"
+PRETRAINING_ARGUMENTS = {
+    "eval_strategy": "steps",
+    "save_strategy": "steps",
+    "save_total_limit": 2,
+    "train_sampling_strategy": "sequential",
+    "restore_callback_states_from_checkpoint": True,
+}
 
 
 @dataclass
@@ -95,11 +102,14 @@ def synthetic_source(spec: PretrainingSpec, steps: int, batch_size: int) -> Sour
 
 
 def text_source(spec: PretrainingSpec, tokenizer: Any, steps: int, batch_size: int) -> Source:
-    """Return span-corruption rows of the corpus's train files, in the ids of `tokenizer`; test files are never read."""
+    """Return span-corruption rows of the corpus in the ids of `tokenizer`; files of the test split are never read.
+
+    As much text is taken as the run reads once (but 1,000 windows at least).
+    """
     sentinel = tokenizer.convert_tokens_to_ids("<extra_id_0>")
     rows = {
         split: SpanCorruptionDataset(
-            encode_corpus(stdlib.texts(split), tokenizer),
+            encode_corpus(stdlib.texts(split), tokenizer, max(size, 1000) * spec.window),
             size=size,
             length=spec.window,
             sentinel=sentinel,
@@ -127,12 +137,11 @@ def pretrain(
     if (folder / RESULT_FILE).exists():
         return read_json(folder / RESULT_FILE)
     work = folder.with_name(f".{folder.name}.work")
-    args = training_arguments(work, spec.training, **PRETRAINING_DEFAULTS, disable_tqdm=quiet, seed=spec.seed)
+    args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
     steps, batch = args.max_steps, args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if tokens is not None:
-        source = text_source(spec, tokenizer, 1, batch)
-        row = source.train[0]
-        steps = math.ceil(tokens / (batch * (len(row["input_ids"]) + len(row["labels"]) + 2)))
+        spans = noise_counts(spec.window)[1]
+        steps = math.ceil(tokens / (batch * (spec.window + 2 * spans + 2)))
     if steps < 1:
         raise UsageError(f"Pre-training has max_steps {steps}; give the budget as training.max_steps >= 1.")
     args.max_steps, args.eval_steps = steps, max(1, steps // spec.evaluations)
@@ -147,17 +156,6 @@ def pretrain(
     (work / "model").rename(folder)
     shutil.rmtree(work)
     return facts
-
-
-PRETRAINING_DEFAULTS = {
-    "eval_strategy": "steps",
-    "save_strategy": "steps",
-    "save_total_limit": 2,
-    "train_sampling_strategy": "sequential",
-    "remove_unused_columns": False,
-    "report_to": [],
-    "per_device_eval_batch_size": 256,
-}
 
 
 def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, source: Source, args: Any) -> SynpreTrainer:

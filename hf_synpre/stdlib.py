@@ -15,33 +15,34 @@ SCHEMA = pa.schema([("source", pa.string()), ("tree", pa.string())])
 
 
 def s_expression(node: object) -> str:
-    """Write a syntax tree as an S-expression: `(Call (Name f) [(Constant 1)] [])`; None is `_`."""
+    """Write a syntax tree as an S-expression: `f(1)` is `(Call f [1] [])`; names and constants stand bare, None is `-`."""
     if isinstance(node, ast.Constant):
-        return f"(Constant {node.value!r})"
+        return repr(node.value)
+    if isinstance(node, ast.Name):
+        return node.id
     if isinstance(node, ast.AST):
         fields = [s_expression(getattr(node, f, None)) for f in node._fields if f not in HIDDEN_FIELDS]
         return "(" + " ".join([type(node).__name__, *fields]) + ")"
     if isinstance(node, list):
         return "[" + " ".join(map(s_expression, node)) + "]"
-    return "_" if node is None else str(node)
+    return "-" if node is None else str(node)
 
 
 def source_files() -> list[Path]:
-    """Return the standard library's source files that belong to no test suite, in a fixed order."""
+    """Return the standard library's source files that belong to no test suite, shuffled by the hashes of their names."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    return [p for p in sorted(root.rglob("*.py")) if not SKIPPED_FOLDERS & set(p.relative_to(root).parts)]
+    return sorted((p for p in root.rglob("*.py") if not SKIPPED_FOLDERS & set(p.relative_to(root).parts)), key=name_hash)
 
 
-def split_of(path: Path) -> str:
-    """Return the split of a source file: 1 file in 12 is validation, 1 in 12 test, by the hash of its name."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    return {0: "validation", 1: "test"}.get(zlib.crc32(path.relative_to(root).as_posix().encode()) % 12, "train")
+def name_hash(path: Path) -> int:
+    """Return the hash of a file's name within the library."""
+    return zlib.crc32(path.relative_to(sysconfig.get_paths()["stdlib"]).as_posix().encode())
 
 
 def texts(split: str) -> Iterator[str]:
-    """Yield the text of every source file of a split; files of the other splits are never read."""
+    """Yield the text of every source file of a split (1 file in 12 is validation, 1 in 12 test); no other is read."""
     for path in source_files():
-        if split_of(path) == split:
+        if {0: "validation", 1: "test"}.get(name_hash(path) % 12, "train") == split:
             yield path.read_text(encoding="utf-8", errors="replace")
 
 

@@ -13,7 +13,9 @@ from transformers import (
     TrainerControl,
     TrainerState,
 )
+from transformers.optimization import Adafactor
 from transformers.trainer_callback import ExportableState, PrinterCallback
+from transformers.training_args import OptimizerNames
 
 from hf_synpre.collators import IGNORED
 from hf_synpre.errors import UsageError, choose
@@ -55,7 +57,6 @@ class Meter(TrainerCallback, ExportableState):
 
     def __init__(self, spent: dict[str, float] | None = None):
         self.spent = spent or {"steps": 0, "tokens": 0, "positions": 0, "flops": 0.0, "train_s": 0.0}
-        self.count_flops: FlopCounter | None = None
         self._started = 0.0
 
     def state(self) -> dict[str, Any]:
@@ -69,12 +70,12 @@ class Meter(TrainerCallback, ExportableState):
         self.spent["train_s"] += time.perf_counter() - self._started
         self.spent["steps"] = state.global_step
 
-    def add(self, inputs: dict[str, torch.Tensor]) -> None:
+    def add(self, inputs: dict[str, torch.Tensor], count_flops: FlopCounter) -> None:
         """Count one batch."""
         (rows, source), target = inputs["input_ids"].shape, inputs["labels"].shape[1]
         self.spent["tokens"] += int(inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED).sum())
         self.spent["positions"] += rows * (source + target)
-        self.spent["flops"] += self.count_flops(rows, source, target)
+        self.spent["flops"] += count_flops(rows, source, target)
 
     def summary(self, processes: int = 1) -> dict[str, float]:
         """Return the facts that every result file carries; the sums are over `processes` equal shares."""
@@ -98,18 +99,36 @@ class CompetenceStop(TrainerCallback):
             control.should_training_stop = True
 
 
+# The papers' Adafactor: no momentum, update clipping at 1, steps relative to each tensor's size (spec, section 3).
+ADAFACTOR = {
+    "scale_parameter": True,
+    "relative_step": False,
+    "warmup_init": False,
+    "clip_threshold": 1.0,
+    "decay_rate": -0.8,
+    "eps": (1e-30, 1e-3),
+    "weight_decay": 0.0,
+}
+
+
 class SynpreTrainer(Seq2SeqTrainer):
-    """A Seq2SeqTrainer with the exact loss and a meter. Data arrives in the order of its index unless args say otherwise."""
+    """A Seq2SeqTrainer with the exact loss and a meter; `optim: adafactor` means the papers' Adafactor."""
 
     def __init__(self, model: PreTrainedModel, args: Seq2SeqTrainingArguments, *, callbacks: tuple = (), **kwargs: Any):
-        self.meter = Meter()
-        self.meter.count_flops = FlopCounter(model)
-        super().__init__(model=model, args=args, compute_loss_func=token_loss, callbacks=[self.meter, *callbacks], **kwargs)
+        self.count_flops = FlopCounter(model)
+        super().__init__(model=model, args=args, compute_loss_func=token_loss, callbacks=[Meter(), *callbacks], **kwargs)
         self.remove_callback(PrinterCallback)
+        if args.optim == OptimizerNames.ADAFACTOR:
+            self.optimizer_cls_and_kwargs = (Adafactor, ADAFACTOR | {"lr": args.learning_rate})
+
+    @property
+    def meter(self) -> Meter:
+        """The meter of the run; a resumed Trainer makes it anew from the checkpoint."""
+        return next(c for c in self.callback_handler.callbacks if isinstance(c, Meter))
 
     def training_step(self, model: Any, inputs: dict, num_items_in_batch: Any = None) -> torch.Tensor:
         """Count the batch, then train on it."""
-        self.meter.add(inputs)
+        self.meter.add(inputs, self.count_flops)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def spent(self) -> dict[str, float]:
@@ -118,13 +137,13 @@ class SynpreTrainer(Seq2SeqTrainer):
 
 
 def teacher_forced(prediction: Any) -> dict[str, float]:
-    """Return the shares of target tokens and of whole targets (end-of-sequence included) predicted under teacher forcing.
+    """Return the share of target tokens and, as the score, of whole targets predicted under teacher forcing.
 
-    A whole target is right exactly where greedy decoding would give these ids.
+    The end-of-sequence id counts. A whole target is right exactly where greedy decoding would give these ids.
     """
     real = prediction.label_ids != IGNORED
     right = (prediction.predictions == prediction.label_ids) | ~real
-    return {"token_accuracy": float(right[real].mean()), "sequence_accuracy": float(right.all(axis=1).mean())}
+    return {"token_accuracy": float(right[real].mean()), "score": float(right.all(axis=1).mean())}
 
 
 def most_likely(logits: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -132,12 +151,27 @@ def most_likely(logits: Any, labels: torch.Tensor) -> torch.Tensor:
     return (logits[0] if isinstance(logits, tuple) else logits).argmax(-1)
 
 
-def training_arguments(output_dir: Any, given: dict[str, Any], **defaults: Any) -> Seq2SeqTrainingArguments:
-    """Return transformers' training arguments: ours as defaults, `given` on top. Raises UsageError on what they refuse."""
-    names = Seq2SeqTrainingArguments.__dataclass_fields__
+TRAINING_DEFAULTS = {
+    "optim": "adafactor",
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "constant",
+    "per_device_train_batch_size": 64,
+    "per_device_eval_batch_size": 128,
+    "logging_steps": 50,
+    "remove_unused_columns": False,
+    "report_to": [],
+    "disable_tqdm": True,
+    "dataloader_pin_memory": torch.cuda.is_available(),
+}
+
+
+def training_arguments(output_dir: Any, given: dict[str, Any], **fixed: Any) -> Seq2SeqTrainingArguments:
+    """Return transformers' training arguments: our defaults, `given` on top, `fixed` above all. UsageError on refusal."""
     for name in given:
-        choose("training argument", name, names)
+        choose("training argument", name, Seq2SeqTrainingArguments.__dataclass_fields__)
+        if name in fixed:
+            raise UsageError(f"The training argument {name} is set by hf_synpre itself; leave it out.")
     try:
-        return Seq2SeqTrainingArguments(output_dir=str(output_dir), **defaults | given)
+        return Seq2SeqTrainingArguments(output_dir=str(output_dir), **TRAINING_DEFAULTS | given | fixed)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"Training arguments {given} were refused: {error}") from None
+        raise UsageError(f"The training arguments {given} were refused: {' '.join(str(error).split())}") from None

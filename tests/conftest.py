@@ -1,0 +1,33 @@
+"""Shared pieces: no network, one thread, tiny models and data made on the spot."""
+
+import os
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+TINY = {"d_model": 32, "d_kv": 16, "num_heads": 2, "d_ff": 64, "num_layers": 1, "num_decoder_layers": 1, "dropout_rate": 0.0}
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    from transformers import T5Config
+
+    return T5Config(vocab_size=64, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory):
+    """A folder in Hub layout with the columns of mtop."""
+    folder = tmp_path_factory.mktemp("hub") / "mtop"
+    (folder / "data").mkdir(parents=True)
+    rules = "\n".join(f"  - split: {s}\n    path: data/{s}-*.parquet" for s in ("train", "validation", "test"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{rules}\n---\n")
+    words = ["alarm", "set", "call", "mum", "now", "weather", "play", "song"]
+    for split, first, count in (("train", 0, 200), ("validation", 200, 40), ("test", 240, 40)):
+        said = [" ".join(words[(i * k) % 8] for k in (1, 3, 5)) + f" {i}" for i in range(first, first + count)]
+        table = pa.table({"utterance": said, "logical_form": [f"[IN:X [SL:Y {text} ] ]" for text in said]})
+        pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder

@@ -1,0 +1,202 @@
+"""The Trainer both phases share: batches, exact loss under accumulation and processes, the meter, resuming."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from accelerate import debug_launcher
+from conftest import TINY
+from transformers import AutoModelForSeq2SeqLM
+
+from hf_synpre import SyntheticDataset, UsageError
+from hf_synpre.collators import IGNORED, Seq2SeqCollator
+from hf_synpre.initialization import build
+from hf_synpre.pretraining import ModelSpec, PretrainingSpec, last_whole_checkpoint, pretrain
+from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
+
+COLLATOR = Seq2SeqCollator(pad=0, eos=1, start=0)
+STREAM = {"vocabulary": 64, "min_length": 4, "max_length": 12}
+MODEL = ModelSpec(overrides=TINY)
+
+
+def rows(*pairs):
+    return [{"input_ids": np.array(x, np.int32), "labels": np.array(y, np.int32)} for x, y in pairs]
+
+
+def test_collator_pads_shifts_and_ends_sequences():
+    batch = COLLATOR(rows(([5, 6, 7], [8]), ([9], [3, 4])))
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 1], [9, 1, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert batch["labels"].tolist() == [[8, 1, IGNORED], [3, 4, 1]]
+    assert batch["decoder_input_ids"].tolist() == [[0, 8, 1], [0, 3, 4]]
+
+
+def test_collator_cuts_after_the_end_of_sequence_is_appended():
+    batch = Seq2SeqCollator(0, 1, 0, max_source=3, max_target=2)(rows(([5, 6, 7, 8], [8, 9, 2]), ([5], [6])))
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 1, 0]]
+    assert batch["labels"].tolist() == [[8, 9], [6, 1]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_loss_is_the_mean_over_target_tokens(tiny_config):
+    model = build(AutoModelForSeq2SeqLM, tiny_config, {}, 0).eval()
+    batch = COLLATOR(SyntheticDataset("set", size=8, **STREAM).__getitems__(list(range(8))))
+    labels = batch.pop("labels")
+    ours = token_loss(model(**batch), labels)
+    torch.testing.assert_close(ours, model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss)
+    torch.testing.assert_close(token_loss(model(**batch), labels, 10), ours * (labels != IGNORED).sum() / 10)
+
+
+def first_step(batch_size, accumulation, folder):
+    """Return loss and gradient norm of the first step of 16 rows, cut as given."""
+    torch.set_num_threads(1)
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    args = training_arguments(
+        folder,
+        {
+            "per_device_train_batch_size": batch_size,
+            "gradient_accumulation_steps": accumulation,
+            "max_steps": 1,
+            "logging_steps": 1,
+            "use_cpu": True,
+            "ddp_backend": "gloo" if size > 1 else None,
+        },
+        train_sampling_strategy="sequential",
+        save_strategy="no",
+    )
+    config = MODEL.config(SyntheticDataset("set", size=1, **STREAM).stream.vocabulary)
+    trainer = SynpreTrainer(
+        build(AutoModelForSeq2SeqLM, config, {}, 0),
+        args,
+        train_dataset=SyntheticDataset("set", size=16, **STREAM),
+        data_collator=COLLATOR,
+    )
+    trainer.train()
+    log = trainer.state.log_history[0]
+    return {"loss": log["loss"], "grad_norm": log["grad_norm"]}
+
+
+def first_step_to_file(folder):
+    outcome = first_step(8, 1, folder)
+    if int(os.environ.get("RANK", 0)) == 0:
+        (folder / "outcome.json").write_text(json.dumps(outcome))
+
+
+@pytest.fixture(scope="module")
+def whole_step(tmp_path_factory):
+    return first_step(16, 1, tmp_path_factory.mktemp("whole"))
+
+
+def test_accumulation_changes_neither_loss_nor_gradient(tmp_path, whole_step):
+    assert first_step(4, 4, tmp_path) == pytest.approx(whole_step, rel=1e-5)
+
+
+def test_two_processes_change_neither_loss_nor_gradient(tmp_path, whole_step):
+    debug_launcher(first_step_to_file, args=(tmp_path,), num_processes=2)
+    assert json.loads((tmp_path / "outcome.json").read_text()) == pytest.approx(whole_step, rel=1e-5)
+
+
+def test_flops_match_a_count_by_hand(tiny_config):
+    d, inner, ff, vocabulary = 32, 32, 64, 64
+    counter = FlopCounter(build(AutoModelForSeq2SeqLM, tiny_config, {}, 0))
+    encoder = 4 * d * inner + 2 * d * ff
+    decoder, cross = 4 * d * inner + 2 * d * inner + 2 * d * ff + d * vocabulary, 2 * d * inner
+    scores = 4 * inner * (7 * 7 + 5 * 5 + 5 * 7)
+    assert counter(3, 7, 5) == 3 * 3 * (2 * (encoder + cross) * 7 + 2 * decoder * 5 + scores)
+
+
+SPEC = PretrainingSpec(
+    task="identity",
+    vocabulary=48,
+    parameters={"min_length": 2, "max_length": 4},
+    evaluations=4,
+    validation_examples=64,
+    training={"max_steps": 200, "learning_rate": 5e-2, "use_cpu": True},
+)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "identity"
+    return folder, pretrain(SPEC, MODEL, folder)
+
+
+def test_pretraining_learns_and_says_what_it_spent(pretrained):
+    _, facts = pretrained
+    assert facts["curve"][-1]["loss"] < 0.8 * math.log(48)
+    assert facts["accuracy"] > 3 / 48
+    assert facts["stopped"] == "budget"
+    rows_seen = [len(r["input_ids"]) + len(r["labels"]) + 2 for r in identity_rows(200 * 64)]
+    assert facts["tokens"] == sum(rows_seen)
+    assert facts["positions"] >= facts["tokens"]
+    assert facts["padding_share"] == pytest.approx(1 - facts["tokens"] / facts["positions"], abs=1e-3)
+    assert facts["flops"] > 0
+    assert facts["tokens_per_s"] > 0
+
+
+def identity_rows(count):
+    return SyntheticDataset("identity", size=count, vocabulary=48, min_length=2, max_length=4).__getitems__(list(range(count)))
+
+
+def test_every_parameter_moves(pretrained):
+    folder, _ = pretrained
+    trained = AutoModelForSeq2SeqLM.from_pretrained(folder).state_dict()
+    fresh = build(AutoModelForSeq2SeqLM, MODEL.config(SyntheticDataset("set", vocabulary=48).stream.vocabulary), {}, 0).state_dict()
+    assert [name for name in fresh if torch.equal(fresh[name], trained[name])] == []
+
+
+def test_competence_ends_the_run(tmp_path):
+    easy = PretrainingSpec(**{**vars(SPEC), "competence": 0.05, "evaluations": 20})
+    facts = pretrain(easy, MODEL, tmp_path / "easy")
+    assert facts["stopped"] == "competence"
+    assert facts["steps"] < 200
+
+
+def test_a_run_killed_and_started_again_ends_with_the_same_weights(tmp_path, pretrained):
+    folder, undisturbed = pretrained
+    code = (
+        "import torch; torch.set_num_threads(1); import sys; sys.path[:0] = ['tests']\n"
+        "from pathlib import Path; from test_training import *; pretrain(SPEC, MODEL, Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "killed")]
+    process = subprocess.Popen(command)
+    work = tmp_path / ".killed.work"
+    while not list(work.glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed").exists()
+    subprocess.run(command, check=True)
+    resumed = json.loads((tmp_path / "killed" / "pretraining.json").read_text())
+    assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    same = ("steps", "tokens", "positions", "flops", "curve", "accuracy")
+    assert {k: resumed[k] for k in same} == {k: undisturbed[k] for k in same}
+
+
+def test_a_half_written_checkpoint_is_not_taken(tmp_path):
+    for step, state in ((5, '{"global_step": 5}'), (10, '{"glob')):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-15").mkdir()
+    assert last_whole_checkpoint(tmp_path).endswith("checkpoint-5")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"learning_rat": 1.0}, "Did you mean 'learning_rate'"),
+        ({"eval_strategy": "no"}, "set by hf_synpre itself"),
+        ({"lr_scheduler_type": "bogus"}, "were refused"),
+    ],
+)
+def test_wrong_training_arguments_are_named(given, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        training_arguments(tmp_path, given, eval_strategy="steps")
