@@ -18,7 +18,7 @@ from hf_synpre.collators import IGNORED, Seq2SeqCollator
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, whole_folder, write_json
 from hf_synpre.metrics import METRICS
-from hf_synpre.training import SynpreTrainer, most_likely, teacher_forced, training_arguments
+from hf_synpre.training import SynpreTrainer, check_training, most_likely, teacher_forced, training_arguments
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "dev", "valid"), "test": ("test",)}
 SENTINELS = 32
@@ -216,6 +216,12 @@ class FinetuningSpec:
     test_examples: int = 1000
     num_beams: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "validation_examples", "test_examples", "num_beams"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"finetuning: {name} is {getattr(self, name)}; give an integer >= 1.")
+        check_training(self.training)
+
 
 class BestModel(TrainerCallback):
     """Keeps the weights with the best validation token accuracy in memory, and the curve of all evaluations."""
@@ -271,6 +277,7 @@ def finetune(
     model.load_state_dict(best.weights)
     test = data.rows("test", spec.test_examples)
     args.predict_with_generate, trainer.preprocess_logits_for_metrics = True, None
+    args.train_sampling_strategy = "sequential"  # Trainer groups evaluation rows too; references go by order
     trainer.compute_metrics = text_metric(task.metric, tokenizer, test)
     score = trainer.predict(test).metrics[f"test_{task.metric}"]
     chosen = max(best.curve, key=lambda point: point["token_accuracy"])

@@ -16,7 +16,7 @@ from hf_synpre.datasets import LengthBuckets, SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build
-from hf_synpre.training import CompetenceStop, SynpreTrainer, most_likely, teacher_forced, training_arguments
+from hf_synpre.training import CompetenceStop, SynpreTrainer, check_training, most_likely, teacher_forced, training_arguments
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 RESULT_FILE = "pretraining.json"
@@ -36,6 +36,9 @@ class ModelSpec:
     model_type: str = "t5"
     config_name: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.config(Vocabulary.plain(64))
 
     def config(self, vocabulary: Vocabulary) -> PreTrainedConfig:
         """Return the config with this vocabulary's size and control ids. Raises UsageError on unknown fields."""
@@ -81,6 +84,14 @@ class PretrainingSpec:
             raise UsageError(f"Pre-training has task {self.task!r} and corpus {self.corpus!r}; give exactly one of the two.")
         if self.corpus is not None:
             choose("corpus", self.corpus, ("stdlib",))
+        if self.task is not None:
+            synthetic_source(self, 1, 1)
+        for name in ("window", "evaluations", "validation_examples"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"pretraining: {name} is {getattr(self, name)}; give an integer >= 1.")
+        check_training(self.training)
+        if self.budget_of is None and "max_steps" not in self.training:
+            raise UsageError("pretraining has no budget; give training.max_steps >= 1 or budget_of.")
 
 
 @dataclass
@@ -142,8 +153,6 @@ def pretrain(
     if tokens is not None:
         spans = noise_counts(spec.window)[1]
         steps = math.ceil(tokens / (batch * (spec.window + 2 * spans + 2)))
-    if steps < 1:
-        raise UsageError(f"Pre-training has max_steps {steps}; give the budget as training.max_steps >= 1.")
     args.max_steps, args.eval_steps = steps, max(1, steps // spec.evaluations)
     args.save_steps = args.eval_steps
     source = synthetic_source(spec, steps, batch) if spec.task else text_source(spec, tokenizer, steps, batch)

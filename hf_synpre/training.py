@@ -167,11 +167,19 @@ TRAINING_DEFAULTS = {
 
 def training_arguments(output_dir: Any, given: dict[str, Any], **fixed: Any) -> Seq2SeqTrainingArguments:
     """Return transformers' training arguments: our defaults, `given` on top, `fixed` above all. UsageError on refusal."""
+    check_training(given)
     for name in given:
-        choose("training argument", name, Seq2SeqTrainingArguments.__dataclass_fields__)
         if name in fixed:
             raise UsageError(f"The training argument {name} is set by hf_synpre itself; leave it out.")
     try:
         return Seq2SeqTrainingArguments(output_dir=str(output_dir), **TRAINING_DEFAULTS | given | fixed)
     except (ValueError, TypeError) as error:
         raise UsageError(f"The training arguments {given} were refused: {' '.join(str(error).split())}") from None
+
+
+def check_training(given: dict[str, Any]) -> None:
+    """Raise UsageError on a name that is no training argument, or on a budget below one step."""
+    for name in given:
+        choose("training argument", name, Seq2SeqTrainingArguments.__dataclass_fields__)
+    if given.get("max_steps", 1) < 1:
+        raise UsageError(f"max_steps is {given['max_steps']}; give training.max_steps >= 1.")

@@ -50,7 +50,9 @@ def test_loss_is_the_mean_over_target_tokens(tiny_config):
     batch = COLLATOR(SyntheticDataset("set", size=8, **STREAM).__getitems__(list(range(8))))
     labels = batch.pop("labels")
     ours = token_loss(model(**batch), labels)
-    torch.testing.assert_close(ours, model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss)
+    torch.testing.assert_close(
+        ours, model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+    )
     torch.testing.assert_close(token_loss(model(**batch), labels, 10), ours * (labels != IGNORED).sum() / 10)
 
 
@@ -142,13 +144,17 @@ def test_pretraining_learns_and_says_what_it_spent(pretrained):
 
 
 def identity_rows(count):
-    return SyntheticDataset("identity", size=count, vocabulary=48, min_length=2, max_length=4).__getitems__(list(range(count)))
+    return SyntheticDataset("identity", size=count, vocabulary=48, min_length=2, max_length=4).__getitems__(
+        list(range(count))
+    )
 
 
 def test_every_parameter_moves(pretrained):
     folder, _ = pretrained
     trained = AutoModelForSeq2SeqLM.from_pretrained(folder).state_dict()
-    fresh = build(AutoModelForSeq2SeqLM, MODEL.config(SyntheticDataset("set", vocabulary=48).stream.vocabulary), {}, 0).state_dict()
+    fresh = build(
+        AutoModelForSeq2SeqLM, MODEL.config(SyntheticDataset("set", vocabulary=48).stream.vocabulary), {}, 0
+    ).state_dict()
     assert [name for name in fresh if torch.equal(fresh[name], trained[name])] == []
 
 

@@ -1,0 +1,194 @@
+"""The command line: every verb helps; bad input is one clear line and exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from hf_synpre import generate
+from hf_synpre.cli import VERBS, main
+from hf_synpre.config import build_spec, read_yaml
+from hf_synpre.errors import UsageError
+
+GOOD = """
+name: good
+tasks: {stdlib_ast: {}}
+arms: {random: {}}
+"""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert "--" in capsys.readouterr().out
+
+
+BAD_WORDS = [
+    ([], ""),
+    (["rum"], "Unknown verb 'rum'. Did you mean 'run'?"),
+    (["generate", "sett"], "Unknown task 'sett'. Did you mean 'set'?"),
+    (["generate", "set", "--stop", "-5"], "Rows 0 to -5 were asked for"),
+    (["generate", "set", "--stop", "many"], "invalid int value: 'many'"),
+    (["generate", "set", "--sed", "3"], "Unknown option of synpre generate '--sed'. Did you mean '--seed'?"),
+    (["generate", "set", "--seed", "-1"], "seed is -1; give an integer >= 0"),
+    (["generate", "set", "--split", "dev"], "Unknown split 'dev'"),
+    (["generate", "set", "--vocabulary", "5"], "A vocabulary size is 5"),
+    (["generate", "set", "--parameters", "min_length"], "write name=value"),
+    (["generate", "set", "--parameters", "min_lenght=3"], "Did you mean 'min_length'?"),
+    (["generate", "set", "--parameters", "min_length=300,max_length=10"], "min_length 300 exceeds max_length 10"),
+    (["generate", "set", "--output_file", "rows.csv"], "ends in .parquet or .jsonl"),
+    (["run"], "No experiment was given"),
+    (["run", "nowhere.yaml"], "There is no file nowhere.yaml"),
+    (["report", "nowhere"], "nowhere"),
+    (["statistics"], "No checkpoint was given"),
+    (["statistics", "./nowhere"], "There is no folder"),
+    (["pretrain", "sett"], "Unknown task 'sett'"),
+    (["pretrain", "set", "--training", "max_step=3"], "Did you mean 'max_steps'?"),
+    (["pretrain", "set", "--training", "max_steps=0"], "max_steps is 0; give training.max_steps >= 1"),
+    (["pretrain", "set", "--config_overrides", "d_modle=3"], "Did you mean 'd_model'?"),
+    (["finetune", "stdlib_asd"], "Did you mean 'stdlib_ast'?"),
+    (["finetune", "mtop", "--data_dir", "nowhere"], "There is no folder nowhere"),
+    (["finetune", "--init", "weights"], "has checkpoint None"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD_WORDS, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_bad_words_are_one_clear_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == (1 if words else 0)
+    assert list(tmp_path.iterdir()) == [], "bad input left something behind"
+
+
+BAD_YAML = [
+    ("name: x\ntasks: {stdlib_ast: {}}\narm: {random: {}}", "Unknown key in bad.yaml 'arm'. Did you mean 'arms'?"),
+    ("name: x\ntasks: {stdlib_ast: {}}", "bad.yaml lacks the key 'arms'"),
+    (GOOD.replace("stdlib_ast", "stdlib_asd"), "Unknown downstream task 'stdlib_asd'. Did you mean 'stdlib_ast'?"),
+    (GOOD + "seeds: [0, -1]", "give distinct seeds >= 0"),
+    (GOOD + "seeds: 3", "bad.yaml.seeds is 3; give list"),
+    (GOOD + "seeds: [a]", "bad.yaml.seeds[0] is 'a'; give int"),
+    (GOOD + "jobs: -1", "jobs >= 0"),
+    (GOOD + "finetuning: {evaluations: 1.5}", "evaluations is 1.5; give int"),
+    (GOOD + "finetuning: {test_examples: -3}", "test_examples is -3; give an integer >= 1"),
+    (GOOD + "finetuning: {training: {learningrate: 1}}", "Did you mean 'learning_rate'?"),
+    (GOOD + "finetuning: {training: {max_steps: -3}}", "give training.max_steps >= 1"),
+    (GOOD + "model: {overrides: {d_modle: 3}}", "Did you mean 'd_model'?"),
+    (GOOD + "model: {model_type: t6}", "Unknown model_type 't6'"),
+    (GOOD.replace("{random: {}}", "{random: {init: weight}}"), "Unknown init of an arm 'weight'. Did you mean 'weights'?"),
+    (GOOD.replace("{random: {}}", "{a: {init: weights}}"), "init weights has checkpoint None"),
+    (GOOD.replace("{random: {}}", "{a--b: {}}"), "The name 'a--b' becomes a file name"),
+    (GOOD + "pretraining: {p: {}}", "give exactly one of the two"),
+    (GOOD + "pretraining: {p: {task: sett}}", "Unknown task 'sett'"),
+    (GOOD + "pretraining: {p: {task: set, parameters: {min_length: 0}}}", "min_length"),
+    (GOOD + "pretraining: {p: {corpus: wikipedia}}", "Unknown corpus 'wikipedia'"),
+    (GOOD + "pretraining: {p: {corpus: stdlib, budget_of: q}}", "Unknown run that 'p' takes its budget from 'q'"),
+    (GOOD.replace("stdlib_ast: {}", "mtop: {data_dir: nowhere}"), "There is no folder nowhere"),
+    ("[1, 2]", "holds list, not keys and values"),
+    ("a: [", "is not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_YAML, ids=[m[:40] for _, m in BAD_YAML])
+def test_bad_yaml_is_one_clear_line(text, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text(text)
+    assert main(["run", "bad.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def test_a_missing_column_and_a_missing_split_are_named(tmp_path, tiny_dataset, capsys, monkeypatch):
+    import shutil
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_dataset, "bad")
+    words = [
+        "finetune",
+        "retrosynthesis",
+        "--data_dir",
+        "bad",
+        "--output_dir",
+        "out",
+        "--training",
+        "max_steps=1,use_cpu=true",
+    ]
+    assert main(words) == 2
+    assert "column product is not in the dataset; it has utterance, logical_form" in capsys.readouterr().err
+    (tmp_path / "bad" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files: data/train-*.parquet\n---\n"
+    )
+    assert main(["finetune", "mtop", *words[2:]]) == 2
+    assert "mtop has no validation split; it has train" in capsys.readouterr().err
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("dear")
+    config = tmp_path / "good.yaml"
+    config.write_text(GOOD)
+    assert main(["run", str(config), "--output_dir", str(tmp_path)]) == 2
+    assert "is not empty and holds no experiment" in capsys.readouterr().err
+    assert {p.name for p in tmp_path.iterdir()} == {"thesis.tex", "good.yaml"}
+    assert main(["pretrain", "set", "--output_dir", str(tmp_path)]) == 2
+    assert "holds no finished pre-training" in capsys.readouterr().err
+
+
+def test_yaml_reads_1e_3_as_a_number(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 1e-3\nb: -2E+4\nc: 1e-3x\nd: 1.5e-3")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": 0.001, "b": -20000.0, "c": "1e-3x", "d": 0.0015}
+
+
+def test_generate_writes_the_rows_of_the_library(tmp_path, capsys):
+    assert main(["generate", "set", "--start", "3", "--stop", "6", "--seed", "2", "--parameters", "max_length=12"]) == 0
+    expected = generate("set", 3, 6, seed=2, max_length=12)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected.to_pylist()
+    for name in ("rows.parquet", "rows.jsonl"):
+        assert main(["generate", "set", "--stop", "4", "--output_file", str(tmp_path / name)]) == 0
+    table = generate("set", 0, 4)
+    assert pq.read_table(tmp_path / "rows.parquet").equals(table)
+    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == table.to_pylist()
+
+
+def test_generate_survives_a_closed_pipe():
+    command = f"{sys.executable} -m hf_synpre generate set --stop 20000 | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.startswith('{"input_ids"')
+    assert done.stderr == ""
+
+
+def test_tasks_lists_and_shows(capsys):
+    assert main(["tasks"]) == 0
+    listed = capsys.readouterr().out
+    assert "set" in listed
+    assert main(["tasks", "set"]) == 0
+    assert "min_length" in capsys.readouterr().out
+
+
+def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny_dataset):
+    tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
+    training = "max_steps=4,use_cpu=true,per_device_train_batch_size=8"
+    checkpoint, result = str(tmp_path / "set"), tmp_path / "result"
+    words = ["--vocabulary", "64", "--config_overrides", tiny, "--training", training, "--output_dir", checkpoint]
+    assert main(["pretrain", "set", "--parameters", "min_length=4,max_length=8", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 4
+    assert main(["statistics", checkpoint, "--output_file", str(tmp_path / "s.json")]) == 0
+    assert len(json.loads((tmp_path / "s.json").read_text())["parameters"]) == 21
+    words = ["--data_dir", str(tiny_dataset), "--vocab_size", "400", "--config_overrides", tiny, "--training", training]
+    words += ["--init", "statistics", "--checkpoint", checkpoint, "--output_dir", str(result)]
+    assert main(["finetune", "mtop", *words]) == 0
+    assert "exact_match 0.0000 on 40 test examples" in capsys.readouterr().out
+    assert json.loads((result / "mtop--statistics--0.json").read_text())["phases"]["pretraining"]["name"] == checkpoint
+
+
+def test_specs_reject_what_is_no_mapping():
+    from hf_synpre.pretraining import ModelSpec
+
+    with pytest.raises(UsageError, match="model is 3; give keys and values: model_type, config_name, overrides"):
+        build_spec(ModelSpec, 3, "model")

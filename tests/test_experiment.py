@@ -1,0 +1,182 @@
+"""The whole experiment at miniature size through the real command line: cells, kill and resume, report."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import TINY
+
+from hf_synpre.cli import main
+
+ARMS = {
+    "random": {},
+    "statistics": {"init": "statistics", "checkpoint": "set"},
+    "synthetic": {"init": "weights", "checkpoint": "set"},
+    "natural": {"init": "weights", "checkpoint": "stdlib", "embeddings": "kept"},
+}
+SEEDS = [0, 1]
+CELLS = {f"mtop--{arm}--{seed}.json" for arm in ARMS for seed in SEEDS}
+STABLE = ("task", "arm", "seed", "status", "score", "validation_score", "curve", "embeddings")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, tiny_dataset):
+    training = {"per_device_train_batch_size": 16, "use_cpu": True}
+    value = {
+        "name": "mini",
+        "model": {"overrides": TINY},
+        "pretraining": {
+            "set": {
+                "task": "set",
+                "vocabulary": 64,
+                "parameters": {"min_length": 4, "max_length": 8},
+                "evaluations": 2,
+                "training": training | {"max_steps": 30},
+            },
+            "stdlib": {"corpus": "stdlib", "window": 32, "budget_of": "set", "evaluations": 2, "training": training},
+        },
+        "tasks": {"mtop": {"data_dir": str(tiny_dataset), "vocab_size": 400, "max_target": 48}},
+        "arms": ARMS,
+        "finetuning": {
+            "training": training | {"max_steps": 20},
+            "evaluations": 2,
+            "validation_examples": 20,
+            "test_examples": 20,
+        },
+        "seeds": SEEDS,
+        "jobs": 2,
+    }
+    file = tmp_path_factory.mktemp("config") / "mini.yaml"
+    file.write_text(yaml.safe_dump(value))
+    return file
+
+
+def synpre(*words, **kwargs):
+    return subprocess.run([sys.executable, "-m", "hf_synpre", *map(str, words)], capture_output=True, text=True, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "mini"
+    done = synpre("run", config, "--output_dir", folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def cells_of(folder):
+    return {f.name: json.loads(f.read_text()) for f in folder.glob("*--*--*.json")}
+
+
+def test_one_json_a_cell_with_what_each_phase_spent(finished):
+    folder, _ = finished
+    cells = cells_of(folder)
+    assert set(cells) == CELLS
+    for cell in cells.values():
+        assert cell["status"] == "done"
+        assert 0 <= cell["score"] <= 1
+        phases = [cell["phases"]["finetuning"]] + ([cell["phases"]["pretraining"]] if cell["arm"] != "random" else [])
+        for phase in phases:
+            assert {"tokens", "positions", "padding_share", "flops", "train_s", "tokens_per_s"} <= phase.keys()
+            assert phase["flops"] > 0
+        assert [point["step"] for point in cell["curve"]] == [10, 20]
+        assert cell["data"]["splits"]["train"]["rows"] == 200
+        assert cell["versions"]["torch"]
+
+
+def test_natural_pretraining_gets_the_tokens_of_synthetic(finished):
+    cells = cells_of(finished[0])
+    natural, synthetic = (cells[f"mtop--{arm}--0.json"]["phases"]["pretraining"] for arm in ("natural", "synthetic"))
+    one_step = 16 * (32 + 2 * 2 + 2)
+    assert synthetic["tokens"] <= natural["tokens"] < synthetic["tokens"] + one_step
+
+
+def test_report_and_table(finished):
+    folder, done = finished
+    for name in ("report.md", "report.json", "curves.png", "curves.svg", "benefit.png", "benefit.svg"):
+        assert (folder / name).stat().st_size > 500
+    assert all(arm in done.stdout for arm in ARMS)
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def test_a_second_run_computes_nothing(finished, config):
+    folder, _ = finished
+    before = {f: f.stat().st_mtime_ns for f in folder.glob("*--*.json")}
+    again = synpre("run", config, "--output_dir", folder)
+    assert again.returncode == 0
+    assert {f: f.stat().st_mtime_ns for f in folder.glob("*--*.json")} == before
+
+
+def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
+    """Killed twice: when the first pre-training is under way, and when the first cells are there."""
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "hf_synpre", "run", str(config), "--output_dir", str(folder)]
+    for awaited in ("work/pretraining/.set.work", "*--*--*.json"):
+        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not list(folder.glob(awaited)):
+            assert process.poll() is None
+            time.sleep(0.05)
+        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=True)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    kept = {f.name: f.stat().st_mtime_ns for f in folder.glob("*--*--*.json")}
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert all((folder / name).stat().st_mtime_ns == stamp for name, stamp in kept.items()), "finished cells were made again"
+    expected = cells_of(finished[0])
+    assert {n: {k: c[k] for k in STABLE} for n, c in cells_of(folder).items()} == {
+        n: {k: c[k] for k in STABLE} for n, c in expected.items()
+    }
+
+
+def test_another_configuration_does_not_mix_with_finished_cells(finished, config, tmp_path, capsys):
+    folder, _ = finished
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(config.read_text().replace("max_steps: 20", "max_steps: 21"))
+    assert main(["run", str(changed), "--output_dir", str(folder)]) == 2
+    assert "holds results of another configuration (finetuning)" in capsys.readouterr().err
+
+
+def test_a_failing_cell_is_kept_reported_and_tried_again(config, tmp_path, tiny_dataset):
+    value = yaml.safe_load(config.read_text())
+    value["arms"] = {"random": {}, "natural": {"init": "weights", "checkpoint": "nobody/nothing"}}
+    value |= {"pretraining": {}, "seeds": [0]}
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(yaml.safe_dump(value))
+    for _ in range(2):
+        done = synpre("run", broken, "--output_dir", tmp_path / "broken")
+        assert done.returncode == 1
+        assert "mtop--natural--0.json: " in done.stderr
+        assert "Traceback" not in done.stderr
+    cells = cells_of(tmp_path / "broken")
+    assert {c["arm"]: c["status"] for c in cells.values()} == {"random": "done", "natural": "failed"}
+    assert "failed" in (tmp_path / "broken" / "report.md").read_text()
+
+
+def test_stdlib_ast_rows_are_real_and_disjoint():
+    from hf_synpre.stdlib import parse_row, s_expression, syntax_trees
+
+    tables = syntax_trees()
+    rows = {split: table["source"].to_pylist() for split, table in tables.items()}
+    assert len(rows["train"]) > 40_000
+    assert min(len(rows["validation"]), len(rows["test"])) > 2_000
+    everything = sum(rows.values(), [])
+    assert len(set(everything)) == len(everything)
+    assert all(8 <= len(text) <= 60 for text in everything)
+    for source, tree in zip(rows["test"][:500], tables["test"]["tree"].to_pylist(), strict=False):
+        assert parse_row(source) == (source, tree)
+    assert parse_row("f(x, 1)") == ("f(x, 1)", "(Call f [x 1] [])")
+    assert parse_row("return None") == ("return None", "(Return None)")
+    assert parse_row("x =") is None
+    assert s_expression([None, 3]) == "[- 3]"
+
+
+def test_prepared_data_is_written_once_and_splits_stay_apart(finished):
+    data = finished[0] / "work" / "data" / "mtop"
+    tables = {split: pq.read_table(data / f"{split}.parquet") for split in ("train", "validation", "test")}
+    assert [len(t) for t in tables.values()] == [200, 40, 40]
+    assert not set(tables["train"]["target"].to_pylist()) & set(tables["test"]["target"].to_pylist())
