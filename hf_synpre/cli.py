@@ -220,7 +220,10 @@ class RunOptions:
     """Run an experiment: arms x tasks x seeds -> one JSON a cell, report and plots."""
 
     config: str = option("the YAML file of the experiment", "")
-    output_dir: str | None = option("folder of results and work; runs/NAME without it")
+    output_dir: str | None = option("folder of the results; runs/NAME without it")
+    work_dir: str | None = option(
+        "folder of data and checkpoints, may be shared by experiments; work/ of the results' without it"
+    )
     data_dir: str | None = option("folder of a local copy of the datasets in Hub layout")
     jobs: int | None = option("parallel jobs, 0 for one a core; the YAML's without it")
 
@@ -239,7 +242,7 @@ def run(options: RunOptions) -> int:
             task.data_dir = options.data_dir
     if options.jobs is not None:
         spec.jobs = options.jobs
-    one = experiment.Experiment(spec, options.output_dir or Path("runs") / spec.name)
+    one = experiment.Experiment(spec, options.output_dir or Path("runs") / spec.name, options.work_dir)
     failures = one.run()
     print(table(write_report(one.folder)))
     print(f"\nReport: {one.folder / 'report.md'}")

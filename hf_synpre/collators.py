@@ -14,6 +14,8 @@ IGNORED = -100
 class Seq2SeqCollator:
     """Pad rows to the longest of the batch: input_ids, attention_mask, labels, decoder_input_ids (int64, rows x length).
 
+    Lengths are rounded up to a multiple of `multiple`: kernels are prepared anew for each shape they meet.
+
     Both sides are cut to their limit with the end-of-sequence id appended (as the reference does, the cut comes last: a
     cut row loses it). decoder_input_ids are there because a loss outside the model takes the labels away from it.
     """
@@ -23,6 +25,7 @@ class Seq2SeqCollator:
     start: int
     max_source: int = 512
     max_target: int = 512
+    multiple: int = 8
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         inputs = self._pad([r["input_ids"] for r in rows], self.max_source, self.pad)
@@ -40,7 +43,7 @@ class Seq2SeqCollator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _pad(self, sequences: list[np.ndarray], limit: int, filler: int) -> np.ndarray:
-        width = min(max(map(len, sequences)) + 1, limit)
+        width = min(-(-(max(map(len, sequences)) + 1) // self.multiple) * self.multiple, limit)
         out = np.full((len(sequences), width), filler, np.int64)
         for row, ids in zip(out, sequences, strict=True):
             cut = min(len(ids), width)

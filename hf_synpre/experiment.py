@@ -1,10 +1,12 @@
 """Layer 4: an experiment = arms x downstream tasks x seeds, one JSON a cell, resumable cell by cell."""
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
-import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -23,12 +25,12 @@ from hf_synpre.downstream import FinetuningSpec, PreparedTask, finetune, get_dow
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import SCHEMES, ParameterStatistics, StatisticsInit, build, transfer
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec, pretrain
+from hf_synpre.pretraining import RESULT_FILE, ModelSpec, PretrainingSpec, pretrain
 from hf_synpre.vocabulary import as_vocabulary
 
 FORMAT = 1
 EXPERIMENT_FILE = "experiment.json"
-PACKAGES = ("hf_synpre", "torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
 
 
 @dataclass
@@ -113,10 +115,14 @@ class Cell:
 
 
 class Experiment:
-    """An experiment in a folder: results as JSON, the work (data, checkpoints) under work/."""
+    """An experiment in a folder: results as JSON, the work (data, checkpoints) under work/ or in `work_dir`.
 
-    def __init__(self, spec: ExperimentSpec, folder: str | Path):
-        self.spec, self.folder, self.work = spec, Path(folder), Path(folder) / "work"
+    What is in the work folder is named by the recipe that made it, so experiments may share one.
+    """
+
+    def __init__(self, spec: ExperimentSpec, folder: str | Path, work_dir: str | Path | None = None):
+        self.spec, self.folder = spec, Path(folder)
+        self.work = Path(work_dir) if work_dir else self.folder / "work"
 
     def claim(self) -> None:
         """Mark the folder as this experiment's. Raises UsageError where it holds something else."""
@@ -129,8 +135,6 @@ class Experiment:
             raise UsageError(
                 f"{self.folder} holds results of another configuration ({differing}); choose another --output_dir."
             )
-        if differing:
-            shutil.rmtree(self.work, ignore_errors=True)
         write_json(mark, recipe)
 
     def recipe(self) -> dict[str, Any]:
@@ -190,18 +194,22 @@ class Experiment:
         given = self.spec.tasks[task]
         limits = {k: v for k in ("max_source", "max_target") if (v := getattr(given, k)) is not None}
         options = {"data_dir": given.data_dir, "tokenizer": given.tokenizer, "vocab_size": given.vocab_size}
-        folder = self.work / "data" / task
+        folder = self.work / "data" / recipe_name(task, options | limits)
         with lock(folder):
             return prepare(get_downstream(task, **limits), folder, **options)
 
     def checkpoint(self, name: str, task: str) -> Path:
-        """Return the folder of a pre-training run, made once; runs on text exist once a task, in that task's ids."""
+        """Return the folder of a pre-training run, made once; a run on text is made anew in the ids of each task."""
         spec = self.spec.pretraining[name]
-        folder = self.work / "pretraining" / (name if spec.task else f"{name}--{task}")
-        tokens = None
+        recipe, tokens, tokenizer = [asdict(spec), asdict(self.spec.model)], None, None
         if spec.budget_of:
-            tokens = read_json(self.checkpoint(spec.budget_of, task) / "pretraining.json")["tokens"]
-        tokenizer = None if spec.task else self.data(task).tokenizer
+            tokens = read_json(self.checkpoint(spec.budget_of, task) / RESULT_FILE)["tokens"]
+            recipe.append(tokens)
+        if spec.corpus:
+            data = self.data(task)
+            tokenizer = data.tokenizer
+            recipe.append(data.facts)
+        folder = self.work / "pretraining" / recipe_name(name if spec.task else f"{name}-{task}", recipe)
         with lock(folder):
             pretrain(spec, self.spec.model, folder, tokenizer=tokenizer, tokens=tokens)
         return folder
@@ -214,7 +222,7 @@ class Experiment:
             return build(AutoModelForSeq2SeqLM, config, {}, cell.seed), None
         own = arm.checkpoint in self.spec.pretraining
         source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
-        facts = {"name": arm.checkpoint} | (read_json(source / "pretraining.json") if own else {})
+        facts = {"name": arm.checkpoint} | (read_json(source / RESULT_FILE) if own else {})
         if arm.init == "statistics":
             factory = StatisticsInit(AutoModelForSeq2SeqLM, scheme=arm.scheme, seed=cell.seed)
             return factory.from_config(config, ParameterStatistics.from_pretrained(source)), facts
@@ -223,7 +231,7 @@ class Experiment:
     def run_cell(self, cell: Cell) -> str | None:
         """Compute one cell unless it is there; return the line of its failure, if any."""
         file = self.folder / cell.file_name
-        with lock(self.work / "cells" / cell.file_name):
+        with lock(self.folder / ".locks" / cell.file_name):
             if is_done(file):
                 return None
             failure = attempt(lambda: write_json(file, self.result(cell)))
@@ -240,7 +248,7 @@ class Experiment:
             "embeddings": self.spec.arms[cell.arm].embeddings,
             "config": {
                 "arm": asdict(self.spec.arms[cell.arm]),
-                "task": asdict(self.spec.tasks[cell.task]),
+                "task": self.recipe()["tasks"][cell.task],
                 "model": asdict(self.spec.model),
                 "finetuning": asdict(self.spec.finetuning),
             },
@@ -266,6 +274,11 @@ def interleave(work: list, cells: int, free: list) -> list:
     return runs[:1] + jobs[: len(free)] + runs[1:] + jobs[len(free) :]
 
 
+def recipe_name(name: str, recipe: Any) -> str:
+    """Return `name` with a hash of the recipe: the same recipe finds what was made, another never does."""
+    return f"{name}-{hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=4).hexdigest()}"
+
+
 def lock(target: Path) -> FileLock:
     """Return the lock of one product of the experiment; the system releases it when its holder dies."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -289,6 +302,18 @@ def is_done(file: Path) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide a result, the interpreter's included."""
-    found = {p: importlib.metadata.version(p) for p in PACKAGES if p != "hf_synpre"}
-    return {"python": platform.python_version(), "hf_synpre": hf_synpre.__version__, **found}
+    """Return the versions that decide a result: interpreter, packages, and the commit where hf_synpre is a checkout."""
+    found = {p: importlib.metadata.version(p) for p in PACKAGES}
+    return {"python": platform.python_version(), "hf_synpre": hf_synpre.__version__, "commit": commit(), **found}
+
+
+def commit() -> str:
+    """Return the commit of the checkout that hf_synpre runs from, "+" where it was changed since, or "none"."""
+    git = ["git", "-C", str(Path(hf_synpre.__file__).parent)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        return head + "+" * bool(subprocess.run([*git, "status", "--porcelain", "."], capture_output=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        return "none"

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,13 +27,20 @@ def write_json(file: str | Path, value: Any) -> None:
 
 
 def write_text(file: str | Path, text: str) -> None:
-    """Write a text file atomically (temporary file in the same folder, then a rename)."""
+    """Write a text file atomically."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: str | Path, content: bytes) -> None:
+    """Write a file atomically: a temporary file in the same folder, then a rename. UsageError where that is refused."""
     target = Path(file)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    os.replace(name, target)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        os.replace(partial, target)
+    except OSError as error:
+        raise UsageError(f"Cannot write {target} ({error.strerror}); give another place.") from None
 
 
 @contextmanager

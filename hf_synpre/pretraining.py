@@ -31,11 +31,15 @@ PRETRAINING_ARGUMENTS = {
 
 @dataclass
 class ModelSpec:
-    """An architecture: `model_type` of transformers or `config_name` (folder or Hub id), fields changed by `overrides`."""
+    """An architecture: `model_type` of transformers or `config_name` (folder or Hub id), fields changed by `overrides`.
+
+    `attention` is transformers' attn_implementation ("eager", "sdpa"); None leaves the choice to it.
+    """
 
     model_type: str = "t5"
     config_name: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    attention: str | None = None
 
     def __post_init__(self) -> None:
         self.config(Vocabulary.plain(64))
@@ -54,6 +58,8 @@ class ModelSpec:
             )
             setattr(config, name, value)
         config.vocab_size, config.pad_token_id, config.eos_token_id = vocabulary.size, vocabulary.pad, vocabulary.eos
+        if self.attention:
+            config._attn_implementation = choose("attention", self.attention, ("eager", "sdpa"))
         if config.is_encoder_decoder:
             config.decoder_start_token_id = vocabulary.pad
         return config

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_synpre.errors import UsageError
+from hf_synpre.files import write_bytes
 from hf_synpre.intervals import difference, estimate, from_draws, gains, ratio, refusal
 from hf_synpre.plots import NATURAL, RANDOM, plots
 
@@ -24,15 +24,8 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
     report = summarize(read_cells(directory))
     files = {"report.json": (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()}
     files |= plots(report) | {"report.md": render(report, str(directory)).encode()}
-    output = Path(output_dir or directory)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            temporary = output / f".{name}.{os.getpid()}"
-            temporary.write_bytes(content)
-            os.replace(temporary, output / name)
-    except OSError as error:
-        raise UsageError(f"Cannot write the report to '{output}' ({error.strerror}). Give another --output_dir.") from None
+    for name, content in files.items():
+        write_bytes(Path(output_dir or directory) / name, content)
     return report
 
 

@@ -95,6 +95,17 @@ def test_natural_pretraining_gets_the_tokens_of_synthetic(finished):
     assert synthetic["tokens"] <= natural["tokens"] < synthetic["tokens"] + one_step
 
 
+def test_experiments_may_share_their_work(finished, config, tmp_path):
+    folder, _ = finished
+    value = yaml.safe_load(config.read_text()) | {"seeds": [7]}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(value))
+    made = {p: p.stat().st_mtime_ns for p in (folder / "work").glob("*/[a-z]*/*")}
+    done = synpre("run", tmp_path / "other.yaml", "--output_dir", tmp_path / "other", "--work_dir", folder / "work")
+    assert done.returncode == 0, done.stderr
+    assert {p: p.stat().st_mtime_ns for p in made} == made
+    assert len(cells_of(tmp_path / "other")) == len(ARMS)
+
+
 def test_report_and_table(finished):
     folder, done = finished
     for name in ("report.md", "report.json", "curves.png", "curves.svg", "benefit.png", "benefit.svg"):
@@ -116,7 +127,7 @@ def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
     """Killed twice: when the first pre-training is under way, and when the first cells are there."""
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "hf_synpre", "run", str(config), "--output_dir", str(folder)]
-    for awaited in ("work/pretraining/.set.work", "*--*--*.json"):
+    for awaited in ("work/pretraining/.set-*.work", "*--*--*.json"):
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not list(folder.glob(awaited)):
             assert process.poll() is None
@@ -164,7 +175,7 @@ def test_stdlib_ast_rows_are_real_and_disjoint():
     rows = {split: table["source"].to_pylist() for split, table in tables.items()}
     assert len(rows["train"]) > 40_000
     assert min(len(rows["validation"]), len(rows["test"])) > 2_000
-    everything = sum(rows.values(), [])
+    everything = [text for texts in rows.values() for text in texts]
     assert len(set(everything)) == len(everything)
     assert all(8 <= len(text) <= 60 for text in everything)
     for source, tree in zip(rows["test"][:500], tables["test"]["tree"].to_pylist(), strict=False):
@@ -176,7 +187,7 @@ def test_stdlib_ast_rows_are_real_and_disjoint():
 
 
 def test_prepared_data_is_written_once_and_splits_stay_apart(finished):
-    data = finished[0] / "work" / "data" / "mtop"
+    (data,) = (finished[0] / "work" / "data").glob("mtop-*")
     tables = {split: pq.read_table(data / f"{split}.parquet") for split in ("train", "validation", "test")}
     assert [len(t) for t in tables.values()] == [200, 40, 40]
     assert not set(tables["train"]["target"].to_pylist()) & set(tables["test"]["target"].to_pylist())

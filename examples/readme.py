@@ -1,0 +1,56 @@
+"""Render the results on README.md's first screen from results/*/report.json: `make readme`."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- results: begin (made by `make readme` from results/) -->\n", "<!-- results: end -->\n"
+ORDER = ("quickstart", "retrosynthesis", "code_translation", "mtop")
+
+
+def cell(estimate: dict | None) -> str:
+    """Write an estimate in percent with its interval."""
+    if estimate is None or estimate["value"] is None:
+        return "–" if estimate is None else "refused"
+    ends = "" if estimate["low"] is None else f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+    return f"{100 * estimate['value']:.1f}{ends}"
+
+
+def rows(report: dict) -> list[str]:
+    """Return a table row an arm of one experiment."""
+    lines = []
+    for task in report["tasks"]:
+        for arm in report["arms"]:
+            benefit = report["benefits"].get(arm, {}).get("tasks", {}).get(task)
+            difference = report["differences"][task].get(arm)
+            mark = " **\\***" if difference and difference["excludes_zero"] else ""
+            tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
+            cells = [cell(report["scores"][task][arm]), cell(difference) + mark, cell(benefit)]
+            lines.append(f"| {task} | {arm} | {' | '.join(cells)} | {f'{tokens / 1e6:.1f} M' if tokens else '–'} |")
+    return lines
+
+
+def results() -> str:
+    """Return the Markdown of all committed experiments."""
+    reports = [json.loads((ROOT / "results" / name / "report.json").read_text()) for name in ORDER]
+    seeds = {s["n"] for r in reports for row in r["scores"].values() for s in row.values()}
+    commits = sorted({c for r in reports for c in r["versions"]["commit"]})
+    head = ["task", "start", "exact match, %", "difference to random", "benefit of natural, %", "pre-training tokens"]
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row for r in reports for row in rows(r))]
+    note = (
+        f"Mean [95 % interval over {'–'.join(map(str, sorted(seeds)))} seeds] on the test split; * the interval of the difference "
+        "excludes zero. Made by `synpre run examples/NAME.yaml --output_dir results/NAME` on two CPU cores at commit "
+        f"{', '.join(commits)}; every cell is in [results/](results)."
+    )
+    return "![Learning curves](results/quickstart/curves.png)\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+
+
+def render(readme: str) -> str:
+    """Return README.md with the results of today's results/."""
+    before, rest = readme.split(BEGIN)
+    return before + BEGIN + results() + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    file = ROOT / "README.md"
+    file.write_text(render(file.read_text(encoding="utf-8")), encoding="utf-8")
