@@ -38,8 +38,8 @@ def results() -> str:
     head = ["task", "start", "exact match, %", "difference to random", "benefit of natural, %", "pre-training tokens"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row for r in reports for row in rows(r))]
     note = (
-        f"Mean [95 % interval over {'–'.join(map(str, sorted(seeds)))} seeds] on the test split; * the interval of the difference "
-        "excludes zero. Made by `synpre run examples/NAME.yaml --output_dir results/NAME` on two CPU cores at commit "
+        f"Mean [95 % interval, {'–'.join(map(str, sorted(seeds)))} seeds] on the test split; * a difference whose interval excludes "
+        "zero. Made by `synpre run examples/NAME.yaml --output_dir results/NAME` on two CPU cores at commit "
         f"{', '.join(commits)}; every cell is in [results/](results)."
     )
     return "![Learning curves](results/quickstart/curves.png)\n\n" + "\n".join(lines) + f"\n\n{note}\n"

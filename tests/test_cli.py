@@ -177,7 +177,8 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
     checkpoint, result = str(tmp_path / "set"), tmp_path / "result"
     words = ["--vocabulary", "64", "--config_overrides", tiny, "--training", training, "--output_dir", checkpoint]
     assert main(["pretrain", "set", "--parameters", "min_length=4,max_length=8", *words]) == 0
-    assert json.loads(capsys.readouterr().out)["steps"] == 4
+    out = capsys.readouterr().out
+    assert json.loads(out[out.rindex("{\n") :])["steps"] == 4
     assert main(["statistics", checkpoint, "--output_file", str(tmp_path / "s.json")]) == 0
     assert len(json.loads((tmp_path / "s.json").read_text())["parameters"]) == 21
     words = ["--data_dir", str(tiny_dataset), "--vocab_size", "400", "--config_overrides", tiny, "--training", training]
