@@ -65,11 +65,16 @@ def fill_between(state, out, low, high):
 
 
 @njit(cache=True)
-def shuffle(state, x):
-    """Permute `x` uniformly in place (Fisher-Yates)."""
-    for i in range(len(x) - 1, 0, -1):
-        j = below(state, i + 1)
+def shuffle(state, x, scratch):
+    """Permute `x` uniformly in place (Fisher-Yates); `scratch`, no shorter, takes the draws, which so are vector code."""
+    n, base = len(x), state[0]
+    for i in range(1, n):
+        scratch[i] = scale(mix(base + np.uint64(n - i) * GAMMA), i + 1)
+    for i in range(n - 1, 0, -1):
+        j = scratch[i]
         x[i], x[j] = x[j], x[i]
+    if n > 1:
+        state[0] = base + np.uint64(n - 1) * GAMMA
 
 
 def stream_key(task: str, version: int, parameters: dict, split: str, seed: int) -> np.uint64:
