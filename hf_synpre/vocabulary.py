@@ -6,7 +6,7 @@ Everything is integers; a tokenizer is only asked once, here.
 
 import itertools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,12 +86,6 @@ class Vocabulary:
         ids = self.tokenizer.encode(str(n), add_special_tokens=False)
         bare = len(ids) > 1 and self.tokenizer.convert_ids_to_tokens(ids[0]) == "▁"
         return tuple(ids[1:] if bare else ids)
-
-    def word_ids(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """Return each word's ids as they are inside a text of space-separated words; needs a tokenizer."""
-        before = self.tokenizer.encode("a", add_special_tokens=False)
-        texts = self.tokenizer([f"a {word}" for word in words], add_special_tokens=False)["input_ids"]
-        return [tuple(ids[len(before) :]) for ids in texts]
 
     def spell(self, i: int) -> str:
         """Return an id for people: a sign for a mark, a digit, or letters (a, b, ..., z, aa, ab, ...)."""

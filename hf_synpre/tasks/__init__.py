@@ -14,7 +14,7 @@ from hf_synpre.tasks.mixture import Mixture, make_mixture, read_mixture, registe
 from hf_synpre.tasks.streams import MixtureStream, Rows, Stream
 from hf_synpre.vocabulary import as_vocabulary
 
-FAMILIES = ("functions",)
+FAMILIES = ("functions", "lime", "nonsense", "languages")
 CHUNK = 8192
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 __all__ = ["SCHEMA", "generate", "get_task", "list_tasks", "open_stream", "register_mixture", "register_task"]

@@ -242,7 +242,7 @@ def register_task(
     """Register the decorated function as the task of its name (a trailing underscore dropped) with this input law.
 
     Keywords that are no field of Task are the task's parameters and their defaults; a task with a range of lengths has
-    min_length = 10 and max_length = 220 (the papers') besides.
+    min_length = 10 and max_length = 220 besides, where it names no others.
     """
     lengths = {"min_length": 10, "max_length": 220} if shortest else {}
 

@@ -1,0 +1,124 @@
+"""Layer 1: formal languages (Ri, Tsuruoka 2022; spec, section 2.4): sentences to pre-train on, without a task inside."""
+
+import numpy as np
+from numba import njit
+
+from hf_synpre.rng import below, between
+from hf_synpre.tasks.base import ARGUMENTS, CONTENT, FIRST, MAX_LENGTH, MIN_LENGTH, only_content, register_task
+from hf_synpre.vocabulary import Vocabulary
+
+PAPER = "Ri, Tsuruoka 2022, arXiv 2203.10326"
+OPEN_PERCENT, DISTRIBUTION, TABLE = range(ARGUMENTS, ARGUMENTS + 3)
+ZIPF = 0
+
+
+def zipf_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
+    """Walker's alias table of the weights int(V / rank) over V pairs, exact in integers: total, V thresholds, V aliases."""
+    pairs = vocabulary.content // 2
+    weights = pairs // np.arange(1, pairs + 1, dtype=np.int64)
+    total, share, alias = int(weights.sum()), weights * pairs, np.arange(pairs)
+    small, large = np.flatnonzero(share < total).tolist(), np.flatnonzero(share >= total).tolist()
+    while small and large:
+        poor, rich = small.pop(), large[-1]
+        alias[poor] = rich
+        share[rich] -= total - share[poor]
+        if share[rich] < total:
+            small.append(large.pop())
+    return np.concatenate([[total], share, alias])
+
+
+@njit(cache=True)
+def draw_pair(state, p):
+    """Draw the number of a pair: uniform, or with weights int(V / rank)."""
+    pairs = p[CONTENT] // 2
+    pair = below(state, pairs)
+    if p[DISTRIBUTION] != ZIPF or below(state, p[TABLE]) < p[TABLE + 1 + pair]:
+        return pair
+    return p[TABLE + 1 + pairs + pair]
+
+
+def nested(state, x, y, p):
+    """n = U{min..max}; n/2 pairs (up or down at random); open the next head with open_percent, else close the last."""
+    n = between(state, p[MIN_LENGTH], p[MAX_LENGTH])
+    pairs = (n + below(state, 2)) // 2
+    tail = p[CONTENT] // 2
+    heads = depth = size = 0
+    while heads < pairs:
+        if depth == 0 or below(state, 100) < p[OPEN_PERCENT]:
+            y[depth] = p[FIRST] + draw_pair(state, p)
+            x[size] = y[depth]
+            heads, depth = heads + 1, depth + 1
+        else:
+            depth -= 1
+            x[size] = y[depth] + tail
+        size += 1
+    while depth > 0:
+        depth -= 1
+        x[size] = y[depth] + tail
+        size += 1
+    return size, -1
+
+
+def check(p: dict) -> str | None:
+    """What is wrong with the parameters."""
+    if p["open_percent"] > 100:
+        return f"open_percent is {p['open_percent']}; give 0 to 100."
+    return None
+
+
+def row_check(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | None:
+    """Every tail must close the last open head."""
+    pairs, stack = words.content // 2, []
+    for place, token in enumerate((body - words.first).tolist()):
+        if 0 <= token < pairs:
+            stack.append(token)
+        elif not pairs <= token < 2 * pairs:
+            return only_content(body, words, parameters) or f"id {token + words.first} is neither a head nor a tail."
+        elif not stack or stack.pop() != token - pairs:
+            return f"the tail at place {place} does not close the last open head."
+    return None
+
+
+def read(ids: np.ndarray, words: Vocabulary, parameters: dict) -> str:
+    """Return a sentence with its heads as `(a` and its tails as `a)`."""
+    pairs = words.content // 2
+    inside = words.first + np.arange(2 * pairs)
+    names = {int(i): words.spell(int(inside[i - words.first - pairs * (i >= words.first + pairs)])) for i in ids if i in inside}
+    text = [f"({names[i]}" if i < words.first + pairs else f"{names[i]})" for i in ids.tolist()]
+    return " ".join(text)
+
+
+@register_task(
+    nested,
+    paper=PAPER,
+    bounds=lambda p: (p["max_length"] + 1, 2 * p["max_length"] + 2),
+    check=check,
+    least=2,
+    symbols=lambda p: 4,
+    table=zipf_table,
+    row_check=row_check,
+    reader=read,
+    named=False,
+    min_length=6,
+    max_length=60,
+    open_percent=40,
+    distribution=("zipf", "uniform"),
+)
+def nesting_language(x, y, p):
+    """Return the sentence, with what its open heads still need; labels equal the row (pre-training corrupts spans of it).
+
+    input   (a (b b) (c c) a)
+    target  (a (b b) (c c) a)
+    """
+    n, tail = len(x), p[CONTENT] // 2
+    y[:n] = x
+    depth, m = 0, n
+    for i in range(n - 1, -1, -1):
+        if x[i] >= p[FIRST] + tail:
+            depth += 1
+        elif depth > 0:
+            depth -= 1
+        else:
+            y[m] = x[i] + tail
+            m += 1
+    return m
