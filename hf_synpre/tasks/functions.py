@@ -1,14 +1,15 @@
 """Layer 1: the 18 simple functions of Wu, Li, Liang 2022 (appendix; spec, section 2.1); their input laws are in samplers.py."""
 
 import numpy as np
-from numba import njit
 
+from hf_synpre.rng import kernel
 from hf_synpre.tasks import samplers
 from hf_synpre.tasks.base import ARGUMENT_DIVIDER, ARGUMENTS, NO, WORD_DIVIDER, YES, only_content, register_task
 from hf_synpre.tasks.sets import (
     add_distinct,
     find_slot,
     keep_where,
+    new_bits,
     new_table,
     reference_difference,
     reference_intersection,
@@ -37,7 +38,7 @@ def number_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
     return np.array([width] + [i for row in ids for i in (*row, *[-1] * (width - len(row)))], np.int64)
 
 
-@njit(cache=True)
+@kernel
 def write_number(n, y, p):
     """Write the ids of the number n from the table at p[ARGUMENTS]; return how many."""
     width, m = p[ARGUMENTS], 0
@@ -48,7 +49,7 @@ def write_number(n, y, p):
     return m
 
 
-@njit(cache=True)
+@kernel
 def divider_place(x, p):
     """Return the place of the argument divider, looked for from the end."""
     s = len(x) - 1
@@ -108,7 +109,7 @@ def set_(x, y, p):
     input   b a c a b
     target  b a c
     """
-    return add_distinct(x, y, 0, new_table(len(x)))
+    return add_distinct(x, y, 0, new_bits(p))
 
 
 @register_task(
@@ -150,16 +151,20 @@ def sort(x, y, p):
     """
     s = divider_place(x, p)
     order = x[s + 1 :]
-    table, counts = new_table(len(order)), np.zeros(len(order), np.int32)
+    table, ends = new_table(len(order)), np.zeros(len(order) + 1, np.int32)
+    places, at = np.empty(len(table), np.int32), np.empty(s, np.int32)
     for i in range(len(order)):
-        table[find_slot(table, order, order[i])] = i + 1
-    for token in x[:s]:
-        counts[table[find_slot(table, order, token)] - 1] += 1
-    m = 0
+        slot = find_slot(table, order[i])
+        table[slot], places[slot] = order[i] + 1, i
+    for i in range(s):
+        at[i] = places[find_slot(table, x[i])]
+        ends[at[i] + 1] += 1
     for i in range(len(order)):
-        y[m : m + counts[i]] = order[i]
-        m += counts[i]
-    return m
+        ends[i + 1] += ends[i]
+    for i in range(s):
+        y[ends[at[i]]] = x[i]
+        ends[at[i]] += 1
+    return s
 
 
 SET_OPERATION = {
@@ -181,8 +186,8 @@ def union(x, y, p):
     s = divider_place(x, p)
     if p[ARGUMENTS] == 1:
         return reference_union(x[:s], x[s + 1 :], y)
-    table = new_table(len(x))
-    return add_distinct(x[s + 1 :], y, add_distinct(x[:s], y, 0, table), table)
+    bits = new_bits(p)
+    return add_distinct(x[s + 1 :], y, add_distinct(x[:s], y, 0, bits), bits)
 
 
 @register_task(
@@ -226,8 +231,8 @@ def intersect(x, y, p):
     s = divider_place(x, p)
     if p[ARGUMENTS] == 1:
         return reference_intersection(x[:s], x[s + 1 :], y)
-    m = add_distinct(x[:s], y, 0, new_table(s))
-    return keep_where(y, m, x[s + 1 :], True)
+    m = add_distinct(x[:s], y, 0, new_bits(p))
+    return keep_where(y, m, x[s + 1 :], True, p)
 
 
 @register_task(samplers.uniform, paper=PAPER)
@@ -346,12 +351,12 @@ def last_token(x, y, p):
     return 1
 
 
-@njit(cache=True)
-def difference(a, b, y, order):
+@kernel
+def difference(a, b, y, p):
     """Write the distinct ids of a that b lacks; return how many."""
-    if order == 1:
+    if p[ARGUMENTS] == 1:
         return reference_difference(a, b, y)
-    return keep_where(y, add_distinct(a, y, 0, new_table(len(a))), b, False)
+    return keep_where(y, add_distinct(a, y, 0, new_bits(p)), b, False, p)
 
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
@@ -362,7 +367,7 @@ def set1_minus_set2(x, y, p):
     target  b a
     """
     s = divider_place(x, p)
-    return difference(x[:s], x[s + 1 :], y, p[ARGUMENTS])
+    return difference(x[:s], x[s + 1 :], y, p)
 
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
@@ -373,4 +378,4 @@ def set2_minus_set1(x, y, p):
     target  d
     """
     s = divider_place(x, p)
-    return difference(x[s + 1 :], x[:s], y, p[ARGUMENTS])
+    return difference(x[s + 1 :], x[:s], y, p)

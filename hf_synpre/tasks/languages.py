@@ -1,9 +1,8 @@
 """Layer 1: formal languages (Ri, Tsuruoka 2022; spec, section 2.4): sentences to pre-train on, without a task inside."""
 
 import numpy as np
-from numba import njit
 
-from hf_synpre.rng import below, between
+from hf_synpre.rng import below, between, kernel
 from hf_synpre.tasks.base import ARGUMENTS, CONTENT, FIRST, MAX_LENGTH, MIN_LENGTH, only_content, register_task
 from hf_synpre.vocabulary import Vocabulary
 
@@ -27,7 +26,7 @@ def zipf_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
     return np.concatenate([[total], share, alias])
 
 
-@njit(cache=True)
+@kernel
 def draw_pair(state, p):
     """Draw the number of a pair: uniform, or with weights int(V / rank)."""
     pairs = p[CONTENT] // 2
@@ -83,7 +82,9 @@ def read(ids: np.ndarray, words: Vocabulary, parameters: dict) -> str:
     """Return a sentence with its heads as `(a` and its tails as `a)`."""
     pairs = words.content // 2
     inside = words.first + np.arange(2 * pairs)
-    names = {int(i): words.spell(int(inside[i - words.first - pairs * (i >= words.first + pairs)])) for i in ids if i in inside}
+    names = {
+        int(i): words.spell(int(inside[i - words.first - pairs * (i >= words.first + pairs)])) for i in ids if i in inside
+    }
     text = [f"({names[i]}" if i < words.first + pairs else f"{names[i]})" for i in ids.tolist()]
     return " ".join(text)
 

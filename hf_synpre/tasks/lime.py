@@ -6,10 +6,9 @@ task name. The reference draws 24 upper symbols and shows at most five: only tho
 """
 
 import numpy as np
-from numba import njit
 
 from hf_synpre.errors import UsageError
-from hf_synpre.rng import between, fill_between, shuffle
+from hf_synpre.rng import between, fill_between, kernel, shuffle
 from hf_synpre.tasks.base import ARGUMENTS, CLOSE, COLON, MATH, MAX_LENGTH, OPEN, SEPARATOR, register_task
 from hf_synpre.tasks.base import LOWER as LOWER_MARK
 from hf_synpre.tasks.base import UPPER as UPPER_MARK
@@ -52,7 +51,7 @@ def bounds(p: dict) -> tuple[int, int]:
     return p["max_length"], p["max_length"]
 
 
-@njit(cache=True)
+@kernel
 def draw_sizes(state, chars, counts, sizes, p):
     """Draw c, the rule's 2c upper places, the math symbols' number k and the strings' sizes; return (c, u used, k).
 
@@ -74,7 +73,7 @@ def draw_sizes(state, chars, counts, sizes, p):
     return c, u, k
 
 
-@njit(cache=True)
+@kernel
 def fits(counts, sizes, c, u, k, kind, p):
     """Are row and target within max_length, the commas between the case's entries counted?"""
     result, case = k, -1
@@ -91,7 +90,7 @@ def fits(counts, sizes, c, u, k, kind, p):
     return max(row, target) <= p[MAX_LENGTH]
 
 
-@njit(cache=True)
+@kernel
 def write_part(x, n, mark, symbols):
     """Append a mark and symbols to x[:n]; return the new n."""
     x[n] = mark
@@ -99,7 +98,7 @@ def write_part(x, n, mark, symbols):
     return n + 1 + len(symbols)
 
 
-@njit(cache=True)
+@kernel
 def write_result(x, n, rule, strings, ends, u, symbols):
     """Append the result to x[:n]; return the new n."""
     for char in rule:
@@ -113,7 +112,7 @@ def write_result(x, n, rule, strings, ends, u, symbols):
     return n
 
 
-@njit(cache=True)
+@kernel
 def write_case(x, n, strings, ends, u, symbols, p):
     """Append the case, `A : [ x y ] B : [ z ]`, to x[:n]; return the new n."""
     for i in range(u):
@@ -127,7 +126,7 @@ def write_case(x, n, strings, ends, u, symbols, p):
     return n
 
 
-@njit(cache=True)
+@kernel
 def write_rule(x, n, rule, symbols):
     """Append the rule to x[:n]; return the new n."""
     for char in rule:
@@ -136,7 +135,7 @@ def write_rule(x, n, rule, symbols):
     return n
 
 
-@njit(cache=True)
+@kernel
 def problem(state, x, y, p, kind):
     """Draw a rule and a case that fit; write the row of this kind to x and its target to y; return their lengths.
 
@@ -211,7 +210,9 @@ def parse_row(body: np.ndarray, words: Vocabulary) -> tuple[list[int], set[int],
     return parts[0], set(parts[1]), set(parts[2]), parts[3], parts[4]
 
 
-def parse_case(ids: list[int], uppers: list[int], string_symbols: set[int], words: Vocabulary) -> dict[int, list[int]] | None:
+def parse_case(
+    ids: list[int], uppers: list[int], string_symbols: set[int], words: Vocabulary
+) -> dict[int, list[int]] | None:
     """Return {upper: its string} of a case that has every upper symbol once and no empty string; None of anything else."""
     marks, case, i = words.marks, {}, 0
     while i < len(ids):
@@ -232,7 +233,9 @@ def apply_rule(rule: list[int], case: dict[int, list[int]]) -> list[int]:
     return [token for char in rule for token in case.get(char, [char])]
 
 
-def read_row(body: np.ndarray, words: Vocabulary, kind: int) -> tuple[dict | list[int], list[int], list[int], set[int], set[int]]:
+def read_row(
+    body: np.ndarray, words: Vocabulary, kind: int
+) -> tuple[dict | list[int], list[int], list[int], set[int], set[int]]:
     """Return (case or result, rule or result, uppers, lowers, maths) of a row of this kind: what is given second, first."""
     uppers, lowers, maths, first, second = parse_row(body, words)
     allowed = {INDUCT: lowers | maths, DEDUCT: maths | set(uppers), ABDUCT: maths | set(uppers)}[kind]

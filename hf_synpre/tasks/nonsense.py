@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from hf_synpre.errors import UsageError
-from hf_synpre.rng import below, between, fill_between
+from hf_synpre.rng import below, between, fill_between, kernel
 from hf_synpre.tasks.base import ARGUMENTS, register_task
 from hf_synpre.tasks.summaries import (
     COUNT_OF,
@@ -78,7 +77,9 @@ def word_pieces(vocabulary: Vocabulary, n: int) -> list[tuple[int, ...]]:
     if vocabulary.tokenizer is not None:
         return tokenizer_pieces(vocabulary.tokenizer, n)
     if t5:
-        raise UsageError(f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; give the tokenizer itself.")
+        raise UsageError(
+            f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; give the tokenizer itself."
+        )
     if SPECIALS + n > vocabulary.content:
         raise UsageError(
             f"nonsense_summary has {SPECIALS} words of its own and {n} random ones, the vocabulary {vocabulary.content} content "
@@ -98,7 +99,9 @@ def check(p: dict) -> str | None:
     """What is wrong with the parameters."""
     for low, high, least in (("min_sentences", "max_sentences", 5), ("min_words", "max_words", 5)):
         if not least <= p[low] <= p[high]:
-            return f"{low} {p[low]} to {high} {p[high]} is no range from {least} up; give {low} >= {least} and {high} >= {low}."
+            return (
+                f"{low} {p[low]} to {high} {p[high]} is no range from {least} up; give {low} >= {least} and {high} >= {low}."
+            )
     if not 1 <= p["words"] <= 26**3:
         return f"words is {p['words']}; words have three letters, so give 1 to {26**3}."
     return None if 1 <= p["operations"] <= 8 else f"operations is {p['operations']}; give 1 to 8."
@@ -110,7 +113,7 @@ def bounds(p: dict) -> tuple[int, int]:
     return document * WIDEST, p["operations"] * (5 * (p["max_words"] + 4) + 8) * WIDEST
 
 
-@njit(cache=True)
+@kernel
 def draw_document(state, words, starts, p):
     """Fill words with U{min..max} sentences of U{min..max} random words and a full stop; return (words, sentences)."""
     sentences, n = between(state, p[MIN_SENTENCES], p[MAX_SENTENCES]), 0
@@ -124,7 +127,7 @@ def draw_document(state, words, starts, p):
     return n, sentences
 
 
-@njit(cache=True)
+@kernel
 def sentences_to_mark(state, op):
     """How many sentences an operation marks."""
     if op == 12:
@@ -136,7 +139,7 @@ def sentences_to_mark(state, op):
     return 3 if op in (4, 5, 6, 19) else 1
 
 
-@njit(cache=True)
+@kernel
 def put_keyword(state, words, start, end, keyword):
     """Replace a uniform one of the random words in words[start:end] by a keyword; return False where there is none."""
     free = 0
@@ -152,7 +155,7 @@ def put_keyword(state, words, start, end, keyword):
     return True
 
 
-@njit(cache=True)
+@kernel
 def insert(words, starts, sentences, s, place, keyword):
     """Insert a keyword at a place of sentence s."""
     for i in range(starts[sentences], place, -1):
@@ -162,7 +165,7 @@ def insert(words, starts, sentences, s, place, keyword):
         starts[later] += 1
 
 
-@njit(cache=True)
+@kernel
 def quote(state, words, starts, sentences, s):
     """Operation 7: quote a uniform span of sentence s; the first word only where it is no keyword."""
     size = starts[s + 1] - starts[s]
@@ -172,7 +175,7 @@ def quote(state, words, starts, sentences, s):
     insert(words, starts, sentences, s, starts[s] + begin, END_QUOTE - 1)
 
 
-@njit(cache=True)
+@kernel
 def new_keyword(state, op, used, k):
     """Draw a keyword; one that is not in used[:k] for the operations that need different ones. Put it at used[k]."""
     distinct, again = op in (6, 16, 19, 20), True
@@ -184,7 +187,7 @@ def new_keyword(state, op, used, k):
     return used[k]
 
 
-@njit(cache=True)
+@kernel
 def mark(state, words, starts, sentences, op):
     """Put an operation's keywords into the document; return False where no word is left to replace."""
     wanted = sentences_to_mark(state, op)
@@ -206,7 +209,7 @@ def mark(state, words, starts, sentences, op):
     return True
 
 
-@njit(cache=True)
+@kernel
 def expand(words, ids, p):
     """Write the ids of the words; return how many."""
     n = 0
@@ -288,7 +291,11 @@ def variants(words: np.ndarray, starts: np.ndarray, op: int) -> list[list[int]]:
         target = next(w for w in plain if FIRST_TARGET <= w < FIRST_TARGET + 60 and w % 1 == 0)
         return [[target + k if w == target else w for w in plain] for k in range(3)]
     if op == 5:
-        marked = [s for s in range(len(starts) - 1) if any(FIRST_OF[5] <= w < FIRST_OF[5] + 10 for w in words[starts[s] : starts[s + 1]])]
+        marked = [
+            s
+            for s in range(len(starts) - 1)
+            if any(FIRST_OF[5] <= w < FIRST_OF[5] + 10 for w in words[starts[s] : starts[s + 1]])
+        ]
         sentences = [words[starts[s] : starts[s + 1]].tolist() for s in marked]
         return [list(itertools.chain(*order)) for order in itertools.permutations(sentences)]
     return [plain]
@@ -298,9 +305,7 @@ def judge(body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, paramete
     """Is the answer the operations' outputs in any order of operations, any order for d5, any paraphrase for d18?"""
     words, starts, found = parse_row(body, vocabulary, parameters)
     pieces = word_pieces(vocabulary, parameters["words"])
-    outputs = {
-        op: [[i for word in output for i in pieces[word]] for output in variants(words, starts, op)] for op in found
-    }
+    outputs = {op: [[i for word in output for i in pieces[word]] for output in variants(words, starts, op)] for op in found}
 
     def matches(rest: list[int], left: frozenset[int]) -> bool:
         if not left:

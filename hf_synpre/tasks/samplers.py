@@ -3,33 +3,28 @@
 Lengths outside min_length..max_length are rejected and drawn again before any id is, which is the same law.
 """
 
-from numba import njit
-
-from hf_synpre.rng import below, between, fill_between, shuffle
+from hf_synpre.rng import below, between, fill_between, kernel, shuffle
 from hf_synpre.tasks.base import ARGUMENT_DIVIDER, CONTENT, FIRST, MAX_LENGTH, MIN_LENGTH, WORD_DIVIDER
-from hf_synpre.tasks.sets import find_slot, new_table
+from hf_synpre.tasks.sets import insert, new_bits
 
 
-@njit(cache=True)
+@kernel
 def fill_content(state, x, p):
     """Fill x with content ids, uniform and independent."""
     fill_between(state, x, p[FIRST], p[FIRST] + p[CONTENT] - 1)
 
 
-@njit(cache=True)
+@kernel
 def fill_distinct(state, x, p):
     """Fill x with different content ids: a uniform sample without replacement, in random order."""
     fill_content(state, x, p)
-    table = new_table(len(x))
+    bits = new_bits(p)
     for i in range(len(x)):
-        slot = find_slot(table, x, x[i])
-        while table[slot] != 0:
+        while not insert(bits, x[i]):
             x[i] = p[FIRST] + below(state, p[CONTENT])
-            slot = find_slot(table, x, x[i])
-        table[slot] = i + 1
 
 
-@njit(cache=True)
+@kernel
 def fill_choices(state, x, n, k):
     """Fill x[k:n] with uniform choices among x[:k]."""
     fill_between(state, x[k:n], 0, k - 1)
@@ -37,7 +32,7 @@ def fill_choices(state, x, n, k):
         x[i] = x[x[i]]
 
 
-@njit(cache=True)
+@kernel
 def split(state, total, parts, smallest, sizes, scratch):
     """sizes[:parts] = smallest + Multinomial(total - parts * smallest, uniform); scratch holds the draws."""
     rest = total - parts * smallest
@@ -133,7 +128,7 @@ def sequence_and_pair(state, x, y, p):
     return s + 3, -1
 
 
-@njit(cache=True)
+@kernel
 def repeated(x, i):
     """Is x[i] in x[:i]? Uniform places where it is not are uniform distinct ids."""
     for j in range(i):  # noqa: SIM110 - compiled code
@@ -167,7 +162,7 @@ def query_in_half(state, x, y, p):
     return sequence_and_query(state, x, y, p, 2), -1
 
 
-@njit(cache=True)
+@kernel
 def sequence_and_query(state, x, y, p, quarters):
     """Draw HIT (quarters in four) or MISS until the body fits; return its length."""
     s = q = 0
@@ -188,14 +183,14 @@ def sequence_and_query(state, x, y, p, quarters):
     return s + 1 + q
 
 
-@njit(cache=True)
+@kernel
 def hit_lengths(state, longest):
     """HIT: query length q = U{1..(max-1)/3}, sequence length s = U{2q..max-1-q}."""
     q = between(state, 1, (longest - 1) // 3)
     return between(state, 2 * q, longest - 1 - q), q
 
 
-@njit(cache=True)
+@kernel
 def miss_lengths(state, shortest, longest):
     """MISS: in one of 100 q = U{min+1..max}, s = U{0..q-1}; else s = U{min..max}, q = U{min..s}."""
     if below(state, 100) == 0:
@@ -205,7 +200,7 @@ def miss_lengths(state, shortest, longest):
     return s, between(state, shortest, s)
 
 
-@njit(cache=True)
+@kernel
 def plant(state, x, query, y, p):
     """HIT: m = U{1..s/q} queries in s - mq uniform ids, split by Multinomial into the m + 1 gaps (zeros allowed)."""
     s, q = len(x), len(query)
@@ -218,7 +213,7 @@ def plant(state, x, query, y, p):
         x[end - q : end] = query
 
 
-@njit(cache=True)
+@kernel
 def find(x, query):
     """Return the place of the first occurrence of `query` in x, -1 where there is none."""
     q = len(query)

@@ -10,7 +10,7 @@ from numba import njit, types
 
 from hf_synpre import rng
 from hf_synpre.errors import UsageError
-from hf_synpre.tasks.base import EMPTY, FUNCTION, MAX_LENGTH, MIN_LENGTH, SAMPLER, Parameters, Task
+from hf_synpre.tasks.base import EMPTY, FUNCTION, MAX_LENGTH, SAMPLER, Parameters, Task
 from hf_synpre.vocabulary import Vocabulary
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -7,7 +7,7 @@ words x with `starts[s]` the place where sentence s starts (one start more marks
 import numpy as np
 from numba import njit
 
-from hf_synpre.rng import below, shuffle
+from hf_synpre.rng import below, kernel, shuffle
 
 CLASSES = [f"class_{c}" for c in range(3)]
 TEN = [f"keyword_{i}" for i in range(10)]
@@ -34,7 +34,7 @@ NAMES = {
 }
 OPERATIONS = tuple(NAMES)
 # The numbers of keywords that a document has for each operation.
-PLACES = {op: (1,) for op in NAMES} | {4: (3,), 5: (3,), 6: (3,), 7: (2,), 12: (3, 5), 13: (2, 3, 4, 5), 16: (1, 2, 3, 4)}
+PLACES = dict.fromkeys(NAMES, (1,)) | {4: (3,), 5: (3,), 6: (3,), 7: (2,), 12: (3, 5), 13: (2, 3, 4, 5), 16: (1, 2, 3, 4)}
 PLACES |= {19: (3,), 20: (2,)}
 PHRASES = (
     "the keyword was positive .",
@@ -65,7 +65,7 @@ PHRASE_WORDS = np.array([NUMBER_OF[word] for phrase in PHRASES for word in phras
 PHRASE_ENDS = np.cumsum([0] + [len(phrase.split()) for phrase in PHRASES])
 
 
-@njit(cache=True)
+@kernel
 def keyword_places(x, op, at):
     """Write the places of an operation's keywords to `at`; return how many."""
     k = 0
@@ -76,7 +76,7 @@ def keyword_places(x, op, at):
     return k
 
 
-@njit(cache=True)
+@kernel
 def sentence_at(starts, place):
     """Return the number of the sentence that holds a place."""
     s = 0
@@ -85,7 +85,7 @@ def sentence_at(starts, place):
     return s
 
 
-@njit(cache=True)
+@kernel
 def append(y, m, words):
     """Append words to y[:m]; return the new m."""
     for word in words:
@@ -94,20 +94,20 @@ def append(y, m, words):
     return m
 
 
-@njit(cache=True)
+@kernel
 def append_phrase(y, m, phrase):
     """Append a phrase to y[:m]; return the new m."""
     return append(y, m, PHRASE_WORDS[PHRASE_ENDS[phrase] : PHRASE_ENDS[phrase + 1]])
 
 
-@njit(cache=True)
+@kernel
 def append_word(y, m, word):
     """Append one word to y[:m]; return the new m."""
     y[m] = word
     return m + 1
 
 
-@njit(cache=True)
+@kernel
 def copy_sentences(state, x, starts, op, at, y, m, random):
     """Operations 3, 4, 5, 6, 8, 11 and 18: the sentences of the keywords, the keyword dropped (8) or replaced (11, 18)."""
     for place in at:
@@ -123,7 +123,7 @@ def copy_sentences(state, x, starts, op, at, y, m, random):
     return m
 
 
-@njit(cache=True)
+@kernel
 def copy_clauses(x, starts, op, at, y, m):
     """Operations 7, 19, 20 and 21: parts of sentences."""
     if op == 7:
@@ -143,7 +143,7 @@ def copy_clauses(x, starts, op, at, y, m):
     return append_word(y, m, FULL_STOP)
 
 
-@njit(cache=True)
+@kernel
 def list_topics(x, starts, at, y, m):
     """Operation 13: every class's section and, under it, the sentences with its keywords."""
     for c in range(3):
@@ -155,7 +155,7 @@ def list_topics(x, starts, at, y, m):
     return m
 
 
-@njit(cache=True)
+@kernel
 def conclude(x, op, at, y, m):
     """Operations 10, 12, 14 and 16: a phrase about the keywords."""
     first = x[at[0]] - FIRST_OF[op]
@@ -173,6 +173,16 @@ def conclude(x, op, at, y, m):
     return append_word(y, m, FULL_STOP)
 
 
+@kernel
+def sort_places(x, at):
+    """Sort places by the words there (insertion sort: there are three)."""
+    for i in range(1, len(at)):
+        j = i
+        while j > 0 and x[at[j - 1]] > x[at[j]]:
+            at[j - 1], at[j] = at[j], at[j - 1]
+            j -= 1
+
+
 @njit(cache=True)
 def summarize(state, x, starts, op, y, m, random):
     """Append to y[:m] what the operation makes of the document x; return the new m. random = False: the first of choices."""
@@ -181,7 +191,7 @@ def summarize(state, x, starts, op, y, m, random):
     if op == 5 and random:
         shuffle(state, at, np.empty(len(at), np.int64))
     if op == 6:
-        at = at[np.argsort(x[at])]
+        sort_places(x, at)
     if op in (10, 12, 14, 16):
         return conclude(x, op, at, y, m)
     if op == 13:
