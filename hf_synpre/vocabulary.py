@@ -4,6 +4,7 @@ A task needs content symbols (one contiguous range of ids, drawn uniformly) and 
 Everything is integers; a tokenizer is only asked once, here.
 """
 
+import functools
 import itertools
 import zlib
 from collections.abc import Mapping
@@ -52,21 +53,15 @@ T5_NUMBERS = """
     957+536 19978 957+519 957+591 22464 26937 27181 24151 19479 2382 22772 19818 23330 26363 23201 24643 26426 23946
     460+1298 15239 27278 24837 204+2368 27357 204+1808 27184 204+2517 204+2606 204+2294 204+1755
 """
-SIGNS = dict(
-    zip(
-        SYMBOLS,
-        ("||", "/", "|", "nothing", "yes", "no", ":", "<sep>", "<UPPER>", "[", "<LOWER>", "<MATH>", "]"),
-        strict=True,
-    )
-)
+SIGNS = ("||", "/", "|", "nothing", "yes", "no", ":", "<sep>", "<UPPER>", "[", "<LOWER>", "<MATH>", "]")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """Ids of a task's symbols. `size` ids in all; content symbols are `first` .. `first + content - 1`.
 
-    `marks` maps every name of SYMBOLS to an id; `names` maps a task to the ids of its name (spec, section 2.0); `numbers` are
-    the known ids of 0, 1, 2, ...; `tokenizer` gives the ids of other numbers and of words, where there is one.
+    `marks` maps every name of SYMBOLS to an id; `names` maps a task to the ids of its name (spec, section 2.0); `numbers`
+    are the known ids of 0, 1, 2, ...; `tokenizer` gives the ids of other numbers and of words, where there is one.
     """
 
     size: int
@@ -78,6 +73,9 @@ class Vocabulary:
     names: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     numbers: tuple[tuple[int, ...], ...] = ()
     tokenizer: Any = field(default=None, compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        return hash((self.size, self.pad, self.eos, self.first, self.content))
 
     def name_ids(self, task: str) -> tuple[int, ...]:
         """Return the ids that name `task`: the vocabulary's own, else one content symbol chosen by the name's hash."""
@@ -95,7 +93,7 @@ class Vocabulary:
 
     def spell(self, i: int) -> str:
         """Return an id for people: a sign for a mark, a digit, or letters (a, b, ..., z, aa, ab, ...)."""
-        signs = {self.marks[name]: sign for name, sign in SIGNS.items()}
+        signs = {self.marks[name]: sign for name, sign in zip(SYMBOLS, SIGNS, strict=True)}
         digits = {ids[0]: str(n) for n, ids in enumerate(self.numbers[:10])}
         if i in signs or i in digits:
             return signs.get(i) or digits[i]
@@ -107,6 +105,7 @@ class Vocabulary:
         return letters
 
     @classmethod
+    @functools.cache
     def t5(cls) -> "Vocabulary":
         """The ids of the paper: content 2..31999, marks from the top of T5's 32,100 (spec, section 2.0)."""
         marks = dict(zip(MARKS[:4], range(32099, 32095, -1), strict=True)) | {"yes": 4273, "no": 150}
@@ -116,7 +115,7 @@ class Vocabulary:
 
     @classmethod
     def plain(cls, size: int) -> "Vocabulary":
-        """A vocabulary of `size` ids without text: 0 pad, 1 end of sequence, content (first the ten digits), then the marks."""
+        """A vocabulary of `size` ids without text: 0 pad, 1 end of sequence, content (the digits first), then the marks."""
         if isinstance(size, bool) or not isinstance(size, int) or not 2 + len(SYMBOLS) + 4 <= size < 2**31:
             raise UsageError(f"A vocabulary size is {size!r}; give an integer from {2 + len(SYMBOLS) + 4} to 2**31 - 1.")
         marks = {name: size - 1 - i for i, name in enumerate(SYMBOLS)}

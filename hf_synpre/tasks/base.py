@@ -67,7 +67,7 @@ class Task:
     table       (vocabulary, parameters) -> facts appended to `p`
     row_check   (body, vocabulary, parameters) -> what is malformed in a row, or None
     judge       (body, answer, vocabulary, parameters) -> is the answer right; None where only one answer is
-    reader      (ids, vocabulary, parameters) -> text; None for the plain spelling
+    reader      (ids, their row, vocabulary, parameters) -> text; None for the plain spelling
     in_python   the function is function(body, vocabulary, parameters) -> ids, not compiled
     """
 
@@ -145,8 +145,8 @@ class Task:
         head = [vocabulary.first, vocabulary.content, *(values.get(name, 0) for name in LENGTHS)]
         marks = [vocabulary.marks[symbol] for symbol in SYMBOLS]
         own = [value for name, value in values.items() if name not in LENGTHS]
-        table = self.table(vocabulary, parameters) if self.table else ()
-        return np.array([*head, *marks, *own, *table], np.int64)
+        known = np.array([*head, *marks, *own], np.int64)
+        return np.concatenate([known, self.table(vocabulary, parameters)]) if self.table else known
 
     def solve(self, input_ids: Any, *, vocabulary: Any = None, **parameters: int | str) -> np.ndarray:
         """Return the target ids (int32, without end-of-sequence) of one input row. Raises UsageError on a malformed row."""
@@ -168,11 +168,14 @@ class Task:
             return bool(self.judge(self._body(input_ids, words, full), answer, words, full))
         return np.array_equal(self.solve(input_ids, vocabulary=words, **parameters), answer)
 
-    def text(self, ids: Any, *, vocabulary: Any = None, **parameters: int | str) -> str:
-        """Return ids of this task for people: letters for content ids, signs for marks; words where the task has words."""
+    def text(self, ids: Any, *, row: Any = None, vocabulary: Any = None, **parameters: int | str) -> str:
+        """Return ids of this task for people: letters for content ids, signs for marks, words where the task has words.
+
+        `row` is the input row that a target belongs to (LIME names symbols by its header).
+        """
         words, full = as_vocabulary(vocabulary), self.resolve(parameters)
-        ids = flat_ids(self.name, "a row", ids)
-        return self.reader(ids, words, full) if self.reader else " ".join(words.spell(int(i)) for i in ids)
+        ids, row = (flat_ids(self.name, "a row", given) for given in (ids, ids if row is None else row))
+        return self.reader(ids, row, words, full) if self.reader else " ".join(words.spell(i) for i in ids.tolist())
 
     def _body(self, input_ids: Any, words: Vocabulary, full: dict) -> np.ndarray:
         ids = flat_ids(self.name, "a row", input_ids)
@@ -208,10 +211,10 @@ REGISTRY: dict[str, Any] = {}
 
 
 def get_registered(name: str) -> Any:
-    """Return the entry of a name; importing the families is the caller's part (pickles name their family's module)."""
+    """Return the entry of a name, of those loaded first. Raises UsageError with the closest name when there is none."""
     from hf_synpre.tasks import get_task
 
-    return get_task(name)
+    return REGISTRY[name] if name in REGISTRY else get_task(name)
 
 
 def enter(name: str, entry: Any) -> None:

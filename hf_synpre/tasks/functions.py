@@ -1,4 +1,8 @@
-"""Layer 1: the 18 simple functions of Wu, Li, Liang 2022 (appendix; spec, section 2.1); their input laws are in samplers.py."""
+"""Layer 1: the 18 simple functions of Wu, Li, Liang 2022 (appendix; spec, section 2.1). Their input laws: samplers.py.
+
+The set operations answer in order of first appearance, a deviation: the reference has CPython's iteration order of sets,
+which order="reference" gives.
+"""
 
 import numpy as np
 
@@ -178,7 +182,7 @@ SET_OPERATION = {
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def union(x, y, p):
-    """Return the distinct ids of both sequences in order of first appearance (a deviation; order="reference": CPython's).
+    """Return the distinct ids of both sequences by first appearance (a deviation; order="reference": as the paper).
 
     input   b a b | c a
     target  b a c
@@ -223,7 +227,7 @@ def duplicate(x, y, p):
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def intersect(x, y, p):
-    """Return the distinct ids of both sequences' overlap in the first one's order (a deviation; order="reference": CPython's).
+    """Return the distinct ids in both sequences by first appearance (a deviation; order="reference": as the paper).
 
     input   b a b c | c b
     target  b c
@@ -361,7 +365,7 @@ def difference(a, b, y, p):
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def set1_minus_set2(x, y, p):
-    """Return the first sequence's distinct ids that the second lacks, in its order (a deviation; order="reference": CPython's).
+    """Return the first's distinct ids not in the second by first appearance (a deviation; order="reference": as the paper).
 
     input   b a b c | c d
     target  b a
@@ -372,7 +376,7 @@ def set1_minus_set2(x, y, p):
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def set2_minus_set1(x, y, p):
-    """Return the second sequence's distinct ids that the first lacks, in its order (a deviation; order="reference": CPython's).
+    """Return the second's distinct ids not in the first by first appearance (a deviation; order="reference": as the paper).
 
     input   b a b c | c d
     target  d

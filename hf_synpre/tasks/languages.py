@@ -1,5 +1,7 @@
 """Layer 1: formal languages (Ri, Tsuruoka 2022; spec, section 2.4): sentences to pre-train on, without a task inside."""
 
+import functools
+
 import numpy as np
 
 from hf_synpre.rng import below, between, kernel
@@ -12,8 +14,13 @@ ZIPF = 0
 
 
 def zipf_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
+    """The facts behind `p` that draw_pair reads."""
+    return alias_table(vocabulary.content // 2)
+
+
+@functools.lru_cache(maxsize=4)
+def alias_table(pairs: int) -> np.ndarray:
     """Walker's alias table of the weights int(V / rank) over V pairs, exact in integers: total, V thresholds, V aliases."""
-    pairs = vocabulary.content // 2
     weights = pairs // np.arange(1, pairs + 1, dtype=np.int64)
     total, share, alias = int(weights.sum()), weights * pairs, np.arange(pairs)
     small, large = np.flatnonzero(share < total).tolist(), np.flatnonzero(share >= total).tolist()
@@ -78,15 +85,10 @@ def row_check(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | No
     return None
 
 
-def read(ids: np.ndarray, words: Vocabulary, parameters: dict) -> str:
+def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) -> str:
     """Return a sentence with its heads as `(a` and its tails as `a)`."""
-    pairs = words.content // 2
-    inside = words.first + np.arange(2 * pairs)
-    names = {
-        int(i): words.spell(int(inside[i - words.first - pairs * (i >= words.first + pairs)])) for i in ids if i in inside
-    }
-    text = [f"({names[i]}" if i < words.first + pairs else f"{names[i]})" for i in ids.tolist()]
-    return " ".join(text)
+    pairs, tails = words.content // 2, words.first + words.content // 2
+    return " ".join(f"({words.spell(i)}" if i < tails else f"{words.spell(i - pairs)})" for i in ids.tolist())
 
 
 @register_task(

@@ -1,9 +1,14 @@
-"""Layer 1: LIME (Wu et al. 2021; spec, section 2.2): a rule, a case and their result; two are given, the third is the target.
+"""Layer 1: LIME (Wu et al. 2021; spec, section 2.2): of a rule, a case and their result two are given, the third is asked.
 
 Rule: upper and math symbols. Case: a string of lower and math symbols for every upper symbol. Result: the rule with every
 upper symbol replaced by its string. A row is `<UPPER> uppers <LOWER> lowers <MATH> maths <sep> given <sep> given`, without a
-task name. The reference draws 24 upper symbols and shows at most five: only those shown are drawn here.
+task name. The reference draws 24 upper symbols and shows at most five, in the arbitrary order of a set: here only those
+shown are drawn, and they stand in the order of their draws.
 """
+
+import itertools
+import string
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +36,7 @@ PARAMETERS = {
 RANGES = ("symbols", "math", "string")
 MIN_SYMBOLS, MAX_SYMBOLS, MIN_MATH, MAX_MATH, MIN_STRING, MAX_STRING, LOWERS, MATHS = range(ARGUMENTS, ARGUMENTS + 8)
 INDUCT, DEDUCT, ABDUCT = range(3)
+UPPER_LETTERS, LOWER_LETTERS = string.ascii_uppercase, string.ascii_lowercase
 MATH_SIGNS = "+-*/=<>^&%~!?@#$;.'_"
 
 
@@ -166,12 +172,13 @@ def problem(state, x, y, p, kind):
     if kind == INDUCT:
         n, m = write_result(x, n + 1, rule, strings, ends, u, symbols), write_rule(y, 0, rule, symbols)
     else:
-        n = write_rule(x, n + 1, rule, symbols)
-        in_y = write_result(y, 0, rule, strings, ends, u, symbols) if kind == DEDUCT else 0
-        m = in_y if kind == DEDUCT else write_case(y, 0, strings, ends, u, symbols, p)
+        n, m = write_rule(x, n + 1, rule, symbols), 0
     x[n] = p[SEPARATOR]
     if kind == ABDUCT:
-        return write_result(x, n + 1, rule, strings, ends, u, symbols), m
+        n, m = write_result(x, n + 1, rule, strings, ends, u, symbols), write_case(y, 0, strings, ends, u, symbols, p)
+        return n, m
+    if kind == DEDUCT:
+        m = write_result(y, 0, rule, strings, ends, u, symbols)
     return write_case(x, n + 1, strings, ends, u, symbols, p), m
 
 
@@ -188,6 +195,9 @@ def deduct(state, x, y, p):
 def abduct(state, x, y, p):
     """Rule and case drawn until they fit; shown: rule and result."""
     return problem(state, x, y, p, ABDUCT)
+
+
+Case = dict[int, list[int]]
 
 
 def parse_row(body: np.ndarray, words: Vocabulary) -> tuple[list[int], set[int], set[int], list[int], list[int]]:
@@ -228,14 +238,12 @@ def parse_case(
     return case if len(case) == len(uppers) else None
 
 
-def apply_rule(rule: list[int], case: dict[int, list[int]]) -> list[int]:
+def apply_rule(rule: list[int], case: Case) -> list[int]:
     """Return the rule with every upper symbol replaced by its string."""
     return [token for char in rule for token in case.get(char, [char])]
 
 
-def read_row(
-    body: np.ndarray, words: Vocabulary, kind: int
-) -> tuple[dict | list[int], list[int], list[int], set[int], set[int]]:
+def read_row(body: np.ndarray, words: Vocabulary, kind: int) -> tuple[Any, list[int], list[int], set[int], set[int]]:
     """Return (case or result, rule or result, uppers, lowers, maths) of a row of this kind: what is given second, first."""
     uppers, lowers, maths, first, second = parse_row(body, words)
     allowed = {INDUCT: lowers | maths, DEDUCT: maths | set(uppers), ABDUCT: maths | set(uppers)}[kind]
@@ -262,8 +270,8 @@ def row_check(kind: int):
     return check_row
 
 
-def shortest_rule(result: list[int], case: dict[int, list[int]], maths: set[int]) -> list[int] | None:
-    """Return a shortest rule that gives the result under the case, None where there is none: best[i] is one of result[i:]."""
+def shortest_rule(result: list[int], case: Case, maths: set[int]) -> list[int] | None:
+    """Return a shortest rule that gives the result under the case, None where there is none: best[i] is for result[i:]."""
     best: list[list[int] | None] = [None] * len(result) + [[]]
     for i in range(len(result) - 1, -1, -1):
         steps = [(char, len(string)) for char, string in case.items() if result[i : i + len(string)] == string]
@@ -273,8 +281,8 @@ def shortest_rule(result: list[int], case: dict[int, list[int]], maths: set[int]
     return best[0]
 
 
-def find_case(rule: list[int], result: list[int], case: dict[int, list[int]], longest: int) -> dict[int, list[int]] | None:
-    """Return a case with strings of at most `longest` that turns the rule into the result, extending `case`; None if none."""
+def find_case(rule: list[int], result: list[int], case: Case, longest: int) -> Case | None:
+    """Return a case with strings of at most `longest` that turns the rule into the result, extending `case`, or None."""
     for place, char in enumerate(rule):
         if char in case or char < 0:
             string = case.get(char, [-1 - char])
@@ -305,21 +313,13 @@ def judge_abduct(body: np.ndarray, answer: np.ndarray, words: Vocabulary, parame
     return case is not None and apply_rule(rule, case) == result
 
 
-def read(ids: np.ndarray, words: Vocabulary, parameters: dict) -> str:
-    """Return a row as text: uppers A, B, ..., lowers a, b, ..., maths as signs. A target alone keeps plain letters."""
-    names = {i: words.spell(i) for i in ids.tolist()}
-    if words.marks["upper"] in names:
-        uppers, lowers, maths = (part for part in header(ids.tolist(), words))
-        names |= {i: chr(ord("A") + n % 26) for n, i in enumerate(uppers)}
-        names |= {i: chr(ord("a") + n % 26) for n, i in enumerate(lowers)}
-        names |= {i: MATH_SIGNS[n % 20] for n, i in enumerate(maths)}
+def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) -> str:
+    """Return ids as text, named by their row's header: uppers A, B, ..., lowers a, b, ..., maths as signs."""
+    names, row = {i: words.spell(i) for i in ids.tolist()}, row.tolist()
+    places = [row.index(words.marks[name]) for name in ("upper", "lower", "math", "separator") if words.marks[name] in row]
+    for (a, b), signs in zip(itertools.pairwise(places), (UPPER_LETTERS, LOWER_LETTERS, MATH_SIGNS), strict=False):
+        names |= {i: signs[n % len(signs)] for n, i in enumerate(row[a + 1 : b])}
     return " ".join(names[i] for i in ids.tolist())
-
-
-def header(ids: list[int], words: Vocabulary) -> list[list[int]]:
-    """Return the uppers, lowers and maths of a row."""
-    places = [ids.index(words.marks[name]) for name in ("upper", "lower", "math", "separator")]
-    return [ids[a + 1 : b] for a, b in zip(places, places[1:], strict=False)]
 
 
 LIME = {
@@ -367,7 +367,7 @@ def lime_abduct(body, words, parameters):
     input   <UPPER> A B <LOWER> x y z <MATH> + = <sep> A + B = A <sep> x y + z = x y
     target  A : [ x y ] B : [ z ]
     """
-    result, rule, uppers, _, maths = read_row(body, words, ABDUCT)
+    result, rule, uppers, *_ = read_row(body, words, ABDUCT)
     pattern = [char if char in uppers else -1 - char for char in rule]
     case = find_case(pattern, result, {}, parameters["max_string"]) or find_case(pattern, result, {}, len(result))
     if case is None or set(case) != set(uppers):

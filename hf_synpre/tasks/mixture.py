@@ -49,9 +49,9 @@ class Mixture:
         """Return True where `answer_ids` is a right answer to a row of any component."""
         return self._first("score", input_ids, answer_ids, vocabulary=vocabulary, **parameters)
 
-    def text(self, ids: Any, *, vocabulary: Any = None, **parameters: int | str) -> str:
-        """Return ids as the first component shows them."""
-        return self.tasks[0].text(ids, vocabulary=vocabulary, **parameters)
+    def text(self, ids: Any, *, row: Any = None, vocabulary: Any = None, **parameters: int | str) -> str:
+        """Return ids as the first component that can shows them."""
+        return self._first("text", ids, row=row, vocabulary=vocabulary, **parameters)
 
     def _first(self, method: str, *arguments: Any, **keywords: Any) -> Any:
         problems = []

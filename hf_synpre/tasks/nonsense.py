@@ -77,13 +77,11 @@ def word_pieces(vocabulary: Vocabulary, n: int) -> list[tuple[int, ...]]:
     if vocabulary.tokenizer is not None:
         return tokenizer_pieces(vocabulary.tokenizer, n)
     if t5:
-        raise UsageError(
-            f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; give the tokenizer itself."
-        )
+        raise UsageError(f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; give the tokenizer.")
     if SPECIALS + n > vocabulary.content:
         raise UsageError(
-            f"nonsense_summary has {SPECIALS} words of its own and {n} random ones, the vocabulary {vocabulary.content} content "
-            f"symbols; give a larger vocabulary or fewer words."
+            f"nonsense_summary has {SPECIALS} words of its own and {n} random ones and the vocabulary has "
+            f"{vocabulary.content} content symbols; give a larger vocabulary or fewer words."
         )
     return [(vocabulary.first + i,) for i in range(SPECIALS + n)]
 
@@ -239,13 +237,13 @@ def document(state, x, y, p):
 
 
 @functools.lru_cache(maxsize=4)
-def _inverse(pieces: tuple[tuple[int, ...], ...]) -> dict[tuple[int, ...], int]:
-    return {ids: number for number, ids in enumerate(pieces)}
+def _inverse(vocabulary: Vocabulary, tokenizer: Any, n: int) -> dict[tuple[int, ...], int]:
+    return {ids: number for number, ids in enumerate(word_pieces(vocabulary, n))}
 
 
 def read_words(ids: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> list[int]:
     """Return the word numbers of ids. Raises UsageError where the ids are not words of the task."""
-    numbers, ids = _inverse(tuple(word_pieces(vocabulary, parameters["words"]))), tuple(ids.tolist())
+    numbers, ids = _inverse(vocabulary, vocabulary.tokenizer, parameters["words"]), tuple(ids.tolist())
     size_at: list[int] = [0] * len(ids) + [1]
     for i in range(len(ids) - 1, -1, -1):
         sizes = range(min(WIDEST, len(ids) - i), 0, -1)
@@ -288,16 +286,12 @@ def variants(words: np.ndarray, starts: np.ndarray, op: int) -> list[list[int]]:
     state, out = np.zeros(1, np.uint64), np.empty(6 * len(words) + 64, np.int32)
     plain = out[: summarize(state, words, starts, op, out, 0, False)].tolist()
     if op == 18:
-        target = next(w for w in plain if FIRST_TARGET <= w < FIRST_TARGET + 60 and w % 1 == 0)
+        target = next(w for w in plain if FIRST_TARGET <= w < FIRST_TARGET + 60)
         return [[target + k if w == target else w for w in plain] for k in range(3)]
     if op == 5:
-        marked = [
-            s
-            for s in range(len(starts) - 1)
-            if any(FIRST_OF[5] <= w < FIRST_OF[5] + 10 for w in words[starts[s] : starts[s + 1]])
-        ]
-        sentences = [words[starts[s] : starts[s + 1]].tolist() for s in marked]
-        return [list(itertools.chain(*order)) for order in itertools.permutations(sentences)]
+        sentences = np.split(words, starts[1:-1])
+        marked = [s.tolist() for s in sentences if ((s >= FIRST_OF[5]) & (s < FIRST_OF[5] + COUNT_OF[5])).any()]
+        return [list(itertools.chain(*order)) for order in itertools.permutations(marked)]
     return [plain]
 
 
@@ -316,7 +310,7 @@ def judge(body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, paramete
     return matches(answer.tolist(), frozenset(found))
 
 
-def read(ids: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> str:
+def read(ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> str:
     """Return ids as text."""
     names = SYMBOL_WORDS + random_words(parameters["words"])
     return " ".join(names[word] for word in read_words(ids, vocabulary, parameters))
