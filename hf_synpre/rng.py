@@ -68,6 +68,13 @@ def fill_between(state, out, low, high):
 
 
 @kernel
+def copy(x, y):
+    """Write x to the start of y (a plain loop compiles in a tenth of the time of y[:n] = x and runs as fast)."""
+    for i in range(len(x)):
+        y[i] = x[i]
+
+
+@kernel
 def shuffle(state, x, scratch):
     """Permute `x` uniformly in place (Fisher-Yates); `scratch`, no shorter, takes the draws, which so are vector code."""
     n, base = len(x), state[0]

@@ -6,7 +6,7 @@ which order="reference" gives.
 
 import numpy as np
 
-from hf_synpre.rng import kernel
+from hf_synpre.rng import copy, kernel
 from hf_synpre.tasks import samplers
 from hf_synpre.tasks.base import ARGUMENT_DIVIDER, ARGUMENTS, NO, WORD_DIVIDER, YES, only_content, register_task
 from hf_synpre.tasks.sets import (
@@ -102,7 +102,7 @@ def identity(x, y, p):
     input   a b c d
     target  a b c d
     """
-    y[: len(x)] = x
+    copy(x, y)
     return len(x)
 
 
@@ -132,12 +132,11 @@ def delete(x, y, p):
     query = x[s + 1 :]
     cut = samplers.find(x[:s], query)
     if cut < 0:
-        y[:s] = x[:s]
+        copy(x[:s], y)
         return s
-    m = s - len(query)
-    y[:cut] = x[:cut]
-    y[cut:m] = x[cut + len(query) : s]
-    return m
+    copy(x[:cut], y)
+    copy(x[cut + len(query) : s], y[cut:])
+    return s - len(query)
 
 
 @register_task(
@@ -298,7 +297,7 @@ def longest_word(x, y, p):
             if i - start > size:
                 best, size = start, i - start
             start = i + 1
-    y[:size] = x[best : best + size]
+    copy(x[best : best + size], y)
     return size
 
 

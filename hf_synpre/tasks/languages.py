@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from hf_synpre.rng import below, between, kernel
+from hf_synpre.rng import below, between, copy, fill_between, kernel
 from hf_synpre.tasks.base import ARGUMENTS, CONTENT, FIRST, MAX_LENGTH, MIN_LENGTH, only_content, register_task
 from hf_synpre.vocabulary import Vocabulary
 
@@ -20,7 +20,7 @@ def zipf_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def alias_table(pairs: int) -> np.ndarray:
-    """Walker's alias table of the weights int(V / rank) over V pairs, exact in integers: total, V thresholds, V aliases."""
+    """Walker's alias table of the weights int(V / rank) over V pairs: the total; of each pair a threshold, it, its alias."""
     weights = pairs // np.arange(1, pairs + 1, dtype=np.int64)
     total, share, alias = int(weights.sum()), weights * pairs, np.arange(pairs)
     small, large = np.flatnonzero(share < total).tolist(), np.flatnonzero(share >= total).tolist()
@@ -30,37 +30,39 @@ def alias_table(pairs: int) -> np.ndarray:
         share[rich] -= total - share[poor]
         if share[rich] < total:
             small.append(large.pop())
-    return np.concatenate([[total], share, alias])
+    return np.concatenate([[total], np.stack([share, np.arange(pairs), alias], axis=1).ravel()])
 
 
 @kernel
-def draw_pair(state, p):
-    """Draw the number of a pair: uniform, or with weights int(V / rank)."""
-    pairs = p[CONTENT] // 2
-    pair = below(state, pairs)
-    if p[DISTRIBUTION] != ZIPF or below(state, p[TABLE]) < p[TABLE + 1 + pair]:
-        return pair
-    return p[TABLE + 1 + pairs + pair]
+def draw_heads(state, heads, p):
+    """Fill heads with the heads of pairs, uniform or with weights int(V / rank)."""
+    fill_between(state, heads, 0, p[CONTENT] // 2 - 1)
+    if p[DISTRIBUTION] == ZIPF:
+        for i in range(len(heads)):
+            column = TABLE + 1 + 3 * np.int64(heads[i])
+            heads[i] = p[column + 1 + (below(state, p[TABLE]) >= p[column])]
+    for i in range(len(heads)):
+        heads[i] += p[FIRST]
 
 
 def nested(state, x, y, p):
     """n = U{min..max}; n/2 pairs (up or down at random); open the next head with open_percent, else close the last."""
-    n = between(state, p[MIN_LENGTH], p[MAX_LENGTH])
-    pairs = (n + below(state, 2)) // 2
-    tail = p[CONTENT] // 2
-    heads = depth = size = 0
-    while heads < pairs:
-        if depth == 0 or below(state, 100) < p[OPEN_PERCENT]:
-            y[depth] = p[FIRST] + draw_pair(state, p)
-            x[size] = y[depth]
-            heads, depth = heads + 1, depth + 1
-        else:
-            depth -= 1
-            x[size] = y[depth] + tail
+    pairs = (between(state, p[MIN_LENGTH], p[MAX_LENGTH]) + below(state, 2)) // 2
+    heads, stack, tail = y[:pairs], y[pairs:], p[CONTENT] // 2
+    draw_heads(state, heads, p)
+    fill_between(state, x[: 2 * pairs], 0, 99)
+    opened = depth = size = 0
+    while opened < pairs:
+        opens = (depth == 0) | (x[size] < p[OPEN_PERCENT])
+        depth -= 1 - opens
+        head, last = heads[opened], stack[depth]
+        stack[depth] = head if opens else last
+        x[size] = stack[depth] + (0 if opens else tail)
+        opened += opens
+        depth += opens
         size += 1
-    while depth > 0:
-        depth -= 1
-        x[size] = y[depth] + tail
+    for level in range(depth - 1, -1, -1):
+        x[size] = stack[level] + tail
         size += 1
     return size, -1
 
@@ -114,7 +116,7 @@ def nesting_language(x, y, p):
     target  (a (b b) (c c) a)
     """
     n, tail = len(x), p[CONTENT] // 2
-    y[:n] = x
+    copy(x, y)
     depth, m = 0, n
     for i in range(n - 1, -1, -1):
         if x[i] >= p[FIRST] + tail:

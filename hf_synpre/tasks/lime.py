@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.errors import UsageError
-from hf_synpre.rng import between, fill_between, kernel, shuffle
+from hf_synpre.rng import between, copy, fill_between, kernel, shuffle
 from hf_synpre.tasks.base import ARGUMENTS, CLOSE, COLON, MATH, MAX_LENGTH, OPEN, SEPARATOR, register_task
 from hf_synpre.tasks.base import LOWER as LOWER_MARK
 from hf_synpre.tasks.base import UPPER as UPPER_MARK
@@ -100,7 +100,7 @@ def fits(counts, sizes, c, u, k, kind, p):
 def write_part(x, n, mark, symbols):
     """Append a mark and symbols to x[:n]; return the new n."""
     x[n] = mark
-    x[n + 1 : n + 1 + len(symbols)] = symbols
+    copy(symbols, x[n + 1 :])
     return n + 1 + len(symbols)
 
 
@@ -165,20 +165,23 @@ def problem(state, x, y, p, kind):
     fill_between(state, strings[: ends[u]], u, symbol_end - 1)
     for i in range(ends[u]):
         strings[i] = symbols[strings[i]]
-    n = write_part(x, 0, p[UPPER_MARK], symbols[:u])
+    n = write_part(x, np.int64(0), p[UPPER_MARK], symbols[:u])
     n = write_part(x, n, p[LOWER_MARK], symbols[u:lower_end])
     n = write_part(x, n, p[MATH], symbols[lower_end:])
     x[n] = p[SEPARATOR]
     if kind == INDUCT:
-        n, m = write_result(x, n + 1, rule, strings, ends, u, symbols), write_rule(y, 0, rule, symbols)
+        n, m = write_result(x, n + 1, rule, strings, ends, u, symbols), write_rule(y, np.int64(0), rule, symbols)
     else:
         n, m = write_rule(x, n + 1, rule, symbols), 0
     x[n] = p[SEPARATOR]
     if kind == ABDUCT:
-        n, m = write_result(x, n + 1, rule, strings, ends, u, symbols), write_case(y, 0, strings, ends, u, symbols, p)
+        n, m = (
+            write_result(x, n + 1, rule, strings, ends, u, symbols),
+            write_case(y, np.int64(0), strings, ends, u, symbols, p),
+        )
         return n, m
     if kind == DEDUCT:
-        m = write_result(y, 0, rule, strings, ends, u, symbols)
+        m = write_result(y, np.int64(0), rule, strings, ends, u, symbols)
     return write_case(x, n + 1, strings, ends, u, symbols, p), m
 
 

@@ -189,7 +189,7 @@ def new_keyword(state, op, used, k):
 def mark(state, words, starts, sentences, op):
     """Put an operation's keywords into the document; return False where no word is left to replace."""
     wanted = sentences_to_mark(state, op)
-    used, k = np.empty(8, np.int64), 0
+    used, k = np.empty(8, np.int64), np.int64(0)
     for s in range(sentences):
         if below(state, sentences - s) >= wanted:
             continue
@@ -230,7 +230,7 @@ def document(state, x, y, p):
             j = between(state, i, len(ops) - 1)
             ops[i], ops[j] = ops[j], ops[i]
             marked = marked and mark(state, words, starts, sentences, ops[i])
-    m, text = 0, words[: starts[sentences]]
+    m, text = np.int64(0), words[: starts[sentences]]
     for op in ops[: p[CHOSEN]]:
         m = summarize(state, text, starts, op, summary, m, True)
     return expand(text, x, p), expand(summary[:m], y, p)

@@ -3,7 +3,7 @@
 Lengths outside min_length..max_length are rejected and drawn again before any id is, which is the same law.
 """
 
-from hf_synpre.rng import below, between, fill_between, kernel, shuffle
+from hf_synpre.rng import below, between, copy, fill_between, kernel, shuffle
 from hf_synpre.tasks.base import ARGUMENT_DIVIDER, CONTENT, FIRST, MAX_LENGTH, MIN_LENGTH, WORD_DIVIDER
 from hf_synpre.tasks.sets import insert, new_bits
 
@@ -210,7 +210,7 @@ def plant(state, x, query, y, p):
     end = 0
     for gap in range(m):
         end += y[gap] + q
-        x[end - q : end] = query
+        copy(query, x[end - q : end])
 
 
 @kernel

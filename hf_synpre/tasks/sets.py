@@ -113,7 +113,7 @@ def add(table, used, token):
 @kernel
 def from_list(tokens):
     """CPython's set(list): (table, used)."""
-    table, used = np.full(8, FREE, np.int32), 0
+    table, used = np.full(8, FREE, np.int32), np.int64(0)
     for token in tokens:
         table, used = add(table, used, token)
     return table, used
@@ -137,13 +137,13 @@ def merge(table, used, other, other_used):
 @kernel
 def copied(table, used):
     """CPython's set_copy."""
-    return merge(np.full(8, FREE, np.int32), 0, table, used)
+    return merge(np.full(8, FREE, np.int32), np.int64(0), table, used)
 
 
 @kernel
 def filtered(table, other, inside):
     """A new set of the ids of `table`, in table order, that are in `other` (inside = True) or are not."""
-    kept, used = np.full(8, FREE, np.int32), 0
+    kept, used = np.full(8, FREE, np.int32), np.int64(0)
     for token in table:
         if token >= 0 and (other[probe(other, token)] == token) == inside:
             kept, used = add(kept, used, token)

@@ -147,7 +147,10 @@ def _choose(key, indices, ends):
     state, chosen = np.empty(1, np.uint64), np.empty(len(indices), np.int64)
     for row in range(len(indices)):
         rng.start_row(state, key, indices[row])
-        chosen[row] = np.searchsorted(ends, rng.below(state, ends[-1]), side="right")
+        ticket, k = rng.below(state, ends[-1]), 0
+        while ticket >= ends[k]:
+            k += 1
+        chosen[row] = k
     return chosen
 
 
@@ -166,4 +169,4 @@ def _merge(chosen: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]) -> tu
 @njit(cache=True)
 def _scatter(flat, starts, ids, ends):
     for row in range(len(starts)):
-        flat[starts[row] : starts[row] + ends[row + 1] - ends[row]] = ids[ends[row] : ends[row + 1]]
+        rng.copy(ids[ends[row] : ends[row + 1]], flat[starts[row] :])
