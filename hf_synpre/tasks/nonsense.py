@@ -338,8 +338,8 @@ def read(ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: d
 def nonsense_summary(body, vocabulary, parameters):
     """Return the summary that the marked operations make (solve: in the order of their numbers; score: in any order).
 
-    input   xqe __d8__bullet__ abc dee . __d21__keyword_4__ fgh . ijk __d14__60__ lmn .
-    target  abc dee . . the number was above or equal to threshold .
+    input   __d8__bullet__ abc dee . fgh __d21__keyword_4__ ijk . lmn __d14__60__ .
+    target  abc dee . the number was above or equal to threshold . fgh .
     """
     words, starts, found = parse_row(body, vocabulary, parameters)
     pieces = word_pieces(vocabulary, parameters["words"])
