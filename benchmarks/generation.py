@@ -154,7 +154,7 @@ def main() -> None:
         print(
             f"{task:18}{tasks[task]['rows_per_s']:>12,} rows/s{tasks[task]['tokens_per_s'] / 1e6:>9.0f} M tokens/s", end=""
         )
-        print(f"{tasks[task]['of_numpy']:>8.2f} of NumPy{tasks[task].get('speed_up', math.nan):>9.0f}x the reference")
+        print(f"{tasks[task]['of_numpy']:>8.2f} of NumPy{tasks[task].get('speed_up', '-'):>9} x the reference")
     gains = [row["speed_up"] for row in tasks.values() if "speed_up" in row]
     summary = {
         "tasks": len(gains),
