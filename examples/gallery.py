@@ -6,7 +6,6 @@ python examples/gallery.py        (make gallery)
 from pathlib import Path
 
 from hf_synpre.tasks import generate, get_task, list_tasks
-from hf_synpre.tasks.mixture import Mixture
 from hf_synpre.vocabulary import Vocabulary
 
 TARGET = Path(__file__).with_name("GALLERY.md")
@@ -42,17 +41,12 @@ def rows_of(name: str, count: int = 3) -> list[str]:
 def section(name: str) -> str:
     """Return the section of one task."""
     task = get_task(name)
-    if isinstance(task, Mixture):
-        parts = ", ".join(f"`{part.name}` ({weight})" for part, weight in zip(task.tasks, task.weights, strict=True))
-        line, drawn = f"Return the target of the task that a row comes from; the mixture (weights) of {parts}.", ""
-    else:
-        line, _, drawn = task.function.__doc__.partition("\n\n")
-        drawn = "\n".join(part.strip() for part in drawn.strip().splitlines())
+    line, _, drawn = task.function.__doc__.partition("\n\n")
+    drawn = "\n".join(part.strip() for part in drawn.strip().splitlines())
     defaults = (f"{k}={' | '.join(v) if isinstance(v, tuple) else v}" for k, v in task.parameters.items())
     body = "\n".join(rows_of(name)).strip()
-    example = f"```\n{drawn}\n```\n\n" if drawn else ""
     facts = f"{task.paper} · version {task.version} · `{', '.join(defaults)}`"
-    return f"## {name}\n\n{line}\n\n{example}{facts}\n\n```\n{body}\n```\n"
+    return f"## {name}\n\n{line}\n\n```\n{drawn}\n```\n\n{facts}\n\n```\n{body}\n```\n"
 
 
 def main() -> None:

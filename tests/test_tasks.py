@@ -396,6 +396,11 @@ ERRORS = [
         lambda: generate({"lime": 1}, 0, 1),
         "'lime' is a mixture itself; give its tasks: lime_induct, lime_deduct, lime_abduct.",
     ),
+    (lambda: generate({}, 0, 1), "A mixture needs at least one task; give {'set': 2, 'identity': 1}."),
+    (
+        lambda: generate({"set": 2**31 - 1, "sort": 2**31 - 1, "union": 9}, 0, 1),
+        "give smaller ones, with a sum below 2**32.",
+    ),
     (lambda: generate("set:x,identity", 0, 1), "'set:x' in 'set:x,identity' is no new task with an integer weight"),
     (lambda: generate("set,revers", 0, 1), "Unknown task 'revers'. Did you mean 'reverse'?"),
     (lambda: get_task("set").solve([356, 32099]), "set: a row needs a body"),
@@ -434,7 +439,6 @@ def test_errors_say_what_and_what_to_do(call, message):
 def test_every_task_has_a_paper_a_line_and_a_drawn_example(task):
     entry = get_task(task)
     assert "arXiv" in entry.paper
-    if not isinstance(entry, Mixture):
-        line, _, drawn = entry.function.__doc__.partition("\n\n")
-        assert line.endswith((".", ")."))
-        assert [part.split()[0] for part in drawn.strip().splitlines()] == ["input", "target"]
+    line, _, drawn = entry.function.__doc__.partition("\n\n")
+    assert line.endswith(".")
+    assert [part.split()[0] for part in drawn.strip().splitlines()] == ["input", "target"]

@@ -379,4 +379,10 @@ def lime_abduct(body, words, parameters):
     return [i for char in uppers for i in (char, marks["colon"], marks["open"], *case[char], marks["close"])]
 
 
-register_mixture("lime", PAPER, {"lime_induct": 1, "lime_deduct": 1, "lime_abduct": 1})
+@register_mixture({"lime_induct": 1, "lime_deduct": 1, "lime_abduct": 1}, paper=PAPER)
+def lime():
+    """Return what is missing of rule, case and result; the uniform mixture of lime_induct, lime_deduct and lime_abduct.
+
+    input   <UPPER> A B <LOWER> x y z <MATH> + = <sep> A + B = A <sep> A : [ x y ] B : [ z ]
+    target  x y + z = x y
+    """

@@ -1,6 +1,6 @@
 """Layer 1: mixtures of tasks: which task row i comes from is drawn from hash(key, i), so a mixture is pure in i too."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,11 @@ class Mixture:
     """Several tasks with integer weights, in a Task's clothes: parameters, resolve, solve, score."""
 
     name: str
+    version: int
     paper: str
+    function: Callable
     tasks: tuple[Task, ...]
     weights: tuple[int, ...]
-    version: int = 1
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -63,26 +64,41 @@ class Mixture:
         raise UsageError(f"{self.name}: no component accepts the row: {' | '.join(problems)}")
 
 
-def register_mixture(name: str, paper: str, tasks: Mapping[str, int]) -> Mixture:
-    """Register a mixture {task: weight} under a name."""
-    mixture = make_mixture(tasks, name, paper)
-    enter(name, mixture)
-    return mixture
+def register_mixture(tasks: Mapping[str, int], *, paper: str, version: int = 1) -> Callable[[Callable], Callable]:
+    """Register the mixture {task: weight} under the name of the decorated function, whose docstring describes it."""
+
+    def register(function: Callable) -> Callable:
+        name = function.__name__
+        enter(name, Mixture(name, version, paper, function, *components(tasks)))
+        return function
+
+    return register
 
 
-def make_mixture(tasks: Mapping[str, int], name: str = "", paper: str = "") -> Mixture:
+def of_its_task():
+    """Return the target of the task that a row comes from."""
+
+
+def make_mixture(tasks: Mapping[str, int]) -> Mixture:
     """Return the mixture of {task: weight}, weights integers >= 1. Raises UsageError on anything else."""
+    found, weights = components(tasks)
+    name = ",".join(f"{task.name}:{weight}" for task, weight in zip(found, weights, strict=True))
+    return Mixture(name, 1, "; ".join(dict.fromkeys(task.paper for task in found)), of_its_task, found, weights)
+
+
+def components(tasks: Mapping[str, int]) -> tuple[tuple[Task, ...], tuple[int, ...]]:
+    """Return the tasks and weights of a mixture. Raises UsageError on a bad weight, an unknown task or a mixture."""
     if not tasks:
         raise UsageError("A mixture needs at least one task; give {'set': 2, 'identity': 1}.")
     for task, weight in tasks.items():
         if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or not 1 <= weight < 2**31:
             raise UsageError(f"The weight of {task} is {weight!r}; give an integer from 1 to 2**31 - 1.")
+    if sum(tasks.values()) >= 2**32:
+        raise UsageError(f"The weights sum to {sum(tasks.values())}; give smaller ones, with a sum below 2**32.")
     found = tuple(get_registered(task) for task in tasks)
-    if nested := [task.name for task in found if isinstance(task, Mixture)]:
-        raise UsageError(f"'{nested[0]}' is a mixture itself; give its tasks: {', '.join(t.name for t in found[0].tasks)}.")
-    weights = tuple(int(weight) for weight in tasks.values())
-    title = name or ",".join(f"{task}:{weight}" for task, weight in zip(tasks, weights, strict=True))
-    return Mixture(title, paper or "; ".join(dict.fromkeys(task.paper for task in found)), found, weights)
+    if nested := next((task for task in found if isinstance(task, Mixture)), None):
+        raise UsageError(f"'{nested.name}' is a mixture itself; give its tasks: {', '.join(t.name for t in nested.tasks)}.")
+    return found, tuple(int(weight) for weight in tasks.values())
 
 
 def read_mixture(text: str) -> dict[str, int]:
