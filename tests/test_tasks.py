@@ -382,6 +382,7 @@ ERRORS = [
     (lambda: generate("set", 0, 1, seed=-1), "seed is -1; give an integer >= 0."),
     (lambda: generate("set", 0, 1, min_length=1.5), "set: min_length is 1.5; give an integer >= 0."),
     (lambda: generate("set", 0, 1, split="dev"), "Unknown split 'dev'. Allowed: train, validation, test."),
+    (lambda: generate("set", 0, 1, ramp=2**60), "give the number of rows of the curriculum, up to 2**42, 0 for none."),
     (lambda: generate("set", 5, 1), "Rows 5 to 1 were asked for; give 0 <= start <= stop < 2**63."),
     (lambda: generate("lime", 0, 1, ramp=5), "lime_induct has no range of lengths, so ramp cannot apply; give ramp 0."),
     (lambda: generate("lime", 0, 1, min_length=5), "Unknown parameter of lime 'min_length'. Did you mean 'max_length'?"),

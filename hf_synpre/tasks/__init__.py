@@ -56,8 +56,8 @@ def open_stream(
 ) -> Stream | MixtureStream:
     """Return the stream of a task or mixture; unknown names and impossible values raise UsageError."""
     found = get_task(task)
-    if isinstance(ramp, bool) or not isinstance(ramp, int) or ramp < 0:
-        raise UsageError(f"ramp is {ramp!r}; give the number of rows of the curriculum, 0 for none.")
+    if isinstance(ramp, bool) or not isinstance(ramp, int) or not 0 <= ramp <= 2**42:
+        raise UsageError(f"ramp is {ramp!r}; give the number of rows of the curriculum, up to 2**42, 0 for none.")
     words = as_vocabulary(vocabulary)
     if isinstance(found, Mixture):
         return found.open(parameters, words, split, seed, ramp)

@@ -166,19 +166,13 @@ def query_in_half(state, x, y, p):
 def sequence_and_query(state, x, y, p, quarters):
     """Draw HIT (quarters in four) or MISS until the body fits; return its length."""
     s = q = 0
-    hit = False
-    while not p[MIN_LENGTH] <= s + 1 + q <= p[MAX_LENGTH]:
+    done = False
+    while not done:
         hit = below(state, 4) < quarters
         s, q = hit_lengths(state, p[MAX_LENGTH]) if hit else miss_lengths(state, p[MIN_LENGTH], p[MAX_LENGTH])
-    query = x[s + 1 : s + 1 + q]
-    fill_content(state, query, p)
-    if hit:
-        plant(state, x[:s], query, y, p)
-    else:
-        fill_content(state, x[:s], p)
-        while find(x[:s], query) >= 0:
-            fill_content(state, query, p)
-            fill_content(state, x[:s], p)
+        if p[MIN_LENGTH] <= s + 1 + q <= p[MAX_LENGTH]:
+            seq, query = x[:s], x[s + 1 : s + 1 + q]
+            done = fill_hit(state, seq, query, y, p) if hit else fill_miss(state, seq, query, p)
     x[s] = p[ARGUMENT_DIVIDER]
     return s + 1 + q
 
@@ -201,9 +195,10 @@ def miss_lengths(state, shortest, longest):
 
 
 @kernel
-def plant(state, x, query, y, p):
+def fill_hit(state, x, query, y, p):
     """HIT: m = U{1..s/q} queries in s - mq uniform ids, split by Multinomial into the m + 1 gaps (zeros allowed)."""
     s, q = len(x), len(query)
+    fill_content(state, query, p)
     m = between(state, 1, s // q)
     split(state, s - m * q, m + 1, 0, y, x)
     fill_content(state, x, p)
@@ -211,6 +206,18 @@ def plant(state, x, query, y, p):
     for gap in range(m):
         end += y[gap] + q
         copy(query, x[end - q : end])
+    return True
+
+
+@kernel
+def fill_miss(state, x, query, p):
+    """MISS: uniform ids, drawn again while the query is in x; False after 100 times (small vocabularies, short queries)."""
+    for _ in range(100):
+        fill_content(state, query, p)
+        fill_content(state, x, p)
+        if find(x, query) < 0:
+            return True
+    return False
 
 
 @kernel
