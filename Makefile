@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test style bench gallery golden results clean
+.PHONY: demo test style bench gallery golden readme clean clean-cache
 
 demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
@@ -18,11 +18,23 @@ style: $(STAMP)
 bench: $(STAMP)  ## every speed claim, each against a peer of the same run
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+gallery: $(STAMP)  ## examples/GALLERY.md from the registry
+	$(BIN)/python examples/gallery.py
+
+golden: $(STAMP)  ## tests/golden.json: the hashes of the first rows a task and version
+	$(BIN)/python -m tests.golden
+
+readme: $(STAMP)  ## the results on README.md's first screen from results/
+	$(BIN)/python examples/readme.py
+
 $(STAMP): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e .[test,dev]
 	touch $(STAMP)
+
+clean-cache:  ## after an edit of compiled functions that other modules import
+	find hf_synpre tests -name "*.nb[ci]" -delete
 
 clean:
 	rm -rf .venv runs build dist *.egg-info

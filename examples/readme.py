@@ -37,8 +37,9 @@ def results() -> str:
     commits = sorted({c for r in reports for c in r["versions"]["commit"]})
     head = ["task", "start", "exact match, %", "difference to random", "benefit of natural, %", "pre-training tokens"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row for r in reports for row in rows(r))]
+    counts = "–".join(map(str, sorted(seeds)))
     note = (
-        f"Mean [95 % interval, {'–'.join(map(str, sorted(seeds)))} seeds] on the test split; * a difference whose interval excludes "
+        f"Mean [95 % interval, {counts} seeds] on the test split; * the difference's interval excludes "
         "zero. Made by `synpre run examples/NAME.yaml --output_dir results/NAME` on two CPU cores at commit "
         f"{', '.join(commits)}; every cell is in [results/](results)."
     )

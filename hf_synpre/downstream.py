@@ -1,6 +1,7 @@
 """Layer 4: the downstream tasks (where the rows are, columns, lengths, metric) and fine-tuning on one of them."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
@@ -45,16 +47,20 @@ class DownstreamTask:
         """
         if self.hub_id is None and data_dir is None:
             return {k: t.rename_columns(["source", "target"]) for k, t in stdlib.syntax_trees().items()}
-        loaded = self._open(data_dir)
-        return {split: self._columns(loaded, split, names) for split, names in SPLITS.items()}
+        with tempfile.TemporaryDirectory() as cache:
+            loaded = self._open(data_dir, cache)
+            return {split: self._columns(loaded, split, names) for split, names in SPLITS.items()}
 
-    def _open(self, data_dir: str | None) -> DatasetDict:
+    def _open(self, data_dir: str | None, cache: str) -> DatasetDict:
         if data_dir is None:
             return load_dataset(self.hub_id, revision=self.hub_revision)
         folder = Path(data_dir) / self.name if (Path(data_dir) / self.name).is_dir() else Path(data_dir)
         if not folder.is_dir():
             raise UsageError(f"There is no folder {data_dir}; give the folder of a dataset in Hub layout as --data_dir.")
-        return load_dataset(str(folder))
+        try:  # offline, the shared cache may give another folder of the same name
+            return load_dataset(str(folder), cache_dir=cache)
+        except (FileNotFoundError, DatasetGenerationError) as error:
+            raise UsageError(f"{folder} is not a dataset in Hub layout: {' '.join(str(error).split())}") from None
 
     def _columns(self, loaded: DatasetDict, split: str, names: tuple[str, ...]) -> pa.Table:
         found = [name for name in names if name in loaded]

@@ -129,6 +129,12 @@ def test_a_missing_column_and_a_missing_split_are_named(tmp_path, tiny_dataset, 
     assert "mtop has no validation split; it has train" in capsys.readouterr().err
 
 
+def test_a_folder_without_data_is_named(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["finetune", "mtop", "--data_dir", str(tmp_path / "empty"), "--output_dir", str(tmp_path / "out")]) == 2
+    assert "empty is not a dataset in Hub layout" in capsys.readouterr().err
+
+
 def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("dear")
     config = tmp_path / "good.yaml"
