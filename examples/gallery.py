@@ -49,11 +49,11 @@ def section(name: str) -> str:
     return f"## {name}\n\n{line}\n\n```\n{drawn}\n```\n\n{facts}\n\n```\n{body}\n```\n"
 
 
-def main() -> None:
-    """Write the gallery."""
-    TARGET.write_text("\n".join([HEAD, *map(section, list_tasks())]))
-    print(f"{len(list_tasks())} tasks in {TARGET.name}")
+def render() -> str:
+    """Return the gallery as Markdown."""
+    return "\n".join([HEAD, *map(section, list_tasks())])
 
 
 if __name__ == "__main__":
-    main()
+    TARGET.write_text(render(), encoding="utf-8")
+    print(f"{len(list_tasks())} tasks in {TARGET.name}")

@@ -73,7 +73,7 @@ class PretrainingSpec:
     """
 
     task: str | None = None
-    parameters: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
     ramp_steps: int = 0
     corpus: str | None = None

@@ -186,7 +186,7 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
     out = capsys.readouterr().out
     assert json.loads(out[out.rindex("{\n") :])["steps"] == 4
     assert main(["statistics", checkpoint, "--output_file", str(tmp_path / "s.json")]) == 0
-    assert len(json.loads((tmp_path / "s.json").read_text())["parameters"]) == 21
+    assert len(json.loads((tmp_path / "s.json").read_text())["parameters"]) == 26
     words = ["--data_dir", str(tiny_dataset), "--vocab_size", "400", "--config_overrides", tiny, "--training", training]
     words += ["--init", "statistics", "--checkpoint", checkpoint, "--output_dir", str(result)]
     assert main(["finetune", "mtop", *words]) == 0

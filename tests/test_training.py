@@ -20,6 +20,7 @@ from hf_synpre.collators import IGNORED, Seq2SeqCollator
 from hf_synpre.initialization import build
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec, last_whole_checkpoint, pretrain
 from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
+from hf_synpre.vocabulary import as_vocabulary
 
 COLLATOR = Seq2SeqCollator(pad=0, eos=1, start=0)
 STREAM = {"vocabulary": 64, "min_length": 4, "max_length": 12}
@@ -211,3 +212,19 @@ def test_a_half_written_checkpoint_is_not_taken(tmp_path):
 def test_wrong_training_arguments_are_named(given, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         training_arguments(tmp_path, given, eval_strategy="steps")
+
+
+def test_the_test_score_is_that_of_greedy_decoding(tmp_path, tiny_dataset):
+    """Teacher forcing finds exactly the rows that greedy decoding gets right, in whatever order they are batched."""
+    from hf_synpre.downstream import FinetuningSpec, finetune, get_downstream, prepare
+
+    task = get_downstream("mtop", max_target=48)
+    data = prepare(task, tmp_path / "data", data_dir=str(tiny_dataset), vocab_size=400)
+    for split in ("validation", "test"):
+        (data.folder / f"{split}.parquet").write_bytes((data.folder / "train.parquet").read_bytes())
+    config = ModelSpec(overrides=TINY | {"d_model": 64, "d_ff": 128}).config(as_vocabulary(data.tokenizer))
+    training = {"max_steps": 150, "per_device_train_batch_size": 32, "per_device_eval_batch_size": 16, "use_cpu": True}
+    spec = FinetuningSpec(training | {"learning_rate": 5e-2}, evaluations=3, validation_examples=60, test_examples=60)
+    outcome = finetune(build(AutoModelForSeq2SeqLM, config, {}, 0), data, spec, seed=0, output_dir=tmp_path / "work")
+    assert outcome["score"] == pytest.approx(outcome["validation_score"])
+    assert outcome["score"] > 0.2

@@ -1,0 +1,61 @@
+"""What the documents show: the README's snippet runs, the gallery and the results on the first screen are up to date."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from hf_synpre.cli import main
+from hf_synpre.config import build_spec, read_yaml
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def load(file):
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_snippet_runs(tmp_path, monkeypatch):
+    snippet = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    assert len(snippet.strip().splitlines()) <= 8
+    monkeypatch.chdir(tmp_path)
+    overrides = ",".join(f"{k}={v}" for k, v in TINY.items())
+    training = "max_steps=1,use_cpu=true,per_device_train_batch_size=4"
+    words = ["--vocabulary", "64", "--parameters", "min_length=4,max_length=8", "--config_overrides", overrides]
+    assert main(["pretrain", "set", *words, "--training", training]) == 0
+    namespace = {}
+    exec(snippet, namespace)
+    assert namespace["model"].num_parameters() > 0
+
+
+def test_readme_shows_the_committed_results():
+    assert load(ROOT / "examples" / "readme.py").render(README) == README, "run `make readme`"
+
+
+def test_gallery_is_up_to_date():
+    gallery = load(ROOT / "examples" / "gallery.py")
+    assert gallery.render() == (ROOT / "examples" / "GALLERY.md").read_text(encoding="utf-8"), "run `make gallery`"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+def test_examples_are_valid_experiments(file):
+    from hf_synpre.experiment import ExperimentSpec
+
+    spec = build_spec(ExperimentSpec, read_yaml(file), file.name)
+    assert {"random", "statistics", "synthetic", "natural"} <= set(spec.arms)
+    assert len(spec.seeds) >= 3
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/report.json")), ids=lambda p: p.parent.name)
+def test_committed_reports_are_those_of_their_cells(file):
+    import json
+
+    from hf_synpre.report import read_cells, summarize
+
+    assert summarize(read_cells(file.parent)) == json.loads(file.read_text()), "run `synpre report`"
