@@ -1,5 +1,8 @@
 """Layer 4: an experiment = arms x downstream tasks x seeds, one JSON a cell, resumable cell by cell."""
 
+import contextlib
+import ctypes
+import gc
 import hashlib
 import importlib.metadata
 import json
@@ -187,7 +190,10 @@ class Experiment:
         torch.set_num_threads(1)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
-        return work(*arguments)
+        try:
+            return work(*arguments)
+        finally:
+            release_memory()
 
     def data(self, task: str) -> PreparedTask:
         """Return a downstream task as ids, made once."""
@@ -272,6 +278,13 @@ def interleave(work: list, cells: int, free: list) -> list:
     """Return the jobs so that the first pre-training starts at once, beside cells that wait for none."""
     runs, jobs = work[: len(work) - cells], work[len(work) - cells :]
     return runs[:1] + jobs[: len(free)] + runs[1:] + jobs[len(free) :]
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system where its C library can: joblib replaces workers that seem to leak."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def recipe_name(name: str, recipe: Any) -> str:
