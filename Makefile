@@ -10,7 +10,7 @@ demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 style: $(STAMP)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -34,7 +34,7 @@ setup(
         "safetensors>=0.5",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6"],
         "dev": ["ruff>=0.14"],
     },
     entry_points={"console_scripts": ["synpre=hf_synpre.cli:main"]},

@@ -160,7 +160,13 @@ def statistics(options: StatisticsOptions) -> int:
 
     if not options.checkpoint:
         raise UsageError("No checkpoint was given; write `synpre statistics FOLDER_OR_HUB_ID`.")
-    stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
+    try:
+        stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
+    except UsageError:
+        raise
+    except (OSError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise UsageError(f"'{options.checkpoint}' is no folder and could not be downloaded: {cause}") from None
     file = Path(options.output_file or Path(options.checkpoint) / initialization.STATISTICS_FILE)
     stats.save(file)
     print(f"{file}: {len(stats.parameters)} parameters of {stats.source}")
@@ -314,6 +320,9 @@ def main(words: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"synpre: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("synpre: stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `synpre generate ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -299,7 +299,7 @@ def finetune(
 
 def text_metric(name: str, tokenizer: Any, rows: TokenRows) -> Callable[[Any], dict[str, float]]:
     """Return compute_metrics for generated ids against the full reference texts of `rows`, in order."""
-    metric, references = METRICS[name](), rows.references.to_pylist()
+    metric, references = METRICS[name](keep_in_memory=True), rows.references.to_pylist()
 
     def compute(prediction: Any) -> dict[str, float]:
         ids = np.where(prediction.predictions == IGNORED, tokenizer.pad_token_id, prediction.predictions)

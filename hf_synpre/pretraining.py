@@ -123,7 +123,12 @@ def text_source(spec: PretrainingSpec, tokenizer: Any, steps: int, batch_size: i
 
     As much text is taken as the run reads once (but 1,000 windows at least).
     """
-    sentinel = tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    spans = noise_counts(spec.window)[1]
+    sentinel, last = tokenizer.convert_tokens_to_ids(["<extra_id_0>", f"<extra_id_{spans - 1}>"])
+    if sentinel in (None, tokenizer.unk_token_id) or last != sentinel - (spans - 1):
+        raise UsageError(
+            f"A window of {spec.window} hides {spans} spans; the tokenizer has not so many <extra_id_*> tokens."
+        )
     rows = {
         split: SpanCorruptionDataset(
             encode_corpus(stdlib.texts(split), tokenizer, max(size, 1000) * spec.window),

@@ -35,6 +35,8 @@ class FlopCounter:
     """Counts the floating-point operations of one training step of an encoder-decoder: 3 x forward, matrix products only."""
 
     def __init__(self, model: PreTrainedModel):
+        if not hasattr(model.config, "d_kv"):
+            raise UsageError(f"{type(model).__name__} is not of the T5 family; give model_type t5, mt5 or umt5.")
         sides = {"source": 0, "target": 0}
         for name, module in model.named_modules():
             if isinstance(module, torch.nn.Linear):

@@ -228,3 +228,13 @@ def test_the_test_score_is_that_of_greedy_decoding(tmp_path, tiny_dataset):
     outcome = finetune(build(AutoModelForSeq2SeqLM, config, {}, 0), data, spec, seed=0, output_dir=tmp_path / "work")
     assert outcome["score"] == pytest.approx(outcome["validation_score"])
     assert outcome["score"] > 0.2
+
+
+def test_windows_that_need_more_sentinels_than_the_tokenizer_has_are_refused():
+    from hf_synpre.downstream import train_tokenizer
+    from hf_synpre.pretraining import text_source
+
+    tokenizer = train_tokenizer(["x = f(1)"], 400)
+    spec = PretrainingSpec(corpus="stdlib", window=2000, training={"max_steps": 1})
+    with pytest.raises(UsageError, match="A window of 2000 hides 100 spans"):
+        text_source(spec, tokenizer, 1, 1)
