@@ -32,7 +32,8 @@ def rows(report: dict) -> list[str]:
 
 def results() -> str:
     """Return the Markdown of all committed experiments."""
-    reports = [json.loads((ROOT / "results" / name / "report.json").read_text()) for name in ORDER]
+    files = [ROOT / "results" / name / "report.json" for name in ORDER]
+    reports = [json.loads(file.read_text()) for file in files if file.exists()]
     seeds = {s["n"] for r in reports for row in r["scores"].values() for s in row.values()}
     commits = sorted({c for r in reports for c in r["versions"]["commit"]})
     head = ["task", "start", "exact match, %", "difference to random", "benefit of natural, %", "pre-training tokens"]
@@ -43,7 +44,20 @@ def results() -> str:
         "zero. Made by `synpre run examples/NAME.yaml --output_dir results/NAME` on two CPU cores at commit "
         f"{', '.join(commits)}; every cell is in [results/](results)."
     )
-    return "![Learning curves](results/quickstart/curves.png)\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+    table = "\n".join(lines)
+    return f"![Learning curves](results/quickstart/curves.png)\n\n{table}\n\n{note}\n\n{generation()}\n"
+
+
+def generation() -> str:
+    """Return the figures of benchmarks/generation.py in a sentence."""
+    measured = json.loads((ROOT / "benchmarks" / "results" / "generation.json").read_text())
+    summary, rows_of_set = measured["summary"], measured["per_task"]["set"]
+    return (
+        f"Rows are generated on the fly: Set at {rows_of_set['rows_per_s'] / 1e6:.1f} M rows/s = "
+        f"{rows_of_set['tokens_per_s'] / 1e6:.0f} M tokens/s on one core; over the paper's {summary['tasks']} tasks "
+        f"{summary['geometric_mean_speed_up']:.0f} times the reference's rate (geometric mean; the slowest "
+        f"{summary['least_speed_up']:.0f} times), by `benchmarks/generation.py`."
+    )
 
 
 def render(readme: str) -> str:
