@@ -20,6 +20,7 @@ from hf_synpre.training import CompetenceStop, SynpreTrainer, check_training, mo
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 RESULT_FILE = "pretraining.json"
+TEXT_TASKS = ("nesting_language",)
 PRETRAINING_ARGUMENTS = {
     "eval_strategy": "steps",
     "save_strategy": "steps",
@@ -90,6 +91,8 @@ class PretrainingSpec:
             raise UsageError(f"Pre-training has task {self.task!r} and corpus {self.corpus!r}; give exactly one of the two.")
         if self.corpus is not None:
             choose("corpus", self.corpus, ("stdlib",))
+        if self.task in TEXT_TASKS:
+            raise UsageError(f"{self.task} is text for span corruption, which generated rows do not get yet; give another task.")
         if self.task is not None:
             synthetic_source(self, 1, 1)
         for name in ("window", "evaluations", "validation_examples"):

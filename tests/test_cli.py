@@ -49,6 +49,7 @@ BAD_WORDS = [
     (["statistics", "nobody/nothing"], "'nobody/nothing' is no folder and could not be downloaded"),
     (["pretrain", "set", "--model_type", "gpt2"], "has no model for GPT2Config"),
     (["pretrain", "set", "--model_type", "bart", "--vocabulary", "64"], "is not of the T5 family"),
+    (["pretrain", "nesting_language"], "is text for span corruption"),
     (["pretrain", "sett"], "Unknown task 'sett'"),
     (["pretrain", "set", "--training", "max_step=3"], "Did you mean 'max_steps'?"),
     (["pretrain", "set", "--training", "max_steps=0"], "max_steps is 0; give training.max_steps >= 1"),
