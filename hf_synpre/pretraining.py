@@ -92,7 +92,7 @@ class PretrainingSpec:
         if self.corpus is not None:
             choose("corpus", self.corpus, ("stdlib",))
         if self.task in TEXT_TASKS:
-            raise UsageError(f"{self.task} is text for span corruption, which generated rows do not get yet; give another task.")
+            raise UsageError(f"{self.task} is text for span corruption, which rows do not get yet; give another task.")
         if self.task is not None:
             synthetic_source(self, 1, 1)
         for name in ("window", "evaluations", "validation_examples"):
