@@ -238,16 +238,15 @@ def run(options: RunOptions) -> int:
     """Compute the missing cells, write the report, print the table."""
     if not options.config:
         raise UsageError("No experiment was given; write `synpre run CONFIG.yaml`, for instance examples/quickstart.yaml.")
-    given = read_yaml(options.config)
     from hf_synpre import experiment
     from hf_synpre.report import table, write_report
 
-    spec = build_spec(experiment.ExperimentSpec, given, options.config)
-    if options.data_dir is not None:
-        for task in spec.tasks.values():
-            task.data_dir = options.data_dir
+    given = read_yaml(options.config)
     if options.jobs is not None:
-        spec.jobs = options.jobs
+        given["jobs"] = options.jobs
+    if options.data_dir is not None and isinstance(given.get("tasks"), dict):
+        given["tasks"] = {name: (task or {}) | {"data_dir": options.data_dir} for name, task in given["tasks"].items()}
+    spec = build_spec(experiment.ExperimentSpec, given, options.config)
     one = experiment.Experiment(spec, options.output_dir or Path("runs") / spec.name, options.work_dir)
     failures = one.run()
     print(table(write_report(one.folder)))

@@ -16,7 +16,13 @@ Spec = TypeVar("Spec")
 
 
 class Loader(yaml.SafeLoader):
-    """The safe YAML loader, reading 1e-3 as a number (YAML 1.1 alone wants 1.0e-3)."""
+    """The safe YAML loader, reading 1e-3 as a number (YAML 1.1 alone wants 1.0e-3) and refusing a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{twice.pop()}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 Loader.add_implicit_resolver(

@@ -23,6 +23,7 @@ from hf_synpre.metrics import METRICS
 from hf_synpre.training import SynpreTrainer, check_training, most_likely, teacher_forced, training_arguments
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "dev", "valid"), "test": ("test",)}
+SPECIAL = ["<pad>", "</s>", "<unk>"]
 SENTINELS = 32
 
 
@@ -109,6 +110,13 @@ def get_downstream(name: str, **changes: Any) -> DownstreamTask:
     return replace(DOWNSTREAM[choose("downstream task", name, DOWNSTREAM)], **changes)
 
 
+def check_vocab_size(vocab_size: int) -> None:
+    """Raise UsageError where a byte-level tokenizer does not fit."""
+    least = len(SPECIAL) + 256 + SENTINELS
+    if vocab_size < least:
+        raise UsageError(f"vocab_size is {vocab_size}; a byte-level tokenizer needs {least} ids at least.")
+
+
 def train_tokenizer(texts: Any, vocab_size: int) -> PreTrainedTokenizerFast:
     """Return a byte-level BPE tokenizer of `vocab_size` ids with T5's special tokens, trained on these texts."""
     backend = Tokenizer(models.BPE())
@@ -122,7 +130,7 @@ def train_tokenizer(texts: Any, vocab_size: int) -> PreTrainedTokenizerFast:
         )
     size = vocab_size - SENTINELS
     backend.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+        texts, trainers.BpeTrainer(vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
     )
     sentinels = [f"<extra_id_{SENTINELS - 1 - i}>" for i in range(SENTINELS)]  # <extra_id_0> is the last id, as in T5
     tokenizer = PreTrainedTokenizerFast(

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 import hf_synpre
-from hf_synpre.downstream import FinetuningSpec, PreparedTask, finetune, get_downstream, prepare
+from hf_synpre.downstream import FinetuningSpec, PreparedTask, check_vocab_size, finetune, get_downstream, prepare
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import SCHEMES, ParameterStatistics, StatisticsInit, build, transfer
@@ -71,6 +71,15 @@ class TaskSpec:
     max_source: int | None = None
     max_target: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.data_dir is not None and not Path(self.data_dir).is_dir():
+            raise UsageError(f"There is no folder {self.data_dir}; give the folder of a dataset in Hub layout.")
+        if self.tokenizer is None:
+            check_vocab_size(self.vocab_size)
+        for name in ("max_source", "max_target"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageError(f"A downstream task has {name} {value}; give an integer >= 1.")
+
 
 @dataclass
 class ExperimentSpec:
@@ -89,9 +98,6 @@ class ExperimentSpec:
         for name in (self.name, *self.tasks, *self.arms, *self.pretraining):
             if not re.fullmatch(r"\w+(-\w+)*", name):
                 raise UsageError(f"The name '{name}' becomes a file name; use letters, digits, _ and single -.")
-        for task in self.tasks.values():
-            if task.data_dir is not None and not Path(task.data_dir).is_dir():
-                raise UsageError(f"There is no folder {task.data_dir}; give the folder of a dataset in Hub layout.")
         for name in self.tasks:
             get_downstream(name)
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds) or self.jobs < 0:

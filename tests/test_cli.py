@@ -43,6 +43,7 @@ BAD_WORDS = [
     (["generate", "set", "--output_file", "rows.csv"], "ends in .parquet or .jsonl"),
     (["run"], "No experiment was given"),
     (["run", "nowhere.yaml"], "There is no file nowhere.yaml"),
+    (["run", "nowhere.yaml", "--jobs", "x"], "invalid int value"),
     (["report", "nowhere"], "nowhere"),
     (["statistics"], "No checkpoint was given"),
     (["statistics", "./nowhere"], "There is no folder"),
@@ -95,6 +96,9 @@ BAD_YAML = [
     (GOOD.replace("stdlib_ast: {}", "mtop: {data_dir: nowhere}"), "There is no folder nowhere"),
     ("[1, 2]", "holds list, not keys and values"),
     ("a: [", "is not valid YAML"),
+    (GOOD + "name: y", "the key 'name' stands twice"),
+    (GOOD.replace("{}}", "{vocab_size: -4}}", 1), "vocab_size is -4; a byte-level tokenizer needs 291 ids"),
+    (GOOD.replace("{}}", "{max_source: 0}}", 1), "max_source 0; give an integer >= 1"),
 ]
 
 
@@ -137,6 +141,15 @@ def test_a_folder_without_data_is_named(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["finetune", "mtop", "--data_dir", str(tmp_path / "empty"), "--output_dir", str(tmp_path / "out")]) == 2
     assert "empty is not a dataset in Hub layout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "message"), [("--jobs", "jobs -1"), ("--data_dir", "There is no folder -1")])
+def test_options_of_run_are_checked_like_the_yaml(option, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text(GOOD)
+    assert main(["run", "good.yaml", f"{option}=-1"]) == 2
+    assert message in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["good.yaml"]
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
