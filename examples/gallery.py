@@ -42,6 +42,7 @@ def section(name: str) -> str:
     """Return the section of one task."""
     task = get_task(name)
     line, _, drawn = task.function.__doc__.partition("\n\n")
+    line = "\n".join(part.strip() for part in line.splitlines())
     drawn = "\n".join(part.strip() for part in drawn.strip().splitlines())
     defaults = (f"{k}={' | '.join(v) if isinstance(v, tuple) else v}" for k, v in task.parameters.items())
     body = "\n".join(rows_of(name)).strip()
