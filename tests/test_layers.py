@@ -57,3 +57,13 @@ def test_readme_tree_names_every_module():
     readme = (PACKAGE.parent / "README.md").read_text()
     missing = [p.name for p in PACKAGE.glob("*.py") if not p.name.startswith("__") and p.name not in readme]
     assert missing == []
+
+
+def test_the_order_of_tasks_does_not_depend_on_what_was_imported_first():
+    code = "import hf_synpre.tasks.{}; from hf_synpre import list_tasks; print(list_tasks())"
+    orders = {
+        subprocess.run([sys.executable, "-c", code.format(family)], capture_output=True, text=True, check=True).stdout
+        for family in ("functions", "nonsense")
+    }
+    assert len(orders) == 1
+    assert orders.pop().startswith("['identity', 'set', 'delete'")

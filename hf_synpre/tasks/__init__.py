@@ -27,9 +27,14 @@ def _load_families() -> None:
 
 
 def list_tasks() -> list[str]:
-    """Return the names of all registered tasks, in the order of registration."""
+    """Return the names of all registered tasks, family by family, those registered elsewhere last."""
     _load_families()
-    return list(REGISTRY)
+    return sorted(REGISTRY, key=_family)
+
+
+def _family(name: str) -> int:
+    home = REGISTRY[name].function.__module__.rpartition(".")[2]
+    return FAMILIES.index(home) if home in FAMILIES else len(FAMILIES)
 
 
 def get_task(name: str | Mapping[str, int]) -> Task | Mixture:
