@@ -289,6 +289,17 @@ def test_shares_are_those_of_the_reference():
     assert lengths("lime_induct")[0].max() <= 212
 
 
+def test_the_header_of_lime_does_not_tell_how_often_a_symbol_is_used():
+    m, counts = Vocabulary.t5().marks, []
+    for row, _ in pairs("lime_deduct", stop=10_000):
+        uppers = row[1 : row.index(m["lower"])]
+        rule = row[row.index(m["separator"]) :]
+        rule = rule[1 : rule.index(m["separator"], 1)]
+        counts.append((rule.count(uppers[0]), rule.count(uppers[-1])))
+    first, last = np.mean(counts, axis=0)
+    assert abs(first - last) < 0.06
+
+
 def test_nonsense_has_the_reference_s_words():
     text = get_task("nonsense_summary").text
     rows = [

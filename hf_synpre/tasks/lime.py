@@ -3,7 +3,7 @@
 Rule: upper and math symbols. Case: a string of lower and math symbols for every upper symbol. Result: the rule with every
 upper symbol replaced by its string. A row is `<UPPER> uppers <LOWER> lowers <MATH> maths <sep> given <sep> given`, without a
 task name. The reference draws 24 upper symbols and shows at most five, in the arbitrary order of a set: here only those
-shown are drawn, and they stand in the order of their draws.
+shown are drawn, and their order has nothing to do with how often each is used.
 """
 
 import itertools
@@ -61,20 +61,21 @@ def bounds(p: dict) -> tuple[int, int]:
 def draw_sizes(state, chars, counts, sizes, p):
     """Draw c, the rule's 2c upper places, the math symbols' number k and the strings' sizes; return (c, u used, k).
 
-    chars[:2c] become numbers 0..u-1 of the used upper symbols in order of first appearance, counts how often each is there.
+    chars[:2c] become numbers 0..u-1 of the used upper symbols, counts how often each is there. Numbers keep the order of
+    the c symbols, not of first appearance: the header would tell which symbol is the most frequent.
     """
     c = between(state, p[MIN_SYMBOLS], p[MAX_SYMBOLS])
     k = between(state, p[MIN_MATH], p[MAX_MATH])
     fill_between(state, chars[: 2 * c], 0, c - 1)
     counts[:c] = 0
     u, place = 0, sizes
-    place[:c] = -1
     for i in range(2 * c):
-        if place[chars[i]] < 0:
-            place[chars[i]] = u
-            u += 1
-        chars[i] = place[chars[i]]
         counts[chars[i]] += 1
+    for char in range(c):
+        place[char], counts[u] = u, counts[char]
+        u += counts[u] > 0
+    for i in range(2 * c):
+        chars[i] = place[chars[i]]
     fill_between(state, sizes[:u], p[MIN_STRING], p[MAX_STRING])
     return c, u, k
 
@@ -327,6 +328,7 @@ def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) 
 
 LIME = {
     "paper": PAPER,
+    "version": 2,
     "bounds": bounds,
     "check": check,
     "shortest": None,
@@ -379,7 +381,7 @@ def lime_abduct(body, words, parameters):
     return [i for char in uppers for i in (char, marks["colon"], marks["open"], *case[char], marks["close"])]
 
 
-@register_mixture({"lime_induct": 1, "lime_deduct": 1, "lime_abduct": 1}, paper=PAPER)
+@register_mixture({"lime_induct": 1, "lime_deduct": 1, "lime_abduct": 1}, paper=PAPER, version=2)
 def lime():
     """Return what is missing of rule, case and result; the uniform mixture of lime_induct, lime_deduct and lime_abduct.
 
