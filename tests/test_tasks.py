@@ -351,6 +351,13 @@ def test_a_mixture_has_its_weights_and_is_pure():
     chi_square(np.bincount(kinds), np.full(3, 10_000))
 
 
+def test_no_two_functions_have_the_same_name_ids():
+    names = [name for name in TASKS if getattr(get_task(name), "named", False)]
+    assert len(names) == 18
+    for v in (Vocabulary.t5(), SMALL, Vocabulary.plain(128)):
+        assert len({tuple(get_task(name).prefix(v)) for name in names}) == 18
+
+
 @pytest.mark.parametrize("task", [*RANGED, "set:1,delete:2"])
 def test_a_ramp_starts_short_and_ends_at_full_length(task):
     early, late = (np.diff(flat(task, np.arange(200) + start, ramp=100_000)[1]) for start in (0, 100_000))
@@ -412,6 +419,10 @@ ERRORS = [
     (
         lambda: generate({"set": 2**31 - 1, "sort": 2**31 - 1, "union": 9}, 0, 1),
         "give smaller ones, with a sum below 2**32.",
+    ),
+    (
+        lambda: generate("set,identity,last_token", 0, 1, vocabulary=19),
+        "identity and last_token have the same name ids in this vocabulary; give a larger one.",
     ),
     (lambda: generate("set:x,identity", 0, 1), "'set:x' in 'set:x,identity' is no new task with an integer weight"),
     (lambda: generate("set,revers", 0, 1), "Unknown task 'revers'. Did you mean 'reverse'?"),
