@@ -28,7 +28,7 @@ NAME_DIVIDER, WORD_DIVIDER, ARGUMENT_DIVIDER, EMPTY, YES, NO = range(4, 10)
 COLON, SEPARATOR, UPPER, OPEN, LOWER, MATH, CLOSE = range(10, 17)
 ARGUMENTS = 4 + len(SYMBOLS)
 LENGTHS = ("min_length", "max_length")
-LONGEST = 2**20
+LONGEST, LARGEST = 2**20, 2**31 - 1
 
 _ids, _words = types.int32[::1], types.int64[::1]
 SAMPLER = types.FunctionType(types.UniTuple(types.int64, 2)(types.uint64[::1], _ids, _ids, _words))
@@ -113,6 +113,8 @@ class Task:
             return choose(f"{name} of {self.name}", value, default)
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
             raise UsageError(f"{self.name}: {name} is {value!r}; give an integer >= 0.")
+        if value > LARGEST:
+            raise UsageError(f"{self.name}: {name} is {value}; give at most {LARGEST}.")
         return int(value)
 
     def _length_problem(self, full: dict) -> str | None:

@@ -34,6 +34,7 @@ PARAMETERS = {
     "math": 20,
 }
 RANGES = ("symbols", "math", "string")
+LEAST_CHANCE = 1e-5
 MIN_SYMBOLS, MAX_SYMBOLS, MIN_MATH, MAX_MATH, MIN_STRING, MAX_STRING, LOWERS, MATHS = range(ARGUMENTS, ARGUMENTS + 8)
 INDUCT, DEDUCT, ABDUCT = range(3)
 UPPER_LETTERS, LOWER_LETTERS = string.ascii_uppercase, string.ascii_lowercase
@@ -41,15 +42,26 @@ MATH_SIGNS = "+-*/=<>^&%~!?@#$;.'_"
 
 
 def check(p: dict) -> str | None:
-    """What is wrong with the parameters: an empty range, or a max_length that hardly any problem fits."""
+    """What is wrong with the parameters: an empty range, or a max_length that hardly any problem fits.
+
+    A lower bound of the chance to fit: the fewest symbols, and math symbols and strings that share the room left fairly.
+    """
     for name in RANGES:
         if not 1 <= p[f"min_{name}"] <= p[f"max_{name}"]:
             return f"min_{name} {p[f'min_{name}']} to max_{name} {p[f'max_{name}']} is no range from 1 up; swap them."
+        if p[f"max_{name}"] > p["max_length"]:
+            return f"max_{name} is {p[f'max_{name}']}; give at most max_length, which is {p['max_length']}."
     if min(p["lower"], p["math"]) < 1:
         return "lower and math are numbers of symbols; give at least 1."
     c, size = p["min_symbols"], p["min_string"]
     shortest = 5 + c + p["lower"] + p["math"] + 2 * c * size + p["min_math"] + c * (5 + size) - 1
-    return None if p["max_length"] >= shortest else f"max_length is {p['max_length']}; give at least {shortest}."
+    if p["max_length"] < shortest:
+        return f"max_length is {p['max_length']}; give at least {shortest}."
+    room, (symbols, math, strings) = (p["max_length"] - shortest) // 2, (p[f"max_{n}"] - p[f"min_{n}"] + 1 for n in RANGES)
+    chance = min(1, (room + 1) / math) * min(1, (room // (3 * c) + 1) / strings) ** c / symbols
+    if chance < LEAST_CHANCE:
+        return f"hardly any problem fits max_length {p['max_length']}; give a larger one, or smaller max_string and max_math."
+    return None
 
 
 def bounds(p: dict) -> tuple[int, int]:
@@ -149,7 +161,7 @@ def problem(state, x, y, p, kind):
     Symbols are numbered: the used uppers 0..u-1, then the lowers, then the maths.
     """
     most = p[MAX_SYMBOLS]
-    work = np.empty(2 * most + p[MAX_MATH] + 3 * most + 1 + most * p[MAX_STRING], np.int32)
+    work = np.empty(2 * most + p[MAX_MATH] + 3 * most + 1 + p[MAX_LENGTH], np.int32)
     counts, sizes, ends, rest = work[:most], work[most : 2 * most], work[2 * most : 3 * most + 1], work[3 * most + 1 :]
     c, u, k = draw_sizes(state, rest, counts, sizes, p)
     while not fits(counts, sizes, c, u, k, kind, p):
