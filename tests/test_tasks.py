@@ -381,6 +381,13 @@ class Spelling:
         return "▁" if i == 3 else str(i - 40)
 
 
+def abduction(rule, result):
+    """A row of lime_abduct with uppers 100-104, lowers 200-223 and maths 300-319."""
+    m = Vocabulary.t5().marks
+    head = [m["upper"], *range(100, 105), m["lower"], *range(200, 224), m["math"], *range(300, 320), m["separator"]]
+    return [*head, *rule, m["separator"], *result]
+
+
 def test_numbers_come_from_the_tokenizer_without_a_bare_space():
     v = Vocabulary(100, 0, 1, 2, 80, SMALL.marks, tokenizer=Spelling())
     row, target = pairs("length", stop=1, vocabulary=v)[0]
@@ -425,7 +432,10 @@ ERRORS = [
         "identity and last_token have the same name ids in this vocabulary; give a larger one.",
     ),
     (lambda: generate("set", 0, 1, max_length=2**63), "set: max_length is 9223372036854775808; give at most 2147483647."),
-    (lambda: generate("lime_induct", 0, 50, max_math=10**9), "max_math is 1000000000; give at most max_length, which is 220."),
+    (
+        lambda: generate("lime_induct", 0, 50, max_math=10**9),
+        "max_math is 1000000000; give at most max_length, which is 220.",
+    ),
     (lambda: generate("lime", 0, 50, max_string=10**6), "max_string is 1000000; give at most max_length, which is 220."),
     (lambda: generate("lime_abduct", 0, 1, max_symbols=2**20), "max_symbols is 1048576; give at most max_length"),
     (
@@ -458,6 +468,14 @@ ERRORS = [
     (
         lambda: get_task("lime_induct").solve([32002, 5, 6]),
         "LIME: malformed row: the mark lower (32004) is there 0 times, not 1.",
+    ),
+    (
+        lambda: get_task("lime_abduct").solve(abduction([100, 101, 102, 103, 104, 300], [200] * 120 + [301])),
+        "lime_abduct: no case turns this row's rule into its result.",
+    ),
+    (
+        lambda: get_task("lime_abduct").solve(abduction([100, 101, 102, 103, 104, 300, 100], [200] * 120 + [301, 200])),
+        "lime_abduct: no case was found for this row in 50000 guesses; it may have none.",
     ),
     (lambda: get_task("lime").solve([5, 6]), "lime: no component accepts the row: LIME: malformed row"),
 ]

@@ -8,6 +8,7 @@ shown are drawn, and their order has nothing to do with how often each is used.
 
 import itertools
 import string
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ PARAMETERS = {
 }
 RANGES = ("symbols", "math", "string")
 LEAST_CHANCE = 1e-5
+SEARCH_STEPS = 50_000
 MIN_SYMBOLS, MAX_SYMBOLS, MIN_MATH, MAX_MATH, MIN_STRING, MAX_STRING, LOWERS, MATHS = range(ARGUMENTS, ARGUMENTS + 8)
 INDUCT, DEDUCT, ABDUCT = range(3)
 UPPER_LETTERS, LOWER_LETTERS = string.ascii_uppercase, string.ascii_lowercase
@@ -60,7 +62,9 @@ def check(p: dict) -> str | None:
     room, (symbols, math, strings) = (p["max_length"] - shortest) // 2, (p[f"max_{n}"] - p[f"min_{n}"] + 1 for n in RANGES)
     chance = min(1, (room + 1) / math) * min(1, (room // (3 * c) + 1) / strings) ** c / symbols
     if chance < LEAST_CHANCE:
-        return f"hardly any problem fits max_length {p['max_length']}; give a larger one, or smaller max_string and max_math."
+        return (
+            f"hardly any problem fits max_length {p['max_length']}; give a larger one, or smaller max_string and max_math."
+        )
     return None
 
 
@@ -297,22 +301,47 @@ def shortest_rule(result: list[int], case: Case, maths: set[int]) -> list[int] |
     return best[0]
 
 
-def find_case(rule: list[int], result: list[int], case: Case, longest: int) -> Case | None:
-    """Return a case with strings of at most `longest` that turns the rule into the result, extending `case`, or None."""
-    for place, char in enumerate(rule):
-        if char in case or char < 0:
-            string = case.get(char, [-1 - char])
-            if result[: len(string)] != string:
-                return None
-            result = result[len(string) :]
-            continue
-        rest = rule[place:]
-        room = len(result) - sum(len(case.get(other, [0])) for other in rest if other != char)
-        for size in range(min(longest, room // rest.count(char)), 0, -1):
-            if found := find_case(rest, result, case | {char: result[:size]}, longest):
-                return found
-        return None
-    return case if not result else None
+def find_case(rule: list[int], result: list[int], uppers: set[int], longest: int) -> Case | None:
+    """Return a case with strings of at most `longest` that turns the rule into the result, long strings first, or None.
+
+    Raises UsageError after SEARCH_STEPS guesses: the search is exponential in the worst case.
+    """
+    for char, token in zip(reversed(rule), reversed(result), strict=False):
+        if char in uppers:
+            break
+        if char != token:
+            return None
+    guesses: list[tuple[int, int, Case, int]] = [(0, 0, {}, 0)]
+    for _ in range(SEARCH_STEPS):
+        if not guesses:
+            return None
+        place, at, case, size = guesses.pop()
+        if size:
+            case = case | {rule[place]: result[at : at + size]}
+        while place < len(rule) and (rule[place] in case or rule[place] not in uppers):
+            string = case.get(rule[place], [rule[place]])
+            if result[at : at + len(string)] != string:
+                break
+            place, at = place + 1, at + len(string)
+        else:
+            if place == len(rule) and at == len(result):
+                return case
+            guesses += [
+                (place, at, case, size) for size in sizes_to_try(rule[place:], len(result) - at, case, uppers, longest)
+            ]
+    raise UsageError(f"lime_abduct: no case was found for this row in {SEARCH_STEPS} guesses; it may have none.")
+
+
+def sizes_to_try(rest: list[int], room: int, case: Case, uppers: set[int], longest: int) -> list[int]:
+    """Return the possible sizes of the string of rest[0], ascending; only one where it is the last unknown symbol."""
+    times = Counter(rest)
+    if not times:
+        return []
+    room -= sum(len(case.get(char, [0])) * n for char, n in times.items() if char != rest[0])
+    most, over = divmod(room, times[rest[0]])
+    if all(char in case or char not in uppers or char == rest[0] for char in times):
+        return [most] if 1 <= most <= longest and not over else []
+    return list(range(1, min(longest, most) + 1))
 
 
 def judge_induct(body: np.ndarray, answer: np.ndarray, words: Vocabulary, parameters: dict) -> bool:
@@ -385,8 +414,9 @@ def lime_abduct(body, words, parameters):
     target  A : [ x y ] B : [ z ]
     """
     result, rule, uppers, *_ = read_row(body, words, ABDUCT)
-    pattern = [char if char in uppers else -1 - char for char in rule]
-    case = find_case(pattern, result, {}, parameters["max_string"]) or find_case(pattern, result, {}, len(result))
+    case = find_case(rule, result, set(uppers), parameters["max_string"]) or find_case(
+        rule, result, set(uppers), len(result)
+    )
     if case is None or set(case) != set(uppers):
         raise UsageError("lime_abduct: no case turns this row's rule into its result.")
     marks = words.marks
