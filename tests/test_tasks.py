@@ -364,6 +364,12 @@ def test_a_ramp_starts_short_and_ends_at_full_length(task):
     assert early.max() < late.max() / 2
 
 
+def test_integers_of_numpy_are_integers():
+    three = np.int32(3)
+    assert pairs("set", np.int64(0), three, seed=three, ramp=three) == pairs("set", 0, 3, seed=3, ramp=3)
+    assert pairs("lime", 0, 3, seed=three) == pairs("lime", 0, 3, seed=3)
+
+
 def test_a_stream_survives_pickling():
     for task in ("set", "lime", "nonsense_summary", {"set": 1, "length": 2}):
         stream = open_stream(task, seed=3)
@@ -408,7 +414,12 @@ ERRORS = [
     (lambda: generate("set", 0, 1, min_length=1.5), "set: min_length is 1.5; give an integer >= 0."),
     (lambda: generate("set", 0, 1, split="dev"), "Unknown split 'dev'. Allowed: train, validation, test."),
     (lambda: generate("set", 0, 1, ramp=2**60), "give the number of rows of the curriculum, up to 2**42, 0 for none."),
-    (lambda: generate("set", 5, 1), "Rows 5 to 1 were asked for; give 0 <= start <= stop < 2**63."),
+    (lambda: generate("set", 5, 1), "Rows 5 to 1 were asked for; give integers, 0 <= start <= stop < 2**63."),
+    (lambda: generate("set", 0.0, 2), "Rows 0.0 to 2 were asked for; give integers, 0 <= start <= stop < 2**63."),
+    (lambda: generate("set", 0, 2.5), "Rows 0 to 2.5 were asked for; give integers"),
+    (lambda: generate("set", "0", 2), "Rows '0' to 2 were asked for; give integers"),
+    (lambda: generate("set", None, 2), "Rows None to 2 were asked for; give integers"),
+    (lambda: generate("set", 0, 1, seed=1.0), "seed is 1.0; give an integer >= 0."),
     (lambda: generate("lime", 0, 1, ramp=5), "lime_induct has no range of lengths, so ramp cannot apply; give ramp 0."),
     (lambda: generate("lime", 0, 1, min_length=5), "Unknown parameter of lime 'min_length'. Did you mean 'max_length'?"),
     (lambda: generate("lime_deduct", 0, 1, max_length=50), "max_length is 50; give at least"),
@@ -476,6 +487,16 @@ ERRORS = [
     (
         lambda: get_task("lime_abduct").solve(abduction([100, 101, 102, 103, 104, 300, 100], [200] * 120 + [301, 200])),
         "lime_abduct: no case was found for this row in 50000 guesses; it may have none.",
+    ),
+    (
+        lambda: get_task("lime_deduct").solve([32002, 1, 32004, 20, 32005, 30, 32001, 1, 32001, 1, 32000, 32003, 20, 32006]),
+        "LIME: malformed row: in its header id 1 is no content id (2..31999).",
+    ),
+    (
+        lambda: get_task("lime_induct").solve(
+            [32002, 9, 32004, 32000, 32005, 30, 32001, 30, 32001, 9, 32000, 32003, 30, 32006]
+        ),
+        "LIME: malformed row: in its header id 32000 is no content id (2..31999).",
     ),
     (lambda: get_task("lime").solve([5, 6]), "lime: no component accepts the row: LIME: malformed row"),
 ]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.vocabulary import SYMBOLS, Vocabulary, as_vocabulary
 
 FIRST, CONTENT, MIN_LENGTH, MAX_LENGTH = range(4)
@@ -111,11 +111,12 @@ class Task:
         default = self.parameters[name]
         if isinstance(default, tuple):
             return choose(f"{name} of {self.name}", value, default)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        number = as_integer(value)
+        if number is None or number < 0:
             raise UsageError(f"{self.name}: {name} is {value!r}; give an integer >= 0.")
-        if value > LARGEST:
+        if number > LARGEST:
             raise UsageError(f"{self.name}: {name} is {value}; give at most {LARGEST}.")
-        return int(value)
+        return number
 
     def _length_problem(self, full: dict) -> str | None:
         if full.get("max_length", 0) > LONGEST:

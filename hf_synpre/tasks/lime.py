@@ -15,7 +15,7 @@ import numpy as np
 
 from hf_synpre.errors import UsageError
 from hf_synpre.rng import between, copy, fill_between, kernel, shuffle
-from hf_synpre.tasks.base import ARGUMENTS, CLOSE, COLON, MATH, MAX_LENGTH, OPEN, SEPARATOR, register_task
+from hf_synpre.tasks.base import ARGUMENTS, CLOSE, COLON, MATH, MAX_LENGTH, OPEN, SEPARATOR, only_content, register_task
 from hf_synpre.tasks.base import LOWER as LOWER_MARK
 from hf_synpre.tasks.base import UPPER as UPPER_MARK
 from hf_synpre.tasks.mixture import register_mixture
@@ -237,6 +237,8 @@ def parse_row(body: np.ndarray, words: Vocabulary) -> tuple[list[int], set[int],
     if empty or len(set(symbols)) < len(symbols):
         fault = f"its {empty[0]} part is empty" if empty else "a symbol is twice in its header"
         raise UsageError(f"LIME: malformed row: {fault}.")
+    if stray := only_content(np.array(symbols), words, {}):
+        raise UsageError(f"LIME: malformed row: in its header {stray}")
     return parts[0], set(parts[1]), set(parts[2]), parts[3], parts[4]
 
 
