@@ -364,6 +364,12 @@ def test_a_ramp_starts_short_and_ends_at_full_length(task):
     assert early.max() < late.max() / 2
 
 
+def test_rows_of_a_table_are_rows():
+    table = generate("set", 0, 2)
+    assert get_task("set").score(table["input_ids"][1], table["labels"][1])
+    assert get_task("set").solve(table["input_ids"][1]).tolist() == table["labels"][1].as_py()
+
+
 def test_integers_of_numpy_are_integers():
     three = np.int32(3)
     assert pairs("set", np.int64(0), three, seed=three, ramp=three) == pairs("set", 0, 3, seed=3, ramp=3)
@@ -463,6 +469,8 @@ ERRORS = [
     (lambda: get_task("set").solve([356, 32099]), "set: a row needs a body"),
     (lambda: get_task("set").solve([355, 32099, 5]), "set: a row starts with [356, 32099]; got [355, 32099]."),
     (lambda: get_task("set").solve([[356, 32099, 5]]), "set: a row is a flat list of ids; got shape (1, 3)"),
+    (lambda: get_task("set").solve([[356], [32099, 5]]), "set: a row is a flat list of ids; got a ragged one."),
+    (lambda: get_task("set").score([356, 32099, 5], [[5], []]), "set: an answer is a flat list of ids; got a ragged one."),
     (lambda: get_task("set").solve([356, 32099, 5, 1]), "the row ends with the end-of-sequence id 1; give it without."),
     (lambda: get_task("set").solve([356, 32099, 32050]), "malformed row: id 32050 is no content id (2..31999)."),
     (

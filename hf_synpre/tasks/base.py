@@ -196,8 +196,11 @@ class Task:
 
 
 def flat_ids(task: str, what: str, given: Any) -> np.ndarray:
-    """Return a list or array of ids as an integer vector. Raises UsageError on any other shape or type."""
-    ids = np.asarray(given)
+    """Return a list, array or pyarrow list of ids as an integer vector. Raises UsageError on any other shape or type."""
+    try:
+        ids = np.asarray(given.as_py() if hasattr(given, "as_py") else given)
+    except ValueError:
+        raise UsageError(f"{task}: {what} is a flat list of ids; got a ragged one.") from None
     if ids.ndim != 1 or not (len(ids) == 0 or np.issubdtype(ids.dtype, np.integer)):
         raise UsageError(f"{task}: {what} is a flat list of ids; got shape {ids.shape} of {ids.dtype}.")
     return ids.astype(np.int64)
