@@ -1,11 +1,21 @@
 """Layer 0: the one exception for bad input, and the guess at what was meant."""
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 
 class UsageError(ValueError):
     """Bad input in one line: what was given, what is allowed, what to do. The CLI exits with code 2."""
+
+
+def as_integer(given: Any) -> int | None:
+    """Return an integer of Python or NumPy as int, None for anything else, True and False included."""
+    try:
+        return None if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        return None
 
 
 def choose(kind: str, given: str, allowed: Iterable[str], do: str = "") -> str:

@@ -11,7 +11,7 @@ import json
 import numpy as np
 from numba import njit
 
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, as_integer
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -91,7 +91,8 @@ def stream_key(task: str, version: int, parameters: dict, split: str, seed: int)
     """Return the 64-bit key of a stream: a hash of all that names it. Raises UsageError on a bad split or seed."""
     if split not in SPLITS:
         raise UsageError(f"Unknown split '{split}'. Allowed: {', '.join(SPLITS)}.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    number = as_integer(seed)
+    if number is None or number < 0:
         raise UsageError(f"seed is {seed!r}; give an integer >= 0.")
-    identity = json.dumps([task, version, dict(sorted(parameters.items())), split, seed]).encode()
+    identity = json.dumps([task, version, dict(sorted(parameters.items())), split, number]).encode()
     return np.uint64(int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "little"))

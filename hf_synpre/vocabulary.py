@@ -38,6 +38,7 @@ T5_NAMES = {
     "set1_minus_set2": (356, 834, 536, 834, 14078, 834, 357),
     "set2_minus_set1": (356, 834, 357, 834, 14078, 834, 536),
 }
+PAPER_NAMES = tuple(T5_NAMES)
 
 # What T5's SentencePiece makes of str(0) .. str(220), a leading bare '▁' dropped; + joins two pieces (spec, section 2.0).
 T5_NUMBERS = """
@@ -78,8 +79,12 @@ class Vocabulary:
         return hash((self.size, self.pad, self.eos, self.first, self.content))
 
     def name_ids(self, task: str) -> tuple[int, ...]:
-        """Return the ids that name `task`: the vocabulary's own, else one content symbol chosen by the name's hash."""
-        return self.names.get(task) or (self.first + zlib.crc32(task.encode()) % self.content,)
+        """Return the ids that name `task`: the vocabulary's own, else one content symbol.
+
+        It is the place of a paper's function among the 18, so they differ; for other tasks the name's hash chooses it.
+        """
+        number = PAPER_NAMES.index(task) if task in PAPER_NAMES else zlib.crc32(task.encode())
+        return self.names.get(task) or (self.first + number % self.content,)
 
     def number_ids(self, n: int) -> tuple[int, ...]:
         """Return the ids of a number: the known ones, else the tokenizer's for its decimal digits, else digit by digit."""

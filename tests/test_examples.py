@@ -1,6 +1,7 @@
 """What the documents show: the README's snippet runs, the gallery and the results on the first screen are up to date."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def test_gallery_is_up_to_date():
     assert gallery.render() == (ROOT / "examples" / "GALLERY.md").read_text(encoding="utf-8"), "run `make gallery`"
 
 
+def test_the_benchmark_s_summary_is_that_of_its_tasks():
+    generation = load(ROOT / "benchmarks" / "generation.py")
+    run = json.loads(generation.RESULT.read_text())
+    summary = generation.speed_ups(run["per_task"], run["plain_nesting_rows_per_s_this_run"])
+    assert summary.items() <= run["summary"].items()
+    assert summary["least_speed_up_lean"] < summary["least_speed_up"]
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
 def test_examples_are_valid_experiments(file):
     from hf_synpre.experiment import ExperimentSpec
@@ -54,8 +63,6 @@ def test_examples_are_valid_experiments(file):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/report.json")), ids=lambda p: p.parent.name)
 def test_committed_reports_are_those_of_their_cells(file):
-    import json
-
     from hf_synpre.report import read_cells, summarize
 
     assert summarize(read_cells(file.parent)) == json.loads(file.read_text()), "run `synpre report`"

@@ -289,6 +289,17 @@ def test_shares_are_those_of_the_reference():
     assert lengths("lime_induct")[0].max() <= 212
 
 
+def test_the_header_of_lime_does_not_tell_how_often_a_symbol_is_used():
+    m, counts = Vocabulary.t5().marks, []
+    for row, _ in pairs("lime_deduct", stop=10_000):
+        uppers = row[1 : row.index(m["lower"])]
+        rule = row[row.index(m["separator"]) :]
+        rule = rule[1 : rule.index(m["separator"], 1)]
+        counts.append((rule.count(uppers[0]), rule.count(uppers[-1])))
+    first, last = np.mean(counts, axis=0)
+    assert abs(first - last) < 0.06
+
+
 def test_nonsense_has_the_reference_s_words():
     text = get_task("nonsense_summary").text
     rows = [
@@ -340,10 +351,29 @@ def test_a_mixture_has_its_weights_and_is_pure():
     chi_square(np.bincount(kinds), np.full(3, 10_000))
 
 
+def test_no_two_functions_have_the_same_name_ids():
+    names = [name for name in TASKS if getattr(get_task(name), "named", False)]
+    assert len(names) == 18
+    for v in (Vocabulary.t5(), SMALL, Vocabulary.plain(128)):
+        assert len({tuple(get_task(name).prefix(v)) for name in names}) == 18
+
+
 @pytest.mark.parametrize("task", [*RANGED, "set:1,delete:2"])
 def test_a_ramp_starts_short_and_ends_at_full_length(task):
     early, late = (np.diff(flat(task, np.arange(200) + start, ramp=100_000)[1]) for start in (0, 100_000))
     assert early.max() < late.max() / 2
+
+
+def test_rows_of_a_table_are_rows():
+    table = generate("set", 0, 2)
+    assert get_task("set").score(table["input_ids"][1], table["labels"][1])
+    assert get_task("set").solve(table["input_ids"][1]).tolist() == table["labels"][1].as_py()
+
+
+def test_integers_of_numpy_are_integers():
+    three = np.int32(3)
+    assert pairs("set", np.int64(0), three, seed=three, ramp=three) == pairs("set", 0, 3, seed=3, ramp=3)
+    assert pairs("lime", 0, 3, seed=three) == pairs("lime", 0, 3, seed=3)
 
 
 def test_a_stream_survives_pickling():
@@ -361,6 +391,13 @@ class Spelling:
 
     def convert_ids_to_tokens(self, i):
         return "▁" if i == 3 else str(i - 40)
+
+
+def abduction(rule, result):
+    """A row of lime_abduct with uppers 100-104, lowers 200-223 and maths 300-319."""
+    m = Vocabulary.t5().marks
+    head = [m["upper"], *range(100, 105), m["lower"], *range(200, 224), m["math"], *range(300, 320), m["separator"]]
+    return [*head, *rule, m["separator"], *result]
 
 
 def test_numbers_come_from_the_tokenizer_without_a_bare_space():
@@ -383,7 +420,12 @@ ERRORS = [
     (lambda: generate("set", 0, 1, min_length=1.5), "set: min_length is 1.5; give an integer >= 0."),
     (lambda: generate("set", 0, 1, split="dev"), "Unknown split 'dev'. Allowed: train, validation, test."),
     (lambda: generate("set", 0, 1, ramp=2**60), "give the number of rows of the curriculum, up to 2**42, 0 for none."),
-    (lambda: generate("set", 5, 1), "Rows 5 to 1 were asked for; give 0 <= start <= stop < 2**63."),
+    (lambda: generate("set", 5, 1), "Rows 5 to 1 were asked for; give integers, 0 <= start <= stop < 2**63."),
+    (lambda: generate("set", 0.0, 2), "Rows 0.0 to 2 were asked for; give integers, 0 <= start <= stop < 2**63."),
+    (lambda: generate("set", 0, 2.5), "Rows 0 to 2.5 were asked for; give integers"),
+    (lambda: generate("set", "0", 2), "Rows '0' to 2 were asked for; give integers"),
+    (lambda: generate("set", None, 2), "Rows None to 2 were asked for; give integers"),
+    (lambda: generate("set", 0, 1, seed=1.0), "seed is 1.0; give an integer >= 0."),
     (lambda: generate("lime", 0, 1, ramp=5), "lime_induct has no range of lengths, so ramp cannot apply; give ramp 0."),
     (lambda: generate("lime", 0, 1, min_length=5), "Unknown parameter of lime 'min_length'. Did you mean 'max_length'?"),
     (lambda: generate("lime_deduct", 0, 1, max_length=50), "max_length is 50; give at least"),
@@ -402,11 +444,33 @@ ERRORS = [
         lambda: generate({"set": 2**31 - 1, "sort": 2**31 - 1, "union": 9}, 0, 1),
         "give smaller ones, with a sum below 2**32.",
     ),
+    (
+        lambda: generate("set,identity,last_token", 0, 1, vocabulary=19),
+        "identity and last_token have the same name ids in this vocabulary; give a larger one.",
+    ),
+    (lambda: generate("set", 0, 1, max_length=2**63), "set: max_length is 9223372036854775808; give at most 2147483647."),
+    (
+        lambda: generate("lime_induct", 0, 50, max_math=10**9),
+        "max_math is 1000000000; give at most max_length, which is 220.",
+    ),
+    (lambda: generate("lime", 0, 50, max_string=10**6), "max_string is 1000000; give at most max_length, which is 220."),
+    (lambda: generate("lime_abduct", 0, 1, max_symbols=2**20), "max_symbols is 1048576; give at most max_length"),
+    (
+        lambda: generate("lime_deduct", 0, 1, min_symbols=5, max_string=220),
+        "lime_deduct: hardly any problem fits max_length 220; give a larger one, or smaller max_string and max_math.",
+    ),
+    (
+        lambda: generate("nonsense_summary", 0, 1, max_sentences=10**6),
+        "max_sentences * (max_words + 1) exceeds 65536 words; give fewer sentences or shorter ones.",
+    ),
+    (lambda: generate("nonsense_summary", 0, 1, max_words=10**7), "max_sentences * (max_words + 1) exceeds 65536 words"),
     (lambda: generate("set:x,identity", 0, 1), "'set:x' in 'set:x,identity' is no new task with an integer weight"),
     (lambda: generate("set,revers", 0, 1), "Unknown task 'revers'. Did you mean 'reverse'?"),
     (lambda: get_task("set").solve([356, 32099]), "set: a row needs a body"),
     (lambda: get_task("set").solve([355, 32099, 5]), "set: a row starts with [356, 32099]; got [355, 32099]."),
     (lambda: get_task("set").solve([[356, 32099, 5]]), "set: a row is a flat list of ids; got shape (1, 3)"),
+    (lambda: get_task("set").solve([[356], [32099, 5]]), "set: a row is a flat list of ids; got a ragged one."),
+    (lambda: get_task("set").score([356, 32099, 5], [[5], []]), "set: an answer is a flat list of ids; got a ragged one."),
     (lambda: get_task("set").solve([356, 32099, 5, 1]), "the row ends with the end-of-sequence id 1; give it without."),
     (lambda: get_task("set").solve([356, 32099, 32050]), "malformed row: id 32050 is no content id (2..31999)."),
     (
@@ -423,6 +487,24 @@ ERRORS = [
     (
         lambda: get_task("lime_induct").solve([32002, 5, 6]),
         "LIME: malformed row: the mark lower (32004) is there 0 times, not 1.",
+    ),
+    (
+        lambda: get_task("lime_abduct").solve(abduction([100, 101, 102, 103, 104, 300], [200] * 120 + [301])),
+        "lime_abduct: no case turns this row's rule into its result.",
+    ),
+    (
+        lambda: get_task("lime_abduct").solve(abduction([100, 101, 102, 103, 104, 300, 100], [200] * 120 + [301, 200])),
+        "lime_abduct: no case was found for this row in 50000 guesses; it may have none.",
+    ),
+    (
+        lambda: get_task("lime_deduct").solve([32002, 1, 32004, 20, 32005, 30, 32001, 1, 32001, 1, 32000, 32003, 20, 32006]),
+        "LIME: malformed row: in its header id 1 is no content id (2..31999).",
+    ),
+    (
+        lambda: get_task("lime_induct").solve(
+            [32002, 9, 32004, 32000, 32005, 30, 32001, 30, 32001, 9, 32000, 32003, 30, 32006]
+        ),
+        "LIME: malformed row: in its header id 32000 is no content id (2..31999).",
     ),
     (lambda: get_task("lime").solve([5, 6]), "lime: no component accepts the row: LIME: malformed row"),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.tasks.base import REGISTRY, Task, register_task
 from hf_synpre.tasks.mixture import Mixture, make_mixture, read_mixture, register_mixture
 from hf_synpre.tasks.streams import MixtureStream, Rows, Stream
@@ -61,12 +61,13 @@ def open_stream(
 ) -> Stream | MixtureStream:
     """Return the stream of a task or mixture; unknown names and impossible values raise UsageError."""
     found = get_task(task)
-    if isinstance(ramp, bool) or not isinstance(ramp, int) or not 0 <= ramp <= 2**42:
+    rise = as_integer(ramp)
+    if rise is None or not 0 <= rise <= 2**42:
         raise UsageError(f"ramp is {ramp!r}; give the number of rows of the curriculum, up to 2**42, 0 for none.")
     words = as_vocabulary(vocabulary)
     if isinstance(found, Mixture):
-        return found.open(parameters, words, split, seed, ramp)
-    return Stream(found, found.resolve(parameters), words, split, seed, ramp).validate()
+        return found.open(parameters, words, split, seed, rise)
+    return Stream(found, found.resolve(parameters), words, split, seed, rise).validate()
 
 
 def generate(
@@ -86,11 +87,12 @@ def generate(
     `vocabulary` takes a size, a tokenizer or a Vocabulary. Raises UsageError on bad input.
     """
     stream = open_stream(task, split=split, seed=seed, vocabulary=vocabulary, ramp=ramp, **parameters)
-    if not 0 <= start <= stop < 2**63:
-        raise UsageError(f"Rows {start} to {stop} were asked for; give 0 <= start <= stop < 2**63.")
+    first, end = as_integer(start), as_integer(stop)
+    if first is None or end is None or not 0 <= first <= end < 2**63:
+        raise UsageError(f"Rows {start!r} to {stop!r} were asked for; give integers, 0 <= start <= stop < 2**63.")
     step = max(1, min(CHUNK, 2**25 // max(stream.bounds)))
-    cuts = range(start, stop, step)
-    batches = [_record_batch(stream.rows(np.arange(a, min(a + step, stop), dtype=np.int64))) for a in cuts]
+    cuts = range(first, end, step)
+    batches = [_record_batch(stream.rows(np.arange(a, min(a + step, end), dtype=np.int64))) for a in cuts]
     return pa.Table.from_batches(batches, schema=SCHEMA)
 
 

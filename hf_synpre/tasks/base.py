@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.vocabulary import SYMBOLS, Vocabulary, as_vocabulary
 
 FIRST, CONTENT, MIN_LENGTH, MAX_LENGTH = range(4)
@@ -28,7 +28,7 @@ NAME_DIVIDER, WORD_DIVIDER, ARGUMENT_DIVIDER, EMPTY, YES, NO = range(4, 10)
 COLON, SEPARATOR, UPPER, OPEN, LOWER, MATH, CLOSE = range(10, 17)
 ARGUMENTS = 4 + len(SYMBOLS)
 LENGTHS = ("min_length", "max_length")
-LONGEST = 2**20
+LONGEST, LARGEST = 2**20, 2**31 - 1
 
 _ids, _words = types.int32[::1], types.int64[::1]
 SAMPLER = types.FunctionType(types.UniTuple(types.int64, 2)(types.uint64[::1], _ids, _ids, _words))
@@ -111,9 +111,12 @@ class Task:
         default = self.parameters[name]
         if isinstance(default, tuple):
             return choose(f"{name} of {self.name}", value, default)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        number = as_integer(value)
+        if number is None or number < 0:
             raise UsageError(f"{self.name}: {name} is {value!r}; give an integer >= 0.")
-        return int(value)
+        if number > LARGEST:
+            raise UsageError(f"{self.name}: {name} is {value}; give at most {LARGEST}.")
+        return number
 
     def _length_problem(self, full: dict) -> str | None:
         if full.get("max_length", 0) > LONGEST:
@@ -193,8 +196,11 @@ class Task:
 
 
 def flat_ids(task: str, what: str, given: Any) -> np.ndarray:
-    """Return a list or array of ids as an integer vector. Raises UsageError on any other shape or type."""
-    ids = np.asarray(given)
+    """Return a list, array or pyarrow list of ids as an integer vector. Raises UsageError on any other shape or type."""
+    try:
+        ids = np.asarray(given.as_py() if hasattr(given, "as_py") else given)
+    except ValueError:
+        raise UsageError(f"{task}: {what} is a flat list of ids; got a ragged one.") from None
     if ids.ndim != 1 or not (len(ids) == 0 or np.issubdtype(ids.dtype, np.integer)):
         raise UsageError(f"{task}: {what} is a flat list of ids; got shape {ids.shape} of {ids.dtype}.")
     return ids.astype(np.int64)

@@ -304,6 +304,7 @@ def longest_word(x, y, p):
 @register_task(samplers.uniform, paper=PAPER, bounds=number_room, symbols=lambda p: 10, table=number_table)
 def length(x, y, p):
     """Return the number of ids, as the ids of that number (Vocabulary.number_ids).
+    Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own pieces.
 
     input   a b c d
     target  4
@@ -322,6 +323,7 @@ def length(x, y, p):
 )
 def count(x, y, p):
     """Return how often the id after the divider occurs in the sequence, as the ids of that number.
+    Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own pieces.
 
     input   a b a c | a
     target  2

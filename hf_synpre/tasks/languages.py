@@ -111,6 +111,7 @@ def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) 
 )
 def nesting_language(x, y, p):
     """Return the sentence, with what its open heads still need; labels equal the row (pre-training corrupts spans of it).
+    Lengths are even, as in the authors' law: an odd base length n becomes n - 1 or n + 1, so a row has up to max_length + 1.
     Deviations: base lengths are U{min..max} where the authors have a histogram of Wikipedia sentences; heads are the first
     half of the content ids, tails the second (how the reference lays them out in T5's ids is not known).
 

@@ -3,18 +3,19 @@
 Rule: upper and math symbols. Case: a string of lower and math symbols for every upper symbol. Result: the rule with every
 upper symbol replaced by its string. A row is `<UPPER> uppers <LOWER> lowers <MATH> maths <sep> given <sep> given`, without a
 task name. The reference draws 24 upper symbols and shows at most five, in the arbitrary order of a set: here only those
-shown are drawn, and they stand in the order of their draws.
+shown are drawn, and their order has nothing to do with how often each is used.
 """
 
 import itertools
 import string
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from hf_synpre.errors import UsageError
 from hf_synpre.rng import between, copy, fill_between, kernel, shuffle
-from hf_synpre.tasks.base import ARGUMENTS, CLOSE, COLON, MATH, MAX_LENGTH, OPEN, SEPARATOR, register_task
+from hf_synpre.tasks.base import ARGUMENTS, CLOSE, COLON, MATH, MAX_LENGTH, OPEN, SEPARATOR, only_content, register_task
 from hf_synpre.tasks.base import LOWER as LOWER_MARK
 from hf_synpre.tasks.base import UPPER as UPPER_MARK
 from hf_synpre.tasks.mixture import register_mixture
@@ -34,6 +35,8 @@ PARAMETERS = {
     "math": 20,
 }
 RANGES = ("symbols", "math", "string")
+LEAST_CHANCE = 1e-5
+SEARCH_STEPS = 50_000
 MIN_SYMBOLS, MAX_SYMBOLS, MIN_MATH, MAX_MATH, MIN_STRING, MAX_STRING, LOWERS, MATHS = range(ARGUMENTS, ARGUMENTS + 8)
 INDUCT, DEDUCT, ABDUCT = range(3)
 UPPER_LETTERS, LOWER_LETTERS = string.ascii_uppercase, string.ascii_lowercase
@@ -41,15 +44,28 @@ MATH_SIGNS = "+-*/=<>^&%~!?@#$;.'_"
 
 
 def check(p: dict) -> str | None:
-    """What is wrong with the parameters: an empty range, or a max_length that hardly any problem fits."""
+    """What is wrong with the parameters: an empty range, or a max_length that hardly any problem fits.
+
+    A lower bound of the chance to fit: the fewest symbols, and math symbols and strings that share the room left fairly.
+    """
     for name in RANGES:
         if not 1 <= p[f"min_{name}"] <= p[f"max_{name}"]:
             return f"min_{name} {p[f'min_{name}']} to max_{name} {p[f'max_{name}']} is no range from 1 up; swap them."
+        if p[f"max_{name}"] > p["max_length"]:
+            return f"max_{name} is {p[f'max_{name}']}; give at most max_length, which is {p['max_length']}."
     if min(p["lower"], p["math"]) < 1:
         return "lower and math are numbers of symbols; give at least 1."
     c, size = p["min_symbols"], p["min_string"]
     shortest = 5 + c + p["lower"] + p["math"] + 2 * c * size + p["min_math"] + c * (5 + size) - 1
-    return None if p["max_length"] >= shortest else f"max_length is {p['max_length']}; give at least {shortest}."
+    if p["max_length"] < shortest:
+        return f"max_length is {p['max_length']}; give at least {shortest}."
+    room, (symbols, math, strings) = (p["max_length"] - shortest) // 2, (p[f"max_{n}"] - p[f"min_{n}"] + 1 for n in RANGES)
+    chance = min(1, (room + 1) / math) * min(1, (room // (3 * c) + 1) / strings) ** c / symbols
+    if chance < LEAST_CHANCE:
+        return (
+            f"hardly any problem fits max_length {p['max_length']}; give a larger one, or smaller max_string and max_math."
+        )
+    return None
 
 
 def bounds(p: dict) -> tuple[int, int]:
@@ -61,20 +77,21 @@ def bounds(p: dict) -> tuple[int, int]:
 def draw_sizes(state, chars, counts, sizes, p):
     """Draw c, the rule's 2c upper places, the math symbols' number k and the strings' sizes; return (c, u used, k).
 
-    chars[:2c] become numbers 0..u-1 of the used upper symbols in order of first appearance, counts how often each is there.
+    chars[:2c] become numbers 0..u-1 of the used upper symbols, counts how often each is there. Numbers keep the order of
+    the c symbols, not of first appearance: the header would tell which symbol is the most frequent.
     """
     c = between(state, p[MIN_SYMBOLS], p[MAX_SYMBOLS])
     k = between(state, p[MIN_MATH], p[MAX_MATH])
     fill_between(state, chars[: 2 * c], 0, c - 1)
     counts[:c] = 0
     u, place = 0, sizes
-    place[:c] = -1
     for i in range(2 * c):
-        if place[chars[i]] < 0:
-            place[chars[i]] = u
-            u += 1
-        chars[i] = place[chars[i]]
         counts[chars[i]] += 1
+    for char in range(c):
+        place[char], counts[u] = u, counts[char]
+        u += counts[u] > 0
+    for i in range(2 * c):
+        chars[i] = place[chars[i]]
     fill_between(state, sizes[:u], p[MIN_STRING], p[MAX_STRING])
     return c, u, k
 
@@ -148,7 +165,7 @@ def problem(state, x, y, p, kind):
     Symbols are numbered: the used uppers 0..u-1, then the lowers, then the maths.
     """
     most = p[MAX_SYMBOLS]
-    work = np.empty(2 * most + p[MAX_MATH] + 3 * most + 1 + most * p[MAX_STRING], np.int32)
+    work = np.empty(2 * most + p[MAX_MATH] + 3 * most + 1 + p[MAX_LENGTH], np.int32)
     counts, sizes, ends, rest = work[:most], work[most : 2 * most], work[2 * most : 3 * most + 1], work[3 * most + 1 :]
     c, u, k = draw_sizes(state, rest, counts, sizes, p)
     while not fits(counts, sizes, c, u, k, kind, p):
@@ -220,6 +237,8 @@ def parse_row(body: np.ndarray, words: Vocabulary) -> tuple[list[int], set[int],
     if empty or len(set(symbols)) < len(symbols):
         fault = f"its {empty[0]} part is empty" if empty else "a symbol is twice in its header"
         raise UsageError(f"LIME: malformed row: {fault}.")
+    if stray := only_content(np.array(symbols), words, {}):
+        raise UsageError(f"LIME: malformed row: in its header {stray}")
     return parts[0], set(parts[1]), set(parts[2]), parts[3], parts[4]
 
 
@@ -284,22 +303,47 @@ def shortest_rule(result: list[int], case: Case, maths: set[int]) -> list[int] |
     return best[0]
 
 
-def find_case(rule: list[int], result: list[int], case: Case, longest: int) -> Case | None:
-    """Return a case with strings of at most `longest` that turns the rule into the result, extending `case`, or None."""
-    for place, char in enumerate(rule):
-        if char in case or char < 0:
-            string = case.get(char, [-1 - char])
-            if result[: len(string)] != string:
-                return None
-            result = result[len(string) :]
-            continue
-        rest = rule[place:]
-        room = len(result) - sum(len(case.get(other, [0])) for other in rest if other != char)
-        for size in range(min(longest, room // rest.count(char)), 0, -1):
-            if found := find_case(rest, result, case | {char: result[:size]}, longest):
-                return found
-        return None
-    return case if not result else None
+def find_case(rule: list[int], result: list[int], uppers: set[int], longest: int) -> Case | None:
+    """Return a case with strings of at most `longest` that turns the rule into the result, long strings first, or None.
+
+    Raises UsageError after SEARCH_STEPS guesses: the search is exponential in the worst case.
+    """
+    for char, token in zip(reversed(rule), reversed(result), strict=False):
+        if char in uppers:
+            break
+        if char != token:
+            return None
+    guesses: list[tuple[int, int, Case, int]] = [(0, 0, {}, 0)]
+    for _ in range(SEARCH_STEPS):
+        if not guesses:
+            return None
+        place, at, case, size = guesses.pop()
+        if size:
+            case = case | {rule[place]: result[at : at + size]}
+        while place < len(rule) and (rule[place] in case or rule[place] not in uppers):
+            string = case.get(rule[place], [rule[place]])
+            if result[at : at + len(string)] != string:
+                break
+            place, at = place + 1, at + len(string)
+        else:
+            if place == len(rule) and at == len(result):
+                return case
+            guesses += [
+                (place, at, case, size) for size in sizes_to_try(rule[place:], len(result) - at, case, uppers, longest)
+            ]
+    raise UsageError(f"lime_abduct: no case was found for this row in {SEARCH_STEPS} guesses; it may have none.")
+
+
+def sizes_to_try(rest: list[int], room: int, case: Case, uppers: set[int], longest: int) -> list[int]:
+    """Return the possible sizes of the string of rest[0], ascending; only one where it is the last unknown symbol."""
+    times = Counter(rest)
+    if not times:
+        return []
+    room -= sum(len(case.get(char, [0])) * n for char, n in times.items() if char != rest[0])
+    most, over = divmod(room, times[rest[0]])
+    if all(char in case or char not in uppers or char == rest[0] for char in times):
+        return [most] if 1 <= most <= longest and not over else []
+    return list(range(1, min(longest, most) + 1))
 
 
 def judge_induct(body: np.ndarray, answer: np.ndarray, words: Vocabulary, parameters: dict) -> bool:
@@ -327,6 +371,7 @@ def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) 
 
 LIME = {
     "paper": PAPER,
+    "version": 2,
     "bounds": bounds,
     "check": check,
     "shortest": None,
@@ -371,15 +416,16 @@ def lime_abduct(body, words, parameters):
     target  A : [ x y ] B : [ z ]
     """
     result, rule, uppers, *_ = read_row(body, words, ABDUCT)
-    pattern = [char if char in uppers else -1 - char for char in rule]
-    case = find_case(pattern, result, {}, parameters["max_string"]) or find_case(pattern, result, {}, len(result))
+    case = find_case(rule, result, set(uppers), parameters["max_string"]) or find_case(
+        rule, result, set(uppers), len(result)
+    )
     if case is None or set(case) != set(uppers):
         raise UsageError("lime_abduct: no case turns this row's rule into its result.")
     marks = words.marks
     return [i for char in uppers for i in (char, marks["colon"], marks["open"], *case[char], marks["close"])]
 
 
-@register_mixture({"lime_induct": 1, "lime_deduct": 1, "lime_abduct": 1}, paper=PAPER)
+@register_mixture({"lime_induct": 1, "lime_deduct": 1, "lime_abduct": 1}, paper=PAPER, version=2)
 def lime():
     """Return what is missing of rule, case and result; the uniform mixture of lime_induct, lime_deduct and lime_abduct.
 

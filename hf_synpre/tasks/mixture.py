@@ -37,7 +37,11 @@ class Mixture:
 
     def open(self, parameters: Mapping[str, Any], words: Vocabulary, split: str, seed: int, ramp: int) -> MixtureStream:
         """Return the mixture's stream; its components' streams are salted with its name and share no row with others."""
-        full = self.resolve(parameters)
+        full, named = self.resolve(parameters), {}
+        for task in self.tasks:
+            twin = named.setdefault(tuple(task.prefix(words)) or task.name, task.name)
+            if twin != task.name:
+                raise UsageError(f"{twin} and {task.name} have the same name ids in this vocabulary; give a larger one.")
         salt = f"{self.name} {' '.join(map(str, self.weights))}"
         streams = tuple(Stream(t, full[t.name], words, split, seed, ramp, salt).validate() for t in self.tasks)
         return MixtureStream(self, full, words, streams, split, seed, ramp)

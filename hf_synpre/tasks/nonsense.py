@@ -34,7 +34,7 @@ from hf_synpre.vocabulary import Vocabulary
 PAPER = "Krishna, Bigham, Lipton 2021, arXiv 2109.04953"
 T5_PIECES = Path(__file__).with_name("nonsense_t5.npz")
 STORED_WORDS = 5000
-WIDEST = 23
+WIDEST, LONGEST_DOCUMENT = 23, 2**16
 WORDS, MIN_SENTENCES, MAX_SENTENCES, MIN_WORDS, MAX_WORDS, CHOSEN, TABLE = range(ARGUMENTS, ARGUMENTS + 7)
 OP_NUMBERS = np.array(OPERATIONS, np.int64)
 END_QUOTE = NUMBER_OF["__d7__end_quote__"]
@@ -100,6 +100,8 @@ def check(p: dict) -> str | None:
             return (
                 f"{low} {p[low]} to {high} {p[high]} is no range from {least} up; give {low} >= {least} and {high} >= {low}."
             )
+    if p["max_sentences"] * (p["max_words"] + 1) > LONGEST_DOCUMENT:
+        return f"max_sentences * (max_words + 1) exceeds {LONGEST_DOCUMENT} words; give fewer sentences or shorter ones."
     if not 1 <= p["words"] <= 26**3:
         return f"words is {p['words']}; words have three letters, so give 1 to {26**3}."
     return None if 1 <= p["operations"] <= 8 else f"operations is {p['operations']}; give 1 to 8."
