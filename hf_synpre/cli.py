@@ -13,7 +13,7 @@ import yaml
 
 from hf_synpre.config import Loader, build_spec, read_yaml
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.files import write_text
+from hf_synpre.files import write_bytes, write_text
 
 
 def option(help_text: str, default: Any = None) -> Any:
@@ -28,7 +28,10 @@ def pairs(text: str | None, what: str) -> dict[str, Any]:
         name, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"--{what} has '{part}'; write name=value,name=value.")
-        found[name.strip()] = yaml.load(value, Loader)
+        try:
+            found[name.strip()] = yaml.load(value, Loader)
+        except yaml.YAMLError:
+            raise UsageError(f"--{what} has '{part}', whose value is no number, word or list.") from None
     return found
 
 
@@ -73,12 +76,17 @@ class GenerateOptions:
 
 def generate(options: GenerateOptions) -> int:
     """Write rows as Parquet or JSON lines."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from hf_synpre.tasks import generate as generate_rows
 
+    parameters = pairs(options.parameters, "parameters")
+    for name in parameters:
+        if f"--{name}" in option_names(GenerateOptions):
+            raise UsageError(f"--parameters has {name}, which is no parameter of a task; give it as --{name}.")
     stream = {"split": options.split, "seed": options.seed, "vocabulary": vocabulary_of(options.vocabulary)}
-    table = generate_rows(options.task, options.start, options.stop, **stream, **pairs(options.parameters, "parameters"))
+    table = generate_rows(options.task, options.start, options.stop, **stream, **parameters)
     lines = (json.dumps(row) + "\n" for batch in table.to_batches() for row in batch.to_pylist())
     if options.output_file is None:
         sys.stdout.writelines(lines)
@@ -86,9 +94,10 @@ def generate(options: GenerateOptions) -> int:
     file = Path(options.output_file)
     if file.suffix not in (".parquet", ".jsonl"):
         raise UsageError(f"--output_file is {file}; give a name that ends in .parquet or .jsonl.")
-    file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".parquet":
-        pq.write_table(table, file)
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer)
+        write_bytes(file, buffer.getvalue())
     else:
         write_text(file, "".join(lines))
     return 0
@@ -96,7 +105,7 @@ def generate(options: GenerateOptions) -> int:
 
 def vocabulary_of(text: str | None) -> Any:
     """Return what --vocabulary means: None, a size, or a tokenizer."""
-    if text is None or text.isdigit():
+    if text is None or (text.isascii() and text.isdecimal()):
         return text and int(text)
     from transformers import AutoTokenizer
 
@@ -286,6 +295,11 @@ VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
 }
 
 
+def option_names(options: type) -> list[str]:
+    """Return the options of a verb as they are written."""
+    return [f"--{f.name}" for f in dataclasses.fields(options)]
+
+
 def parse(verb: str, words: list[str]) -> Any:
     """Return the verb's options from the words after it. Raises UsageError on an unknown or wrong option."""
     from transformers import HfArgumentParser
@@ -302,7 +316,7 @@ def parse(verb: str, words: list[str]) -> Any:
     for word in rest:
         if not word.startswith("--"):
             raise UsageError(f"synpre {verb}: '{word}' belongs to no option. See `synpre {verb} --help`.")
-        choose(f"option of synpre {verb}", word.split("=")[0], [f"--{f.name}" for f in dataclasses.fields(options)])
+        choose(f"option of synpre {verb}", word.split("=")[0], option_names(options))
     return parsed
 
 
@@ -318,6 +332,9 @@ def main(words: list[str] | None = None) -> int:
         return VERBS[verb][1](parse(verb, words[1:]))
     except UsageError as error:
         print(f"synpre: {error}", file=sys.stderr)
+        return 2
+    except (NotADirectoryError, PermissionError) as error:
+        print(f"synpre: {error.filename} cannot be used ({error.strerror}); give another place.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("synpre: stopped; the same command goes on from here.", file=sys.stderr)

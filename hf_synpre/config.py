@@ -34,8 +34,8 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises UsageError where the file is missing, is no YAML, or holds no mapping."""
     try:
         value = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"There is no file {file}; give the path of a YAML file.") from None
+    except OSError as error:
+        raise UsageError(f"There is no file {file} to read ({error.strerror}); give the path of a YAML file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
@@ -85,4 +85,6 @@ def fits(hint: Any, value: Any) -> bool:
     """Say whether a value may be meant for a type; True for types that only `convert` can judge."""
     if not isinstance(hint, type) or dataclasses.is_dataclass(hint):
         return True
-    return isinstance(value, hint) and (hint is not int or not isinstance(value, bool))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)

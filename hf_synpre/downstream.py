@@ -1,6 +1,7 @@
 """Layer 4: the downstream tasks (where the rows are, columns, lengths, metric) and fine-tuning on one of them."""
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -60,7 +61,7 @@ class DownstreamTask:
             raise UsageError(f"There is no folder {data_dir}; give the folder of a dataset in Hub layout as --data_dir.")
         try:  # offline, the shared cache may give another folder of the same name
             return load_dataset(str(folder), cache_dir=cache)
-        except (FileNotFoundError, DatasetGenerationError) as error:
+        except (OSError, ValueError, TypeError, DatasetGenerationError) as error:
             raise UsageError(f"{folder} is not a dataset in Hub layout: {' '.join(str(error).split())}") from None
 
     def _columns(self, loaded: DatasetDict, split: str, names: tuple[str, ...]) -> pa.Table:
@@ -71,7 +72,13 @@ class DownstreamTask:
         if self.only and self.only[0] in rows.column_names:
             rows = rows.filter(lambda value: value == self.only[1], input_columns=self.only[0])
         picked = [self._column(rows, names) for names in (self.source, self.target)]
-        return pa.table({"source": rows[picked[0]][:], "target": rows[picked[1]][:]}, schema=TEXT_SCHEMA)
+        columns = [rows.with_format("arrow")[:][name] for name in picked]
+        for name, column in zip(picked, columns, strict=True):
+            if (not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type)) or column.null_count:
+                raise UsageError(
+                    f"{self.name}: column {name} of {split} holds {column.type} or nulls; give text in every row."
+                )
+        return pa.table([column.cast(pa.string()) for column in columns], schema=TEXT_SCHEMA)
 
     def _column(self, rows: Dataset, names: tuple[str, ...]) -> str:
         for name in names:
@@ -191,7 +198,7 @@ def prepare(
         tables = task.load(data_dir)
         train = tables["train"]
         texts = (text.as_py() for column in ("source", "target") for text in train[column])
-        coder = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else train_tokenizer(texts, vocab_size)
+        coder = read_tokenizer(tokenizer) if tokenizer else train_tokenizer(texts, vocab_size)
         facts = {"tokenizer": tokenizer or f"byte-level BPE trained on the train split, {vocab_size} ids", "splits": {}}
         with whole_folder(folder) as partial:
             coder.save_pretrained(partial / "tokenizer")
@@ -200,6 +207,14 @@ def prepare(
                 facts["splits"][split] = {"rows": len(table), "sha256": text_digest(table)}
             write_json(partial / "facts.json", facts)
     return PreparedTask(folder, task)
+
+
+def read_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a folder or Hub id. Raises UsageError where there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"tokenizer '{name}' cannot be read: {' '.join(str(error).split())}") from None
 
 
 def encode(table: pa.Table, tokenizer: Any) -> pa.Table:
@@ -267,12 +282,13 @@ def finetune(
         spec.training,
         seed=seed,
         eval_strategy="steps",
-        eval_steps=1.0 / spec.evaluations,
+        eval_steps=1,
         save_strategy="no",
         generation_max_length=task.max_target,
         generation_num_beams=spec.num_beams,
         train_sampling_strategy="group_by_length",
     )
+    args.eval_steps = math.ceil(args.max_steps / spec.evaluations)
     collator = Seq2SeqCollator(
         tokenizer.pad_token_id, tokenizer.eos_token_id, model.config.decoder_start_token_id, task.max_source, task.max_target
     )
@@ -288,6 +304,8 @@ def finetune(
     best = BestModel(trainer.spent)
     trainer.add_callback(best)
     trainer.train()
+    if not all(math.isfinite(point["loss"]) for point in best.curve):
+        raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     model.load_state_dict(best.weights)
     test = data.rows("test", spec.test_examples)
     args.predict_with_generate, trainer.preprocess_logits_for_metrics = True, None

@@ -100,9 +100,18 @@ class ExperimentSpec:
                 raise UsageError(f"The name '{name}' becomes a file name; use letters, digits, _ and single -.")
         for name in self.tasks:
             get_downstream(name)
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds) or self.jobs < 0:
+        for what in ("tasks", "arms"):
+            if not getattr(self, what):
+                raise UsageError(f"{what} is empty; name at least one.")
+        if (
+            not self.seeds
+            or min(self.seeds) < 0
+            or max(self.seeds) >= 2**32
+            or len(set(self.seeds)) != len(self.seeds)
+            or self.jobs < 0
+        ):
             raise UsageError(
-                f"seeds is {self.seeds}, jobs {self.jobs}; give distinct seeds >= 0 and jobs >= 0 (0: one a core)."
+                f"seeds is {self.seeds}, jobs {self.jobs}; give distinct seeds in 0..2**32-1 and jobs >= 0 (0: one a core)."
             )
         for name, run in self.pretraining.items():
             if run.budget_of is not None:
@@ -136,11 +145,16 @@ class Experiment:
     def claim(self) -> None:
         """Mark the folder as this experiment's. Raises UsageError where it holds something else."""
         mark, recipe = self.folder / EXPERIMENT_FILE, self.recipe()
+        for place in (self.folder, self.work):
+            if place.exists() and not place.is_dir():
+                raise UsageError(f"{place} is a file; give a folder.")
         if not mark.exists() and self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
         stored = read_json(mark) if mark.exists() else recipe
-        differing = ", ".join(key for key in recipe if stored.get(key) != recipe[key])
-        if differing and any(self.folder.glob("*--*--*.json")):
+        if not isinstance(stored, dict):
+            raise UsageError(f"{mark} is not an experiment's; choose another --output_dir.")
+        differing = ", ".join(key for key in recipe if not agree(key, stored.get(key), recipe[key]))
+        if differing and any(map(is_done, self.folder.glob("*--*--*.json"))):
             raise UsageError(
                 f"{self.folder} holds results of another configuration ({differing}); choose another --output_dir."
             )
@@ -293,6 +307,15 @@ def release_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+def agree(key: str, stored: Any, wanted: Any) -> bool:
+    """Say whether two configurations may share a folder: seeds, arms, tasks and runs may be added, not changed."""
+    if key == "seeds":
+        return True
+    if key in ("arms", "tasks", "pretraining") and isinstance(stored, dict):
+        return all(stored[name] == wanted[name] for name in stored.keys() & wanted.keys())
+    return stored == wanted
+
+
 def recipe_name(name: str, recipe: Any) -> str:
     """Return `name` with a hash of the recipe: the same recipe finds what was made, another never does."""
     return f"{name}-{hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=4).hexdigest()}"
@@ -317,7 +340,8 @@ def attempt(job: Callable[[], Any]) -> str | None:
 
 def is_done(file: Path) -> bool:
     """Say whether a cell's file holds a finished result; failed cells are computed again."""
-    return file.exists() and read_json(file)["status"] == "done"
+    content = read_json(file) if file.exists() else None
+    return isinstance(content, dict) and content.get("status") == "done"
 
 
 def versions() -> dict[str, str]:

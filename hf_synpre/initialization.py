@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.errors import UsageError, choose
@@ -69,13 +69,16 @@ class ParameterStatistics:
         try:
             if stored["format"] != FORMAT:
                 raise UsageError(f"{file} has format {stored['format']}; this version reads format {FORMAT}.")
-            entries = {p.pop("name"): Moments(**p | {"shape": tuple(p["shape"])}) for p in stored["parameters"]}
-        except (KeyError, TypeError) as error:
+            entries = {
+                p["name"]: Moments(tuple(p["shape"]), *(p[k] for k in ("numel", "mean", "sd"))) for p in stored["parameters"]
+            }
+            broken = [n for n, m in entries.items() if not (math.isfinite(m.mean) and math.isfinite(m.sd) and m.sd >= 0)]
+            source = stored["source"]
+        except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{file} is not a statistics file ({error}); make one with `synpre statistics`.") from None
-        for name, m in entries.items():
-            if not (math.isfinite(m.mean) and math.isfinite(m.sd) and m.sd >= 0):
-                raise UsageError(f"{file}: {name} has mean {m.mean}, sd {m.sd}; both must be finite, sd >= 0.")
-        return cls(stored["source"], entries)
+        if broken:
+            raise UsageError(f"{file}: {broken[0]} has {entries[broken[0]]}; mean and sd must be finite, sd >= 0.")
+        return cls(source, entries)
 
     def save(self, file: str | Path) -> None:
         """Write the statistics file (format 1: source, and name, shape, numel, mean, sd of each parameter)."""
@@ -98,9 +101,12 @@ def stored_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     if not files:
         raise UsageError(f"{folder} holds neither {STATISTICS_FILE} nor *.safetensors; give a checkpoint folder or Hub id.")
     for file in files:
-        with safe_open(file, framework="pt") as reader:
-            for name in reader.keys():  # noqa: SIM118 - a reader, not a dict
-                yield name, reader.get_tensor(name)
+        try:
+            with safe_open(file, framework="pt") as reader:
+                for name in reader.keys():  # noqa: SIM118 - a reader, not a dict
+                    yield name, reader.get_tensor(name)
+        except SafetensorError as error:
+            raise UsageError(f"{file} is not a whole safetensors file ({error}); copy it again.") from None
 
 
 SCHEMES: dict[str, Callable[[Moments, tuple[int, ...], torch.Generator], torch.Tensor]] = {}
@@ -157,10 +163,20 @@ def resolve_class(model_class: Any, config: PreTrainedConfig) -> type[PreTrained
     return found[0] if isinstance(found, tuple) else found
 
 
+def skeleton(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the model without memory for its weights."""
+    with torch.device("meta"):
+        return resolve_class(model_class, config)._from_config(config)
+
+
+def all_parameters(model_class: Any, config: PreTrainedConfig) -> set[str]:
+    """Return the names of all parameters; tied ones count once, under their first name."""
+    return {name for name, _ in skeleton(model_class, config).named_parameters()}
+
+
 def body_parameters(model_class: Any, config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of the parameters that are neither token embeddings nor a head on them."""
-    with torch.device("meta"):
-        model = resolve_class(model_class, config)._from_config(config)
+    model = skeleton(model_class, config)
     fresh = embedding_names(model)
     return {name: tuple(p.shape) for name, p in model.named_parameters() if name not in fresh}
 
@@ -204,5 +220,5 @@ def transfer(
     stored = dict(stored_tensors(checkpoint_folder(name_or_path)))
     if missing := sorted(body.keys() - stored.keys()):
         raise UsageError(f"{name_or_path} lacks {len(missing)} parameters of the model, {missing[0]} first.")
-    keep = stored.keys() if embeddings == "kept" else body.keys()
+    keep = body.keys() if embeddings == "fresh" else stored.keys() & all_parameters(model_class, config)
     return build(model_class, config, {name: stored[name] for name in keep}, seed)

@@ -15,11 +15,20 @@ from hf_synpre.corpus import SpanCorruptionDataset, encode_corpus, noise_counts
 from hf_synpre.datasets import LengthBuckets, SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
-from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build
-from hf_synpre.training import CompetenceStop, SynpreTrainer, check_training, most_likely, teacher_forced, training_arguments
+from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton
+from hf_synpre.training import (
+    CompetenceStop,
+    FlopCounter,
+    SynpreTrainer,
+    check_training,
+    most_likely,
+    teacher_forced,
+    training_arguments,
+)
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 RESULT_FILE = "pretraining.json"
+RECIPE_FILE = "recipe.json"
 TEXT_TASKS = ("nesting_language",)
 PRETRAINING_ARGUMENTS = {
     "eval_strategy": "steps",
@@ -43,27 +52,46 @@ class ModelSpec:
     attention: str | None = None
 
     def __post_init__(self) -> None:
-        self.config(Vocabulary.plain(64))
+        config = self.config(Vocabulary.plain(64))
+        try:
+            FlopCounter(skeleton(AutoModelForSeq2SeqLM, config))
+        except UsageError:
+            raise
+        except Exception as error:  # whatever the architecture raises on its own fields
+            raise UsageError(
+                f"The architecture with {self.overrides} cannot be built: {' '.join(str(error).split())}"
+            ) from None
 
     def config(self, vocabulary: Vocabulary) -> PreTrainedConfig:
         """Return the config with this vocabulary's size and control ids. Raises UsageError on unknown fields."""
-        if self.config_name:
-            config = AutoConfig.from_pretrained(self.config_name)
-        else:
-            config = CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]()
+        try:
+            config = AutoConfig.from_pretrained(self.config_name) if self.config_name else self._default()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"config_name '{self.config_name}' cannot be read: {' '.join(str(error).split())}") from None
         for name, value in self.overrides.items():
-            choose(
-                f"field of {type(config).__name__}",
-                name,
-                set(config.to_dict()) | set(vars(config)) | set(config.attribute_map),
-            )
-            setattr(config, name, value)
+            set_field(config, name, value)
         config.vocab_size, config.pad_token_id, config.eos_token_id = vocabulary.size, vocabulary.pad, vocabulary.eos
         if self.attention:
             config._attn_implementation = choose("attention", self.attention, ("eager", "sdpa"))
         if config.is_encoder_decoder:
             config.decoder_start_token_id = vocabulary.pad
         return config
+
+    def _default(self) -> PreTrainedConfig:
+        return CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]()
+
+
+def set_field(config: PreTrainedConfig, name: str, value: Any) -> None:
+    """Set one field of a config. Raises UsageError on a name it has not, or a value it cannot have."""
+    choose(f"field of {type(config).__name__}", name, set(config.to_dict()) | set(vars(config)) | set(config.attribute_map))
+    if name == "vocab_size":
+        raise UsageError("The field vocab_size follows from the vocabulary; leave it out.")
+    if isinstance(value, int) and not isinstance(value, bool) and value < 1 and not name.endswith("_id"):
+        raise UsageError(f"The field {name} is {value}; give an integer >= 1.")
+    try:
+        setattr(config, name, value)
+    except Exception as error:  # the config's own validation
+        raise UsageError(f"The field {name} is {value!r}: {' '.join(str(error).split())}") from None
 
 
 @dataclass
@@ -159,9 +187,14 @@ def pretrain(
 
     `tokens` (input + target, end-of-sequence included) replaces the budget in steps. Returns the facts of the run.
     """
+    work = folder.with_name(f".{folder.name}.work")
+    recipe = {"pretraining": asdict(spec), "model": asdict(model), "tokens": tokens}
+    for begun in (folder / RESULT_FILE, work / RECIPE_FILE):
+        if begun.exists() and read_json(begun).get("recipe") != recipe:
+            raise UsageError(f"{folder} was begun with another recipe ({begun}); choose another folder or delete it.")
     if (folder / RESULT_FILE).exists():
         return read_json(folder / RESULT_FILE)
-    work = folder.with_name(f".{folder.name}.work")
+    write_json(work / RECIPE_FILE, {"recipe": recipe})
     args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
     steps, batch = args.max_steps, args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if tokens is not None:
@@ -172,7 +205,7 @@ def pretrain(
     source = synthetic_source(spec, steps, batch) if spec.task else text_source(spec, tokenizer, steps, batch)
     trainer = pretraining_trainer(spec, model, source, args)
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
-    facts = run_facts(spec, trainer)
+    facts = run_facts(spec, trainer) | {"recipe": recipe}
     trainer.model.save_pretrained(work / "model")
     ParameterStatistics.from_model(trainer.model, source=spec.task or spec.corpus).save(work / "model" / STATISTICS_FILE)
     write_json(work / "model" / RESULT_FILE, facts)
@@ -198,7 +231,7 @@ def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, source: Source,
 
 
 def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
-    """Return what a finished run spent and reached, its curve of evaluations, and its recipe."""
+    """Return what a finished run spent and reached, and its curve of evaluations."""
     curve = [
         {"step": log["step"], "loss": log["eval_loss"], "token_accuracy": log["eval_token_accuracy"]}
         for log in trainer.state.log_history
@@ -206,7 +239,7 @@ def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
     ]
     reached = curve[-1]["token_accuracy"] if curve else None
     stopped = "competence" if reached is not None and reached >= spec.competence else "budget"
-    return {**trainer.spent(), "stopped": stopped, "accuracy": reached, "curve": curve, "recipe": asdict(spec)}
+    return {**trainer.spent(), "stopped": stopped, "accuracy": reached, "curve": curve}
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

@@ -21,7 +21,13 @@ NO_PERCENT = ("loss", "perplexity", "nll", "bits", "corr")  # metrics that lie i
 
 def write_report(directory: str | Path, output_dir: str | Path | None = None) -> dict:
     """Write report.json, report.md and the plots of the cells in `directory` (to it by default); return the report."""
-    report = summarize(read_cells(directory))
+    cells = read_cells(directory)
+    try:
+        report = summarize(cells)
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"The cells of '{directory}' do not fit together ({error!r}); delete what was edited, run again."
+        ) from None
     files = {"report.json": (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()}
     files |= plots(report) | {"report.md": render(report, str(directory)).encode()}
     for name, content in files.items():
@@ -69,7 +75,7 @@ def _read_cell(path: Path) -> dict:
 
 
 def _finite(x: object) -> bool:
-    return isinstance(x, int | float) and math.isfinite(x)
+    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
 
 
 def _check_together(cells: list[dict]) -> None:
@@ -79,6 +85,7 @@ def _check_together(cells: list[dict]) -> None:
         facts = {"experiment": cell["experiment"], f"cell {cell['task']}, {cell['arm']}, seed {cell['seed']}": cell["file"]}
         if cell["status"] == "done":
             facts[f"metric of {cell['task']}"] = (cell["metric"], cell["higher_is_better"])
+            facts[f"data of {cell['task']}"] = (cell.get("data") or {}).get("splits")
         for what, fact in facts.items():
             first, file = seen.setdefault(what, (fact, cell["file"]))
             if first != fact:

@@ -18,6 +18,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback
 from transformers.training_args import OptimizerNames
 
 from hf_synpre.collators import IGNORED
+from hf_synpre.config import fits
 from hf_synpre.errors import UsageError, choose
 
 
@@ -153,6 +154,7 @@ def most_likely(logits: Any, labels: torch.Tensor) -> torch.Tensor:
     return (logits[0] if isinstance(logits, tuple) else logits).argmax(-1)
 
 
+COUNTS = ("max_steps", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 TRAINING_DEFAULTS = {
     "optim": "adafactor",
     "learning_rate": 1e-2,
@@ -181,7 +183,13 @@ def training_arguments(output_dir: Any, given: dict[str, Any], **fixed: Any) -> 
 
 def check_training(given: dict[str, Any]) -> None:
     """Raise UsageError on a name that is no training argument, or on a budget below one step."""
-    for name in given:
-        choose("training argument", name, Seq2SeqTrainingArguments.__dataclass_fields__)
-    if given.get("max_steps", 1) < 1:
-        raise UsageError(f"max_steps is {given['max_steps']}; give training.max_steps >= 1.")
+    fields = Seq2SeqTrainingArguments.__dataclass_fields__
+    for name, value in given.items():
+        default = fields[choose("training argument", name, fields)].default
+        kind = bool if isinstance(default, bool) else int if isinstance(default, int) else float
+        if isinstance(default, int | float) and not fits(kind, value):
+            raise UsageError(f"The training argument {name} is {value!r}; give {kind.__name__}.")
+        if name in COUNTS and value < 1:
+            raise UsageError(f"{name} is {value}; give training.{name} >= 1.")
+        if name == "learning_rate" and value <= 0:
+            raise UsageError(f"learning_rate is {value}; give training.learning_rate > 0.")

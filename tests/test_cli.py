@@ -51,6 +51,16 @@ BAD_WORDS = [
     (["pretrain", "set", "--model_type", "gpt2"], "has no model for GPT2Config"),
     (["pretrain", "set", "--model_type", "bart", "--vocabulary", "64"], "is not of the T5 family"),
     (["pretrain", "nesting_language"], "is text for span corruption"),
+    (["pretrain", "set", "--training", "max_steps=abc"], "max_steps is 'abc'; give int"),
+    (["pretrain", "set", "--training", "learning_rate=-1"], "give training.learning_rate > 0"),
+    (["pretrain", "set", "--config_overrides", "d_model=x"], "The field d_model is 'x'"),
+    (["pretrain", "set", "--config_overrides", "num_heads=0"], "The field num_heads is 0; give an integer >= 1"),
+    (["pretrain", "set", "--config_overrides", "vocab_size=9"], "follows from the vocabulary"),
+    (["pretrain", "set", "--config_overrides", "dropout_rate=5"], "cannot be built"),
+    (["pretrain", "set", "--config_name", "./nowhere"], "config_name './nowhere' cannot be read"),
+    (["generate", "set", "--parameters", "seed=3"], "give it as --seed"),
+    (["generate", "set", "--parameters", "min_length=["], "whose value is no number"),
+    (["generate", "set", "--vocabulary", "²"], "--vocabulary is '²'"),
     (["pretrain", "sett"], "Unknown task 'sett'"),
     (["pretrain", "set", "--training", "max_step=3"], "Did you mean 'max_steps'?"),
     (["pretrain", "set", "--training", "max_steps=0"], "max_steps is 0; give training.max_steps >= 1"),
@@ -75,7 +85,7 @@ BAD_YAML = [
     ("name: x\ntasks: {stdlib_ast: {}}\narm: {random: {}}", "Unknown key in bad.yaml 'arm'. Did you mean 'arms'?"),
     ("name: x\ntasks: {stdlib_ast: {}}", "bad.yaml lacks the key 'arms'"),
     (GOOD.replace("stdlib_ast", "stdlib_asd"), "Unknown downstream task 'stdlib_asd'. Did you mean 'stdlib_ast'?"),
-    (GOOD + "seeds: [0, -1]", "give distinct seeds >= 0"),
+    (GOOD + "seeds: [0, -1]", "give distinct seeds in 0"),
     (GOOD + "seeds: 3", "bad.yaml.seeds is 3; give list"),
     (GOOD + "seeds: [a]", "bad.yaml.seeds[0] is 'a'; give int"),
     (GOOD + "jobs: -1", "jobs >= 0"),
@@ -96,6 +106,10 @@ BAD_YAML = [
     (GOOD.replace("stdlib_ast: {}", "mtop: {data_dir: nowhere}"), "There is no folder nowhere"),
     ("[1, 2]", "holds list, not keys and values"),
     ("a: [", "is not valid YAML"),
+    (GOOD.replace("{random: {}}", "{}"), "arms is empty; name at least one"),
+    (GOOD + "seeds: [4294967296]", "distinct seeds in 0..2**32-1"),
+    (GOOD + "finetuning: {training: {max_steps: 2.5}}", "max_steps is 2.5; give int"),
+    (GOOD + "finetuning: {training: {per_device_train_batch_size: 0}}", "per_device_train_batch_size is 0"),
     (GOOD + "name: y", "the key 'name' stands twice"),
     (GOOD.replace("{}}", "{vocab_size: -4}}", 1), "vocab_size is -4; a byte-level tokenizer needs 291 ids"),
     (GOOD.replace("{}}", "{max_source: 0}}", 1), "max_source 0; give an integer >= 1"),
@@ -161,6 +175,51 @@ def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
     assert {p.name for p in tmp_path.iterdir()} == {"thesis.tex", "good.yaml"}
     assert main(["pretrain", "set", "--output_dir", str(tmp_path)]) == 2
     assert "holds no finished pre-training" in capsys.readouterr().err
+
+
+def test_a_folder_begun_with_another_recipe_is_left_alone(tmp_path, capsys):
+    tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
+    words = ["--vocabulary", "64", "--parameters", "min_length=4,max_length=8", "--config_overrides", tiny]
+    words += ["--training", "max_steps=2,use_cpu=true,per_device_train_batch_size=4", "--output_dir", str(tmp_path / "p")]
+    assert main(["pretrain", "set", *words]) == 0
+    assert main(["pretrain", "set", *words]) == 0, "the same recipe finds what was made"
+    assert main(["pretrain", "reverse", *words]) == 2
+    assert "was begun with another recipe" in capsys.readouterr().err
+    (tmp_path / "p" / "pretraining.json").rename(tmp_path / "kept")
+    (tmp_path / ".q.work").mkdir()
+    (tmp_path / ".q.work" / "recipe.json").write_bytes((tmp_path / "kept").read_bytes())
+    assert main(["pretrain", "reverse", *words[:-1], str(tmp_path / "q")]) == 2
+    assert "was begun with another recipe" in capsys.readouterr().err
+
+
+def test_paths_that_are_no_folders(tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "good.yaml").write_text(GOOD)
+    assert main(["run", str(tmp_path / "good.yaml"), "--output_dir", str(tmp_path / "file")]) == 2
+    assert main(["run", str(tmp_path / "good.yaml"), "--work_dir", str(tmp_path / "file")]) == 2
+    assert main(["run", str(tmp_path / "file" / "x.yaml")]) == 2
+    assert main(["generate", "set", "--output_file", str(tmp_path / "file" / "x.parquet")]) == 2
+    assert main(["generate", "set", "--output_file", str(tmp_path / "file" / "x.jsonl")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 5
+    assert "Traceback" not in error
+
+
+def test_data_that_is_no_text_is_named(tmp_path, tiny_dataset, capsys):
+    import shutil
+
+    import pyarrow as pa
+
+    bad = tmp_path / "bad"
+    shutil.copytree(tiny_dataset, bad)
+    file = bad / "data" / "train-00000-of-00001.parquet"
+    words = ["finetune", "mtop", "--data_dir", str(bad), "--output_dir", str(tmp_path / "out")]
+    pq.write_table(pa.table({"utterance": ["a", None], "logical_form": ["x", "y"]}), file)
+    assert main(words) == 2
+    assert "column utterance of train holds" in capsys.readouterr().err
+    file.write_bytes(b"PAR1 no")
+    assert main(words) == 2
+    assert "is not a dataset in Hub layout" in capsys.readouterr().err
 
 
 def test_yaml_reads_1e_3_as_a_number(tmp_path):

@@ -152,6 +152,52 @@ def test_another_configuration_does_not_mix_with_finished_cells(finished, config
     assert "holds results of another configuration (finetuning)" in capsys.readouterr().err
 
 
+def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
+    import shutil
+
+    folder = tmp_path / "more"
+    shutil.copytree(finished[0], folder)
+    value = yaml.safe_load(config.read_text())
+    value |= {"seeds": [0, 1, 2], "arms": {"random": {}, "fresh_natural": {"init": "weights", "checkpoint": "stdlib"}}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(value))
+    before = cells_of(folder)
+    assert synpre("run", tmp_path / "more.yaml", "--output_dir", folder).returncode == 0
+    after = cells_of(folder)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"mtop--random--2.json", *(f"mtop--fresh_natural--{s}.json" for s in range(3))}
+
+
+def test_cells_of_different_data_do_not_mix(finished, tmp_path, capsys):
+    import shutil
+
+    folder = tmp_path / "mixed"
+    shutil.copytree(finished[0], folder)
+    file = folder / "mtop--random--0.json"
+    cell = json.loads(file.read_text())
+    cell["data"]["splits"]["train"]["rows"] = 7
+    file.write_text(json.dumps(cell))
+    assert main(["report", str(folder)]) == 2
+    assert "clash in their data of mtop" in capsys.readouterr().err
+
+
+def test_embeddings_are_kept_or_fresh_as_the_arm_says(finished, config):
+    from safetensors.torch import load_file
+
+    from hf_synpre.config import build_spec, read_yaml
+    from hf_synpre.experiment import Cell, Experiment, ExperimentSpec
+
+    value = read_yaml(config)
+    value["arms"]["fresh"] = {"init": "weights", "checkpoint": "stdlib"}
+    experiment = Experiment(build_spec(ExperimentSpec, value, "config"), finished[0])
+    (folder,) = (finished[0] / "work" / "pretraining").glob("stdlib-mtop-*")
+    stored, data = load_file(folder / "model.safetensors"), experiment.data("mtop")
+    for arm, same in (("natural", True), ("fresh", False)):
+        model, _ = experiment.model(Cell("mtop", arm, 0), data)
+        assert bool((model.shared.weight == stored["shared.weight"]).all()) is same
+        name = "encoder.block.0.layer.0.SelfAttention.q.weight"
+        assert bool((model.get_parameter(name) == stored[name]).all())
+
+
 def test_a_failing_cell_is_kept_reported_and_tried_again(config, tmp_path, tiny_dataset):
     value = yaml.safe_load(config.read_text())
     value["arms"] = {"random": {}, "natural": {"init": "weights", "checkpoint": "nobody/nothing"}}

@@ -124,6 +124,8 @@ def test_an_unknown_scheme_is_named():
         ({"format": 9}, "has format 9"),
         ({"parameters": [{"name": "w", "shape": [1], "numel": 1, "mean": 0.0, "sd": -1.0}]}, "sd >= 0"),
         ({"parameters": [{"name": "w"}]}, "is not a statistics file"),
+        ({"parameters": [3]}, "is not a statistics file"),
+        ({"parameters": [{"name": "w", "shape": [1], "numel": 1, "mean": "x", "sd": 1.0}]}, "is not a statistics file"),
         (None, "is not valid JSON"),
     ],
 )
@@ -131,6 +133,12 @@ def test_broken_statistics_files_are_named(tmp_path, change, message):
     file = tmp_path / STATISTICS_FILE
     file.write_text("{" if change is None else json.dumps({"format": 1, "source": "x", "parameters": []} | change))
     with pytest.raises(UsageError, match=message):
+        ParameterStatistics.from_pretrained(tmp_path)
+
+
+def test_a_broken_safetensors_file_is_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(UsageError, match="is not a whole safetensors file"):
         ParameterStatistics.from_pretrained(tmp_path)
 
 

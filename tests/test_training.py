@@ -214,6 +214,71 @@ def test_wrong_training_arguments_are_named(given, message, tmp_path):
         training_arguments(tmp_path, given, eval_strategy="steps")
 
 
+def test_adafactor_is_the_papers(tmp_path, tiny_config):
+    """Spec, section 3: no momentum, clipping at 1, decay 0.8, steps relative to each tensor's size, no weight decay."""
+    args = training_arguments(tmp_path, {"learning_rate": 0.01, "use_cpu": True})
+    trainer = SynpreTrainer(build(AutoModelForSeq2SeqLM, tiny_config, {}, 0), args, data_collator=COLLATOR)
+    trainer.create_optimizer()
+    wanted = {"beta1": None, "clip_threshold": 1.0, "decay_rate": -0.8, "scale_parameter": True, "weight_decay": 0.0}
+    wanted |= {"relative_step": False, "warmup_init": False, "eps": (1e-30, 1e-3), "lr": 0.01}
+    assert type(trainer.optimizer).__name__ == "Adafactor"
+    for group in trainer.optimizer.param_groups:
+        assert {name: group[name] for name in wanted} == wanted
+
+
+def test_the_best_weights_are_the_ones_kept(tiny_config):
+    from types import SimpleNamespace
+
+    from hf_synpre.downstream import BestModel
+
+    model = build(AutoModelForSeq2SeqLM, tiny_config, {}, 0)
+    best = BestModel(lambda: {"tokens": 1, "flops": 1})
+    for step, accuracy in enumerate((0.2, 0.9, 0.5)):
+        with torch.no_grad():
+            model.shared.weight.fill_(step)
+        metrics = {"eval_loss": 1.0, "eval_token_accuracy": accuracy, "eval_score": 0.0}
+        best.on_evaluate(None, SimpleNamespace(global_step=step), None, metrics, model=model)
+    assert best.weights["shared.weight"].unique().tolist() == [1.0]
+    assert [point["step"] for point in best.curve] == [0, 1, 2]
+
+
+def test_natural_text_never_comes_from_the_test_files(monkeypatch):
+    from hf_synpre import stdlib
+    from hf_synpre.downstream import train_tokenizer
+    from hf_synpre.pretraining import text_source
+
+    contents = {
+        split: {text for text in stdlib.texts(split) if len(text) > 500} for split in ("train", "validation", "test")
+    }
+    assert not contents["train"] & contents["test"]
+    assert not contents["train"] & contents["validation"]
+    asked = []
+    monkeypatch.setattr(stdlib, "texts", lambda split: asked.append(split) or ["x = 1\n" * 20_000])
+    spec = PretrainingSpec(corpus="stdlib", window=32, training={"max_steps": 1}, validation_examples=8)
+    source = text_source(spec, train_tokenizer(["x = f(1)"], 400), 1, 4)
+    assert (len(source.train), len(source.validation)) == (4, 8)
+    assert asked == ["train", "validation"]
+
+
+def test_a_diverged_run_says_so(tmp_path, tiny_dataset):
+    from hf_synpre.downstream import FinetuningSpec, finetune, get_downstream, prepare
+
+    data = prepare(get_downstream("mtop", max_target=48), tmp_path / "data", data_dir=str(tiny_dataset), vocab_size=400)
+    config = MODEL.config(as_vocabulary(data.tokenizer))
+    spec = FinetuningSpec({"max_steps": 6, "learning_rate": 1e30, "use_cpu": True}, 1, 8, 8)
+    with pytest.raises(FloatingPointError, match="smaller learning_rate"):
+        finetune(build(AutoModelForSeq2SeqLM, config, {}, 0), data, spec, seed=0, output_dir=tmp_path / "work")
+
+
+def test_evaluation_rows_are_a_fixed_shuffle(tmp_path, tiny_dataset):
+    from hf_synpre.downstream import get_downstream, prepare
+
+    data = prepare(get_downstream("mtop"), tmp_path / "data", data_dir=str(tiny_dataset), vocab_size=400)
+    chosen, again = (data.rows("train", 20).references.to_pylist() for _ in range(2))
+    assert chosen == again
+    assert set(chosen) != set(data.rows("train").references.to_pylist()[:20])
+
+
 def test_the_test_score_is_that_of_greedy_decoding(tmp_path, tiny_dataset):
     """Teacher forcing finds exactly the rows that greedy decoding gets right, in whatever order they are batched."""
     from hf_synpre.downstream import FinetuningSpec, finetune, get_downstream, prepare

@@ -110,7 +110,7 @@ def read_mixture(text: str) -> dict[str, int]:
     tasks = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition(":")
-        if not (weight or "1").isdigit() or name in tasks:
+        if not (weight or "1").isdecimal() or name in tasks:
             raise UsageError(f"'{part}' in '{text}' is no new task with an integer weight; write set:2,identity:1.")
         tasks[name] = int(weight or 1)
     return tasks
