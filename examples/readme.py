@@ -63,7 +63,8 @@ def generation() -> str:
         f"{summary['geometric_mean_speed_up']:.0f} times the reference's rate (geometric mean; the slowest "
         f"{summary['least_speed_up']:.0f} times). The reference was measured elsewhere on a machine of the same kind, "
         f"{borrowed} of the tasks take the figure of the nearest law; with a leaner baseline for the "
-        f"nesting language than its authors' it is {summary['geometric_mean_lean']:.0f} and {summary['least_speed_up_lean']:.0f} times: "
+        f"nesting language than its authors' it is {summary['geometric_mean_lean']:.0f} and "
+        f"{summary['least_speed_up_lean']:.0f} times: "
         "`benchmarks/generation.py`."
     )
 
