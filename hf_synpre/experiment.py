@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -185,9 +186,11 @@ class Experiment:
         work = [delayed(self.job)(self.prepare_run, name, task) for name, task in self.runs_needed(cells)]
         work += [delayed(self.job)(self.run_cell, cell) for cell in cells]
         order = interleave(work, len(cells), [c for c in cells if self.spec.arms[c.arm].init == "random"])
-        results = Parallel(n_jobs=jobs, return_as="generator_unordered")(order)
-        bar = tqdm(results, total=len(order), desc=self.spec.name, unit="job", disable=not order)
-        return [line for line in bar if line]
+        with warnings.catch_warnings():  # joblib says so whenever it replaces a worker that has grown, which is no harm here
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+            results = Parallel(n_jobs=jobs, return_as="generator_unordered")(order)
+            bar = tqdm(results, total=len(order), desc=self.spec.name, unit="job", disable=not order)
+            return [line for line in bar if line]
 
     def runs_needed(self, cells: list[Cell]) -> list[tuple[str, str]]:
         """Return (pre-training run, task) pairs that these cells start from, a run's budget giver before it."""
