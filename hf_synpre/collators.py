@@ -1,23 +1,59 @@
-"""Layer 3: rows -> batches of a model."""
+"""Layer 3: rows -> batches of a model. Few shapes: kernels are prepared anew for each that they meet."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from hf_synpre.datasets import Row
+from hf_synpre.datasets import IGNORED, Row
+from hf_synpre.packing import Seq2SeqLayout
 
-IGNORED = -100
+
+@dataclass
+class RowCollator:
+    """Stack laid-out rows (see packing): their arrays padded to the longest, in multiples of `multiple`; int64.
+
+    Encoder-decoders get decoder_input_ids too: the labels one place later, each example begun with the id `start`. They
+    are there because a loss outside the model takes the labels away from it. With `alone` every row is one example
+    and an attention_mask, which any model takes, replaces the segments.
+    """
+
+    pad: int
+    start: int | None = None
+    multiple: int = 8
+    alone: bool = False
+
+    def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
+        """Return the batch of rows."""
+        batch = {name: self._stack(name, [row[name] for row in rows]) for name in rows[0]}
+        if "target_segments" in batch:
+            batch["decoder_input_ids"] = self._shifted(batch["labels"], batch["target_segments"])
+        if self.alone:
+            batch["attention_mask"] = (batch.pop("segments") > 0).astype(np.int64)
+            batch.pop("target_segments", None)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def _stack(self, name: str, arrays: list[np.ndarray]) -> np.ndarray:
+        width = -(-max(map(len, arrays)) // self.multiple) * self.multiple
+        filler = {"input_ids": self.pad, "labels": IGNORED}.get(name, 0)
+        out = np.full((len(arrays), width), filler, np.int64)
+        for row, array in zip(out, arrays, strict=True):
+            row[: len(array)] = array
+        return out
+
+    def _shifted(self, labels: np.ndarray, segments: np.ndarray) -> np.ndarray:
+        shifted = np.roll(labels, 1, axis=1)
+        shifted[segments != np.roll(segments, 1, axis=1)] = self.start
+        shifted[:, 0] = self.start
+        return np.where(segments == 0, self.pad, shifted)
 
 
 @dataclass
 class Seq2SeqCollator:
-    """Pad rows to the longest of the batch: input_ids, attention_mask, labels, decoder_input_ids (int64, rows x length).
-
-    Lengths are rounded up to a multiple of `multiple`: kernels are prepared anew for each shape they meet.
+    """Pad rows {input_ids, labels} of one example each to the longest of the batch, for any encoder-decoder.
 
     Both sides are cut to their limit with the end-of-sequence id appended (as the reference does, the cut comes last: a
-    cut row loses it). decoder_input_ids are there because a loss outside the model takes the labels away from it.
+    cut row loses it).
     """
 
     pad: int
@@ -28,26 +64,7 @@ class Seq2SeqCollator:
     multiple: int = 8
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
-        inputs = self._pad([r["input_ids"] for r in rows], self.max_source, self.pad)
-        labels = self._pad([r["labels"] for r in rows], self.max_target, IGNORED)
-        shifted = np.concatenate([np.full((len(rows), 1), self.start), labels[:, :-1]], axis=1)
-        shifted[shifted == IGNORED] = self.pad
-        lengths = np.array([min(len(r["input_ids"]) + 1, self.max_source) for r in rows])
-        mask = np.arange(inputs.shape[1]) < lengths[:, None]
-        arrays = {
-            "input_ids": inputs,
-            "attention_mask": mask.astype(np.int64),
-            "labels": labels,
-            "decoder_input_ids": shifted,
-        }
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-    def _pad(self, sequences: list[np.ndarray], limit: int, filler: int) -> np.ndarray:
-        width = min(-(-(max(map(len, sequences)) + 1) // self.multiple) * self.multiple, limit)
-        out = np.full((len(sequences), width), filler, np.int64)
-        for row, ids in zip(out, sequences, strict=True):
-            cut = min(len(ids), width)
-            row[:cut] = ids[:cut]
-            if cut < width:
-                row[cut] = self.eos
-        return out
+        """Return the batch of rows: input_ids, attention_mask, labels, decoder_input_ids."""
+        layout = Seq2SeqLayout(self.eos, self.pad, self.max_source, self.max_target)
+        stack = RowCollator(self.pad, self.start, multiple=self.multiple, alone=True)
+        return stack([layout.row([row]) for row in rows])

@@ -49,6 +49,7 @@ def build_spec(spec: type[Spec], given: Any, where: str) -> Spec:
         raise UsageError(
             f"{where} is {given!r}; give keys and values: {', '.join(f.name for f in dataclasses.fields(spec))}."
         )
+    given = spec.defaults(given) if hasattr(spec, "defaults") else given
     fields = {f.name: f for f in dataclasses.fields(spec)}
     hints = typing.get_type_hints(spec)
     for key in given:

@@ -9,6 +9,7 @@ from hf_synpre.rng import mix
 from hf_synpre.tasks import open_stream
 
 Row = dict[str, np.ndarray]
+IGNORED = -100  # the label that no loss counts
 
 
 class SyntheticDataset:

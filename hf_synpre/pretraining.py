@@ -1,24 +1,25 @@
-"""Layer 4: one pre-training run: a synthetic task or a text corpus, a fresh model, a stop at competence or budget."""
+"""Layer 4: one pre-training run: a task or a corpus, a fresh model of any kind, a stop at competence or budget."""
 
+import json
 import math
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from hf_synpre import stdlib
-from hf_synpre.collators import Seq2SeqCollator
-from hf_synpre.corpus import SpanCorruptionDataset, encode_corpus, noise_counts
-from hf_synpre.datasets import LengthBuckets, SyntheticDataset
+from hf_synpre.collators import RowCollator
+from hf_synpre.corpus import noise_counts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
-from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton
+from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton, tensor_generator
+from hf_synpre.modeling import AUTO_CLASSES, accept_rows, kind_of, longest_input, t5x_weights
+from hf_synpre.sources import check_source, open_source
 from hf_synpre.training import (
+    SCHEDULES,
     CompetenceStop,
-    FlopCounter,
     SynpreTrainer,
     check_training,
     most_likely,
@@ -29,7 +30,6 @@ from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 RESULT_FILE = "pretraining.json"
 RECIPE_FILE = "recipe.json"
-TEXT_TASKS = ("nesting_language",)
 PRETRAINING_ARGUMENTS = {
     "eval_strategy": "steps",
     "save_strategy": "steps",
@@ -54,7 +54,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         config = self.config(Vocabulary.plain(64))
         try:
-            FlopCounter(skeleton(AutoModelForSeq2SeqLM, config))
+            skeleton(AUTO_CLASSES[kind_of(config)], config)
         except UsageError:
             raise
         except Exception as error:  # whatever the architecture raises on its own fields
@@ -70,7 +70,11 @@ class ModelSpec:
             raise UsageError(f"config_name '{self.config_name}' cannot be read: {' '.join(str(error).split())}") from None
         for name, value in self.overrides.items():
             set_field(config, name, value)
-        config.vocab_size, config.pad_token_id, config.eos_token_id = vocabulary.size, vocabulary.pad, vocabulary.eos
+        config.vocab_size = vocabulary.size
+        for name, value in vars(config).copy().items():
+            if name.endswith("_token_id") and isinstance(value, int) and value >= vocabulary.size:
+                setattr(config, name, vocabulary.eos)  # the architecture's defaults are ids of another vocabulary
+        config.pad_token_id, config.eos_token_id = vocabulary.pad, vocabulary.eos
         if self.attention:
             config._attn_implementation = choose("attention", self.attention, ("eager", "sdpa"))
         if config.is_encoder_decoder:
@@ -94,19 +98,61 @@ def set_field(config: PreTrainedConfig, name: str, value: Any) -> None:
         raise UsageError(f"The field {name} is {value!r}: {' '.join(str(error).split())}") from None
 
 
+# What the papers did (spec, section 3) and what reaches their 99 % soonest (benchmarks/recipe.py; examples/LOG.md).
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "batching": "padded",
+        "batch_size": 128,
+        "schedule": "rsqrt",
+        "initial_weights": "t5x",
+        "evaluations": 16,
+        "validation_examples": 2560,
+        "competence": 0.99,
+        "training": {"max_steps": 80_000, "optim": "adafactor", "learning_rate": 1.0},
+    },
+    "fast": {
+        "batching": "bucketed",
+        "batch_size": 64,
+        "evaluations": 40,
+        "competence": 0.99,
+        "training": {
+            "max_steps": 4000,
+            "optim": "adafactor",
+            "learning_rate": 3e-2,
+            "lr_scheduler_type": "constant_with_warmup",
+            "warmup_steps": 50,
+            "bf16": True,
+        },
+    },
+}
+INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights}
+
+
 @dataclass
 class PretrainingSpec:
-    """What is pre-trained on, for how long. Exactly one of `task` (synthetic) and `corpus` (natural text: "stdlib").
+    """What is pre-trained on, for how long. Exactly one of `task` (synthetic) and `corpus` (text: "stdlib" or a folder).
 
-    `budget_of` names another run whose token count this one gets; otherwise training.max_steps is the budget.
+    `objective` is seq2seq, span_corruption, causal or mlm; the usual one of the model without it. `batching` is padded,
+    bucketed (similar lengths together) or packed (rows of `row_length` positions that hold several examples).
+    `batch_size` counts the rows of a step over all processes; without it training.per_device_train_batch_size counts
+    those of one. `budget_of` names another run whose token count this one gets; otherwise training.max_steps is the
+    budget. `initial_weights` is transformers or t5x.
     """
 
     task: str | None = None
+    preset: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
     ramp_steps: int = 0
     corpus: str | None = None
     window: int = 64
+    objective: str | None = None
+    loss_on: str = "targets"
+    batching: str = "bucketed"
+    row_length: int = 512
+    batch_size: int | None = None
+    schedule: str | None = None
+    initial_weights: str = "transformers"
     budget_of: str | None = None
     competence: float = 0.99
     evaluations: int = 10
@@ -117,61 +163,24 @@ class PretrainingSpec:
     def __post_init__(self) -> None:
         if (self.task is None) == (self.corpus is None):
             raise UsageError(f"Pre-training has task {self.task!r} and corpus {self.corpus!r}; give exactly one of the two.")
-        if self.corpus is not None:
-            choose("corpus", self.corpus, ("stdlib",))
-        if self.task in TEXT_TASKS:
-            raise UsageError(f"{self.task} is text for span corruption, which rows do not get yet; give another task.")
-        if self.task is not None:
-            synthetic_source(self, 1, 1)
-        for name in ("window", "evaluations", "validation_examples"):
+        check_source(self)
+        choose("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
+        if self.schedule is not None:
+            choose("schedule", self.schedule, SCHEDULES)
+        for name in ("window", "row_length", "evaluations", "validation_examples"):
             if getattr(self, name) < 1:
                 raise UsageError(f"pretraining: {name} is {getattr(self, name)}; give an integer >= 1.")
         check_training(self.training)
         if self.budget_of is None and "max_steps" not in self.training:
             raise UsageError("pretraining has no budget; give training.max_steps >= 1 or budget_of.")
 
-
-@dataclass
-class Source:
-    """Rows to pre-train on, rows to judge competence on, and the ids they are made of."""
-
-    train: Any
-    validation: Any
-    vocabulary: Vocabulary
-
-
-def synthetic_source(spec: PretrainingSpec, steps: int, batch_size: int) -> Source:
-    """Return the rows of a synthetic task for `steps` batches, batched by length."""
-    vocabulary = as_vocabulary(spec.vocabulary)
-    stream = {"vocabulary": vocabulary, "seed": spec.seed, **spec.parameters}
-    rows = SyntheticDataset(spec.task, size=steps * batch_size, ramp=spec.ramp_steps * batch_size, **stream)
-    validation = SyntheticDataset(spec.task, size=spec.validation_examples, split="validation", **stream)
-    return Source(LengthBuckets(rows, batch_size), validation, vocabulary)
-
-
-def text_source(spec: PretrainingSpec, tokenizer: Any, steps: int, batch_size: int) -> Source:
-    """Return span-corruption rows of the corpus in the ids of `tokenizer`; files of the test split are never read.
-
-    As much text is taken as the run reads once (but 1,000 windows at least).
-    """
-    spans = noise_counts(spec.window)[1]
-    sentinel, last = tokenizer.convert_tokens_to_ids(["<extra_id_0>", f"<extra_id_{spans - 1}>"])
-    if sentinel in (None, tokenizer.unk_token_id) or last != sentinel - (spans - 1):
-        raise UsageError(
-            f"A window of {spec.window} hides {spans} spans; the tokenizer has not so many <extra_id_*> tokens."
-        )
-    rows = {
-        split: SpanCorruptionDataset(
-            encode_corpus(stdlib.texts(split), tokenizer, max(size, 1000) * spec.window),
-            size=size,
-            length=spec.window,
-            sentinel=sentinel,
-            split=split,
-            seed=spec.seed,
-        )
-        for split, size in (("train", steps * batch_size), ("validation", spec.validation_examples))
-    }
-    return Source(rows["train"], rows["validation"], as_vocabulary(tokenizer))
+    @classmethod
+    def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return what is given over the fields of its preset, if it names one."""
+        if given.get("preset") is None:
+            return given
+        preset = PRESETS[choose("preset", given["preset"], PRESETS)]
+        return preset | given | {"training": preset["training"] | (given.get("training") or {})}
 
 
 def pretrain(
@@ -185,49 +194,104 @@ def pretrain(
 ) -> dict[str, Any]:
     """Pre-train into `folder`: weights, parameter_statistics.json, pretraining.json; a killed run goes on where it was.
 
-    `tokens` (input + target, end-of-sequence included) replaces the budget in steps. Returns the facts of the run.
+    Runs in every process of a launcher. `tokens` (end-of-sequence included) replaces the budget in steps; `tokenizer`
+    the ids of `spec.vocabulary`. Returns the facts of the run.
     """
     work = folder.with_name(f".{folder.name}.work")
     recipe = {"pretraining": asdict(spec), "model": asdict(model), "tokens": tokens}
-    for begun in (folder / RESULT_FILE, work / RECIPE_FILE):
-        if begun.exists() and read_json(begun).get("recipe") != recipe:
-            raise UsageError(f"{folder} was begun with another recipe ({begun}); choose another folder or delete it.")
-    if (folder / RESULT_FILE).exists():
-        return read_json(folder / RESULT_FILE)
-    write_json(work / RECIPE_FILE, {"recipe": recipe})
     args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
-    steps, batch = args.max_steps, args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    if tokens is not None:
-        spans = noise_counts(spec.window)[1]
-        steps = math.ceil(tokens / (batch * (spec.window + 2 * spans + 2)))
+    with args.main_process_first(local=False, desc="recipe"):
+        done = claim(folder, work, recipe)
+    if done:
+        return done
+    vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
+    steps = budget(spec, args, tokens)
     args.max_steps, args.eval_steps = steps, max(1, steps // spec.evaluations)
     args.save_steps = args.eval_steps
-    source = synthetic_source(spec, steps, batch) if spec.task else text_source(spec, tokenizer, steps, batch)
-    trainer = pretraining_trainer(spec, model, source, args)
+    trainer = pretraining_trainer(spec, model, vocabulary, args)
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
     facts = run_facts(spec, trainer) | {"recipe": recipe}
-    trainer.model.save_pretrained(work / "model")
-    ParameterStatistics.from_model(trainer.model, source=spec.task or spec.corpus).save(work / "model" / STATISTICS_FILE)
-    write_json(work / "model" / RESULT_FILE, facts)
-    (work / "model").rename(folder)
-    shutil.rmtree(work)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        finish(trainer, weights, facts, folder, work)
+    trainer.accelerator.wait_for_everyone()
     return facts
 
 
-def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, source: Source, args: Any) -> SynpreTrainer:
+def claim(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+    """Mark the folder as this run's; return the facts where it is done. Raises UsageError where it holds another run."""
+    for begun in (folder / RESULT_FILE, work / RECIPE_FILE):
+        if begun.exists() and read_json(begun).get("recipe") != json.loads(json.dumps(recipe)):
+            raise UsageError(f"{folder} was begun with another recipe ({begun}); choose another folder or delete it.")
+    if (folder / RESULT_FILE).exists():
+        return read_json(folder / RESULT_FILE)
+    if not (work / RECIPE_FILE).exists():
+        write_json(work / RECIPE_FILE, {"recipe": recipe})
+    return None
+
+
+def budget(spec: PretrainingSpec, args: Any, tokens: int | None) -> int:
+    """Set the rows of a step and return the number of steps. Raises UsageError where the processes' shares are unequal."""
+    shares = args.world_size * args.gradient_accumulation_steps
+    if spec.batch_size is not None:
+        if spec.batch_size % shares:
+            raise UsageError(
+                f"batch_size {spec.batch_size} over {args.world_size} processes x {args.gradient_accumulation_steps} "
+                f"accumulated batches leaves a rest; give a multiple of {shares}."
+            )
+        args.per_device_train_batch_size = spec.batch_size // shares
+    if tokens is None:
+        return args.max_steps
+    row = spec.window + 2 * noise_counts(spec.window)[1] + 2
+    return math.ceil(tokens / (shares * args.train_batch_size * row))
+
+
+def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary, args: Any) -> SynpreTrainer:
     """Return the Trainer of a run over a freshly initialised model."""
-    vocabulary = source.vocabulary
-    fresh = build(AutoModelForSeq2SeqLM, model.config(vocabulary), {}, spec.seed)
+    fresh = fresh_model(spec, model, vocabulary)
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    source = open_source(
+        spec,
+        kind_of(fresh.config),
+        vocabulary,
+        rows=args.max_steps * batch,
+        batch=batch,
+        longest=longest_input(fresh),
+    )
+    if source.packed:
+        accept_rows(fresh)
     return SynpreTrainer(
         fresh,
         args,
+        schedule=spec.schedule,
         callbacks=(CompetenceStop(spec.competence),),
         train_dataset=source.train,
         eval_dataset=source.validation,
-        data_collator=Seq2SeqCollator(vocabulary.pad, vocabulary.eos, fresh.config.decoder_start_token_id),
+        data_collator=RowCollator(vocabulary.pad, fresh.config.decoder_start_token_id, alone=not source.packed),
         compute_metrics=teacher_forced,
         preprocess_logits_for_metrics=most_likely,
     )
+
+
+def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary) -> PreTrainedModel:
+    """Return the model of a run before its first step."""
+    config = model.config(vocabulary)
+    fresh = build(AUTO_CLASSES[kind_of(config)], config, {}, spec.seed)
+    if redraw := INITIAL_WEIGHTS[spec.initial_weights]:
+        redraw(fresh, tensor_generator(spec.seed, spec.initial_weights))
+    return fresh
+
+
+def finish(trainer: SynpreTrainer, weights: dict, facts: dict[str, Any], folder: Path, work: Path) -> None:
+    """Write the finished run beside its folder, then move it there whole."""
+    made = work / "model"
+    trainer.accelerator.unwrap_model(trainer.model_wrapped).save_pretrained(made, state_dict=weights)
+    statistics = ParameterStatistics.from_pretrained(made)
+    source = facts["recipe"]["pretraining"]
+    replace(statistics, source=source["task"] or source["corpus"]).save(made / STATISTICS_FILE)
+    write_json(made / RESULT_FILE, facts)
+    made.rename(folder)
+    shutil.rmtree(work)
 
 
 def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:

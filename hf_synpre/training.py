@@ -3,8 +3,11 @@
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     PreTrainedModel,
     Seq2SeqTrainer,
@@ -20,6 +23,7 @@ from transformers.training_args import OptimizerNames
 from hf_synpre.collators import IGNORED
 from hf_synpre.config import fits
 from hf_synpre.errors import UsageError, choose
+from hf_synpre.initialization import skeleton
 
 
 def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -33,38 +37,63 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = Non
 
 
 class FlopCounter:
-    """Counts the floating-point operations of one training step of an encoder-decoder: 3 x forward, matrix products only."""
+    """Counts the floating-point operations of a training step of any model: 3 x forward, matrix products only.
+
+    Torch counts a forward pass of the architecture without weights at a few lengths; in between the count is a
+    polynomial: linear in the lengths for the weights, quadratic for the attention scores.
+    """
+
+    LENGTHS = (8, 8), (16, 8), (8, 16), (24, 8), (8, 24), (24, 16)
 
     def __init__(self, model: PreTrainedModel):
-        if not hasattr(model.config, "d_kv"):
-            raise UsageError(f"{type(model).__name__} is not of the T5 family; give model_type t5, mt5 or umt5.")
-        sides = {"source": 0, "target": 0}
-        for name, module in model.named_modules():
-            if isinstance(module, torch.nn.Linear):
-                source = name.startswith("encoder") or ".EncDecAttention.k" in name or ".EncDecAttention.v" in name
-                sides["source" if source else "target"] += module.weight.numel()
-        self.weights = sides
-        config = model.config
-        self.width = config.num_heads * config.d_kv
-        self.layers = config.num_layers, config.num_decoder_layers
+        self.model = skeleton(type(model), model.config)
+        self.two = model.config.is_encoder_decoder
+        terms = np.array([self._terms(*lengths) for lengths in self.LENGTHS], np.float64)
+        counts = np.array([self._forward(*lengths) for lengths in self.LENGTHS], np.float64)
+        self.weights = np.linalg.lstsq(terms, counts, rcond=None)[0]
+
+    def _terms(self, source: int, target: int) -> list[int]:
+        target = target if self.two else 0
+        return [source, target, source * source, target * target, source * target]
+
+    def _forward(self, source: int, target: int) -> float:
+        ids = {"input_ids": torch.zeros((1, source), dtype=torch.long, device="meta")}
+        if self.two:
+            ids["decoder_input_ids"] = torch.zeros((1, target), dtype=torch.long, device="meta")
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.model(**ids, use_cache=False) if self.two else self.model(**ids)
+        return counter.get_total_flops()
 
     def __call__(self, rows: int, source: int, target: int) -> float:
-        """Return the FLOPs of a batch of `rows` x (`source`, `target`) positions."""
-        products = 2 * (self.weights["source"] * source + self.weights["target"] * target)
-        scores = self.layers[0] * source * source + self.layers[1] * (target * target + target * source)
-        return 3.0 * rows * (products + 4 * self.width * scores)
+        """Return the FLOPs of a batch of `rows` x (`source`, `target`) positions; `target` is ignored for one stream."""
+        return 3.0 * rows * round(float(np.dot(self._terms(source, target), self.weights)))
+
+
+# Dense bf16 peak of devices, FLOP/s: the vendors' data sheets (without sparsity).
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "V100": 125e12}
+
+
+def peak_flops() -> float | None:
+    """Return the peak of the device that trains, or None where it is not known (any CPU)."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return next((peak for device, peak in PEAK_FLOPS.items() if device in name), None)
 
 
 class Meter(TrainerCallback, ExportableState):
-    """Adds up what a run spends: real tokens, computed positions, FLOPs, seconds of training; saved with checkpoints."""
+    """Adds up what a run spends: real tokens, computed positions, FLOPs, seconds of training and of waiting for rows."""
 
     def __init__(self, spent: dict[str, float] | None = None):
-        self.spent = spent or {"steps": 0, "tokens": 0, "positions": 0, "flops": 0.0, "train_s": 0.0}
+        start = {"steps": 0, "tokens": 0, "positions": 0, "flops": 0.0, "train_s": 0.0, "wait_s": 0.0}
+        self.spent = start | (spent or {})
         self._started = 0.0
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"args": {"spent": self.spent}, "attributes": {}}
+        return {"args": {"spent": self.totals()}, "attributes": {}}
+
+    def totals(self) -> dict[str, float]:
+        """Return the sums so far as plain numbers."""
+        return self.spent | {"tokens": int(self.spent["tokens"])}
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._started = time.perf_counter()
@@ -74,20 +103,28 @@ class Meter(TrainerCallback, ExportableState):
         self.spent["steps"] = state.global_step
 
     def add(self, inputs: dict[str, torch.Tensor], count_flops: FlopCounter) -> None:
-        """Count one batch."""
-        (rows, source), target = inputs["input_ids"].shape, inputs["labels"].shape[1]
-        self.spent["tokens"] += int(inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED).sum())
-        self.spent["positions"] += rows * (source + target)
-        self.spent["flops"] += count_flops(rows, source, target)
+        """Count one batch; the tokens stay a tensor, so that no device is waited for."""
+        (rows, source), labels = inputs["input_ids"].shape, inputs["labels"]
+        real = inputs["segments"] > 0 if "segments" in inputs else inputs["attention_mask"] > 0
+        tokens, positions = real.sum(), rows * source
+        if count_flops.two:
+            tokens, positions = tokens + (labels != IGNORED).sum(), positions + labels.numel()
+        self.spent["tokens"] = self.spent["tokens"] + tokens
+        self.spent["positions"] += positions
+        self.spent["flops"] += count_flops(rows, source, labels.shape[1])
 
     def summary(self, processes: int = 1) -> dict[str, float]:
         """Return the facts that every result file carries; the sums are over `processes` equal shares."""
-        total = {k: v * processes if k in ("tokens", "positions", "flops") else v for k, v in self.spent.items()}
-        rate = {"padding_share": 0.0, "tokens_per_s": 0.0, "positions_per_s": 0.0}
-        if total["positions"] and total["train_s"]:
+        total = {k: v * processes if k in ("tokens", "positions", "flops") else v for k, v in self.totals().items()}
+        rate = {"padding_share": 0.0, "tokens_per_s": 0.0, "positions_per_s": 0.0, "wait_share": 0.0}
+        seconds = total["train_s"] + total["wait_s"]
+        if total["positions"] and seconds:
             rate["padding_share"] = 1 - total["tokens"] / total["positions"]
-            rate["tokens_per_s"] = total["tokens"] / total["train_s"]
-            rate["positions_per_s"] = total["positions"] / total["train_s"]
+            rate["tokens_per_s"] = total["tokens"] / seconds
+            rate["positions_per_s"] = total["positions"] / seconds
+            rate["wait_share"] = total["wait_s"] / seconds
+            if peak := peak_flops():
+                rate["mfu"] = total["flops"] / seconds / processes / peak
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in (total | rate).items()}
 
 
@@ -114,11 +151,26 @@ ADAFACTOR = {
 }
 
 
-class SynpreTrainer(Seq2SeqTrainer):
-    """A Seq2SeqTrainer with the exact loss and a meter; `optim: adafactor` means the papers' Adafactor."""
+SCHEDULES = {"rsqrt": lambda step: max(step, 10_000) ** -0.5}
+LOGGED = ("tokens", "flops", "padding_share", "tokens_per_s", "wait_share", "mfu")
 
-    def __init__(self, model: PreTrainedModel, args: Seq2SeqTrainingArguments, *, callbacks: tuple = (), **kwargs: Any):
-        self.count_flops = FlopCounter(model)
+
+class SynpreTrainer(Seq2SeqTrainer):
+    """A Seq2SeqTrainer with the exact loss and a meter; `optim: adafactor` means the papers' Adafactor.
+
+    `schedule` "rsqrt" multiplies the learning rate by 1/sqrt(max(step, 10000)), as T5X does; None leaves transformers' own.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: Seq2SeqTrainingArguments,
+        *,
+        callbacks: tuple = (),
+        schedule: str | None = None,
+        **kwargs: Any,
+    ):
+        self.count_flops, self.schedule = FlopCounter(model), schedule
         super().__init__(model=model, args=args, compute_loss_func=token_loss, callbacks=[Meter(), *callbacks], **kwargs)
         self.remove_callback(PrinterCallback)
         if args.optim == OptimizerNames.ADAFACTOR:
@@ -129,10 +181,34 @@ class SynpreTrainer(Seq2SeqTrainer):
         """The meter of the run; a resumed Trainer makes it anew from the checkpoint."""
         return next(c for c in self.callback_handler.callbacks if isinstance(c, Meter))
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """Return our schedule or transformers' own."""
+        if self.schedule is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, SCHEDULES[self.schedule])
+        return self.lr_scheduler
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch the next batches and count how long that took."""
+        started = time.perf_counter()
+        batches = super().get_batch_samples(*args, **kwargs)
+        self.meter.spent["wait_s"] += time.perf_counter() - started
+        return batches
+
     def training_step(self, model: Any, inputs: dict, num_items_in_batch: Any = None) -> torch.Tensor:
         """Count the batch, then train on it."""
         self.meter.add(inputs, self.count_flops)
         return super().training_step(model, inputs, num_items_in_batch)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the training loss with what was spent so far, how fast, and the seconds that are left."""
+        if "loss" in logs and self.state.global_step:
+            spent = self.spent()
+            left = self.state.max_steps / self.state.global_step - 1
+            logs |= {name: spent[name] for name in LOGGED if name in spent}
+            logs["eta_s"] = round(left * (spent["train_s"] + spent["wait_s"]), 1)
+        super().log(logs, start_time)
 
     def spent(self) -> dict[str, float]:
         """Return the facts of the run so far: tokens, positions, FLOPs, seconds, padding share, throughput."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hf_synpre import SyntheticDataset, UsageError, generate
-from hf_synpre.corpus import SpanCorruptionDataset, noise_counts
+from hf_synpre.corpus import SpanCorruptionDataset, TextWindows, noise_counts, window_length
 from hf_synpre.datasets import LengthBuckets
 
 
@@ -62,7 +62,7 @@ def restore(row, sentinels):
 
 def test_span_corruption_partitions_the_text():
     tokens = np.arange(5000, dtype=np.int32)
-    dataset = SpanCorruptionDataset(tokens, size=10**9, length=100, sentinel=9999)
+    dataset = SpanCorruptionDataset(TextWindows(tokens, size=10**9, length=100), sentinel=9999)
     noise, spans = noise_counts(100)
     assert (noise, spans) == (15, 5)
     starts = set()
@@ -79,13 +79,14 @@ def test_span_corruption_partitions_the_text():
 def test_span_lengths_of_the_spec():
     """Spec, section 2.4: 568 raw ids give 512 + 114, 284 give 256 + 58, end-of-sequence ids included."""
     for raw, source, target in ((568, 512, 114), (284, 256, 58)):
+        assert window_length(source) == raw
         noise, spans = noise_counts(raw)
         assert (raw - noise + spans + 1, noise + spans + 1) == (source, target)
 
 
 def test_every_position_is_hidden_equally_often():
     tokens = np.arange(30, dtype=np.int32)
-    dataset = SpanCorruptionDataset(tokens, size=4000, length=30, sentinel=99)
+    dataset = SpanCorruptionDataset(TextWindows(tokens, size=4000, length=30), sentinel=99)
     hidden = np.zeros(30)
     for i in range(4000):
         labels = dataset[i]["labels"]
@@ -97,7 +98,7 @@ def test_every_position_is_hidden_equally_often():
 
 def test_a_corpus_shorter_than_a_window_is_refused():
     with pytest.raises(UsageError, match=r"5 ids, fewer than one window of 64"):
-        SpanCorruptionDataset(np.arange(5, dtype=np.int32), size=1, length=64, sentinel=9)
+        TextWindows(np.arange(5, dtype=np.int32), size=1, length=64)
 
 
 def test_generating_imports_no_torch():

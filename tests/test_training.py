@@ -19,6 +19,7 @@ from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.collators import IGNORED, Seq2SeqCollator
 from hf_synpre.initialization import build
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec, last_whole_checkpoint, pretrain
+from hf_synpre.sources import open_source
 from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -36,16 +37,16 @@ def test_collator_pads_shifts_and_ends_sequences():
     assert batch["input_ids"].tolist() == [[5, 6, 7, 1], [9, 1, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["labels"].tolist() == [[8, 1, IGNORED], [3, 4, 1]]
-    assert batch["decoder_input_ids"].tolist() == [[0, 8, 1], [0, 3, 4]]
+    assert batch["decoder_input_ids"].tolist() == [[0, 8, 0], [0, 3, 4]]
 
 
 def test_lengths_are_multiples_so_that_shapes_are_few():
     batch = Seq2SeqCollator(0, 1, 0, max_target=12)(rows((range(9), range(9))))
-    assert [batch[name].shape for name in ("input_ids", "labels")] == [(1, 16), (1, 12)]
+    assert [batch[name].shape for name in ("input_ids", "labels")] == [(1, 16), (1, 16)]
 
 
 def test_collator_cuts_after_the_end_of_sequence_is_appended():
-    batch = Seq2SeqCollator(0, 1, 0, max_source=3, max_target=2)(rows(([5, 6, 7, 8], [8, 9, 2]), ([5], [6])))
+    batch = Seq2SeqCollator(0, 1, 0, max_source=3, max_target=2, multiple=1)(rows(([5, 6, 7, 8], [8, 9, 2]), ([5], [6])))
     assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 1, 0]]
     assert batch["labels"].tolist() == [[8, 9], [6, 1]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
@@ -126,6 +127,7 @@ SPEC = PretrainingSpec(
     parameters={"min_length": 2, "max_length": 4},
     evaluations=4,
     validation_examples=64,
+    competence=2.0,
     training={"max_steps": 200, "learning_rate": 5e-2, "use_cpu": True},
 )
 
@@ -245,7 +247,6 @@ def test_the_best_weights_are_the_ones_kept(tiny_config):
 def test_natural_text_never_comes_from_the_test_files(monkeypatch):
     from hf_synpre import stdlib
     from hf_synpre.downstream import train_tokenizer
-    from hf_synpre.pretraining import text_source
 
     contents = {
         split: {text for text in stdlib.texts(split) if len(text) > 500} for split in ("train", "validation", "test")
@@ -255,7 +256,7 @@ def test_natural_text_never_comes_from_the_test_files(monkeypatch):
     asked = []
     monkeypatch.setattr(stdlib, "texts", lambda split: asked.append(split) or ["x = 1\n" * 20_000])
     spec = PretrainingSpec(corpus="stdlib", window=32, training={"max_steps": 1}, validation_examples=8)
-    source = text_source(spec, train_tokenizer(["x = f(1)"], 400), 1, 4)
+    source = open_source(spec, "seq2seq", as_vocabulary(train_tokenizer(["x = f(1)"], 400)), rows=4, batch=4)
     assert (len(source.train), len(source.validation)) == (4, 8)
     assert asked == ["train", "validation"]
 
@@ -297,9 +298,8 @@ def test_the_test_score_is_that_of_greedy_decoding(tmp_path, tiny_dataset):
 
 def test_windows_that_need_more_sentinels_than_the_tokenizer_has_are_refused():
     from hf_synpre.downstream import train_tokenizer
-    from hf_synpre.pretraining import text_source
 
     tokenizer = train_tokenizer(["x = f(1)"], 400)
     spec = PretrainingSpec(corpus="stdlib", window=2000, training={"max_steps": 1})
     with pytest.raises(UsageError, match="A window of 2000 hides 100 spans"):
-        text_source(spec, tokenizer, 1, 1)
+        open_source(spec, "seq2seq", as_vocabulary(tokenizer), rows=1, batch=1)

@@ -1,0 +1,163 @@
+"""Layer 3: what transformers lacks: rows of several examples through stock models, and T5X's initial weights."""
+
+import functools
+import inspect
+import math
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from hf_synpre.errors import UsageError
+
+AUTO_CLASSES = {"seq2seq": AutoModelForSeq2SeqLM, "mlm": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}
+
+
+def kind_of(config: PreTrainedConfig) -> str:
+    """Return what a model of this config is pre-trained as: "seq2seq", "mlm" (encoder-only) or "causal" (decoder-only).
+
+    Raises UsageError where transformers has no such model.
+    """
+    if config.is_encoder_decoder:
+        kind = "seq2seq"
+    else:
+        kind = "mlm" if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_decoder else "causal"
+    if type(config) not in AUTO_CLASSES[kind]._model_mapping:
+        raise UsageError(f"{type(config).__name__} has no language model in transformers; give another model_type.")
+    return kind
+
+
+def block_mask(queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, *, causal: bool = False) -> torch.Tensor:
+    """Return the additive mask [rows, 1, queries, keys] that lets a position see its own segment only.
+
+    `queries` and `keys` are segments [rows, length]. Padding queries (segment 0) see something, so no row is empty.
+    """
+    seen = (queries[:, :, None] == keys[:, None, :]) | (queries == 0)[:, :, None]
+    if causal:
+        seen = seen.tril()
+    return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+
+def positions(segments: torch.Tensor) -> torch.Tensor:
+    """Return position ids [rows, length] that begin anew with every segment."""
+    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return places - torch.where(begins, places, 0).cummax(dim=1).values
+
+
+def accept_rows(model: PreTrainedModel) -> PreTrainedModel:
+    """Make `model` take laid-out rows: a forward with `segments` sees each example alone; others are as before.
+
+    The logits of an example equal those it has alone. Raises UsageError where this architecture's do not: positions or
+    attention that masks and position ids do not reach.
+    """
+    rows_forward = two_streams if model.config.is_encoder_decoder else one_stream
+    model.forward = functools.partial(forward, model, model.forward, rows_forward)
+    try:
+        alone = sees_examples_alone(model)
+    except (RuntimeError, ValueError, TypeError):  # masks of four dimensions or position ids are not taken
+        alone = False
+    if not alone:
+        raise UsageError(
+            f"{type(model).__name__} cannot take several examples in a row (its masks or positions do not allow it); "
+            'give batching "padded" or "bucketed".'
+        )
+    return model
+
+
+def forward(model: PreTrainedModel, stock: Any, rows_forward: Any, *args: Any, segments: Any = None, **batch: Any) -> Any:
+    """Call the stock forward, or for rows the one that sees segments."""
+    return stock(*args, **batch) if segments is None else rows_forward(model, stock, segments=segments, **batch)
+
+
+def two_streams(
+    model: PreTrainedModel,
+    stock: Any,
+    *,
+    input_ids: torch.Tensor,
+    segments: torch.Tensor,
+    decoder_input_ids: torch.Tensor,
+    target_segments: torch.Tensor,
+) -> Any:
+    """Run an encoder-decoder on rows: three block-diagonal masks; relative positions need no restart."""
+    encoded = model.get_encoder()(input_ids=input_ids, attention_mask=block_mask(segments, segments, model.dtype))
+    return stock(
+        encoder_outputs=encoded,
+        attention_mask=block_mask(target_segments, segments, model.dtype),
+        decoder_input_ids=decoder_input_ids,
+        decoder_attention_mask=block_mask(target_segments, target_segments, model.dtype, causal=True),
+        use_cache=False,
+    )
+
+
+def one_stream(model: PreTrainedModel, stock: Any, *, input_ids: torch.Tensor, segments: torch.Tensor) -> Any:
+    """Run a decoder or an encoder on rows: one block-diagonal mask, positions restarted."""
+    causal = is_causal(model)
+    mask = block_mask(segments, segments, model.dtype, causal=causal)
+    more = {"use_cache": False} if causal else {}
+    if "position_ids" in inspect.signature(type(model).forward).parameters:
+        more["position_ids"] = positions(segments) + first_position(model)
+    return stock(input_ids=input_ids, attention_mask=mask, **more)
+
+
+def is_causal(model: PreTrainedModel) -> bool:
+    """Say whether a model of one stream predicts the next id (GPT-2) rather than a hidden one (BERT)."""
+    return kind_of(model.config) == "causal"
+
+
+@functools.lru_cache
+def first_position(model: PreTrainedModel) -> int:
+    """Return the id of the first position: RoBERTa keeps the ids up to padding's for padding."""
+    tables = [m for name, m in model.named_modules() if name.endswith("position_embeddings")]
+    padding = getattr(tables[0], "padding_idx", None) if tables else None
+    return 0 if padding is None else padding + 1
+
+
+def longest_input(model: PreTrainedModel) -> int | None:
+    """Return how many positions the model's table has for one example, None where it has no table."""
+    table = getattr(model.config, "max_position_embeddings", None)
+    return table and table - first_position(model)
+
+
+def sees_examples_alone(model: PreTrainedModel) -> bool:
+    """Compare the logits of two examples in one row with those of each alone, to 1e-3 of the largest."""
+    ids = torch.arange(5, 17).remainder(model.config.vocab_size)[None].to(model.device)
+    segments = torch.tensor([[1] * 5 + [2] * 7], device=model.device)
+    training = model.training
+    with torch.no_grad():
+        together = model.eval()(**probe(model, ids, segments)).logits
+        alone = [model(**probe(model, ids[:, part], segments[:, part])).logits for part in (slice(0, 5), slice(5, 12))]
+    model.train(training)
+    apart = (together - torch.cat(alone, dim=1)).abs().max()
+    return bool(apart <= 1e-3 * together.abs().max() + 1e-6)
+
+
+def probe(model: PreTrainedModel, ids: torch.Tensor, segments: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return a batch of one row for `sees_examples_alone`; the targets are the inputs."""
+    batch = {"input_ids": ids, "segments": segments}
+    return batch | ({"decoder_input_ids": ids, "target_segments": segments} if model.config.is_encoder_decoder else {})
+
+
+def t5x_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
+    """Draw a T5's weights anew where T5X draws them otherwise than transformers (spec, section 3): in place.
+
+    MLP matrices from a normal truncated at two deviations with the same variance, tables of relative positions
+    from the uniform distribution of Glorot's rule.
+    """
+    truncated = 0.87962566103423978  # the deviation of a standard normal cut at +-2
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".DenseReluDense." in name:
+                sd = weight.shape[1] ** -0.5 / truncated
+                torch.nn.init.trunc_normal_(weight, 0.0, sd, -2 * sd, 2 * sd, generator=generator)
+            elif name.endswith("relative_attention_bias.weight"):
+                bound = math.sqrt(6 / sum(weight.shape))
+                weight.uniform_(-bound, bound, generator=generator)

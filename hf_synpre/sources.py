@@ -1,0 +1,174 @@
+"""Layer 3: what a pre-training run reads: rows of a task or of text, laid out for an objective and a kind of model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_synpre import stdlib
+from hf_synpre.corpus import (
+    MaskedDataset,
+    SentenceWindows,
+    SpanCorruptionDataset,
+    StreamDataset,
+    TextWindows,
+    encode_corpus,
+    noise_counts,
+)
+from hf_synpre.datasets import LengthBuckets, SyntheticDataset
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout
+from hf_synpre.vocabulary import Vocabulary, as_vocabulary
+
+ENDLESS = 2**62
+TEXT_TASKS = ("nesting_language",)
+BATCHINGS = ("padded", "bucketed", "packed")
+# kind of model -> objectives, the usual one for rows with a target first, the usual one for text last
+OBJECTIVES = {"seq2seq": ("seq2seq", "span_corruption"), "causal": ("causal",), "mlm": ("mlm",)}
+
+
+@dataclass
+class Source:
+    """Rows to pre-train on, rows to judge competence on, and whether they hold several examples (segments matter)."""
+
+    train: Any
+    validation: Any
+    packed: bool
+
+
+def objective_of(kind: str, given: str | None, is_text: bool) -> str:
+    """Return the objective of a run: `given`, or the usual one of the kind of model. Raises UsageError."""
+    allowed = OBJECTIVES[kind]
+    objective = choose(f"objective of a {kind} model", given, allowed) if given else allowed[-1 if is_text else 0]
+    if objective == "seq2seq" and is_text:
+        raise UsageError("Text has no targets, so the objective seq2seq cannot apply; give span_corruption.")
+    return objective
+
+
+def open_source(
+    spec: Any, kind: str, vocabulary: Vocabulary, *, rows: int, batch: int, longest: int | None = None
+) -> Source:
+    """Return the rows of a run: `rows` for training in batches of `batch`; `longest` is the model's table of positions."""
+    is_text = spec.corpus is not None or spec.task in TEXT_TASKS
+    objective = objective_of(kind, spec.objective, is_text)
+    if is_text or objective == "span_corruption":
+        train, validation = (text_rows(spec, objective, vocabulary, *part) for part in parts(spec, rows))
+        return Source(train, validation, False)
+    layout = layout_of(spec, objective, vocabulary, longest)
+    stream = {"vocabulary": vocabulary, "seed": spec.seed, **spec.parameters}
+    endless = SyntheticDataset(spec.task, size=ENDLESS, ramp=spec.ramp_steps * batch, **stream)
+    validation = SyntheticDataset(spec.task, size=spec.validation_examples, split="validation", **stream)
+    train = arranged(spec, endless, layout, rows, batch)
+    found = [
+        masked(spec, data, vocabulary, split) if objective == "mlm" else data
+        for data, split in ((train, "train"), (RowDataset(validation, layout), "validation"))
+    ]
+    return Source(*found, spec.batching == "packed")
+
+
+def parts(spec: Any, rows: int) -> Iterator[tuple[str, int]]:
+    """Yield (split, rows) of training and validation."""
+    yield from (("train", rows), ("validation", spec.validation_examples))
+
+
+def layout_of(spec: Any, objective: str, vocabulary: Vocabulary, longest: int | None) -> Any:
+    """Return how examples lie in rows."""
+    if objective == "seq2seq":
+        return Seq2SeqLayout(vocabulary.eos, vocabulary.pad)
+    loss_on = spec.loss_on if objective == "causal" else "all"
+    return CausalLayout(vocabulary.eos, vocabulary.pad, min(1024, longest or 1024), loss_on)
+
+
+def arranged(spec: Any, dataset: Any, layout: Any, rows: int, batch: int) -> Any:
+    """Return the training rows, batched as the run wants them."""
+    if spec.batching == "packed":
+        return PackedDataset(dataset, layout, size=rows, length=spec.row_length)
+    dataset = LengthBuckets(dataset, batch) if spec.batching == "bucketed" else dataset
+    return RowDataset(dataset, layout, size=rows)
+
+
+def masked(spec: Any, rows: Any, vocabulary: Vocabulary, split: str) -> MaskedDataset:
+    """Return rows for masked language modelling; where no id is a mask the padding id serves, unseen otherwise."""
+    mask = getattr(vocabulary.tokenizer, "mask_token_id", None)
+    content = vocabulary.first, vocabulary.content
+    never = (vocabulary.eos, vocabulary.pad)
+    return MaskedDataset(
+        rows, mask=vocabulary.pad if mask is None else mask, content=content, never=never, split=split, seed=spec.seed
+    )
+
+
+def text_rows(spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int) -> Any:
+    """Return `size` rows of text, natural or drawn; a corpus is read as far as the run goes (but 1,000 windows at least)."""
+    if spec.corpus is None:
+        stream = {"vocabulary": vocabulary, "seed": spec.seed, "split": split, **spec.parameters}
+        windows: Any = SentenceWindows(SyntheticDataset(spec.task, size=ENDLESS, **stream), size=size, length=spec.window)
+    else:
+        ids = encode_corpus(corpus_texts(spec.corpus, split), vocabulary.tokenizer, max(size, 1000) * spec.window)
+        windows = TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
+    if objective == "span_corruption":
+        first = sentinels(vocabulary, noise_counts(spec.window)[1], spec.window)
+        rows = SpanCorruptionDataset(windows, sentinel=first, split=split, seed=spec.seed)
+        return RowDataset(rows, Seq2SeqLayout(vocabulary.eos, vocabulary.pad))
+    rows = StreamDataset(windows)
+    return masked(spec, rows, vocabulary, split) if objective == "mlm" else rows
+
+
+def sentinels(vocabulary: Vocabulary, spans: int, window: int) -> int:
+    """Return the first sentinel id of `spans` descending ones. Raises UsageError where the vocabulary has too few."""
+    tokenizer = vocabulary.tokenizer
+    if tokenizer is None:
+        first, last = vocabulary.size - 1, vocabulary.size - spans
+        enough = last >= vocabulary.first + vocabulary.content
+    else:
+        first, last = tokenizer.convert_tokens_to_ids(["<extra_id_0>", f"<extra_id_{spans - 1}>"])
+        enough = first not in (None, tokenizer.unk_token_id) and last == first - (spans - 1)
+    if not enough:
+        raise UsageError(
+            f"A window of {window} hides {spans} spans; the vocabulary has not so many sentinels (<extra_id_*>). "
+            "Give a shorter window."
+        )
+    return first
+
+
+def corpus_texts(corpus: str, split: str) -> Iterator[str]:
+    """Yield the documents of a split: the standard library's source ("stdlib"), or a local folder in Hub layout.
+
+    A folder holds data/SPLIT*.parquet with a column text (else its first of strings) or SPLIT*.txt, a document a file.
+    Raises UsageError where there is neither.
+    """
+    if corpus == "stdlib":
+        yield from stdlib.texts(split)
+        return
+    tables, files = (sorted(Path(corpus).glob(pattern)) for pattern in (f"data/{split}*.parquet", f"{split}*.txt"))
+    if not tables and not files:
+        raise UsageError(
+            f"corpus '{corpus}' has no data/{split}*.parquet and no {split}*.txt; give stdlib or a folder that has one."
+        )
+    for table in tables:
+        reader = pq.ParquetFile(table)
+        strings = [f.name for f in reader.schema_arrow if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+        if not strings:
+            raise UsageError(f"{table} has no column of text.")
+        column = "text" if "text" in strings else strings[0]
+        for batch in reader.iter_batches(batch_size=8, columns=[column]):
+            yield from batch.column(0).to_pylist()
+    for file in files:
+        yield file.read_text(encoding="utf-8", errors="replace")
+
+
+def check_source(spec: Any) -> None:
+    """Raise UsageError where a run's rows cannot be made, as far as that shows before the model is known."""
+    choose("batching", spec.batching, BATCHINGS)
+    choose("loss_on", spec.loss_on, ("targets", "all"))
+    if spec.corpus is not None and spec.corpus != "stdlib":
+        next(corpus_texts(spec.corpus, "train"), None)
+    if spec.batching == "packed" and spec.ramp_steps:
+        raise UsageError(
+            "Packed rows have one shape, so a curriculum by length (ramp_steps) cannot apply; give one or the other."
+        )
+    if spec.task is not None:
+        stream = {"vocabulary": as_vocabulary(spec.vocabulary), "seed": spec.seed, **spec.parameters}
+        SyntheticDataset(spec.task, size=1, ramp=spec.ramp_steps, **stream)
