@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def generate(options: GenerateOptions) -> int:
     return 0
 
 
-def vocabulary_of(text: str | None) -> Any:
+def vocabulary_of(text: str | None, name: str = "vocabulary") -> Any:
     """Return what --vocabulary means: None, a size, or a tokenizer."""
     if text is None or (text.isascii() and text.isdecimal()):
         return text and int(text)
@@ -112,46 +112,62 @@ def vocabulary_of(text: str | None) -> Any:
     try:
         return AutoTokenizer.from_pretrained(text)
     except (OSError, ValueError):
-        raise UsageError(f"--vocabulary is '{text}'; give a size, or the folder or Hub id of a tokenizer.") from None
+        raise UsageError(f"--{name} is '{text}'; give a size, or the folder or Hub id of a tokenizer.") from None
 
 
 @dataclass
 class PretrainOptions:
-    """Pre-train a fresh model on a synthetic task."""
+    """Pre-train a fresh model on a synthetic task or on text. Every TrainingArguments flag of transformers works too."""
 
     output_dir: str = option("folder of the model, its statistics and pretraining.json", "runs/pretrained")
-    task: str = option("the synthetic task", "set")
+    task: str | None = option("the synthetic task; set without --corpus")
+    corpus: str | None = option("text instead of a task: stdlib, or a folder with data/train*.parquet or train*.txt")
+    preset: str | None = option("paper or fast; every other flag goes before it")
     parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
     vocabulary: int | None = option("size of a plain vocabulary; the paper's T5 ids without it")
-    ramp_steps: int = option("steps of the curriculum by length, 0 for none", 0)
-    competence: float = option("validation token accuracy that ends the run", 0.99)
+    tokenizer_name: str | None = option("folder or Hub id of a tokenizer whose ids are used, instead of --vocabulary")
     model_type: str = option("architecture, as in transformers", "t5")
-    config_name: str | None = option("folder or Hub id of a config, instead of --model_type")
+    config_name: str | None = option("folder, file or Hub id of a config, instead of --model_type")
     config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
-    training: str = option("transformers' TrainingArguments, as max_steps=1000,learning_rate=1e-3", "max_steps=1000")
+    attention: str | None = option("eager or sdpa; transformers' choice without it")
+    objective: str | None = option("seq2seq, span_corruption, causal or mlm; the model's usual one without it")
+    batching: str | None = option("padded, bucketed (the default) or packed")
+    row_length: int | None = option("positions of a packed row")
+    batch_size: int | None = option("rows of a step over all processes, instead of --per_device_train_batch_size")
+    window: int | None = option("ids of a window of text")
+    ramp_steps: int | None = option("steps of the curriculum by length")
+    competence: float | None = option("validation token accuracy that ends the run")
+    evaluations: int | None = option("evaluations in the whole run")
+    validation_examples: int | None = option("examples of an evaluation")
     seed: int = option("seed of weights and data", 0)
+    training: dict[str, Any] = field(default_factory=dict, init=False)
+
+
+MODEL_FLAGS = ("model_type", "config_name", "config_overrides", "attention")
 
 
 def pretrain(options: PretrainOptions) -> int:
     """Pre-train into a folder and print what it took."""
     from hf_synpre import pretraining
 
-    spec = pretraining.PretrainingSpec(
-        task=options.task,
-        parameters=pairs(options.parameters, "parameters"),
-        vocabulary=options.vocabulary,
-        ramp_steps=options.ramp_steps,
-        competence=options.competence,
-        seed=options.seed,
-        training=pairs(options.training, "training"),
-    )
+    given = {
+        k: v for k, v in vars(options).items() if v is not None and k not in ("output_dir", "tokenizer_name", *MODEL_FLAGS)
+    }
+    given |= {"parameters": pairs(options.parameters, "parameters")}
+    if options.corpus is None:
+        given = {"task": "set"} | given
+    if "max_steps" not in options.training and options.preset is None:
+        given["training"] = {"max_steps": 1000} | options.training
+    spec = build_spec(pretraining.PretrainingSpec, given, "options")
     overrides = pairs(options.config_overrides, "config_overrides")
-    model = pretraining.ModelSpec(options.model_type, options.config_name, overrides)
+    model = pretraining.ModelSpec(options.model_type, options.config_name, overrides, options.attention)
     folder = Path(options.output_dir)
     if folder.exists() and not (folder / pretraining.RESULT_FILE).exists():
         raise UsageError(f"{folder} exists and holds no finished pre-training; choose another --output_dir.")
-    facts = pretraining.pretrain(spec, model, folder, quiet=False)
-    print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe")}, indent=1))
+    tokenizer = vocabulary_of(options.tokenizer_name, "tokenizer_name")
+    facts = pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe")}, indent=1))
     return 0
 
 
@@ -297,7 +313,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
 
 def option_names(options: type) -> list[str]:
     """Return the options of a verb as they are written."""
-    return [f"--{f.name}" for f in dataclasses.fields(options)]
+    return [f"--{f.name}" for f in dataclasses.fields(options) if f.init]
 
 
 def parse(verb: str, words: list[str]) -> Any:
@@ -313,11 +329,30 @@ def parse(verb: str, words: list[str]) -> Any:
     if words and not words[0].startswith("-"):
         words = [f"--{positional}", *words]
     parsed, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
-    for word in rest:
+    flags = training_flags() if hasattr(parsed, "training") and isinstance(parsed.training, dict) else set()
+    for name, value in flag_values(verb, rest):
+        choose(f"option of synpre {verb}", f"--{name}", [*option_names(options), *(f"--{flag}" for flag in flags)])
+        parsed.training |= pairs(f"{name}={value}", name)
+    return parsed
+
+
+def training_flags() -> set[str]:
+    """Return the names of transformers' training arguments, but for those that a verb decides."""
+    from transformers import Seq2SeqTrainingArguments
+
+    return set(Seq2SeqTrainingArguments.__dataclass_fields__) - {"output_dir", "seed"}
+
+
+def flag_values(verb: str, words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) of "--name value", "--name=value" and "--name" (true). Raises UsageError on anything else."""
+    while words:
+        word, *words = words
         if not word.startswith("--"):
             raise UsageError(f"synpre {verb}: '{word}' belongs to no option. See `synpre {verb} --help`.")
-        choose(f"option of synpre {verb}", word.split("=")[0], option_names(options))
-    return parsed
+        name, equals, value = word[2:].partition("=")
+        if not equals and words and not words[0].startswith("--"):
+            value, *words = words
+        yield name, value or "true"
 
 
 def main(words: list[str] | None = None) -> int:

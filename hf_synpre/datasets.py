@@ -50,7 +50,7 @@ class LengthBuckets:
     come in a fixed random order. Every row of the dataset appears once; what the size leaves over keeps its place.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, batches: int = 16):
+    def __init__(self, dataset: Any, batch_size: int, batches: int = 64):
         self.dataset, self.batch_size, self.window = dataset, batch_size, batch_size * batches
         self._kept: tuple[int, list[Row]] = (-1, [])
 
@@ -64,8 +64,16 @@ class LengthBuckets:
     def _rows(self, window: int) -> list[Row]:
         if self._kept[0] != window:
             rows = self.dataset.__getitems__(list(range(window * self.window, (window + 1) * self.window)))
-            rows.sort(key=lambda row: len(row["input_ids"]) + len(row["labels"]))
+            order = by_length([(len(row["input_ids"]), len(row["labels"])) for row in rows], self.batch_size)
             starts = range(0, self.window, self.batch_size)
-            order = np.argsort([mix(np.uint64(window * self.window + start)) for start in starts])
-            self._kept = window, [rows[starts[b] + i] for b in order for i in range(self.batch_size)]
+            batches = np.argsort([mix(np.uint64(window * self.window + start)) for start in starts])
+            self._kept = window, [rows[order[starts[b] + i]] for b in batches for i in range(self.batch_size)]
         return self._kept[1]
+
+
+def by_length(sizes: list[tuple[int, int]], batch_size: int) -> np.ndarray:
+    """Return an order whose neighbours have similar (input, target) lengths: groups by the first, sorted by the second."""
+    source, target = np.array(sizes).T
+    group = batch_size * round((len(sizes) / batch_size) ** 0.5)
+    rank = np.argsort(np.argsort(source, kind="stable"), kind="stable") // group
+    return np.lexsort((source, target, rank))

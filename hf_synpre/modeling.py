@@ -74,7 +74,7 @@ def accept_rows(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def forward(model: PreTrainedModel, stock: Any, rows_forward: Any, *args: Any, segments: Any = None, **batch: Any) -> Any:
-    """Call the stock forward, or for rows the one that sees segments."""
+    """Call the stock forward, or for rows the one that sees segments and drops what Trainer adds for the model's loss."""
     return stock(*args, **batch) if segments is None else rows_forward(model, stock, segments=segments, **batch)
 
 
@@ -86,6 +86,7 @@ def two_streams(
     segments: torch.Tensor,
     decoder_input_ids: torch.Tensor,
     target_segments: torch.Tensor,
+    **_: Any,
 ) -> Any:
     """Run an encoder-decoder on rows: three block-diagonal masks; relative positions need no restart."""
     encoded = model.get_encoder()(input_ids=input_ids, attention_mask=block_mask(segments, segments, model.dtype))
@@ -98,7 +99,7 @@ def two_streams(
     )
 
 
-def one_stream(model: PreTrainedModel, stock: Any, *, input_ids: torch.Tensor, segments: torch.Tensor) -> Any:
+def one_stream(model: PreTrainedModel, stock: Any, *, input_ids: torch.Tensor, segments: torch.Tensor, **_: Any) -> Any:
     """Run a decoder or an encoder on rows: one block-diagonal mask, positions restarted."""
     causal = is_causal(model)
     mask = block_mask(segments, segments, model.dtype, causal=causal)

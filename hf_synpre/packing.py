@@ -88,13 +88,13 @@ def numbered(streams: list[np.ndarray]) -> list[np.ndarray]:
 
 
 class RowDataset:
-    """Every example of a dataset in a row of its own, by a layout; the first `size` of them."""
+    """Every example of a dataset in a row of its own, by a layout."""
 
-    def __init__(self, dataset: Any, layout: Any, size: int | None = None):
-        self.dataset, self.layout, self.size = dataset, layout, len(dataset) if size is None else size
+    def __init__(self, dataset: Any, layout: Any):
+        self.dataset, self.layout = dataset, layout
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Row:
         return self.layout.row([self.dataset[index]])

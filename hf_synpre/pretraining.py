@@ -200,34 +200,33 @@ def pretrain(
     work = folder.with_name(f".{folder.name}.work")
     recipe = {"pretraining": asdict(spec), "model": asdict(model), "tokens": tokens}
     args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
-    with args.main_process_first(local=False, desc="recipe"):
-        done = claim(folder, work, recipe)
-    if done:
+    if done := already(folder, work, recipe):
         return done
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
     steps = budget(spec, args, tokens)
-    args.max_steps, args.eval_steps = steps, max(1, steps // spec.evaluations)
-    args.save_steps = args.eval_steps
+    args.max_steps = steps
+    args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
+    args.save_steps = spec.training.get("save_steps", args.eval_steps)
     trainer = pretraining_trainer(spec, model, vocabulary, args)
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
+    with args.main_process_first(local=False, desc="checkpoints"):
+        write_json(work / RECIPE_FILE, {"recipe": recipe})
+        given = args.resume_from_checkpoint
+        checkpoint = given if isinstance(given, str) else last_whole_checkpoint(work)
+    trainer.train(resume_from_checkpoint=checkpoint)
     facts = run_facts(spec, trainer) | {"recipe": recipe}
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
-        finish(trainer, weights, facts, folder, work)
+        finish(trainer, weights, facts, folder, work, tokenizer)
     trainer.accelerator.wait_for_everyone()
     return facts
 
 
-def claim(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Mark the folder as this run's; return the facts where it is done. Raises UsageError where it holds another run."""
+def already(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the facts of a finished run, None where it is to be made. Raises UsageError where a folder holds another."""
     for begun in (folder / RESULT_FILE, work / RECIPE_FILE):
         if begun.exists() and read_json(begun).get("recipe") != json.loads(json.dumps(recipe)):
             raise UsageError(f"{folder} was begun with another recipe ({begun}); choose another folder or delete it.")
-    if (folder / RESULT_FILE).exists():
-        return read_json(folder / RESULT_FILE)
-    if not (work / RECIPE_FILE).exists():
-        write_json(work / RECIPE_FILE, {"recipe": recipe})
-    return None
+    return read_json(folder / RESULT_FILE) if (folder / RESULT_FILE).exists() else None
 
 
 def budget(spec: PretrainingSpec, args: Any, tokens: int | None) -> int:
@@ -267,7 +266,7 @@ def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, vocabulary: Voc
         callbacks=(CompetenceStop(spec.competence),),
         train_dataset=source.train,
         eval_dataset=source.validation,
-        data_collator=RowCollator(vocabulary.pad, fresh.config.decoder_start_token_id, alone=not source.packed),
+        data_collator=RowCollator(vocabulary.pad, vocabulary.pad, alone=not source.packed),
         compute_metrics=teacher_forced,
         preprocess_logits_for_metrics=most_likely,
     )
@@ -282,10 +281,12 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
     return fresh
 
 
-def finish(trainer: SynpreTrainer, weights: dict, facts: dict[str, Any], folder: Path, work: Path) -> None:
+def finish(trainer: SynpreTrainer, weights: dict, facts: dict[str, Any], folder: Path, work: Path, tokenizer: Any) -> None:
     """Write the finished run beside its folder, then move it there whole."""
     made = work / "model"
     trainer.accelerator.unwrap_model(trainer.model_wrapped).save_pretrained(made, state_dict=weights)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(made)
     statistics = ParameterStatistics.from_pretrained(made)
     source = facts["recipe"]["pretraining"]
     replace(statistics, source=source["task"] or source["corpus"]).save(made / STATISTICS_FILE)

@@ -59,9 +59,10 @@ def open_source(
         return Source(train, validation, False)
     layout = layout_of(spec, objective, vocabulary, longest)
     stream = {"vocabulary": vocabulary, "seed": spec.seed, **spec.parameters}
-    endless = SyntheticDataset(spec.task, size=ENDLESS, ramp=spec.ramp_steps * batch, **stream)
+    size = ENDLESS if spec.batching == "packed" else rows
+    examples = SyntheticDataset(spec.task, size=size, ramp=spec.ramp_steps * batch, **stream)
     validation = SyntheticDataset(spec.task, size=spec.validation_examples, split="validation", **stream)
-    train = arranged(spec, endless, layout, rows, batch)
+    train = arranged(spec, examples, layout, rows, batch)
     found = [
         masked(spec, data, vocabulary, split) if objective == "mlm" else data
         for data, split in ((train, "train"), (RowDataset(validation, layout), "validation"))
@@ -87,7 +88,7 @@ def arranged(spec: Any, dataset: Any, layout: Any, rows: int, batch: int) -> Any
     if spec.batching == "packed":
         return PackedDataset(dataset, layout, size=rows, length=spec.row_length)
     dataset = LengthBuckets(dataset, batch) if spec.batching == "bucketed" else dataset
-    return RowDataset(dataset, layout, size=rows)
+    return RowDataset(dataset, layout)
 
 
 def masked(spec: Any, rows: Any, vocabulary: Vocabulary, split: str) -> MaskedDataset:
@@ -105,6 +106,8 @@ def text_rows(spec: Any, objective: str, vocabulary: Vocabulary, split: str, siz
     if spec.corpus is None:
         stream = {"vocabulary": vocabulary, "seed": spec.seed, "split": split, **spec.parameters}
         windows: Any = SentenceWindows(SyntheticDataset(spec.task, size=ENDLESS, **stream), size=size, length=spec.window)
+    elif vocabulary.tokenizer is None:
+        raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
     else:
         ids = encode_corpus(corpus_texts(spec.corpus, split), vocabulary.tokenizer, max(size, 1000) * spec.window)
         windows = TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)

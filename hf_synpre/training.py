@@ -1,5 +1,6 @@
 """Layer 4: the Trainer that both phases use: an exact loss, a meter of what was spent, a stop at competence."""
 
+import copy
 import time
 from typing import Any
 
@@ -46,7 +47,8 @@ class FlopCounter:
     LENGTHS = (8, 8), (16, 8), (8, 16), (24, 8), (8, 24), (24, 16)
 
     def __init__(self, model: PreTrainedModel):
-        self.model = skeleton(type(model), model.config)
+        self.model = skeleton(type(model), copy.deepcopy(model.config))
+        self.model.config.pad_token_id = None  # else some models look for padding among ids that have no values
         self.two = model.config.is_encoder_decoder
         terms = np.array([self._terms(*lengths) for lengths in self.LENGTHS], np.float64)
         counts = np.array([self._forward(*lengths) for lengths in self.LENGTHS], np.float64)

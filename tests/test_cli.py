@@ -19,6 +19,9 @@ arms: {random: {}}
 """
 
 
+BART = "d_model=32,encoder_layers=1,decoder_layers=1,encoder_ffn_dim=32,decoder_ffn_dim=32"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_every_verb(verb, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -48,11 +51,37 @@ BAD_WORDS = [
     (["statistics"], "No checkpoint was given"),
     (["statistics", "./nowhere"], "There is no folder"),
     (["statistics", "nobody/nothing"], "'nobody/nothing' is no folder and could not be downloaded"),
-    (["pretrain", "set", "--model_type", "gpt2"], "has no model for GPT2Config"),
-    (["pretrain", "set", "--model_type", "bart", "--vocabulary", "64"], "is not of the T5 family"),
-    (["pretrain", "nesting_language"], "is text for span corruption"),
-    (["pretrain", "set", "--training", "max_steps=abc"], "max_steps is 'abc'; give int"),
-    (["pretrain", "set", "--training", "learning_rate=-1"], "give training.learning_rate > 0"),
+    (["pretrain", "set", "--model_type", "vit"], "ViTConfig has no language model"),
+    (["pretrain", "set", "--preset", "quick"], "Unknown preset 'quick'"),
+    (["pretrain", "set", "--batching", "backed"], "Did you mean 'packed'?"),
+    (["pretrain", "set", "--batching", "packed", "--ramp_steps", "5"], "a curriculum by length (ramp_steps) cannot apply"),
+    (["pretrain", "set", "--objective", "mlm"], "objective of a seq2seq model 'mlm'"),
+    (["pretrain", "set", "--objective", "seq2seq", "--corpus", "stdlib"], "give exactly one of the two"),
+    (["pretrain", "--corpus", "stdlib", "--objective", "seq2seq", "--vocabulary", "64"], "Text has no targets"),
+    (["pretrain", "--corpus", "stdlib", "--vocabulary", "64"], "give --tokenizer_name"),
+    (["pretrain", "--corpus", "nowhere"], "has no data/train*.parquet and no train*.txt"),
+    (["pretrain", "nesting_language", "--vocabulary", "64", "--window", "400"], "hides 20 spans"),
+    (["pretrain", "set", "--batch_size", "7", "--gradient_accumulation_steps", "2"], "leaves a rest; give a multiple of 2"),
+    (["pretrain", "set", "--tokenizer_name", "./nowhere"], "--tokenizer_name is './nowhere'"),
+    (["pretrain", "set", "use_cpu"], "'use_cpu' belongs to no option"),
+    (["pretrain", "set", "--max_steps", "5", "6"], "'6' belongs to no option"),
+    (
+        [
+            "pretrain",
+            "set",
+            "--model_type",
+            "bart",
+            "--vocabulary",
+            "64",
+            "--batching",
+            "packed",
+            "--config_overrides",
+            BART,
+        ],
+        "cannot take several examples in a row",
+    ),
+    (["pretrain", "set", "--max_steps", "abc"], "max_steps is 'abc'; give int"),
+    (["pretrain", "set", "--learning_rate=-1"], "give training.learning_rate > 0"),
     (["pretrain", "set", "--config_overrides", "d_model=x"], "The field d_model is 'x'"),
     (["pretrain", "set", "--config_overrides", "num_heads=0"], "The field num_heads is 0; give an integer >= 1"),
     (["pretrain", "set", "--config_overrides", "vocab_size=9"], "follows from the vocabulary"),
@@ -62,8 +91,8 @@ BAD_WORDS = [
     (["generate", "set", "--parameters", "min_length=["], "whose value is no number"),
     (["generate", "set", "--vocabulary", "²"], "--vocabulary is '²'"),
     (["pretrain", "sett"], "Unknown task 'sett'"),
-    (["pretrain", "set", "--training", "max_step=3"], "Did you mean 'max_steps'?"),
-    (["pretrain", "set", "--training", "max_steps=0"], "max_steps is 0; give training.max_steps >= 1"),
+    (["pretrain", "set", "--max_step", "3"], "Did you mean '--max_steps'?"),
+    (["pretrain", "set", "--max_steps=0"], "max_steps is 0; give training.max_steps >= 1"),
     (["pretrain", "set", "--config_overrides", "d_modle=3"], "Did you mean 'd_model'?"),
     (["finetune", "stdlib_asd"], "Did you mean 'stdlib_ast'?"),
     (["finetune", "mtop", "--data_dir", "nowhere"], "There is no folder nowhere"),
@@ -101,7 +130,7 @@ BAD_YAML = [
     (GOOD + "pretraining: {p: {}}", "give exactly one of the two"),
     (GOOD + "pretraining: {p: {task: sett}}", "Unknown task 'sett'"),
     (GOOD + "pretraining: {p: {task: set, parameters: {min_length: 0}}}", "min_length"),
-    (GOOD + "pretraining: {p: {corpus: wikipedia}}", "Unknown corpus 'wikipedia'"),
+    (GOOD + "pretraining: {p: {corpus: wikipedia}}", "corpus 'wikipedia' has no data/train*.parquet"),
     (GOOD + "pretraining: {p: {corpus: stdlib, budget_of: q}}", "Unknown run that 'p' takes its budget from 'q'"),
     (GOOD.replace("stdlib_ast: {}", "mtop: {data_dir: nowhere}"), "There is no folder nowhere"),
     ("[1, 2]", "holds list, not keys and values"),
@@ -180,7 +209,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
 def test_a_folder_begun_with_another_recipe_is_left_alone(tmp_path, capsys):
     tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
     words = ["--vocabulary", "64", "--parameters", "min_length=4,max_length=8", "--config_overrides", tiny]
-    words += ["--training", "max_steps=2,use_cpu=true,per_device_train_batch_size=4", "--output_dir", str(tmp_path / "p")]
+    words += ["--max_steps", "2", "--use_cpu", "--per_device_train_batch_size=4", "--output_dir", str(tmp_path / "p")]
     assert main(["pretrain", "set", *words]) == 0
     assert main(["pretrain", "set", *words]) == 0, "the same recipe finds what was made"
     assert main(["pretrain", "reverse", *words]) == 2
@@ -257,7 +286,7 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
     tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
     training = "max_steps=4,use_cpu=true,per_device_train_batch_size=8"
     checkpoint, result = str(tmp_path / "set"), tmp_path / "result"
-    words = ["--vocabulary", "64", "--config_overrides", tiny, "--training", training, "--output_dir", checkpoint]
+    words = ["--vocabulary", "64", "--config_overrides", tiny, "--output_dir", checkpoint, "--max_steps", "4", "--use_cpu"]
     assert main(["pretrain", "set", "--parameters", "min_length=4,max_length=8", *words]) == 0
     out = capsys.readouterr().out
     assert json.loads(out[out.rindex("{\n") :])["steps"] == 4

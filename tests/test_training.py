@@ -17,8 +17,11 @@ from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.collators import IGNORED, Seq2SeqCollator
+from hf_synpre.config import build_spec
+from hf_synpre.corpus import noise_counts
 from hf_synpre.initialization import build
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec, last_whole_checkpoint, pretrain
+from hf_synpre.modeling import AUTO_CLASSES, kind_of
+from hf_synpre.pretraining import ModelSpec, PretrainingSpec, last_whole_checkpoint, pretrain, pretraining_trainer
 from hf_synpre.sources import open_source
 from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
@@ -193,6 +196,123 @@ def test_a_run_killed_and_started_again_ends_with_the_same_weights(tmp_path, pre
     assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     same = ("steps", "tokens", "positions", "flops", "curve", "accuracy")
     assert {k: resumed[k] for k in same} == {k: undisturbed[k] for k in same}
+
+
+STREAM_MODELS = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+    "bert": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+RUNS = {
+    "t5 packed": ({"batching": "packed", "row_length": 64}, {"overrides": TINY}),
+    "t5 padded, paper's schedule and weights": (
+        {"batching": "padded", "schedule": "rsqrt", "initial_weights": "t5x"},
+        {"overrides": TINY},
+    ),
+    "gpt2 packed": ({"batching": "packed", "row_length": 64}, {"model_type": "gpt2", "overrides": STREAM_MODELS["gpt2"]}),
+    "gpt2 bucketed, all": ({"loss_on": "all"}, {"model_type": "gpt2", "overrides": STREAM_MODELS["gpt2"]}),
+    "bert packed": ({"batching": "packed", "row_length": 64}, {"model_type": "bert", "overrides": STREAM_MODELS["bert"]}),
+    "t5 on nesting_language": ({"task": "nesting_language", "parameters": {}, "window": 40}, {"overrides": TINY}),
+    "gpt2 on nesting_language": (
+        {"task": "nesting_language", "parameters": {}, "window": 40},
+        {"model_type": "gpt2", "overrides": STREAM_MODELS["gpt2"]},
+    ),
+    "bert on nesting_language": (
+        {"task": "nesting_language", "parameters": {}, "window": 40},
+        {"model_type": "bert", "overrides": STREAM_MODELS["bert"]},
+    ),
+}
+
+
+def run_of(name, **changes):
+    changed, model = RUNS[name]
+    rate = 1.0 if "schedule" in changed else 3e-2
+    training = {"max_steps": 12, "learning_rate": rate, "use_cpu": True, "per_device_train_batch_size": 8}
+    spec = {**vars(SPEC), "evaluations": 2, "training": training | {"logging_steps": 1}} | changed | changes
+    return PretrainingSpec(**spec), ModelSpec(**model)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_kind_of_model_and_batch_trains(name, tmp_path):
+    spec, model = run_of(name)
+    facts = pretrain(spec, model, tmp_path / "run")
+    assert facts["curve"][-1]["loss"] < facts["curve"][0]["loss"]
+    assert 0 < facts["tokens"] <= facts["positions"]
+    assert facts["flops"] > 0
+    kind = kind_of(model.config(as_vocabulary(48)))
+    _, report = AUTO_CLASSES[kind].from_pretrained(tmp_path / "run", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    stored = json.loads((tmp_path / "run" / "parameter_statistics.json").read_text())
+    assert all(p["sd"] >= 0 for p in stored["parameters"])
+
+
+def test_padding_is_small_where_rows_are_packed(tmp_path):
+    facts = pretrain(*run_of("t5 packed"), tmp_path / "run")
+    assert facts["padding_share"] < 0.07
+    assert facts["wait_share"] < 0.5
+
+
+def test_text_in_a_folder_is_a_corpus(tmp_path):
+    from hf_synpre.downstream import train_tokenizer
+
+    (tmp_path / "text").mkdir()
+    for split in ("train", "validation"):
+        (tmp_path / "text" / f"{split}-0.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 50)
+    tokenizer = train_tokenizer(["the quick brown fox"], 400)
+    spec, model = run_of("t5 packed", task=None, corpus=str(tmp_path / "text"), batching="bucketed", window=24)
+    facts = pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer)
+    assert facts["tokens"] == 12 * 8 * (24 + 2 * noise_counts(24)[1] + 2)
+    assert (tmp_path / "run" / "tokenizer.json").exists()
+
+
+def pretrain_in_parts(folder, processes):
+    """Pre-train 4 packed steps of 8 rows over all processes; the number of processes must not matter."""
+    torch.set_num_threads(1)
+    gloo = {"ddp_backend": "gloo"} if processes > 1 else {}
+    training = {"max_steps": 4, "learning_rate": 3e-2, "use_cpu": True, "logging_steps": 1} | gloo
+    spec, model = run_of("t5 packed", batch_size=8, training=training, validation_examples=32)
+    facts = pretrain(spec, model, folder)
+    if int(os.environ.get("RANK", 0)) == 0:
+        (folder.parent / f"{folder.name}.json").write_text(json.dumps(facts))
+
+
+def test_two_processes_pretrain_what_one_does(tmp_path):
+    pretrain_in_parts(tmp_path / "one", 1)
+    debug_launcher(pretrain_in_parts, args=(tmp_path / "two", 2), num_processes=2)
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert two["accuracy"] == pytest.approx(one["accuracy"], abs=1e-3)
+    for point, other in zip(one["curve"], two["curve"], strict=True):
+        assert other["loss"] == pytest.approx(point["loss"], rel=1e-4)
+    assert (tmp_path / "two" / "pretraining.json").exists()
+
+
+def test_rsqrt_is_the_schedule_of_t5x(tmp_path, tiny_config):
+    """Spec, section 3: 0.01 for 10,000 steps, then one over the root of the step."""
+    args = training_arguments(tmp_path, {"learning_rate": 1.0, "use_cpu": True})
+    trainer = SynpreTrainer(build(AutoModelForSeq2SeqLM, tiny_config, {}, 0), args, schedule="rsqrt")
+    trainer.create_optimizer_and_scheduler(80_000)
+    rate = trainer.lr_scheduler.lr_lambdas[0]
+    assert [rate(n) for n in (0, 9_999, 10_000, 40_000)] == [0.01, 0.01, 0.01, 0.005]
+    assert trainer.lr_scheduler.get_last_lr() == [0.01, 0.01]
+
+
+def test_presets_are_what_the_paper_did_and_give_way():
+    given = {"task": "set", "preset": "paper", "evaluations": 4, "training": {"max_steps": 10}}
+    spec = build_spec(PretrainingSpec, given, "here")
+    assert (spec.batch_size, spec.schedule, spec.initial_weights, spec.validation_examples) == (128, "rsqrt", "t5x", 2560)
+    assert (spec.evaluations, spec.training) == (4, {"max_steps": 10, "optim": "adafactor", "learning_rate": 1.0})
+
+
+def test_logs_say_how_fast_and_how_long(tmp_path):
+    spec, model = run_of("t5 packed")
+    args = training_arguments(tmp_path, spec.training, save_strategy="no", train_sampling_strategy="sequential")
+    trainer = pretraining_trainer(spec, model, as_vocabulary(48), args)
+    trainer.train()
+    first, last = (log for log in trainer.state.log_history if "loss" in log and log["step"] in (1, 12))
+    for name in ("tokens", "tokens_per_s", "flops", "padding_share", "wait_share", "eta_s"):
+        assert first[name] >= 0
+    assert last["eta_s"] == 0
+    assert last["tokens"] > first["tokens"] > 0
 
 
 def test_a_half_written_checkpoint_is_not_taken(tmp_path):
