@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -115,9 +116,11 @@ class Meter(TrainerCallback, ExportableState):
         self.spent["positions"] += positions
         self.spent["flops"] += count_flops(rows, source, labels.shape[1])
 
-    def summary(self, processes: int = 1) -> dict[str, float]:
-        """Return the facts that every result file carries; the sums are over `processes` equal shares."""
-        total = {k: v * processes if k in ("tokens", "positions", "flops") else v for k, v in self.totals().items()}
+    def summary(self, reduce: Callable[[torch.Tensor], torch.Tensor], processes: int) -> dict[str, float]:
+        """Return the facts that every result file carries; `reduce` sums over the `processes`."""
+        total = self.totals()
+        sums = reduce(torch.tensor([float(total[k]) for k in ("tokens", "positions", "flops")], dtype=torch.float64))
+        total |= dict(zip(("tokens", "positions", "flops"), (int(sums[0]), int(sums[1]), float(sums[2])), strict=True))
         rate = {"padding_share": 0.0, "tokens_per_s": 0.0, "positions_per_s": 0.0, "wait_share": 0.0}
         seconds = total["train_s"] + total["wait_s"]
         if total["positions"] and seconds:
@@ -214,7 +217,7 @@ class SynpreTrainer(Seq2SeqTrainer):
 
     def spent(self) -> dict[str, float]:
         """Return the facts of the run so far: tokens, positions, FLOPs, seconds, padding share, throughput."""
-        return self.meter.summary(self.args.world_size)
+        return self.meter.summary(lambda sums: self.accelerator.reduce(sums.to(self.args.device)), self.args.world_size)
 
 
 def teacher_forced(prediction: Any) -> dict[str, float]:

@@ -280,6 +280,7 @@ def test_two_processes_pretrain_what_one_does(tmp_path):
     pretrain_in_parts(tmp_path / "one", 1)
     debug_launcher(pretrain_in_parts, args=(tmp_path / "two", 2), num_processes=2)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert {k: two[k] for k in ("tokens", "positions", "flops")} == {k: one[k] for k in ("tokens", "positions", "flops")}
     assert two["accuracy"] == pytest.approx(one["accuracy"], abs=1e-3)
     for point, other in zip(one["curve"], two["curve"], strict=True):
         assert other["loss"] == pytest.approx(point["loss"], rel=1e-4)
