@@ -1,4 +1,4 @@
-"""Which recipe learns Set to 99 % with the fewest FLOPs: the presets and the candidates that lost, on a T5 that one core can train.
+"""Which recipe learns Set to 99 % with the fewest FLOPs: the presets and what lost, on a T5 that one core can train.
 
     python benchmarks/recipe.py [--only NAME ...] [--seeds 0 1 2] [--jobs 2] [--work_dir DIR]
 
