@@ -1,9 +1,11 @@
 """Layer 2: natural text as pre-training rows: span corruption (Raffel et al. 2020; spec, section 2.4)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import load_dataset
 from numba import njit
 
 from hf_synpre import rng
@@ -95,3 +97,14 @@ def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int) -> np.ndarr
         if count >= enough:
             break
     return np.concatenate(parts)[:enough]
+
+
+def corpus_texts(name: str, data_dir: str | None, split: str) -> Iterator[str]:
+    """Yield the texts (column "text") of a split of a corpus: the folder `name` in `data_dir`, a folder, or a Hub id."""
+    folders = [folder for folder in (Path(data_dir or ".") / name, Path(name)) if folder.is_dir()]
+    try:
+        rows = load_dataset(str(folders[0]) if folders else name, split=split, streaming=True)
+        yield from (row["text"] for row in rows)
+    except (OSError, ValueError, KeyError) as error:
+        cause = " ".join(str(error).split())
+        raise UsageError(f"corpus '{name}': no column text of a split {split} could be read ({cause})") from None

@@ -48,7 +48,7 @@ def write_bytes(file: str | Path, content: bytes) -> None:
 
 
 def pack_fractions(values: np.ndarray) -> str:
-    """Return fractions in 0..1 as text for JSON, to 1 / 65,535: 0 and 1 are exact, a thousand of them take some 200 bytes."""
+    """Return fractions in 0..1 as text for JSON, to 1 / 65,535: 0 and 1 are exact, a thousand of those take 200 bytes."""
     return base64.b64encode(zlib.compress(np.round(np.asarray(values) * 65535).astype("<u2").tobytes(), 9)).decode()
 
 

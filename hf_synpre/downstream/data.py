@@ -73,7 +73,9 @@ class PreparedTask:
 
     def longest_target(self) -> int:
         """Return the ids of the longest train or validation target, end of sequence included, within the task's limit."""
-        columns = [pq.read_table(self.folder / f"{split}.parquet", columns=["labels"])[0] for split in ("train", "validation")]
+        columns = [
+            pq.read_table(self.folder / f"{split}.parquet", columns=["labels"])[0] for split in ("train", "validation")
+        ]
         longest = max(np.diff(chunk.offsets.to_numpy()).max() for column in columns for chunk in column.chunks if len(chunk))
         return min(int(longest) + 1, self.task.max_target)
 

@@ -178,7 +178,9 @@ SUMMARIES = paper(1e-3, 100_000, 128, 10_000, 148)
 DOWNSTREAM = {
     task.name: task
     for task in (
-        DownstreamTask("stdlib_ast", ["source"], ["tree"], max_source=64, max_target=72, presets={"small": small(600, 64, 72)}),
+        DownstreamTask(
+            "stdlib_ast", ["source"], ["tree"], max_source=64, max_target=72, presets={"small": small(600, 64, 72)}
+        ),
         DownstreamTask(
             "retrosynthesis",
             ["product"],
