@@ -19,6 +19,8 @@ from hf_synpre.files import pack_fractions
 from hf_synpre.metrics import METRICS
 from hf_synpre.training import Meter, SynpreTrainer, check_training, most_likely, teacher_forced, training_arguments
 
+# On a CPU large teacher-forced batches are slower a row, their logits leave the cache: benchmarks/evaluation.py.
+EVAL_BATCH, GENERATION_BATCH = (128, 128) if torch.cuda.is_available() else (16, 64)
 MEGABATCH = 50  # batches that Trainer's grouping by length sorts together: their mean is that of the data
 
 
@@ -109,7 +111,7 @@ def finetuning_trainer(
     tokenizer, task = data.tokenizer, data.task
     args = training_arguments(
         output_dir,
-        spec.training,
+        {"per_device_eval_batch_size": EVAL_BATCH} | spec.training,
         seed=seed,
         eval_strategy="steps",
         eval_steps=1,
@@ -152,7 +154,7 @@ def test_scores(model: PreTrainedModel, data: PreparedTask, spec: FinetuningSpec
         rows,
         trainer.data_collator,
         limit=spec.max_new_tokens or data.longest_target(),
-        batch_size=trainer.args.per_device_eval_batch_size,
+        batch_size=GENERATION_BATCH,
         num_beams=spec.num_beams,
         length_penalty=spec.length_penalty,
         bf16=trainer.args.bf16 and model.device.type != "cpu",  # which gains nothing there

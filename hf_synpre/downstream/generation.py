@@ -25,7 +25,7 @@ def generate_ids(
     collate: Callable[[list], dict[str, torch.Tensor]],
     *,
     limit: int,
-    batch_size: int = 128,
+    batch_size: int = 64,
     num_beams: int = 1,
     length_penalty: float = 1.0,
     bf16: bool = False,

@@ -98,26 +98,26 @@ class DownstreamTask:
         return text_table({"source": [" ".join(texts) for texts in source], "target": target})
 
     def _texts(self, table: pa.Table, alternatives: list[str], split: str) -> list[list[str]]:
-        """Return the cleaned texts of each row by the first alternative whose columns are there."""
+        """Return the texts of each row by the first alternative whose columns are there."""
         for template in alternatives:
             names = FIELD.findall(template) or [template]
             if set(names) <= set(table.column_names):
                 columns = [self._column(table[name], name, split) for name in names]
-                if template not in names:
-                    columns = [[[fill(template, dict(zip(names, row, strict=True)))] for row in zip(*columns, strict=True)]]
-                return [[self._clean(text) for text in texts] for texts in columns[0]]
+                if template in names:
+                    return columns[0]
+                return [[fill(template, dict(zip(names, row, strict=True)))] for row in zip(*columns, strict=True)]
         raise UsageError(
             f"{self.name}: column {' or '.join(alternatives)} is not in the dataset; it has {', '.join(table.column_names)}."
         )
 
     def _column(self, column: pa.ChunkedArray, name: str, split: str) -> list[list[str]]:
-        """Return the texts of a column, a list a row."""
+        """Return the cleaned texts of a column, a list a row."""
         kind = column.type.value_type if pa.types.is_list(column.type) else column.type
         values = column.to_pylist() if pa.types.is_list(column.type) else [[value] for value in column.to_pylist()]
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         if not text or not all(values) or any(part is None for value in values for part in value):
             raise UsageError(f"{self.name}: column {name} of {split} holds {column.type} or nulls; give text in every row.")
-        return values
+        return [[self._clean(text) for text in texts] for texts in values]
 
     def _clean(self, text: str) -> str:
         for name in self.clean:
