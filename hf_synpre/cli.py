@@ -275,7 +275,8 @@ def run(options: RunOptions) -> int:
     one = experiment.Experiment(spec, options.output_dir or Path("runs") / spec.name, options.work_dir)
     only = [pattern for pattern in (options.only or "").split(",") if pattern]
     if options.list:
-        print("\n".join(command_of(options, one.folder, cell.name) for cell in one.missing(one.cells(only), options.retry)))
+        for cell in one.missing(one.cells(only), options.retry):
+            print(command_of(options, one.folder, cell.name))
         return 0
     failures = one.run(only, retry=options.retry, backend=options.backend)
     if not only or not one.missing(one.cells()):

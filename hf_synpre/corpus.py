@@ -99,12 +99,22 @@ def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int) -> np.ndarr
     return np.concatenate(parts)[:enough]
 
 
-def corpus_texts(name: str, data_dir: str | None, split: str) -> Iterator[str]:
-    """Yield the texts (column "text") of a split of a corpus: the folder `name` in `data_dir`, a folder, or a Hub id."""
+def corpus_place(name: str, data_dir: str | None) -> str:
+    """Return where a corpus is: the folder `name` in `data_dir`, a folder, or a Hub id NAMESPACE/NAME. UsageError: nowhere."""
     folders = [folder for folder in (Path(data_dir or ".") / name, Path(name)) if folder.is_dir()]
+    if not folders and name.count("/") != 1:
+        where = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
+        raise UsageError(f"Unknown corpus '{name}'. Allowed: stdlib, {where}, a Hub id NAMESPACE/NAME.")
+    return str(folders[0]) if folders else name
+
+
+def corpus_texts(name: str, data_dir: str | None, split: str) -> Iterator[str]:
+    """Yield the texts (column "text") of a split of a corpus; see corpus_place. UsageError where it has none."""
     try:
-        rows = load_dataset(str(folders[0]) if folders else name, split=split, streaming=True)
+        rows = load_dataset(corpus_place(name, data_dir), split=split, streaming=True)
         yield from (row["text"] for row in rows)
+    except UsageError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         cause = " ".join(str(error).split())
         raise UsageError(f"corpus '{name}': no column text of a split {split} could be read ({cause})") from None

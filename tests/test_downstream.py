@@ -188,6 +188,8 @@ def test_a_corpus_is_a_folder_or_says_what_is_missing(tmp_path):
     save(tmp_path / "novels", {"train": [{"text": "It was"}, {"text": "a night."}], "validation": [{"text": "x"}]})
     assert list(corpus_texts("novels", str(tmp_path), "train")) == ["It was", "a night."]
     assert list(corpus_texts(str(tmp_path / "novels"), None, "validation")) == ["x"]
+    with pytest.raises(UsageError, match="Unknown corpus 'novel'. Allowed: stdlib, a folder in "):
+        list(corpus_texts("novel", str(tmp_path), "train"))
     with pytest.raises(UsageError, match="corpus 'novels': no column text of a split test could be read"):
         list(corpus_texts("novels", str(tmp_path), "test"))
 

@@ -60,7 +60,7 @@ class PreparedTask:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Where the rows are from, rows and sha256 of each split, the tokenizer's origin."""
+        """Rows and sha256 of each split, the Hub id if they are from there, the tokenizer's origin."""
         return read_json(self.folder / "facts.json")
 
     def rows(self, split: str, limit: int | None = None) -> "TokenRows":
@@ -112,7 +112,7 @@ def prepare(
             for split, table in tables.items():
                 pq.write_table(encode(table, coder), partial / f"{split}.parquet")
                 facts["splits"][split] = {"rows": len(table), "sha256": text_digest(table)}
-            write_json(partial / "facts.json", facts | {"hub_id": task.hub_id})
+            write_json(partial / "facts.json", facts | {"hub_id": None if data_dir else task.hub_id})
     return PreparedTask(folder, task)
 
 

@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 import hf_synpre
 from hf_synpre.config import build_spec
-from hf_synpre.corpus import corpus_texts
+from hf_synpre.corpus import corpus_place, corpus_texts
 from hf_synpre.downstream import PreparedTask, finetune, prepare
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiment.progress import Progress, shown, status
@@ -60,6 +60,9 @@ class Experiment:
                 raise UsageError(f"{place} is a file; give a folder.")
         if not mark.exists() and self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
+        for run in self.spec.pretraining.values():
+            if run.corpus not in (None, "stdlib"):
+                corpus_place(run.corpus, self.spec.data_dir)
         stored = stored_recipe(mark) if mark.exists() else recipe
         differing = ", ".join(key for key in recipe if not agree(key, stored.get(key), recipe[key]))
         if differing and any(map(is_done, self.folder.glob("*--*--*.json"))):
