@@ -1,9 +1,11 @@
 """Layer 2: text, natural or drawn, as pre-training rows: span corruption (Raffel et al. 2020), masks, streams."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import load_dataset
 from numba import njit
 
 from hf_synpre import rng
@@ -208,3 +210,24 @@ def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int) -> np.ndarr
         if count >= enough:
             break
     return np.concatenate(parts)[:enough]
+
+
+def corpus_place(name: str, data_dir: str | None) -> str:
+    """Return where a corpus is: the folder `name` in `data_dir`, a folder, or a Hub id NAMESPACE/NAME. UsageError: nowhere."""
+    folders = [folder for folder in (Path(data_dir or ".") / name, Path(name)) if folder.is_dir()]
+    if not folders and name.count("/") != 1:
+        where = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
+        raise UsageError(f"Unknown corpus '{name}'. Allowed: stdlib, {where}, a Hub id NAMESPACE/NAME.")
+    return str(folders[0]) if folders else name
+
+
+def corpus_texts(name: str, data_dir: str | None, split: str) -> Iterator[str]:
+    """Yield the texts (column "text") of a split of a corpus; see corpus_place. UsageError where it has none."""
+    try:
+        rows = load_dataset(corpus_place(name, data_dir), split=split, streaming=True)
+        yield from (row["text"] for row in rows)
+    except UsageError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        cause = " ".join(str(error).split())
+        raise UsageError(f"corpus '{name}': no column text of a split {split} could be read ({cause})") from None
