@@ -25,7 +25,8 @@ class RowCollator:
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return the batch of rows."""
-        batch = {name: self._stack(name, [row[name] for row in rows]) for name in rows[0]}
+        hidden = {"places", "labels", "originals", "draws"} if "places" in rows[0] else set()
+        batch = {name: self._stack(name, [row[name] for row in rows], name in hidden) for name in rows[0]}
         if "target_segments" in batch:
             batch["decoder_input_ids"] = self._shifted(batch["labels"], batch["target_segments"])
         if self.alone:
@@ -33,8 +34,9 @@ class RowCollator:
             batch.pop("target_segments", None)
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
-    def _stack(self, name: str, arrays: list[np.ndarray]) -> np.ndarray:
-        width = -(-max(map(len, arrays)) // self.multiple) * self.multiple
+    def _stack(self, name: str, arrays: list[np.ndarray], hidden: bool) -> np.ndarray:
+        multiple = self.multiple if not hidden else 1  # hidden ids are as many in every full row
+        width = -(-max(map(len, arrays)) // multiple) * multiple
         filler = {"input_ids": self.pad, "labels": IGNORED}.get(name, 0)
         out = np.full((len(arrays), width), filler, np.int64)
         for row, array in zip(out, arrays, strict=True):

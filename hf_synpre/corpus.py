@@ -1,11 +1,10 @@
 """Layer 2: text, natural or drawn, as pre-training rows: span corruption (Raffel et al. 2020), masks, streams."""
 
+import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import load_dataset
 from numba import njit
 
 from hf_synpre import rng
@@ -64,8 +63,7 @@ class TextWindows:
     """
 
     def __init__(self, tokens: np.ndarray, *, size: int, length: int, split: str = "train", seed: int = 0):
-        if len(tokens) < length:
-            raise UsageError(f"The corpus has {len(tokens)} ids, fewer than one window of {length}; give more text.")
+        check_length(tokens, length)
         self.tokens, self.size, self.length = tokens, size, length
         self.key = rng.stream_key("text_windows", 1, {"length": length}, split, seed)
 
@@ -152,11 +150,102 @@ class StreamDataset:
         return {"input_ids": ids, "segments": np.ones_like(ids), "labels": labels}
 
 
+class FullWindows:
+    """Map-style windows of at most `length` ids of a corpus (int32[n]), cut end to end: every id once an epoch.
+
+    The corpus is a ring; an epoch begins its cuts at a place of its own and has its windows in an order of its own, both
+    drawn from hash(key, epoch). One window an epoch is shorter, or if `whole` runs on to where the cuts began. Raises
+    UsageError where the corpus has less than one.
+    """
+
+    def __init__(
+        self, tokens: np.ndarray, *, size: int, length: int, whole: bool = False, split: str = "train", seed: int = 0
+    ):
+        check_length(tokens, length)
+        self.tokens, self.size, self.length, self.whole = tokens, size, length, whole
+        self.count = -(-len(tokens) // length)
+        self.key = rng.stream_key("full_windows", 1, {"length": length}, split, seed)
+        self._kept: tuple[int, int, np.ndarray] = (-1, 0, np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        epoch, place = divmod(index, self.count)
+        if self._kept[0] != epoch:
+            self._kept = epoch, *self._epoch(epoch)
+        _, begin, order = self._kept
+        start = order[place] * self.length
+        stop = start + self.length if self.whole else min(start + self.length, len(self.tokens))
+        return self.tokens.take(np.arange(begin + start, begin + stop), mode="wrap")
+
+    def _epoch(self, epoch: int) -> tuple[int, np.ndarray]:
+        state, order = np.empty(1, np.uint64), np.arange(self.count)
+        rng.start_row(state, self.key, epoch)
+        begin = rng.below(state, len(self.tokens))
+        rng.shuffle(state, order, np.empty_like(order))
+        return begin, order
+
+
+class ReplacedRows:
+    """Masked rows (with `places`) for replaced-token detection: the hidden ids, and an integer drawn for each of them.
+
+    The integers, below 2**24, are drawn from hash(key, i): by them the generator's guesses are drawn.
+    """
+
+    def __init__(self, rows: Any, *, split: str = "train", seed: int = 0):
+        self.rows = rows
+        self.key = rng.stream_key("replaced_tokens", 1, {}, split, seed)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self.rows[index]
+        state, draws = np.empty(1, np.uint64), np.empty(len(row["places"]), np.int64)
+        rng.start_row(state, self.key, index)
+        rng.fill_between(state, draws, 0, (1 << 24) - 1)
+        return row | {"originals": row["labels"], "draws": draws.astype(np.int32)}
+
+
+def check_length(tokens: np.ndarray, length: int) -> None:
+    """Raise UsageError where a corpus is shorter than one window."""
+    if len(tokens) < length:
+        raise UsageError(f"The corpus has {len(tokens)} ids, fewer than one window of {length}; give more text.")
+
+
+class EncoderRows:
+    """Windows as rows of an encoder: `start`, the window, `end`. Row i is a function of i.
+
+    With `pairs` the window is cut in two segments at a place drawn from hash(key, i), an `end` after each and
+    token_type_ids 0 and 1; one row in ten stays whole (ELECTRA's, Clark et al. 2020).
+    """
+
+    def __init__(self, windows: Any, *, start: int, end: int, pairs: bool = False, split: str = "train", seed: int = 0):
+        self.windows, self.start, self.end, self.pairs = windows, start, end, pairs
+        self.key = rng.stream_key("encoder_rows", 1, {"pairs": pairs}, split, seed)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Row:
+        window = self.windows[index]
+        state = np.empty(1, np.uint64)
+        rng.start_row(state, self.key, index)
+        two = self.pairs and len(window) > 1 and rng.below(state, 10) > 0
+        cut = 1 + rng.below(state, len(window) - 1) if two else len(window)
+        ids = np.concatenate([[self.start], window[:cut], [self.end], window[cut:], [self.end] * two]).astype(np.int32)
+        row = {"input_ids": ids, "segments": np.ones_like(ids)}
+        return row | ({"token_type_ids": (np.arange(len(ids)) > cut + 1).astype(np.int32)} if self.pairs else {})
+
+
 class MaskedDataset:
     """Laid-out rows for masked language modelling: 15 % of the ids are to be guessed, chosen anew for every row index.
 
-    Of these, 80 % become `mask`, 10 % a random id of `content` (first, count), 10 % stay (Devlin et al. 2019; dynamic as
-    in Liu et al. 2019). `never` are ids that are not chosen: end of sequence, padding.
+    Of these, `masked` % become `mask`, `random` % a random id of `content` (first, count), the others stay (80 and 10:
+    Devlin et al. 2019; dynamic as in Liu et al. 2019; 85 and 0: Clark et al. 2020). `never` are ids that are not chosen:
+    end of sequence, padding. A row of n candidates has 0.15 n, rounded up or down at random, as in fairseq. With `places`
+    the labels are those of the hidden ids alone and `places` their positions; else IGNORED stands at all others.
     """
 
     def __init__(
@@ -166,13 +255,18 @@ class MaskedDataset:
         mask: int,
         content: tuple[int, int],
         never: tuple[int, ...],
+        places: bool = False,
+        masked: int = 80,
+        random: int = 10,
         split: str = "train",
         seed: int = 0,
         density: float = 0.15,
     ):
-        self.rows, self.mask, self.content, self.density = rows, mask, content, density
+        self.rows, self.mask, self.content, self.places = rows, mask, content, places
+        self.kinds, self.density = (masked, masked + random), density
         self.never = np.array(never, np.int32)
-        self.key = rng.stream_key("masked_language_model", 1, {"density": density}, split, seed)
+        recipe = {"density": density, "masked": masked, "random": random}
+        self.key = rng.stream_key("masked_language_model", 2, recipe, split, seed)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -182,52 +276,57 @@ class MaskedDataset:
         state = np.empty(1, np.uint64)
         rng.start_row(state, self.key, index)
         ids = row["input_ids"].copy()
+        chosen = hide(state, ids, self.never, self.density, self.mask, *self.kinds, *self.content)
+        answers = row["input_ids"][chosen]
+        if self.places:
+            return row | {"input_ids": ids, "places": chosen.astype(np.int32), "labels": answers}
         labels = np.full_like(ids, IGNORED)
-        candidates = ~np.isin(ids, self.never)
-        hide(state, ids, labels, candidates, int(self.density * 2**20), self.mask, *self.content)
-        return {"input_ids": ids, "segments": row["segments"], "labels": labels}
+        labels[chosen] = answers
+        return row | {"input_ids": ids, "labels": labels}
 
 
 @njit(cache=True)
-def hide(state, ids, labels, candidates, share, mask, first, count):
-    """Choose `share` / 2**20 of the candidates; write them to `labels`, and a mask, a random id or the same to `ids`."""
+def hide(state, ids, never, density, mask, masked, changed, first, count):
+    """Choose a share of the ids not in `never`; replace `masked` % by a mask, up to `changed` % by a random id, in place.
+
+    Returns the positions chosen, ascending; one at least where there is a candidate.
+    """
+    candidates = np.empty(len(ids), np.int64)
+    n = 0
     for i in range(len(ids)):
-        if candidates[i] and rng.below(state, 1 << 20) < share:
-            labels[i] = ids[i]
-            kind = rng.below(state, 10)
-            if kind < 8:
-                ids[i] = mask
-            elif kind == 8:
-                ids[i] = first + rng.below(state, count)
+        allowed = True
+        for word in never:
+            allowed &= ids[i] != word
+        candidates[n] = i
+        n += allowed
+    wanted = min(n, max(1, int(density * n + rng.below(state, 1 << 20) / (1 << 20))))
+    for i in range(wanted):
+        j = i + rng.below(state, n - i)
+        candidates[i], candidates[j] = candidates[j], candidates[i]
+    chosen = np.sort(candidates[:wanted])
+    for place in chosen:
+        kind = rng.below(state, 100)
+        if kind < masked:
+            ids[place] = mask
+        elif kind < changed:
+            ids[place] = first + rng.below(state, count)
+    return chosen
 
 
-def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int) -> np.ndarray:
-    """Return the ids (int32[n]) of the texts in order, an end-of-sequence id after each; stops at `enough` ids."""
-    parts, count = [], 0
-    for text in texts:
-        parts.append(np.array([*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id], np.int32))
-        count += len(parts[-1])
+def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int, end: int) -> np.ndarray:
+    """Return the ids (int32[n]) of the texts in order, the id `end` after each; stops at `enough` ids."""
+    parts, count = [np.empty(0, np.int32)], 0
+    for some in batched(texts, 256):
+        for ids in tokenizer(list(some), add_special_tokens=False, verbose=False)["input_ids"]:
+            parts.append(np.array([*ids, end], np.int32))
+            count += len(parts[-1])
         if count >= enough:
             break
     return np.concatenate(parts)[:enough]
 
 
-def corpus_place(name: str, data_dir: str | None) -> str:
-    """Return where a corpus is: the folder `name` in `data_dir`, a folder, or a Hub id NAMESPACE/NAME. UsageError: nowhere."""
-    folders = [folder for folder in (Path(data_dir or ".") / name, Path(name)) if folder.is_dir()]
-    if not folders and name.count("/") != 1:
-        where = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
-        raise UsageError(f"Unknown corpus '{name}'. Allowed: stdlib, {where}, a Hub id NAMESPACE/NAME.")
-    return str(folders[0]) if folders else name
-
-
-def corpus_texts(name: str, data_dir: str | None, split: str) -> Iterator[str]:
-    """Yield the texts (column "text") of a split of a corpus; see corpus_place. UsageError where it has none."""
-    try:
-        rows = load_dataset(corpus_place(name, data_dir), split=split, streaming=True)
-        yield from (row["text"] for row in rows)
-    except UsageError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        cause = " ".join(str(error).split())
-        raise UsageError(f"corpus '{name}': no column text of a split {split} could be read ({cause})") from None
+def batched(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
+    """Yield tuples of `size` items, the last one shorter."""
+    rest = iter(items)
+    while some := tuple(itertools.islice(rest, size)):
+        yield some

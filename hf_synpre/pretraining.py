@@ -1,8 +1,10 @@
 """Layer 4: one pre-training run: a task or a corpus, a fresh model of any kind, a stop at competence or budget."""
 
+import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,17 @@ from hf_synpre.corpus import noise_counts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton, tensor_generator
-from hf_synpre.modeling import AUTO_CLASSES, accept_rows, kind_of, longest_input, t5x_weights
-from hf_synpre.sources import check_source, open_source
+from hf_synpre.starts import take_weights
+from hf_synpre.health import HealthWatch, alarms
+from hf_synpre.modeling import AUTO_CLASSES, accept_places, accept_rows, kind_of, longest_input, t5x_weights
+from hf_synpre.optimizers import SCHEDULES
+from hf_synpre.rtd import RTDModel, build_rtd, export, health, rtd_loss, tally
+from hf_synpre.sources import TEXT_TASKS, check_source, objective_of, open_source
+from hf_synpre.texts import Corpus, TextSpec, open_corpus
 from hf_synpre.training import (
-    SCHEDULES,
     CompetenceStop,
+    Deadline,
+    FlopCounter,
     SynpreTrainer,
     check_training,
     most_likely,
@@ -125,18 +133,60 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
 }
+# ELECTRA-small and RoBERTa-base on a dataset's own text (Krishna et al. 2022; spec, sections 3.1 to 3.3) and parts of their
+# budgets. RoBERTa's betas, weight decay and epsilon are those of its paper.
+SELF_PRETRAINING: dict[str, dict[str, Any]] = {
+    "electra": {
+        "objective": "rtd",
+        "window": 128,
+        "pairs": True,
+        "batch_size": 128,
+        "schedule": "electra",
+        "bias_correction": False,
+        "training": {"max_steps": 1_000_000, "warmup_steps": 10_000, "adam_epsilon": 1e-6, "weight_decay": 0.01},
+    },
+    "roberta": {
+        "objective": "mlm",
+        "window": 512,
+        "batch_size": 512,
+        "training": {
+            "max_steps": 100_000,
+            "warmup_steps": 6_000,
+            "lr_scheduler_type": "linear",
+            "adam_beta2": 0.98,
+            "adam_epsilon": 1e-6,
+            "weight_decay": 0.01,
+        },
+    },
+}
+BUDGETS = {"": 1.0, "_tenth": 0.1, "_hundredth": 0.01, "_smoke": 0.0001}
+
+
+def part_of(recipe: dict[str, Any], share: float) -> dict[str, Any]:
+    """Return a recipe with a share of its steps and of its warm-up."""
+    steps = {name: round(recipe["training"][name] * share) for name in ("max_steps", "warmup_steps")}
+    common = {"optim": "adamw_torch", "learning_rate": 5e-4}
+    return recipe | {"text": {}, "competence": 1.1, "evaluations": 20, "training": common | recipe["training"] | steps}
+
+
+PRESETS |= {name + part: part_of(recipe, share) for name, recipe in SELF_PRETRAINING.items() for part, share in BUDGETS.items()}
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights}
 
 
 @dataclass
 class PretrainingSpec:
-    """What is pre-trained on, for how long. Exactly one of `task` (synthetic) and `corpus` (text: "stdlib" or a folder).
+    """What is pre-trained on, for how long. Exactly one of `task` (synthetic) and `corpus` (text; see texts.open_corpus).
 
-    `objective` is seq2seq, span_corruption, causal or mlm; the usual one of the model without it. `batching` is padded,
+    With `text` the corpus is a dataset's train split by that recipe, cut end to end into windows that every epoch has
+    anew (`pairs`: of two segments, ELECTRA's); without, windows begin anywhere.
+    `objective` is seq2seq, span_corruption, causal, mlm or rtd (replaced-token detection, its generator
+    `generator_fraction` as wide); the usual one of the model without it. `batching` is padded,
     bucketed (similar lengths together) or packed (rows of `row_length` positions that hold several examples).
     `batch_size` counts the rows of a step over all processes; without it training.per_device_train_batch_size counts
-    those of one. `budget_of` names another run whose token count this one gets; otherwise training.max_steps is the
-    budget. `initial_weights` is transformers or t5x.
+    those of one. `budget_of` names another run whose token count this one gets; otherwise training.max_steps, or as many
+    steps as `budget_tokens` or `budget_flops` pay for, is the budget; `budget_seconds` of training end it before.
+    `initial_weights` is transformers or t5x; `start` a checkpoint (folder, Hub id, in an experiment another run) to go
+    on from, with its token embeddings "kept" or "fresh".
     """
 
     task: str | None = None
@@ -145,15 +195,24 @@ class PretrainingSpec:
     vocabulary: int | None = None
     ramp_steps: int = 0
     corpus: str | None = None
+    text: TextSpec | None = None
     window: int = 64
+    pairs: bool = False
+    generator_fraction: float = 0.25
+    start: str | None = None
+    start_embeddings: str = "kept"
     objective: str | None = None
     loss_on: str = "targets"
     batching: str = "bucketed"
     row_length: int = 512
     batch_size: int | None = None
     schedule: str | None = None
+    bias_correction: bool = True
     initial_weights: str = "transformers"
     budget_of: str | None = None
+    budget_tokens: int | None = None
+    budget_flops: float | None = None
+    budget_seconds: float | None = None
     competence: float = 0.99
     evaluations: int = 10
     validation_examples: int = 512
@@ -171,7 +230,19 @@ class PretrainingSpec:
             if getattr(self, name) < 1:
                 raise UsageError(f"pretraining: {name} is {getattr(self, name)}; give an integer >= 1.")
         check_training(self.training)
-        if self.budget_of is None and "max_steps" not in self.training:
+        choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
+        if not 0 < self.generator_fraction <= 1:
+            raise UsageError(f"generator_fraction is {self.generator_fraction}; give a share of the width, in 0..1.")
+        if not self.bias_correction and not str(self.training.get("optim", "adafactor")).startswith("adamw"):
+            raise UsageError("Without bias_correction the optimizer is Adam; give training.optim adamw_torch.")
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        limits = {name: getattr(self, name) for name in ("budget_tokens", "budget_flops", "budget_seconds")}
+        for name, limit in limits.items():
+            if limit is not None and limit <= 0:
+                raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
+        if self.budget_of is None and "max_steps" not in self.training and limits["budget_tokens"] is limits["budget_flops"] is None:
             raise UsageError("pretraining has no budget; give training.max_steps >= 1 or budget_of.")
 
     @classmethod
@@ -190,24 +261,28 @@ def pretrain(
     *,
     tokenizer: Any = None,
     tokens: int | None = None,
+    corpus: Corpus | None = None,
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Pre-train into `folder`: weights, parameter_statistics.json, pretraining.json; a killed run goes on where it was.
 
     Runs in every process of a launcher. `tokens` (end-of-sequence included) replaces the budget in steps; `tokenizer`
-    the ids of `spec.vocabulary`. Returns the facts of the run.
+    the ids of `spec.vocabulary`; `corpus` what `spec.corpus` names. Returns the facts of the run.
     """
     work = folder.with_name(f".{folder.name}.work")
+    if corpus is None and spec.corpus is not None:
+        corpus = open_corpus(spec.corpus, text=spec.text)
     recipe = {"pretraining": asdict(spec), "model": asdict(model), "tokens": tokens}
+    recipe |= {"corpus": corpus.facts, "tokenizer": tokenizer_facts(tokenizer)} if corpus else {}
     args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
     if done := already(folder, work, recipe):
         return done
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
-    steps = budget(spec, args, tokens)
+    steps = budget(spec, args, tokens, lambda: fresh_model(spec, model, vocabulary))
     args.max_steps = steps
     args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
-    trainer = pretraining_trainer(spec, model, vocabulary, args)
+    trainer = pretraining_trainer(spec, model, vocabulary, args, corpus)
     with args.main_process_first(local=False, desc="checkpoints"):
         write_json(work / RECIPE_FILE, {"recipe": recipe})
         given = args.resume_from_checkpoint
@@ -229,7 +304,17 @@ def already(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] 
     return read_json(folder / RESULT_FILE) if (folder / RESULT_FILE).exists() else None
 
 
-def budget(spec: PretrainingSpec, args: Any, tokens: int | None) -> int:
+def tokenizer_facts(tokenizer: Any) -> dict[str, Any] | None:
+    """Return what names a tokenizer: its class, size and where it is from ("strict" ones say so), and a digest of its ids."""
+    if tokenizer is None:
+        return None
+    words = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
+    origin = tokenizer.init_kwargs.get("origin") or "stock"
+    digest = hashlib.blake2b(words, digest_size=8).hexdigest()
+    return {"class": type(tokenizer).__name__, "size": len(tokenizer), "origin": origin, "digest": digest}
+
+
+def budget(spec: PretrainingSpec, args: Any, tokens: int | None, fresh: Callable[[], PreTrainedModel]) -> int:
     """Set the rows of a step and return the number of steps. Raises UsageError where the processes' shares are unequal."""
     shares = args.world_size * args.gradient_accumulation_steps
     if spec.batch_size is not None:
@@ -239,52 +324,92 @@ def budget(spec: PretrainingSpec, args: Any, tokens: int | None) -> int:
                 f"accumulated batches leaves a rest; give a multiple of {shares}."
             )
         args.per_device_train_batch_size = spec.batch_size // shares
-    if tokens is None:
-        return args.max_steps
-    row = spec.window + 2 * noise_counts(spec.window)[1] + 2
-    return math.ceil(tokens / (shares * args.train_batch_size * row))
+    rows, tokens = shares * args.train_batch_size, tokens or spec.budget_tokens
+    if tokens is not None:
+        return math.ceil(tokens / (rows * row_tokens(spec, fresh)))
+    if spec.budget_flops is not None:
+        return math.ceil(spec.budget_flops / FlopCounter(fresh())(rows, spec.window, noise_counts(spec.window)[0]))
+    return args.max_steps
 
 
-def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary, args: Any) -> SynpreTrainer:
+def row_tokens(spec: PretrainingSpec, fresh: Callable[[], PreTrainedModel]) -> int:
+    """Return the tokens of a row: a window's; span corruption has sentinels on both sides and two ends besides."""
+    both = objective_of(kind_of(part_config(fresh().config)), spec.objective, True) == "span_corruption"
+    return spec.window + (2 * noise_counts(spec.window)[1] + 2 if both else 0)
+
+
+def pretraining_trainer(
+    spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary, args: Any, corpus: Corpus | None = None
+) -> SynpreTrainer:
     """Return the Trainer of a run over a freshly initialised model."""
     fresh = fresh_model(spec, model, vocabulary)
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    config = part_config(fresh.config)
+    rtd = isinstance(fresh, RTDModel)
     source = open_source(
         spec,
-        kind_of(fresh.config),
+        kind_of(config),
         vocabulary,
         rows=args.max_steps * batch,
         batch=batch,
-        longest=longest_input(fresh),
+        longest=longest_input(fresh.discriminator if rtd else fresh),
+        corpus=corpus,
+        places=rtd or (kind_of(config) == "mlm" and accept_places(fresh)),
     )
     if source.packed:
         accept_rows(fresh)
+    watches = (CompetenceStop(spec.competence), HealthWatch(), *([Deadline(spec.budget_seconds)] if spec.budget_seconds else ()))
+    judges = {"loss": rtd_loss, "compute_metrics": health, "preprocess_logits_for_metrics": tally}
     return SynpreTrainer(
         fresh,
         args,
         schedule=spec.schedule,
-        callbacks=(CompetenceStop(spec.competence),),
+        bias_correction=spec.bias_correction,
+        callbacks=watches,
         train_dataset=source.train,
         eval_dataset=source.validation,
         data_collator=RowCollator(vocabulary.pad, vocabulary.pad, alone=not source.packed),
-        compute_metrics=teacher_forced,
-        preprocess_logits_for_metrics=most_likely,
+        **judges if rtd else {"compute_metrics": teacher_forced, "preprocess_logits_for_metrics": most_likely},
     )
 
 
+def part_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the config that says what kind of model this is: of a pair, the discriminator's."""
+    return config.part("discriminator") if hasattr(config, "part") else config
+
+
 def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary) -> PreTrainedModel:
-    """Return the model of a run before its first step."""
+    """Return the model of a run before its first step: fresh, or with the weights that it starts from."""
     config = model.config(vocabulary)
-    fresh = build(AUTO_CLASSES[kind_of(config)], config, {}, spec.seed)
+    kind = kind_of(config)
+    if objective_of(kind, spec.objective, spec.corpus is not None or spec.task in TEXT_TASKS) == "rtd":
+        fresh = build_rtd(config, spec.seed, spec.generator_fraction)
+        parts = {"discriminator": spec.start, "generator": spec.start and generator_folder(spec.start)}
+    else:
+        fresh = build(AUTO_CLASSES[kind], config, {}, spec.seed)
+        parts = {None: spec.start}
     if redraw := INITIAL_WEIGHTS[spec.initial_weights]:
         redraw(fresh, tensor_generator(spec.seed, spec.initial_weights))
+    for name, source in parts.items():
+        if source is not None:
+            take_weights(getattr(fresh, name) if name else fresh, source, spec.start_embeddings)
     return fresh
+
+
+def generator_folder(start: str) -> str | None:
+    """Return the folder of the generator that a run has left beside its discriminator, None where there is none."""
+    folder = Path(start) / "generator"
+    return str(folder) if folder.is_dir() else None
 
 
 def finish(trainer: SynpreTrainer, weights: dict, facts: dict[str, Any], folder: Path, work: Path, tokenizer: Any) -> None:
     """Write the finished run beside its folder, then move it there whole."""
     made = work / "model"
-    trainer.accelerator.unwrap_model(trainer.model_wrapped).save_pretrained(made, state_dict=weights)
+    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    if isinstance(model, RTDModel):
+        export(model, weights, made)
+    else:
+        model.save_pretrained(made, state_dict=weights)
     if tokenizer is not None:
         tokenizer.save_pretrained(made)
     statistics = ParameterStatistics.from_pretrained(made)
@@ -296,15 +421,18 @@ def finish(trainer: SynpreTrainer, weights: dict, facts: dict[str, Any], folder:
 
 
 def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
-    """Return what a finished run spent and reached, and its curve of evaluations."""
-    curve = [
-        {"step": log["step"], "loss": log["eval_loss"], "token_accuracy": log["eval_token_accuracy"]}
-        for log in trainer.state.log_history
-        if "eval_loss" in log
-    ]
+    """Return what a finished run spent and reached, its curve of evaluations, and what was wrong with it if anything."""
+    curve = [evaluation(log) for log in trainer.state.log_history if "eval_loss" in log]
     reached = curve[-1]["token_accuracy"] if curve else None
     stopped = "competence" if reached is not None and reached >= spec.competence else "budget"
-    return {**trainer.spent(), "stopped": stopped, "accuracy": reached, "curve": curve}
+    return {**trainer.spent(), "stopped": stopped, "accuracy": reached, "curve": curve, "alarms": alarms(curve)}
+
+
+def evaluation(log: dict[str, Any]) -> dict[str, Any]:
+    """Return one point of the curve: all metrics but those of time."""
+    timed = ("runtime", "samples_per_second", "steps_per_second", "score")
+    found = {name.removeprefix("eval_"): value for name, value in log.items() if name.startswith("eval_")}
+    return {"step": log["step"]} | {name: value for name, value in found.items() if name not in timed}
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

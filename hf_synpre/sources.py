@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
-from hf_synpre import stdlib
 from hf_synpre.corpus import (
+    EncoderRows,
+    FullWindows,
     MaskedDataset,
+    ReplacedRows,
     SentenceWindows,
     SpanCorruptionDataset,
     StreamDataset,
@@ -21,13 +21,15 @@ from hf_synpre.corpus import (
 from hf_synpre.datasets import LengthBuckets, SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout
+from hf_synpre.texts import Corpus
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 ENDLESS = 2**62
 TEXT_TASKS = ("nesting_language",)
 BATCHINGS = ("padded", "bucketed", "packed")
-# kind of model -> objectives, the usual one for rows with a target first, the usual one for text last
-OBJECTIVES = {"seq2seq": ("seq2seq", "span_corruption"), "causal": ("causal",), "mlm": ("mlm",)}
+# kind of model -> objectives: the usual one for rows with a target, the usual one for text, others
+OBJECTIVES = {"seq2seq": ("seq2seq", "span_corruption"), "causal": ("causal", "causal"), "mlm": ("mlm", "mlm", "rtd")}
+MASKING = {"mlm": {"masked": 80, "random": 10}, "rtd": {"masked": 85, "random": 0}}
 
 
 @dataclass
@@ -42,21 +44,34 @@ class Source:
 def objective_of(kind: str, given: str | None, is_text: bool) -> str:
     """Return the objective of a run: `given`, or the usual one of the kind of model. Raises UsageError."""
     allowed = OBJECTIVES[kind]
-    objective = choose(f"objective of a {kind} model", given, allowed) if given else allowed[-1 if is_text else 0]
+    objective = choose(f"objective of a {kind} model", given, dict.fromkeys(allowed)) if given else allowed[is_text]
     if objective == "seq2seq" and is_text:
         raise UsageError("Text has no targets, so the objective seq2seq cannot apply; give span_corruption.")
     return objective
 
 
 def open_source(
-    spec: Any, kind: str, vocabulary: Vocabulary, *, rows: int, batch: int, longest: int | None = None
+    spec: Any,
+    kind: str,
+    vocabulary: Vocabulary,
+    *,
+    rows: int,
+    batch: int,
+    longest: int | None = None,
+    corpus: Corpus | None = None,
+    places: bool = False,
 ) -> Source:
-    """Return the rows of a run: `rows` for training in batches of `batch`; `longest` is the model's table of positions."""
+    """Return the rows of a run: `rows` for training in batches of `batch`; `longest` is the model's table of positions.
+
+    `corpus` is the text if there is one; with `places` the model looks at hidden ids alone.
+    """
     is_text = spec.corpus is not None or spec.task in TEXT_TASKS
     objective = objective_of(kind, spec.objective, is_text)
     if is_text or objective == "span_corruption":
-        train, validation = (text_rows(spec, objective, vocabulary, *part) for part in parts(spec, rows))
-        return Source(train, validation, False)
+        if longest is not None and spec.window > longest:
+            raise UsageError(f"A window of {spec.window} ids is longer than the model's {longest} positions; give a shorter one.")
+        found = [text_rows(spec, objective, vocabulary, *part, corpus, places) for part in parts(spec, rows)]
+        return Source(*found, False)
     layout = layout_of(spec, objective, vocabulary, longest)
     stream = {"vocabulary": vocabulary, "seed": spec.seed, **spec.parameters}
     size = ENDLESS if spec.batching == "packed" else rows
@@ -64,7 +79,7 @@ def open_source(
     validation = SyntheticDataset(spec.task, size=spec.validation_examples, split="validation", **stream)
     train = arranged(spec, examples, layout, rows, batch)
     found = [
-        masked(spec, data, vocabulary, split) if objective == "mlm" else data
+        masked(spec, data, vocabulary, split, objective, places) if objective in MASKING else data
         for data, split in ((train, "train"), (RowDataset(validation, layout), "validation"))
     ]
     return Source(*found, spec.batching == "packed")
@@ -91,32 +106,69 @@ def arranged(spec: Any, dataset: Any, layout: Any, rows: int, batch: int) -> Any
     return RowDataset(dataset, layout)
 
 
-def masked(spec: Any, rows: Any, vocabulary: Vocabulary, split: str) -> MaskedDataset:
-    """Return rows for masked language modelling; where no id is a mask the padding id serves, unseen otherwise."""
-    mask = getattr(vocabulary.tokenizer, "mask_token_id", None)
-    content = vocabulary.first, vocabulary.content
-    never = (vocabulary.eos, vocabulary.pad)
-    return MaskedDataset(
-        rows, mask=vocabulary.pad if mask is None else mask, content=content, never=never, split=split, seed=spec.seed
+def masked(spec: Any, rows: Any, vocabulary: Vocabulary, split: str, objective: str, places: bool) -> Any:
+    """Return rows with hidden ids; where no id is a mask the padding id serves, unseen otherwise."""
+    tokenizer = vocabulary.tokenizer
+    mask = getattr(tokenizer, "mask_token_id", None)
+    special = set() if tokenizer is None else {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    rows = MaskedDataset(
+        rows,
+        mask=vocabulary.pad if mask is None else mask,
+        content=(vocabulary.first, vocabulary.content),
+        never=tuple(sorted(special | {vocabulary.eos, vocabulary.pad})),
+        places=places,
+        split=split,
+        seed=spec.seed,
+        **MASKING[objective],
     )
+    return ReplacedRows(rows, split=split, seed=spec.seed) if objective == "rtd" else rows
 
 
-def text_rows(spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int) -> Any:
+def text_rows(
+    spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int, corpus: Corpus | None, places: bool
+) -> Any:
     """Return `size` rows of text, natural or drawn; a corpus is read as far as the run goes (but 1,000 windows at least)."""
-    if spec.corpus is None:
+    if corpus is None:
         stream = {"vocabulary": vocabulary, "seed": spec.seed, "split": split, **spec.parameters}
         windows: Any = SentenceWindows(SyntheticDataset(spec.task, size=ENDLESS, **stream), size=size, length=spec.window)
     elif vocabulary.tokenizer is None:
         raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
     else:
-        ids = encode_corpus(corpus_texts(spec.corpus, split), vocabulary.tokenizer, max(size, 1000) * spec.window)
+        ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, max(size, 1000) * spec.window, vocabulary.eos)
+        if spec.text is not None:
+            return full_rows(spec, objective, vocabulary, split, size, ids, places)
         windows = TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if objective == "span_corruption":
-        first = sentinels(vocabulary, noise_counts(spec.window)[1], spec.window)
-        rows = SpanCorruptionDataset(windows, sentinel=first, split=split, seed=spec.seed)
-        return RowDataset(rows, Seq2SeqLayout(vocabulary.eos, vocabulary.pad))
+        return span_rows(spec, vocabulary, windows, split)
     rows = StreamDataset(windows)
-    return masked(spec, rows, vocabulary, split) if objective == "mlm" else rows
+    return masked(spec, rows, vocabulary, split, objective, places) if objective in MASKING else rows
+
+
+def span_rows(spec: Any, vocabulary: Vocabulary, windows: Any, split: str) -> RowDataset:
+    """Return windows as rows of span corruption."""
+    first = sentinels(vocabulary, noise_counts(spec.window)[1], spec.window)
+    rows = SpanCorruptionDataset(windows, sentinel=first, split=split, seed=spec.seed)
+    return RowDataset(rows, Seq2SeqLayout(vocabulary.eos, vocabulary.pad))
+
+
+def full_rows(
+    spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int, ids: np.ndarray, places: bool
+) -> Any:
+    """Return the windows of a corpus cut end to end as rows; validation has each window once, and short ones too."""
+    length = spec.window - (2 + spec.pairs if objective in MASKING else 0)
+    if split == "validation":
+        length = min(length, len(ids))
+        size = min(size, -(-len(ids) // length))
+    options = {"size": size, "split": split, "seed": spec.seed}
+    windows = FullWindows(ids, length=length, whole=objective == "span_corruption", **options)
+    if objective == "span_corruption":
+        return span_rows(spec, vocabulary, windows, split)
+    if objective == "causal":
+        return StreamDataset(windows)
+    start = vocabulary.tokenizer.cls_token_id
+    start = vocabulary.eos if start is None else start
+    framed = EncoderRows(windows, start=start, end=vocabulary.eos, pairs=spec.pairs, split=split, seed=spec.seed)
+    return masked(spec, framed, vocabulary, split, objective, places)
 
 
 def sentinels(vocabulary: Vocabulary, spans: int, window: int) -> int:
@@ -136,38 +188,12 @@ def sentinels(vocabulary: Vocabulary, spans: int, window: int) -> int:
     return first
 
 
-def corpus_texts(corpus: str, split: str) -> Iterator[str]:
-    """Yield the documents of a split: the standard library's source ("stdlib"), or a local folder in Hub layout.
-
-    A folder holds data/SPLIT*.parquet with a column text (else its first of strings) or SPLIT*.txt, a document a file.
-    Raises UsageError where there is neither.
-    """
-    if corpus == "stdlib":
-        yield from stdlib.texts(split)
-        return
-    tables, files = (sorted(Path(corpus).glob(pattern)) for pattern in (f"data/{split}*.parquet", f"{split}*.txt"))
-    if not tables and not files:
-        raise UsageError(
-            f"corpus '{corpus}' has no data/{split}*.parquet and no {split}*.txt; give stdlib or a folder that has one."
-        )
-    for table in tables:
-        reader = pq.ParquetFile(table)
-        strings = [f.name for f in reader.schema_arrow if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-        if not strings:
-            raise UsageError(f"{table} has no column of text.")
-        column = "text" if "text" in strings else strings[0]
-        for batch in reader.iter_batches(batch_size=8, columns=[column]):
-            yield from batch.column(0).to_pylist()
-    for file in files:
-        yield file.read_text(encoding="utf-8", errors="replace")
-
-
 def check_source(spec: Any) -> None:
     """Raise UsageError where a run's rows cannot be made, as far as that shows before the model is known."""
     choose("batching", spec.batching, BATCHINGS)
     choose("loss_on", spec.loss_on, ("targets", "all"))
-    if spec.corpus is not None and spec.corpus != "stdlib":
-        next(corpus_texts(spec.corpus, "train"), None)
+    if spec.objective == "rtd" and spec.batching == "packed":
+        raise UsageError("Rows of several examples (batching packed) do not reach a discriminator; give padded or bucketed.")
     if spec.batching == "packed" and spec.ramp_steps:
         raise UsageError(
             "Packed rows have one shape, so a curriculum by length (ramp_steps) cannot apply; give one or the other."

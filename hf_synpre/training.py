@@ -1,6 +1,8 @@
 """Layer 4: the Trainer that both phases use: an exact loss, a meter of what was spent, a stop at competence."""
 
 import copy
+import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
     PreTrainedModel,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -26,6 +29,9 @@ from hf_synpre.collators import IGNORED
 from hf_synpre.config import fits
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import skeleton
+from hf_synpre.modeling import accept_places
+from hf_synpre.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
+from hf_synpre.rtd import rtd_loss
 
 
 def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -49,26 +55,34 @@ class FlopCounter:
 
     def __init__(self, model: PreTrainedModel):
         self.model = skeleton(type(model), copy.deepcopy(model.config))
-        self.model.config.pad_token_id = None  # else some models look for padding among ids that have no values
-        self.two = model.config.is_encoder_decoder
+        for module in filter(lambda m: hasattr(m, "config"), self.model.modules()):
+            module.config.pad_token_id = None  # else some models look for padding among ids that have no values
+        self.second = ("decoder_input_ids",) if model.config.is_encoder_decoder else getattr(model, "second_inputs", ())
+        if self.second == ("places",):
+            accept_places(self.model)
+        self.choices = (1,) * (type(model) in MODEL_FOR_MULTIPLE_CHOICE_MAPPING.values())
         terms = np.array([self._terms(*lengths) for lengths in self.LENGTHS], np.float64)
         counts = np.array([self._forward(*lengths) for lengths in self.LENGTHS], np.float64)
         self.weights = np.linalg.lstsq(terms, counts, rcond=None)[0]
 
     def _terms(self, source: int, target: int) -> list[int]:
-        target = target if self.two else 0
+        target = target if self.second else 0
         return [source, target, source * source, target * target, source * target]
 
     def _forward(self, source: int, target: int) -> float:
-        ids = {"input_ids": torch.zeros((1, source), dtype=torch.long, device="meta")}
-        if self.two:
-            ids["decoder_input_ids"] = torch.zeros((1, target), dtype=torch.long, device="meta")
+        lengths = {"input_ids": source, **dict.fromkeys(self.second, target)}
+        ids = {
+            name: torch.zeros((1, *self.choices, n), dtype=torch.long, device="meta") for name, n in lengths.items()
+        }
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            self.model(**ids, use_cache=False) if self.two else self.model(**ids)
+            self.model(**ids, use_cache=False) if "decoder_input_ids" in ids else self.model(**ids)
         return counter.get_total_flops()
 
     def __call__(self, rows: int, source: int, target: int) -> float:
-        """Return the FLOPs of a batch of `rows` x (`source`, `target`) positions; `target` is ignored for one stream."""
+        """Return the FLOPs of a batch of `rows` x (`source`, `target`) positions.
+
+        `target` counts the decoder's, or the hidden ids that a head looks at; it is ignored for other models.
+        """
         return 3.0 * rows * round(float(np.dot(self._terms(source, target), self.weights)))
 
 
@@ -107,14 +121,15 @@ class Meter(TrainerCallback, ExportableState):
 
     def add(self, inputs: dict[str, torch.Tensor], count_flops: FlopCounter) -> None:
         """Count one batch; the tokens stay a tensor, so that no device is waited for."""
-        (rows, source), labels = inputs["input_ids"].shape, inputs["labels"]
+        *rows, source = inputs["input_ids"].shape
+        labels, count = inputs["labels"], math.prod(rows)
         real = inputs["segments"] > 0 if "segments" in inputs else inputs["attention_mask"] > 0
-        tokens, positions = real.sum(), rows * source
-        if count_flops.two:
+        tokens, positions = real.sum(), count * source
+        if "decoder_input_ids" in count_flops.second:
             tokens, positions = tokens + (labels != IGNORED).sum(), positions + labels.numel()
         self.spent["tokens"] = self.spent["tokens"] + tokens
         self.spent["positions"] += positions
-        self.spent["flops"] += count_flops(rows, source, labels.shape[1])
+        self.spent["flops"] += count_flops(count, source, labels.shape[-1])
 
     def summary(self, reduce: Callable[[torch.Tensor], torch.Tensor], processes: int) -> dict[str, float]:
         """Return the facts that every result file carries; `reduce` sums over the `processes`."""
@@ -144,6 +159,17 @@ class CompetenceStop(TrainerCallback):
             control.should_training_stop = True
 
 
+class Deadline(TrainerCallback):
+    """Stops training once `seconds` of it are spent, those before a kill included."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict, **kwargs: Any) -> None:
+        if logs.get("train_s", 0.0) >= self.seconds:
+            control.should_training_stop = True
+
+
 # The papers' Adafactor: no momentum, update clipping at 1, steps relative to each tensor's size (spec, section 3).
 ADAFACTOR = {
     "scale_parameter": True,
@@ -156,14 +182,14 @@ ADAFACTOR = {
 }
 
 
-SCHEDULES = {"rsqrt": lambda step: max(step, 10_000) ** -0.5}
-LOGGED = ("tokens", "flops", "padding_share", "tokens_per_s", "wait_share", "mfu")
+LOGGED = ("tokens", "train_s", "flops", "padding_share", "tokens_per_s", "wait_share", "mfu")
 
 
 class SynpreTrainer(Seq2SeqTrainer):
-    """A Seq2SeqTrainer with the exact loss and a meter; `optim: adafactor` means the papers' Adafactor.
+    """A Seq2SeqTrainer with an exact loss and a meter; `optim: adafactor` means the papers' Adafactor.
 
-    `schedule` "rsqrt" multiplies the learning rate by 1/sqrt(max(step, 10000)), as T5X does; None leaves transformers' own.
+    `loss` takes (outputs, labels, items of the whole step); `schedule` is a name of SCHEDULES, None leaves transformers'
+    own; without `bias_correction` Adam is ELECTRA's; `layer_decay` multiplies the rate of each layer by that of the next.
     """
 
     def __init__(
@@ -172,14 +198,20 @@ class SynpreTrainer(Seq2SeqTrainer):
         args: Seq2SeqTrainingArguments,
         *,
         callbacks: tuple = (),
+        loss: Callable = token_loss,
         schedule: str | None = None,
+        bias_correction: bool = True,
+        layer_decay: float = 1.0,
         **kwargs: Any,
     ):
-        self.count_flops, self.schedule = FlopCounter(model), schedule
-        super().__init__(model=model, args=args, compute_loss_func=token_loss, callbacks=[Meter(), *callbacks], **kwargs)
+        self.count_flops, self.schedule, self.layer_decay = FlopCounter(model), schedule, layer_decay
+        super().__init__(model=model, args=args, compute_loss_func=loss, callbacks=[Meter(), *callbacks], **kwargs)
         self.remove_callback(PrinterCallback)
         if args.optim == OptimizerNames.ADAFACTOR:
             self.optimizer_cls_and_kwargs = (Adafactor, ADAFACTOR | {"lr": args.learning_rate})
+        elif not bias_correction:
+            betas = args.adam_beta1, args.adam_beta2
+            self.optimizer_cls_and_kwargs = (UncorrectedAdamW, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon})
 
     @property
     def meter(self) -> Meter:
@@ -191,8 +223,30 @@ class SynpreTrainer(Seq2SeqTrainer):
         if self.schedule is None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, SCHEDULES[self.schedule])
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            rate = functools.partial(SCHEDULES[self.schedule], warmup=warmup, total=num_training_steps)
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, rate)
         return self.lr_scheduler
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Return transformers' optimizer, or the same with a rate for each layer."""
+        if self.layer_decay == 1.0 or self.optimizer is not None:
+            return super().create_optimizer(*args, **kwargs)
+        made, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        decayed = self.get_decay_parameter_names(self.model)
+        rates = {"lr": self.args.learning_rate, "weight_decay": self.args.weight_decay, "layer_decay": self.layer_decay}
+        self.optimizer = made(layer_groups(self.model, decayed, **rates), **options)
+        return self.optimizer
+
+    def _get_num_items_in_batch(self, batches: list, device: torch.device) -> torch.Tensor | int | None:
+        """Return the labels of a step; for two losses [labels, real ids], each summed over processes as labels are."""
+        labels = super()._get_num_items_in_batch(batches, device)
+        if self.compute_loss_func is not rtd_loss or labels is None:
+            return labels
+        real = sum((batch["attention_mask"] > 0).sum() for batch in batches).to(device)
+        if self.args.world_size > 1:
+            real = self.accelerator.gather(real).sum()
+        return torch.stack([labels, real.to(labels)])
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Fetch the next batches and count how long that took."""

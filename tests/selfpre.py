@@ -1,0 +1,40 @@
+"""What the tests of self-pretraining share: a small labelled dataset on disk, tiny encoders, specs."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_synpre.pretraining import ModelSpec, PretrainingSpec
+from hf_synpre.texts import TextSpec
+
+ENCODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+ENCODER |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 64}
+ELECTRA = ModelSpec("electra", overrides=ENCODER | {"embedding_size": 16})
+ROBERTA = ModelSpec("roberta", overrides=ENCODER)
+WORDS = "the a dog cat runs sleeps eats under over near house tree river slowly quickly today".split()
+
+
+def sentence(i):
+    return " ".join(WORDS[(i * k + k) % len(WORDS)] for k in (3, 7, 5, 11, 13, 2)) + f" {i % 97}."
+
+
+def write_dataset(folder, **splits):
+    """Write a dataset in Hub layout: split -> columns."""
+    (folder / "data").mkdir(parents=True)
+    rules = "\n".join(f"  - split: {s}\n    path: data/{s}-*.parquet" for s in splits)
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{rules}\n---\n")
+    for split, columns in splits.items():
+        pq.write_table(pa.table(columns), folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def labelled(first, count):
+    """Rows whose label is said by a word: learnable."""
+    texts = [sentence(i) + (" good" if i % 2 else " bad") for i in range(first, first + count)]
+    return {"text": texts, "label": [i % 2 for i in range(first, first + count)]}
+
+
+def spec_of(objective, **changes):
+    training = {"max_steps": 8, "learning_rate": 2e-3, "optim": "adamw_torch", "use_cpu": True, "logging_steps": 1}
+    given = {"corpus": "here", "text": TextSpec(), "objective": objective, "window": 32, "batch_size": 8, "competence": 2.0}
+    given |= {"evaluations": 2, "validation_examples": 16, "batching": "padded"}
+    return PretrainingSpec(**given | changes | {"training": training | changes.get("training", {})})
