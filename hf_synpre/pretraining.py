@@ -262,12 +262,13 @@ def pretrain(
     tokenizer: Any = None,
     tokens: int | None = None,
     corpus: Corpus | None = None,
+    start: Path | None = None,
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Pre-train into `folder`: weights, parameter_statistics.json, pretraining.json; a killed run goes on where it was.
 
     Runs in every process of a launcher. `tokens` (end-of-sequence included) replaces the budget in steps; `tokenizer`
-    the ids of `spec.vocabulary`; `corpus` what `spec.corpus` names. Returns the facts of the run.
+    the ids of `spec.vocabulary`; `corpus` and `start` what the spec's names stand for. Returns the facts of the run.
     """
     work = folder.with_name(f".{folder.name}.work")
     if corpus is None and spec.corpus is not None:
@@ -278,6 +279,7 @@ def pretrain(
     if done := already(folder, work, recipe):
         return done
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
+    spec = replace(spec, start=str(start)) if start else spec
     steps = budget(spec, args, tokens, lambda: fresh_model(spec, model, vocabulary))
     args.max_steps = steps
     args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
@@ -288,7 +290,7 @@ def pretrain(
         given = args.resume_from_checkpoint
         checkpoint = given if isinstance(given, str) else last_whole_checkpoint(work)
     trainer.train(resume_from_checkpoint=checkpoint)
-    facts = run_facts(spec, trainer) | {"recipe": recipe}
+    facts = run_facts(spec, trainer) | {"before": spent_before(start), "recipe": recipe}
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         finish(trainer, weights, facts, folder, work, tokenizer)
@@ -302,6 +304,14 @@ def already(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] 
         if begun.exists() and read_json(begun).get("recipe") != json.loads(json.dumps(recipe)):
             raise UsageError(f"{folder} was begun with another recipe ({begun}); choose another folder or delete it.")
     return read_json(folder / RESULT_FILE) if (folder / RESULT_FILE).exists() else None
+
+
+def spent_before(start: Path | None) -> dict[str, float]:
+    """Return the tokens and FLOPs of the run that this one goes on from, and of those before it."""
+    if start is None:
+        return {}
+    facts = read_json(start / RESULT_FILE)
+    return {name: facts[name] + (facts.get("before") or {}).get(name, 0) for name in ("tokens", "flops")}
 
 
 def tokenizer_facts(tokenizer: Any) -> dict[str, Any] | None:

@@ -212,7 +212,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     A train row whose text is also a row of another split is left out and counted. Raises UsageError where the split
     train or text is missing.
     """
-    splits = DatasetDict({"train": splits}) if isinstance(splits, Dataset) else splits
+    splits = {"train": splits} if isinstance(splits, Dataset) else splits
     if "train" not in splits:
         raise UsageError(f"{name} has no train split; it has {', '.join(splits)}.")
     columns = text.columns or guess_columns(splits["train"])

@@ -2,19 +2,22 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Dataset, DatasetDict
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from hf_synpre.downstream.tasks import DownstreamTask
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, whole_folder, write_json
+from hf_synpre.texts import Corpus, TextSpec, dataset_corpus
 
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 SENTINELS = 32
@@ -52,6 +55,11 @@ class PreparedTask:
 
     folder: Path
     task: DownstreamTask
+    model_class = AutoModelForSeq2SeqLM
+
+    def configure(self, config: PreTrainedConfig) -> PreTrainedConfig:
+        """Return the config of a model for this task: nothing depends on it."""
+        return config
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -97,6 +105,7 @@ class TokenRows:
         return {name: values[ends[index] : ends[index + 1]] for name, (values, ends) in self.columns.items()}
 
 
+@singledispatch
 def prepare(
     task: DownstreamTask, folder: Path, *, data_dir: str | None = None, tokenizer: str | None = None, vocab_size: int = 1024
 ) -> PreparedTask:
@@ -114,6 +123,14 @@ def prepare(
                 facts["splits"][split] = {"rows": len(table), "sha256": text_digest(table)}
             write_json(partial / "facts.json", facts | {"hub_id": None if data_dir else task.hub_id})
     return PreparedTask(folder, task)
+
+
+@singledispatch
+def task_texts(task: DownstreamTask, data_dir: str | None, text: TextSpec) -> Corpus:
+    """Return the text of a task's train split, inputs and targets, by a recipe."""
+    splits = {split: Dataset(table) for split, table in task.load(data_dir).items()}
+    recipe = replace(text, columns=text.columns or ["source", "target"])
+    return dataset_corpus(DatasetDict(splits), recipe, task.name)
 
 
 def read_tokenizer(name: str) -> PreTrainedTokenizerFast:

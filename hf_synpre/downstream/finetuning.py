@@ -29,7 +29,8 @@ class FinetuningSpec:
     """The recipe of fine-tuning, the same for every arm. `training` holds transformers' TrainingArguments by name.
 
     `patience` ends a run after so many evaluations without a better validation token accuracy (0: never); examples None
-    means all; `max_new_tokens` None means the longest train or validation target.
+    means all; `max_new_tokens` None means the longest train or validation target; `layer_decay` multiplies the learning rate
+    of each layer by that of the one above it.
     """
 
     training: dict[str, Any] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class FinetuningSpec:
     length_penalty: float = 1.0
     max_new_tokens: int | None = None
     patience: int = 0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("evaluations", "validation_examples", "test_examples", "num_beams", "max_new_tokens"):
@@ -47,6 +49,8 @@ class FinetuningSpec:
                 raise UsageError(f"finetuning: {name} is {value}; give an integer >= 1.")
         if self.patience < 0:
             raise UsageError(f"finetuning: patience is {self.patience}; give an integer >= 0 (0: no early stop).")
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError(f"finetuning: layer_decay is {self.layer_decay}; give a factor in 0..1, 1 for one rate.")
         check_training(self.training)
 
 
@@ -61,6 +65,11 @@ class BestModel(TrainerCallback):
         self.curve: list[dict[str, float]] = []
         self.weights: dict[str, Any] = {}
         self.seconds, self.since, self.stopped = 0.0, 0, "budget"
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The evaluation whose weights are kept."""
+        return max(self.curve, key=lambda point: point["token_accuracy"])
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict, model: Any = None, **kwargs: Any) -> None:
         point = {name: metrics[f"eval_{name}"] for name in ("loss", "token_accuracy", "score")}
@@ -90,6 +99,14 @@ def finetune(
     ones tested, by generation, on the test split, which is read once, at the end. `extra_flops` lengthens the run.
     """
     trainer = finetuning_trainer(model, data, spec, seed, output_dir)
+    best = train_best(trainer, model, spec, extra_flops)
+    tested = test_scores(model, data, spec, trainer)
+    seconds = {"validation_s": round(best.seconds, 4), "test_s": tested.pop("seconds"), "stopped": best.stopped}
+    return tested | {"validation_score": best.chosen["score"], "curve": best.curve, "spent": trainer.spent() | seconds}
+
+
+def train_best(trainer: SynpreTrainer, model: PreTrainedModel, spec: FinetuningSpec, extra_flops: float) -> BestModel:
+    """Train, and leave the model with the weights that validation liked best. FloatingPointError where it diverged."""
     trainer.args.max_steps += extra_steps(trainer, extra_flops)
     trainer.args.eval_steps = math.ceil(trainer.args.max_steps / spec.evaluations)
     best = BestModel(trainer.spent, spec.patience)
@@ -98,10 +115,7 @@ def finetune(
     if not all(math.isfinite(point["loss"]) for point in best.curve):
         raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     model.load_state_dict(best.weights)
-    tested = test_scores(model, data, spec, trainer)
-    chosen = max(best.curve, key=lambda point: point["token_accuracy"])
-    seconds = {"validation_s": round(best.seconds, 4), "test_s": tested.pop("seconds"), "stopped": best.stopped}
-    return tested | {"validation_score": chosen["score"], "curve": best.curve, "spent": trainer.spent() | seconds}
+    return best
 
 
 def finetuning_trainer(

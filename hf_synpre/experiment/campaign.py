@@ -13,8 +13,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,20 @@ import torch
 import transformers
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 import hf_synpre
 from hf_synpre.config import build_spec
-from hf_synpre.corpus import corpus_place, corpus_texts
-from hf_synpre.downstream import PreparedTask, finetune, prepare
+from hf_synpre.downstream import PreparedTask, finetune, prepare, task_texts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiment.progress import Progress, shown, status
-from hf_synpre.experiment.spec import ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
+from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import ParameterStatistics, StatisticsInit, build, embedding_names, transfer
-from hf_synpre.pretraining import RESULT_FILE, pretrain
+from hf_synpre.pretraining import RESULT_FILE, pretrain, tokenizer_facts
+from hf_synpre.starts import take_weights
+from hf_synpre.texts import Corpus, TextSpec, corpus_place, open_corpus
+from hf_synpre.understanding import PreparedLabels, finetune_labels
 from hf_synpre.vocabulary import as_vocabulary
 
 FORMAT = 1
@@ -61,7 +62,7 @@ class Experiment:
         if not mark.exists() and self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
         for run in self.spec.pretraining.values():
-            if run.corpus not in (None, "stdlib"):
+            if run.corpus not in (None, "stdlib", SELF, *self.spec.tasks):
                 corpus_place(run.corpus, self.spec.data_dir)
         stored = stored_recipe(mark) if mark.exists() else recipe
         differing = ", ".join(key for key in recipe if not agree(key, stored.get(key), recipe[key]))
@@ -118,10 +119,9 @@ class Experiment:
         for cell in cells:
             name = needs_run(self.spec.arms[cell.arm])
             if name in self.spec.pretraining:
-                giver = self.spec.pretraining[name].budget_of
-                for run in filter(None, (giver, name)):
+                for run in self.spec.line_of(name):
                     wanted.setdefault((run, "" if self.spec.pretraining[run].task else cell.task))
-        return sorted(wanted, key=lambda run: self.spec.pretraining[run[0]].budget_of is not None)
+        return sorted(wanted, key=lambda run: len(self.spec.line_of(run[0])))
 
     def prepare_run(self, name: str, task: str) -> str | None:
         """Make one pre-training run; return the line of its failure, if any (the cells that need it will say it too)."""
@@ -138,48 +138,62 @@ class Experiment:
         finally:
             release_memory()
 
-    def data(self, task: str) -> PreparedTask:
+    def data(self, task: str) -> PreparedTask | PreparedLabels:
         """Return a downstream task as ids, made once."""
         given, downstream = self.spec.tasks[task], self.spec.downstream(task)
         options = {"tokenizer": given.tokenizer, "vocab_size": given.vocab_size}
         recipe = {k: v for k, v in asdict(downstream).items() if k not in ("presets", "metric", "max_source", "max_target")}
-        folder = self.work / "data" / recipe_name(task, [recipe, options, given.data_dir or self.spec.data_dir])
+        folder = self.work / "data" / recipe_name(task, [recipe, options, self.data_dir(task)])
         with lock(folder):
-            return prepare(downstream, folder, data_dir=given.data_dir or self.spec.data_dir, **options)
+            return prepare(downstream, folder, data_dir=self.data_dir(task), **options)
+
+    def data_dir(self, task: str) -> str | None:
+        """Return where the rows of a task are, None for the Hub."""
+        return self.spec.tasks[task].data_dir or self.spec.data_dir
+
+    def corpus(self, name: str, task: str) -> Corpus:
+        """Return the text of a pre-training run for a task: its own, another task's, or a corpus by name."""
+        run = self.spec.pretraining[name]
+        of = task if run.corpus == SELF else run.corpus
+        if of in self.spec.tasks:
+            return task_texts(self.spec.downstream(of), self.data_dir(of), run.text or TextSpec())
+        return open_corpus(of, self.spec.data_dir, run.text)
 
     def checkpoint(self, name: str, task: str) -> Path:
-        """Return the folder of a pre-training run, made once; a run on text is made anew in the ids of each task."""
+        """Return the folder of a pre-training run, made once for each corpus in each tokenizer's ids."""
         spec = self.spec.pretraining[name]
-        recipe, options = [asdict(spec), asdict(self.spec.model)], {"tokenizer": None, "tokens": None}
+        recipe, options = [asdict(spec), asdict(self.spec.model)], {}
         if spec.budget_of:
             options["tokens"] = read_json(self.checkpoint(spec.budget_of, task) / RESULT_FILE)["tokens"]
             recipe.append(options["tokens"])
+        if spec.start in self.spec.pretraining:
+            options["start"] = self.checkpoint(spec.start, task)
+            recipe.append(options["start"].name)
         if spec.corpus:
-            data = self.data(task)
-            options["tokenizer"] = data.tokenizer
-            recipe.append(data.facts)
-            if spec.corpus != "stdlib":
-                options["texts"] = partial(corpus_texts, spec.corpus, self.spec.data_dir)
-        folder = self.work / "pretraining" / recipe_name(name if spec.task else f"{name}-{task}", recipe)
+            options |= {"tokenizer": self.data(task).tokenizer, "corpus": self.corpus(name, task)}
+            recipe += [options["corpus"].facts, tokenizer_facts(options["tokenizer"])]
+            spec = replace(spec, text=spec.text or TextSpec()) if spec.corpus in (SELF, *self.spec.tasks) else spec
+            name = f"{name}-{Path(options['corpus'].facts['name']).name}"
+        folder = self.work / "pretraining" / recipe_name(name, recipe)
         with lock(folder):
             pretrain(spec, self.spec.model, folder, **options)
         return folder
 
-    def model(self, cell: Cell, data: PreparedTask) -> tuple[PreTrainedModel, dict | None]:
+    def model(self, cell: Cell, data: PreparedTask | PreparedLabels) -> tuple[PreTrainedModel, dict | None]:
         """Return the cell's model before fine-tuning, and the facts of its pre-training."""
         arm = self.spec.arms[cell.arm]
-        config = self.spec.model.config(as_vocabulary(data.tokenizer))
+        config = data.configure(self.spec.model.config(as_vocabulary(data.tokenizer)))
         if arm.init == "random":
-            return build(AutoModelForSeq2SeqLM, config, {}, cell.seed), None
+            return build(data.model_class, config, {}, cell.seed), None
         own = arm.checkpoint in self.spec.pretraining
         source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
         facts = {"name": arm.checkpoint} | (read_json(source / RESULT_FILE) if own else {})
         if arm.init == "statistics":
-            factory = StatisticsInit(AutoModelForSeq2SeqLM, scheme=arm.scheme, seed=cell.seed)
+            factory = StatisticsInit(data.model_class, scheme=arm.scheme, seed=cell.seed)
             return factory.from_config(config, ParameterStatistics.from_pretrained(source)), facts
         if arm.embeddings == "kept" and not own:  # released embeddings may have more rows than their tokenizer has ids
             config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
-        return transfer(AutoModelForSeq2SeqLM, source, config, embeddings=arm.embeddings, seed=cell.seed), facts
+        return started(data, config, source, arm.embeddings, cell.seed), facts
 
     def run_cell(self, cell: Cell, wait: bool = True) -> str | None:
         """Compute one cell unless it is done, or another process is at it and we do not wait; return its failure, if any."""
@@ -218,17 +232,33 @@ class Experiment:
         model, pretraining = self.model(cell, data)
         adapt(model, arm, cell.seed)
         given = self.checkpoint(arm.compute_of, cell.task) if arm.compute_of else None
-        outcome = finetune(
+        outcome = (finetune_labels if isinstance(data, PreparedLabels) else finetune)(
             model,
             data,
             self.spec.finetuning_of(cell.task),
             seed=cell.seed,
             output_dir=self.work / "finetuning" / cell.file_name,
-            extra_flops=read_json(given / RESULT_FILE)["flops"] if given else 0.0,
+            extra_flops=total_flops(read_json(given / RESULT_FILE)) if given else 0.0,
         )
         phases = {"pretraining": pretraining, "finetuning": outcome.pop("spent")}
         facts = {"higher_is_better": True, "data": data.facts, "wall_s": round(time.perf_counter() - started, 1)}
         return self.header(cell) | {"status": "done", "error": None} | outcome | facts | {"phases": phases}
+
+
+def started(
+    data: PreparedTask | PreparedLabels, config: PreTrainedConfig, source: Any, embeddings: str, seed: int
+) -> PreTrainedModel:
+    """Return a model with a checkpoint's weights; below a head for labels only the body's are wanted."""
+    if isinstance(data, PreparedTask):
+        return transfer(data.model_class, source, config, embeddings=embeddings, seed=seed)
+    model = build(data.model_class, config, {}, seed)
+    take_weights(model, source, embeddings)
+    return model
+
+
+def total_flops(facts: dict[str, Any]) -> float:
+    """Return what a pre-training run has cost together with the one that it went on from."""
+    return facts["flops"] + (facts.get("before") or {}).get("flops", 0.0)
 
 
 def adapt(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:

@@ -12,7 +12,9 @@ from hf_synpre.downstream.tasks import PRESETS
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import SCHEMES
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec
+from hf_synpre.understanding import LabelTask
 
+SELF = "self"  # the corpus that is the train split of the task at hand
 
 @dataclass
 class ArmSpec:
@@ -149,11 +151,21 @@ class ExperimentSpec:
         for name, run in self.pretraining.items():
             if run.budget_of is not None:
                 choose(f"run that '{name}' takes its budget from", run.budget_of, set(self.pretraining) - {name})
+            self.line_of(name)
         for name, arm in self.arms.items():
             for task in arm.tasks or ():
                 choose(f"task of the arm '{name}'", task, self.tasks)
             if arm.compute_of is not None:
                 choose(f"run that '{name}' takes its compute from", arm.compute_of, self.pretraining)
+
+    def line_of(self, run: str, seen: tuple[str, ...] = ()) -> list[str]:
+        """Return the runs that a run needs, itself last: what it starts from and what gives its budget. UsageError: a ring."""
+        if run in seen:
+            raise UsageError(f"The runs {', '.join(seen)} need each other; start one of them from something else.")
+        spec = self.pretraining[run]
+        needed = [name for name in (spec.budget_of, spec.start) if name in self.pretraining]
+        before = [name for need in needed for name in self.line_of(need, (*seen, run))]
+        return [*dict.fromkeys(before), run]
 
     def preset_of(self, task: str) -> dict[str, Any]:
         """Return what the preset says about a task: fields of TaskSpec. Raises UsageError where the task has none."""
@@ -164,11 +176,14 @@ class ExperimentSpec:
     def _presets(self, task: str) -> Iterable[str]:
         return definition(task, self.tasks[task]).presets
 
-    def downstream(self, task: str) -> DownstreamTask:
+    def downstream(self, task: str) -> DownstreamTask | LabelTask:
         """Return a downstream task with the lengths that the preset and the YAML give it."""
         given, preset = self.tasks[task], self.preset_of(task)
+        found = definition(task, given)
         limits = {name: getattr(given, name) or preset.get(name) for name in ("max_source", "max_target")}
-        return replace(definition(task, given), **{name: limit for name, limit in limits.items() if limit is not None})
+        if limits["max_target"] and isinstance(found, LabelTask):
+            raise UsageError(f"The task {task} has no target texts; leave max_target out.")
+        return replace(found, **{name: limit for name, limit in limits.items() if limit is not None})
 
     def finetuning_of(self, task: str) -> FinetuningSpec:
         """Return the recipe of fine-tuning on a task."""
@@ -204,10 +219,11 @@ def check_folder(data_dir: str | None) -> None:
         raise UsageError(f"There is no folder {data_dir}; give the folder of a dataset in Hub layout.")
 
 
-def definition(name: str, given: TaskSpec) -> DownstreamTask:
+def definition(name: str, given: TaskSpec) -> DownstreamTask | LabelTask:
     """Return the task of hf_synpre by this name, or the one that the YAML defines."""
     if given.define is None:
         return get_downstream(name)
     if name in DOWNSTREAM:
         raise UsageError(f"The task '{name}' is one of hf_synpre's; give your own another name.")
-    return build_spec(DownstreamTask, {"name": name, **given.define}, f"tasks.{name}.define")
+    kind = LabelTask if "head" in given.define else DownstreamTask
+    return build_spec(kind, {"name": name, **given.define}, f"tasks.{name}.define")

@@ -1,0 +1,419 @@
+"""Layer 4: a labelled dataset as ids on disk, made once, and its rows as a model with a head takes them."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Sequence
+from datasets.features import List
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
+
+from hf_synpre.datasets import IGNORED, Row
+from hf_synpre.downstream.data import prepare, task_texts
+from hf_synpre.errors import UsageError
+from hf_synpre.files import read_json, whole_folder, write_json
+from hf_synpre.texts import Corpus, TextSpec, dataset_corpus
+from hf_synpre.tokenization import read_tokenizer, train_wordpieces
+from hf_synpre.understanding.tasks import LabelTask
+
+MODEL_CLASSES = {
+    "choices": AutoModelForMultipleChoice,
+    "span": AutoModelForQuestionAnswering,
+    "tags": AutoModelForTokenClassification,
+}
+PROBLEMS = {
+    "classes": "single_label_classification",
+    "labels": "multi_label_classification",
+    "number": "regression",
+}
+STRIDE = 128  # ids that two windows of a long context share (Devlin et al. 2019)
+LONGEST_QUESTION = 64
+
+
+@dataclass(frozen=True)
+class PreparedLabels:
+    """A labelled task as ids on disk: <folder>/{train,validation,test}.parquet, tokenizer/, facts.json."""
+
+    folder: Path
+    task: LabelTask
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that made the ids."""
+        return AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Rows and sha256 of each split, the names of the labels, the tokenizer's origin."""
+        return read_json(self.folder / "facts.json")
+
+    @property
+    def model_class(self) -> Any:
+        """The Auto class of models with this head."""
+        return MODEL_CLASSES.get(self.task.head, AutoModelForSequenceClassification)
+
+    def configure(self, config: PreTrainedConfig) -> PreTrainedConfig:
+        """Return the config with this task's labels."""
+        labels = self.facts["labels"]
+        config.num_labels = len(labels) if labels else 2 if self.task.head == "span" else 1
+        if labels:
+            config.id2label = dict(enumerate(map(str, labels)))
+            config.label2id = {name: i for i, name in config.id2label.items()}
+        config.problem_type = PROBLEMS.get(self.task.head)
+        return config
+
+    def rows(self, split: str, limit: int | None = None) -> "LabelRows":
+        """Return a split's rows; the first `limit` of a fixed shuffle when a limit is given."""
+        table = pq.read_table(self.folder / f"{split}.parquet")
+        if limit is not None:
+            table = table.take(np.random.default_rng(0).permutation(len(table))[:limit])
+        kind = {"span": SpanRows, "choices": ChoiceRows, "tags": TagRows}.get(self.task.head, LabelRows)
+        return kind(table, Frame.of(self.tokenizer, self.task.max_source), train=split == "train")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a tokenizer puts its control ids around one text or two, and how long the result may be."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    types: bool
+    length: int
+
+    @classmethod
+    def of(cls, tokenizer: Any, length: int) -> "Frame":
+        """Read the frame off what the tokenizer makes of two texts."""
+        alone, ids = (tokenizer("a", **more)["input_ids"] for more in ({"add_special_tokens": False}, {"text_pair": "a"}))
+        starts = [i for i in range(len(ids) - len(alone) + 1) if ids[i : i + len(alone)] == alone]
+        first, second, n = starts[0], starts[-1], len(alone)
+        parts = ids[:first], ids[first + n : second], ids[second + n :]
+        return cls(*map(tuple, parts), "token_type_ids" in tokenizer.model_input_names, length)
+
+    def room(self, two: bool) -> int:
+        """Return how many ids of text fit."""
+        return self.length - len(self.before) - len(self.after) - (len(self.between) if two else 0)
+
+    def row(self, first: np.ndarray, second: np.ndarray | None = None) -> Row:
+        """Return one text or two as the ids of a model, the longer one cut first where they are too long."""
+        texts = [first[: self.room(False)]] if second is None else cut(first, second, self.room(True))
+        middle = [] if second is None else [self.between, texts[1]]
+        ids = np.concatenate([np.array(part, np.int32) for part in (self.before, texts[0], *middle, self.after)])
+        row = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        begin = len(self.before) + len(texts[0]) + len(self.between) if middle else len(ids)
+        return row | ({"token_type_ids": (np.arange(len(ids)) >= begin).astype(np.int32)} if self.types else {})
+
+
+def cut(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return both texts within `room` ids together, the longer one cut until it is the shorter one."""
+    left = min(len(first), max(room - len(second), room - room // 2))
+    return first[:left], second[: room - left]
+
+
+class LabelRows:
+    """Map-style rows with one label, several, or a number; `truths` are the labels by row."""
+
+    def __init__(self, table: pa.Table, frame: Frame, *, train: bool):
+        self.frame, self.train = frame, train
+        pieces = table["pieces"].combine_chunks()
+        self.ends, self.inner, self.ids = (
+            pieces.offsets.to_numpy(),
+            pieces.values.offsets.to_numpy(),
+            pieces.values.values.to_numpy(),
+        )
+        self.labels = table["label"].to_pylist()
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pieces(self, index: int) -> list[np.ndarray]:
+        """Return the ids of each text of a row."""
+        return [self.ids[self.inner[k] : self.inner[k + 1]] for k in range(self.ends[index], self.ends[index + 1])]
+
+    def __getitem__(self, index: int) -> Row:
+        label = self.labels[index]
+        kind = np.float32 if isinstance(label, float | list) else np.int32
+        return self.frame.row(*self.pieces(index)) | {"labels": np.array(label, kind)}
+
+    @property
+    def truths(self) -> np.ndarray:
+        """The labels of all rows."""
+        return np.array(self.labels)
+
+
+class ChoiceRows(LabelRows):
+    """Map-style rows of a context with each of its continuations."""
+
+    def __getitem__(self, index: int) -> Row:
+        context, *choices = self.pieces(index)
+        rows = [self.frame.row(context, choice) for choice in choices]
+        return {"choices": rows, "labels": np.array(self.labels[index], np.int32)}
+
+
+class TagRows(LabelRows):
+    """Map-style rows of words with a tag each: the label stands at a word's first id; words beyond the length are cut."""
+
+    def __getitem__(self, index: int) -> Row:
+        words, tags = self.pieces(index), self.labels[index]
+        ids = np.concatenate(words)[: self.frame.room(False)]
+        row = self.frame.row(ids)
+        labels = np.full_like(row["input_ids"], IGNORED)
+        starts = self.starts(words)
+        labels[starts + len(self.frame.before)] = tags[: len(starts)]
+        return row | {"labels": labels}
+
+    def starts(self, words: list[np.ndarray]) -> np.ndarray:
+        """Return where the words that fit begin among the ids."""
+        starts = np.cumsum([0, *map(len, words)])[:-1]
+        return starts[starts < self.frame.room(False)]
+
+    @property
+    def truths(self) -> list:
+        """The tags of every row."""
+        return self.labels
+
+
+class SpanRows(LabelRows):
+    """Map-style windows of a question and its context; `windows` are (example, first id of the context, ids).
+
+    The label is the first and last place of the answer, 0 and 0 (the start of the row) where it is not in the window.
+    """
+
+    def __init__(self, table: pa.Table, frame: Frame, *, train: bool):
+        super().__init__(table, frame, train=train)
+        self.windows = list(self._windows())
+
+    def _windows(self) -> Iterator[tuple[int, int, int]]:
+        for example in range(len(self.labels)):
+            question, context = self.pieces(example)
+            room = self.frame.room(True) - min(len(question), LONGEST_QUESTION)
+            if room < 2:
+                raise UsageError(f"A length of {self.frame.length} ids leaves no room beside a question; give max_source >= 96.")
+            step = max(room - STRIDE, room // 2)
+            for first in range(0, max(1, len(context) - room + step), step):
+                yield example, first, min(room, len(context) - first)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Row:
+        example, first, count = self.windows[index]
+        question, context = self.pieces(example)
+        question = question[:LONGEST_QUESTION]
+        row = self.frame.row(question, context[first : first + count])
+        begin = len(self.frame.before) + len(question) + len(self.frame.between)
+        start, end = (place - first for place in self.labels[example])
+        inside = 0 <= start <= end < count
+        return row | {"labels": np.array([begin + start, begin + end] if inside else [0, 0], np.int32)}
+
+    def context(self, index: int) -> tuple[int, int, int, int]:
+        """Return (example, first place of the context in the row, places, first id of the context) of a window."""
+        example, first, count = self.windows[index]
+        question = min(len(self.pieces(example)[0]), LONGEST_QUESTION)
+        return example, len(self.frame.before) + question + len(self.frame.between), count, first
+
+    @property
+    def truths(self) -> list[list[str]]:
+        """The gold answers of every example."""
+        return self.table["answers"].to_pylist()
+
+
+@dataclass
+class LabelCollator:
+    """Pad rows to the longest, in multiples of 8; choices become one more dimension."""
+
+    pad: int
+    multiple: int = 8
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return the batch of rows."""
+        flat = [row for found in rows for row in found.get("choices", [found])]
+        width = -(-max(len(row["input_ids"]) for row in flat) // self.multiple) * self.multiple
+        names = [name for name in flat[0] if name != "labels"]
+        batch = {name: self._stack([row[name] for row in flat], width, self.pad * (name == "input_ids")) for name in names}
+        if "choices" in rows[0]:
+            batch = {name: array.reshape(len(rows), -1, width) for name, array in batch.items()}
+        labels = [row["labels"] for row in rows]
+        ragged = labels[0].shape == rows[0].get("input_ids", np.empty(0)).shape and labels[0].ndim == 1
+        stacked = self._stack(labels, width, IGNORED) if ragged else np.stack(labels)
+        batch["labels"] = stacked if stacked.dtype == np.float32 else stacked.astype(np.int64)
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+
+    def _stack(self, arrays: list[np.ndarray], width: int, filler: int) -> np.ndarray:
+        out = np.full((len(arrays), width), filler, np.int64)
+        for row, array in zip(out, arrays, strict=True):
+            row[: len(array)] = array
+        return out
+
+
+@prepare.register
+def prepare_labels(
+    task: LabelTask, folder: Path, *, data_dir: str | None = None, tokenizer: str | None = None, vocab_size: int = 1024
+) -> PreparedLabels:
+    """Encode a labelled task into `folder`, once. `tokenizer` is a Hub id or folder; None trains one on the train split."""
+    if not folder.exists():
+        splits = task.load(data_dir)
+        names = label_names(task, splits["train"])
+        corpus = dataset_corpus(splits["train"], TextSpec(text_columns(task, splits["train"])), task.name)
+        coder = read_tokenizer(tokenizer) if tokenizer else train_wordpieces(corpus.texts("train"), vocab_size)
+        facts = {"tokenizer": tokenizer or coder.init_kwargs["origin"], "labels": names, "hub_id": task.hub_id, "splits": {}}
+        with whole_folder(folder) as partial:
+            coder.save_pretrained(partial / "tokenizer")
+            for split, rows in splits.items():
+                table = encode(task, rows, names, coder, split)
+                pq.write_table(table, partial / f"{split}.parquet")
+                facts["splits"][split] = {"rows": len(rows), "sha256": digest(table)}
+            write_json(partial / "facts.json", facts)
+    return PreparedLabels(folder, task)
+
+
+def text_columns(task: LabelTask, rows: Dataset) -> list[str]:
+    """Return the columns of a task that hold text, those of its choices too: what is pre-trained on."""
+    return [*task.columns(rows, "text"), *(task.columns(rows, "choices") if task.choices else ())]
+
+
+@task_texts.register
+def task_corpus(task: LabelTask, data_dir: str | None, text: TextSpec) -> Corpus:
+    """Return the text of a task's train split, as it is fine-tuned on: what is held out for validation is not in it.
+
+    Where the task says so it is that of another configuration of the dataset, of which no row of a split is taken.
+    """
+    splits = task.load(data_dir)
+    if task.hub_corpus and data_dir is None:
+        splits = dict(splits) | {"train": task.open(config=task.hub_corpus)["train"]}
+    columns = text.columns or text_columns(task, splits["train"])
+    return dataset_corpus(DatasetDict(splits), replace(text, columns=columns), task.name)
+
+
+def label_names(task: LabelTask, rows: Dataset) -> list[str] | None:
+    """Return the names of the labels, in the order of their numbers; None where the head has none."""
+    if task.head in ("number", "choices", "span"):
+        return None
+    columns = task.columns(rows, "label")
+    if task.head == "labels" and len(columns) > 1:
+        return columns
+    feature = rows.features[columns[0]]
+    inner = feature.feature if isinstance(feature, Sequence | List) else feature
+    if isinstance(inner, ClassLabel):
+        return list(inner.names)
+    values = rows[columns[0]]
+    if task.head == "labels":
+        return [str(k) for k in range(len(values[0]))]
+    values = [tag for tags in values for tag in tags] if task.head == "tags" else list(values)
+    return sorted({value for value in values if value is not None}, key=lambda v: (isinstance(v, str), v))
+
+
+def encode(task: LabelTask, rows: Dataset, names: list | None, tokenizer: Any, split: str) -> pa.Table:
+    """Return a split as a table: pieces (the ids of every text of a row), label, and what a span's answer needs."""
+    text = [rows[name] for name in task.columns(rows, "text")]
+    if task.head == "span":
+        return encode_spans(task, rows, text, tokenizer)
+    if task.head == "tags":
+        words = [list(found) for found in text[0]]
+        pieces = encoded(tokenizer, [[f" {word}" for word in row] for row in words])
+    elif task.head == "choices":
+        pieces = encoded(tokenizer, list(choice_texts(task, rows, text)))
+    else:
+        pieces = encoded(tokenizer, [list(parts) for parts in zip(*text, strict=True)])
+    labels = [label_of(task, value, names, split) for value in label_values(task, rows)]
+    return pa.table({"pieces": pa.array(pieces, pa.list_(pa.list_(pa.int32()))), "label": labels})
+
+
+def choice_texts(task: LabelTask, rows: Dataset, text: list) -> Iterator[list[str]]:
+    """Yield context and continuations; two columns of context are a context and the beginning of every continuation."""
+    columns = [rows[name] for name in task.columns(rows, "choices")]
+    for context, choices in zip(zip(*text, strict=True), zip(*columns, strict=True), strict=True):
+        endings = list(choices[0]) if isinstance(choices[0], list) else list(choices)
+        begin = f"{context[1]} " if len(context) > 1 else ""
+        yield [context[0], *(begin + ending for ending in endings)]
+
+
+def encoded(tokenizer: Any, rows: list[list[str]]) -> list[list[list[int]]]:
+    """Return the ids of every text of every row; a text without any becomes the unknown id."""
+    flat = [text or "" for row in rows for text in row]
+    ids = tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else []
+    found = iter(part or [tokenizer.unk_token_id] for part in ids)
+    return [[next(found) for _ in row] for row in rows]
+
+
+def label_values(task: LabelTask, rows: Dataset) -> Iterator[Any]:
+    """Yield the label of each row; a list of values where several columns hold it."""
+    columns = task.columns(rows, "label")
+    if len(columns) == 1:
+        yield from rows[columns[0]]
+    else:
+        yield from (list(values) for values in zip(*(rows[name] for name in columns), strict=True))
+
+
+def label_of(task: LabelTask, value: Any, names: list | None, split: str) -> Any:
+    """Return a label as the number, or numbers, of its head. Raises UsageError on one that train does not have."""
+    try:
+        if task.head == "choices":
+            return int(value)
+        if task.head == "number":
+            return float(value)
+        if task.head == "labels":
+            return [float(part) for part in value]
+        if task.head == "tags":
+            return [number_of(tag, names) for tag in value]
+        return number_of(value, names)
+    except (TypeError, ValueError):
+        raise UsageError(f"{task.name}: a row of {split} has the label {value!r}, which no row of train has.") from None
+
+
+def number_of(value: Any, names: list) -> int:
+    """Return the number of a label: its place among the names, or itself where the names are those of a ClassLabel."""
+    if value in names:
+        return names.index(value)
+    if isinstance(value, int) and 0 <= value < len(names) and all(isinstance(name, str) for name in names):
+        return value
+    raise ValueError(value)
+
+
+def encode_spans(task: LabelTask, rows: Dataset, text: list, tokenizer: Any) -> pa.Table:
+    """Return questions and contexts as ids, the answer as (first, last) id of the context, the offsets of the ids."""
+    contexts, questions = (list(column) for column in text)
+    coded = tokenizer(contexts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    asked = tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]
+    answers = list(rows[task.columns(rows, "label")[0]])
+    spans = [span_of(offsets, answer) for offsets, answer in zip(coded["offset_mapping"], answers, strict=True)]
+    columns = {
+        "pieces": pa.array([[a, c] for a, c in zip(asked, coded["input_ids"], strict=True)], pa.list_(pa.list_(pa.int32()))),
+        "label": spans,
+        "context": contexts,
+        "offsets": pa.array([[end for pair in found for end in pair] for found in coded["offset_mapping"]], pa.list_(pa.int32())),
+        "answers": [list(answer["text"]) for answer in answers],
+    }
+    return pa.table(columns)
+
+
+def span_of(offsets: list[tuple[int, int]], answer: dict[str, list]) -> list[int]:
+    """Return the first and last id that the first gold answer touches; [-1, -1] where there is none."""
+    if not answer["text"]:
+        return [-1, -1]
+    begin, text = answer["answer_start"][0], answer["text"][0]
+    touched = [i for i, (a, b) in enumerate(offsets) if a < begin + len(text) and b > begin]
+    return [touched[0], touched[-1]] if touched else [-1, -1]
+
+
+def digest(table: pa.Table) -> str:
+    """Return the sha256 of a split's ids and labels."""
+    found = hashlib.sha256()
+    for row in zip(table["pieces"].to_pylist(), table["label"].to_pylist(), strict=True):
+        found.update(json.dumps(row).encode())
+    return found.hexdigest()
