@@ -162,11 +162,108 @@ def pretrain(options: PretrainOptions) -> int:
     spec = build_spec(pretraining.PretrainingSpec, given, "options")
     overrides = pairs(options.config_overrides, "config_overrides")
     model = pretraining.ModelSpec(options.model_type, options.config_name, overrides, options.attention)
-    folder = Path(options.output_dir)
-    if folder.exists() and not (folder / pretraining.RESULT_FILE).exists():
-        raise UsageError(f"{folder} exists and holds no finished pre-training; choose another --output_dir.")
+    folder = finished_or_new(Path(options.output_dir))
     tokenizer = vocabulary_of(options.tokenizer_name, "tokenizer_name")
-    facts = pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False)
+    return print_facts(pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False))
+
+
+@dataclass
+class SelfPretrainOptions:
+    """Pre-train a fresh model on a dataset's own train split. Every TrainingArguments flag of transformers works too."""
+
+    dataset: str = option("a task's name, a folder in Hub layout, a .csv, .jsonl, .parquet or .txt file, or a Hub id", "")
+    output_dir: str = option("folder of the model, its statistics and pretraining.json", "runs/self-pretrained")
+    data_dir: str | None = option("folder of a local copy of the dataset in Hub layout")
+    columns: str | None = option("columns that hold the text, as premise,hypothesis; guessed without it")
+    order: str | None = option("natural, shuffled_rows or shuffled_sentences")
+    deduplicate: bool = option("keep a text of a column once", False)
+    held_out: float | None = option("share of the rows kept for a loss")
+    limit_mb: float | None = option("end the corpus after so many million bytes")
+    with_test: bool = option("add the text of the other splits: an ablation, which the result names", False)
+    tokenizer_name: str | None = option("folder or Hub id of a stock tokenizer; one is trained on the corpus alone without it")
+    vocab_size: int = option("ids of the tokenizer trained on the corpus", 4096)
+    preset: str | None = option("electra or roberta, _tenth, _hundredth or _smoke of it; every other flag goes before it")
+    model_type: str = option("architecture, as in transformers", "electra")
+    config_name: str | None = option("folder, file or Hub id of a config, instead of --model_type")
+    config_overrides: str | None = option("fields of the config, as hidden_size=128,num_hidden_layers=4")
+    attention: str | None = option("eager or sdpa; transformers' choice without it")
+    objective: str | None = option("rtd, mlm, causal or span_corruption; the model's usual one without it")
+    start: str | None = option("folder or Hub id of a checkpoint to go on from (task-adaptive pre-training)")
+    start_embeddings: str | None = option("token embeddings of --start: kept or fresh")
+    batch_size: int | None = option("rows of a step over all processes, instead of --per_device_train_batch_size")
+    window: int | None = option("ids of a row")
+    budget_tokens: int | None = option("tokens of the run, instead of --max_steps")
+    budget_flops: float | None = option("FLOPs of the run, instead of --max_steps")
+    budget_seconds: float | None = option("seconds of training that end the run before its last step")
+    evaluations: int | None = option("evaluations in the whole run")
+    validation_examples: int | None = option("rows of an evaluation")
+    seed: int = option("seed of weights and data", 0)
+    training: dict[str, Any] = field(default_factory=dict, init=False)
+
+
+TEXT_FLAGS = ("order", "deduplicate", "held_out", "limit_mb", "with_test")
+
+
+def self_pretrain(options: SelfPretrainOptions) -> int:
+    """Pre-train on a dataset's own text and print the corpus and what the run took."""
+    from hf_synpre import pretraining
+    from hf_synpre.texts import TextSpec
+
+    if not options.dataset:
+        raise UsageError("No dataset was given; write `synpre self-pretrain FOLDER_OR_HUB_ID`.")
+    text = {name: getattr(options, name) for name in TEXT_FLAGS if getattr(options, name) is not None}
+    text["columns"] = options.columns.split(",") if options.columns else None
+    apart = ("dataset", "output_dir", "data_dir", "columns", "tokenizer_name", "vocab_size", *TEXT_FLAGS, *MODEL_FLAGS)
+    given = {name: value for name, value in vars(options).items() if value is not None and name not in apart}
+    if not any(name in options.training or name in given for name in ("max_steps", "preset", "budget_tokens", "budget_flops")):
+        given["preset"] = "electra_smoke" if options.model_type == "electra" else "roberta_smoke"
+    given |= {"corpus": options.dataset, "text": text}
+    spec = build_spec(pretraining.PretrainingSpec, given, "options")
+    overrides = pairs(options.config_overrides, "config_overrides")
+    model = pretraining.ModelSpec(options.model_type, options.config_name, overrides, options.attention)
+    folder = finished_or_new(Path(options.output_dir))
+    corpus = named_corpus(options.dataset, options.data_dir, build_spec(TextSpec, text, "options"))
+    print(json.dumps(corpus.facts, indent=1))
+    tokenizer = encoder_tokenizer(options, model, corpus)
+    facts = pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False)
+    return print_facts(facts)
+
+
+def named_corpus(name: str, data_dir: str | None, text: Any) -> Any:
+    """Return the text of the train split of a task of hf_synpre, or of any dataset."""
+    from hf_synpre.downstream import DOWNSTREAM, task_texts
+    from hf_synpre.texts import open_corpus
+    from hf_synpre.understanding import LABEL_TASKS
+
+    if name in DOWNSTREAM | LABEL_TASKS and not Path(name).exists():
+        return task_texts(DOWNSTREAM[name], data_dir, text)
+    return open_corpus(name, data_dir, text)
+
+
+def encoder_tokenizer(options: SelfPretrainOptions, model: Any, corpus: Any) -> Any:
+    """Return the stock tokenizer that is named, or one of the model's kind trained on the corpus."""
+    from hf_synpre.downstream import train_tokenizer
+    from hf_synpre.modeling import kind_of
+    from hf_synpre.tokenization import read_tokenizer, train_encoder_tokenizer
+    from hf_synpre.vocabulary import Vocabulary
+
+    if options.tokenizer_name:
+        return read_tokenizer(options.tokenizer_name)
+    kind = kind_of(model.config(Vocabulary.plain(64)))
+    return (train_tokenizer if kind == "seq2seq" else train_encoder_tokenizer)(corpus.texts("train"), options.vocab_size)
+
+
+def finished_or_new(folder: Path) -> Path:
+    """Return the folder of a pre-training that is finished or not begun. Raises UsageError where it holds something else."""
+    from hf_synpre.pretraining import RESULT_FILE
+
+    if folder.exists() and not (folder / RESULT_FILE).exists():
+        raise UsageError(f"{folder} exists and holds no finished pre-training; choose another --output_dir.")
+    return folder
+
+
+def print_facts(facts: dict[str, Any]) -> int:
+    """Print what a run took, once for all processes of a launcher."""
     if int(os.environ.get("RANK", 0)) == 0:
         print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe")}, indent=1))
     return 0
@@ -343,6 +440,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "tasks": (TasksOptions, tasks, "task"),
     "generate": (GenerateOptions, generate, "task"),
     "pretrain": (PretrainOptions, pretrain, "task"),
+    "self-pretrain": (SelfPretrainOptions, self_pretrain, "dataset"),
     "statistics": (StatisticsOptions, statistics, "checkpoint"),
     "finetune": (FinetuneOptions, finetune, "task"),
     "run": (RunOptions, run, "config"),

@@ -1,7 +1,5 @@
 """Layer 3: tokenizers of encoders: stock ones by name, or trained on the text that is pre-trained on ("strict")."""
 
-import contextlib
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,17 +23,19 @@ def read_tokenizer(name: str) -> Any:
         raise UsageError(f"tokenizer '{name}' cannot be read: {' '.join(str(error).split())}") from None
 
 
-def train_wordpieces(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Return BERT's kind of tokenizer (lower case, WordPiece, [CLS] a [SEP] b [SEP]) trained on these texts alone."""
-    if vocab_size < LEAST:
-        raise UsageError(f"vocab_size is {vocab_size}; a tokenizer of word pieces needs {LEAST} ids at least.")
-    backend = Tokenizer(models.WordPiece(unk_token=NAMES["unk_token"]))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    backend.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*NAMES.values()], show_progress=False)
-    )
+def train_encoder_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer ([CLS] a [SEP] b [SEP], lower case, byte-level BPE) trained on these texts alone.
+
+    Byte-level BPE because it is a function of the texts; word pieces are not, their trainer breaks ties by hash order.
+    """
+    check_vocab_size(vocab_size)
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    options = {"special_tokens": [*NAMES.values()], "initial_alphabet": alphabet, "show_progress": False}
+    backend.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, **options))
     ends = [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
     origin = f"strict: trained on the corpus alone, {backend.get_vocab_size()} ids"
@@ -43,13 +43,7 @@ def train_wordpieces(texts: Iterable[str], vocab_size: int) -> PreTrainedTokeniz
     return PreTrainedTokenizerFast(tokenizer_object=backend, origin=origin, model_input_names=inputs, **NAMES)
 
 
-@contextlib.contextmanager
-def quiet(name: str = "transformers"):
-    """Silence a library's warnings in a block: loading a body without its head is what is wanted here."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def check_vocab_size(vocab_size: int) -> None:
+    """Raise UsageError where the bytes, the control tokens and the marks of synthetic tasks do not fit."""
+    if vocab_size < LEAST:
+        raise UsageError(f"vocab_size is {vocab_size}; a byte-level tokenizer of an encoder needs {LEAST} ids at least.")

@@ -38,3 +38,6 @@ def spec_of(objective, **changes):
     given = {"corpus": "here", "text": TextSpec(), "objective": objective, "window": 32, "batch_size": 8, "competence": 2.0}
     given |= {"evaluations": 2, "validation_examples": 16, "batching": "padded"}
     return PretrainingSpec(**given | changes | {"training": training | changes.get("training", {})})
+
+
+ELECTRA_DROPPING = ModelSpec("electra", overrides=ELECTRA.overrides | {"hidden_dropout_prob": 0.1})

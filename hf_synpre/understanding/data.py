@@ -27,7 +27,7 @@ from hf_synpre.downstream.data import prepare, task_texts
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, whole_folder, write_json
 from hf_synpre.texts import Corpus, TextSpec, dataset_corpus
-from hf_synpre.tokenization import read_tokenizer, train_wordpieces
+from hf_synpre.tokenization import read_tokenizer, train_encoder_tokenizer
 from hf_synpre.understanding.tasks import LabelTask
 
 MODEL_CLASSES = {
@@ -270,7 +270,7 @@ def prepare_labels(
         splits = task.load(data_dir)
         names = label_names(task, splits["train"])
         corpus = dataset_corpus(splits["train"], TextSpec(text_columns(task, splits["train"])), task.name)
-        coder = read_tokenizer(tokenizer) if tokenizer else train_wordpieces(corpus.texts("train"), vocab_size)
+        coder = read_tokenizer(tokenizer) if tokenizer else train_encoder_tokenizer(corpus.texts("train"), vocab_size)
         facts = {"tokenizer": tokenizer or coder.init_kwargs["origin"], "labels": names, "hub_id": task.hub_id, "splits": {}}
         with whole_folder(folder) as partial:
             coder.save_pretrained(partial / "tokenizer")

@@ -186,7 +186,7 @@ def texts_between(rows: Any, best: dict[int, tuple[float, int, int]]) -> Iterato
     contexts, offsets = rows.table["context"].to_pylist(), rows.table["offsets"].to_pylist()
     for example, context in enumerate(contexts):
         _, start, end = best[example]
-        yield context[offsets[example][2 * start] : offsets[example][2 * end + 1]] if offsets[example] else ""
+        yield context[offsets[example][2 * start] : offsets[example][2 * end + 1]].strip() if offsets[example] else ""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
