@@ -180,7 +180,9 @@ class SelfPretrainOptions:
     held_out: float | None = option("share of the rows kept for a loss")
     limit_mb: float | None = option("end the corpus after so many million bytes")
     with_test: bool = option("add the text of the other splits: an ablation, which the result names", False)
-    tokenizer_name: str | None = option("folder or Hub id of a stock tokenizer; one is trained on the corpus alone without it")
+    tokenizer_name: str | None = option(
+        "folder or Hub id of a stock tokenizer; one is trained on the corpus alone without it"
+    )
     vocab_size: int = option("ids of the tokenizer trained on the corpus", 4096)
     preset: str | None = option("electra or roberta, _tenth, _hundredth or _smoke of it; every other flag goes before it")
     model_type: str = option("architecture, as in transformers", "electra")
@@ -215,7 +217,9 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     text["columns"] = options.columns.split(",") if options.columns else None
     apart = ("dataset", "output_dir", "data_dir", "columns", "tokenizer_name", "vocab_size", *TEXT_FLAGS, *MODEL_FLAGS)
     given = {name: value for name, value in vars(options).items() if value is not None and name not in apart}
-    if not any(name in options.training or name in given for name in ("max_steps", "preset", "budget_tokens", "budget_flops")):
+    if not any(
+        name in options.training or name in given for name in ("max_steps", "preset", "budget_tokens", "budget_flops")
+    ):
         given["preset"] = "electra_smoke" if options.model_type == "electra" else "roberta_smoke"
     given |= {"corpus": options.dataset, "text": text}
     spec = build_spec(pretraining.PretrainingSpec, given, "options")
@@ -223,7 +227,7 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     model = pretraining.ModelSpec(options.model_type, options.config_name, overrides, options.attention)
     folder = finished_or_new(Path(options.output_dir))
     corpus = named_corpus(options.dataset, options.data_dir, build_spec(TextSpec, text, "options"))
-    print(json.dumps(corpus.facts, indent=1))
+    print_facts(corpus.facts)
     tokenizer = encoder_tokenizer(options, model, corpus)
     facts = pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False)
     return print_facts(facts)
@@ -235,8 +239,9 @@ def named_corpus(name: str, data_dir: str | None, text: Any) -> Any:
     from hf_synpre.texts import open_corpus
     from hf_synpre.understanding import LABEL_TASKS
 
-    if name in DOWNSTREAM | LABEL_TASKS and not Path(name).exists():
-        return task_texts(DOWNSTREAM[name], data_dir, text)
+    known = DOWNSTREAM | LABEL_TASKS
+    if name in known and not Path(name).exists():
+        return task_texts(known[name], data_dir, text)
     return open_corpus(name, data_dir, text)
 
 

@@ -23,17 +23,23 @@ def alarms(curve: list[dict[str, Any]]) -> list[str]:
     if "balanced_accuracy" in last:
         best = max(point["balanced_accuracy"] for point in curve)
         if best > LEARNED and last["balanced_accuracy"] < LOST:
-            found.append(f"the discriminator has collapsed: balanced accuracy {last['balanced_accuracy']:.3f} after {best:.3f}")
-        elif len(curve) > 1 and last["replaced_recall"] < 0.01 and best < LEARNED:
+            found.append(
+                f"the discriminator has collapsed: balanced accuracy {last['balanced_accuracy']:.3f} after {best:.3f}"
+            )
+        elif len(curve) > 2 and last["replaced_recall"] < 0.01 and best < LEARNED:
             found.append("the discriminator still calls every token original, which the majority floor does too")
     return found
 
 
 class HealthWatch(TrainerCallback):
-    """Warns at every evaluation of what is wrong by then; see `alarms`."""
+    """Warns at an evaluation of what is newly wrong by then; see `alarms`."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict, **kwargs: Any) -> None:
         points = [log for log in state.log_history if "eval_loss" in log]
         curve = [{name.removeprefix("eval_"): value for name, value in log.items()} for log in points]
-        for line in alarms(curve):
+        for line in set(alarms(curve)) - self.said:
+            self.said.add(line)
             logger.warning("step %d: %s", state.global_step, line)

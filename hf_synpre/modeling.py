@@ -161,7 +161,9 @@ def accept_places(model: PreTrainedModel) -> bool:
     return True
 
 
-def forward_at_places(model: PreTrainedModel, stock: Any, *args: Any, places: torch.Tensor | None = None, **batch: Any) -> Any:
+def forward_at_places(
+    model: PreTrainedModel, stock: Any, *args: Any, places: torch.Tensor | None = None, **batch: Any
+) -> Any:
     """Call the forward with the body told where its hidden states are wanted."""
     model.base_model.places = places
     try:

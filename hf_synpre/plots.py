@@ -28,10 +28,11 @@ def plots(report: dict) -> dict[str, bytes]:
     with matplotlib.rc_context(STYLE):
         figures = {name: _curves(report, x) for name, x in (("curves", "step"), ("compute", "flops"))}
         figures["benefit"] = _benefits(report) or _differences(report)
-        return {f"{name}.{kind}": _image(figure, kind) for name, figure in figures.items() for kind in ("png", "svg")}
+        return {f"{name}.{kind}": image(figure, kind) for name, figure in figures.items() for kind in ("png", "svg")}
 
 
-def _image(figure, kind: str) -> bytes:
+def image(figure, kind: str) -> bytes:
+    """Return a figure as the bytes of a file."""
     buffer = BytesIO()
     figure.savefig(buffer, format=kind, dpi=300, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()

@@ -16,13 +16,13 @@ from hf_synpre.collators import RowCollator
 from hf_synpre.corpus import noise_counts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
-from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton, tensor_generator
-from hf_synpre.starts import take_weights
 from hf_synpre.health import HealthWatch, alarms
+from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton, tensor_generator
 from hf_synpre.modeling import AUTO_CLASSES, accept_places, accept_rows, kind_of, longest_input, t5x_weights
 from hf_synpre.optimizers import SCHEDULES
 from hf_synpre.rtd import RTDModel, build_rtd, export, health, rtd_loss, tally
 from hf_synpre.sources import TEXT_TASKS, check_source, objective_of, open_source
+from hf_synpre.starts import take_weights
 from hf_synpre.texts import Corpus, TextSpec, open_corpus
 from hf_synpre.training import (
     CompetenceStop,
@@ -169,7 +169,9 @@ def part_of(recipe: dict[str, Any], share: float) -> dict[str, Any]:
     return recipe | {"text": {}, "competence": 1.1, "evaluations": 20, "training": common | recipe["training"] | steps}
 
 
-PRESETS |= {name + part: part_of(recipe, share) for name, recipe in SELF_PRETRAINING.items() for part, share in BUDGETS.items()}
+PRESETS |= {
+    name + part: part_of(recipe, share) for name, recipe in SELF_PRETRAINING.items() for part, share in BUDGETS.items()
+}
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights}
 
 
@@ -242,7 +244,11 @@ class PretrainingSpec:
         for name, limit in limits.items():
             if limit is not None and limit <= 0:
                 raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
-        if self.budget_of is None and "max_steps" not in self.training and limits["budget_tokens"] is limits["budget_flops"] is None:
+        if (
+            self.budget_of is None
+            and "max_steps" not in self.training
+            and limits["budget_tokens"] is limits["budget_flops"] is None
+        ):
             raise UsageError("pretraining has no budget; give training.max_steps >= 1 or budget_of.")
 
     @classmethod
@@ -315,7 +321,7 @@ def spent_before(start: Path | None) -> dict[str, float]:
 
 
 def tokenizer_facts(tokenizer: Any) -> dict[str, Any] | None:
-    """Return what names a tokenizer: its class, size and where it is from ("strict" ones say so), and a digest of its ids."""
+    """Return what names a tokenizer: class, size, where it is from ("strict" ones say so), and a digest of its ids."""
     if tokenizer is None:
         return None
     words = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
@@ -368,7 +374,11 @@ def pretraining_trainer(
     )
     if source.packed:
         accept_rows(fresh)
-    watches = (CompetenceStop(spec.competence), HealthWatch(), *([Deadline(spec.budget_seconds)] if spec.budget_seconds else ()))
+    watches = (
+        CompetenceStop(spec.competence),
+        HealthWatch(),
+        *([Deadline(spec.budget_seconds)] if spec.budget_seconds else ()),
+    )
     judges = {"loss": rtd_loss, "compute_metrics": health, "preprocess_logits_for_metrics": tally}
     return SynpreTrainer(
         fresh,

@@ -32,7 +32,11 @@ class RTDConfig(PreTrainedConfig):
     model_type = "synpre_rtd"
 
     def __init__(
-        self, generator: dict | None = None, discriminator: dict | None = None, sampling_temperature: float = 1.0, **more: Any
+        self,
+        generator: dict | None = None,
+        discriminator: dict | None = None,
+        sampling_temperature: float = 1.0,
+        **more: Any,
     ):
         self.generator, self.discriminator = generator or {}, discriminator or {}
         self.sampling_temperature = sampling_temperature
@@ -156,7 +160,9 @@ def draw(logits: torch.Tensor, draws: torch.Tensor, temperature: float = 1.0) ->
 
 def build_rtd(config: PreTrainedConfig, seed: int, fraction: float = 0.25) -> RTDModel:
     """Return the pair around a discriminator of `config`, freshly initialised. UsageError where it cannot be paired."""
-    if missing := [name for name in ("hidden_size", "intermediate_size", "num_attention_heads") if not hasattr(config, name)]:
+    if missing := [
+        name for name in ("hidden_size", "intermediate_size", "num_attention_heads") if not hasattr(config, name)
+    ]:
         raise UsageError(f"{type(config).__name__} has no {missing[0]}, so no generator can be derived; use electra.")
     return build(RTDModel, RTDConfig.around(config, fraction), {}, seed)
 

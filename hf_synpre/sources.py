@@ -69,7 +69,9 @@ def open_source(
     objective = objective_of(kind, spec.objective, is_text)
     if is_text or objective == "span_corruption":
         if longest is not None and spec.window > longest:
-            raise UsageError(f"A window of {spec.window} ids is longer than the model's {longest} positions; give a shorter one.")
+            raise UsageError(
+                f"A window of {spec.window} ids is longer than the model's {longest} positions; give a shorter one."
+            )
         found = [text_rows(spec, objective, vocabulary, *part, corpus, places) for part in parts(spec, rows)]
         return Source(*found, False)
     layout = layout_of(spec, objective, vocabulary, longest)

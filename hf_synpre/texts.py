@@ -26,7 +26,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents to pre-train on: `texts(split)` yields those of "train" and of "validation" (for a loss); and their facts."""
+    """Documents to pre-train on: `texts(split)` yields those of "train" and "validation" (for a loss); and their facts."""
 
     texts: Callable[[str], Iterable[str]]
     facts: dict[str, Any] = field(default_factory=dict)
@@ -69,10 +69,8 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
     if text is not None:
         return dataset_corpus(open_splits(place), text, name)
     folder = Path(place)
-    if folder.is_dir():
-        text_files(folder, "train")
-        return Corpus(partial(folder_texts, folder), {"name": name})
-    return Corpus(partial(hub_texts, place), {"name": name})
+    plain = folder.is_dir() and text_files(folder, "train")
+    return Corpus(partial(folder_texts, folder) if plain else partial(dataset_texts, place), {"name": name})
 
 
 def corpus_place(name: str, data_dir: str | None = None) -> str:
@@ -86,8 +84,8 @@ def corpus_place(name: str, data_dir: str | None = None) -> str:
     return name
 
 
-def hub_texts(name: str, split: str) -> Iterator[str]:
-    """Yield the column text of a split on the Hub, as it is read. Raises UsageError where there is none."""
+def dataset_texts(name: str, split: str) -> Iterator[str]:
+    """Yield the column text of a split of a dataset, as it is read. Raises UsageError where there is none."""
     try:
         yield from (row["text"] for row in load_dataset(name, split=split, streaming=True))
     except (OSError, ValueError, KeyError) as error:
@@ -97,7 +95,10 @@ def hub_texts(name: str, split: str) -> Iterator[str]:
 
 def folder_texts(folder: Path, split: str) -> Iterator[str]:
     """Yield the documents of a split: data/SPLIT*.parquet with a column text (else its first of strings) or SPLIT*.txt."""
-    for file in text_files(folder, split):
+    files = text_files(folder, split)
+    if not files:
+        raise UsageError(f"corpus '{folder}' has no data/{split}*.parquet and no {split}*.txt; give a folder that has one.")
+    for file in files:
         if file.suffix == ".txt":
             yield file.read_text(encoding="utf-8", errors="replace")
             continue
@@ -111,13 +112,8 @@ def folder_texts(folder: Path, split: str) -> Iterator[str]:
 
 
 def text_files(folder: Path, split: str) -> list[Path]:
-    """Return the files of a split's text. Raises UsageError where there are none."""
-    files = [*sorted(folder.glob(f"data/{split}*.parquet")), *sorted(folder.glob(f"{split}*.txt"))]
-    if not files:
-        raise UsageError(
-            f"corpus '{folder}' has no data/{split}*.parquet and no {split}*.txt; give stdlib or a folder that has one."
-        )
-    return files
+    """Return the files that hold a split's text."""
+    return [*sorted(folder.glob(f"data/{split}*.parquet")), *sorted(folder.glob(f"{split}*.txt"))]
 
 
 def open_splits(place: str, config: str | None = None, revision: str | None = None) -> DatasetDict:
@@ -184,7 +180,10 @@ def row_texts(rows: Dataset, columns: list[str]) -> list[list[str]]:
             raise UsageError(f"Column {name} is not in the dataset; it has {', '.join(table.column_names)}.")
         if not is_text(table[name].type) and not is_list_of_text(table[name].type):
             raise UsageError(f"Column {name} holds {table[name].type}; a corpus is made of text. Name other columns.")
-    return [[text for value in values for text in parts(value)] for values in zip(*map(table_column(table), columns))]
+    return [
+        [text for value in values for text in parts(value)]
+        for values in zip(*map(table_column(table), columns), strict=True)
+    ]
 
 
 def table_column(table: pa.Table) -> Callable[[str], list]:

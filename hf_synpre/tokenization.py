@@ -13,8 +13,13 @@ NAMES = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_
 LEAST = 300
 
 
-def read_tokenizer(name: str) -> Any:
-    """Return the tokenizer of a folder (a bare vocab.txt is BERT's, uncased) or Hub id. UsageError where there is none."""
+def read_tokenizer(name: str, data_dir: str | None = None) -> Any:
+    """Return the tokenizer of a folder (also tokenizers/NAME in `data_dir`) or Hub id. UsageError where there is none.
+
+    A bare vocab.txt is taken for BERT's, lower case.
+    """
+    local = Path(data_dir or ".") / "tokenizers" / name
+    name = str(local) if local.is_dir() else name
     if (Path(name) / "vocab.txt").exists() and not (Path(name) / "tokenizer_config.json").exists():
         return BertTokenizer.from_pretrained(name, do_lower_case=True)
     try:

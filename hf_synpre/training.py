@@ -71,9 +71,7 @@ class FlopCounter:
 
     def _forward(self, source: int, target: int) -> float:
         lengths = {"input_ids": source, **dict.fromkeys(self.second, target)}
-        ids = {
-            name: torch.zeros((1, *self.choices, n), dtype=torch.long, device="meta") for name, n in lengths.items()
-        }
+        ids = {name: torch.zeros((1, *self.choices, n), dtype=torch.long, device="meta") for name, n in lengths.items()}
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.model(**ids, use_cache=False) if "decoder_input_ids" in ids else self.model(**ids)
         return counter.get_total_flops()
@@ -211,7 +209,10 @@ class SynpreTrainer(Seq2SeqTrainer):
             self.optimizer_cls_and_kwargs = (Adafactor, ADAFACTOR | {"lr": args.learning_rate})
         elif not bias_correction:
             betas = args.adam_beta1, args.adam_beta2
-            self.optimizer_cls_and_kwargs = (UncorrectedAdamW, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon})
+            self.optimizer_cls_and_kwargs = (
+                UncorrectedAdamW,
+                {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon},
+            )
 
     @property
     def meter(self) -> Meter:
@@ -322,6 +323,7 @@ def check_training(given: dict[str, Any]) -> None:
     for name, value in given.items():
         default = fields[choose("training argument", name, fields)].default
         kind = bool if isinstance(default, bool) else int if isinstance(default, int) else float
+        kind = float if name == "warmup_steps" else kind  # below 1 a share of all steps
         if isinstance(default, int | float) and not fits(kind, value):
             raise UsageError(f"The training argument {name} is {value!r}; give {kind.__name__}.")
         if name in COUNTS and value < 1:

@@ -10,7 +10,24 @@ ENCODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "
 ENCODER |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 64}
 ELECTRA = ModelSpec("electra", overrides=ENCODER | {"embedding_size": 16})
 ROBERTA = ModelSpec("roberta", overrides=ENCODER)
-WORDS = "the a dog cat runs sleeps eats under over near house tree river slowly quickly today".split()
+WORDS = [
+    "the",
+    "a",
+    "dog",
+    "cat",
+    "runs",
+    "sleeps",
+    "eats",
+    "under",
+    "over",
+    "near",
+    "house",
+    "tree",
+    "river",
+    "slowly",
+    "quickly",
+    "today",
+]
 
 
 def sentence(i):

@@ -11,13 +11,13 @@ from conftest import TINY
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre.config import build_spec
-from hf_synpre.corpus import corpus_texts
 from hf_synpre.downstream import DOWNSTREAM, DownstreamTask, FinetuningSpec, get_downstream, prepare
 from hf_synpre.downstream.finetuning import BestModel, finetuning_trainer
 from hf_synpre.downstream.generation import generate_ids
 from hf_synpre.errors import UsageError
 from hf_synpre.experiment import ExperimentSpec
 from hf_synpre.initialization import build
+from hf_synpre.texts import open_corpus
 from hf_synpre.vocabulary import as_vocabulary
 
 ROWS = {  # columns as the Hub and ../shared/data have them -> (source, gold texts)
@@ -186,12 +186,13 @@ def test_patience_ends_a_run_that_gets_no_better():
 
 def test_a_corpus_is_a_folder_or_says_what_is_missing(tmp_path):
     save(tmp_path / "novels", {"train": [{"text": "It was"}, {"text": "a night."}], "validation": [{"text": "x"}]})
-    assert list(corpus_texts("novels", str(tmp_path), "train")) == ["It was", "a night."]
-    assert list(corpus_texts(str(tmp_path / "novels"), None, "validation")) == ["x"]
-    with pytest.raises(UsageError, match="Unknown corpus 'novel'. Allowed: stdlib, a folder in "):
-        list(corpus_texts("novel", str(tmp_path), "train"))
-    with pytest.raises(UsageError, match="corpus 'novels': no column text of a split test could be read"):
-        list(corpus_texts("novels", str(tmp_path), "test"))
+    corpus = open_corpus("novels", str(tmp_path))
+    assert list(corpus.texts("train")) == ["It was", "a night."]
+    assert list(open_corpus(str(tmp_path / "novels")).texts("validation")) == ["x"]
+    with pytest.raises(UsageError, match=r"Unknown corpus 'novel'. Allowed: stdlib, a folder in "):
+        open_corpus("novel", str(tmp_path))
+    with pytest.raises(UsageError, match=r"no column text of a split test could be read|has no data/test"):
+        list(corpus.texts("test"))
 
 
 def test_a_task_of_one_s_own_from_the_command_line(tmp_path, capsys):

@@ -458,7 +458,7 @@ def test_odd_experiments_are_reported_too(tmp_path, cells):
 
 def test_the_benefit_plot_falls_back_to_differences(tmp_path, monkeypatch):
     titles = []
-    monkeypatch.setattr("hf_synpre.plots._image", lambda figure, kind: titles.append(figure.get_suptitle()) or b"")
+    monkeypatch.setattr("hf_synpre.plots.image", lambda figure, kind: titles.append(figure.get_suptitle()) or b"")
     for means in (MEANS, {**MEANS, "natural": MEANS["random"]}, {"random": 0.1, "synthetic": 0.3}):
         module.plots(summary(make_experiment(means, sd=0.001)))
     title = [" ".join(t.split()) for t in titles if t][::2]

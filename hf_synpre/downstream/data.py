@@ -18,6 +18,7 @@ from hf_synpre.downstream.tasks import DownstreamTask
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, whole_folder, write_json
 from hf_synpre.texts import Corpus, TextSpec, dataset_corpus
+from hf_synpre.tokenization import read_tokenizer
 
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 SENTINELS = 32
@@ -114,7 +115,7 @@ def prepare(
         tables = task.load(data_dir)
         train = tables["train"]
         texts = (text.as_py() for column in ("source", "target") for text in train[column])
-        coder = read_tokenizer(tokenizer) if tokenizer else train_tokenizer(texts, vocab_size)
+        coder = read_tokenizer(tokenizer, data_dir) if tokenizer else train_tokenizer(texts, vocab_size)
         facts = {"tokenizer": tokenizer or f"byte-level BPE trained on the train split, {vocab_size} ids", "splits": {}}
         with whole_folder(folder) as partial:
             coder.save_pretrained(partial / "tokenizer")
@@ -131,14 +132,6 @@ def task_texts(task: DownstreamTask, data_dir: str | None, text: TextSpec) -> Co
     splits = {split: Dataset(table) for split, table in task.load(data_dir).items()}
     recipe = replace(text, columns=text.columns or ["source", "target"])
     return dataset_corpus(DatasetDict(splits), recipe, task.name)
-
-
-def read_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """Return the tokenizer of a folder or Hub id. Raises UsageError where there is none."""
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"tokenizer '{name}' cannot be read: {' '.join(str(error).split())}") from None
 
 
 def encode(table: pa.Table, tokenizer: Any) -> pa.Table:

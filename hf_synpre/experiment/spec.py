@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hf_synpre.config import build_spec
-from hf_synpre.downstream import DOWNSTREAM, DownstreamTask, FinetuningSpec, check_vocab_size, get_downstream
+from hf_synpre.downstream import DOWNSTREAM, DownstreamTask, FinetuningSpec, check_vocab_size
 from hf_synpre.downstream.tasks import PRESETS
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import SCHEMES
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec
-from hf_synpre.understanding import LabelTask
+from hf_synpre.understanding import LABEL_TASKS, LabelTask
 
 SELF = "self"  # the corpus that is the train split of the task at hand
+
 
 @dataclass
 class ArmSpec:
@@ -159,7 +160,7 @@ class ExperimentSpec:
                 choose(f"run that '{name}' takes its compute from", arm.compute_of, self.pretraining)
 
     def line_of(self, run: str, seen: tuple[str, ...] = ()) -> list[str]:
-        """Return the runs that a run needs, itself last: what it starts from and what gives its budget. UsageError: a ring."""
+        """Return the runs that a run needs, itself last: what it starts from, what gives its budget. UsageError: a ring."""
         if run in seen:
             raise UsageError(f"The runs {', '.join(seen)} need each other; start one of them from something else.")
         spec = self.pretraining[run]
@@ -221,9 +222,10 @@ def check_folder(data_dir: str | None) -> None:
 
 def definition(name: str, given: TaskSpec) -> DownstreamTask | LabelTask:
     """Return the task of hf_synpre by this name, or the one that the YAML defines."""
+    known = DOWNSTREAM | LABEL_TASKS
     if given.define is None:
-        return get_downstream(name)
-    if name in DOWNSTREAM:
+        return known[choose("downstream task", name, known)]
+    if name in known:
         raise UsageError(f"The task '{name}' is one of hf_synpre's; give your own another name.")
     kind = LabelTask if "head" in given.define else DownstreamTask
     return build_spec(kind, {"name": name, **given.define}, f"tasks.{name}.define")

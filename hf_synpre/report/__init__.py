@@ -8,6 +8,7 @@ from hf_synpre.files import write_bytes
 from hf_synpre.plots import plots
 from hf_synpre.report.cells import benefit, read_cells, summarize
 from hf_synpre.report.text import latex, model_index, model_index_yaml, render, table
+from hf_synpre.report.transfer import transfer, transfer_plots, transfer_text
 
 __all__ = ["benefit", "latex", "model_index", "plots", "read_cells", "render", "summarize", "table", "write_report"]
 
@@ -17,16 +18,19 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
     cells = read_cells(directory)
     try:
         report = summarize(cells)
+        report |= transfer(cells, report)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"The cells of '{directory}' do not fit together ({error!r}); delete what was edited, run again."
         ) from None
     texts = {
         "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
-        "report.md": render(report, str(directory)),
+        "report.md": render(report, str(directory)) + transfer_text(report),
         "report.tex": latex(report),
         "model-index.yaml": model_index_yaml(report),
     }
-    for name, content in ({name: text.encode() for name, text in texts.items()} | plots(report)).items():
+    for name, content in (
+        {name: text.encode() for name, text in texts.items()} | plots(report) | transfer_plots(report)
+    ).items():
         write_bytes(Path(output_dir or directory) / name, content)
     return report

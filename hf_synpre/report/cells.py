@@ -50,13 +50,11 @@ def _read_cell(path: Path) -> dict:
         raise UsageError(f"'{path}' lacks {', '.join(missing)}. Delete it and run again: only missing cells run.")
     if cell["status"] == "done" and not _finite(cell["score"]):
         cell |= {"status": "failed", "error": f"the score is {cell['score']}", "score": None}
-    if "example_scores" in cell:
+    for name in {"example_scores", "probabilities"} & cell.keys():
         try:
-            cell["example_scores"] = unpack_fractions(cell["example_scores"])
+            cell[name] = unpack_fractions(cell[name])
         except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"'{path}' has example_scores that cannot be read ({error}). Delete it and run again."
-            ) from None
+            raise UsageError(f"'{path}' has {name} that cannot be read ({error}). Delete it and run again.") from None
     cell["validation_score"] = cell.get("validation_score") if _finite(cell.get("validation_score")) else None
     return cell | {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 

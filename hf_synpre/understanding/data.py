@@ -203,7 +203,9 @@ class SpanRows(LabelRows):
             question, context = self.pieces(example)
             room = self.frame.room(True) - min(len(question), LONGEST_QUESTION)
             if room < 2:
-                raise UsageError(f"A length of {self.frame.length} ids leaves no room beside a question; give max_source >= 96.")
+                raise UsageError(
+                    f"A length of {self.frame.length} ids leaves no room beside a question; give max_source >= 96."
+                )
             step = max(room - STRIDE, room // 2)
             for first in range(0, max(1, len(context) - room + step), step):
                 yield example, first, min(room, len(context) - first)
@@ -235,9 +237,10 @@ class SpanRows(LabelRows):
 
 @dataclass
 class LabelCollator:
-    """Pad rows to the longest, in multiples of 8; choices become one more dimension."""
+    """Pad rows to the longest, in multiples of 8, `tags` too; choices become one more dimension."""
 
     pad: int
+    tags: bool = False
     multiple: int = 8
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -249,8 +252,7 @@ class LabelCollator:
         if "choices" in rows[0]:
             batch = {name: array.reshape(len(rows), -1, width) for name, array in batch.items()}
         labels = [row["labels"] for row in rows]
-        ragged = labels[0].shape == rows[0].get("input_ids", np.empty(0)).shape and labels[0].ndim == 1
-        stacked = self._stack(labels, width, IGNORED) if ragged else np.stack(labels)
+        stacked = self._stack(labels, width, IGNORED) if self.tags else np.stack(labels)
         batch["labels"] = stacked if stacked.dtype == np.float32 else stacked.astype(np.int64)
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
 
@@ -270,7 +272,9 @@ def prepare_labels(
         splits = task.load(data_dir)
         names = label_names(task, splits["train"])
         corpus = dataset_corpus(splits["train"], TextSpec(text_columns(task, splits["train"])), task.name)
-        coder = read_tokenizer(tokenizer) if tokenizer else train_encoder_tokenizer(corpus.texts("train"), vocab_size)
+        coder = (
+            read_tokenizer(tokenizer, data_dir) if tokenizer else train_encoder_tokenizer(corpus.texts("train"), vocab_size)
+        )
         facts = {"tokenizer": tokenizer or coder.init_kwargs["origin"], "labels": names, "hub_id": task.hub_id, "splits": {}}
         with whole_folder(folder) as partial:
             coder.save_pretrained(partial / "tokenizer")
@@ -396,7 +400,9 @@ def encode_spans(task: LabelTask, rows: Dataset, text: list, tokenizer: Any) -> 
         "pieces": pa.array([[a, c] for a, c in zip(asked, coded["input_ids"], strict=True)], pa.list_(pa.list_(pa.int32()))),
         "label": spans,
         "context": contexts,
-        "offsets": pa.array([[end for pair in found for end in pair] for found in coded["offset_mapping"]], pa.list_(pa.int32())),
+        "offsets": pa.array(
+            [[end for pair in found for end in pair] for found in coded["offset_mapping"]], pa.list_(pa.int32())
+        ),
         "answers": [list(answer["text"]) for answer in answers],
     }
     return pa.table(columns)

@@ -12,7 +12,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel
 
-from hf_synpre.datasets import IGNORED
 from hf_synpre.downstream.finetuning import EVAL_BATCH, FinetuningSpec, merge_adapters, train_best
 from hf_synpre.files import pack_fractions
 from hf_synpre.training import SynpreTrainer, token_loss, training_arguments
@@ -93,7 +92,11 @@ def finetune_labels(
     tested |= {} if each is None else {"example_scores": pack_fractions(each)}
     if data.task.head in ("classes", "choices"):
         tested |= {"probabilities": pack_fractions(softmax(logits)), "truths": rows.truths.tolist()}
-    seconds = {"validation_s": round(best.seconds, 4), "test_s": round(time.perf_counter() - started, 4), "stopped": best.stopped}
+    seconds = {
+        "validation_s": round(best.seconds, 4),
+        "test_s": round(time.perf_counter() - started, 4),
+        "stopped": best.stopped,
+    }
     return tested | {"validation_score": best.chosen["score"], "curve": best.curve, "spent": trainer.spent() | seconds}
 
 
@@ -129,7 +132,7 @@ def label_trainer(
         layer_decay=spec.layer_decay,
         train_dataset=train,
         eval_dataset=validation,
-        data_collator=LabelCollator(data.tokenizer.pad_token_id),
+        data_collator=LabelCollator(data.tokenizer.pad_token_id, head == "tags"),
         compute_metrics=judged,
     )
 

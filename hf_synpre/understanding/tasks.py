@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from hf_synpre.downstream.tasks import DOWNSTREAM, three_splits
+from hf_synpre.downstream.tasks import three_splits
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.texts import is_list_of_text, is_text, open_splits
 from hf_synpre.understanding.scores import SCORES
@@ -57,7 +57,9 @@ class LabelTask:
         choose("head", self.head, HEADS)
         choose("metric", self.score, SCORES)
         if (self.head == "choices") != bool(self.choices):
-            raise UsageError(f"{self.name}: the head {self.head} and choices {self.choices} do not fit; choices need columns.")
+            raise UsageError(
+                f"{self.name}: the head {self.head} and choices {self.choices} do not fit; choices need columns."
+            )
 
     @property
     def score(self) -> str:
@@ -80,7 +82,8 @@ class LabelTask:
 
     def open(self, data_dir: str | None = None, config: str | None = None) -> DatasetDict:
         """Return the splits as they are, by the names train, validation, test where `splits` renames them."""
-        places = [] if data_dir is None else [Path(data_dir) / self.name, Path(data_dir)]
+        names = [self.name, (self.hub_id or self.name).rpartition("/")[2], ""]
+        places = [] if data_dir is None else [Path(data_dir) / name for name in names]
         place = next((str(p) for p in places if p.exists()), self.hub_id if data_dir is None else None)
         if place is None:
             where = f"There is no folder {data_dir}" if data_dir else f"{self.name} is on no Hub id"
@@ -138,7 +141,7 @@ class LabelTask:
 
 
 def recipe(epochs: float, length: int, rate: float = 1e-4, layer_decay: float = 0.8) -> dict[str, Any]:
-    """Return google-research/electra's fine-tuning (spec, section 3.2): 10 % warm-up, decay of the rate by layer, batch 32."""
+    """Return google-research/electra's fine-tuning (spec, section 3.2): 10 % warm-up, rates that fall by layer, batch 32."""
     training = {"optim": "adamw_torch", "learning_rate": rate, "weight_decay": 0.01, "per_device_train_batch_size": 32}
     schedule = {"lr_scheduler_type": "linear", "warmup_steps": 0.1, "num_train_epochs": epochs}
     rows = {"validation_examples": None, "test_examples": None}
@@ -217,9 +220,7 @@ LABEL_TASKS = {
             hub_revision="refs/convert/parquet",
             presets=PAPER,
         ),
-        LabelTask(
-            "hellaswag", "choices", [["ctx"]], [["label"]], [["endings"]], hub_id="Rowan/hellaswag", presets=PAPER
-        ),
+        LabelTask("hellaswag", "choices", [["ctx"]], [["label"]], [["endings"]], hub_id="Rowan/hellaswag", presets=PAPER),
         LabelTask(
             "conll2012",
             "tags",
@@ -231,6 +232,3 @@ LABEL_TASKS = {
         LabelTask("wnut_17", "tags", [["tokens"]], [["ner_tags"]], hub_id="leondz/wnut_17", presets=PAPER),
     )
 }
-# The corpora of the 28 published checkpoints, as the authors name them where it is known: kundank/dspt-MODEL-CORPUS.
-CHECKPOINT = "kundank/dspt-{model}-{corpus}"
-DOWNSTREAM |= LABEL_TASKS
