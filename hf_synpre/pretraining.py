@@ -350,8 +350,8 @@ def budget(spec: PretrainingSpec, args: Any, tokens: int | None, fresh: Callable
 
 def row_tokens(spec: PretrainingSpec, fresh: Callable[[], PreTrainedModel]) -> int:
     """Return the tokens of a row: a window's; span corruption has sentinels on both sides and two ends besides."""
-    both = objective_of(kind_of(part_config(fresh().config)), spec.objective, True) == "span_corruption"
-    return spec.window + (2 * noise_counts(spec.window)[1] + 2 if both else 0)
+    two = fresh().config.is_encoder_decoder
+    return spec.window + (2 * noise_counts(spec.window)[1] + 2 if two else 0)
 
 
 def pretraining_trainer(

@@ -189,7 +189,7 @@ def test_embeddings_are_kept_or_fresh_as_the_arm_says(finished, config):
     value = read_yaml(config)
     value["arms"]["fresh"] = {"init": "weights", "checkpoint": "stdlib"}
     experiment = Experiment(build_spec(ExperimentSpec, value, "config"), finished[0])
-    (folder,) = (finished[0] / "work" / "pretraining").glob("stdlib-mtop-*")
+    folder = experiment.checkpoint("stdlib", "mtop")  # finished: it is only found
     stored, data = load_file(folder / "model.safetensors"), experiment.data("mtop")
     for arm, same in (("natural", True), ("fresh", False)):
         model, _ = experiment.model(Cell("mtop", arm, 0), data)
