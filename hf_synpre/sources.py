@@ -21,7 +21,7 @@ from hf_synpre.corpus import (
 from hf_synpre.datasets import LengthBuckets, SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout
-from hf_synpre.texts import Corpus
+from hf_synpre.texts import Corpus, open_corpus
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 ENDLESS = 2**62
@@ -63,8 +63,10 @@ def open_source(
 ) -> Source:
     """Return the rows of a run: `rows` for training in batches of `batch`; `longest` is the model's table of positions.
 
-    `corpus` is the text if there is one; with `places` the model looks at hidden ids alone.
+    `corpus` is the text, what `spec.corpus` names without it; with `places` the model looks at hidden ids alone.
     """
+    if corpus is None and spec.corpus is not None:
+        corpus = open_corpus(spec.corpus, text=spec.text)
     is_text = spec.corpus is not None or spec.task in TEXT_TASKS
     objective = objective_of(kind, spec.objective, is_text)
     if is_text or objective == "span_corruption":

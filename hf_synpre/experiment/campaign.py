@@ -31,7 +31,7 @@ from hf_synpre.experiment.progress import Progress, shown, status
 from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import ParameterStatistics, StatisticsInit, build, embedding_names, transfer
-from hf_synpre.pretraining import RESULT_FILE, pretrain, tokenizer_facts
+from hf_synpre.pretraining import RESULT_FILE, PretrainingSpec, pretrain, tokenizer_facts
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import Corpus, TextSpec, corpus_place, open_corpus
 from hf_synpre.understanding import PreparedLabels, finetune_labels
@@ -151,17 +151,21 @@ class Experiment:
         """Return where the rows of a task are, None for the Hub."""
         return self.spec.tasks[task].data_dir or self.spec.data_dir
 
-    def corpus(self, name: str, task: str) -> Corpus:
-        """Return the text of a pre-training run for a task: its own, another task's, or a corpus by name."""
+    def run_of(self, name: str, task: str) -> PretrainingSpec:
+        """Return a pre-training run for a task, where "self" is the task: runs on one text are one run."""
         run = self.spec.pretraining[name]
-        of = task if run.corpus == SELF else run.corpus
-        if of in self.spec.tasks:
-            return task_texts(self.spec.downstream(of), self.data_dir(of), run.text or TextSpec())
-        return open_corpus(of, self.spec.data_dir, run.text)
+        corpus = task if run.corpus == SELF else run.corpus
+        return replace(run, corpus=corpus, text=run.text or (TextSpec() if corpus in self.spec.tasks else None))
+
+    def corpus(self, run: PretrainingSpec) -> Corpus:
+        """Return the text of a pre-training run: a task's train split, or a corpus by name."""
+        if run.corpus in self.spec.tasks:
+            return task_texts(self.spec.downstream(run.corpus), self.data_dir(run.corpus), run.text)
+        return open_corpus(run.corpus, self.spec.data_dir, run.text)
 
     def checkpoint(self, name: str, task: str) -> Path:
         """Return the folder of a pre-training run, made once for each corpus in each tokenizer's ids."""
-        spec = self.spec.pretraining[name]
+        spec = self.run_of(name, task)
         recipe, options = [asdict(spec), asdict(self.spec.model)], {}
         if spec.budget_of:
             options["tokens"] = read_json(self.checkpoint(spec.budget_of, task) / RESULT_FILE)["tokens"]
@@ -170,10 +174,9 @@ class Experiment:
             options["start"] = self.checkpoint(spec.start, task)
             recipe.append(options["start"].name)
         if spec.corpus:
-            options |= {"tokenizer": self.data(task).tokenizer, "corpus": self.corpus(name, task)}
+            options |= {"tokenizer": self.data(task).tokenizer, "corpus": self.corpus(spec)}
             recipe += [options["corpus"].facts, tokenizer_facts(options["tokenizer"])]
-            spec = replace(spec, text=spec.text or TextSpec()) if spec.corpus in (SELF, *self.spec.tasks) else spec
-            name = f"{name}-{Path(options['corpus'].facts['name']).name}"
+            name = f"{spec.objective or 'text'}-{Path(spec.corpus).name}"
         folder = self.work / "pretraining" / recipe_name(name, recipe)
         with lock(folder):
             pretrain(spec, self.spec.model, folder, **options)
