@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from transformers import (
 
 from hf_synpre import UsageError
 from hf_synpre import texts as texts_module
+from hf_synpre.cli import main
 from hf_synpre.collators import RowCollator
 from hf_synpre.config import build_spec
 from hf_synpre.corpus import EncoderRows, FullWindows, MaskedDataset, ReplacedRows
@@ -41,7 +43,7 @@ from hf_synpre.rtd import DRAWS, WEIGHT, RTDModel, RTDOutput, build_rtd, draw, h
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import TextSpec, dataset_corpus, guess_columns, open_corpus
 from hf_synpre.tokenization import train_encoder_tokenizer
-from hf_synpre.training import SynpreTrainer, token_loss, training_arguments
+from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 
 # The corpus.
@@ -662,3 +664,58 @@ def test_windows_beyond_the_models_positions_are_refused(tmp_path, corpus, token
     with pytest.raises(UsageError, match="A window of 80 ids is longer than the model's 64 positions"):
         pretrain(spec_of("rtd", window=80), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
     assert not Path(tmp_path / "run").exists()
+
+
+def test_flops_count_the_head_at_hidden_ids_alone(tokenizer):
+    model = build(AutoModelForMaskedLM, ROBERTA.config(as_vocabulary(tokenizer)), {}, 0)
+    whole = FlopCounter(model)(1, 32, 0)
+    assert accept_places(model)
+    counter, width, ids = FlopCounter(model), 32, len(tokenizer)
+    head = 3 * 2 * (width * width + width * ids)
+    assert counter(1, 32, 5) - counter(1, 32, 4) == head
+    assert whole - counter(1, 32, 5) == (32 - 5) * head
+
+
+# The command line.
+
+SMALL = "hidden_size=32,embedding_size=16,num_hidden_layers=2,num_attention_heads=2,intermediate_size=64"
+
+
+def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, capsys):
+    words = ["self-pretrain", folder, "--output_dir", tmp_path / "run", "--preset", "electra_smoke", "--vocab_size", 400]
+    words += ["--config_overrides", SMALL, "--max_steps", 4, "--warmup_steps", 1, "--batch_size", 8, "--window", 32]
+    words += ["--evaluations", 2, "--validation_examples", 8, "--use_cpu", "true"]
+    assert main([str(word) for word in words]) == 0
+    shown = capsys.readouterr().out
+    assert '"dropped_rows_of_other_splits": 1' in shown
+    assert '"bytes": ' in shown
+    facts = json.loads((tmp_path / "run" / "pretraining.json").read_text())
+    assert facts["steps"] == 4
+    assert facts["recipe"]["pretraining"]["bias_correction"] is False
+    assert facts["recipe"]["tokenizer"]["origin"].startswith("strict")
+    stamp = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    assert main([str(word) for word in words]) == 0
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "No dataset was given; write `synpre self-pretrain FOLDER_OR_HUB_ID`"),
+        (["nowhere"], "Unknown corpus 'nowhere'. Allowed: stdlib, a folder"),
+        (["FOLDER", "--columns", "title"], "Column title is not in the dataset; it has text, label"),
+        (["FOLDER", "--columns", "label"], "Column label holds int64; a corpus is made of text"),
+        (["FOLDER", "--preset", "elektra"], "Did you mean 'electra"),
+        (["FOLDER", "--held_out", "2"], "held_out is 2.0; give the share"),
+        (["FOLDER", "--vocab_size", "100"], "vocab_size is 100; a byte-level tokenizer of an encoder needs 300"),
+        (["FOLDER", "--window", "4000"], "fewer than one window|longer than the model's 512 positions"),
+        (["FOLDER", "--objective", "seq2seq"], "Unknown objective of a mlm model 'seq2seq'"),
+    ],
+)
+def test_bad_input_is_one_line(words, message, tmp_path, folder, capsys):
+    given = [str(folder) if word == "FOLDER" else word for word in words]
+    code = main(["self-pretrain", *given, "--output_dir", str(tmp_path / "run"), "--config_overrides", SMALL])
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 2
+    assert error.startswith("synpre: ")
+    assert re.search(message, error), error
