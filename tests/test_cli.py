@@ -130,7 +130,10 @@ BAD_YAML = [
     (GOOD + "pretraining: {p: {}}", "give exactly one of the two"),
     (GOOD + "pretraining: {p: {task: sett}}", "Unknown task 'sett'"),
     (GOOD + "pretraining: {p: {task: set, parameters: {min_length: 0}}}", "min_length"),
-    (GOOD + "pretraining: {p: {corpus: wikipedia}}", "Unknown corpus 'wikipedia'. Allowed: stdlib, a folder"),
+    (
+        GOOD + "pretraining: {p: {corpus: wikipedia, training: {max_steps: 1}}}",
+        "Unknown corpus 'wikipedia'. Allowed: stdlib, a folder",
+    ),
     (GOOD + "pretraining: {p: {corpus: stdlib, budget_of: q}}", "Unknown run that 'p' takes its budget from 'q'"),
     (GOOD.replace("stdlib_ast: {}", "mtop: {data_dir: nowhere}"), "There is no folder nowhere"),
     ("[1, 2]", "holds list, not keys and values"),
