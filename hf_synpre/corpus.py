@@ -100,7 +100,7 @@ def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int) -> np.ndarr
 
 
 def corpus_place(name: str, data_dir: str | None) -> str:
-    """Return where a corpus is: the folder `name` in `data_dir`, a folder, or a Hub id NAMESPACE/NAME. UsageError: nowhere."""
+    """Return where a corpus is: the folder `name` in `data_dir`, a folder, or a Hub id A/B. UsageError: nowhere."""
     folders = [folder for folder in (Path(data_dir or ".") / name, Path(name)) if folder.is_dir()]
     if not folders and name.count("/") != 1:
         where = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
