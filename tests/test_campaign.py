@@ -152,6 +152,18 @@ def test_listed_commands_compute_one_cell_each_and_only_makes_a_report_when_all_
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("name", ["quickstart", "retrosynthesis", "code_translation", "mtop"])
+def test_folders_from_before_an_option_existed_go_on(name):
+    from pathlib import Path
+
+    from hf_synpre.config import read_yaml
+    from hf_synpre.experiment.campaign import recipe_of, stored_recipe
+
+    root = Path(__file__).parents[1]
+    spec = build_spec(ExperimentSpec, read_yaml(root / "examples" / f"{name}.yaml"), name)
+    assert stored_recipe(root / "results" / name / "experiment.json") == recipe_of(spec)
+
+
 def hold(file, seconds, ready):
     with lock(file):
         ready.set()

@@ -11,7 +11,7 @@ from conftest import TINY
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre.config import build_spec
-from hf_synpre.downstream import DOWNSTREAM, DownstreamTask, FinetuningSpec, get_downstream, prepare
+from hf_synpre.downstream import DOWNSTREAM, DownstreamTask, FinetuningSpec, finetune, get_downstream, prepare
 from hf_synpre.downstream.finetuning import BestModel, finetuning_trainer
 from hf_synpre.downstream.generation import generate_ids
 from hf_synpre.errors import UsageError
@@ -182,6 +182,19 @@ def test_patience_ends_a_run_that_gets_no_better():
         stopped.append(control.should_training_stop)
     assert stopped == [False, False, False, True]
     assert best.stopped == "patience"
+
+
+def test_the_test_split_is_read_once_and_last(mtop, tmp_path, monkeypatch):
+    from hf_synpre.downstream import PreparedTask
+
+    seen, rows, evaluated = [], PreparedTask.rows, BestModel.on_evaluate
+    monkeypatch.setattr(PreparedTask, "rows", lambda self, split, *a: seen.append(split) or rows(self, split, *a))
+    monkeypatch.setattr(BestModel, "on_evaluate", lambda *a, **k: seen.append("evaluated") or evaluated(*a, **k))
+    training = {"max_steps": 4, "use_cpu": True, "per_device_train_batch_size": 8}
+    outcome = finetune(fresh(mtop), mtop, FinetuningSpec(training, 2, 8, 8), seed=0, output_dir=tmp_path)
+    assert seen == ["train", "validation", "evaluated", "evaluated", "test"]
+    assert outcome["spent"]["stopped"] == "budget"
+    assert {"validation_s", "test_s", "flops"} <= outcome["spent"].keys()
 
 
 def test_a_corpus_is_a_folder_or_says_what_is_missing(tmp_path):

@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 import transformers
 from filelock import FileLock, Timeout
@@ -133,6 +134,7 @@ class Experiment:
         torch.set_num_threads(1)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
         try:
             return work(*arguments)
         finally:
