@@ -125,6 +125,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
 }
+# Training arguments that may differ between the lives of one run.
+MACHINE = {
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "ddp_backend",
+    "use_cpu",
+    "dataloader_num_workers",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "resume_from_checkpoint",
+    "report_to",
+    "disable_tqdm",
+}
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights}
 
 
@@ -198,12 +213,12 @@ def pretrain(
     the ids of `spec.vocabulary`. Returns the facts of the run.
     """
     work = folder.with_name(f".{folder.name}.work")
-    recipe = {"pretraining": asdict(spec), "model": asdict(model), "tokens": tokens}
     args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
+    steps = budget(spec, args, tokens)
+    recipe = recipe_of(spec, args) | {"model": asdict(model), "tokens": tokens}
     if done := already(folder, work, recipe):
         return done
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
-    steps = budget(spec, args, tokens)
     args.max_steps = steps
     args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
@@ -219,6 +234,14 @@ def pretrain(
         finish(trainer, weights, facts, folder, work, tokenizer)
     trainer.accelerator.wait_for_everyone()
     return facts
+
+
+def recipe_of(spec: PretrainingSpec, args: Any) -> dict[str, Any]:
+    """Return what decides the weights: the spec without what a machine decides, and the rows of a step."""
+    given = asdict(spec)
+    given["training"] = {name: value for name, value in spec.training.items() if name not in MACHINE}
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return {"pretraining": given, "rows_a_step": rows}
 
 
 def already(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:

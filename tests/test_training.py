@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,6 +286,29 @@ def test_two_processes_pretrain_what_one_does(tmp_path):
     for point, other in zip(one["curve"], two["curve"], strict=True):
         assert other["loss"] == pytest.approx(point["loss"], rel=1e-4)
     assert (tmp_path / "two" / "pretraining.json").exists()
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
+    """One process makes two of four steps, two processes the rest: the losses are those of one process."""
+    from hf_synpre import pretraining
+
+    pretrain_in_parts(tmp_path / "one", 1)
+    monkeypatch.setattr(pretraining, "run_facts", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        pretrain_in_parts(tmp_path / "two", 1)
+    shutil.rmtree(tmp_path / ".two.work" / "checkpoint-4")
+    monkeypatch.undo()
+    debug_launcher(pretrain_in_parts, args=(tmp_path / "two", 2), num_processes=2)
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert two["curve"][0] == one["curve"][0], "the first two steps are the checkpoint's"
+    assert two["curve"][1]["loss"] == pytest.approx(one["curve"][1]["loss"], rel=1e-4)
+    assert two["steps"] == one["steps"] == 4
+
+
+def test_a_config_file_is_an_architecture(tmp_path):
+    MODEL.config(as_vocabulary(48)).save_pretrained(tmp_path)
+    config = ModelSpec(config_name=str(tmp_path / "config.json"), overrides={"num_layers": 3}).config(as_vocabulary(99))
+    assert (config.d_model, config.num_layers, config.vocab_size) == (TINY["d_model"], 3, 99)
 
 
 def test_rsqrt_is_the_schedule_of_t5x(tmp_path, tiny_config):
