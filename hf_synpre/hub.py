@@ -1,0 +1,473 @@
+"""Layer 5: cards from templates/, pushes of datasets and models in one commit, and datasets rebuilt from their cards.
+
+What is published holds no code and nothing that must be unpickled. Tokens are left to huggingface_hub: none is written
+anywhere, and a file that holds one is not pushed.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    DatasetCardData,
+    EvalResult,
+    HfApi,
+    ModelCardData,
+    get_token,
+    hf_hub_download,
+    metadata_load,
+    snapshot_download,
+)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
+
+from hf_synpre import __version__
+from hf_synpre.config import build_spec, read_yaml
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.files import read_json, write_text
+from hf_synpre.report import read_cells, summarize
+from hf_synpre.rng import SPLITS
+from hf_synpre.shards import (
+    BLOCK,
+    Recipe,
+    block_digest,
+    build_shards,
+    config_folder,
+    read_configs,
+    row_blocks,
+    shard_ranges,
+    split_digest,
+    stored_blocks,
+)
+from hf_synpre.tasks import get_task
+from hf_synpre.vocabulary import as_vocabulary
+
+CARD = "README.md"
+TEMPLATES = Path(__file__).parent / "templates"
+MODEL_FILES = ("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", CARD, "results/*.json", "results/*/*.json")
+NOT_PUSHED = ("trainer_state.json",)
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
+FIRST_PAPER = "2206.10139"
+REFUSALS = {
+    401: "the Hub does not know you, or it is private or absent; log in with `hf auth login` or set HF_TOKEN",
+    403: "your token may not do this; give one with write access to it",
+    404: "the Hub has no such repository, revision or file",
+    409: "somebody else changed it at the same time; run again",
+    412: "somebody else changed it at the same time; run again",
+}
+
+
+class PushError(RuntimeError):
+    """A transfer that broke off. Nothing of it is visible on the Hub; the same command goes on."""
+
+
+# --- names, errors, secrets ----------------------------------------------------------------------------------------------
+
+
+def check_repo_id(repo_id: str) -> str:
+    """Return a repo id of the form namespace/name. Raises UsageError on anything else."""
+    try:
+        validate_repo_id(repo_id)
+        if repo_id.count("/") == 1:
+            return repo_id
+    except HFValidationError:
+        pass
+    raise UsageError(f"The repo id {redact(repr(repo_id))} is no namespace/name of letters, digits, -, _ and .; give me/t5-set.")
+
+
+def check_file_name(name: str) -> str:
+    """Return a file's name in a repository: relative, below the top, nothing hidden. Raises UsageError otherwise."""
+    parts = name.split("/")
+    if not name.isprintable() or "\\" in name or ":" in name or any(not part or part.startswith(".") for part in parts):
+        raise UsageError(f"The file name {name!r} leads outside of the repository or is hidden; rename the file.")
+    return name
+
+
+def redact(text: str, token: str | None = None) -> str:
+    """Return the text in one line, without tokens."""
+    for secret in filter(None, (token, get_token())):
+        text = text.replace(secret, "<token>")
+    return " ".join(TOKEN.sub("<token>", text).split())
+
+
+@contextmanager
+def plain_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one line: UsageError where the Hub refuses, PushError where a transfer breaks."""
+    try:
+        yield
+    except (UsageError, KeyboardInterrupt):
+        raise
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError):
+        raise UsageError(f"{repo_id}: the Hub cannot be reached and the cache has not got it; go online.") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status >= 500:
+            raise PushError(f"{repo_id}: the Hub answers {status}; nothing was published, run again later.") from None
+        reason = REFUSALS.get(status) or redact(str(error), token)
+        raise UsageError(f"{repo_id}: {reason} (HTTP {status}).") from None
+    except Exception as error:  # a broken connection, in whatever clothes the HTTP library gives it
+        cause = redact(f"{error} {error.__cause__ or ''}", token)
+        raise PushError(f"{repo_id}: the transfer broke off ({cause}); nothing of it is visible, run again.") from None
+
+
+def check_content(name: str, source: Path | bytes, token: str | None) -> None:
+    """Raise UsageError on weights that are no safetensors, and on a text that holds a token."""
+    if name.endswith(".safetensors"):
+        try:
+            with safe_open(source, framework="np"):
+                return
+        except (SafetensorError, OSError) as error:
+            raise UsageError(f"{source} is not a whole safetensors file ({error}); save the model again.") from None
+    if name.endswith((".json", ".md", ".txt")):
+        text = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-8", "replace")
+        if redact(text, token) != " ".join(text.split()):
+            raise UsageError(f"{name} holds an access token; take it out, and revoke it if it was ever published.")
+
+
+# --- cards ---------------------------------------------------------------------------------------------------------------
+
+
+def render(template: str, data: DatasetCardData | ModelCardData, facts: Mapping[str, Any]) -> str:
+    """Return a card: the YAML of `data`, then the template with `facts`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    looks = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), **looks)
+    environment.filters["number"] = lambda x: "not recorded" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.4g}"
+    body = environment.get_template(template).render(facts)
+    return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{body}"
+
+
+def papers(*texts: str) -> list[dict[str, Any]]:
+    """Return the papers whose arXiv numbers stand in the texts, Wu et al. 2022 first."""
+    known = {str(number): paper for number, paper in read_yaml(TEMPLATES / "papers.yaml").items()}
+    numbers = dict.fromkeys([FIRST_PAPER, *re.findall(r"\d{4}\.\d{5}", " ".join(texts))])
+    return [{"arxiv": number, **known[number]} for number in numbers if number in known]
+
+
+def definition(task: str) -> dict[str, str]:
+    """Return what a task's docstring says, and the example drawn in it."""
+    says, _, drawn = (get_task(task).function.__doc__ or "").partition("\n\n")
+    return {"says": " ".join(says.split()), "drawn": "\n".join(line.strip() for line in drawn.strip().splitlines())}
+
+
+def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
+    """Return the card of a dataset; its YAML holds all that `load_dataset` and `rebuild` need."""
+    configs = dict(sorted(configs.items(), key=lambda item: item[0] != "default"))
+    main = next(iter(configs.values()))
+    tasks = list(dict.fromkeys(config["task"] for config in configs.values()))
+    rows = sum(split["rows"] for split in main["splits"].values())
+    size = next(s for limit, s in ((1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e99, "n>1M")) if rows < limit)
+    data = DatasetCardData(
+        license="apache-2.0",
+        pretty_name=repo_id.split("/")[1],
+        tags=["synthetic", "pre-training", "hf_synpre"],
+        size_categories=["1M<n<10M" if size == "n>1M" and rows < 1e7 else size],
+        configs=[files_entry(name, config, name == next(iter(configs))) for name, config in configs.items()],
+        dataset_info=[info_entry(name, config) for name, config in configs.items()],
+        synpre={"configs": configs},
+    )
+    facts = {"repo_id": repo_id, "configs": configs, "main": main, "block": BLOCK, "version": main["hf_synpre"]}
+    facts |= {"tasks": {task: definition(task) for task in tasks}, "papers": papers(*(get_task(t).paper for t in tasks))}
+    return render("dataset_card.md.jinja", data, facts)
+
+
+def files_entry(name: str, config: dict[str, Any], default: bool) -> dict[str, Any]:
+    """Return the entry of `configs:` that tells load_dataset which files a configuration has."""
+    files = [{"split": s, "path": f"{config_folder(name)}/{s}-*.parquet"} for s in config["splits"]]
+    return {"config_name": name, **({"default": True} if default else {}), "data_files": files}
+
+
+def info_entry(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of `dataset_info:`; load_dataset checks the numbers of rows against it."""
+    splits = [
+        {"name": split, "num_bytes": 4 * facts["ids"] + 8 * facts["rows"], "num_examples": facts["rows"]}
+        for split, facts in config["splits"].items()
+    ]
+    features = [{"name": column, "list": "int32"} for column in ("input_ids", "labels")]
+    return {"config_name": name, "features": features, "splits": splits}
+
+
+def write_dataset_card(folder: str | Path, repo_id: str) -> bool:
+    """Write the card of a folder of shards, from their footers; say whether any configuration was complete."""
+    configs = read_configs(folder)
+    if configs:
+        write_text(Path(folder) / CARD, dataset_card(check_repo_id(repo_id), configs))
+    return bool(configs)
+
+
+def model_card(folder: str | Path, repo_id: str) -> str:
+    """Return the card of a model folder from its JSON files: pretraining.json, parameter_statistics.json, results/."""
+    folder = Path(folder)
+    run, statistics, config = (optional(folder / f"{name}.json") for name in ("pretraining", "parameter_statistics", "config"))
+    if run is None and statistics is None:
+        raise UsageError(f"{folder} holds neither pretraining.json nor parameter_statistics.json; there is nothing to say of it.")
+    recipe = (run or {}).get("recipe") or {}
+    spec = recipe.get("pretraining") or {}
+    task = spec.get("task")
+    results = [row for cells in result_folders(folder) for row in result_rows(cells, run or {})]
+    words = as_vocabulary(spec.get("vocabulary")) if task else None
+    ids = {k: getattr(words, k) for k in ("size", "pad", "eos", "first", "content")} | {"marks": dict(words.marks)} if words else {}
+    data = ModelCardData(
+        license="apache-2.0",
+        library_name="transformers",
+        tags=["synthetic-pretraining", "hf_synpre"],
+        model_name=repo_id.split("/")[1],
+        eval_results=[eval_result(row) for row in results if row["from_here"]] or None,
+        synpre={"task": task, "corpus": spec.get("corpus"), "recipe": recipe, "vocabulary": ids, "versions": (run or {}).get("versions")},
+    )
+    facts = {"repo_id": repo_id, "run": run, "spec": spec, "recipe": recipe, "config": config or {}, "ids": ids}
+    facts |= {"numbers": [(p["name"], p["numel"]) for p in (statistics or {}).get("parameters", ())], "results": results}
+    facts |= {"has_weights": any(folder.glob("*.safetensors")), "has_statistics": statistics is not None, "task": task}
+    facts |= {"about": definition(task) if task else {}, "papers": papers(get_task(task).paper if task else "")}
+    return render("model_card.md.jinja", data, facts | {"json": partial(json.dumps, sort_keys=True)})
+
+
+def optional(file: Path) -> Any:
+    """Return the content of a JSON file, None where there is none."""
+    return read_json(file) if file.exists() else None
+
+
+def result_folders(folder: Path) -> Iterator[list[dict]]:
+    """Yield the cells of every experiment under results/."""
+    for place in sorted({file.parent for file in folder.glob("results/**/*--*--*.json")}):
+        yield read_cells(place)
+
+
+def result_rows(cells: list[dict], run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each task and arm of an experiment; `from_here` says that its pre-training is this `run`."""
+    report, rows = summarize(cells), []
+    for task, arms in report["scores"].items():
+        for arm, score in arms.items():
+            group = [c for c in cells if (c["task"], c["arm"], c["status"]) == (task, arm, "done")]
+            runs = [(c.get("phases") or {}).get("pretraining") or {} for c in group]
+            same = all(of.get("tokens") == run.get("tokens") and of.get("flops") == run.get("flops") for of in runs)
+            start = (group[0].get("config") or {}).get("arm") or {}
+            row = {"experiment": report["experiment"], "task": task, "arm": arm, "init": start.get("init"), "score": score}
+            row |= {"metric": report["tasks"][task]["metric"], "from_here": bool(run.get("tokens")) and same}
+            rows.append(row | {"examples": report["tasks"][task]["test_examples"]})
+    return rows
+
+
+def eval_result(row: dict[str, Any]) -> EvalResult:
+    """Return the model-index entry of a row: a score after fine-tuning, which its names say."""
+    score, start = row["score"], "these weights" if row["init"] == "weights" else "weights sampled from these statistics"
+    spread = "" if score["low"] is None else f", 95 % interval {score['low']:.4f} to {score['high']:.4f}"
+    return EvalResult(
+        task_type="text2text-generation",
+        task_name=f"{row['task']}, fine-tuned from {start}",
+        dataset_type=row["task"],
+        dataset_name=row["task"],
+        dataset_split="test",
+        metric_type=row["metric"],
+        metric_name=f"{row['metric']}, mean of {score['n']} fine-tunings{spread}",
+        metric_value=round(score["value"], 4),
+        verified=False,
+    )
+
+
+# --- push ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Plan:
+    """What a push would do: the files by their names in the repository, and what stays here."""
+
+    repo_id: str
+    repo_type: str
+    files: dict[str, Path | bytes]
+    left_out: list[str]
+    configs: dict[str, dict[str, Any]]  # of a dataset
+
+    def lines(self) -> list[str]:
+        """Return the plan for people."""
+        sizes = {n: len(s) if isinstance(s, bytes) else s.stat().st_size for n, s in self.files.items()}
+        head = f"{self.repo_type} {self.repo_id}: {len(sizes)} files, {sum(sizes.values()):,} bytes in one commit"
+        kept = [f"  stays here: {name}" for name in self.left_out]
+        return [head, *(f"  {name}  {size:,} bytes" for name, size in sizes.items()), *kept]
+
+
+def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Plan:
+    """Return what a push of a folder to `repo_id` would publish. Raises UsageError on what must not be published."""
+    folder, repo_id = Path(folder), check_repo_id(repo_id)
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}; give the folder of a model or of a built dataset.")
+    if configs := read_configs(folder):
+        names = [n for name in configs for n in sorted(folder.glob(f"{config_folder(name)}/*-of-*.parquet"))]
+        found, card = names, dataset_card(repo_id, configs).encode()
+    else:
+        patterns = sorted({file for pattern in MODEL_FILES for file in folder.glob(pattern)})
+        found = [file for file in patterns if file.name not in NOT_PUSHED and not file.name.startswith(".")]
+        if not any(file.name in ("pretraining.json", "parameter_statistics.json") for file in found):
+            raise UsageError(
+                f"{folder} holds neither shards of a complete dataset nor pretraining.json or parameter_statistics.json; "
+                "give what `synpre pretrain`, `synpre statistics` or dataset_scripts/build.py made."
+            )
+        card = (folder / CARD).read_bytes() if (folder / CARD).exists() else model_card(folder, repo_id).encode()
+    files = {CARD: card} | {file.relative_to(folder).as_posix(): file for file in found if file != folder / CARD}
+    for name, source in files.items():
+        check_source(folder, check_file_name(name), source)
+        check_content(name, source, token)
+    rest = (p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file())
+    return Plan(repo_id, "dataset" if configs else "model", files, [name for name in rest if name not in files], configs)
+
+
+def check_source(folder: Path, name: str, source: Path | bytes) -> None:
+    """Raise UsageError where a file is a link that leads out of the folder."""
+    if isinstance(source, Path) and not source.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{folder / name} is a link to a file outside of the folder; copy the file itself there.")
+
+
+def push(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    tag: str | None = None,
+    token: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Publish a folder of a model or of a built dataset in one commit; return the commit's URL.
+
+    A model's card is rendered unless the folder has one. What is already there is not sent again; shards of an older
+    build go in the same commit. Raises UsageError where the folder or the Hub says no, PushError where the line breaks.
+    """
+    plan, api = plan_push(folder, repo_id, token), HfApi(token=token)
+    where = {"repo_id": plan.repo_id, "repo_type": plan.repo_type}
+    with plain_errors(plan.repo_id, token):
+        api.create_repo(**where, private=private, exist_ok=True)
+        head = api.repo_info(**where).sha
+        stale = add_to_published(plan, api, head) if plan.repo_type == "dataset" else []
+        operations = [CommitOperationAdd(name, source) for name, source in plan.files.items()]
+        operations += [CommitOperationDelete(name) for name in stale]
+        words = message or f"Published by hf_synpre {__version__}"
+        commit = api.create_commit(**where, operations=operations, commit_message=words, parent_commit=head)
+        if tag is not None:
+            api.create_tag(**where, tag=tag, revision=commit.oid, exist_ok=True)
+    return commit.commit_url
+
+
+def add_to_published(plan: Plan, api: HfApi, head: str) -> list[str]:
+    """Let the plan's card keep the configurations that only the Hub has; return the old shards of those it replaces."""
+    where = {"repo_id": plan.repo_id, "repo_type": plan.repo_type, "revision": head}
+    old, own = api.list_repo_files(**where), {Path(name).parts[0] for name in plan.files}
+    if CARD in old:
+        published = card_configs(api.hf_hub_download(filename=CARD, **where)) or {}
+        kept = {name: facts for name, facts in published.items() if config_folder(name) not in own}
+        plan.files[CARD] = dataset_card(plan.repo_id, kept | plan.configs).encode()
+    return [n for n in old if Path(n).parts[0] in own and n.endswith(".parquet") and n not in plan.files]
+
+
+# --- datasets rebuilt from their cards -----------------------------------------------------------------------------------
+
+
+def read_card(source: str | Path, revision: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return name -> facts of the configurations in a dataset's card, of a folder or a Hub id. Raises UsageError."""
+    if Path(source).is_dir():
+        file = Path(source) / CARD
+    else:
+        with plain_errors(check_repo_id(str(source))):
+            file = Path(hf_hub_download(str(source), CARD, repo_type="dataset", revision=revision))
+    configs = card_configs(file)
+    if not configs:
+        raise UsageError(f"{source} has no card with a recipe of hf_synpre; give a dataset that it built.")
+    return configs
+
+
+def card_configs(file: str | Path) -> dict[str, dict[str, Any]] | None:
+    """Return name -> facts of the configurations in a card, which may be anybody's; None where it has none of ours."""
+    try:
+        configs = (metadata_load(file) or {})["synpre"]["configs"]
+        return {name: dict(facts) for name, facts in configs.items()}
+    except Exception:  # whatever the YAML of somebody else's card holds
+        return None
+
+
+def card_recipe(source: str | Path, name: str, facts: dict[str, Any]) -> Recipe:
+    """Return the recipe of a configuration of a card, which may come from anybody: every name and type is checked."""
+    config_folder(name)
+    try:
+        rows = {split: of["rows"] for split, of in facts["splits"].items()}
+        for of in facts["splits"].values():
+            if not isinstance(of["shards"], int) or not re.fullmatch(r"[0-9a-f]{64}", of["sha256"]):
+                raise UsageError(f"The card of {source} has a split of {name} without a number of shards and a sha256.")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"The card of {source} has no splits with rows, shards and sha256 in {name} ({error}).") from None
+    given = {key: facts[key] for key in ("task", "version", "parameters", "vocabulary", "seed") if key in facts}
+    return build_spec(Recipe, given | {"splits": rows}, f"the card of {source}, {name}")
+
+
+def rebuild(
+    source: str | Path,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    output_dir: str | Path | None = None,
+    say: Callable[[str], Any] = print,
+) -> bool:
+    """Generate the rows of a dataset's card again and compare them with its sha256 and with the published shards.
+
+    `source` is a folder or a Hub id; `output_dir` gets the rebuilt dataset. Says what differs; True where nothing does.
+    """
+    configs = read_card(source, revision)
+    if config is not None:
+        configs = {choose("configuration", config, configs): configs[config]}
+    recipes = {name: card_recipe(source, name, facts) for name, facts in configs.items()}
+    folder = Path(source)
+    if not folder.is_dir():
+        patterns = [f"{config_folder(name)}/*.parquet" for name in configs]
+        with plain_errors(str(source)):
+            folder = Path(snapshot_download(str(source), repo_type="dataset", revision=revision, allow_patterns=patterns))
+    equal = [
+        compare_split(folder, name, split, recipes[name], facts, say)
+        for name, of in configs.items()
+        for split, facts in of["splits"].items()
+    ]
+    if output_dir is not None:
+        for name, recipe in recipes.items():
+            build_shards(recipe, name, output_dir, num_shards=max(of["shards"] for of in configs[name]["splits"].values()))
+        write_dataset_card(output_dir, str(source) if not Path(source).is_dir() else f"synpre/{folder.resolve().name}")
+    return all(equal)
+
+
+def compare_split(folder: Path, name: str, split: str, recipe: Recipe, facts: dict[str, Any], say: Callable) -> bool:
+    """Generate a split again, say whether it equals the card and every shard there, and return it."""
+    rows = recipe.splits[choose("split", split, SPLITS)]
+    blocks = [block_digest(block) for block in row_blocks(recipe.stream(split), 0, rows)]
+    ranges = shard_ranges(rows, facts["shards"])
+    names = [f"{config_folder(name)}/{split}-{k:05d}-of-{len(ranges):05d}.parquet" for k in range(len(ranges))]
+    differ = []
+    if (made := split_digest(blocks)) != facts["sha256"]:
+        differ.append(f"{name}/{split}: the rebuilt rows have sha256 {made}, the card says {facts['sha256']}")
+    for file, (start, stop) in zip(names, ranges, strict=True):
+        differ += compare_shard(folder, file, start, blocks[start // BLOCK : -(-stop // BLOCK)])
+    present = {p.relative_to(folder).as_posix() for p in folder.glob(f"{config_folder(name)}/{split}-*.parquet")}
+    differ += [f"{file}: is no shard of the card's recipe" for file in sorted(present - set(names))]
+    for line in differ:
+        say(line)
+    if not differ:
+        say(f"{name}/{split}: {rows:,} rows rebuilt; they equal the card's sha256 {made} and {len(names)} shards")
+    return not differ
+
+
+def compare_shard(folder: Path, name: str, start: int, blocks: list[bytes]) -> list[str]:
+    """Return a line where the rows of a shard are not those of `blocks`."""
+    if not (folder / name).exists():
+        return [f"{name}: is missing"]
+    try:
+        found = [block_digest(block) for block in stored_blocks(folder / name)]
+    except UsageError as error:
+        return [str(error)]
+    pairs = zip(found, blocks, strict=False)
+    first = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(found), len(blocks)))
+    if found == blocks:
+        return []
+    return [f"{name}: differs from the rebuilt rows, first in the {BLOCK:,} rows from {start + first * BLOCK:,}"]
