@@ -66,7 +66,7 @@ REFUSALS = {
 
 
 class PushError(RuntimeError):
-    """A transfer that broke off. Nothing of it is visible on the Hub; the same command goes on."""
+    """A transfer that broke off. The Hub has all of it or nothing; the same command goes on."""
 
 
 # --- names, errors, secrets ----------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def plain_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
         raise UsageError(f"{repo_id}: {reason} (HTTP {status}).") from None
     except Exception as error:  # a broken connection, in whatever clothes the HTTP library gives it
         cause = redact(f"{error} {error.__cause__ or ''}", token)
-        raise PushError(f"{repo_id}: the transfer broke off ({cause}); nothing of it is visible, run again.") from None
+        raise PushError(f"{repo_id}: the transfer broke off ({cause}); the Hub has all of it or nothing, run again.") from None
 
 
 def check_content(name: str, source: Path | bytes, token: str | None) -> None:
@@ -397,7 +397,7 @@ def card_recipe(source: str | Path, name: str, facts: dict[str, Any]) -> Recipe:
     try:
         rows = {split: of["rows"] for split, of in facts["splits"].items()}
         for of in facts["splits"].values():
-            if not isinstance(of["shards"], int) or not re.fullmatch(r"[0-9a-f]{64}", of["sha256"]):
+            if not isinstance(of["shards"], int) or of["shards"] < 1 or not re.fullmatch(r"[0-9a-f]{64}", of["sha256"]):
                 raise UsageError(f"The card of {source} has a split of {name} without a number of shards and a sha256.")
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"The card of {source} has no splits with rows, shards and sha256 in {name} ({error}).") from None
@@ -433,7 +433,8 @@ def rebuild(
     ]
     if output_dir is not None:
         for name, recipe in recipes.items():
-            build_shards(recipe, name, output_dir, num_shards=max(of["shards"] for of in configs[name]["splits"].values()))
+            shards = {split: of["shards"] for split, of in configs[name]["splits"].items()}
+            build_shards(recipe, name, output_dir, num_shards=shards)
         write_dataset_card(output_dir, str(source) if not Path(source).is_dir() else f"synpre/{folder.resolve().name}")
     return all(equal)
 

@@ -11,7 +11,7 @@ itself: builders on several machines share nothing but the recipe.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,18 +165,20 @@ def build_shards(
     name: str,
     folder: str | Path,
     *,
-    num_shards: int | None = None,
+    num_shards: int | Mapping[str, int] | None = None,
     shard_index: int | None = None,
     progress: Callable[[int], Any] = lambda rows: None,
 ) -> list[Path]:
     """Write the shards of configuration `name` that `folder` lacks, all or those with one index; return their files.
 
-    A shard is there whole or not at all. Raises UsageError where the folder holds shards of another build.
+    `num_shards` is a number for all splits, or one a split; one shard in 250,000 rows by default. A shard is there whole or not at all. Raises UsageError where the folder holds shards of another build.
     """
-    check_sharding(num_shards, shard_index)
+    counts = num_shards if isinstance(num_shards, Mapping) else dict.fromkeys(recipe.splits, num_shards)
+    for count in counts.values():
+        check_sharding(count, shard_index)
     target, wanted = Path(folder) / config_folder(name), {}
     for split, rows in recipe.splits.items():
-        ranges = shard_ranges(rows, num_shards)
+        ranges = shard_ranges(rows, counts[split])
         for k, (start, stop) in enumerate(ranges):
             file = target / f"{split}-{k:05d}-of-{len(ranges):05d}.parquet"
             wanted[file] = {"split": split, "shard": k, "shards": len(ranges), "start": start, "stop": stop}
