@@ -10,7 +10,6 @@ import argparse
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 from build import RECIPES, read_recipe
 

@@ -46,7 +46,8 @@ class PushToHub(TrainerCallback):
     def facts(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         """Return what pretraining.json says: spent, curve and accuracy, and the recipe that the run's folder holds."""
         curve = [
-            {"step": log["step"]} | {name: log[f"eval_{name}"] for name in ("loss", "token_accuracy") if f"eval_{name}" in log}
+            {"step": log["step"]}
+            | {name: log[f"eval_{name}"] for name in ("loss", "token_accuracy") if f"eval_{name}" in log}
             for log in state.log_history
             if "eval_loss" in log
         ]

@@ -72,7 +72,9 @@ class GenerateOptions:
     )
     parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
     output_file: str | None = option("a .parquet or .jsonl file; JSON lines on standard output without it")
-    from_card: str | None = option("a published dataset, folder or Hub id: generate its rows anew and compare; alone, but for")
+    from_card: str | None = option(
+        "a published dataset, folder or Hub id: generate its rows anew and compare; alone, but for"
+    )
     config: str | None = option("with --from_card: one configuration of the dataset; all without it")
     revision: str | None = option("with --from_card: branch, tag or commit of the dataset on the Hub")
     output_dir: str | None = option("with --from_card: folder for the rebuilt shards; nothing is written without it")

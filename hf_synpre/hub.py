@@ -43,7 +43,7 @@ from hf_synpre.shards import (
     config_folder,
     read_configs,
     row_blocks,
-    shard_ranges,
+    shard_places,
     split_digest,
     stored_blocks,
 )
@@ -56,6 +56,14 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", 
 NOT_PUSHED = ("trainer_state.json",)
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 FIRST_PAPER = "2206.10139"
+RUN_FACTS = {
+    "steps": "steps",
+    "tokens (input and target, without padding)": "tokens",
+    "FLOPs (matrix products, forward and backward)": "flops",
+    "seconds of training": "train_s",
+    "stopped by": "stopped",
+    "validation token accuracy": "accuracy",
+}
 REFUSALS = {
     401: "the Hub does not know you, or it is private or absent; log in with `hf auth login` or set HF_TOKEN",
     403: "your token may not do this; give one with write access to it",
@@ -80,7 +88,9 @@ def check_repo_id(repo_id: str) -> str:
             return repo_id
     except HFValidationError:
         pass
-    raise UsageError(f"The repo id {redact(repr(repo_id))} is no namespace/name of letters, digits, -, _ and .; give me/t5-set.")
+    raise UsageError(
+        f"The repo id {redact(repr(repo_id))} is no namespace/name of letters, digits, -, _ and .; give me/t5-set."
+    )
 
 
 def check_file_name(name: str) -> str:
@@ -91,19 +101,24 @@ def check_file_name(name: str) -> str:
     return name
 
 
+def secrets(text: str, token: str | None = None) -> set[str]:
+    """Return the access tokens that stand in a text: the caller's, huggingface_hub's own, and what looks like one."""
+    return {secret for secret in (token, get_token()) if secret and secret in text} | set(TOKEN.findall(text))
+
+
 def redact(text: str, token: str | None = None) -> str:
     """Return the text in one line, without tokens."""
-    for secret in filter(None, (token, get_token())):
+    for secret in secrets(text, token):
         text = text.replace(secret, "<token>")
-    return " ".join(TOKEN.sub("<token>", text).split())
+    return " ".join(text.split())
 
 
 @contextmanager
 def plain_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one line: UsageError where the Hub refuses, PushError where a transfer breaks."""
+    """Turn what huggingface_hub raises into one line: UsageError where the Hub refuses, PushError where the line breaks."""
     try:
         yield
-    except (UsageError, KeyboardInterrupt):
+    except UsageError:
         raise
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
         raise UsageError(f"{repo_id}: the Hub cannot be reached and the cache has not got it; go online.") from None
@@ -115,7 +130,9 @@ def plain_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
         raise UsageError(f"{repo_id}: {reason} (HTTP {status}).") from None
     except Exception as error:  # a broken connection, in whatever clothes the HTTP library gives it
         cause = redact(f"{error} {error.__cause__ or ''}", token)
-        raise PushError(f"{repo_id}: the transfer broke off ({cause}); the Hub has all of it or nothing, run again.") from None
+        raise PushError(
+            f"{repo_id}: the transfer broke off ({cause}); the Hub has all of it or nothing, run again."
+        ) from None
 
 
 def check_content(name: str, source: Path | bytes, token: str | None) -> None:
@@ -128,7 +145,7 @@ def check_content(name: str, source: Path | bytes, token: str | None) -> None:
             raise UsageError(f"{source} is not a whole safetensors file ({error}); save the model again.") from None
     if name.endswith((".json", ".md", ".txt")):
         text = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-8", "replace")
-        if redact(text, token) != " ".join(text.split()):
+        if secrets(text, token):
             raise UsageError(f"{name} holds an access token; take it out, and revoke it if it was ever published.")
 
 
@@ -141,7 +158,7 @@ def render(template: str, data: DatasetCardData | ModelCardData, facts: Mapping[
 
     looks = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = Environment(loader=FileSystemLoader(TEMPLATES), **looks)
-    environment.filters["number"] = lambda x: "not recorded" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.4g}"
+    environment.filters["number"] = number
     body = environment.get_template(template).render(facts)
     return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{body}"
 
@@ -165,7 +182,9 @@ def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
     main = next(iter(configs.values()))
     tasks = list(dict.fromkeys(config["task"] for config in configs.values()))
     rows = sum(split["rows"] for split in main["splits"].values())
-    size = next(s for limit, s in ((1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e99, "n>1M")) if rows < limit)
+    size = next(
+        s for limit, s in ((1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e99, "n>1M")) if rows < limit
+    )
     data = DatasetCardData(
         license="apache-2.0",
         pretty_name=repo_id.split("/")[1],
@@ -207,28 +226,57 @@ def write_dataset_card(folder: str | Path, repo_id: str) -> bool:
 def model_card(folder: str | Path, repo_id: str) -> str:
     """Return the card of a model folder from its JSON files: pretraining.json, parameter_statistics.json, results/."""
     folder = Path(folder)
-    run, statistics, config = (optional(folder / f"{name}.json") for name in ("pretraining", "parameter_statistics", "config"))
+    run, statistics, config = (
+        optional(folder / f"{name}.json") for name in ("pretraining", "parameter_statistics", "config")
+    )
     if run is None and statistics is None:
-        raise UsageError(f"{folder} holds neither pretraining.json nor parameter_statistics.json; there is nothing to say of it.")
+        raise UsageError(
+            f"{folder} holds neither pretraining.json nor parameter_statistics.json; there is nothing to say of it."
+        )
     recipe = (run or {}).get("recipe") or {}
     spec = recipe.get("pretraining") or {}
     task = spec.get("task")
     results = [row for cells in result_folders(folder) for row in result_rows(cells, run or {})]
     words = as_vocabulary(spec.get("vocabulary")) if task else None
-    ids = {k: getattr(words, k) for k in ("size", "pad", "eos", "first", "content")} | {"marks": dict(words.marks)} if words else {}
+    ids = (
+        {k: getattr(words, k) for k in ("size", "pad", "eos", "first", "content")} | {"marks": dict(words.marks)}
+        if words
+        else {}
+    )
     data = ModelCardData(
         license="apache-2.0",
         library_name="transformers",
         tags=["synthetic-pretraining", "hf_synpre"],
         model_name=repo_id.split("/")[1],
         eval_results=[eval_result(row) for row in results if row["from_here"]] or None,
-        synpre={"task": task, "corpus": spec.get("corpus"), "recipe": recipe, "vocabulary": ids, "versions": (run or {}).get("versions")},
+        synpre={
+            "task": task,
+            "corpus": spec.get("corpus"),
+            "recipe": recipe,
+            "vocabulary": ids,
+            "versions": (run or {}).get("versions"),
+        },
     )
     facts = {"repo_id": repo_id, "run": run, "spec": spec, "recipe": recipe, "config": config or {}, "ids": ids}
     facts |= {"numbers": [(p["name"], p["numel"]) for p in (statistics or {}).get("parameters", ())], "results": results}
+    facts["spent"] = spent_rows(run or {}, spec)
     facts |= {"has_weights": any(folder.glob("*.safetensors")), "has_statistics": statistics is not None, "task": task}
     facts |= {"about": definition(task) if task else {}, "papers": papers(get_task(task).paper if task else "")}
     return render("model_card.md.jinja", data, facts | {"json": partial(json.dumps, sort_keys=True)})
+
+
+def spent_rows(run: dict[str, Any], spec: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (what, value) of a run's facts for its card."""
+    given = {name: run.get(key) for name, key in RUN_FACTS.items()} | {"seed": spec.get("seed")}
+    versions = ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items())
+    return [*((what, number(value)) for what, value in given.items()), ("versions", versions or "not recorded")]
+
+
+def number(value: Any) -> str:
+    """Return a fact for people."""
+    if value is None:
+        return "not recorded"
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def optional(file: Path) -> Any:
@@ -443,15 +491,17 @@ def compare_split(folder: Path, name: str, split: str, recipe: Recipe, facts: di
     """Generate a split again, say whether it equals the card and every shard there, and return it."""
     rows = recipe.splits[choose("split", split, SPLITS)]
     blocks = [block_digest(block) for block in row_blocks(recipe.stream(split), 0, rows)]
-    ranges = shard_ranges(rows, facts["shards"])
-    names = [f"{config_folder(name)}/{split}-{k:05d}-of-{len(ranges):05d}.parquet" for k in range(len(ranges))]
+    places = shard_places({split: rows}, {split: facts["shards"]})
+    names = {f"{config_folder(name)}/{file}": place for file, place in places.items()}
     differ = []
     if (made := split_digest(blocks)) != facts["sha256"]:
         differ.append(f"{name}/{split}: the rebuilt rows have sha256 {made}, the card says {facts['sha256']}")
-    for file, (start, stop) in zip(names, ranges, strict=True):
-        differ += compare_shard(folder, file, start, blocks[start // BLOCK : -(-stop // BLOCK)])
+    for file, place in names.items():
+        differ += compare_shard(
+            folder / file, file, place["start"], blocks[place["start"] // BLOCK : -(-place["stop"] // BLOCK)]
+        )
     present = {p.relative_to(folder).as_posix() for p in folder.glob(f"{config_folder(name)}/{split}-*.parquet")}
-    differ += [f"{file}: is no shard of the card's recipe" for file in sorted(present - set(names))]
+    differ += [f"{file}: is no shard of the card's recipe" for file in sorted(present - names.keys())]
     for line in differ:
         say(line)
     if not differ:
@@ -459,12 +509,12 @@ def compare_split(folder: Path, name: str, split: str, recipe: Recipe, facts: di
     return not differ
 
 
-def compare_shard(folder: Path, name: str, start: int, blocks: list[bytes]) -> list[str]:
-    """Return a line where the rows of a shard are not those of `blocks`."""
-    if not (folder / name).exists():
+def compare_shard(file: Path, name: str, start: int, blocks: list[bytes]) -> list[str]:
+    """Return a line where the rows of a shard, from row `start` of its split on, are not those of `blocks`."""
+    if not file.exists():
         return [f"{name}: is missing"]
     try:
-        found = [block_digest(block) for block in stored_blocks(folder / name)]
+        found = [block_digest(block) for block in stored_blocks(file)]
     except UsageError as error:
         return [str(error)]
     pairs = zip(found, blocks, strict=False)

@@ -9,6 +9,7 @@ itself: builders on several machines share nothing but the recipe.
 """
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -157,7 +158,7 @@ def shard_ranges(rows: int, num_shards: int | None = None) -> list[tuple[int, in
     blocks = -(-rows // BLOCK)
     shards = min(num_shards or -(-rows // SHARD_ROWS), blocks)
     cuts = [min(k * blocks // shards * BLOCK, rows) for k in range(shards + 1)]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(itertools.pairwise(cuts))
 
 
 def build_shards(
@@ -171,17 +172,14 @@ def build_shards(
 ) -> list[Path]:
     """Write the shards of configuration `name` that `folder` lacks, all or those with one index; return their files.
 
-    `num_shards` is a number for all splits, or one a split; one shard in 250,000 rows by default. A shard is there whole or not at all. Raises UsageError where the folder holds shards of another build.
+    `num_shards` is a number for all splits, or one a split; by default one shard in 250,000 rows. A shard is there whole or
+    not at all. Raises UsageError where the folder holds shards of another build.
     """
     counts = num_shards if isinstance(num_shards, Mapping) else dict.fromkeys(recipe.splits, num_shards)
     for count in counts.values():
         check_sharding(count, shard_index)
-    target, wanted = Path(folder) / config_folder(name), {}
-    for split, rows in recipe.splits.items():
-        ranges = shard_ranges(rows, counts[split])
-        for k, (start, stop) in enumerate(ranges):
-            file = target / f"{split}-{k:05d}-of-{len(ranges):05d}.parquet"
-            wanted[file] = {"split": split, "shard": k, "shards": len(ranges), "start": start, "stop": stop}
+    target = Path(folder) / config_folder(name)
+    wanted = {target / file: place for file, place in shard_places(recipe.splits, counts).items()}
     refuse_others(target, set(wanted))
     own = {file: place for file, place in wanted.items() if shard_index in (None, place["shard"])}
     for file, place in own.items():
@@ -192,6 +190,17 @@ def build_shards(
         else:
             write_shard(file, recipe.stream(place["split"]), identity, progress)
     return list(own)
+
+
+def shard_places(splits: Mapping[str, int], counts: Mapping[str, int | None]) -> dict[str, dict[str, Any]]:
+    """Return file name -> split, number and rows of every shard."""
+    places = {}
+    for split, rows in splits.items():
+        ranges = shard_ranges(rows, counts[split])
+        for k, (start, stop) in enumerate(ranges):
+            place = {"split": split, "shard": k, "shards": len(ranges), "start": start, "stop": stop}
+            places[f"{split}-{k:05d}-of-{len(ranges):05d}.parquet"] = place
+    return places
 
 
 def check_sharding(num_shards: int | None, shard_index: int | None) -> None:

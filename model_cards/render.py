@@ -1,4 +1,4 @@
-"""Render README.md of every folder here from its JSON files: pretraining.json, parameter_statistics.json, config.json, results/.
+"""Render README.md of every folder here from its JSON: pretraining, parameter_statistics, config, results/.
 
 python model_cards/render.py        (make cards)
 """
@@ -13,7 +13,9 @@ HERE = Path(__file__).parent
 
 def cards(home: Path = HERE) -> dict[Path, str]:
     """Return README.md -> what belongs in it, for every folder with released JSON."""
-    folders = sorted({file.parent for name in ("pretraining", "parameter_statistics") for file in home.glob(f"*/{name}.json")})
+    folders = sorted(
+        {file.parent for name in ("pretraining", "parameter_statistics") for file in home.glob(f"*/{name}.json")}
+    )
     return {folder / "README.md": model_card(folder, f"synpre/{folder.name}") for folder in folders}
 
 

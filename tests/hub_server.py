@@ -88,12 +88,12 @@ class Repo:
         return {"_id": "0", "id": self.name, "sha": oid, "siblings": siblings, **more}
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - the Hub's no, not an error of the stand-in
     """An error as the Hub sends it."""
 
-    def __init__(self, status: int, code: str, message: str):
+    def __init__(self, status: int, code: str, message: str, **more: str):
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status, self.code, self.more = status, code, more
 
 
 class Hub:
@@ -160,7 +160,8 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(404, "", f"The stand-in has no {self.command} {url.path}")
         except Refusal as refusal:
             self.read_body()
-            self.answer({"error": str(refusal)}, refusal.status, {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal)})
+            headers = {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal)}
+            self.answer({"error": str(refusal), **refusal.more}, refusal.status, headers)
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_one  # noqa: N815 - http.server's names
 
@@ -246,14 +247,14 @@ class Handler(BaseHTTPRequestHandler):
         if not self.may_write or owner != self.user:
             raise Refusal(403, "", f"You don't have the rights to create a {kind} under the namespace {owner}.")
         key = kind + "s", f"{owner}/{given['name']}"
+        url = f"{self.address()}/{'' if kind == 'model' else kind + 's/'}{key[1]}"
         with self.hub.lock:
             if key in self.hub.repos:
-                raise Refusal(409, "", f"You already created this {kind} repo")
+                raise Refusal(409, "", f"You already created this {kind} repo", url=url)
             private = bool(given.get("private")) or given.get("visibility") == "private"
             self.hub.repos[key] = Repo(*key, private)
             self.hub.repos[key].commit({".gitattributes": File(b"*.parquet filter=lfs\n", False)}, "initial commit")
-        prefix = "" if kind == "model" else f"{kind}s/"
-        self.answer({"url": f"{self.address()}/{prefix}{key[1]}", "name": key[1], "id": key[1]})
+        self.answer({"url": url, "name": key[1], "id": key[1]})
 
     def preupload(self, kind: str, name: str, revision: str) -> None:
         repo, given = self.writable(kind, name), json.loads(self.read_body())
@@ -302,7 +303,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.hub.breaks_now("answer"):
             self.close_connection = True
             return
-        self.answer({"success": True, "commitOid": oid, "commitUrl": f"{self.address()}/{name}/commit/{oid}", "hookOutput": ""})
+        self.answer(
+            {"success": True, "commitOid": oid, "commitUrl": f"{self.address()}/{name}/commit/{oid}", "hookOutput": ""}
+        )
 
     def change(self, files: dict[str, File], key: str, value: dict) -> None:
         """Apply one line of a commit to a list of files."""

@@ -17,7 +17,16 @@ from hf_synpre.vocabulary import as_vocabulary
 FAMILIES = ("functions", "lime", "nonsense", "languages")
 CHUNK = 8192
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
-__all__ = ["SCHEMA", "generate", "get_task", "list_tasks", "open_stream", "record_batch", "register_mixture", "register_task"]
+__all__ = [
+    "SCHEMA",
+    "generate",
+    "get_task",
+    "list_tasks",
+    "open_stream",
+    "record_batch",
+    "register_mixture",
+    "register_task",
+]
 
 
 @functools.cache
