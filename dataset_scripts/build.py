@@ -36,7 +36,7 @@ def rows_of(splits: dict[str, int], num_shards: int | None, shard_index: int | N
 
 def build(given: argparse.Namespace) -> int:
     """Build the configuration that was asked for; write the card and push once all of it is there."""
-    from hf_synpre import hub
+    from hf_synpre import cards, hub
 
     recipe, repo_id = read_recipe(given.task), given.repo_id or f"synpre/{Path(given.task).stem}"
     hub.check_repo_id(repo_id)
@@ -49,7 +49,7 @@ def build(given: argparse.Namespace) -> int:
     if given.config not in read_configs(given.output_dir):
         print("Other shards are still to come; the last one brings the card.")
         return 0
-    hub.write_dataset_card(given.output_dir, repo_id)
+    cards.write_dataset_card(given.output_dir, repo_id)
     if given.push_to_hub:
         print(hub.push(given.output_dir, repo_id, private=given.private or None))
     return 0

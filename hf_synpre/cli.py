@@ -80,14 +80,17 @@ class GenerateOptions:
     output_dir: str | None = option("with --from_card: folder for the rebuilt shards; nothing is written without it")
 
 
+FROM_CARD = ("config", "revision", "output_dir")
+
+
 def from_card(options: GenerateOptions) -> int:
     """Rebuild a dataset from its card; 1 where rows differ."""
     from hf_synpre import hub
 
-    apart = {f.name: f.default for f in dataclasses.fields(options)[: option_names(GenerateOptions).index("--from_card")]}
-    if given := [name for name, default in apart.items() if getattr(options, name) != default]:
-        raise UsageError(f"--from_card takes the whole recipe from the card; leave --{given[0]} out.")
-    more = {"config": options.config, "revision": options.revision, "output_dir": options.output_dir}
+    for field_ in dataclasses.fields(options):
+        if field_.name not in ("from_card", *FROM_CARD) and getattr(options, field_.name) != field_.default:
+            raise UsageError(f"--from_card takes the whole recipe from the card; leave --{field_.name} out.")
+    more = {name: getattr(options, name) for name in FROM_CARD}
     return attempt(lambda: 0 if hub.rebuild(options.from_card, **more) else 1)
 
 
@@ -106,7 +109,7 @@ def generate(options: GenerateOptions) -> int:
     """Write rows as Parquet or JSON lines, or those of a published dataset anew."""
     if options.from_card is not None:
         return from_card(options)
-    for name in ("config", "revision", "output_dir"):
+    for name in FROM_CARD:
         if getattr(options, name) is not None:
             raise UsageError(f"--{name} belongs to --from_card; give both or neither.")
     import pyarrow as pa

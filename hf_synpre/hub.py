@@ -1,25 +1,20 @@
-"""Layer 5: cards from templates/, pushes of datasets and models in one commit, and datasets rebuilt from their cards.
+"""Layer 5: pushes of datasets and models in one commit, and datasets rebuilt from their cards.
 
 What is published holds no code and nothing that must be unpickled. Tokens are left to huggingface_hub: none is written
 anywhere, and a file that holds one is not pushed.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
-    DatasetCardData,
-    EvalResult,
     HfApi,
-    ModelCardData,
     get_token,
     hf_hub_download,
     metadata_load,
@@ -30,10 +25,9 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from hf_synpre import __version__
-from hf_synpre.config import build_spec, read_yaml
+from hf_synpre.cards import CARD, dataset_card, model_card, write_dataset_card
+from hf_synpre.config import build_spec
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.files import read_json, write_text
-from hf_synpre.report import read_cells, summarize
 from hf_synpre.rng import SPLITS
 from hf_synpre.shards import (
     BLOCK,
@@ -47,23 +41,13 @@ from hf_synpre.shards import (
     split_digest,
     stored_blocks,
 )
-from hf_synpre.tasks import get_task
-from hf_synpre.vocabulary import as_vocabulary
 
-CARD = "README.md"
-TEMPLATES = Path(__file__).parent / "templates"
-MODEL_FILES = ("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", CARD, "results/*.json", "results/*/*.json")
+MODEL_FILES = (
+    *("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", CARD),
+    *("results/*.json", "results/*/*.json"),
+)
 NOT_PUSHED = ("trainer_state.json",)
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
-FIRST_PAPER = "2206.10139"
-RUN_FACTS = {
-    "steps": "steps",
-    "tokens (input and target, without padding)": "tokens",
-    "FLOPs (matrix products, forward and backward)": "flops",
-    "seconds of training": "train_s",
-    "stopped by": "stopped",
-    "validation token accuracy": "accuracy",
-}
 REFUSALS = {
     401: "the Hub does not know you, or it is private or absent; log in with `hf auth login` or set HF_TOKEN",
     403: "your token may not do this; give one with write access to it",
@@ -147,179 +131,6 @@ def check_content(name: str, source: Path | bytes, token: str | None) -> None:
         text = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-8", "replace")
         if secrets(text, token):
             raise UsageError(f"{name} holds an access token; take it out, and revoke it if it was ever published.")
-
-
-# --- cards ---------------------------------------------------------------------------------------------------------------
-
-
-def render(template: str, data: DatasetCardData | ModelCardData, facts: Mapping[str, Any]) -> str:
-    """Return a card: the YAML of `data`, then the template with `facts`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    looks = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), **looks)
-    environment.filters["number"] = number
-    body = environment.get_template(template).render(facts)
-    return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{body}"
-
-
-def papers(*texts: str) -> list[dict[str, Any]]:
-    """Return the papers whose arXiv numbers stand in the texts, Wu et al. 2022 first."""
-    known = {str(number): paper for number, paper in read_yaml(TEMPLATES / "papers.yaml").items()}
-    numbers = dict.fromkeys([FIRST_PAPER, *re.findall(r"\d{4}\.\d{5}", " ".join(texts))])
-    return [{"arxiv": number, **known[number]} for number in numbers if number in known]
-
-
-def definition(task: str) -> dict[str, str]:
-    """Return what a task's docstring says, and the example drawn in it."""
-    says, _, drawn = (get_task(task).function.__doc__ or "").partition("\n\n")
-    return {"says": " ".join(says.split()), "drawn": "\n".join(line.strip() for line in drawn.strip().splitlines())}
-
-
-def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
-    """Return the card of a dataset; its YAML holds all that `load_dataset` and `rebuild` need."""
-    configs = dict(sorted(configs.items(), key=lambda item: item[0] != "default"))
-    main = next(iter(configs.values()))
-    tasks = list(dict.fromkeys(config["task"] for config in configs.values()))
-    rows = sum(split["rows"] for split in main["splits"].values())
-    size = next(
-        s for limit, s in ((1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e99, "n>1M")) if rows < limit
-    )
-    data = DatasetCardData(
-        license="apache-2.0",
-        pretty_name=repo_id.split("/")[1],
-        tags=["synthetic", "pre-training", "hf_synpre"],
-        size_categories=["1M<n<10M" if size == "n>1M" and rows < 1e7 else size],
-        configs=[files_entry(name, config, name == next(iter(configs))) for name, config in configs.items()],
-        dataset_info=[info_entry(name, config) for name, config in configs.items()],
-        synpre={"configs": configs},
-    )
-    facts = {"repo_id": repo_id, "configs": configs, "main": main, "block": BLOCK, "version": main["hf_synpre"]}
-    facts |= {"tasks": {task: definition(task) for task in tasks}, "papers": papers(*(get_task(t).paper for t in tasks))}
-    return render("dataset_card.md.jinja", data, facts)
-
-
-def files_entry(name: str, config: dict[str, Any], default: bool) -> dict[str, Any]:
-    """Return the entry of `configs:` that tells load_dataset which files a configuration has."""
-    files = [{"split": s, "path": f"{config_folder(name)}/{s}-*.parquet"} for s in config["splits"]]
-    return {"config_name": name, **({"default": True} if default else {}), "data_files": files}
-
-
-def info_entry(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry of `dataset_info:`; load_dataset checks the numbers of rows against it."""
-    splits = [
-        {"name": split, "num_bytes": 4 * facts["ids"] + 8 * facts["rows"], "num_examples": facts["rows"]}
-        for split, facts in config["splits"].items()
-    ]
-    features = [{"name": column, "list": "int32"} for column in ("input_ids", "labels")]
-    return {"config_name": name, "features": features, "splits": splits}
-
-
-def write_dataset_card(folder: str | Path, repo_id: str) -> bool:
-    """Write the card of a folder of shards, from their footers; say whether any configuration was complete."""
-    configs = read_configs(folder)
-    if configs:
-        write_text(Path(folder) / CARD, dataset_card(check_repo_id(repo_id), configs))
-    return bool(configs)
-
-
-def model_card(folder: str | Path, repo_id: str) -> str:
-    """Return the card of a model folder from its JSON files: pretraining.json, parameter_statistics.json, results/."""
-    folder = Path(folder)
-    run, statistics, config = (
-        optional(folder / f"{name}.json") for name in ("pretraining", "parameter_statistics", "config")
-    )
-    if run is None and statistics is None:
-        raise UsageError(
-            f"{folder} holds neither pretraining.json nor parameter_statistics.json; there is nothing to say of it."
-        )
-    recipe = (run or {}).get("recipe") or {}
-    spec = recipe.get("pretraining") or {}
-    task = spec.get("task")
-    results = [row for cells in result_folders(folder) for row in result_rows(cells, run or {})]
-    words = as_vocabulary(spec.get("vocabulary")) if task else None
-    ids = (
-        {k: getattr(words, k) for k in ("size", "pad", "eos", "first", "content")} | {"marks": dict(words.marks)}
-        if words
-        else {}
-    )
-    data = ModelCardData(
-        license="apache-2.0",
-        library_name="transformers",
-        tags=["synthetic-pretraining", "hf_synpre"],
-        model_name=repo_id.split("/")[1],
-        eval_results=[eval_result(row) for row in results if row["from_here"]] or None,
-        synpre={
-            "task": task,
-            "corpus": spec.get("corpus"),
-            "recipe": recipe,
-            "vocabulary": ids,
-            "versions": (run or {}).get("versions"),
-        },
-    )
-    facts = {"repo_id": repo_id, "run": run, "spec": spec, "recipe": recipe, "config": config or {}, "ids": ids}
-    facts |= {"numbers": [(p["name"], p["numel"]) for p in (statistics or {}).get("parameters", ())], "results": results}
-    facts["spent"] = spent_rows(run or {}, spec)
-    facts |= {"has_weights": any(folder.glob("*.safetensors")), "has_statistics": statistics is not None, "task": task}
-    facts |= {"about": definition(task) if task else {}, "papers": papers(get_task(task).paper if task else "")}
-    return render("model_card.md.jinja", data, facts | {"json": partial(json.dumps, sort_keys=True)})
-
-
-def spent_rows(run: dict[str, Any], spec: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (what, value) of a run's facts for its card."""
-    given = {name: run.get(key) for name, key in RUN_FACTS.items()} | {"seed": spec.get("seed")}
-    versions = ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items())
-    return [*((what, number(value)) for what, value in given.items()), ("versions", versions or "not recorded")]
-
-
-def number(value: Any) -> str:
-    """Return a fact for people."""
-    if value is None:
-        return "not recorded"
-    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def optional(file: Path) -> Any:
-    """Return the content of a JSON file, None where there is none."""
-    return read_json(file) if file.exists() else None
-
-
-def result_folders(folder: Path) -> Iterator[list[dict]]:
-    """Yield the cells of every experiment under results/."""
-    for place in sorted({file.parent for file in folder.glob("results/**/*--*--*.json")}):
-        yield read_cells(place)
-
-
-def result_rows(cells: list[dict], run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each task and arm of an experiment; `from_here` says that its pre-training is this `run`."""
-    report, rows = summarize(cells), []
-    for task, arms in report["scores"].items():
-        for arm, score in arms.items():
-            group = [c for c in cells if (c["task"], c["arm"], c["status"]) == (task, arm, "done")]
-            runs = [(c.get("phases") or {}).get("pretraining") or {} for c in group]
-            same = all(of.get("tokens") == run.get("tokens") and of.get("flops") == run.get("flops") for of in runs)
-            start = (group[0].get("config") or {}).get("arm") or {}
-            row = {"experiment": report["experiment"], "task": task, "arm": arm, "init": start.get("init"), "score": score}
-            row |= {"metric": report["tasks"][task]["metric"], "from_here": bool(run.get("tokens")) and same}
-            rows.append(row | {"examples": report["tasks"][task]["test_examples"]})
-    return rows
-
-
-def eval_result(row: dict[str, Any]) -> EvalResult:
-    """Return the model-index entry of a row: a score after fine-tuning, which its names say."""
-    score, start = row["score"], "these weights" if row["init"] == "weights" else "weights sampled from these statistics"
-    spread = "" if score["low"] is None else f", 95 % interval {score['low']:.4f} to {score['high']:.4f}"
-    return EvalResult(
-        task_type="text2text-generation",
-        task_name=f"{row['task']}, fine-tuned from {start}",
-        dataset_type=row["task"],
-        dataset_name=row["task"],
-        dataset_split="test",
-        metric_type=row["metric"],
-        metric_name=f"{row['metric']}, mean of {score['n']} fine-tunings{spread}",
-        metric_value=round(score["value"], 4),
-        verified=False,
-    )
 
 
 # --- push ----------------------------------------------------------------------------------------------------------------

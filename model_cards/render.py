@@ -5,8 +5,8 @@ python model_cards/render.py        (make cards)
 
 from pathlib import Path
 
+from hf_synpre.cards import model_card
 from hf_synpre.files import write_text
-from hf_synpre.hub import model_card
 
 HERE = Path(__file__).parent
 

@@ -18,7 +18,7 @@ import pytest
 from hub_server import TOKENS
 from safetensors.numpy import save_file
 
-from hf_synpre import UsageError, hub
+from hf_synpre import UsageError, cards, hub
 from hf_synpre.cli import main
 from hf_synpre.shards import Recipe, build_shards
 
@@ -90,7 +90,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset") / "set"
     for name, sizes in {"default": {"train": 3500, "validation": 500}, "small": {"train": 300}}.items():
         build_shards(Recipe("set", splits=sizes), name, folder, num_shards=2)
-    hub.write_dataset_card(folder, "synpre/set")
+    cards.write_dataset_card(folder, "synpre/set")
     return folder
 
 
@@ -415,6 +415,11 @@ UNFIT = {
         "holds neither shards of a complete dataset nor",
     ),
     "broken facts": (lambda f: (f / "pretraining.json").write_text("{"), "pretraining.json is not valid JSON"),
+    "facts of another kind": (lambda f: (f / "pretraining.json").write_text("[1]"), "are not what hf_synpre writes"),
+    "an unknown task": (
+        lambda f: (f / "pretraining.json").write_text('{"recipe": {"pretraining": {"task": "sett"}}}'),
+        "Unknown task 'sett'",
+    ),
 }
 
 
@@ -493,18 +498,18 @@ def test_bad_words_of_generate_from_card(words, message, capsys):
 
 
 @pytest.fixture
-def cards(monkeypatch):
+def rendered(monkeypatch):
     monkeypatch.syspath_prepend(str(HOME / "model_cards"))
     import render
 
     return render.cards
 
 
-def test_committed_cards_are_what_their_json_says(cards):
-    assert {file: file.read_text() for file in cards()} == cards(), "run `make cards`"
+def test_committed_cards_are_what_their_json_says(rendered):
+    assert {file: file.read_text() for file in rendered()} == rendered(), "run `make cards`"
 
 
-def test_a_model_card_says_what_its_json_says(model, cards, tmp_path):
+def test_a_model_card_says_what_its_json_says(model, rendered, tmp_path):
     home = tmp_path / "model_cards"
     folder = shutil.copytree(model, home / "t5-tiny-set")
     facts = json.loads((folder / "pretraining.json").read_text())
@@ -513,9 +518,9 @@ def test_a_model_card_says_what_its_json_says(model, cards, tmp_path):
     for file in (HOME / "results" / "quickstart").glob("stdlib_ast--*.json"):
         cell = json.loads(file.read_text())
         if cell["arm"] == "statistics":
-            cell["phases"]["pretraining"] |= {key: facts[key] for key in ("tokens", "flops")}
+            cell["phases"]["pretraining"] |= {key: facts[key] for key in cards.SAME_RUN}
         (results / file.name).write_text(json.dumps(cell))
-    text = cards(home)[folder / "README.md"]
+    text = rendered(home)[folder / "README.md"]
     assert f"| tokens (input and target, without padding) | {facts['tokens']:,} |" in text
     assert "| quickstart | stdlib_ast | statistics: **from here** | exact_match | 0.2060 [0.2010, 0.2110] | 3 |" in text
     assert "| quickstart | stdlib_ast | random | exact_match | 0.0137" in text
@@ -527,7 +532,7 @@ def test_a_model_card_says_what_its_json_says(model, cards, tmp_path):
         ("stdlib_ast, fine-tuned from weights sampled from these statistics", 0.206, False)
     ], "only what started from this checkpoint"
     (folder / "model.safetensors").unlink()
-    assert "holds the statistics of the weights" in cards(home)[folder / "README.md"]
+    assert "holds the statistics of the weights" in rendered(home)[folder / "README.md"]
 
 
 def test_the_release_prints_what_it_would_do(monkeypatch, tmp_path):

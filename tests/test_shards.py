@@ -16,7 +16,7 @@ import pytest
 from datasets import load_dataset
 from datasets.exceptions import NonMatchingSplitsSizesError
 
-from hf_synpre import UsageError, generate, hub, load_synthetic, shards
+from hf_synpre import UsageError, cards, generate, hub, load_synthetic, shards
 from hf_synpre.cli import main
 from hf_synpre.shards import Recipe, block_digest, build_shards, read_configs, row_blocks, split_digest, stored_blocks
 from hf_synpre.tasks import get_task
@@ -370,7 +370,7 @@ def test_an_incomplete_folder_gets_no_card_and_is_not_pushed(built, tmp_path):
     folder = copy_of(built, tmp_path / "own")
     (folder / "other" / "train-00002-of-00003.parquet").unlink()
     (folder / "README.md").unlink()
-    assert hub.write_dataset_card(folder, "me/own")
+    assert cards.write_dataset_card(folder, "me/own")
     assert "config_name: other" not in (folder / "README.md").read_text()
     assert not any(name.startswith("other/") for name in hub.plan_push(folder, "me/own").files)
 
