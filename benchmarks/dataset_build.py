@@ -3,9 +3,9 @@
     python benchmarks/dataset_build.py [--rows 200000] [--repeats 3]      -> benchmarks/results/dataset_build.json
 
 pyarrow writes one file of rows that are in memory, with the settings of the shards and with its own defaults (dictionary,
-snappy). Ours generates and hashes the rows besides: a thread does that while the last row group is written, so a second core
-helps where one is free; shares of processor time are given as well. All are timed in turn, the best of several timings is
-kept. Peak memory is that of a fresh process, at three numbers of rows.
+snappy). Ours generates and hashes the rows besides: a thread does that while the last row group is written, so a second
+core helps where one is free; `cores_that_ours_had` says whether it was, and shares of processor time are given as well. All
+are timed in turn, the best of several timings is kept. Peak memory is that of a fresh process, at three numbers of rows.
 """
 
 import argparse
@@ -66,6 +66,7 @@ def measure(task: str, rows: int, repeats: int) -> dict[str, float]:
             size = next(Path(folder).glob("data/*")).stat().st_size
     wall, processor = ({name: min(t[k] for t in taken) for name, taken in times.items()} for k in (0, 1))
     facts = {f"{name}_rows_per_s": round(rows / seconds) for name, seconds in wall.items()}
+    facts["cores_that_ours_had"] = round(processor["ours"] / wall["ours"], 2)
     for peer in ("pyarrow", "pyarrow_defaults"):
         facts[f"share_of_{peer}"] = round(wall[peer] / wall["ours"], 3)
         facts[f"share_of_{peer}_processor_time"] = round(processor[peer] / processor["ours"], 3)
@@ -89,7 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     tasks = {task: measure(task, given.rows // (5 if task == "nonsense_summary" else 1), given.repeats) for task in TASKS}
     peaks = {str(rows): peak("set", rows) for rows in (given.rows // 10, given.rows, 5 * given.rows)}
-    shares = ("share_of_pyarrow", "share_of_pyarrow_defaults", "share_of_pyarrow_processor_time")
+    shares = ("share_of_pyarrow", "share_of_pyarrow_defaults", "share_of_pyarrow_processor_time", "cores_that_ours_had")
     summary = {f"least_{share}": min(facts[share] for facts in tasks.values()) for share in shares}
     summary |= {f"set_{share}": tasks["set"][share] for share in shares} | {"peak_megabytes_by_rows_of_set": peaks}
     machine = {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
