@@ -72,10 +72,46 @@ class GenerateOptions:
     )
     parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
     output_file: str | None = option("a .parquet or .jsonl file; JSON lines on standard output without it")
+    from_card: str | None = option(
+        "a published dataset, folder or Hub id: generate its rows anew and compare; alone, but for"
+    )
+    config: str | None = option("with --from_card: one configuration of the dataset; all without it")
+    revision: str | None = option("with --from_card: branch, tag or commit of the dataset on the Hub")
+    output_dir: str | None = option("with --from_card: folder for the rebuilt shards; nothing is written without it")
+
+
+FROM_CARD = ("config", "revision", "output_dir")
+
+
+def from_card(options: GenerateOptions) -> int:
+    """Rebuild a dataset from its card; 1 where rows differ."""
+    from hf_synpre import hub
+
+    for field_ in dataclasses.fields(options):
+        if field_.name not in ("from_card", *FROM_CARD) and getattr(options, field_.name) != field_.default:
+            raise UsageError(f"--from_card takes the whole recipe from the card; leave --{field_.name} out.")
+    more = {name: getattr(options, name) for name in FROM_CARD}
+    return attempt(lambda: 0 if hub.rebuild(options.from_card, **more) else 1)
+
+
+def attempt(work: Callable[[], int]) -> int:
+    """Return what a transfer returns, 1 with one line on standard error where it broke off."""
+    from hf_synpre.hub import PushError
+
+    try:
+        return work()
+    except PushError as error:
+        print(f"synpre: {error}", file=sys.stderr)
+        return 1
 
 
 def generate(options: GenerateOptions) -> int:
-    """Write rows as Parquet or JSON lines."""
+    """Write rows as Parquet or JSON lines, or those of a published dataset anew."""
+    if options.from_card is not None:
+        return from_card(options)
+    for name in FROM_CARD:
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} belongs to --from_card; give both or neither.")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -299,6 +335,30 @@ def report(options: ReportOptions) -> int:
     return 0
 
 
+@dataclass
+class PushOptions:
+    """Publish a folder on the Hub: a pre-trained model, statistics, or a built dataset."""
+
+    directory: str = option("what `synpre pretrain` or dataset_scripts/build.py made", "")
+    repo_id: str = option("namespace/name on the Hub", "")
+    private: bool = option("a repository that is new becomes a private one", False)
+    tag: str | None = option("a tag for the commit")
+    dry_run: bool = option("print what would be published, and do nothing", False)
+
+
+def push(options: PushOptions) -> int:
+    """Publish a folder in one commit and print its URL, or print what that would be."""
+    from hf_synpre import hub
+
+    if not options.directory or not options.repo_id:
+        raise UsageError("push needs a folder and a repository; write `synpre push DIR --repo_id NAMESPACE/NAME`.")
+    if options.dry_run:
+        print("\n".join(hub.plan_push(options.directory, options.repo_id).lines()))
+        return 0
+    more = {"private": options.private or None, "tag": options.tag}
+    return attempt(lambda: print(hub.push(options.directory, options.repo_id, **more)) or 0)
+
+
 # verb -> (options, function, the option that a first bare word stands for)
 VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "tasks": (TasksOptions, tasks, "task"),
@@ -308,6 +368,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "finetune": (FinetuneOptions, finetune, "task"),
     "run": (RunOptions, run, "config"),
     "report": (ReportOptions, report, "directory"),
+    "push": (PushOptions, push, "directory"),
 }
 
 
