@@ -134,12 +134,21 @@ def model_facts(folder: Path) -> dict[str, Any]:
         "vocabulary": vocabulary_facts(spec.get("vocabulary")) if task else None,
         "spent": spent_rows(run, spec) if run else [],
         "config": config or {},
+        "auto_class": auto_class((config or {}).get("architectures") or ["T5ForConditionalGeneration"]),
         "tensors": [p["numel"] for p in (statistics or {}).get("parameters", ())],
         "results": [row for cells in result_folders(folder) for row in result_rows(cells, run or {})],
         "has_weights": any(folder.glob("*.safetensors")),
         "about": definition(task) if task else None,
         "papers": papers(get_task(task).paper if task else ""),
     }
+
+
+def auto_class(architectures: list[str]) -> str:
+    """Return the Auto class of transformers that loads the first of `architectures`."""
+    name = architectures[0]
+    if name.endswith("ForConditionalGeneration"):
+        return "AutoModelForSeq2SeqLM"
+    return "AutoModelForMaskedLM" if name.endswith("ForMaskedLM") else "AutoModelForCausalLM"
 
 
 def vocabulary_facts(given: Any) -> dict[str, Any]:

@@ -176,19 +176,25 @@ class PretrainOptions:
     evaluations: int | None = option("evaluations in the whole run")
     validation_examples: int | None = option("examples of an evaluation")
     seed: int = option("seed of weights and data", 0)
+    push_to_hub: bool = option("publish the folder when the run is done; needs --hub_model_id", False)
+    hub_model_id: str | None = option("namespace/name on the Hub")
     training: dict[str, Any] = field(default_factory=dict, init=False)
 
 
-MODEL_FLAGS = ("model_type", "config_name", "config_overrides", "attention")
+RUN_FLAGS = set(PretrainOptions.__dataclass_fields__) - {
+    *("output_dir", "tokenizer_name", "model_type", "config_name", "config_overrides", "attention"),
+    *("push_to_hub", "hub_model_id"),
+}
 
 
 def pretrain(options: PretrainOptions) -> int:
     """Pre-train into a folder and print what it took."""
     from hf_synpre import pretraining
+    from hf_synpre.hub import check_repo_id, push
 
-    given = {
-        k: v for k, v in vars(options).items() if v is not None and k not in ("output_dir", "tokenizer_name", *MODEL_FLAGS)
-    }
+    if options.push_to_hub:
+        check_repo_id(options.hub_model_id or "")
+    given = {k: v for k, v in vars(options).items() if v is not None and k in RUN_FLAGS}
     given |= {"parameters": pairs(options.parameters, "parameters")}
     if options.corpus is None:
         given = {"task": "set"} | given
@@ -203,7 +209,9 @@ def pretrain(options: PretrainOptions) -> int:
     tokenizer = vocabulary_of(options.tokenizer_name, "tokenizer_name")
     facts = pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False)
     if int(os.environ.get("RANK", 0)) == 0:
-        print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe")}, indent=1))
+        print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe", "versions")}, indent=1))
+        if options.push_to_hub:
+            print(push(folder, options.hub_model_id))
     return 0
 
 
@@ -392,7 +400,8 @@ def parse(verb: str, words: list[str]) -> Any:
     parsed, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
     flags = training_flags() if hasattr(parsed, "training") and isinstance(parsed.training, dict) else set()
     for name, value in flag_values(verb, rest):
-        choose(f"option of synpre {verb}", f"--{name}", [*option_names(options), *(f"--{flag}" for flag in flags)])
+        known = {*option_names(options), *(f"--{flag}" for flag in flags)}
+        choose(f"option of synpre {verb}", f"--{name}", known, do=f"See `synpre {verb} --help`.")
         parsed.training |= pairs(f"{name}={value}", name)
     return parsed
 
@@ -401,7 +410,7 @@ def training_flags() -> set[str]:
     """Return the names of transformers' training arguments, but for those that a verb decides."""
     from transformers import Seq2SeqTrainingArguments
 
-    return set(Seq2SeqTrainingArguments.__dataclass_fields__) - {"output_dir", "seed"}
+    return set(Seq2SeqTrainingArguments.__dataclass_fields__)
 
 
 def flag_values(verb: str, words: list[str]) -> Iterator[tuple[str, str]]:
