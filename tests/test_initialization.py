@@ -8,7 +8,7 @@ from conftest import TINY
 from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
 
 from hf_synpre import ParameterStatistics, StatisticsInit, UsageError
-from hf_synpre.initialization import STATISTICS_FILE, build, embedding_names, tensor_generator, transfer
+from hf_synpre.initialization import STATISTICS_FILE, build, embedding_names, tensor_generator
 
 EMBEDDING = "shared.weight"
 

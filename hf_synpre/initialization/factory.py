@@ -1,0 +1,378 @@
+"""Layer 3: models whose weights are sampled from a checkpoint's parameter statistics, or copied from it, by one of SCHEMES.
+
+Every tensor is drawn from a generator of its own, keyed by (seed, its name), on the CPU in float32: its numbers do not depend on
+order, device, dtype, sharding or on what else is drawn. The name is that in the base model, so that a body has the same numbers
+under any head. What a scheme leaves out is the model's own random init, keyed in the same way.
+
+Another size of the same family: layer i of n takes the statistics of layer round(i (m - 1) / (n - 1)) of the m that the checkpoint
+has, and a linear map is scaled by sqrt(fan-in there / fan-in here), so that its outputs keep their scale.
+"""
+
+import hashlib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
+from transformers.initialization import no_init_weights
+
+from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.initialization.checkpoints import StoredTensors, find_config, find_weights, read_config
+from hf_synpre.initialization.roles import PARTS, ROLES, Parameter, read_parameters, require_roles, token_parameters
+from hf_synpre.initialization.schemes import SCHEMES, Scheme
+from hf_synpre.initialization.statistics import Moments, ParameterStatistics, pool
+
+RESIZE = ("fan_in", "depth", "none")
+HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+LOADING = ("dtype", "torch_dtype", "attn_implementation", "experts_implementation")  # keywords that a config has fields for
+
+
+def tensor_generator(seed: int, name: str) -> torch.Generator:
+    """Return a CPU generator that depends on (seed, parameter name) only."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+class KeyedDraws(TorchDispatchMode):
+    """Inside, whatever draws into a parameter of `model` does so from the parameter's own generator."""
+
+    def __init__(self, model: PreTrainedModel, seed: int):
+        super().__init__()
+        own = {p.untyped_storage().data_ptr(): name for name, p in reversed(list(model.named_parameters()))}
+        self.names, self.seed, self.generators = own, seed, {}
+        self.bare = bare_names(model)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if any(argument.name == "generator" for argument in function._schema.arguments):
+            if (name := self.names.get(args[0].untyped_storage().data_ptr() if args and torch.is_tensor(args[0]) else 0)):
+                key = self.bare(name)
+                kwargs = kwargs | {"generator": self.generators.setdefault(key, tensor_generator(self.seed, key))}
+        return function(*args, **kwargs)
+
+
+def bare_names(model: PreTrainedModel) -> Callable[[str], str]:
+    """Return the function that takes the name of the base model off a parameter's name."""
+    return lambda name: name.removeprefix(f"{model.base_model_prefix}.") if model.base_model_prefix else name
+
+
+def build(model_class: Any, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor], seed: int) -> PreTrainedModel:
+    """Return a float32 model of `config` that owns these tensors; what they leave out is its own random init under `seed`."""
+    with no_init_weights(), torch.random.fork_rng(devices=[]):
+        model = resolve_class(model_class, config)._from_config(config, dtype=torch.float32)
+    own = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        check_shape(name, tuple(tensor.shape), tuple(own[name].shape))
+        own[name].data = tensor
+        own[name]._is_hf_initialized = True
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), KeyedDraws(model, seed):
+        torch.manual_seed(seed)
+        model.init_weights()
+    for thing in (*model.modules(), *own.values()):
+        thing.__dict__.pop("_is_hf_initialized", None)
+    return model
+
+
+def check_shape(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Raise UsageError where a tensor does not fit."""
+    if stored != wanted:
+        raise UsageError(f"{name} has shape {list(stored)}, the model wants {list(wanted)}.")
+
+
+def resolve_class(model_class: Any, config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """Return the model class that an Auto class stands for under `config`; a model class as it is."""
+    mapping = getattr(model_class, "_model_mapping", None)
+    if mapping is None:
+        return model_class
+    if type(config) not in mapping:
+        raise UsageError(f"{model_class.__name__} has no model for {type(config).__name__}; use another Auto class.")
+    found = mapping[type(config)]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def skeleton(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the model without memory for its weights."""
+    with torch.device("meta"):
+        return resolve_class(model_class, config)._from_config(config)
+
+
+def embedding_names(model: PreTrainedModel) -> set[str]:
+    """Return the names of the token embeddings and of the head that maps back to tokens, tied or not."""
+    owned = token_parameters(model)
+    return {name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in owned}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What a checkpoint has for a parameter: its stored name, its shape there, and its place as the model would name it."""
+
+    stored: str
+    shape: tuple[int, ...]
+    place: Parameter
+
+
+class Matching:
+    """The twins of a model's parameters among a checkpoint's tensors, given as name -> shape."""
+
+    def __init__(self, model: PreTrainedModel, parameters: dict[str, Parameter], shapes: Mapping[str, tuple[int, ...]]):
+        bare = bare_names(model)
+        renamings = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
+        found = {bare(apply_renamings(name, renamings)): name for name in shapes}
+        self.depth_here, self.depth_there = depths(parameters, bare), {}
+        self.twins: dict[str, dict[int | None, Twin]] = defaultdict(dict)  # template -> layer -> twin
+        templates = {bare(p.template): p for p in parameters.values()}
+        templates |= {bare(alias): parameters[name] for alias, name in tied_names(model).items() if bare(alias) not in templates}
+        stacks = {bare(p.stack) for p in parameters.values() if p.layer is not None}
+        for name, stored in found.items():
+            stack, layer = next(((s, i) for s in stacks if (i := index_in(name, s)) is not None), ("", None))
+            template = name if layer is None else name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1)
+            if layer is not None:
+                self.depth_there[stack] = max(self.depth_there.get(stack, 0), layer + 1)
+            if template in templates:
+                p = templates[template]
+                place = replace(p, name=p.template.replace("*", str(layer)) if p.layer is not None else p.name, layer=layer)
+                self.twins[p.template].setdefault(layer, Twin(stored, tuple(shapes[stored]), place))
+        self.bare = bare
+
+    def all(self) -> Iterable[Twin]:
+        """Return all twins."""
+        return (twin for layers in self.twins.values() for twin in layers.values())
+
+    def twin(self, p: Parameter, resize: str) -> Twin | None:
+        """Return the twin of a parameter: of the same layer, or of that at the same relative depth where sizes may differ."""
+        layers, stack = self.twins.get(p.template, {}), self.bare(p.stack)
+        here, there = self.depth_here.get(stack), self.depth_there.get(stack)
+        if p.layer is None or resize == "none" or here == there or not layers:
+            return layers.get(p.layer)
+        wanted = p.layer * (there - 1) / max(here - 1, 1)
+        return layers[min(layers, key=lambda i: (abs(i - wanted), i))]
+
+
+def index_in(name: str, stack: str) -> int | None:
+    """Return the layer that a name says within a stack, None where it is not in it."""
+    found = re.match(re.escape(stack) + r"\.(\d+)\.", name)
+    return found and int(found.group(1))
+
+
+def depths(parameters: Mapping[str, Parameter], bare: Callable[[str], str]) -> dict[str, int]:
+    """Return stack -> number of layers."""
+    found: dict[str, int] = {}
+    for p in parameters.values():
+        if p.layer is not None:
+            found[bare(p.stack)] = max(found.get(bare(p.stack), 0), p.layer + 1)
+    return found
+
+
+def tied_names(model: PreTrainedModel) -> dict[str, str]:
+    """Return further name -> first name of the parameters that have several."""
+    first = {id(p): name for name, p in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(p)] for name, p in every if name != first[id(p)]}
+
+
+class StatisticsInit:
+    """A factory with `from_pretrained` and `from_config` of a model class, whose models start from parameter statistics.
+
+    `model_class` is a transformers model or Auto class, `scheme` a name of SCHEMES, `seed` decides every number. `include` and
+    `exclude` hold parts ("attention", "mlp", "norm", "position", "projection", "embedding", "head"), ROLES or patterns of
+    parameter names with *; token embeddings stay fresh unless `include` names them. `value` is the constant of
+    constant_pre_attn_ln, `roles` maps parameters to ROLES where the modules do not tell them. `resize` says what happens in
+    from_config where the sizes differ: "fan_in" (depth and scale are adapted), "depth" (depth only) or "none" (UsageError).
+    """
+
+    def __init__(
+        self,
+        model_class: Any,
+        *,
+        scheme: str = "per_param_mean_sd",
+        seed: int = 0,
+        include: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        value: float = 0.4,
+        resize: str = "fan_in",
+        roles: Mapping[str, str] | None = None,
+    ):
+        self.model_class, self.roles, self.value = model_class, roles, value
+        self.scheme_name, self.scheme = scheme, SCHEMES[choose("scheme", scheme, SCHEMES)]
+        self.resize = choose("resize", resize, RESIZE)
+        if (as_integer(seed) or 0) < 0 or as_integer(seed) is None:
+            raise UsageError(f"seed is {seed!r}; give an integer >= 0.")
+        self.seed = as_integer(seed)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UsageError(f"value is {value!r}; give a finite number.")
+        self.include = None if include is None else as_words("include", include)
+        self.exclude = as_words("exclude", exclude)
+
+    def from_pretrained(
+        self, name_or_path: str | Path, *, config: PreTrainedConfig | str | Path | None = None, **kwargs: Any
+    ) -> PreTrainedModel | tuple[PreTrainedModel, dict[str, Any]]:
+        """Return a model with the architecture of a checkpoint, made from its statistics; keywords as of transformers.
+
+        Only the config and the statistics file are downloaded where there is one. With output_loading_info=True, missing_keys
+        are the parameters that are fresh. Raises UsageError where the checkpoint does not fit its config.
+        """
+        if kwargs.pop("trust_remote_code", None):
+            raise UsageError("trust_remote_code=True was given; hf_synpre runs no remote code. Use a model of transformers.")
+        hub = {key: kwargs.pop(key) for key in HUB if kwargs.get(key) is not None or kwargs.pop(key, None)}
+        resize = self.resize
+        if not isinstance(config, PreTrainedConfig):
+            kept = {key: kwargs.pop(key) for key in LOADING if key in kwargs}
+            place = find_config(config if config is not None else name_or_path, **hub)
+            given = set(kwargs)
+            config_given, (config, kwargs) = config is not None, read_config(place, kwargs)
+            if not config_given and given == set(kwargs):
+                resize = "none"
+            kwargs |= kept
+        model, fresh = self.make(config, self.read(name_or_path, **hub), resize)
+        return load(model, fresh, find_config(name_or_path, **hub), kwargs)
+
+    def from_config(
+        self, config: PreTrainedConfig, statistics: ParameterStatistics | str | Path | None = None, **kwargs: Any
+    ) -> PreTrainedModel:
+        """Return a model of `config` made from statistics, or from those of a checkpoint's folder or Hub id.
+
+        Keywords as of transformers' from_config: dtype, attn_implementation. constant_pre_attn_ln takes no statistics; schemes
+        that copy weights take a folder or Hub id. Raises UsageError where the statistics lack one of its parameters.
+        """
+        source = self.read(statistics) if isinstance(statistics, str | Path) else statistics
+        model, fresh = self.make(config, source, self.resize)
+        if kwargs or config.dtype not in (None, torch.float32):
+            model = load(model, fresh, None, kwargs).train()
+        return model
+
+    def read(self, name_or_path: str | Path, **hub: Any) -> ParameterStatistics | StoredTensors | None:
+        """Return what the scheme needs of a checkpoint."""
+        if not self.scheme.needs_checkpoint:
+            return None
+        if self.scheme.fill == "weights":
+            return StoredTensors(find_weights(name_or_path, **hub))
+        return ParameterStatistics.from_pretrained(name_or_path, **hub)
+
+    def make(
+        self, config: PreTrainedConfig, source: ParameterStatistics | StoredTensors | None, resize: str
+    ) -> tuple[PreTrainedModel, set[str]]:
+        """Return the float32 model on the CPU and the names of its fresh parameters."""
+        self.check_source(source)
+        bare_model = skeleton(self.model_class, config)
+        parameters = read_parameters(bare_model, self.roles)
+        chosen = self.chosen(parameters)
+        if self.scheme.fill == "constant":
+            tensors = {p.name: torch.full(p.shape, float(self.value)) for p in chosen}
+        else:
+            tensors = self.tensors(chosen, source, Matching(bare_model, parameters, shapes_of(source)), resize)
+        return build(self.model_class, config, tensors, self.seed), parameters.keys() - tensors.keys()
+
+    def check_source(self, source: Any) -> None:
+        """Raise UsageError where the scheme needs something else than was given."""
+        if self.scheme.needs_checkpoint and source is None:
+            raise UsageError(f"Scheme {self.scheme_name} needs statistics; give them, or a checkpoint's folder or Hub id.")
+        if self.scheme.fill == "weights" and isinstance(source, ParameterStatistics):
+            raise UsageError(f"Scheme {self.scheme_name} copies values; give a checkpoint's folder or Hub id, no statistics.")
+
+    def groups(self, config: PreTrainedConfig) -> dict[str, list[str]]:
+        """Return group -> names of the parameters of a model of `config` that the scheme fills."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for p in self.chosen(read_parameters(skeleton(self.model_class, config), self.roles)):
+            found[self.scheme.key(p)].append(p.name)
+        return dict(found)
+
+    def chosen(self, parameters: dict[str, Parameter]) -> list[Parameter]:
+        """Return the parameters that the scheme fills under include and exclude."""
+        rules = [*(self.include or ()), *self.exclude]
+        if self.scheme.by_role or any(rule in PARTS or rule in ROLES for rule in rules):
+            require_roles(parameters, f"Scheme {self.scheme_name}")
+        for rule in rules:
+            if rule not in PARTS and rule not in ROLES and not any(fnmatchcase(name, rule) for name in parameters):
+                raise UsageError(
+                    f"'{rule}' in include or exclude is no part ({', '.join(PARTS)}), no role and fits no parameter's name."
+                )
+        return [p for p in parameters.values() if self.scheme.key(p) is not None and self.takes(p)]
+
+    def takes(self, p: Parameter) -> bool:
+        """Say whether include and exclude let a parameter through."""
+        if self.include is None:
+            wanted = self.scheme.embeddings or p.part != "embedding"
+        else:
+            wanted = any(fits(p, rule) for rule in self.include)
+        return wanted and not any(fits(p, rule) for rule in self.exclude)
+
+    def tensors(
+        self, chosen: list[Parameter], source: ParameterStatistics | StoredTensors, matching: Matching, resize: str
+    ) -> dict[str, torch.Tensor]:
+        """Return name -> tensor of the chosen parameters that the source knows. Raises UsageError where it lacks one."""
+        resize = "none" if self.scheme.fill == "weights" else resize
+        twins = {p: matching.twin(p, resize) for p in chosen}
+        missing = sorted(p.name for p, twin in twins.items() if twin is None and p.part not in ("head", "projection"))
+        if missing:
+            raise UsageError(
+                f"{name_of(source)} lacks {len(missing)} parameters of the model, {missing[0]} first; "
+                "use a config of the same architecture" + (" and depth." if resize == "none" else ".")
+            )
+        pairs = [(p, twin) for p, twin in twins.items() if twin]
+        for p, twin in pairs:
+            if resize == "none" or len(twin.shape) != len(p.shape):
+                check_shape(p.name, twin.shape, p.shape)
+        if isinstance(source, StoredTensors):
+            return {p.name: source[twin.stored] for p, twin in pairs}
+        moments = pooled_moments(self.scheme, matching, source.parameters)
+        return {p.name: self.draw(p, twin, moments[self.scheme.key(twin.place)], resize, matching.bare) for p, twin in pairs}
+
+    def draw(self, p: Parameter, twin: Twin, moments: tuple[float, float], resize: str, bare: Callable[[str], str]) -> torch.Tensor:
+        """Return the tensor of one parameter, (shape), float32."""
+        mean, sd = moments
+        if self.scheme.fill == "scale" and p.part == "norm":
+            return torch.full(p.shape, mean)
+        scale = math.sqrt(p.fan_in(twin.shape) / p.fan_in(p.shape)) if resize == "fan_in" else 1.0
+        mean = mean * scale if self.scheme.fill == "mean_sd" else 0.0
+        return torch.empty(p.shape).normal_(mean, sd * scale, generator=tensor_generator(self.seed, bare(p.name)))
+
+
+def load(model: PreTrainedModel, fresh: set[str], folder: Path | None, kwargs: dict[str, Any]) -> Any:
+    """Return a made model as transformers' own loader hands it over: dtype, device, attention, loading info, eval mode."""
+    info_wanted = kwargs.pop("output_loading_info", False)
+    loaded, info = type(model).from_pretrained(
+        None, config=model.config, state_dict=model.state_dict(), output_loading_info=True, **kwargs
+    )
+    if folder and (folder / "generation_config.json").exists() and loaded.can_generate():
+        loaded.generation_config = GenerationConfig.from_pretrained(folder)
+    return (loaded, info | {"missing_keys": fresh}) if info_wanted else loaded
+
+
+def shapes_of(source: ParameterStatistics | StoredTensors) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of what a source holds."""
+    return source.shapes if isinstance(source, StoredTensors) else {n: m.shape for n, m in source.parameters.items()}
+
+
+def name_of(source: ParameterStatistics | StoredTensors) -> str:
+    """Return how an error calls a source."""
+    return str(source.folder) if isinstance(source, StoredTensors) else f"The statistics of {source.source}"
+
+
+def pooled_moments(scheme: Scheme, matching: Matching, measured: Mapping[str, Moments]) -> dict[str, tuple[float, float]]:
+    """Return group -> mean and sd of the checkpoint's tensors in it, taken together."""
+    members: dict[str, list[Moments]] = defaultdict(list)
+    for twin in matching.all():
+        if (group := scheme.key(twin.place)) is not None:
+            members[group].append(measured[twin.stored])
+    return {group: pool(parts) for group, parts in members.items()}
+
+
+def fits(p: Parameter, rule: str) -> bool:
+    """Say whether a parameter is of a part or role, or its name fits a pattern."""
+    return rule in (p.part, p.role) or (rule not in PARTS and fnmatchcase(p.name, rule))
+
+
+def as_words(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Return include or exclude as a tuple. Raises UsageError on a bare string, which would be read letter by letter."""
+    if isinstance(given, str):
+        raise UsageError(f"{name} is '{given}'; give a list, as ['{given}'].")
+    return tuple(given)
