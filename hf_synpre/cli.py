@@ -160,7 +160,9 @@ class StatisticsOptions:
     """Measure a checkpoint's parameter statistics."""
 
     checkpoint: str = option("folder or Hub id of a checkpoint with safetensors", "")
-    output_file: str | None = option("where to write parameter_statistics.json; into the checkpoint's folder, or here, without it")
+    output_file: str | None = option(
+        "where to write parameter_statistics.json; into the checkpoint's folder, or here, without it"
+    )
     output_dir: str | None = option("a folder for the file and the config: all that StatisticsInit.from_pretrained needs")
 
 

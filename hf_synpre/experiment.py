@@ -55,7 +55,7 @@ class ArmSpec:
         choose("embedding policy", self.embeddings, ("fresh", "kept"))
         choose("scheme", self.scheme, SCHEMES)
         scheme = SCHEMES[self.scheme] if self.init == "statistics" else None
-        if (self.checkpoint is None) != (self.init == "random" or scheme is not None and not scheme.needs_checkpoint):
+        if (self.checkpoint is None) != (self.init == "random" or (scheme is not None and not scheme.needs_checkpoint)):
             raise UsageError(
                 f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random and constant schemes take none, "
                 "the others one."

@@ -1,4 +1,4 @@
-"""Layer 3: a model's start from the parameter statistics of a pre-trained one, or from parts of its weights (Wu et al. 2022)."""
+"""Layer 3: models that start from the parameter statistics of a pre-trained one, or from parts of its weights."""
 
 from hf_synpre.initialization.checkpoints import STATISTICS_FILE, carried, find_config, read_config
 from hf_synpre.initialization.factory import StatisticsInit, build, embedding_names, skeleton, tensor_generator

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 
 from hf_synpre.errors import UsageError
@@ -47,7 +47,7 @@ def find_statistics(name_or_path: str | Path, **hub: Any) -> Path:
 
 
 def is_current(folder: Path, trusted: bool) -> bool:
-    """Say whether a folder has a statistics file; in a place that is not `trusted`, one as young as the weights beside it."""
+    """Say whether a folder has a statistics file; where it is not `trusted`, one as young as the weights beside it."""
     file = folder / STATISTICS_FILE
     if not file.exists() or trusted:
         return file.exists()
@@ -86,12 +86,25 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def broken_file(file: Path, cause: Any) -> UsageError:
+    """Return the error of a safetensors file that cannot be read."""
+    return UsageError(f"{file} is not a whole safetensors file ({' '.join(str(cause).split())}); copy it again.")
+
+
+def open_tensors(file: Path) -> safe_open:
+    """Return the reader of a safetensors file. Raises UsageError where it is broken."""
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise broken_file(file, error) from None
+
+
 class StoredTensors:
     """name -> tensor of a checkpoint's safetensors files, each read when it is asked for."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.readers = [safe_open(file, framework="pt") for file in weight_files(folder)]
+        self.readers = [open_tensors(file) for file in weight_files(folder)]
         self.home = {name: reader for reader in self.readers for name in reader.keys()}  # noqa: SIM118 - a reader, not a dict
         self.shapes = {name: tuple(reader.get_slice(name).get_shape()) for name, reader in self.home.items()}
 

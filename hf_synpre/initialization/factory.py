@@ -1,13 +1,14 @@
 """Layer 3: models whose weights are sampled from a checkpoint's parameter statistics, or copied from it, by one of SCHEMES.
 
-Every tensor is drawn from a generator of its own, keyed by (seed, its name), on the CPU in float32: its numbers do not depend on
-order, device, dtype, sharding or on what else is drawn. The name is that in the base model, so that a body has the same numbers
-under any head. What a scheme leaves out is the model's own random init, keyed in the same way.
+Every tensor is drawn from a generator of its own, keyed by (seed, its name), on the CPU in float32: its numbers do not
+depend on order, device, dtype, sharding or on what else is drawn. The name is that in the base model, so that a body has
+the same numbers under any head. What a scheme leaves out is the model's own random init, keyed in the same way.
 
-Another size of the same family: layer i of n takes the statistics of layer round(i (m - 1) / (n - 1)) of the m that the checkpoint
-has, and a linear map is scaled by sqrt(fan-in there / fan-in here), so that its outputs keep their scale.
+Another size of the same family: layer i of n takes the statistics of the layer of the checkpoint's m that is nearest to
+i (m - 1) / (n - 1), and a linear map is scaled by sqrt(fan-in there / fan-in here), so that its outputs keep their scale.
 """
 
+import copy
 import hashlib
 import math
 import re
@@ -43,20 +44,23 @@ def tensor_generator(seed: int, name: str) -> torch.Generator:
 
 
 class KeyedDraws(TorchDispatchMode):
-    """Inside, whatever draws into a parameter of `model` does so from the parameter's own generator."""
+    """Inside, whatever draws into a parameter of `model` does so from the parameter's own generator.
+
+    A draw into a temporary tensor, as trunc_normal_ makes, goes on with the parameter that was drawn into last.
+    """
 
     def __init__(self, model: PreTrainedModel, seed: int):
         super().__init__()
-        own = {p.untyped_storage().data_ptr(): name for name, p in reversed(list(model.named_parameters()))}
-        self.names, self.seed, self.generators = own, seed, {}
-        self.bare = bare_names(model)
+        bare = bare_names(model)
+        named = reversed(list(model.named_parameters()))
+        self.generators = {p.untyped_storage().data_ptr(): tensor_generator(seed, bare(name)) for name, p in named}
+        self.current: torch.Generator | None = None
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if any(argument.name == "generator" for argument in function._schema.arguments):
-            if (name := self.names.get(args[0].untyped_storage().data_ptr() if args and torch.is_tensor(args[0]) else 0)):
-                key = self.bare(name)
-                kwargs = kwargs | {"generator": self.generators.setdefault(key, tensor_generator(self.seed, key))}
+        if any(argument.name == "generator" for argument in function._schema.arguments) and torch.is_tensor(args[0]):
+            self.current = self.generators.get(args[0].untyped_storage().data_ptr(), self.current)
+            kwargs = kwargs | {"generator": self.current}
         return function(*args, **kwargs)
 
 
@@ -66,9 +70,9 @@ def bare_names(model: PreTrainedModel) -> Callable[[str], str]:
 
 
 def build(model_class: Any, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor], seed: int) -> PreTrainedModel:
-    """Return a float32 model of `config` that owns these tensors; what they leave out is its own random init under `seed`."""
+    """Return a float32 model of `config` that owns these tensors; the rest is its own random init under `seed`."""
     with no_init_weights(), torch.random.fork_rng(devices=[]):
-        model = resolve_class(model_class, config)._from_config(config, dtype=torch.float32)
+        model = resolve_class(model_class, config)._from_config(copy.deepcopy(config), dtype=torch.float32)
     own = dict(model.named_parameters())
     for name, tensor in tensors.items():
         check_shape(name, tuple(tensor.shape), tuple(own[name].shape))
@@ -130,7 +134,9 @@ class Matching:
         self.depth_here, self.depth_there = depths(parameters, bare), {}
         self.twins: dict[str, dict[int | None, Twin]] = defaultdict(dict)  # template -> layer -> twin
         templates = {bare(p.template): p for p in parameters.values()}
-        templates |= {bare(alias): parameters[name] for alias, name in tied_names(model).items() if bare(alias) not in templates}
+        templates |= {
+            bare(alias): parameters[name] for alias, name in tied_names(model).items() if bare(alias) not in templates
+        }
         stacks = {bare(p.stack) for p in parameters.values() if p.layer is not None}
         for name, stored in found.items():
             stack, layer = next(((s, i) for s in stacks if (i := index_in(name, s)) is not None), ("", None))
@@ -141,14 +147,20 @@ class Matching:
                 p = templates[template]
                 place = replace(p, name=p.template.replace("*", str(layer)) if p.layer is not None else p.name, layer=layer)
                 self.twins[p.template].setdefault(layer, Twin(stored, tuple(shapes[stored]), place))
-        self.bare = bare
+        self.bare, self.parameters = bare, parameters
+
+    def check_shapes(self) -> None:
+        """Raise UsageError where a tensor does not fit its parameter; the vocabulary may differ."""
+        for p in self.parameters.values():
+            if p.part != "embedding" and (twin := self.twins.get(p.template, {}).get(p.layer)):
+                check_shape(p.name, twin.shape, p.shape)
 
     def all(self) -> Iterable[Twin]:
         """Return all twins."""
         return (twin for layers in self.twins.values() for twin in layers.values())
 
     def twin(self, p: Parameter, resize: str) -> Twin | None:
-        """Return the twin of a parameter: of the same layer, or of that at the same relative depth where sizes may differ."""
+        """Return the twin of a parameter: in the same layer, or at the same relative depth where sizes may differ."""
         layers, stack = self.twins.get(p.template, {}), self.bare(p.stack)
         here, there = self.depth_here.get(stack), self.depth_there.get(stack)
         if p.layer is None or resize == "none" or here == there or not layers:
@@ -182,11 +194,11 @@ def tied_names(model: PreTrainedModel) -> dict[str, str]:
 class StatisticsInit:
     """A factory with `from_pretrained` and `from_config` of a model class, whose models start from parameter statistics.
 
-    `model_class` is a transformers model or Auto class, `scheme` a name of SCHEMES, `seed` decides every number. `include` and
-    `exclude` hold parts ("attention", "mlp", "norm", "position", "projection", "embedding", "head"), ROLES or patterns of
-    parameter names with *; token embeddings stay fresh unless `include` names them. `value` is the constant of
-    constant_pre_attn_ln, `roles` maps parameters to ROLES where the modules do not tell them. `resize` says what happens in
-    from_config where the sizes differ: "fan_in" (depth and scale are adapted), "depth" (depth only) or "none" (UsageError).
+    `model_class` is a transformers model or Auto class, `scheme` a name of SCHEMES, `seed` decides every number. `include`
+    and `exclude` hold parts ("attention", "mlp", "norm", "position", "projection", "embedding", "head"), ROLES or patterns
+    of parameter names with *; token embeddings stay fresh unless `include` names them. `value` is the constant of
+    constant_pre_attn_ln, `roles` maps parameters to ROLES where the modules do not tell them. `resize` says what happens
+    where a given config has another size: "fan_in" adapts depth and scale, "depth" depth only, "none" is a UsageError.
     """
 
     def __init__(
@@ -204,9 +216,9 @@ class StatisticsInit:
         self.model_class, self.roles, self.value = model_class, roles, value
         self.scheme_name, self.scheme = scheme, SCHEMES[choose("scheme", scheme, SCHEMES)]
         self.resize = choose("resize", resize, RESIZE)
-        if (as_integer(seed) or 0) < 0 or as_integer(seed) is None:
-            raise UsageError(f"seed is {seed!r}; give an integer >= 0.")
         self.seed = as_integer(seed)
+        if self.seed is None or not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed is {seed!r}; give an integer in 0..2**63-1.")
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise UsageError(f"value is {value!r}; give a finite number.")
         self.include = None if include is None else as_words("include", include)
@@ -217,36 +229,34 @@ class StatisticsInit:
     ) -> PreTrainedModel | tuple[PreTrainedModel, dict[str, Any]]:
         """Return a model with the architecture of a checkpoint, made from its statistics; keywords as of transformers.
 
-        Only the config and the statistics file are downloaded where there is one. With output_loading_info=True, missing_keys
-        are the parameters that are fresh. Raises UsageError where the checkpoint does not fit its config.
+        Where there is a statistics file, only it and the config are downloaded. With output_loading_info=True, missing_keys
+        are the fresh parameters. Raises UsageError where the checkpoint does not fit its config.
         """
         if kwargs.pop("trust_remote_code", None):
             raise UsageError("trust_remote_code=True was given; hf_synpre runs no remote code. Use a model of transformers.")
-        hub = {key: kwargs.pop(key) for key in HUB if kwargs.get(key) is not None or kwargs.pop(key, None)}
+        hub = {key: value for key in HUB if (value := kwargs.pop(key, None)) is not None}
         resize = self.resize
         if not isinstance(config, PreTrainedConfig):
             kept = {key: kwargs.pop(key) for key in LOADING if key in kwargs}
-            place = find_config(config if config is not None else name_or_path, **hub)
-            given = set(kwargs)
-            config_given, (config, kwargs) = config is not None, read_config(place, kwargs)
-            if not config_given and given == set(kwargs):
-                resize = "none"
+            own, given = config is None, set(kwargs)
+            config, kwargs = read_config(find_config(name_or_path if own else config, **hub), kwargs)
+            resize = "none" if own and given == set(kwargs) else resize
             kwargs |= kept
         model, fresh = self.make(config, self.read(name_or_path, **hub), resize)
-        return load(model, fresh, find_config(name_or_path, **hub), kwargs)
+        return load(model, config, fresh, find_config(name_or_path, **hub), kwargs)
 
     def from_config(
         self, config: PreTrainedConfig, statistics: ParameterStatistics | str | Path | None = None, **kwargs: Any
     ) -> PreTrainedModel:
         """Return a model of `config` made from statistics, or from those of a checkpoint's folder or Hub id.
 
-        Keywords as of transformers' from_config: dtype, attn_implementation. constant_pre_attn_ln takes no statistics; schemes
-        that copy weights take a folder or Hub id. Raises UsageError where the statistics lack one of its parameters.
+        Keywords as of transformers' from_config: dtype, attn_implementation. constant_pre_attn_ln takes no statistics;
+        schemes that copy weights take a folder or Hub id. Raises UsageError where one of its parameters is missing.
         """
         source = self.read(statistics) if isinstance(statistics, str | Path) else statistics
         model, fresh = self.make(config, source, self.resize)
         if kwargs or config.dtype not in (None, torch.float32):
-            model = load(model, fresh, None, kwargs).train()
+            model = load(model, config, fresh, None, kwargs).train()
         return model
 
     def read(self, name_or_path: str | Path, **hub: Any) -> ParameterStatistics | StoredTensors | None:
@@ -276,7 +286,9 @@ class StatisticsInit:
         if self.scheme.needs_checkpoint and source is None:
             raise UsageError(f"Scheme {self.scheme_name} needs statistics; give them, or a checkpoint's folder or Hub id.")
         if self.scheme.fill == "weights" and isinstance(source, ParameterStatistics):
-            raise UsageError(f"Scheme {self.scheme_name} copies values; give a checkpoint's folder or Hub id, no statistics.")
+            raise UsageError(
+                f"Scheme {self.scheme_name} copies values; give a checkpoint's folder or Hub id, no statistics."
+            )
 
     def groups(self, config: PreTrainedConfig) -> dict[str, list[str]]:
         """Return group -> names of the parameters of a model of `config` that the scheme fills."""
@@ -318,15 +330,19 @@ class StatisticsInit:
                 "use a config of the same architecture" + (" and depth." if resize == "none" else ".")
             )
         pairs = [(p, twin) for p, twin in twins.items() if twin]
+        if resize == "none":
+            matching.check_shapes()
         for p, twin in pairs:
-            if resize == "none" or len(twin.shape) != len(p.shape):
+            if len(twin.shape) != len(p.shape):
                 check_shape(p.name, twin.shape, p.shape)
         if isinstance(source, StoredTensors):
             return {p.name: source[twin.stored] for p, twin in pairs}
         moments = pooled_moments(self.scheme, matching, source.parameters)
         return {p.name: self.draw(p, twin, moments[self.scheme.key(twin.place)], resize, matching.bare) for p, twin in pairs}
 
-    def draw(self, p: Parameter, twin: Twin, moments: tuple[float, float], resize: str, bare: Callable[[str], str]) -> torch.Tensor:
+    def draw(
+        self, p: Parameter, twin: Twin, moments: tuple[float, float], resize: str, bare: Callable[[str], str]
+    ) -> torch.Tensor:
         """Return the tensor of one parameter, (shape), float32."""
         mean, sd = moments
         if self.scheme.fill == "scale" and p.part == "norm":
@@ -336,11 +352,13 @@ class StatisticsInit:
         return torch.empty(p.shape).normal_(mean, sd * scale, generator=tensor_generator(self.seed, bare(p.name)))
 
 
-def load(model: PreTrainedModel, fresh: set[str], folder: Path | None, kwargs: dict[str, Any]) -> Any:
+def load(
+    model: PreTrainedModel, config: PreTrainedConfig, fresh: set[str], folder: Path | None, kwargs: dict[str, Any]
+) -> Any:
     """Return a made model as transformers' own loader hands it over: dtype, device, attention, loading info, eval mode."""
     info_wanted = kwargs.pop("output_loading_info", False)
     loaded, info = type(model).from_pretrained(
-        None, config=model.config, state_dict=model.state_dict(), output_loading_info=True, **kwargs
+        None, config=config, state_dict=model.state_dict(), output_loading_info=True, **kwargs
     )
     if folder and (folder / "generation_config.json").exists() and loaded.can_generate():
         loaded.generation_config = GenerationConfig.from_pretrained(folder)

@@ -2,15 +2,16 @@
 
 Rules, in this order (`roles=` overrides all of them):
 - token tables and the output layer over tokens are "embedding"; what lies outside the base model is "head";
-- a module with "norm" in its class name and no matrix is a norm; another nn.Embedding is "position" (relative, absolute, segment);
+- a module with "norm" in its class name and vectors only is a norm; another nn.Embedding (relative or absolute positions,
+  segments) is "position";
 - a layer is an element of the outermost nn.ModuleList; a module whose class name says attention is an attention block;
-- in an attention block, matrices are query, key, value or output by the letter or word in their name, a fused one "qkv" (by
-  name, or wider than its input); norms are "qk_norm" where the name has such a word, else "pre_attention_norm";
-- the other matrices of a layer with attention are "mlp"; norms in a block without attention are "pre_mlp_norm"; norms beside the
-  blocks go to the blocks that have none inside, in order of declaration: attention first, MLP last; a single one to attention;
+- in an attention block, matrices are query, key, value or output by the letter or word in their name, a fused one is "qkv"
+  (by its name, or wider than its input); norms are "qk_norm" where the name has such a word, else "pre_attention_norm";
+- the other matrices of a layer with attention are "mlp"; norms in a block without attention are "pre_mlp_norm"; norms beside
+  the blocks go to the blocks that have none inside, in order of declaration, attention first; a single one to attention;
 - outside the layers: "embedding_norm" beside the token table, "final_norm" elsewhere, matrices are "projection".
-A bias has the role of its module and is pooled with biases only. "pre_" is the paper's word for T5: in a model that normalises
-after the block (BERT), it is the norm of that block all the same.
+A bias has the role of its module and is pooled with biases only (the paper's T5 has none). "pre_" is the word for T5: in a
+model that normalises after the block (BERT), it is the norm of that block all the same.
 """
 
 import math
@@ -233,13 +234,15 @@ def read_parameters(model: PreTrainedModel, roles: Mapping[str, str] | None = No
         choose("role", role, ROLES)
         fitting = [name for name in found if fnmatchcase(name, pattern)]
         if not fitting:
-            raise UsageError(f"roles has '{pattern}', which fits no parameter of {type(model).__name__}; see named_parameters().")
+            raise UsageError(
+                f"roles has '{pattern}', which fits no parameter of {type(model).__name__}; see named_parameters()."
+            )
         found |= {name: replace(found[name], role=role) for name in fitting}
     return found
 
 
 def settle_by_layers(found: dict[str, Parameter], aside: Mapping[str, str | None]) -> None:
-    """Give norms whose own layer does not tell their role that of the same norm in other layers; a single one to attention."""
+    """Give norms whose layer does not tell their role that of the same norm in other layers; a single one to attention."""
     hosts = Counter(map(parent, aside))
     for p in [p for p in found.values() if p.role is None and parent(p.name) in aside]:
         votes = Counter(q.role for q in found.values() if q.template == p.template and q.role)

@@ -1,7 +1,8 @@
-"""Layer 3: the schemes: which parameters share their moments, and what a tensor becomes (Wu et al. 2022, section 5, table 3).
+"""Layer 3: the schemes: which parameters share their moments, and what a tensor becomes (Wu et al. 2022, section 5).
 
-A scheme is a key function: a parameter -> the name of its group, None where it stays the model's own random init. The moments of
-a group are those of its tensors in the checkpoint taken together; each tensor of the model is then filled by itself.
+A scheme is a key function: a parameter -> the name of its group, None where it stays the model's own random init. The
+moments of a group are those of its tensors in the checkpoint taken together; each tensor of the model is then filled by
+itself.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,8 @@ class Scheme:
     """A key function and what fills a tensor.
 
     `fill`: "mean_sd" is N(mean, sd) everywhere; "scale" is N(0, sd), but for norms the constant mean; "constant" is the
-    constant `value` of StatisticsInit, without a checkpoint; "weights" copies the checkpoint's values. `by_role`: whether roles
-    must be known; `embeddings`: whether token embeddings are taken without being asked for.
+    constant `value` of StatisticsInit, without a checkpoint; "weights" copies the checkpoint's values. `by_role`: whether
+    roles must be known; `embeddings`: whether token embeddings are taken without being asked for.
     """
 
     key: Key
