@@ -150,7 +150,7 @@ class Reader:
             mlp = all(self.attention_of(p) for p in inner)
             each, rest = divmod(len(paths), max(bare + mlp, 1))
             told = ["pre_attention_norm"] * bare * each + ["pre_mlp_norm"] * mlp * each
-            yield from zip(paths, [None] * len(paths) if rest or not each else told, strict=True)
+            yield from zip(paths, told if told and not rest else [None] * len(paths), strict=True)
 
     def role(self, path: str, attribute: str) -> str | None:
         """Return the role of a parameter that is an attribute of the module at `path`, None where no rule tells."""
@@ -165,7 +165,8 @@ class Reader:
         if block:
             return attention_role(attribute if raw else path.rpartition(".")[2], maps)
         if layer is not None and holds_attention(self.modules[self.layer_path(path)]):
-            return "mlp" if maps or getattr(module, attribute).dim() > 2 else None
+            stacked = getattr(module, attribute).dim() > 2 or attribute.endswith("_bias")  # of experts
+            return "mlp" if maps or stacked else None
         return "projection" if maps and layer is None and not raw else None
 
     def layer_path(self, path: str) -> str:
