@@ -172,7 +172,10 @@ def statistics(options: StatisticsOptions) -> int:
 
     if not options.checkpoint:
         raise UsageError("No checkpoint was given; write `synpre statistics FOLDER_OR_HUB_ID`.")
-    stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
+    try:
+        stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
+    except OSError as error:  # from the Hub
+        raise UsageError(str(error)) from None
     folder = options.output_dir or (options.checkpoint if Path(options.checkpoint).is_dir() else ".")
     if options.output_dir:
         initialization.read_config(initialization.find_config(options.checkpoint), {})[0].save_pretrained(folder)

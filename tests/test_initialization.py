@@ -191,7 +191,7 @@ def test_an_id_that_the_package_carries_needs_no_hub(checkpoint, tmp_path, monke
     shutil.copy(checkpoint / "config.json", folder)
     assert carried() == {"synpre/t5-tiny": folder}
     assert_equal(SEQ2SEQ().from_pretrained("synpre/t5-tiny"), SEQ2SEQ().from_pretrained(checkpoint))
-    with pytest.raises(UsageError, match="'synpre/t5-tiny' is no folder and could not be downloaded"):
+    with pytest.raises(OSError, match="'synpre/t5-tiny' is no folder and could not be downloaded"):
         SEQ2SEQ(scheme="weights").from_pretrained("synpre/t5-tiny")
 
 

@@ -26,7 +26,7 @@ def carried() -> dict[str, Path]:
 def checkpoint_folder(name_or_path: str | Path, patterns: tuple[str, ...], subfolder: str = "", **hub: Any) -> Path:
     """Return the local folder of a checkpoint: a path as it is, a Hub id downloaded (what fits the patterns).
 
-    Raises UsageError where there is no such folder or the Hub does not give it.
+    Raises UsageError where there is no such folder, and OSError, as transformers does, where the Hub does not give it.
     """
     if Path(name_or_path).is_dir():
         return Path(name_or_path, subfolder)
@@ -37,7 +37,7 @@ def checkpoint_folder(name_or_path: str | Path, patterns: tuple[str, ...], subfo
         return Path(snapshot_download(str(name_or_path), allow_patterns=wanted, **hub), subfolder)
     except (OSError, ValueError) as error:
         cause = " ".join(str(error).split())
-        raise UsageError(f"'{name_or_path}' is no folder and could not be downloaded: {cause}") from None
+        raise OSError(f"'{name_or_path}' is no folder and could not be downloaded: {cause}") from None
 
 
 def find_statistics(name_or_path: str | Path, **hub: Any) -> Path:
