@@ -220,7 +220,10 @@ class StatisticsOptions:
     """Measure a checkpoint's parameter statistics."""
 
     checkpoint: str = option("folder or Hub id of a checkpoint with safetensors", "")
-    output_file: str | None = option("where to write parameter_statistics.json; into the checkpoint's folder without it")
+    output_file: str | None = option(
+        "where to write parameter_statistics.json; into the checkpoint's folder, or here, without it"
+    )
+    output_dir: str | None = option("a folder for the file and the config: all that StatisticsInit.from_pretrained needs")
 
 
 def statistics(options: StatisticsOptions) -> int:
@@ -231,12 +234,12 @@ def statistics(options: StatisticsOptions) -> int:
         raise UsageError("No checkpoint was given; write `synpre statistics FOLDER_OR_HUB_ID`.")
     try:
         stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
-    except UsageError:
-        raise
-    except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise UsageError(f"'{options.checkpoint}' is no folder and could not be downloaded: {cause}") from None
-    file = Path(options.output_file or Path(options.checkpoint) / initialization.STATISTICS_FILE)
+    except OSError as error:  # from the Hub
+        raise UsageError(str(error)) from None
+    folder = options.output_dir or (options.checkpoint if Path(options.checkpoint).is_dir() else ".")
+    if options.output_dir:
+        initialization.read_config(initialization.find_config(options.checkpoint), {})[0].save_pretrained(folder)
+    file = Path(options.output_file or Path(folder) / initialization.STATISTICS_FILE)
     stats.save(file)
     print(f"{file}: {len(stats.parameters)} parameters of {stats.source}")
     return 0

@@ -28,7 +28,7 @@ import hf_synpre
 from hf_synpre.downstream import FinetuningSpec, PreparedTask, check_vocab_size, finetune, get_downstream, prepare
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
-from hf_synpre.initialization import SCHEMES, ParameterStatistics, StatisticsInit, build, transfer
+from hf_synpre.initialization import SCHEMES, StatisticsInit, build
 from hf_synpre.pretraining import RESULT_FILE, ModelSpec, PretrainingSpec, pretrain
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -54,12 +54,15 @@ class ArmSpec:
         choose("init of an arm", self.init, ("random", "weights", "statistics"))
         choose("embedding policy", self.embeddings, ("fresh", "kept"))
         choose("scheme", self.scheme, SCHEMES)
-        if (self.checkpoint is None) != (self.init == "random"):
+        scheme = SCHEMES[self.scheme] if self.init == "statistics" else None
+        if (self.checkpoint is None) != (self.init == "random" or (scheme is not None and not scheme.needs_checkpoint)):
             raise UsageError(
-                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random takes none, the others one."
+                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random and constant schemes take none, "
+                "the others one."
             )
-        if self.init == "statistics" and self.embeddings == "kept":
-            raise UsageError("An arm with init statistics has embeddings kept; statistics carry no embeddings, give fresh.")
+        if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
+            wanted = "kept" if scheme.embeddings else "fresh"
+            raise UsageError(f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give {wanted}.")
 
 
 @dataclass
@@ -252,10 +255,9 @@ class Experiment:
         own = arm.checkpoint in self.spec.pretraining
         source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
         facts = {"name": arm.checkpoint} | (read_json(source / RESULT_FILE) if own else {})
-        if arm.init == "statistics":
-            factory = StatisticsInit(AutoModelForSeq2SeqLM, scheme=arm.scheme, seed=cell.seed)
-            return factory.from_config(config, ParameterStatistics.from_pretrained(source)), facts
-        return transfer(AutoModelForSeq2SeqLM, source, config, embeddings=arm.embeddings, seed=cell.seed), facts
+        scheme = {"fresh": "body_weights", "kept": "weights"}[arm.embeddings] if arm.init == "weights" else arm.scheme
+        factory = StatisticsInit(AutoModelForSeq2SeqLM, scheme=scheme, seed=cell.seed)
+        return factory.from_config(config, source), facts if source else None
 
     def run_cell(self, cell: Cell) -> str | None:
         """Compute one cell unless it is there; return the line of its failure, if any."""

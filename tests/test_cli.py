@@ -99,6 +99,12 @@ BAD_WORDS = [
     (["finetune", "stdlib_asd"], "Did you mean 'stdlib_ast'?"),
     (["finetune", "mtop", "--data_dir", "nowhere"], "There is no folder nowhere"),
     (["finetune", "--init", "weights"], "has checkpoint None"),
+    (["finetune", "--init", "statistics", "--scheme", "mlp_scale"], "has checkpoint None"),
+    (
+        ["finetune", "--init", "statistics", "--scheme", "constant_pre_attn_ln", "--checkpoint", "x"],
+        "constant schemes take none",
+    ),
+    (["finetune", "--init", "statistics", "--scheme", "weights", "--checkpoint", "x"], "embeddings fresh; give kept"),
 ]
 
 
@@ -285,6 +291,10 @@ def test_tasks_lists_and_shows(capsys):
 
 
 def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny_dataset):
+    from transformers import AutoModelForSeq2SeqLM
+
+    from hf_synpre import StatisticsInit
+
     tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
     training = "max_steps=4,use_cpu=true,per_device_train_batch_size=8"
     checkpoint, result = str(tmp_path / "set"), tmp_path / "result"
@@ -294,6 +304,9 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
     assert json.loads(out[out.rindex("{\n") :])["steps"] == 4
     assert main(["statistics", checkpoint, "--output_file", str(tmp_path / "s.json")]) == 0
     assert len(json.loads((tmp_path / "s.json").read_text())["parameters"]) == 26
+    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
+    assert {f.name for f in (tmp_path / "small").iterdir()} == {"config.json", "parameter_statistics.json"}
+    StatisticsInit(AutoModelForSeq2SeqLM).from_pretrained(tmp_path / "small")
     words = ["--data_dir", str(tiny_dataset), "--vocab_size", "400", "--config_overrides", tiny, "--training", training]
     words += ["--init", "statistics", "--checkpoint", checkpoint, "--output_dir", str(result)]
     assert main(["finetune", "mtop", *words]) == 0
