@@ -1,6 +1,6 @@
 """Measuring a checkpoint beside reading its files, and starting a model beside transformers' own random init.
 
-    python benchmarks/statistics.py [--gigabytes 2] [--repeats 5]      -> benchmarks/results/statistics.json
+    python benchmarks/parameter_statistics.py [--gigabytes 2] [--repeats 5]      -> benchmarks/results/parameter_statistics.json
 
 A sharded checkpoint is made in a temporary folder, in float32 and in bfloat16. Two readings of its files stand beside
 measuring it: "tensors" reads every tensor into memory with safetensors, "bytes" reads the files into one small buffer and
@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.remove(str(Path(__file__).parent.resolve()))  # this file is no substitute for Python's own `statistics`
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -37,7 +36,7 @@ from hf_synpre.initialization import ParameterStatistics, StatisticsInit, build,
 from hf_synpre.initialization.checkpoints import INDEX_FILE, weight_files
 from hf_synpre.initialization.statistics import CHUNK
 
-RESULT = Path(__file__).parent / "results" / "statistics.json"
+RESULT = Path(__file__).parent / "results" / "parameter_statistics.json"
 SHAPES = [(32000, 2048), *[(4096, 4096)] * 4, *[(4096,)] * 4]  # of one shard: 524 MB in float32
 
 
