@@ -1,6 +1,6 @@
 """Measuring a checkpoint beside reading its files, and starting a model beside transformers' own random init.
 
-    python benchmarks/parameter_statistics.py [--gigabytes 2] [--repeats 5]      -> benchmarks/results/parameter_statistics.json
+    python benchmarks/parameter_statistics.py [--gigabytes 2] [--repeats 5]  -> results/parameter_statistics.json
 
 A sharded checkpoint is made in a temporary folder, in float32 and in bfloat16. Two readings of its files stand beside
 measuring it: "tensors" reads every tensor into memory with safetensors, "bytes" reads the files into one small buffer and

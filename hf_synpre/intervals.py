@@ -4,6 +4,7 @@ Means and differences use Student's t: a percentile bootstrap over 3-5 seeds und
 (arm - random) / (natural - random), uses a parametric bootstrap with fixed streams: every mean is drawn from
 mean + se * t(n - 1), which errs on the wide side: in simulations its 95 % intervals cover 97-99 % at 3-5 seeds.
 It is refused where |natural - random| is below 2 combined standard errors.
+Where the scores of single examples are known, all of them cover the draw of the test examples as well as the seeds.
 Every result is a dict: value, low, high, note (a caveat, or why there is no value), and se where it is known.
 """
 
@@ -33,25 +34,52 @@ def t_quantile(probability: float, df: float) -> float:
     return math.sqrt(df) * math.tan((low + high) / 2)
 
 
-def estimate(values: list[float]) -> dict:
-    """Return the mean of `values` (one a seed) with its Student-t interval, in their units; no interval from one value."""
+def estimate(values: list[float], examples: np.ndarray | None = None) -> dict:
+    """Return the mean of `values` (one a seed) with its Student-t interval, in their units; no interval from one value.
+
+    `examples` (seeds x examples) holds the scores that the values are means of: the interval then covers the draw of the
+    examples too, and "se_seeds" tells the part of the seeds.
+    """
     n = len(values)
-    se = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 and np.ptp(values) > 1e-12 else 0.0
-    note = ONE_SEED if n == 1 else "the seeds do not differ" if se == 0 else None
-    return _t_interval(float(np.mean(values)), se if n > 1 else None, n - 1, note) | {"n": n}
+    if n == 1:
+        return _t_interval(float(np.mean(values)), None, ONE_SEED) | {"n": n}
+    seeds = float(np.std(values, ddof=1)) / math.sqrt(n) if np.ptp(values) > 1e-12 else 0.0
+    if examples is None or examples.shape[1] < 2:
+        return _t_interval(float(np.mean(values)), [(seeds, n - 1)], None if seeds else "the seeds do not differ") | {"n": n}
+    parts = [(seeds, n - 1), (_example_error(examples), examples.shape[1] - 1)]
+    note = None if any(se for se, _ in parts) else "neither seeds nor examples differ"
+    return _t_interval(float(np.mean(values)), parts, note) | {"n": n, "se_seeds": seeds}
 
 
-def _t_interval(value: float, se: float | None, df: float, note: str | None) -> dict:
-    half = None if se is None else (t_quantile(LEVELS[1], df) * se if se else 0.0)
+def _example_error(scores: np.ndarray) -> float:
+    """Return the standard error of the mean of seeds x examples by the examples' own differences.
+
+    sqrt((MS_example - MS_rest) / (n N)) of the two-way random-effects model; 0 where they differ less than the rest does.
+    """
+    n, size = scores.shape
+    seeds, examples = scores.mean(1), scores.mean(0)
+    rest = float(((scores - seeds[:, None] - examples + scores.mean()) ** 2).sum()) / ((n - 1) * (size - 1))
+    return math.sqrt(max(float(n * examples.var(ddof=1)) - rest, 0.0) / (n * size))
+
+
+def _t_interval(value: float, parts: list[tuple[float, float]] | None, note: str | None) -> dict:
+    """Return value -+ the root of the summed squares of the parts' half widths t(df) * se (Zou & Donner 2008: MOVER)."""
+    half = None if parts is None else math.hypot(*(t_quantile(LEVELS[1], df) * se if se else 0.0 for se, df in parts))
     low, high = (None, None) if half is None else (value - half, value + half)
+    se = None if parts is None else math.hypot(*(se for se, _ in parts))
     return {"value": value, "low": low, "high": high, "se": se, "note": note}
 
 
-def difference(scores: dict, reference: dict) -> dict:
-    """Return the estimate of mean scores - mean reference, both {seed: score}: paired if >= 2 are shared, else Welch."""
+def difference(scores: dict, reference: dict, examples: dict | None = None, others: dict | None = None) -> dict:
+    """Return the estimate of mean scores - mean reference, both {seed: score}: paired if >= 2 are shared, else Welch.
+
+    `examples` and `others` are {seed: the scores of the same examples} of the two, where they are known.
+    """
     shared = sorted(scores.keys() & reference.keys())
     if len(shared) > 1:
-        result = estimate([scores[seed] - reference[seed] for seed in shared]) | {"paired": True}
+        known = examples and others and all(seed in examples and seed in others for seed in shared)
+        pairs = np.array([examples[seed] - others[seed] for seed in shared]) if known else None
+        result = estimate([scores[seed] - reference[seed] for seed in shared], pairs) | {"paired": True}
     else:
         result = _welch(estimate([*scores.values()]), estimate([*reference.values()])) | {"paired": False}
     return result | {"excludes_zero": bool(result["se"]) and result["low"] * result["high"] > 0}
@@ -60,11 +88,11 @@ def difference(scores: dict, reference: dict) -> dict:
 def _welch(a: dict, b: dict) -> dict:
     value, n = a["value"] - b["value"], min(a["n"], b["n"])
     if n < 2:
-        return _t_interval(value, None, 0, ONE_SEED) | {"n": n}
+        return _t_interval(value, None, ONE_SEED) | {"n": n}
     variances = a["se"] ** 2, b["se"] ** 2
     spread = variances[0] ** 2 / (a["n"] - 1) + variances[1] ** 2 / (b["n"] - 1)
     df = sum(variances) ** 2 / spread if spread else n - 1
-    return _t_interval(value, math.sqrt(sum(variances)), df, "not paired: fewer than 2 shared seeds") | {"n": n}
+    return _t_interval(value, [(math.sqrt(sum(variances)), df)], "not paired: fewer than 2 shared seeds") | {"n": n}
 
 
 def draw_mean(score: dict, stream: str) -> np.ndarray:
@@ -73,14 +101,39 @@ def draw_mean(score: dict, stream: str) -> np.ndarray:
     draws[0] = score["value"]
     if score["n"] > 1:
         rng = np.random.default_rng(zlib.crc32(stream.encode()))
-        draws[1:] = score["value"] + score["se"] * rng.standard_t(score["n"] - 1, size=DRAWS)
+        draws[1:] = score["value"] + seed_error(score) * rng.standard_t(score["n"] - 1, size=DRAWS)
     return draws
 
 
-def gains(arm: dict, random: dict, natural: dict, streams: tuple[str, str, str]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return draws of arm - random and of natural - random, and the standard error of the latter (NaN if not known)."""
-    a, r, n = (draw_mean(score, stream) for score, stream in zip((arm, random, natural), streams, strict=True))
-    errors = (np.nan if score["se"] is None else score["se"] for score in (random, natural))
+def seed_error(score: dict) -> float:
+    """Return the standard error over seeds alone, NaN for one seed."""
+    found = score.get("se_seeds", score["se"])
+    return math.nan if found is None else found
+
+
+def resampled(means: dict[str, np.ndarray], stream: str) -> dict[str, np.ndarray]:
+    """Return, for arms whose scores of the same examples are given, DRAWS + 1 shifts of their means; the first is 0.
+
+    The examples are drawn again, the same for all arms (their normal approximation: the arms' covariance over N).
+    """
+    values = np.array([*means.values()])
+    covariance = np.atleast_2d(np.cov(values)) / values.shape[1]
+    rng = np.random.default_rng(zlib.crc32(stream.encode()))
+    shifts = rng.multivariate_normal(np.zeros(len(values)), covariance, size=DRAWS, method="eigh")
+    return dict(zip(means, np.vstack([np.zeros(len(values)), shifts]).T, strict=True))
+
+
+def gains(ends: list[dict], streams: list[str], examples: list[np.ndarray] | None = None) -> tuple:
+    """Return draws of arm - random and of natural - random, and the standard error of the latter (NaN if not known).
+
+    `ends` are the estimates of arm, random and natural over seeds; `examples` their mean scores of the same examples.
+    """
+    a, r, n = (draw_mean(score, stream) for score, stream in zip(ends, streams, strict=True))
+    errors = [seed_error(score) for score in ends[1:]]
+    if examples is not None:
+        shifts = resampled(dict(zip("arn", examples, strict=True)), "--".join(streams))
+        a, r, n = a + shifts["a"], r + shifts["r"], n + shifts["n"]
+        errors.append(float(np.std(examples[2] - examples[1], ddof=1)) / math.sqrt(len(examples[1])))
     return a - r, n - r, math.hypot(*errors)
 
 

@@ -205,12 +205,13 @@ def pretrain(
     *,
     tokenizer: Any = None,
     tokens: int | None = None,
+    data_dir: str | None = None,
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Pre-train into `folder`: weights, parameter_statistics.json, pretraining.json; a killed run goes on where it was.
 
     Runs in every process of a launcher. `tokens` (end-of-sequence included) replaces the budget in steps; `tokenizer`
-    the ids of `spec.vocabulary`. Returns the facts of the run.
+    the ids of `spec.vocabulary`; `data_dir` is where a corpus is looked for. Returns the facts of the run.
     """
     work = folder.with_name(f".{folder.name}.work")
     args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
@@ -222,7 +223,7 @@ def pretrain(
     args.max_steps = steps
     args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
-    trainer = pretraining_trainer(spec, model, vocabulary, args)
+    trainer = pretraining_trainer(spec, model, vocabulary, args, data_dir)
     with args.main_process_first(local=False, desc="checkpoints"):
         write_json(work / RECIPE_FILE, {"recipe": recipe})
         given = args.resume_from_checkpoint
@@ -268,7 +269,9 @@ def budget(spec: PretrainingSpec, args: Any, tokens: int | None) -> int:
     return math.ceil(tokens / (shares * args.train_batch_size * row))
 
 
-def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary, args: Any) -> SynpreTrainer:
+def pretraining_trainer(
+    spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary, args: Any, data_dir: str | None = None
+) -> SynpreTrainer:
     """Return the Trainer of a run over a freshly initialised model."""
     fresh = fresh_model(spec, model, vocabulary)
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -279,6 +282,7 @@ def pretraining_trainer(spec: PretrainingSpec, model: ModelSpec, vocabulary: Voc
         rows=args.max_steps * batch,
         batch=batch,
         longest=longest_input(fresh),
+        data_dir=data_dir,
     )
     if source.packed:
         accept_rows(fresh)

@@ -49,13 +49,20 @@ def objective_of(kind: str, given: str | None, is_text: bool) -> str:
 
 
 def open_source(
-    spec: Any, kind: str, vocabulary: Vocabulary, *, rows: int, batch: int, longest: int | None = None
+    spec: Any,
+    kind: str,
+    vocabulary: Vocabulary,
+    *,
+    rows: int,
+    batch: int,
+    longest: int | None = None,
+    data_dir: str | None = None,
 ) -> Source:
     """Return the rows of a run: `rows` for training in batches of `batch`; `longest` is the model's table of positions."""
     is_text = spec.corpus is not None or spec.task in TEXT_TASKS
     objective = objective_of(kind, spec.objective, is_text)
     if is_text or objective == "span_corruption":
-        train, validation = (text_rows(spec, objective, vocabulary, *part) for part in parts(spec, rows))
+        train, validation = (text_rows(spec, objective, vocabulary, data_dir, *part) for part in parts(spec, rows))
         return Source(train, validation, False)
     layout = layout_of(spec, objective, vocabulary, longest)
     stream = {"vocabulary": vocabulary, "seed": spec.seed, **spec.parameters}
@@ -101,15 +108,15 @@ def masked(spec: Any, rows: Any, vocabulary: Vocabulary, split: str) -> MaskedDa
     )
 
 
-def text_rows(spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int) -> Any:
+def text_rows(spec: Any, objective: str, vocabulary: Vocabulary, data_dir: str | None, split: str, size: int) -> Any:
     """Return `size` rows of text, natural or drawn; a corpus is read as far as the run goes (but 1,000 windows at least)."""
     if spec.corpus is None:
         stream = {"vocabulary": vocabulary, "seed": spec.seed, "split": split, **spec.parameters}
         windows: Any = SentenceWindows(SyntheticDataset(spec.task, size=ENDLESS, **stream), size=size, length=spec.window)
-    elif vocabulary.tokenizer is None:
+    elif corpus_place(spec.corpus, data_dir) and vocabulary.tokenizer is None:
         raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
     else:
-        ids = encode_corpus(corpus_texts(spec.corpus, split), vocabulary.tokenizer, max(size, 1000) * spec.window)
+        ids = encode_corpus(corpus_texts(spec.corpus, split, data_dir), vocabulary.tokenizer, max(size, 1000) * spec.window)
         windows = TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if objective == "span_corruption":
         first = sentinels(vocabulary, noise_counts(spec.window)[1], spec.window)
@@ -136,38 +143,62 @@ def sentinels(vocabulary: Vocabulary, spans: int, window: int) -> int:
     return first
 
 
-def corpus_texts(corpus: str, split: str) -> Iterator[str]:
-    """Yield the documents of a split: the standard library's source ("stdlib"), or a local folder in Hub layout.
+def corpus_place(corpus: str, data_dir: str | None = None) -> str:
+    """Return where a corpus is: "stdlib", the folder of that name (in `data_dir`), or a Hub id. UsageError: nowhere."""
+    folders = [folder for folder in (Path(data_dir or ".") / corpus, Path(corpus)) if folder.is_dir()]
+    if corpus != "stdlib" and not folders and corpus.count("/") != 1:
+        where = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
+        raise UsageError(f"Unknown corpus '{corpus}'. Allowed: stdlib, {where}, a Hub id NAMESPACE/NAME.")
+    return str(folders[0]) if folders and corpus != "stdlib" else corpus
+
+
+def corpus_texts(corpus: str, split: str, data_dir: str | None = None) -> Iterator[str]:
+    """Yield the documents of a split of a corpus; see corpus_place. Raises UsageError where it has none.
 
     A folder holds data/SPLIT*.parquet with a column text (else its first of strings) or SPLIT*.txt, a document a file.
-    Raises UsageError where there is neither.
     """
-    if corpus == "stdlib":
+    place = corpus_place(corpus, data_dir)
+    if place == "stdlib":
         yield from stdlib.texts(split)
-        return
-    tables, files = (sorted(Path(corpus).glob(pattern)) for pattern in (f"data/{split}*.parquet", f"{split}*.txt"))
+    elif Path(place).is_dir():
+        yield from folder_texts(Path(place), split)
+    else:
+        yield from hub_texts(place, split)
+
+
+def folder_texts(folder: Path, split: str) -> Iterator[str]:
+    """Yield the documents of a local folder. Raises UsageError where it holds none of the split."""
+    tables, files = sorted(folder.glob(f"data/{split}*.parquet")), sorted(folder.glob(f"{split}*.txt"))
     if not tables and not files:
         raise UsageError(
-            f"corpus '{corpus}' has no data/{split}*.parquet and no {split}*.txt; give stdlib or a folder that has one."
+            f"corpus '{folder}' has no data/{split}*.parquet and no {split}*.txt; give stdlib or a folder that has one."
         )
     for table in tables:
         reader = pq.ParquetFile(table)
         strings = [f.name for f in reader.schema_arrow if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
         if not strings:
             raise UsageError(f"{table} has no column of text.")
-        column = "text" if "text" in strings else strings[0]
-        for batch in reader.iter_batches(batch_size=8, columns=[column]):
+        for batch in reader.iter_batches(batch_size=8, columns=["text" if "text" in strings else strings[0]]):
             yield from batch.column(0).to_pylist()
     for file in files:
         yield file.read_text(encoding="utf-8", errors="replace")
+
+
+def hub_texts(repo_id: str, split: str) -> Iterator[str]:
+    """Yield the column text of a split of a dataset on the Hub. Raises UsageError where there is none."""
+    from datasets import load_dataset
+
+    try:
+        yield from (row["text"] for row in load_dataset(repo_id, split=split, streaming=True))
+    except (OSError, ValueError, KeyError) as error:
+        cause = " ".join(str(error).split())
+        raise UsageError(f"corpus '{repo_id}': no column text of a split {split} could be read ({cause})") from None
 
 
 def check_source(spec: Any) -> None:
     """Raise UsageError where a run's rows cannot be made, as far as that shows before the model is known."""
     choose("batching", spec.batching, BATCHINGS)
     choose("loss_on", spec.loss_on, ("targets", "all"))
-    if spec.corpus is not None and spec.corpus != "stdlib":
-        next(corpus_texts(spec.corpus, "train"), None)
     if spec.batching == "packed" and spec.ramp_steps:
         raise UsageError(
             "Packed rows have one shape, so a curriculum by length (ramp_steps) cannot apply; give one or the other."

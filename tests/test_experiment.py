@@ -204,11 +204,16 @@ def test_a_failing_cell_is_kept_reported_and_tried_again(config, tmp_path, tiny_
     value |= {"pretraining": {}, "seeds": [0]}
     broken = tmp_path / "broken.yaml"
     broken.write_text(yaml.safe_dump(value))
-    for _ in range(2):
-        done = synpre("run", broken, "--output_dir", tmp_path / "broken")
+    failed = tmp_path / "broken" / "mtop--natural--0.json"
+    stamps = []
+    for more in ([], [], ["--retry"]):
+        done = synpre("run", broken, "--output_dir", tmp_path / "broken", *more)
         assert done.returncode == 1
         assert "mtop--natural--0.json: " in done.stderr
+        assert "with --retry computes them again" in done.stderr
         assert "Traceback" not in done.stderr
+        stamps.append(failed.stat().st_mtime_ns)
+    assert stamps[0] == stamps[1] < stamps[2], "kept, and computed again on demand only"
     cells = cells_of(tmp_path / "broken")
     assert {c["arm"]: c["status"] for c in cells.values()} == {"random": "done", "natural": "failed"}
     assert "Failed cells" in (tmp_path / "broken" / "report.md").read_text()
@@ -236,7 +241,8 @@ def test_prepared_data_is_written_once_and_splits_stay_apart(finished):
     (data,) = (finished[0] / "work" / "data").glob("mtop-*")
     tables = {split: pq.read_table(data / f"{split}.parquet") for split in ("train", "validation", "test")}
     assert [len(t) for t in tables.values()] == [200, 40, 40]
-    assert not set(tables["train"]["target"].to_pylist()) & set(tables["test"]["target"].to_pylist())
+    train, test = ({row[0] for row in tables[split]["references"].to_pylist()} for split in ("train", "test"))
+    assert not train & test
 
 
 def test_an_arm_may_have_any_scheme(config, finished, tmp_path):

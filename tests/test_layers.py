@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "hf_synpre"
 LIGHT = {"numpy", "numba", "pyarrow", "yaml", "jinja2", "matplotlib"}
 TEXT = LIGHT | {"datasets", "tokenizers"}
 MODELS = TEXT | {"torch", "transformers", "safetensors", "huggingface_hub"}
-ALL = MODELS | {"evaluate", "filelock", "joblib", "tqdm", "accelerate"}
+ALL = MODELS | {"evaluate", "filelock", "joblib", "tqdm", "accelerate", "peft", "ray", "rich", "rouge_score", "sacrebleu"}
 ALLOWED = {
     0: LIGHT,
     1: LIGHT,

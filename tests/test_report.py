@@ -10,8 +10,9 @@ import pytest
 
 from hf_synpre import report as module
 from hf_synpre.errors import UsageError
+from hf_synpre.files import pack_fractions, unpack_fractions
 from hf_synpre.intervals import REFUSED, difference, estimate, t_quantile
-from hf_synpre.report import benefit, read_cells, summarize, table, write_report
+from hf_synpre.report import benefit, latex, model_index, read_cells, summarize, table, write_report
 
 MEANS = {"random": 0.12, "synthetic": 0.31, "statistics": 0.22, "natural": 0.5}
 HIGHER = {"metric": "exact_match", "higher_is_better": True, "unit": "%"}
@@ -190,6 +191,130 @@ def test_one_seed_has_values_and_no_interval():
     assert flat["benefits"]["synthetic"]["tasks"]["stdlib_ast"]["note"] == REFUSED
 
 
+# --- seeds and examples --------------------------------------------------------------------------------------------------
+
+
+def simulate_scores(rng, seeds, means, size=200, seed_sd=0.03, example_sd=0.3, rest_sd=0.3):
+    """Return arm -> scores (seeds x examples): a mean, an effect of the seed, one of the example shared by arms, a rest."""
+    common = rng.normal(0, example_sd, size)
+    return {
+        arm: mean + rng.normal(0, seed_sd, (seeds, 1)) + common + rng.normal(0, rest_sd, (seeds, size))
+        for arm, mean in means.items()
+    }
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.03), (5, 0.03), (3, 0.0), (5, 0.1)])
+def test_intervals_over_seeds_and_examples_cover(seeds, seed_sd):
+    rng = np.random.default_rng(seeds)
+    runs = [simulate_scores(rng, seeds, {"a": 0.5}, seed_sd=seed_sd)["a"] for _ in range(800)]
+    covered = [e["low"] < 0.5 < e["high"] for e in (estimate([*x.mean(1)], x) for x in runs)]
+    assert 0.94 < np.mean(covered) < 0.985
+    if seed_sd < 0.1:  # seeds alone leave the draw of the examples out
+        assert np.mean([e["low"] < 0.5 < e["high"] for e in (estimate([*x.mean(1)]) for x in runs)]) < 0.93
+
+
+def test_the_variance_of_seeds_and_examples_by_hand():
+    scores = np.array([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    e = estimate([*scores.mean(1)], scores)  # mean squares: seeds 1/6, examples 1/2, rest 1/6
+    assert e["se"] == pytest.approx((1 / 6 / 6 + (1 / 2 - 1 / 6) / 6) ** 0.5)
+    assert e["se_seeds"] == pytest.approx(1 / 6)
+
+
+def paired(scores):
+    a, b = ({s: x.mean() for s, x in enumerate(scores[arm])} for arm in ("a", "b"))
+    return difference(a, b, *(dict(enumerate(scores[arm])) for arm in ("a", "b")))
+
+
+def test_paired_examples_find_planted_effects_and_no_null_ones():
+    rng = np.random.default_rng(2)
+    found = {
+        effect: [paired(simulate_scores(rng, 4, {"a": 0.5 + effect, "b": 0.5}))["excludes_zero"] for _ in range(500)]
+        for effect in (0.0, 0.15)
+    }
+    assert 0.02 < np.mean(found[0.0]) < 0.07
+    assert np.mean(found[0.15]) > 0.9
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_benefits_over_seeds_and_examples_cover_null_and_planted_shares(seeds):
+    rng = np.random.default_rng(seeds)
+    for share in (0.0, 0.5):
+        means = {"random": 0.1, "natural": 0.5, "synthetic": 0.1 + 0.4 * share}
+        covered = []
+        for _ in range(200):
+            single = simulate_scores(rng, seeds, means)
+            scores = {arm: estimate([*x.mean(1)], x) for arm, x in single.items()}
+            examples = {"t": {arm: x.mean(0) for arm, x in single.items()}}
+            result = benefit("synthetic", {"t": scores}, {"t": HIGHER}, examples)["tasks"]["t"]
+            covered.append(result["low"] < share < result["high"])
+        assert np.mean(covered) >= 0.945
+
+
+def with_examples(cells, size=400):
+    """Return the cells with 0/1 scores of single examples, their means as scores."""
+    hardness = np.random.default_rng(5).random(size)
+    for cell in cells:
+        hits = (hardness < cell["score"]).astype(float)
+        yield cell | {"score": hits.mean(), "test_examples": size, "example_scores": pack_fractions(hits)}
+
+
+def test_cells_with_examples_widen_what_the_report_says_and_old_cells_are_read(tmp_path):
+    cells = list(with_examples(make_experiment()))
+    new = write_report(save(tmp_path / "new", cells))
+    old = write_report(save(tmp_path / "old", [{k: v for k, v in c.items() if k != "example_scores"} for c in cells]))
+    assert (new["tasks"]["stdlib_ast"]["covers_examples"], old["tasks"]["stdlib_ast"]["covers_examples"]) == (True, False)
+    for arm in MEANS:
+        a, b = (r["scores"]["stdlib_ast"][arm] for r in (new, old))
+        assert a["value"] == b["value"]
+        assert a["se"] > b["se"]
+    assert new["benefits"]["synthetic"]["tasks"]["stdlib_ast"]["value"] == pytest.approx(0.5, abs=0.1)
+    assert "the draw of the test examples of stdlib_ast" in (tmp_path / "new" / "report.md").read_text()
+    broken = cells[0] | {"example_scores": "AAAA"}
+    with pytest.raises(UsageError, match="example_scores that cannot be read"):
+        read_cells(save(tmp_path / "broken", [broken]))
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0, 1.0], [1 / 3, 0.7058823529411765]])
+def test_packed_fractions_come_back(values):
+    assert unpack_fractions(pack_fractions(np.array(values))) == pytest.approx(np.array(values), abs=1e-5)
+    assert len(pack_fractions(np.random.default_rng(0).random(1000) < 0.2)) < 400
+
+
+# --- other forms ---------------------------------------------------------------------------------------------------------
+
+
+def test_latex_rows_have_the_columns_of_the_head_and_escape_names():
+    text = latex(summary(make_experiment(tasks=("stdlib_ast", "mtop"))))
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + len(MEANS)
+    assert {row.count(" & ") for row in rows} == {4}
+    assert r"stdlib\_ast: exact\_match in \%" in rows[0]
+    assert r"\textbf{" in text
+    assert r"$\pm$" in text
+    assert not any("_" in row.replace(r"\_", "") for row in rows)
+
+
+def test_model_index_is_what_the_hub_reads():
+    from huggingface_hub.repocard_data import model_index_to_eval_results
+
+    cells = [c | {"scores": {"exact_match": c["score"], "f1": 0.9}} for c in make_experiment(tasks=("mtop",))]
+    cells = [c | {"data": {"hub_id": "tasksource/mtop", "splits": {}}} for c in cells]
+    report = summary(cells)
+    for entry in model_index(report):
+        name, results = model_index_to_eval_results([entry])
+        assert name.startswith("quickstart-")
+        assert {(r.dataset_type, r.metric_type) for r in results} == {("tasksource/mtop", m) for m in ("exact_match", "f1")}
+    assert report["beside"]["mtop"]["f1"]["random"]["value"] == pytest.approx(0.9)
+
+
+def test_curves_count_the_flops_of_pretraining():
+    curves = summary(make_experiment())["curves"]["stdlib_ast"]
+    assert curves["random"]["flops"] == [0.0, 5e10, 1e11]
+    assert curves["synthetic"]["flops"] == pytest.approx([2e12, 2e12 + 5e10, 2e12 + 1e11])
+    released = summary([c | {"phases": {"pretraining": {"name": "a checkpoint"}}} for c in make_experiment()])
+    assert "flops" not in released["curves"]["stdlib_ast"]["natural"]
+
+
 # --- cells ---------------------------------------------------------------------------------------------------------------
 
 
@@ -259,7 +384,8 @@ def test_a_diverged_run_is_a_failed_cell(tmp_path):
 
 # --- files ---------------------------------------------------------------------------------------------------------------
 
-FILES = ["benefit.png", "benefit.svg", "curves.png", "curves.svg", "report.json", "report.md"]
+PLOTS = [f"{name}.{kind}" for name in ("benefit", "compute", "curves") for kind in ("png", "svg")]
+FILES = sorted([*PLOTS, "model-index.yaml", "report.json", "report.md", "report.tex"])
 
 
 def test_the_files_are_complete_and_the_same_again(tmp_path):

@@ -1,4 +1,4 @@
-"""Layer 5: the cells of an experiment -> report.json, report.md, two plots and a table. Reads JSON; never trains."""
+"""Layer 5: the cells of an experiment -> every number of its report, as one dict. Reads JSON; never trains."""
 
 import hashlib
 import json
@@ -10,32 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from hf_synpre.errors import UsageError
-from hf_synpre.files import write_bytes
+from hf_synpre.files import unpack_fractions
 from hf_synpre.intervals import difference, estimate, from_draws, gains, ratio, refusal
-from hf_synpre.plots import NATURAL, RANDOM, plots
+from hf_synpre.plots import NATURAL, RANDOM
 
 FORMAT = 1
-AGGREGATES = {"mean_of_ratios": "mean of the ratios", "ratio_of_means": "ratio of the means"}
 NO_PERCENT = ("loss", "perplexity", "nll", "bits", "corr")  # metrics that lie in 0..1 only by chance
-
-
-def write_report(directory: str | Path, output_dir: str | Path | None = None) -> dict:
-    """Write report.json, report.md and the plots of the cells in `directory` (to it by default); return the report."""
-    cells = read_cells(directory)
-    try:
-        report = summarize(cells)
-    except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
-        raise UsageError(
-            f"The cells of '{directory}' do not fit together ({error!r}); delete what was edited, run again."
-        ) from None
-    files = {"report.json": (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()}
-    files |= plots(report) | {"report.md": render(report, str(directory)).encode()}
-    for name, content in files.items():
-        write_bytes(Path(output_dir or directory) / name, content)
-    return report
-
-
-# --- cells -> dict -------------------------------------------------------------------------------------------------------
 
 
 def read_cells(directory: str | Path) -> list[dict]:
@@ -70,6 +50,13 @@ def _read_cell(path: Path) -> dict:
         raise UsageError(f"'{path}' lacks {', '.join(missing)}. Delete it and run again: only missing cells run.")
     if cell["status"] == "done" and not _finite(cell["score"]):
         cell |= {"status": "failed", "error": f"the score is {cell['score']}", "score": None}
+    if "example_scores" in cell:
+        try:
+            cell["example_scores"] = unpack_fractions(cell["example_scores"])
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"'{path}' has example_scores that cannot be read ({error}). Delete it and run again."
+            ) from None
     cell["validation_score"] = cell.get("validation_score") if _finite(cell.get("validation_score")) else None
     return cell | {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -100,6 +87,7 @@ def summarize(cells: list[dict]) -> dict:
     runs = {t: {a: [c for c in done if (c["task"], c["arm"]) == (t, a)] for a in arms} for t in tasks}
     runs = {t: {a: group for a, group in row.items() if group} for t, row in runs.items()}
     scores = {t: {a: _score(group) for a, group in row.items()} for t, row in runs.items()}
+    examples = {t: _mean_examples(row) for t, row in runs.items()}
     by_arm = {arm: [cell for cell in done if cell["arm"] == arm] for arm in arms}
     return {
         "format": FORMAT,
@@ -107,8 +95,9 @@ def summarize(cells: list[dict]) -> dict:
         "arms": arms,
         "tasks": tasks,
         "scores": scores,
+        "beside": {t: _beside(row) for t, row in runs.items()},
         "differences": {t: _differences(row) for t, row in runs.items()},
-        "benefits": {arm: benefit(arm, scores, tasks) for arm in arms if arm not in (RANDOM, NATURAL)},
+        "benefits": {arm: benefit(arm, scores, tasks, examples) for arm in arms if arm not in (RANDOM, NATURAL)},
         "curves": {t: {a: _curve(group) for a, group in row.items()} for t, row in runs.items()},
         "phases": {
             arm: {phase: _mean_run(group, phase) for phase in ("pretraining", "finetuning")} for arm, group in by_arm.items()
@@ -129,22 +118,57 @@ def _task(cells: list[dict]) -> dict:
         "higher_is_better": higher,
         "unit": "%" if metric and percent else metric,
         "test_examples": sizes,
+        "covers_examples": _examples(cells) is not None,
+        "hub_id": _distinct((c.get("data") or {}).get("hub_id") for c in cells),
     }
 
 
+def _examples(cells: list[dict]) -> np.ndarray | None:
+    """Return the scores of single examples (cells x examples), None where a cell lacks them or has other examples."""
+    found = [cell.get("example_scores") for cell in cells]
+    known = found and all(f is not None for f in found) and len({len(f) for f in found}) == 1
+    return np.array(found) if known else None
+
+
+def _mean_examples(row: dict) -> dict:
+    """Return arm -> the mean score over seeds of each example; {} unless all arms know the same examples."""
+    if _examples([cell for cells in row.values() for cell in cells]) is None:
+        return {}
+    return {arm: _examples(cells).mean(0) for arm, cells in row.items()}
+
+
 def _score(cells: list[dict]) -> dict:
-    return estimate([cell["score"] for cell in cells]) | {"seeds": [cell["seed"] for cell in cells]}
+    result = estimate([cell["score"] for cell in cells], _examples(cells))
+    return result | {"seeds": [cell["seed"] for cell in cells]}
+
+
+def _beside(row: dict) -> dict:
+    """Return metric -> arm -> estimate of the scores that are not the reported one."""
+    names = dict.fromkeys(
+        name for cells in row.values() for c in cells for name in c.get("scores") or {} if name != c["metric"]
+    )
+    found = {
+        n: {a: [c["scores"][n] for c in cells if n in (c.get("scores") or {})] for a, cells in row.items()} for n in names
+    }
+    return {name: {arm: estimate(values) for arm, values in arms.items() if values} for name, arms in found.items()}
 
 
 def _differences(row: dict) -> dict:
     by_seed = {arm: {cell["seed"]: cell["score"] for cell in cells} for arm, cells in row.items()}
+    known = _examples([cell for cells in row.values() for cell in cells]) is not None
+    single = {arm: {c["seed"]: c["example_scores"] for c in cells} if known else None for arm, cells in row.items()}
     return {
-        arm: difference(scores, by_seed[RANDOM]) for arm, scores in by_seed.items() if arm != RANDOM and RANDOM in by_seed
+        arm: difference(scores, by_seed[RANDOM], single[arm], single[RANDOM])
+        for arm, scores in by_seed.items()
+        if arm != RANDOM and RANDOM in by_seed
     }
 
 
-def benefit(arm: str, scores: dict, tasks: dict) -> dict:
-    """Return the share of natural's gain over random that `arm` has: estimates by task, and both AGGREGATES of them."""
+def benefit(arm: str, scores: dict, tasks: dict, examples: dict | None = None) -> dict:
+    """Return the share of natural's gain over random that `arm` has: estimates by task, and two aggregates of them.
+
+    `examples` holds task -> arm -> mean score of each example, {} for a task where they are not known.
+    """
     each, rows, draws = {}, [], []
     for task, facts in tasks.items():
         if absent := [name for name in (RANDOM, NATURAL, arm) if name not in scores[task]]:
@@ -152,7 +176,8 @@ def benefit(arm: str, scores: dict, tasks: dict) -> dict:
             continue
         sign = 1 if facts["higher_is_better"] else -1
         ends = (arm, RANDOM, NATURAL)
-        gain, room, error = gains(*(scores[task][name] for name in ends), [f"{task}--{name}" for name in ends])
+        single = [examples[task][name] for name in ends] if (examples or {}).get(task) else None
+        gain, room, error = gains([scores[task][name] for name in ends], [f"{task}--{name}" for name in ends], single)
         rows.append((sign * gain, sign * room, error))
         each[task], ratios = ratio(rows[-1:])
         draws += [] if ratios is None else [ratios]
@@ -177,13 +202,26 @@ def _versions(cells: list[dict]) -> dict:
 
 
 def _curve(cells: list[dict]) -> dict:
-    """Return the mean over seeds at each step that all of them evaluated, in a t-interval, or min-max below 3 seeds."""
-    curves = [{p["step"]: p["score"] for p in c.get("curve") or [] if _finite(p["score"])} for c in cells]
-    steps = sorted(set.intersection(*map(set, curves)))
-    columns = [[curve[step] for curve in curves] for step in steps]
+    """Return the mean over seeds at each step that all of them evaluated, in a t-interval, or min-max below 3 seeds.
+
+    "flops" is the mean of what was spent up to there, pre-training included; absent where a cell does not say.
+    """
+    points = [{p["step"]: p for p in c.get("curve") or [] if _finite(p["score"])} for c in cells]
+    steps = sorted(set.intersection(*map(set, points)))
+    columns = [[curve[step]["score"] for curve in points] for step in steps]
     bands = [estimate(column) if len(column) > 2 else {"low": min(column), "high": max(column)} for column in columns]
     ends = {end: [band[end] for band in bands] for end in ("low", "high")}
-    return {"step": steps, "mean": [float(np.mean(column)) for column in columns]} | ends
+    before = [[_before(cell)] for cell in cells]
+    spent = before + np.array([[curve[step].get("flops", math.nan) for step in steps] for curve in points])
+    flops = np.mean(spent, axis=0).tolist()
+    known = {"flops": flops} if steps and all(map(math.isfinite, flops)) else {}
+    return {"step": steps, "mean": [float(np.mean(column)) for column in columns]} | ends | known
+
+
+def _before(cell: dict) -> float:
+    """Return the FLOPs of a cell's pre-training: 0 without one, NaN where a released checkpoint does not tell."""
+    run = (cell.get("phases") or {}).get("pretraining")
+    return run.get("flops", math.nan) if run else 0.0
 
 
 def _mean_run(cells: list[dict], phase: str) -> dict | None:
@@ -199,92 +237,3 @@ def _mean_run(cells: list[dict], phase: str) -> dict | None:
         "stopped": dict(sorted(stopped.items())),
     }
     return {key: math.fsum(values) / len(values) for key, values in numbers.items() if values} | texts
-
-
-# --- dict -> text --------------------------------------------------------------------------------------------------------
-
-
-def _number(x: float, unit: str, sign: str = "") -> str:
-    return f"{100 * x:{sign}z.1f}" if unit == "%" else f"{x:{sign}z.3f}"
-
-
-def _interval(e: dict | None, unit: str = "%", sign: str = "") -> str:
-    """Render an estimate as 'mean [low, high]', with a star where the interval excludes zero."""
-    if e is None or e["value"] is None:
-        return "–" if e is None else "refused"
-    ends = "" if e["low"] is None else f" [{_number(e['low'], unit, sign)}, {_number(e['high'], unit, sign)}]"
-    return _number(e["value"], unit, sign) + ends + (" *" if e.get("excludes_zero") else "")
-
-
-def _short(x: float | None) -> str:
-    """Render a count with three digits: 950, 12.3 k, 4.56 M, 7.89e+15; – if absent."""
-    if x is None or x >= 1e12:
-        return "–" if x is None else f"{x:.2e}"
-    power = next((p for p in (9, 6, 3) if x >= 0.9995 * 10**p), 0)
-    return f"{x / 10**power:.3g}{({9: ' G', 6: ' M', 3: ' k'}).get(power, '')}"
-
-
-def _heading(task: str, facts: dict) -> str:
-    unit = " in %" if facts["unit"] == "%" else ""
-    better = ", lower is better" if facts["higher_is_better"] is False else ""
-    return f"{task}: {facts['metric'] or 'nothing finished'}{unit}{better}"
-
-
-def _notes(report: dict) -> list[str]:
-    """Return one line for every refusal or caveat of a benefit, naming the arms that it holds for."""
-    found = {}
-    for arm, result in report["benefits"].items():
-        parts = result["tasks"] | ({AGGREGATES[k]: result[k] for k in AGGREGATES} if len(report["tasks"]) > 1 else {})
-        for where, e in parts.items():
-            if e["note"]:
-                found.setdefault((where, ("refused, " if e["value"] is None else "") + e["note"]), []).append(arm)
-    return [f"{where}, {', '.join(arms)}: {note}" for (where, note), arms in found.items()]
-
-
-def render(report: dict, directory: str) -> str:
-    """Return the Markdown of `report`, from templates/report.md.jinja; `directory` is named in the command that made it."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=lambda x: x.replace("\n", " ").replace("|", "\\|").replace("*", "\\*") if isinstance(x, str) else x,
-    )
-    template = environment.from_string((Path(__file__).parent / "templates" / "report.md.jinja").read_text(encoding="utf-8"))
-    helpers = {
-        "interval": _interval,
-        "short": _short,
-        "heading": _heading,
-        "notes": _notes(report),
-        "aggregates": AGGREGATES,
-    }
-    return template.render(report | helpers, directory=directory)
-
-
-def table(report: dict) -> str:
-    """Return the report as a plain-text table for a terminal: a block a task, then both aggregates if there are several."""
-    counts = f"{len(report['cells']) - len(report['failed'])} of {len(report['cells'])} cells done"
-    lines = [f"{report['experiment']}: {counts}; mean [95 % interval over seeds], * = interval excludes zero"]
-    for task, facts in report["tasks"].items():
-        head = ("arm", "seeds", "score", "difference to random", "benefit of natural, %", "pre-training tokens")
-        lines += ["", _heading(task, facts), *_columns([head, *(_row(report, task, arm) for arm in report["arms"])])]
-    if len(report["tasks"]) > 1:
-        rows = [(arm, *(_interval(result[k]) for k in AGGREGATES)) for arm, result in report["benefits"].items()]
-        lines += ["", "benefit of natural over all tasks, %", *_columns([("arm", *AGGREGATES.values()), *rows])]
-    failed = [f"failed: {cell['file']}: {cell['error']}" for cell in report["failed"]]
-    return "\n".join([*lines, *[""][: len(_notes(report) + failed)], *_notes(report), *failed])
-
-
-def _row(report: dict, task: str, arm: str) -> tuple[str, ...]:
-    score, unit = report["scores"][task].get(arm), report["tasks"][task]["unit"]
-    share = report["benefits"][arm]["tasks"][task] if arm in report["benefits"] else None
-    tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
-    gain = _interval(report["differences"][task].get(arm), unit, "+")
-    return arm, str(score["n"] if score else 0), _interval(score, unit), gain, _interval(share), _short(tokens)
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

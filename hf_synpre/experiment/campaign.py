@@ -1,139 +1,45 @@
-"""Layer 4: an experiment = arms x downstream tasks x seeds, one JSON a cell, resumable cell by cell."""
+"""Layer 4: the cells of an experiment: made once, by any number of workers, one JSON each."""
 
 import contextlib
 import ctypes
+import fnmatch
 import gc
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 import transformers
-from filelock import FileLock
-from joblib import Parallel, delayed
-from tqdm import tqdm
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+from filelock import FileLock, Timeout
+from joblib import Parallel, delayed, parallel_config
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 import hf_synpre
-from hf_synpre.downstream import FinetuningSpec, PreparedTask, check_vocab_size, finetune, get_downstream, prepare
+from hf_synpre.config import build_spec
+from hf_synpre.downstream import PreparedTask, finetune, prepare
 from hf_synpre.errors import UsageError, choose
+from hf_synpre.experiment.progress import Progress, shown, status
+from hf_synpre.experiment.spec import ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
 from hf_synpre.files import read_json, write_json
-from hf_synpre.initialization import SCHEMES, StatisticsInit, build
-from hf_synpre.pretraining import RESULT_FILE, ModelSpec, PretrainingSpec, pretrain
+from hf_synpre.initialization import StatisticsInit, build, embedding_names
+from hf_synpre.pretraining import RESULT_FILE, pretrain
+from hf_synpre.sources import corpus_place
 from hf_synpre.vocabulary import as_vocabulary
 
 FORMAT = 1
 EXPERIMENT_FILE = "experiment.json"
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
-
-
-@dataclass
-class ArmSpec:
-    """A start of fine-tuning: random weights, a checkpoint's weights, or weights sampled from its statistics.
-
-    `checkpoint` is the name of a pre-training run of the experiment, a folder or a Hub id; `embeddings` says whether the
-    token embeddings come along ("kept") or stay random ("fresh").
-    """
-
-    init: str = "random"
-    checkpoint: str | None = None
-    scheme: str = "per_param_mean_sd"
-    embeddings: str = "fresh"
-
-    def __post_init__(self) -> None:
-        choose("init of an arm", self.init, ("random", "weights", "statistics"))
-        choose("embedding policy", self.embeddings, ("fresh", "kept"))
-        choose("scheme", self.scheme, SCHEMES)
-        scheme = SCHEMES[self.scheme] if self.init == "statistics" else None
-        if (self.checkpoint is None) != (self.init == "random" or (scheme is not None and not scheme.needs_checkpoint)):
-            raise UsageError(
-                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random and constant schemes take none, "
-                "the others one."
-            )
-        if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
-            wanted = "kept" if scheme.embeddings else "fresh"
-            raise UsageError(f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give {wanted}.")
-
-
-@dataclass
-class TaskSpec:
-    """A downstream task of an experiment: where its rows are and how they become ids."""
-
-    data_dir: str | None = None
-    tokenizer: str | None = None
-    vocab_size: int = 1024
-    max_source: int | None = None
-    max_target: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.data_dir is not None and not Path(self.data_dir).is_dir():
-            raise UsageError(f"There is no folder {self.data_dir}; give the folder of a dataset in Hub layout.")
-        if self.tokenizer is None:
-            check_vocab_size(self.vocab_size)
-        for name in ("max_source", "max_target"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UsageError(f"A downstream task has {name} {value}; give an integer >= 1.")
-
-
-@dataclass
-class ExperimentSpec:
-    """What an experiment's YAML holds."""
-
-    name: str
-    tasks: dict[str, TaskSpec]
-    arms: dict[str, ArmSpec]
-    model: ModelSpec = field(default_factory=ModelSpec)
-    pretraining: dict[str, PretrainingSpec] = field(default_factory=dict)
-    finetuning: FinetuningSpec = field(default_factory=FinetuningSpec)
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    jobs: int = 0
-
-    def __post_init__(self) -> None:
-        for name in (self.name, *self.tasks, *self.arms, *self.pretraining):
-            if not re.fullmatch(r"\w+(-\w+)*", name):
-                raise UsageError(f"The name '{name}' becomes a file name; use letters, digits, _ and single -.")
-        for name in self.tasks:
-            get_downstream(name)
-        for what in ("tasks", "arms"):
-            if not getattr(self, what):
-                raise UsageError(f"{what} is empty; name at least one.")
-        if (
-            not self.seeds
-            or min(self.seeds) < 0
-            or max(self.seeds) >= 2**32
-            or len(set(self.seeds)) != len(self.seeds)
-            or self.jobs < 0
-        ):
-            raise UsageError(
-                f"seeds is {self.seeds}, jobs {self.jobs}; give distinct seeds in 0..2**32-1 and jobs >= 0 (0: one a core)."
-            )
-        for name, run in self.pretraining.items():
-            if run.budget_of is not None:
-                choose(f"run that '{name}' takes its budget from", run.budget_of, set(self.pretraining) - {name})
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fine-tuning of one arm on one task under one seed."""
-
-    task: str
-    arm: str
-    seed: int
-
-    @property
-    def file_name(self) -> str:
-        """The name of its result file."""
-        return f"{self.task}--{self.arm}--{self.seed}.json"
+BACKENDS = ("loky", "ray")
 
 
 class Experiment:
@@ -148,15 +54,16 @@ class Experiment:
 
     def claim(self) -> None:
         """Mark the folder as this experiment's. Raises UsageError where it holds something else."""
-        mark, recipe = self.folder / EXPERIMENT_FILE, self.recipe()
+        mark, recipe = self.folder / EXPERIMENT_FILE, recipe_of(self.spec)
         for place in (self.folder, self.work):
             if place.exists() and not place.is_dir():
                 raise UsageError(f"{place} is a file; give a folder.")
         if not mark.exists() and self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
-        stored = read_json(mark) if mark.exists() else recipe
-        if not isinstance(stored, dict):
-            raise UsageError(f"{mark} is not an experiment's; choose another --output_dir.")
+        for run in self.spec.pretraining.values():
+            if run.corpus is not None:
+                corpus_place(run.corpus, self.spec.data_dir)
+        stored = stored_recipe(mark) if mark.exists() else recipe
         differing = ", ".join(key for key in recipe if not agree(key, stored.get(key), recipe[key]))
         if differing and any(map(is_done, self.folder.glob("*--*--*.json"))):
             raise UsageError(
@@ -164,42 +71,52 @@ class Experiment:
             )
         write_json(mark, recipe)
 
-    def recipe(self) -> dict[str, Any]:
-        """Return what decides the results: the spec without the place of the data and the number of workers."""
-        recipe = asdict(self.spec) | {"jobs": 0}
-        for task in recipe["tasks"].values():
-            del task["data_dir"]
-        return recipe
+    def cells(self, only: Iterable[str] = ()) -> list[Cell]:
+        """Return the cells, or those that one of the patterns of `only` fits ("mtop--*--0")."""
+        cells = self.spec.cells()
+        for pattern in only:
+            if not any(fnmatch.fnmatchcase(cell.name, pattern) for cell in cells):
+                choose("cell", pattern, [cell.name for cell in cells])
+        return [c for c in cells if not only or any(fnmatch.fnmatchcase(c.name, pattern) for pattern in only)]
 
-    def cells(self) -> list[Cell]:
-        """Return all cells, in an order that lets two workers stay busy: arms that wait for no pre-training come first."""
-        free = [a for a, arm in self.spec.arms.items() if arm.init == "random"]
-        bound = [a for a in self.spec.arms if a not in free]
-        return [Cell(t, a, s) for arms in (free, bound) for t in self.spec.tasks for a in arms for s in self.spec.seeds]
+    def missing(self, cells: list[Cell], retry: bool = False) -> list[Cell]:
+        """Return those of the cells that have no result; a failure is one, unless it shall be tried again."""
+        kept = ("done",) if retry else ("done", "failed")
+        return [c for c in cells if status(self.folder / c.file_name).get("status") not in kept]
 
-    def missing(self) -> list[Cell]:
-        """Return the cells without a finished result."""
-        return [c for c in self.cells() if not is_done(self.folder / c.file_name)]
+    def run(self, only: Iterable[str] = (), *, retry: bool = False, backend: str = "loky") -> list[str]:
+        """Compute what is missing, failed cells too if `retry`; return one line for each cell that has failed.
 
-    def run(self) -> list[str]:
-        """Compute what is missing; return one line for each cell that failed."""
+        Cells that another process works on are left to it; what it has not finished in the end is waited for.
+        """
+        choose("backend", backend, BACKENDS)
+        cells = self.cells(only)
         self.claim()
-        cells = self.missing()
-        jobs = self.spec.jobs or os.cpu_count() or 1
+        jobs = self.spec.jobs or (-1 if backend == "ray" else os.cpu_count() or 1)
+        with shown(Progress(self.spec.name, self.folder, cells, jobs if jobs > 0 else cluster_cpus())):
+            lines = self.compute(self.missing(cells, retry), False, jobs, backend)
+            lines += self.compute(self.missing(cells), True, jobs, backend)
+        found = {c.file_name: status(self.folder / c.file_name) for c in cells}
+        failed = [f"{name}: {content['error']}" for name, content in found.items() if content.get("status") == "failed"]
+        return [line for line in lines if line.startswith("pre-training")] + failed
+
+    def compute(self, cells: list[Cell], wait: bool, jobs: int, backend: str) -> list[str]:
+        """Compute these cells and the pre-training that they need; return one line for each failure."""
         work = [delayed(self.job)(self.prepare_run, name, task) for name, task in self.runs_needed(cells)]
-        work += [delayed(self.job)(self.run_cell, cell) for cell in cells]
-        order = interleave(work, len(cells), [c for c in cells if self.spec.arms[c.arm].init == "random"])
+        work += [delayed(self.job)(self.run_cell, cell, wait) for cell in cells]
+        order = interleave(work, len(cells), [c for c in cells if not needs_run(self.spec.arms[c.arm])])
+        if backend == "ray":
+            join_ray()
         with warnings.catch_warnings():  # joblib says so whenever it replaces a worker that has grown, which is no harm here
             warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-            results = Parallel(n_jobs=jobs, return_as="generator_unordered")(order)
-            bar = tqdm(results, total=len(order), desc=self.spec.name, unit="job", disable=not order)
-            return [line for line in bar if line]
+            with parallel_config(backend=backend):
+                return [line for line in Parallel(n_jobs=jobs)(order) if line]
 
     def runs_needed(self, cells: list[Cell]) -> list[tuple[str, str]]:
         """Return (pre-training run, task) pairs that these cells start from, a run's budget giver before it."""
         wanted: dict[tuple[str, str], None] = {}
         for cell in cells:
-            name = self.spec.arms[cell.arm].checkpoint
+            name = needs_run(self.spec.arms[cell.arm])
             if name in self.spec.pretraining:
                 giver = self.spec.pretraining[name].budget_of
                 for run in filter(None, (giver, name)):
@@ -211,11 +128,12 @@ class Experiment:
         failure = attempt(lambda: self.checkpoint(name, task))
         return failure and f"pre-training {name}: {failure}"
 
-    def job(self, work: Callable[[Any], str | None], *arguments: Any) -> str | None:
+    def job(self, work: Callable[..., str | None], *arguments: Any) -> str | None:
         """Do one job of the experiment in a worker: one thread, no chatter."""
         torch.set_num_threads(1)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
         try:
             return work(*arguments)
         finally:
@@ -223,27 +141,28 @@ class Experiment:
 
     def data(self, task: str) -> PreparedTask:
         """Return a downstream task as ids, made once."""
-        given = self.spec.tasks[task]
-        limits = {k: v for k in ("max_source", "max_target") if (v := getattr(given, k)) is not None}
-        options = {"data_dir": given.data_dir, "tokenizer": given.tokenizer, "vocab_size": given.vocab_size}
-        folder = self.work / "data" / recipe_name(task, options | limits)
+        given, downstream = self.spec.tasks[task], self.spec.downstream(task)
+        options = {"tokenizer": given.tokenizer, "vocab_size": given.vocab_size}
+        recipe = {k: v for k, v in asdict(downstream).items() if k not in ("presets", "metric", "max_source", "max_target")}
+        folder = self.work / "data" / recipe_name(task, [recipe, options, given.data_dir or self.spec.data_dir])
         with lock(folder):
-            return prepare(get_downstream(task, **limits), folder, **options)
+            return prepare(downstream, folder, data_dir=given.data_dir or self.spec.data_dir, **options)
 
     def checkpoint(self, name: str, task: str) -> Path:
         """Return the folder of a pre-training run, made once; a run on text is made anew in the ids of each task."""
         spec = self.spec.pretraining[name]
-        recipe, tokens, tokenizer = [asdict(spec), asdict(self.spec.model)], None, None
+        recipe, options = [asdict(spec), asdict(self.spec.model)], {"tokenizer": None, "tokens": None}
         if spec.budget_of:
-            tokens = read_json(self.checkpoint(spec.budget_of, task) / RESULT_FILE)["tokens"]
-            recipe.append(tokens)
+            options["tokens"] = read_json(self.checkpoint(spec.budget_of, task) / RESULT_FILE)["tokens"]
+            recipe.append(options["tokens"])
         if spec.corpus:
             data = self.data(task)
-            tokenizer = data.tokenizer
+            options["tokenizer"] = data.tokenizer
             recipe.append(data.facts)
+            options["data_dir"] = self.spec.data_dir
         folder = self.work / "pretraining" / recipe_name(name if spec.task else f"{name}-{task}", recipe)
         with lock(folder):
-            pretrain(spec, self.spec.model, folder, tokenizer=tokenizer, tokens=tokens)
+            pretrain(spec, self.spec.model, folder, **options)
         return folder
 
     def model(self, cell: Cell, data: PreparedTask) -> tuple[PreTrainedModel, dict | None]:
@@ -255,20 +174,25 @@ class Experiment:
         own = arm.checkpoint in self.spec.pretraining
         source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
         facts = {"name": arm.checkpoint} | (read_json(source / RESULT_FILE) if own else {})
+        if arm.embeddings == "kept" and not own:  # released embeddings may have more rows than their tokenizer has ids
+            config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
         scheme = {"fresh": "body_weights", "kept": "weights"}[arm.embeddings] if arm.init == "weights" else arm.scheme
-        factory = StatisticsInit(AutoModelForSeq2SeqLM, scheme=scheme, seed=cell.seed)
+        factory = StatisticsInit(AutoModelForSeq2SeqLM, scheme=scheme, seed=cell.seed, value=arm.value)
         return factory.from_config(config, source), facts if source else None
 
-    def run_cell(self, cell: Cell) -> str | None:
-        """Compute one cell unless it is there; return the line of its failure, if any."""
+    def run_cell(self, cell: Cell, wait: bool = True) -> str | None:
+        """Compute one cell unless it is done, or another process is at it and we do not wait; return its failure, if any."""
         file = self.folder / cell.file_name
-        with lock(self.folder / ".locks" / cell.file_name):
-            if is_done(file):
-                return None
-            failure = attempt(lambda: write_json(file, self.result(cell)))
-            if failure:
-                write_json(file, self.header(cell) | {"status": "failed", "error": failure})
-            return failure and f"{cell.file_name}: {failure}"
+        try:
+            with lock(self.folder / ".locks" / cell.file_name, wait):
+                if is_done(file):
+                    return None
+                failure = attempt(lambda: write_json(file, self.result(cell)))
+                if failure:
+                    write_json(file, self.header(cell) | {"status": "failed", "error": failure})
+                return failure and f"{cell.file_name}: {failure}"
+        except Timeout:
+            return None
 
     def header(self, cell: Cell) -> dict[str, Any]:
         """Return what names a cell and how it was made."""
@@ -279,9 +203,9 @@ class Experiment:
             "embeddings": self.spec.arms[cell.arm].embeddings,
             "config": {
                 "arm": asdict(self.spec.arms[cell.arm]),
-                "task": self.recipe()["tasks"][cell.task],
+                "task": recipe_of(self.spec)["tasks"][cell.task],
                 "model": asdict(self.spec.model),
-                "finetuning": asdict(self.spec.finetuning),
+                "finetuning": asdict(self.spec.finetuning_of(cell.task)),
             },
             "versions": versions(),
         }
@@ -289,14 +213,67 @@ class Experiment:
     def result(self, cell: Cell) -> dict[str, Any]:
         """Fine-tune and return the content of the cell's file."""
         started = time.perf_counter()
-        data = self.data(cell.task)
+        data, arm = self.data(cell.task), self.spec.arms[cell.arm]
         model, pretraining = self.model(cell, data)
+        adapt(model, arm, cell.seed)
+        given = self.checkpoint(arm.compute_of, cell.task) if arm.compute_of else None
         outcome = finetune(
-            model, data, self.spec.finetuning, seed=cell.seed, output_dir=self.work / "finetuning" / cell.file_name
+            model,
+            data,
+            self.spec.finetuning_of(cell.task),
+            seed=cell.seed,
+            output_dir=self.work / "finetuning" / cell.file_name,
+            extra_flops=read_json(given / RESULT_FILE)["flops"] if given else 0.0,
         )
         phases = {"pretraining": pretraining, "finetuning": outcome.pop("spent")}
         facts = {"higher_is_better": True, "data": data.facts, "wall_s": round(time.perf_counter() - started, 1)}
         return self.header(cell) | {"status": "done", "error": None} | outcome | facts | {"phases": phases}
+
+
+def adapt(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
+    """Put the arm's LoRA adapters into the model and freeze the rest but fresh token embeddings."""
+    if arm.lora is None:
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.add_adapter(lora_config(arm.lora))
+    names = embedding_names(model) if arm.embeddings == "fresh" else set()
+    for name, parameter in model.named_parameters():
+        if name in names:
+            parameter.requires_grad_(True)
+
+
+def recipe_of(spec: ExperimentSpec) -> dict[str, Any]:
+    """Return what decides the results: the spec without the place of the data and the number of workers."""
+    recipe = asdict(spec) | {"jobs": 0, "data_dir": None}
+    for task in recipe["tasks"].values():
+        del task["data_dir"]
+    return recipe
+
+
+def stored_recipe(mark: Path) -> dict[str, Any]:
+    """Return the recipe that a folder holds; what was written before an option existed has its default."""
+    stored = read_json(mark)
+    try:
+        return recipe_of(build_spec(ExperimentSpec, stored, str(mark)))
+    except UsageError as error:
+        raise UsageError(f"{mark} is not an experiment's; choose another --output_dir. ({error})") from None
+
+
+def join_ray() -> None:
+    """Make Ray joblib's workers: the cluster of RAY_ADDRESS, else one on this machine. UsageError where it is missing."""
+    try:
+        from ray.util.joblib import register_ray
+    except ImportError:
+        raise UsageError("backend is ray, which is not installed; `pip install hf_synpre[ray]`.") from None
+    register_ray()
+
+
+def cluster_cpus() -> int:
+    """Return the CPUs of the Ray cluster that this process belongs to, 1 where it does not yet."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1
 
 
 def interleave(work: list, cells: int, free: list) -> list:
@@ -326,10 +303,10 @@ def recipe_name(name: str, recipe: Any) -> str:
     return f"{name}-{hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=4).hexdigest()}"
 
 
-def lock(target: Path) -> FileLock:
-    """Return the lock of one product of the experiment; the system releases it when its holder dies."""
+def lock(target: Path, wait: bool = True) -> FileLock:
+    """Return the lock of one product; the system releases it when its holder dies. Timeout at once if not to `wait`."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(target.with_name(f".{target.name}.lock"))
+    return FileLock(target.with_name(f".{target.name}.lock"), timeout=-1 if wait else 0)
 
 
 def attempt(job: Callable[[], Any]) -> str | None:
@@ -344,9 +321,8 @@ def attempt(job: Callable[[], Any]) -> str | None:
 
 
 def is_done(file: Path) -> bool:
-    """Say whether a cell's file holds a finished result; failed cells are computed again."""
-    content = read_json(file) if file.exists() else None
-    return isinstance(content, dict) and content.get("status") == "done"
+    """Say whether a cell's file holds a finished result."""
+    return status(file).get("status") == "done"
 
 
 def versions() -> dict[str, str]:

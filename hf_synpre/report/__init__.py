@@ -1,0 +1,32 @@
+"""Layer 5: the cells of an experiment -> report.json, report.md, report.tex, model-index.yaml, plots and a table."""
+
+import json
+from pathlib import Path
+
+from hf_synpre.errors import UsageError
+from hf_synpre.files import write_bytes
+from hf_synpre.plots import plots
+from hf_synpre.report.cells import benefit, read_cells, summarize
+from hf_synpre.report.text import latex, model_index, model_index_yaml, render, table
+
+__all__ = ["benefit", "latex", "model_index", "plots", "read_cells", "render", "summarize", "table", "write_report"]
+
+
+def write_report(directory: str | Path, output_dir: str | Path | None = None) -> dict:
+    """Write the report of the cells in `directory` (to it by default) in all its forms; return report.json's content."""
+    cells = read_cells(directory)
+    try:
+        report = summarize(cells)
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"The cells of '{directory}' do not fit together ({error!r}); delete what was edited, run again."
+        ) from None
+    texts = {
+        "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
+        "report.md": render(report, str(directory)),
+        "report.tex": latex(report),
+        "model-index.yaml": model_index_yaml(report),
+    }
+    for name, content in ({name: text.encode() for name, text in texts.items()} | plots(report)).items():
+        write_bytes(Path(output_dir or directory) / name, content)
+    return report
