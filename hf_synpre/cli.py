@@ -260,12 +260,12 @@ class FinetuneOptions:
     data_dir: str | None = option("folder of a local copy of the dataset in Hub layout")
     tokenizer: str | None = option("folder or Hub id of a tokenizer; one is trained on the train split without it")
     vocab_size: int = option("ids of the tokenizer trained on the train split", 1024)
-    preset: str | None = option("the task's recipe and lengths: small or paper; --training wins over it")
+    preset: str | None = option("the task's recipe and lengths: small or paper; every other flag goes before it")
     model_type: str = option("architecture, as in transformers", "t5")
     config_name: str | None = option("folder or Hub id of a config, instead of --model_type")
     config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
-    training: str | None = option("transformers' TrainingArguments, as max_steps=1000,learning_rate=1e-3")
     seed: int = option("seed of fresh weights and of the order of the rows", 0)
+    training: dict[str, Any] = field(default_factory=dict, init=False)
 
 
 def finetune(options: FinetuneOptions) -> int:
@@ -275,7 +275,7 @@ def finetune(options: FinetuneOptions) -> int:
     arm = {name: getattr(options, name) for name in ("init", "checkpoint", "scheme", "embeddings")}
     arm["lora"] = None if options.lora is None else pairs(options.lora, "lora")
     model = {name: getattr(options, name) for name in ("model_type", "config_name")}
-    training = pairs(options.training, "training") or ({} if options.preset else {"max_steps": 1000})
+    training = ({} if options.preset else {"max_steps": 1000}) | options.training
     task = {name: getattr(options, name) for name in ("data_dir", "tokenizer", "vocab_size")}
     name, defined = defined_task(options.task)
     given = {

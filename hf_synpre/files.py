@@ -6,7 +6,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ def whole_file(file: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise UsageError(f"Cannot write {target} ({error.strerror or error}); give another place.") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def pack_fractions(values: np.ndarray) -> str:

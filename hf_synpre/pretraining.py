@@ -26,6 +26,7 @@ from hf_synpre.training import (
     teacher_forced,
     training_arguments,
 )
+from hf_synpre.versions import versions
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 RESULT_FILE = "pretraining.json"
@@ -229,7 +230,7 @@ def pretrain(
         given = args.resume_from_checkpoint
         checkpoint = given if isinstance(given, str) else last_whole_checkpoint(work)
     trainer.train(resume_from_checkpoint=checkpoint)
-    facts = run_facts(spec, trainer) | {"recipe": recipe}
+    facts = run_facts(spec, trainer) | {"recipe": recipe, "versions": versions()}
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         finish(trainer, weights, facts, folder, work, tokenizer)

@@ -176,8 +176,8 @@ def test_a_missing_column_and_a_missing_split_are_named(tmp_path, tiny_dataset, 
         "bad",
         "--output_dir",
         "out",
-        "--training",
-        "max_steps=1,use_cpu=true",
+        "--max_steps=1",
+        "--use_cpu",
     ]
     assert main(words) == 2
     assert "column product is not in the dataset; it has utterance, logical_form" in capsys.readouterr().err
@@ -296,7 +296,6 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
     from hf_synpre import StatisticsInit
 
     tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
-    training = "max_steps=4,use_cpu=true,per_device_train_batch_size=8"
     checkpoint, result = str(tmp_path / "set"), tmp_path / "result"
     words = ["--vocabulary", "64", "--config_overrides", tiny, "--output_dir", checkpoint, "--max_steps", "4", "--use_cpu"]
     assert main(["pretrain", "set", "--parameters", "min_length=4,max_length=8", *words]) == 0
@@ -307,7 +306,16 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
     assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
     assert {f.name for f in (tmp_path / "small").iterdir()} == {"config.json", "parameter_statistics.json"}
     StatisticsInit(AutoModelForSeq2SeqLM).from_pretrained(tmp_path / "small")
-    words = ["--data_dir", str(tiny_dataset), "--vocab_size", "400", "--config_overrides", tiny, "--training", training]
+    words = [
+        "--data_dir",
+        str(tiny_dataset),
+        "--vocab_size",
+        "400",
+        "--config_overrides",
+        tiny,
+        "--max_steps=4",
+        "--use_cpu",
+    ]
     words += ["--init", "statistics", "--checkpoint", checkpoint, "--output_dir", str(result)]
     assert main(["finetune", "mtop", *words]) == 0
     assert "exact_match 0.0000 on 40 test examples" in capsys.readouterr().out

@@ -219,7 +219,7 @@ def test_a_task_of_one_s_own_from_the_command_line(tmp_path, capsys):
     )
     words = ["--data_dir", str(tmp_path / "rows"), "--vocab_size", "300", "--output_dir", str(tmp_path / "out")]
     words += ["--config_overrides", ",".join(f"{k}={v}" for k, v in TINY.items())]
-    words += ["--training", "max_steps=2,use_cpu=true,per_device_train_batch_size=8", "--lora", "r=2,target_modules=[q]"]
+    words += ["--max_steps=2", "--use_cpu", "--per_device_train_batch_size=8", "--lora", "r=2,target_modules=[q]"]
     assert main(["finetune", str(tmp_path / "task.yaml"), *words]) == 0
     assert "f1 0." in capsys.readouterr().out
     cell = json.loads((tmp_path / "out" / "saying--random--0.json").read_text())

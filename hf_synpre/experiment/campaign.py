@@ -5,11 +5,8 @@ import ctypes
 import fnmatch
 import gc
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,7 +21,6 @@ from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
-import hf_synpre
 from hf_synpre.config import build_spec
 from hf_synpre.downstream import PreparedTask, finetune, prepare
 from hf_synpre.errors import UsageError, choose
@@ -34,11 +30,11 @@ from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import StatisticsInit, build, embedding_names
 from hf_synpre.pretraining import RESULT_FILE, pretrain
 from hf_synpre.sources import corpus_place
+from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
 
 FORMAT = 1
 EXPERIMENT_FILE = "experiment.json"
-PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
 BACKENDS = ("loky", "ray")
 
 
@@ -323,21 +319,3 @@ def attempt(job: Callable[[], Any]) -> str | None:
 def is_done(file: Path) -> bool:
     """Say whether a cell's file holds a finished result."""
     return status(file).get("status") == "done"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide a result: interpreter, packages, and the commit where hf_synpre is a checkout."""
-    found = {p: importlib.metadata.version(p) for p in PACKAGES}
-    return {"python": platform.python_version(), "hf_synpre": hf_synpre.__version__, "commit": commit(), **found}
-
-
-def commit() -> str:
-    """Return the commit of the checkout that hf_synpre runs from, "+" where it was changed since, or "none"."""
-    git = ["git", "-C", str(Path(hf_synpre.__file__).parent)]
-    try:
-        head = subprocess.run(
-            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        return head + "+" * bool(subprocess.run([*git, "status", "--porcelain", "."], capture_output=True).stdout)
-    except (OSError, subprocess.CalledProcessError):
-        return "none"
