@@ -166,7 +166,7 @@ class PretrainOptions:
     model_type: str = option("architecture, as in transformers", "t5")
     config_name: str | None = option("folder, file or Hub id of a config, instead of --model_type")
     config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
-    attention: str | None = option("eager or sdpa; transformers' choice without it")
+    attention: str | None = option("eager or sdpa; without it eager on a CPU, transformers' choice on a GPU")
     objective: str | None = option("seq2seq, span_corruption, causal or mlm; the model's usual one without it")
     batching: str | None = option("padded, bucketed (the default) or packed")
     row_length: int | None = option("positions of a packed row")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -44,7 +45,8 @@ PRETRAINING_ARGUMENTS = {
 class ModelSpec:
     """An architecture: `model_type` of transformers or `config_name` (folder or Hub id), fields changed by `overrides`.
 
-    `attention` is transformers' attn_implementation ("eager", "sdpa"); None leaves the choice to it.
+    `attention` is transformers' attn_implementation ("eager", "sdpa"). None leaves the choice to it on a GPU and takes
+    eager on a CPU, where sdpa's backward pass is slower (benchmarks/pretraining.py).
     """
 
     model_type: str = "t5"
@@ -76,8 +78,9 @@ class ModelSpec:
             if name.endswith("_token_id") and isinstance(value, int) and value >= vocabulary.size:
                 setattr(config, name, vocabulary.eos)  # the architecture's defaults are ids of another vocabulary
         config.pad_token_id, config.eos_token_id = vocabulary.pad, vocabulary.eos
-        if self.attention:
-            config._attn_implementation = choose("attention", self.attention, ("eager", "sdpa"))
+        attention = self.attention or (None if torch.cuda.is_available() else "eager")
+        if attention:
+            config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
         if config.is_encoder_decoder:
             config.decoder_start_token_id = vocabulary.pad
         return config
