@@ -36,7 +36,18 @@ CANDIDATES = {
     "fast, batch 128": ({"preset": "fast", "batch_size": 128}, {}, 0.0),
     "fast, curriculum over 1000": ({"preset": "fast", "ramp_steps": 1000}, {}, 0.0),
     "fast, curriculum over 2000": ({"preset": "fast", "ramp_steps": 2000}, {}, 0.0),
-    "fast, batch 32, curriculum over 1000": ({"preset": "fast", "batch_size": 32, "ramp_steps": 1000}, {}, 0.0),
+    "fast, batch 128, rate 1e-2": ({"preset": "fast", "batch_size": 128}, {"learning_rate": 1e-2}, 0.0),
+    "fast, batch 128, rate 2e-2": ({"preset": "fast", "batch_size": 128}, {"learning_rate": 2e-2}, 0.0),
+    "fast, batch 128, rate 2e-2, curriculum over 600": (
+        {"preset": "fast", "batch_size": 128, "ramp_steps": 600},
+        {"learning_rate": 2e-2},
+        0.0,
+    ),
+    "fast, batch 128, rate 2e-2, linear decay over 1600": (
+        {"preset": "fast", "batch_size": 128},
+        {"learning_rate": 2e-2, "max_steps": 1600, "lr_scheduler_type": "linear"},
+        0.0,
+    ),
     "adamw 1e-3": ({"preset": "fast"}, {"optim": "adamw_torch", "learning_rate": 1e-3}, 0.0),
     "adamw 3e-3": ({"preset": "fast"}, {"optim": "adamw_torch", "learning_rate": 3e-3}, 0.0),
 }

@@ -247,6 +247,7 @@ TRAINING_DEFAULTS = {
     "report_to": [],
     "disable_tqdm": True,
     "dataloader_pin_memory": torch.cuda.is_available(),
+    "use_cpu": not torch.accelerator.is_available(),  # bf16 is refused on a CPU that was not asked for
 }
 
 

@@ -99,7 +99,7 @@ def model(tmp_path_factory):
     """What `synpre pretrain` writes, with a file in it that must not leave."""
     folder = tmp_path_factory.mktemp("model") / "tiny-set"
     words = ["--vocabulary", "64", "--parameters", "min_length=4,max_length=8", "--config_overrides", TINY]
-    words += ["--max_steps=2", "--use_cpu", "--per_device_train_batch_size=4", "--output_dir", str(folder)]
+    words += ["--max_steps=2", "--per_device_train_batch_size=4", "--output_dir", str(folder)]
     assert main(["pretrain", "set", *words]) == 0
     (folder / "optimizer.pt").write_bytes(pickle.dumps({"a": 1}))
     return folder
