@@ -136,8 +136,7 @@ def measure(way: str, task: str, options) -> dict:
             rows = RowDataset(LengthBuckets(stream, EXAMPLES), layout)
             if length:
                 probe = PackedDataset(stream, layout, size=1, length=length)
-                per_row = sum(map(len, probe._pack(0))) / probe.rows
-                training["per_device_train_batch_size"] = max(1, round(EXAMPLES / per_row))
+                training["per_device_train_batch_size"] = max(1, round(EXAMPLES / probe.examples_per_row))
                 rows = PackedDataset(
                     stream, layout, size=(options.steps + 1) * training["per_device_train_batch_size"], length=length
                 )

@@ -27,7 +27,7 @@ RESULT = Path(__file__).parent / "results" / "recipe.json"
 CANDIDATES = {
     "paper": ({"preset": "paper", "validation_examples": 512}, {"max_steps": 16_000}, 0.1),
     "fast": ({"preset": "fast"}, {}, 0.0),
-    "fast, packed": ({"preset": "fast", "batching": "packed", "row_length": 128, "batch_size": 8}, {}, 0.0),
+    "fast, packed": ({"preset": "fast", "batching": "packed"}, {}, 0.0),
     "fast, dropout 0.1": ({"preset": "fast"}, {}, 0.1),
     "fast, linear decay over 2400": ({"preset": "fast"}, {"max_steps": 2400, "lr_scheduler_type": "linear"}, 0.0),
     "fast, rate 1e-2": ({"preset": "fast"}, {"learning_rate": 1e-2}, 0.0),

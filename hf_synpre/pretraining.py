@@ -17,7 +17,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton, tensor_generator
 from hf_synpre.modeling import AUTO_CLASSES, accept_rows, kind_of, longest_input, t5x_weights
-from hf_synpre.sources import check_source, open_source
+from hf_synpre.sources import check_source, open_source, rows_of
 from hf_synpre.training import (
     SCHEDULES,
     CompetenceStop,
@@ -152,10 +152,10 @@ class PretrainingSpec:
     """What is pre-trained on, for how long. Exactly one of `task` (synthetic) and `corpus` (text: "stdlib" or a folder).
 
     `objective` is seq2seq, span_corruption, causal or mlm; the usual one of the model without it. `batching` is padded,
-    bucketed (similar lengths together) or packed (rows of `row_length` positions that hold several examples).
-    `batch_size` counts the rows of a step over all processes; without it training.per_device_train_batch_size counts
-    those of one. `budget_of` names another run whose token count this one gets; otherwise training.max_steps is the
-    budget. `initial_weights` is transformers or t5x.
+    bucketed (similar lengths together) or packed (rows of about `row_length` input positions, four mean examples without
+    it). `batch_size` counts the examples of a step over all processes (packed: as many rows, a multiple of 8, as hold
+    them); without it training.per_device_train_batch_size counts the rows of one. `budget_of` names another run whose
+    token count this one gets; otherwise training.max_steps is the budget. `initial_weights` is transformers or t5x.
     """
 
     task: str | None = None
@@ -168,7 +168,7 @@ class PretrainingSpec:
     objective: str | None = None
     loss_on: str = "targets"
     batching: str = "bucketed"
-    row_length: int = 512
+    row_length: int | None = None
     batch_size: int | None = None
     schedule: str | None = None
     initial_weights: str = "transformers"
@@ -186,9 +186,9 @@ class PretrainingSpec:
         choose("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         if self.schedule is not None:
             choose("schedule", self.schedule, SCHEDULES)
-        for name in ("window", "row_length", "evaluations", "validation_examples"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"pretraining: {name} is {getattr(self, name)}; give an integer >= 1.")
+        for name in ("window", "row_length", "batch_size", "evaluations", "validation_examples"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
         check_training(self.training)
         if self.budget_of is None and "max_steps" not in self.training:
             raise UsageError("pretraining has no budget; give training.max_steps >= 1 or budget_of.")
@@ -219,11 +219,13 @@ def pretrain(
     """
     work = folder.with_name(f".{folder.name}.work")
     args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
-    steps = budget(spec, args, tokens)
+    vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
+    if spec.batch_size is not None:
+        share_rows(rows_of(spec, kind_of(model.config(vocabulary)), vocabulary), args)
+    steps = args.max_steps if tokens is None else steps_of(spec, args, tokens)
     recipe = recipe_of(spec, args) | {"model": asdict(model), "tokens": tokens}
     if done := already(folder, work, recipe):
         return done
-    vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
     args.max_steps = steps
     args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
@@ -257,20 +259,21 @@ def already(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] 
     return read_json(folder / RESULT_FILE) if (folder / RESULT_FILE).exists() else None
 
 
-def budget(spec: PretrainingSpec, args: Any, tokens: int | None) -> int:
-    """Set the rows of a step and return the number of steps. Raises UsageError where the processes' shares are unequal."""
+def share_rows(rows: int, args: Any) -> None:
+    """Give each process and accumulated batch its share of a step's rows. Raises UsageError where the shares are unequal."""
     shares = args.world_size * args.gradient_accumulation_steps
-    if spec.batch_size is not None:
-        if spec.batch_size % shares:
-            raise UsageError(
-                f"batch_size {spec.batch_size} over {args.world_size} processes x {args.gradient_accumulation_steps} "
-                f"accumulated batches leaves a rest; give a multiple of {shares}."
-            )
-        args.per_device_train_batch_size = spec.batch_size // shares
-    if tokens is None:
-        return args.max_steps
+    if rows < 1 or rows % shares:
+        raise UsageError(
+            f"batch_size makes {rows} rows a step, over {args.world_size} processes x {args.gradient_accumulation_steps} "
+            f"accumulated batches; give one that makes a multiple of {shares}."
+        )
+    args.per_device_train_batch_size = rows // shares
+
+
+def steps_of(spec: PretrainingSpec, args: Any, tokens: int) -> int:
+    """Return how many steps of text read `tokens` tokens."""
     row = spec.window + 2 * noise_counts(spec.window)[1] + 2
-    return math.ceil(tokens / (shares * args.train_batch_size * row))
+    return math.ceil(tokens / (args.world_size * args.gradient_accumulation_steps * args.train_batch_size * row))
 
 
 def pretraining_trainer(

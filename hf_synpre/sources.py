@@ -65,16 +65,29 @@ def open_source(
         train, validation = (text_rows(spec, objective, vocabulary, data_dir, *part) for part in parts(spec, rows))
         return Source(train, validation, False)
     layout = layout_of(spec, objective, vocabulary, longest)
-    stream = {"vocabulary": vocabulary, "seed": spec.seed, **spec.parameters}
     size = ENDLESS if spec.batching == "packed" else rows
-    examples = SyntheticDataset(spec.task, size=size, ramp=spec.ramp_steps * batch, **stream)
-    validation = SyntheticDataset(spec.task, size=spec.validation_examples, split="validation", **stream)
+    examples = examples_of(spec, vocabulary, size=size, ramp=spec.ramp_steps * batch)
+    validation = examples_of(spec, vocabulary, size=spec.validation_examples, split="validation")
     train = arranged(spec, examples, layout, rows, batch)
     found = [
         masked(spec, data, vocabulary, split) if objective == "mlm" else data
         for data, split in ((train, "train"), (RowDataset(validation, layout), "validation"))
     ]
     return Source(*found, spec.batching == "packed")
+
+
+def rows_of(spec: Any, kind: str, vocabulary: Vocabulary) -> int:
+    """Return the rows of a step of `spec.batch_size` examples: as many, but for packed rows, of which a multiple of 8."""
+    if spec.batching != "packed" or spec.corpus is not None or spec.task in TEXT_TASKS:
+        return spec.batch_size
+    layout = layout_of(spec, objective_of(kind, spec.objective, False), vocabulary, None)
+    probe = PackedDataset(examples_of(spec, vocabulary, size=ENDLESS), layout, size=1, length=spec.row_length)
+    return max(1, round(spec.batch_size / probe.examples_per_row / 8)) * 8
+
+
+def examples_of(spec: Any, vocabulary: Vocabulary, **more: Any) -> SyntheticDataset:
+    """Return the task's examples."""
+    return SyntheticDataset(spec.task, vocabulary=vocabulary, seed=spec.seed, **spec.parameters, **more)
 
 
 def parts(spec: Any, rows: int) -> Iterator[tuple[str, int]]:
@@ -111,8 +124,8 @@ def masked(spec: Any, rows: Any, vocabulary: Vocabulary, split: str) -> MaskedDa
 def text_rows(spec: Any, objective: str, vocabulary: Vocabulary, data_dir: str | None, split: str, size: int) -> Any:
     """Return `size` rows of text, natural or drawn; a corpus is read as far as the run goes (but 1,000 windows at least)."""
     if spec.corpus is None:
-        stream = {"vocabulary": vocabulary, "seed": spec.seed, "split": split, **spec.parameters}
-        windows: Any = SentenceWindows(SyntheticDataset(spec.task, size=ENDLESS, **stream), size=size, length=spec.window)
+        sentences = examples_of(spec, vocabulary, size=ENDLESS, split=split)
+        windows: Any = SentenceWindows(sentences, size=size, length=spec.window)
     elif corpus_place(spec.corpus, data_dir) and vocabulary.tokenizer is None:
         raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
     else:
@@ -204,5 +217,4 @@ def check_source(spec: Any) -> None:
             "Packed rows have one shape, so a curriculum by length (ramp_steps) cannot apply; give one or the other."
         )
     if spec.task is not None:
-        stream = {"vocabulary": as_vocabulary(spec.vocabulary), "seed": spec.seed, **spec.parameters}
-        SyntheticDataset(spec.task, size=1, ramp=spec.ramp_steps, **stream)
+        examples_of(spec, as_vocabulary(spec.vocabulary), size=1, ramp=spec.ramp_steps)

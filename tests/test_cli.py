@@ -61,7 +61,7 @@ BAD_WORDS = [
     (["pretrain", "--corpus", "stdlib", "--vocabulary", "64"], "give --tokenizer_name"),
     (["pretrain", "--corpus", "nowhere"], "Unknown corpus 'nowhere'"),
     (["pretrain", "nesting_language", "--vocabulary", "64", "--window", "400"], "hides 20 spans"),
-    (["pretrain", "set", "--batch_size", "7", "--gradient_accumulation_steps", "2"], "leaves a rest; give a multiple of 2"),
+    (["pretrain", "set", "--batch_size", "7", "--gradient_accumulation_steps", "2"], "give one that makes a multiple of 2"),
     (["pretrain", "set", "--tokenizer_name", "./nowhere"], "--tokenizer_name is './nowhere'"),
     (["pretrain", "set", "--hub_token", "hf_x"], "The training argument hub_token is not kept with a run"),
     (["pretrain", "set", "--push_to_hub"], "The repo id '' is no namespace/name"),

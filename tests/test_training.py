@@ -23,7 +23,7 @@ from hf_synpre.corpus import noise_counts
 from hf_synpre.initialization import build
 from hf_synpre.modeling import AUTO_CLASSES, kind_of
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec, last_whole_checkpoint, pretrain, pretraining_trainer
-from hf_synpre.sources import open_source
+from hf_synpre.sources import open_source, rows_of
 from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -267,11 +267,11 @@ def test_text_in_a_folder_is_a_corpus(tmp_path):
 
 
 def pretrain_in_parts(folder, processes):
-    """Pre-train 4 packed steps of 8 rows over all processes; the number of processes must not matter."""
+    """Pre-train 4 packed steps of 50 examples, 8 rows, over all processes; the number of processes must not matter."""
     torch.set_num_threads(1)
     gloo = {"ddp_backend": "gloo"} if processes > 1 else {}
     training = {"max_steps": 4, "learning_rate": 3e-2, "use_cpu": True, "logging_steps": 1} | gloo
-    spec, model = run_of("t5 packed", batch_size=8, training=training, validation_examples=32)
+    spec, model = run_of("t5 packed", batch_size=50, training=training, validation_examples=32)
     facts = pretrain(spec, model, folder)
     if int(os.environ.get("RANK", 0)) == 0:
         (folder.parent / f"{folder.name}.json").write_text(json.dumps(facts))
@@ -309,6 +309,13 @@ def test_a_config_file_is_an_architecture(tmp_path):
     MODEL.config(as_vocabulary(48)).save_pretrained(tmp_path)
     config = ModelSpec(config_name=str(tmp_path / "config.json"), overrides={"num_layers": 3}).config(as_vocabulary(99))
     assert (config.d_model, config.num_layers, config.vocab_size) == (TINY["d_model"], 3, 99)
+
+
+@pytest.mark.parametrize(("batching", "rows"), [("packed", 24), ("bucketed", 90)])
+def test_batch_size_counts_examples(batching, rows):
+    """Four mean examples a packed row, in multiples of eight rows."""
+    spec, model = run_of("t5 packed", batching=batching, batch_size=90, row_length=None)
+    assert rows_of(spec, "seq2seq", as_vocabulary(48)) == rows
 
 
 def test_rsqrt_is_the_schedule_of_t5x(tmp_path, tiny_config):
