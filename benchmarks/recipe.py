@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 from hf_synpre.config import build_spec
 from hf_synpre.files import read_json, write_json
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec, pretrain
+from hf_synpre.versions import commit
 
 SHAPE = {"d_model": 128, "d_kv": 16, "num_heads": 8, "d_ff": 512, "num_layers": 2, "num_decoder_layers": 2}
 TASK = {"task": "set", "vocabulary": 128, "parameters": {"min_length": 4, "max_length": 24}}
@@ -69,6 +70,7 @@ def measure(name: str, seed: int, folder: Path) -> dict:
         f"{name:32s} seed {seed}: {facts['accuracy']:.3f} after {facts['steps']} steps, {facts['flops']:.3g} FLOPs",
         flush=True,
     )
+    found |= {"padding_share": facts["padding_share"], "train_s": facts["train_s"], "commit": commit()}
     return {"candidate": name, "seed": seed, "accuracy": facts["accuracy"], "spent_flops": facts["flops"], **found}
 
 
