@@ -115,7 +115,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"max_steps": 80_000, "optim": "adafactor", "learning_rate": 1.0},
     },
     "fast": {
-        "batching": "bucketed",
+        "batching": "packed",
         "batch_size": 64,
         "evaluations": 40,
         "competence": 0.99,
