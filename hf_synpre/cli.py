@@ -148,8 +148,9 @@ def vocabulary_of(text: str | None, name: str = "vocabulary") -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(text)
-    except (OSError, ValueError):
-        raise UsageError(f"--{name} is '{text}'; give a size, or the folder or Hub id of a tokenizer.") from None
+    except (OSError, ValueError) as error:
+        size, cause = "a size, or " if name == "vocabulary" else "", " ".join(str(error).split())[:160]
+        raise UsageError(f"--{name} is '{text}'; give {size}the folder or Hub id of a tokenizer ({cause}).") from None
 
 
 @dataclass
@@ -158,8 +159,10 @@ class PretrainOptions:
 
     output_dir: str = option("folder of the model, its statistics and pretraining.json", "runs/pretrained")
     task: str | None = option("the synthetic task; set without --corpus")
-    corpus: str | None = option("text instead of a task: stdlib, or a folder with data/train*.parquet or train*.txt")
-    preset: str | None = option("paper or fast; every other flag goes before it")
+    corpus: str | None = option(
+        "text instead of a task: stdlib, a Hub id, or a folder with train and validation, data/train*.parquet or train*.txt"
+    )
+    preset: str | None = option("paper or fast; every other flag overrides it")
     parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
     vocabulary: int | None = option("size of a plain vocabulary; the paper's T5 ids without it")
     tokenizer_name: str | None = option("folder or Hub id of a tokenizer whose ids are used, instead of --vocabulary")
@@ -168,6 +171,9 @@ class PretrainOptions:
     config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
     attention: str | None = option("eager or sdpa; without it eager on a CPU, transformers' choice on a GPU")
     objective: str | None = option("seq2seq, span_corruption, causal or mlm; the model's usual one without it")
+    loss_on: str | None = option("loss of a decoder-only model: targets (the default) or all")
+    schedule: str | None = option("rsqrt: 1/sqrt(max(step, 10000)) times the learning rate; --lr_scheduler_type without it")
+    initial_weights: str | None = option("transformers (the default) or t5x")
     batching: str | None = option("padded, bucketed (the default) or packed")
     row_length: int | None = option("input positions of a packed row; four mean examples without it")
     batch_size: int | None = option("examples of a step over all processes, instead of --per_device_train_batch_size")
@@ -208,11 +214,15 @@ def pretrain(options: PretrainOptions) -> int:
     if folder.exists() and not (folder / pretraining.RESULT_FILE).exists():
         raise UsageError(f"{folder} exists and holds no finished pre-training; choose another --output_dir.")
     tokenizer = vocabulary_of(options.tokenizer_name, "tokenizer_name")
-    facts = pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False)
+    try:
+        facts = pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False)
+    except FloatingPointError as error:
+        print(f"synpre: {error}", file=sys.stderr)
+        return 1
     if int(os.environ.get("RANK", 0)) == 0:
         print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe", "versions")}, indent=1))
         if options.push_to_hub:
-            print(push(folder, options.hub_model_id))
+            return attempt(lambda: print(push(folder, options.hub_model_id)) or 0)
     return 0
 
 
@@ -237,6 +247,8 @@ def statistics(options: StatisticsOptions) -> int:
         stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
     except OSError as error:  # from the Hub
         raise UsageError(str(error)) from None
+    if options.output_dir and Path(options.output_dir).is_file():
+        raise UsageError(f"--output_dir is {options.output_dir}, a file; give a folder.")
     folder = options.output_dir or (options.checkpoint if Path(options.checkpoint).is_dir() else ".")
     if options.output_dir:
         initialization.read_config(initialization.find_config(options.checkpoint), {})[0].save_pretrained(folder)
@@ -260,7 +272,7 @@ class FinetuneOptions:
     data_dir: str | None = option("folder of a local copy of the dataset in Hub layout")
     tokenizer: str | None = option("folder or Hub id of a tokenizer; one is trained on the train split without it")
     vocab_size: int = option("ids of the tokenizer trained on the train split", 1024)
-    preset: str | None = option("the task's recipe and lengths: small or paper; every other flag goes before it")
+    preset: str | None = option("the task's recipe and lengths: small or paper; every other flag overrides it")
     model_type: str = option("architecture, as in transformers", "t5")
     config_name: str | None = option("folder or Hub id of a config, instead of --model_type")
     config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
@@ -444,7 +456,7 @@ def parse(verb: str, words: list[str]) -> Any:
     for name, value in flag_values(verb, rest):
         known = {*option_names(options), *(f"--{flag}" for flag in flags)}
         choose(f"option of synpre {verb}", f"--{name}", known, do=f"See `synpre {verb} --help`.")
-        parsed.training |= pairs(f"{name}={value}", name)
+        parsed.training[name] = yaml.load(value, Loader)
     return parsed
 
 
@@ -480,7 +492,7 @@ def main(words: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"synpre: {error}", file=sys.stderr)
         return 2
-    except (NotADirectoryError, PermissionError) as error:
+    except (NotADirectoryError, PermissionError, FileNotFoundError) as error:
         print(f"synpre: {error.filename} cannot be used ({error.strerror}); give another place.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

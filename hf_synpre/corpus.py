@@ -199,11 +199,11 @@ def hide(state, ids, labels, candidates, share, mask, first, count):
                 ids[i] = first + rng.below(state, count)
 
 
-def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int) -> np.ndarray:
-    """Return the ids (int32[n]) of the texts in order, an end-of-sequence id after each; stops at `enough` ids."""
+def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int, eos: int) -> np.ndarray:
+    """Return the ids (int32[n]) of the texts in order, the id `eos` after each; stops at `enough` ids."""
     parts, count = [], 0
     for text in texts:
-        parts.append(np.array([*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id], np.int32))
+        parts.append(np.array([*tokenizer(text, add_special_tokens=False)["input_ids"], eos], np.int32))
         count += len(parts[-1])
         if count >= enough:
             break

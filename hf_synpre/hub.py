@@ -36,6 +36,7 @@ from hf_synpre.shards import (
     build_shards,
     config_folder,
     read_configs,
+    read_footer,
     row_blocks,
     shard_places,
     split_digest,
@@ -161,6 +162,8 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pla
         raise UsageError(f"There is no folder {folder}; give the folder of a model or of a built dataset.")
     if configs := read_configs(folder):
         names = [n for name in configs for n in sorted(folder.glob(f"{config_folder(name)}/*-of-*.parquet"))]
+        for file in names:
+            check_rows(file)
         found, card = names, dataset_card(repo_id, configs).encode()
     else:
         patterns = sorted({file for pattern in MODEL_FILES for file in folder.glob(pattern)})
@@ -177,6 +180,12 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pla
         check_content(name, source, token)
     rest = (p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file())
     return Plan(repo_id, "dataset" if configs else "model", files, [name for name in rest if name not in files], configs)
+
+
+def check_rows(file: Path) -> None:
+    """Raise UsageError where a shard's rows are not those that its footer has the digests of."""
+    if [block_digest(block).hex() for block in stored_blocks(file)] != read_footer(file)["blocks"]:
+        raise UsageError(f"{file} does not hold the rows that it was built with; delete it and build it again.")
 
 
 def check_source(folder: Path, name: str, source: Path | bytes) -> None:

@@ -28,7 +28,9 @@ def kind_of(config: PreTrainedConfig) -> str:
     if config.is_encoder_decoder:
         kind = "seq2seq"
     else:
-        kind = "mlm" if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_decoder else "causal"
+        kind = (
+            "mlm" if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False) else "causal"
+        )
     if type(config) not in AUTO_CLASSES[kind]._model_mapping:
         raise UsageError(f"{type(config).__name__} has no language model in transformers; give another model_type.")
     return kind

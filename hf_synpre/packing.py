@@ -55,7 +55,7 @@ class CausalLayout:
 
     eos: int
     pad: int = 0
-    max_length: int = 1024
+    max_length: int = 2048
     loss_on: str = "targets"
 
     def sizes(self, example: Row) -> tuple[int, int]:

@@ -69,15 +69,20 @@ class ModelSpec:
         """Return the config with this vocabulary's size and control ids. Raises UsageError on unknown fields."""
         try:
             config = AutoConfig.from_pretrained(self.config_name) if self.config_name else self._default()
+        except UsageError:
+            raise
         except (OSError, ValueError) as error:
             raise UsageError(f"config_name '{self.config_name}' cannot be read: {' '.join(str(error).split())}") from None
         for name, value in self.overrides.items():
             set_field(config, name, value)
+        if not self.config_name:  # anew, for fields that follow from others
+            config = self._default(**self.overrides)
         config.vocab_size = vocabulary.size
         for name, value in vars(config).copy().items():
             if name.endswith("_token_id") and isinstance(value, int) and value >= vocabulary.size:
                 setattr(config, name, vocabulary.eos)  # the architecture's defaults are ids of another vocabulary
         config.pad_token_id, config.eos_token_id = vocabulary.pad, vocabulary.eos
+        check_config(config)
         attention = self.attention or (None if torch.cuda.is_available() else "eager")
         if attention:
             config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
@@ -85,8 +90,16 @@ class ModelSpec:
             config.decoder_start_token_id = vocabulary.pad
         return config
 
-    def _default(self) -> PreTrainedConfig:
-        return CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]()
+    def _default(self, **fields: Any) -> PreTrainedConfig:
+        return CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)](**fields)
+
+
+def check_config(config: PreTrainedConfig) -> None:
+    """Raise UsageError where the fields of a config contradict each other, as it would when it is saved."""
+    try:
+        config.validate()
+    except Exception as error:  # the config's own validation
+        raise UsageError(f"{type(config).__name__} refuses its fields: {' '.join(str(error).split())}") from None
 
 
 def set_field(config: PreTrainedConfig, name: str, value: Any) -> None:
@@ -189,6 +202,13 @@ class PretrainingSpec:
         for name in ("window", "row_length", "batch_size", "evaluations", "validation_examples"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
+        if not self.competence > 0 or not 0 <= self.seed < 2**32:
+            raise UsageError(
+                f"pretraining: competence is {self.competence}, seed {self.seed}; give a share above 0 "
+                "(above 1: never stop) and 0 <= seed < 2**32."
+            )
+        if (self.batch_size or 1) > 2**20:
+            raise UsageError(f"pretraining: batch_size is {self.batch_size}; give at most {2**20}.")
         check_training(self.training)
         if self.budget_of is None and "max_steps" not in self.training:
             raise UsageError("pretraining has no budget; give training.max_steps >= 1 or budget_of.")
@@ -293,17 +313,21 @@ def pretraining_trainer(
     )
     if source.packed:
         accept_rows(fresh)
-    return SynpreTrainer(
-        fresh,
-        args,
-        schedule=spec.schedule,
-        callbacks=(CompetenceStop(spec.competence),),
-        train_dataset=source.train,
-        eval_dataset=source.validation,
-        data_collator=RowCollator(vocabulary.pad, vocabulary.pad, alone=not source.packed),
-        compute_metrics=teacher_forced,
-        preprocess_logits_for_metrics=most_likely,
-    )
+    try:
+        return SynpreTrainer(
+            fresh,
+            args,
+            schedule=spec.schedule,
+            callbacks=(CompetenceStop(spec.competence),),
+            train_dataset=source.train,
+            eval_dataset=source.validation,
+            data_collator=RowCollator(vocabulary.pad, vocabulary.pad, alone=not source.packed),
+            compute_metrics=teacher_forced,
+            preprocess_logits_for_metrics=most_likely,
+        )
+    except Exception as error:  # whatever the model or transformers has against these arguments
+        cause = " ".join(str(error).split())[:200]
+        raise UsageError(f"{type(fresh).__name__} cannot be trained with these arguments: {cause}") from None
 
 
 def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary) -> PreTrainedModel:
@@ -336,6 +360,8 @@ def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
         for log in trainer.state.log_history
         if "eval_loss" in log
     ]
+    if not all(math.isfinite(point["loss"]) for point in curve):
+        raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     reached = curve[-1]["token_accuracy"] if curve else None
     stopped = "competence" if reached is not None and reached >= spec.competence else "budget"
     return {**trainer.spent(), "stopped": stopped, "accuracy": reached, "curve": curve}

@@ -62,9 +62,14 @@ def open_source(
     is_text = spec.corpus is not None or spec.task in TEXT_TASKS
     objective = objective_of(kind, spec.objective, is_text)
     if is_text or objective == "span_corruption":
+        if longest is not None and spec.window > longest:
+            raise UsageError(
+                f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window."
+            )
         train, validation = (text_rows(spec, objective, vocabulary, data_dir, *part) for part in parts(spec, rows))
         return Source(train, validation, False)
-    layout = layout_of(spec, objective, vocabulary, longest)
+    layout = layout_of(spec, objective, vocabulary)
+    refuse_longer(spec, layout, vocabulary, longest)
     size = ENDLESS if spec.batching == "packed" else rows
     examples = examples_of(spec, vocabulary, size=size, ramp=spec.ramp_steps * batch)
     validation = examples_of(spec, vocabulary, size=spec.validation_examples, split="validation")
@@ -80,7 +85,7 @@ def rows_of(spec: Any, kind: str, vocabulary: Vocabulary) -> int:
     """Return the rows of a step of `spec.batch_size` examples: as many, but for packed rows, of which a multiple of 8."""
     if spec.batching != "packed" or spec.corpus is not None or spec.task in TEXT_TASKS:
         return spec.batch_size
-    layout = layout_of(spec, objective_of(kind, spec.objective, False), vocabulary, None)
+    layout = layout_of(spec, objective_of(kind, spec.objective, False), vocabulary)
     probe = PackedDataset(examples_of(spec, vocabulary, size=ENDLESS), layout, size=1, length=spec.row_length)
     return max(1, round(spec.batch_size / probe.examples_per_row / 8)) * 8
 
@@ -95,12 +100,24 @@ def parts(spec: Any, rows: int) -> Iterator[tuple[str, int]]:
     yield from (("train", rows), ("validation", spec.validation_examples))
 
 
-def layout_of(spec: Any, objective: str, vocabulary: Vocabulary, longest: int | None) -> Any:
+def refuse_longer(spec: Any, layout: Any, vocabulary: Vocabulary, longest: int | None) -> None:
+    """Raise UsageError where one of the first 4,096 examples is longer than the model's table of positions."""
+    if longest is None:
+        return
+    size = max(max(layout.sizes(e)) for e in examples_of(spec, vocabulary, size=4096).__getitems__(list(range(4096))))
+    if size > longest:
+        raise UsageError(
+            f"Examples of {spec.task} take up to {size} positions, the model's table has {longest}; give shorter ones "
+            "(--parameters max_length=...) or a longer table (--config_overrides)."
+        )
+
+
+def layout_of(spec: Any, objective: str, vocabulary: Vocabulary) -> Any:
     """Return how examples lie in rows."""
     if objective == "seq2seq":
         return Seq2SeqLayout(vocabulary.eos, vocabulary.pad)
     loss_on = spec.loss_on if objective == "causal" else "all"
-    return CausalLayout(vocabulary.eos, vocabulary.pad, min(1024, longest or 1024), loss_on)
+    return CausalLayout(vocabulary.eos, vocabulary.pad, loss_on=loss_on)
 
 
 def arranged(spec: Any, dataset: Any, layout: Any, rows: int, batch: int) -> Any:
@@ -129,7 +146,9 @@ def text_rows(spec: Any, objective: str, vocabulary: Vocabulary, data_dir: str |
     elif corpus_place(spec.corpus, data_dir) and vocabulary.tokenizer is None:
         raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
     else:
-        ids = encode_corpus(corpus_texts(spec.corpus, split, data_dir), vocabulary.tokenizer, max(size, 1000) * spec.window)
+        ids = encode_corpus(
+            corpus_texts(spec.corpus, split, data_dir), vocabulary.tokenizer, max(size, 1000) * spec.window, vocabulary.eos
+        )
         windows = TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if objective == "span_corruption":
         first = sentinels(vocabulary, noise_counts(spec.window)[1], spec.window)
@@ -158,6 +177,8 @@ def sentinels(vocabulary: Vocabulary, spans: int, window: int) -> int:
 
 def corpus_place(corpus: str, data_dir: str | None = None) -> str:
     """Return where a corpus is: "stdlib", the folder of that name (in `data_dir`), or a Hub id. UsageError: nowhere."""
+    if Path(corpus).is_file():
+        raise UsageError(f"corpus '{corpus}' is a file; give its folder, with train*.txt and validation*.txt.")
     folders = [folder for folder in (Path(data_dir or ".") / corpus, Path(corpus)) if folder.is_dir()]
     if corpus != "stdlib" and not folders and corpus.count("/") != 1:
         where = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
@@ -212,6 +233,10 @@ def check_source(spec: Any) -> None:
     """Raise UsageError where a run's rows cannot be made, as far as that shows before the model is known."""
     choose("batching", spec.batching, BATCHINGS)
     choose("loss_on", spec.loss_on, ("targets", "all"))
+    if spec.window < 4:
+        raise UsageError(f"window is {spec.window}; give 4 ids or more.")
+    if spec.ramp_steps < 0:
+        raise UsageError(f"ramp_steps is {spec.ramp_steps}; give 0 (no curriculum) or more.")
     if spec.batching == "packed" and spec.ramp_steps:
         raise UsageError(
             "Packed rows have one shape, so a curriculum by length (ramp_steps) cannot apply; give one or the other."

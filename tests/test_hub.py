@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hub_server import TOKENS
 from safetensors.numpy import save_file
@@ -225,9 +226,6 @@ def test_statistics_come_back(server, model):
     assert server.client(code, token="", home="anonymous") == {"equal": True, "same": True}
 
 
-@pytest.mark.xfail(
-    reason="initialization.py, another issue: the statistics file is read before weights are downloaded", strict=False
-)
 def test_statistics_come_without_the_weights(server, model):
     assert push(server, model, "synpre/light").returncode == 0
     code = 'from hf_synpre import ParameterStatistics; ParameterStatistics.from_pretrained("synpre/light"); print("1")'
@@ -240,6 +238,7 @@ def test_statistics_come_without_the_weights(server, model):
 CALLBACK = """
 from pathlib import Path
 import numpy as np
+import pyarrow.parquet as pq
 from transformers import T5Config, T5ForConditionalGeneration
 from hf_synpre import SyntheticDataset
 from hf_synpre.callbacks import PushToHub
@@ -258,6 +257,17 @@ trainer.add_callback(callback)
 trainer.train()
 print(json.dumps([trainer.state.global_step, callback.url]))
 """
+
+
+def test_a_shard_whose_rows_were_changed_is_not_pushed(tmp_path):
+    recipe = Recipe("set", vocabulary=64, splits={"train": 100})
+    (file,) = build_shards(recipe, "default", tmp_path)
+    hub.plan_push(tmp_path, "me/set")
+    table = pq.read_table(file)
+    changed = table.set_column(0, "input_ids", table["labels"]).replace_schema_metadata(pq.read_metadata(file).metadata)
+    pq.write_table(changed, file)
+    with pytest.raises(UsageError, match="does not hold the rows that it was built with"):
+        hub.plan_push(tmp_path, "me/set")
 
 
 def test_a_callback_pushes_when_training_ends(server):

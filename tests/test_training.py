@@ -301,8 +301,49 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
     debug_launcher(pretrain_in_parts, args=(tmp_path / "two", 2), num_processes=2)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert two["curve"][0] == one["curve"][0], "the first two steps are the checkpoint's"
+    assert {k: two[k] for k in ("tokens", "positions", "flops")} == {k: one[k] for k in ("tokens", "positions", "flops")}
     assert two["curve"][1]["loss"] == pytest.approx(one["curve"][1]["loss"], rel=1e-4)
     assert two["steps"] == one["steps"] == 4
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "albert", "distilbert", "bart"])
+def test_other_architectures_train_and_are_saved(model_type, tmp_path):
+    """qwen2 has a field a layer, albert no is_decoder, distilbert names of its own, bart a table of positions."""
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    own = {
+        "qwen2": small | {"num_key_value_heads": 2},
+        "albert": small | {"embedding_size": 16},
+        "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 1, "n_heads": 2},
+        "bart": {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32},
+    }
+    spec, _ = run_of("t5 packed", batching="bucketed")
+    facts = pretrain(spec, ModelSpec(model_type, overrides=own[model_type]), tmp_path / "run")
+    assert facts["flops"] > 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_tokenizer_without_end_of_sequence_reads_text(tmp_path):
+    """BERT's has a separator instead."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"])}
+    inner = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "sep_token": "[SEP]", "mask_token": "[MASK]", "cls_token": "[CLS]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **named)
+    spec, model = run_of("bert packed", task=None, corpus="stdlib", batching="bucketed", window=16)
+    pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer)
+    source = open_source(spec, "mlm", as_vocabulary(tokenizer), rows=50, batch=1)
+    ids = np.concatenate([source.train[i]["input_ids"] for i in range(50)])
+    assert (ids == 4).mean() > 0.08, "hidden ids are [MASK]"
+
+
+def test_a_diverged_pretraining_says_so(tmp_path):
+    spec, model = run_of("t5 packed")
+    spec.training["learning_rate"] = 1e30
+    with pytest.raises(FloatingPointError, match="give a smaller learning_rate"):
+        pretrain(spec, model, tmp_path / "run")
 
 
 def test_a_config_file_is_an_architecture(tmp_path):
