@@ -130,10 +130,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "batching": "packed",
         "batch_size": 64,
-        "evaluations": 40,
+        "evaluations": 80,
         "competence": 0.99,
         "training": {
-            "max_steps": 4000,
+            "max_steps": 8000,
             "optim": "adafactor",
             "learning_rate": 3e-2,
             "lr_scheduler_type": "constant_with_warmup",
