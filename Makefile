@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test style bench gallery golden readme clean clean-cache
+.PHONY: checkpoints demo test style bench gallery golden readme cards release clean clean-cache
 
 demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
@@ -26,6 +26,15 @@ golden: $(STAMP)  ## tests/golden.json: the hashes of the first rows a task and 
 
 readme: $(STAMP)  ## the results on README.md's first screen from results/
 	$(BIN)/python examples/readme.py
+
+checkpoints: $(STAMP)  ## pre-train what model_cards/checkpoints.yaml releases (hours)
+	$(BIN)/python model_cards/make.py
+
+cards: $(STAMP)  ## model_cards/*/README.md from the JSON files beside them
+	$(BIN)/python model_cards/render.py
+
+release: $(STAMP)  ## prints what would be published on the Hub; PUBLISH=1 does it
+	$(BIN)/python dataset_scripts/release.py $(if $(PUBLISH),--publish)
 
 $(STAMP): setup.py constraints.txt
 	$(PYTHON) -m venv .venv

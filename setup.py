@@ -13,7 +13,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["hf_synpre", "hf_synpre.*"]),
-    package_data={"hf_synpre": ["templates/*.jinja", "tasks/*.npz"]},
+    package_data={
+        "hf_synpre": ["templates/*.jinja", "templates/*.yaml", "tasks/*.npz", "statistics/*/*.json"],
+    },
     install_requires=[
         "numpy>=2.0",
         "numba>=0.61",

@@ -3,8 +3,8 @@
     python benchmarks/pretraining.py [--device cuda] [--shape t5-small] [--steps 6] [--rounds 3]
 
 Useful tokens are those of examples, end-of-sequence ids included. Every way sees the same stream of examples; rounds
-alternate between the ways, so that a busy machine slows all of them. Writes results/pretraining.json, or with
---device cuda results/pretraining_cuda.json.
+alternate between the ways, so that a busy machine slows all. Stock is as transformers comes (sdpa attention). Writes
+results/pretraining.json, or with --device cuda results/pretraining_cuda.json.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SHAPES = {
 VOCABULARY = {"8M": 1024, "t5-small": None}
 EXAMPLES = 16  # a step of the ways that take one example a row
 STOCK = {"512/512": ("max_length", "sequential"), "longest": (True, "sequential"), "grouped": (True, "group_by_length")}
-OURS = {"bucketed": None, "packed 512": 512, "packed 256": 256, "packed 1024": 1024}
+OURS = {"bucketed": None, "packed 512": 512, "packed 1024": 1024}
 
 
 class Rows(Dataset):
@@ -103,7 +103,7 @@ def measure(way: str, task: str, options) -> dict:
     """Train a few steps one way; return useful tokens a second and the share of padding."""
     vocabulary = as_vocabulary(VOCABULARY[options.shape])
     overrides = SHAPES[options.shape]
-    attention = "eager" if options.device == "cpu" else "sdpa"
+    attention = "sdpa" if way in STOCK else None  # transformers' default, and ours
     config = ModelSpec(overrides=overrides, attention=attention).config(vocabulary)
     model = build(transformers.AutoModelForSeq2SeqLM, config, {}, 0)
     clock = Clock()
@@ -136,8 +136,7 @@ def measure(way: str, task: str, options) -> dict:
             rows = RowDataset(LengthBuckets(stream, EXAMPLES), layout)
             if length:
                 probe = PackedDataset(stream, layout, size=1, length=length)
-                per_row = sum(map(len, probe._pack(0))) / probe.rows
-                training["per_device_train_batch_size"] = max(1, round(EXAMPLES / per_row))
+                training["per_device_train_batch_size"] = max(1, round(EXAMPLES / probe.examples_per_row))
                 rows = PackedDataset(
                     stream, layout, size=(options.steps + 1) * training["per_device_train_batch_size"], length=length
                 )

@@ -20,7 +20,7 @@ from hf_synpre.files import read_json, write_json
 
 TINY = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
 WORDS = ["pretrain", "set", "--vocabulary", "64", "--parameters", "min_length=4,max_length=12", "--config_overrides", TINY]
-WORDS += ["--batching", "packed", "--row_length", "64", "--batch_size", "8", "--competence", "2", "--max_steps", "3000"]
+WORDS += ["--batching", "packed", "--batch_size", "50", "--competence", "2", "--max_steps", "3000"]
 WORDS += ["--save_steps", "20", "--eval_steps", "200", "--learning_rate", "3e-2", "--use_cpu", "--output_dir"]
 
 

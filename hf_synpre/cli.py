@@ -73,10 +73,46 @@ class GenerateOptions:
     )
     parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
     output_file: str | None = option("a .parquet or .jsonl file; JSON lines on standard output without it")
+    from_card: str | None = option(
+        "a published dataset, folder or Hub id: generate its rows anew and compare; alone, but for"
+    )
+    config: str | None = option("with --from_card: one configuration of the dataset; all without it")
+    revision: str | None = option("with --from_card: branch, tag or commit of the dataset on the Hub")
+    output_dir: str | None = option("with --from_card: folder for the rebuilt shards; nothing is written without it")
+
+
+FROM_CARD = ("config", "revision", "output_dir")
+
+
+def from_card(options: GenerateOptions) -> int:
+    """Rebuild a dataset from its card; 1 where rows differ."""
+    from hf_synpre import hub
+
+    for field_ in dataclasses.fields(options):
+        if field_.name not in ("from_card", *FROM_CARD) and getattr(options, field_.name) != field_.default:
+            raise UsageError(f"--from_card takes the whole recipe from the card; leave --{field_.name} out.")
+    more = {name: getattr(options, name) for name in FROM_CARD}
+    return attempt(lambda: 0 if hub.rebuild(options.from_card, **more) else 1)
+
+
+def attempt(work: Callable[[], int]) -> int:
+    """Return what a transfer returns, 1 with one line on standard error where it broke off."""
+    from hf_synpre.hub import PushError
+
+    try:
+        return work()
+    except PushError as error:
+        print(f"synpre: {error}", file=sys.stderr)
+        return 1
 
 
 def generate(options: GenerateOptions) -> int:
-    """Write rows as Parquet or JSON lines."""
+    """Write rows as Parquet or JSON lines, or those of a published dataset anew."""
+    if options.from_card is not None:
+        return from_card(options)
+    for name in FROM_CARD:
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} belongs to --from_card; give both or neither.")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -112,8 +148,9 @@ def vocabulary_of(text: str | None, name: str = "vocabulary") -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(text)
-    except (OSError, ValueError):
-        raise UsageError(f"--{name} is '{text}'; give a size, or the folder or Hub id of a tokenizer.") from None
+    except (OSError, ValueError) as error:
+        size, cause = "a size, or " if name == "vocabulary" else "", " ".join(str(error).split())[:160]
+        raise UsageError(f"--{name} is '{text}'; give {size}the folder or Hub id of a tokenizer ({cause}).") from None
 
 
 @dataclass
@@ -122,38 +159,50 @@ class PretrainOptions:
 
     output_dir: str = option("folder of the model, its statistics and pretraining.json", "runs/pretrained")
     task: str | None = option("the synthetic task; set without --corpus")
-    corpus: str | None = option("text instead of a task: stdlib, or a folder with data/train*.parquet or train*.txt")
-    preset: str | None = option("paper or fast; every other flag goes before it")
+    corpus: str | None = option(
+        "text instead of a task: stdlib, a Hub id, or a folder with train and validation, data/train*.parquet or train*.txt"
+    )
+    preset: str | None = option("paper or fast; every other flag overrides it")
     parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
     vocabulary: int | None = option("size of a plain vocabulary; the paper's T5 ids without it")
     tokenizer_name: str | None = option("folder or Hub id of a tokenizer whose ids are used, instead of --vocabulary")
     model_type: str = option("architecture, as in transformers", "t5")
     config_name: str | None = option("folder, file or Hub id of a config, instead of --model_type")
     config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
-    attention: str | None = option("eager or sdpa; transformers' choice without it")
+    attention: str | None = option("eager or sdpa; without it eager on a CPU, transformers' choice on a GPU")
     objective: str | None = option("seq2seq, span_corruption, causal or mlm; the model's usual one without it")
+    loss_on: str | None = option("loss of a decoder-only model: targets (the default) or all")
+    schedule: str | None = option("rsqrt: 1/sqrt(max(step, 10000)) times the learning rate; --lr_scheduler_type without it")
+    initial_weights: str | None = option("transformers (the default) or t5x")
     batching: str | None = option("padded, bucketed (the default) or packed")
-    row_length: int | None = option("positions of a packed row")
-    batch_size: int | None = option("rows of a step over all processes, instead of --per_device_train_batch_size")
+    row_length: int | None = option("input positions of a packed row; four mean examples without it")
+    batch_size: int | None = option("examples of a step over all processes, instead of --per_device_train_batch_size")
     window: int | None = option("ids of a window of text")
     ramp_steps: int | None = option("steps of the curriculum by length")
     competence: float | None = option("validation token accuracy that ends the run")
     evaluations: int | None = option("evaluations in the whole run")
     validation_examples: int | None = option("examples of an evaluation")
     seed: int = option("seed of weights and data", 0)
+    push_to_hub: bool = option("publish the folder when the run is done; needs --hub_model_id", False)
+    hub_model_id: str | None = option("namespace/name on the Hub")
     training: dict[str, Any] = field(default_factory=dict, init=False)
 
 
 MODEL_FLAGS = ("model_type", "config_name", "config_overrides", "attention")
+RUN_FLAGS = set(PretrainOptions.__dataclass_fields__) - {
+    *("output_dir", "tokenizer_name", "push_to_hub", "hub_model_id"),
+    *MODEL_FLAGS,
+}
 
 
 def pretrain(options: PretrainOptions) -> int:
     """Pre-train into a folder and print what it took."""
     from hf_synpre import pretraining
+    from hf_synpre.hub import check_repo_id, push
 
-    given = {
-        k: v for k, v in vars(options).items() if v is not None and k not in ("output_dir", "tokenizer_name", *MODEL_FLAGS)
-    }
+    if options.push_to_hub:
+        check_repo_id(options.hub_model_id or "")
+    given = {k: v for k, v in vars(options).items() if v is not None and k in RUN_FLAGS}
     given |= {"parameters": pairs(options.parameters, "parameters")}
     if options.corpus is None:
         given = {"task": "set"} | given
@@ -164,7 +213,10 @@ def pretrain(options: PretrainOptions) -> int:
     model = pretraining.ModelSpec(options.model_type, options.config_name, overrides, options.attention)
     folder = finished_or_new(Path(options.output_dir))
     tokenizer = vocabulary_of(options.tokenizer_name, "tokenizer_name")
-    return print_facts(pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False))
+    code = trained(lambda: pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False))
+    if code == 0 and options.push_to_hub and int(os.environ.get("RANK", 0)) == 0:
+        return attempt(lambda: print(push(folder, options.hub_model_id)) or 0)
+    return code
 
 
 @dataclass
@@ -188,7 +240,7 @@ class SelfPretrainOptions:
     model_type: str = option("architecture, as in transformers", "electra")
     config_name: str | None = option("folder, file or Hub id of a config, instead of --model_type")
     config_overrides: str | None = option("fields of the config, as hidden_size=128,num_hidden_layers=4")
-    attention: str | None = option("eager or sdpa; transformers' choice without it")
+    attention: str | None = option("eager or sdpa; without it eager on a CPU, transformers' choice on a GPU")
     objective: str | None = option("rtd, mlm, causal or span_corruption; the model's usual one without it")
     start: str | None = option("folder or Hub id of a checkpoint to go on from (task-adaptive pre-training)")
     start_embeddings: str | None = option("token embeddings of --start: kept or fresh")
@@ -229,8 +281,7 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     corpus = named_corpus(options.dataset, options.data_dir, build_spec(TextSpec, text, "options"))
     print_facts(corpus.facts)
     tokenizer = encoder_tokenizer(options, model, corpus)
-    facts = pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False)
-    return print_facts(facts)
+    return trained(lambda: pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False))
 
 
 def named_corpus(name: str, data_dir: str | None, text: Any) -> Any:
@@ -267,10 +318,19 @@ def finished_or_new(folder: Path) -> Path:
     return folder
 
 
+def trained(run: Callable[[], dict[str, Any]]) -> int:
+    """Print what a run took; return 1, with one line on standard error, where its loss was not finite."""
+    try:
+        return print_facts(run())
+    except FloatingPointError as error:
+        print(f"synpre: {error}", file=sys.stderr)
+        return 1
+
+
 def print_facts(facts: dict[str, Any]) -> int:
     """Print what a run took, once for all processes of a launcher."""
     if int(os.environ.get("RANK", 0)) == 0:
-        print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe")}, indent=1))
+        print(json.dumps({k: v for k, v in facts.items() if k not in ("curve", "recipe", "versions")}, indent=1))
     return 0
 
 
@@ -279,7 +339,10 @@ class StatisticsOptions:
     """Measure a checkpoint's parameter statistics."""
 
     checkpoint: str = option("folder or Hub id of a checkpoint with safetensors", "")
-    output_file: str | None = option("where to write parameter_statistics.json; into the checkpoint's folder without it")
+    output_file: str | None = option(
+        "where to write parameter_statistics.json; into the checkpoint's folder, or here, without it"
+    )
+    output_dir: str | None = option("a folder for the file and the config: all that StatisticsInit.from_pretrained needs")
 
 
 def statistics(options: StatisticsOptions) -> int:
@@ -290,12 +353,14 @@ def statistics(options: StatisticsOptions) -> int:
         raise UsageError("No checkpoint was given; write `synpre statistics FOLDER_OR_HUB_ID`.")
     try:
         stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
-    except UsageError:
-        raise
-    except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise UsageError(f"'{options.checkpoint}' is no folder and could not be downloaded: {cause}") from None
-    file = Path(options.output_file or Path(options.checkpoint) / initialization.STATISTICS_FILE)
+    except OSError as error:  # from the Hub
+        raise UsageError(str(error)) from None
+    if options.output_dir and Path(options.output_dir).is_file():
+        raise UsageError(f"--output_dir is {options.output_dir}, a file; give a folder.")
+    folder = options.output_dir or (options.checkpoint if Path(options.checkpoint).is_dir() else ".")
+    if options.output_dir:
+        initialization.read_config(initialization.find_config(options.checkpoint), {})[0].save_pretrained(folder)
+    file = Path(options.output_file or Path(folder) / initialization.STATISTICS_FILE)
     stats.save(file)
     print(f"{file}: {len(stats.parameters)} parameters of {stats.source}")
     return 0
@@ -315,12 +380,12 @@ class FinetuneOptions:
     data_dir: str | None = option("folder of a local copy of the dataset in Hub layout")
     tokenizer: str | None = option("folder or Hub id of a tokenizer; one is trained on the train split without it")
     vocab_size: int = option("ids of the tokenizer trained on the train split", 1024)
-    preset: str | None = option("the task's recipe and lengths: small or paper; --training wins over it")
+    preset: str | None = option("the task's recipe and lengths: small or paper; every other flag overrides it")
     model_type: str = option("architecture, as in transformers", "t5")
     config_name: str | None = option("folder or Hub id of a config, instead of --model_type")
     config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
-    training: str | None = option("transformers' TrainingArguments, as max_steps=1000,learning_rate=1e-3")
     seed: int = option("seed of fresh weights and of the order of the rows", 0)
+    training: dict[str, Any] = field(default_factory=dict, init=False)
 
 
 def finetune(options: FinetuneOptions) -> int:
@@ -330,7 +395,7 @@ def finetune(options: FinetuneOptions) -> int:
     arm = {name: getattr(options, name) for name in ("init", "checkpoint", "scheme", "embeddings")}
     arm["lora"] = None if options.lora is None else pairs(options.lora, "lora")
     model = {name: getattr(options, name) for name in ("model_type", "config_name")}
-    training = pairs(options.training, "training") or ({} if options.preset else {"max_steps": 1000})
+    training = ({} if options.preset else {"max_steps": 1000}) | options.training
     task = {name: getattr(options, name) for name in ("data_dir", "tokenizer", "vocab_size")}
     name, defined = defined_task(options.task)
     given = {
@@ -440,6 +505,30 @@ def report(options: ReportOptions) -> int:
     return 0
 
 
+@dataclass
+class PushOptions:
+    """Publish a folder on the Hub: a pre-trained model, statistics, or a built dataset."""
+
+    directory: str = option("what `synpre pretrain` or dataset_scripts/build.py made", "")
+    repo_id: str = option("namespace/name on the Hub", "")
+    private: bool = option("a repository that is new becomes a private one", False)
+    tag: str | None = option("a tag for the commit")
+    dry_run: bool = option("print what would be published, and do nothing", False)
+
+
+def push(options: PushOptions) -> int:
+    """Publish a folder in one commit and print its URL, or print what that would be."""
+    from hf_synpre import hub
+
+    if not options.directory or not options.repo_id:
+        raise UsageError("push needs a folder and a repository; write `synpre push DIR --repo_id NAMESPACE/NAME`.")
+    if options.dry_run:
+        print("\n".join(hub.plan_push(options.directory, options.repo_id).lines()))
+        return 0
+    more = {"private": options.private or None, "tag": options.tag}
+    return attempt(lambda: print(hub.push(options.directory, options.repo_id, **more)) or 0)
+
+
 # verb -> (options, function, the option that a first bare word stands for)
 VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "tasks": (TasksOptions, tasks, "task"),
@@ -450,6 +539,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "finetune": (FinetuneOptions, finetune, "task"),
     "run": (RunOptions, run, "config"),
     "report": (ReportOptions, report, "directory"),
+    "push": (PushOptions, push, "directory"),
 }
 
 
@@ -473,8 +563,9 @@ def parse(verb: str, words: list[str]) -> Any:
     parsed, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
     flags = training_flags() if hasattr(parsed, "training") and isinstance(parsed.training, dict) else set()
     for name, value in flag_values(verb, rest):
-        choose(f"option of synpre {verb}", f"--{name}", [*option_names(options), *(f"--{flag}" for flag in flags)])
-        parsed.training |= pairs(f"{name}={value}", name)
+        known = {*option_names(options), *(f"--{flag}" for flag in flags)}
+        choose(f"option of synpre {verb}", f"--{name}", known, do=f"See `synpre {verb} --help`.")
+        parsed.training[name] = yaml.load(value, Loader)
     return parsed
 
 
@@ -482,7 +573,7 @@ def training_flags() -> set[str]:
     """Return the names of transformers' training arguments, but for those that a verb decides."""
     from transformers import Seq2SeqTrainingArguments
 
-    return set(Seq2SeqTrainingArguments.__dataclass_fields__) - {"output_dir", "seed"}
+    return set(Seq2SeqTrainingArguments.__dataclass_fields__)
 
 
 def flag_values(verb: str, words: list[str]) -> Iterator[tuple[str, str]]:
@@ -510,7 +601,7 @@ def main(words: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"synpre: {error}", file=sys.stderr)
         return 2
-    except (NotADirectoryError, PermissionError) as error:
+    except (NotADirectoryError, PermissionError, FileNotFoundError) as error:
         print(f"synpre: {error.filename} cannot be used ({error.strerror}); give another place.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -313,12 +313,12 @@ def hide(state, ids, never, density, mask, masked, changed, first, count):
     return chosen
 
 
-def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int, end: int) -> np.ndarray:
-    """Return the ids (int32[n]) of the texts in order, the id `end` after each; stops at `enough` ids."""
+def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int, eos: int) -> np.ndarray:
+    """Return the ids (int32[n]) of the texts in order, the id `eos` after each; stops at `enough` ids."""
     parts, count = [np.empty(0, np.int32)], 0
     for some in batched(texts, 256):
         for ids in tokenizer(list(some), add_special_tokens=False, verbose=False)["input_ids"]:
-            parts.append(np.array([*ids, end], np.int32))
+            parts.append(np.array([*ids, eos], np.int32))
             count += len(parts[-1])
         if count >= enough:
             break

@@ -5,6 +5,8 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+MOST_LISTED = 60  # names: more of them hide the guess
+
 
 class UsageError(ValueError):
     """Bad input in one line: what was given, what is allowed, what to do. The CLI exits with code 2."""
@@ -25,4 +27,5 @@ def choose(kind: str, given: str, allowed: Iterable[str], do: str = "") -> str:
         return given
     close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     guess = f" Did you mean '{close[0]}'?" if close else ""
-    raise UsageError(f"Unknown {kind} '{given}'.{guess} Allowed: {', '.join(sorted(names)) or 'none'}.{do and ' ' + do}")
+    listed = f" Allowed: {', '.join(sorted(set(names))) or 'none'}." if len(names) <= MOST_LISTED else ""
+    raise UsageError(f"Unknown {kind} '{given}'.{guess}{listed}{do and ' ' + do}")

@@ -6,7 +6,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,27 @@ def write_text(file: str | Path, text: str) -> None:
 
 def write_bytes(file: str | Path, content: bytes) -> None:
     """Write a file atomically: a temporary file in the same folder, then a rename. UsageError where that is refused."""
+    with whole_file(file) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def whole_file(file: str | Path) -> Iterator[Path]:
+    """Yield the name of a file to write, which becomes `file` when the block ends well and is deleted when it does not.
+
+    The name is this process's own. What a killed process leaves begins with a dot and is no part of anything.
+    """
     target = Path(file)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        yield partial
         os.replace(partial, target)
     except OSError as error:
-        raise UsageError(f"Cannot write {target} ({error.strerror}); give another place.") from None
+        raise UsageError(f"Cannot write {target} ({error.strerror or error}); give another place.") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def pack_fractions(values: np.ndarray) -> str:

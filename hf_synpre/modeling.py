@@ -28,7 +28,9 @@ def kind_of(config: PreTrainedConfig) -> str:
     if config.is_encoder_decoder:
         kind = "seq2seq"
     else:
-        kind = "mlm" if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_decoder else "causal"
+        kind = (
+            "mlm" if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False) else "causal"
+        )
     if type(config) not in AUTO_CLASSES[kind]._model_mapping:
         raise UsageError(f"{type(config).__name__} has no language model in transformers; give another model_type.")
     return kind
@@ -151,14 +153,20 @@ def accept_places(model: PreTrainedModel) -> bool:
     """
     base = model.base_model
     stock = model.forward, base.forward
-    base.forward = functools.partial(body_at_places, base, base.forward)
-    model.forward = functools.partial(forward_at_places, model, model.forward)
-    model.second_inputs = ("places",)
+    look_at_places(model)
     if base is model or not (model.device.type == "meta" or heads_places_alone(model)):
         model.forward, base.forward = stock
         del model.second_inputs
         return False
     return True
+
+
+def look_at_places(model: PreTrainedModel) -> None:
+    """Do what accept_places does without its check, which needs weights."""
+    base = model.base_model
+    base.forward = functools.partial(body_at_places, base, base.forward)
+    model.forward = functools.partial(forward_at_places, model, model.forward)
+    model.second_inputs = ("places",)
 
 
 def forward_at_places(

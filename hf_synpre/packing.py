@@ -55,7 +55,7 @@ class CausalLayout:
 
     eos: int
     pad: int = 0
-    max_length: int = 1024
+    max_length: int = 2048
     loss_on: str = "targets"
 
     def sizes(self, example: Row) -> tuple[int, int]:
@@ -110,21 +110,26 @@ class PackedDataset:
 
     A block of consecutive examples fills `rows` rows. It takes its examples in order while they fill the share `fill` of
     its positions; the few per cent after that are left out, for their place and not for their length. Row i is a
-    function of i alone: block i // rows. `shape` follows from the first block: about `length` inputs, and targets in the
-    proportion of the mean lengths, both multiples of 8. What is longer than any of the first 16,384 examples by more than
-    5 % is cut there. Raises UsageError where the dataset has too few examples.
+    function of i alone: block i // rows. `shape` follows from the first block: about `length` inputs (four mean examples
+    without it), and targets in the proportion of the mean lengths, both multiples of 8. What is longer than any of the
+    first 16,384 examples by more than 5 % is cut there. Raises UsageError where the dataset has too few examples.
     """
 
-    def __init__(self, dataset: Any, layout: Any, *, size: int, length: int = 512):
+    def __init__(self, dataset: Any, layout: Any, *, size: int, length: int | None = None):
         self.dataset, self.layout, self.size = dataset, layout, size
         self.block = min(BLOCK, len(dataset))
         sizes = np.concatenate([self._sizes(self._examples(block)) for block in range(min(4, len(dataset) // self.block))])
-        self.shape = row_shape(sizes, length)
+        self.shape = row_shape(sizes, length or math.ceil(sizes[:, 0].mean() / 2) * 8)
         self.layout = layout.within(*self.shape)
         self.rows, self.fill = density(sizes[: self.block], self.shape)
         self._kept: tuple[int, list[list[Row]]] = (-1, [])
         if (taken := -(-size // self.rows) * self.block) > len(dataset):
             raise UsageError(f"{size} packed rows take {taken} examples; the dataset has {len(dataset)}.")
+
+    @property
+    def examples_per_row(self) -> float:
+        """How many examples a row of the first block holds on average."""
+        return sum(map(len, self._pack(0))) / self.rows
 
     def __len__(self) -> int:
         return self.size

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -21,7 +22,7 @@ from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build
 from hf_synpre.modeling import AUTO_CLASSES, accept_places, accept_rows, kind_of, longest_input, t5x_weights
 from hf_synpre.optimizers import SCHEDULES
 from hf_synpre.rtd import RTDModel, build_rtd, export, health, rtd_loss, tally
-from hf_synpre.sources import TEXT_TASKS, check_source, objective_of, open_source
+from hf_synpre.sources import TEXT_TASKS, check_source, objective_of, open_source, rows_of
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import Corpus, TextSpec, open_corpus
 from hf_synpre.training import (
@@ -34,6 +35,7 @@ from hf_synpre.training import (
     teacher_forced,
     training_arguments,
 )
+from hf_synpre.versions import versions
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 RESULT_FILE = "pretraining.json"
@@ -51,7 +53,8 @@ PRETRAINING_ARGUMENTS = {
 class ModelSpec:
     """An architecture: `model_type` of transformers or `config_name` (folder or Hub id), fields changed by `overrides`.
 
-    `attention` is transformers' attn_implementation ("eager", "sdpa"); None leaves the choice to it.
+    `attention` is transformers' attn_implementation ("eager", "sdpa"). None leaves the choice to it on a GPU and takes
+    eager on a CPU, where sdpa's backward pass is slower (benchmarks/pretraining.py).
     """
 
     model_type: str = "t5"
@@ -74,23 +77,37 @@ class ModelSpec:
         """Return the config with this vocabulary's size and control ids. Raises UsageError on unknown fields."""
         try:
             config = AutoConfig.from_pretrained(self.config_name) if self.config_name else self._default()
+        except UsageError:
+            raise
         except (OSError, ValueError) as error:
             raise UsageError(f"config_name '{self.config_name}' cannot be read: {' '.join(str(error).split())}") from None
         for name, value in self.overrides.items():
             set_field(config, name, value)
+        if not self.config_name:  # anew, for fields that follow from others
+            config = self._default(**self.overrides)
         config.vocab_size = vocabulary.size
         for name, value in vars(config).copy().items():
             if name.endswith("_token_id") and isinstance(value, int) and value >= vocabulary.size:
                 setattr(config, name, vocabulary.eos)  # the architecture's defaults are ids of another vocabulary
         config.pad_token_id, config.eos_token_id = vocabulary.pad, vocabulary.eos
-        if self.attention:
-            config._attn_implementation = choose("attention", self.attention, ("eager", "sdpa"))
+        check_config(config)
+        attention = self.attention or (None if torch.cuda.is_available() else "eager")
+        if attention:
+            config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
         if config.is_encoder_decoder:
             config.decoder_start_token_id = vocabulary.pad
         return config
 
-    def _default(self) -> PreTrainedConfig:
-        return CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]()
+    def _default(self, **fields: Any) -> PreTrainedConfig:
+        return CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)](**fields)
+
+
+def check_config(config: PreTrainedConfig) -> None:
+    """Raise UsageError where the fields of a config contradict each other, as it would when it is saved."""
+    try:
+        config.validate()
+    except Exception as error:  # the config's own validation
+        raise UsageError(f"{type(config).__name__} refuses its fields: {' '.join(str(error).split())}") from None
 
 
 def set_field(config: PreTrainedConfig, name: str, value: Any) -> None:
@@ -119,12 +136,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"max_steps": 80_000, "optim": "adafactor", "learning_rate": 1.0},
     },
     "fast": {
-        "batching": "bucketed",
+        "batching": "packed",
         "batch_size": 64,
-        "evaluations": 40,
+        "evaluations": 80,
         "competence": 0.99,
         "training": {
-            "max_steps": 4000,
+            "max_steps": 8000,
             "optim": "adafactor",
             "learning_rate": 3e-2,
             "lr_scheduler_type": "constant_with_warmup",
@@ -172,6 +189,21 @@ def part_of(recipe: dict[str, Any], share: float) -> dict[str, Any]:
 PRESETS |= {
     name + part: part_of(recipe, share) for name, recipe in SELF_PRETRAINING.items() for part, share in BUDGETS.items()
 }
+# Training arguments that may differ between the lives of one run.
+MACHINE = {
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "ddp_backend",
+    "use_cpu",
+    "dataloader_num_workers",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "resume_from_checkpoint",
+    "report_to",
+    "disable_tqdm",
+}
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights}
 
 
@@ -183,10 +215,11 @@ class PretrainingSpec:
     anew (`pairs`: of two segments, ELECTRA's); without, windows begin anywhere.
     `objective` is seq2seq, span_corruption, causal, mlm or rtd (replaced-token detection, its generator
     `generator_fraction` as wide); the usual one of the model without it. `batching` is padded,
-    bucketed (similar lengths together) or packed (rows of `row_length` positions that hold several examples).
-    `batch_size` counts the rows of a step over all processes; without it training.per_device_train_batch_size counts
-    those of one. `budget_of` names another run whose token count this one gets; otherwise training.max_steps, or as many
-    steps as `budget_tokens` or `budget_flops` pay for, is the budget; `budget_seconds` of training end it before.
+    bucketed (similar lengths together) or packed (rows of about `row_length` input positions, four mean examples without
+    it). `batch_size` counts the examples of a step over all processes (packed: as many rows, a multiple of 8, as hold
+    them); without it training.per_device_train_batch_size counts the rows of one. `budget_of` names another run whose
+    token count this one gets; otherwise training.max_steps, or as many steps as `budget_tokens` or `budget_flops` pay
+    for, is the budget; `budget_seconds` of training end it before.
     `initial_weights` is transformers or t5x; `start` a checkpoint (folder, Hub id, in an experiment another run) to go
     on from, with its token embeddings "kept" or "fresh".
     """
@@ -206,7 +239,7 @@ class PretrainingSpec:
     objective: str | None = None
     loss_on: str = "targets"
     batching: str = "bucketed"
-    row_length: int = 512
+    row_length: int | None = None
     batch_size: int | None = None
     schedule: str | None = None
     bias_correction: bool = True
@@ -228,9 +261,16 @@ class PretrainingSpec:
         choose("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         if self.schedule is not None:
             choose("schedule", self.schedule, SCHEDULES)
-        for name in ("window", "row_length", "evaluations", "validation_examples"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"pretraining: {name} is {getattr(self, name)}; give an integer >= 1.")
+        for name in ("window", "row_length", "batch_size", "evaluations", "validation_examples"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
+        if not self.competence > 0 or not 0 <= self.seed < 2**32:
+            raise UsageError(
+                f"pretraining: competence is {self.competence}, seed {self.seed}; give a share above 0 "
+                "(above 1: never stop) and 0 <= seed < 2**32."
+            )
+        if (self.batch_size or 1) > 2**20:
+            raise UsageError(f"pretraining: batch_size is {self.batch_size}; give at most {2**20}.")
         check_training(self.training)
         choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
         if not 0 < self.generator_fraction <= 1:
@@ -279,15 +319,16 @@ def pretrain(
     work = folder.with_name(f".{folder.name}.work")
     if corpus is None and spec.corpus is not None:
         corpus = open_corpus(spec.corpus, text=spec.text)
-    recipe = {"pretraining": asdict(spec), "model": asdict(model), "tokens": tokens}
-    recipe |= {"corpus": corpus.facts, "tokenizer": tokenizer_facts(tokenizer)} if corpus else {}
     args = training_arguments(work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed)
+    vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
+    if spec.batch_size is not None:
+        share_rows(rows_of(spec, kind_of(model.config(vocabulary)), vocabulary), args)
+    recipe = recipe_of(spec, args) | {"model": asdict(model), "tokens": tokens}
+    recipe |= {"corpus": corpus.facts, "tokenizer": tokenizer_facts(tokenizer)} if corpus else {}
     if done := already(folder, work, recipe):
         return done
-    vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
     spec = replace(spec, start=str(start)) if start else spec
-    steps = budget(spec, args, tokens, lambda: fresh_model(spec, model, vocabulary))
-    args.max_steps = steps
+    args.max_steps = steps = steps_of(spec, args, tokens, lambda: fresh_model(spec, model, vocabulary))
     args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
     trainer = pretraining_trainer(spec, model, vocabulary, args, corpus)
@@ -296,12 +337,20 @@ def pretrain(
         given = args.resume_from_checkpoint
         checkpoint = given if isinstance(given, str) else last_whole_checkpoint(work)
     trainer.train(resume_from_checkpoint=checkpoint)
-    facts = run_facts(spec, trainer) | {"before": spent_before(start), "recipe": recipe}
+    facts = run_facts(spec, trainer) | {"before": spent_before(start), "recipe": recipe, "versions": versions()}
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         finish(trainer, weights, facts, folder, work, tokenizer)
     trainer.accelerator.wait_for_everyone()
     return facts
+
+
+def recipe_of(spec: PretrainingSpec, args: Any) -> dict[str, Any]:
+    """Return what decides the weights: the spec without what a machine decides, and the rows of a step."""
+    given = asdict(spec)
+    given["training"] = {name: value for name, value in spec.training.items() if name not in MACHINE}
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return {"pretraining": given, "rows_a_step": rows}
 
 
 def already(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
@@ -330,17 +379,20 @@ def tokenizer_facts(tokenizer: Any) -> dict[str, Any] | None:
     return {"class": type(tokenizer).__name__, "size": len(tokenizer), "origin": origin, "digest": digest}
 
 
-def budget(spec: PretrainingSpec, args: Any, tokens: int | None, fresh: Callable[[], PreTrainedModel]) -> int:
-    """Set the rows of a step and return the number of steps. Raises UsageError where the processes' shares are unequal."""
+def share_rows(rows: int, args: Any) -> None:
+    """Give each process and accumulated batch its share of a step's rows. Raises UsageError where the shares are unequal."""
     shares = args.world_size * args.gradient_accumulation_steps
-    if spec.batch_size is not None:
-        if spec.batch_size % shares:
-            raise UsageError(
-                f"batch_size {spec.batch_size} over {args.world_size} processes x {args.gradient_accumulation_steps} "
-                f"accumulated batches leaves a rest; give a multiple of {shares}."
-            )
-        args.per_device_train_batch_size = spec.batch_size // shares
-    rows, tokens = shares * args.train_batch_size, tokens or spec.budget_tokens
+    if rows < 1 or rows % shares:
+        raise UsageError(
+            f"batch_size makes {rows} rows a step, over {args.world_size} processes x {args.gradient_accumulation_steps} "
+            f"accumulated batches; give one that makes a multiple of {shares}."
+        )
+    args.per_device_train_batch_size = rows // shares
+
+
+def steps_of(spec: PretrainingSpec, args: Any, tokens: int | None, fresh: Callable[[], PreTrainedModel]) -> int:
+    """Return the number of steps: as many as `tokens` or the spec's budget pay for; `fresh` makes the model."""
+    rows, tokens = args.world_size * args.gradient_accumulation_steps * args.train_batch_size, tokens or spec.budget_tokens
     if tokens is not None:
         return math.ceil(tokens / (rows * row_tokens(spec, fresh)))
     if spec.budget_flops is not None:
@@ -380,17 +432,21 @@ def pretraining_trainer(
         *([Deadline(spec.budget_seconds)] if spec.budget_seconds else ()),
     )
     judges = {"loss": rtd_loss, "compute_metrics": health, "preprocess_logits_for_metrics": tally}
-    return SynpreTrainer(
-        fresh,
-        args,
-        schedule=spec.schedule,
-        bias_correction=spec.bias_correction,
-        callbacks=watches,
-        train_dataset=source.train,
-        eval_dataset=source.validation,
-        data_collator=RowCollator(vocabulary.pad, vocabulary.pad, alone=not source.packed),
-        **judges if rtd else {"compute_metrics": teacher_forced, "preprocess_logits_for_metrics": most_likely},
-    )
+    try:
+        return SynpreTrainer(
+            fresh,
+            args,
+            schedule=spec.schedule,
+            bias_correction=spec.bias_correction,
+            callbacks=watches,
+            train_dataset=source.train,
+            eval_dataset=source.validation,
+            data_collator=RowCollator(vocabulary.pad, vocabulary.pad, alone=not source.packed),
+            **judges if rtd else {"compute_metrics": teacher_forced, "preprocess_logits_for_metrics": most_likely},
+        )
+    except Exception as error:  # whatever the model or transformers has against these arguments
+        cause = " ".join(str(error).split())[:200]
+        raise UsageError(f"{type(fresh).__name__} cannot be trained with these arguments: {cause}") from None
 
 
 def part_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -443,6 +499,8 @@ def finish(trainer: SynpreTrainer, weights: dict, facts: dict[str, Any], folder:
 def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
     """Return what a finished run spent and reached, its curve of evaluations, and what was wrong with it if anything."""
     curve = [evaluation(log) for log in trainer.state.log_history if "eval_loss" in log]
+    if not all(math.isfinite(point["loss"]) for point in curve):
+        raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     reached = curve[-1]["token_accuracy"] if curve else None
     stopped = "competence" if reached is not None and reached >= spec.competence else "budget"
     return {**trainer.spent(), "stopped": stopped, "accuracy": reached, "curve": curve, "alarms": alarms(curve)}

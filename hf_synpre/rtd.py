@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput
 from hf_synpre.datasets import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build
-from hf_synpre.modeling import accept_places
+from hf_synpre.modeling import heads_places_alone, look_at_places
 
 DRAWS = 1 << 24  # a row carries uniform integers below this, one for each hidden id
 WEIGHT = 50.0
@@ -85,7 +85,7 @@ class RTDModel(PreTrainedModel):
         super().__init__(config)
         self.generator = AutoModelForMaskedLM.from_config(config.part("generator"))
         self.discriminator = discriminator_of(config.part("discriminator"))
-        accept_places(self.generator)
+        look_at_places(self.generator)
         self._tied_weights_keys = shared_embeddings(self.generator, self.discriminator)
         self.post_init()
 
@@ -164,7 +164,10 @@ def build_rtd(config: PreTrainedConfig, seed: int, fraction: float = 0.25) -> RT
         name for name in ("hidden_size", "intermediate_size", "num_attention_heads") if not hasattr(config, name)
     ]:
         raise UsageError(f"{type(config).__name__} has no {missing[0]}, so no generator can be derived; use electra.")
-    return build(RTDModel, RTDConfig.around(config, fraction), {}, seed)
+    pair = build(RTDModel, RTDConfig.around(config, fraction), {}, seed)
+    if not heads_places_alone(pair.generator):
+        raise UsageError(f"The head of {type(pair.generator).__name__} does not work position by position; use electra.")
+    return pair
 
 
 def rtd_loss(outputs: RTDOutput, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

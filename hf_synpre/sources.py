@@ -72,15 +72,15 @@ def open_source(
     if is_text or objective == "span_corruption":
         if longest is not None and spec.window > longest:
             raise UsageError(
-                f"A window of {spec.window} ids is longer than the model's {longest} positions; give a shorter one."
+                f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window."
             )
         found = [text_rows(spec, objective, vocabulary, *part, corpus, places) for part in parts(spec, rows)]
         return Source(*found, False)
-    layout = layout_of(spec, objective, vocabulary, longest)
-    stream = {"vocabulary": vocabulary, "seed": spec.seed, **spec.parameters}
+    layout = layout_of(spec, objective, vocabulary)
+    refuse_longer(spec, layout, vocabulary, longest)
     size = ENDLESS if spec.batching == "packed" else rows
-    examples = SyntheticDataset(spec.task, size=size, ramp=spec.ramp_steps * batch, **stream)
-    validation = SyntheticDataset(spec.task, size=spec.validation_examples, split="validation", **stream)
+    examples = examples_of(spec, vocabulary, size=size, ramp=spec.ramp_steps * batch)
+    validation = examples_of(spec, vocabulary, size=spec.validation_examples, split="validation")
     train = arranged(spec, examples, layout, rows, batch)
     found = [
         masked(spec, data, vocabulary, split, objective, places) if objective in MASKING else data
@@ -89,17 +89,43 @@ def open_source(
     return Source(*found, spec.batching == "packed")
 
 
+def rows_of(spec: Any, kind: str, vocabulary: Vocabulary) -> int:
+    """Return the rows of a step of `spec.batch_size` examples: as many, but for packed rows, of which a multiple of 8."""
+    if spec.batching != "packed" or spec.corpus is not None or spec.task in TEXT_TASKS:
+        return spec.batch_size
+    layout = layout_of(spec, objective_of(kind, spec.objective, False), vocabulary)
+    probe = PackedDataset(examples_of(spec, vocabulary, size=ENDLESS), layout, size=1, length=spec.row_length)
+    return max(1, round(spec.batch_size / probe.examples_per_row / 8)) * 8
+
+
+def examples_of(spec: Any, vocabulary: Vocabulary, **more: Any) -> SyntheticDataset:
+    """Return the task's examples."""
+    return SyntheticDataset(spec.task, vocabulary=vocabulary, seed=spec.seed, **spec.parameters, **more)
+
+
 def parts(spec: Any, rows: int) -> Iterator[tuple[str, int]]:
     """Yield (split, rows) of training and validation."""
     yield from (("train", rows), ("validation", spec.validation_examples))
 
 
-def layout_of(spec: Any, objective: str, vocabulary: Vocabulary, longest: int | None) -> Any:
+def refuse_longer(spec: Any, layout: Any, vocabulary: Vocabulary, longest: int | None) -> None:
+    """Raise UsageError where one of the first 4,096 examples is longer than the model's table of positions."""
+    if longest is None:
+        return
+    size = max(max(layout.sizes(e)) for e in examples_of(spec, vocabulary, size=4096).__getitems__(list(range(4096))))
+    if size > longest:
+        raise UsageError(
+            f"Examples of {spec.task} take up to {size} positions, the model's table has {longest}; give shorter ones "
+            "(--parameters max_length=...) or a longer table (--config_overrides)."
+        )
+
+
+def layout_of(spec: Any, objective: str, vocabulary: Vocabulary) -> Any:
     """Return how examples lie in rows."""
     if objective == "seq2seq":
         return Seq2SeqLayout(vocabulary.eos, vocabulary.pad)
     loss_on = spec.loss_on if objective == "causal" else "all"
-    return CausalLayout(vocabulary.eos, vocabulary.pad, min(1024, longest or 1024), loss_on)
+    return CausalLayout(vocabulary.eos, vocabulary.pad, loss_on=loss_on)
 
 
 def arranged(spec: Any, dataset: Any, layout: Any, rows: int, batch: int) -> Any:
@@ -133,8 +159,8 @@ def text_rows(
 ) -> Any:
     """Return `size` rows of text, natural or drawn; a corpus is read as far as the run goes (but 1,000 windows at least)."""
     if corpus is None:
-        stream = {"vocabulary": vocabulary, "seed": spec.seed, "split": split, **spec.parameters}
-        windows: Any = SentenceWindows(SyntheticDataset(spec.task, size=ENDLESS, **stream), size=size, length=spec.window)
+        sentences = examples_of(spec, vocabulary, size=ENDLESS, split=split)
+        windows: Any = SentenceWindows(sentences, size=size, length=spec.window)
     elif vocabulary.tokenizer is None:
         raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
     else:
@@ -196,6 +222,10 @@ def check_source(spec: Any) -> None:
     """Raise UsageError where a run's rows cannot be made, as far as that shows before the model is known."""
     choose("batching", spec.batching, BATCHINGS)
     choose("loss_on", spec.loss_on, ("targets", "all"))
+    if spec.window < 4:
+        raise UsageError(f"window is {spec.window}; give 4 ids or more.")
+    if spec.ramp_steps < 0:
+        raise UsageError(f"ramp_steps is {spec.ramp_steps}; give 0 (no curriculum) or more.")
     if spec.objective == "rtd" and spec.batching == "packed":
         raise UsageError("Rows of several examples (batching packed) do not reach a discriminator; give padded or bucketed.")
     if spec.batching == "packed" and spec.ramp_steps:
@@ -203,5 +233,4 @@ def check_source(spec: Any) -> None:
             "Packed rows have one shape, so a curriculum by length (ramp_steps) cannot apply; give one or the other."
         )
     if spec.task is not None:
-        stream = {"vocabulary": as_vocabulary(spec.vocabulary), "seed": spec.seed, **spec.parameters}
-        SyntheticDataset(spec.task, size=1, ramp=spec.ramp_steps, **stream)
+        examples_of(spec, as_vocabulary(spec.vocabulary), size=1, ramp=spec.ramp_steps)

@@ -65,7 +65,7 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
     """
     if name == "stdlib":
         return Corpus(stdlib.texts, {"name": name})
-    place = corpus_place(name, data_dir)
+    place = corpus_place(name, data_dir, files=text is not None)
     if text is not None:
         return dataset_corpus(open_splits(place), text, name)
     folder = Path(place)
@@ -73,9 +73,14 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
     return Corpus(partial(folder_texts, folder) if plain else partial(dataset_texts, place), {"name": name})
 
 
-def corpus_place(name: str, data_dir: str | None = None) -> str:
-    """Return where a corpus is: a folder or file (`name` in `data_dir`, or itself), or a Hub id. UsageError: nowhere."""
+def corpus_place(name: str, data_dir: str | None = None, *, files: bool = False) -> str:
+    """Return where a corpus is: a folder or, with `files`, a file (`name` in `data_dir`, or itself), or a Hub id.
+
+    Raises UsageError where it is nowhere.
+    """
     for place in (Path(data_dir or ".") / name, Path(name)):
+        if place.is_file() and not files:
+            raise UsageError(f"corpus '{name}' is a file; give its folder, with train*.txt and validation*.txt.")
         if place.exists():
             return str(place)
     if name.count("/") != 1 or name.startswith(("/", ".")):
@@ -97,7 +102,9 @@ def folder_texts(folder: Path, split: str) -> Iterator[str]:
     """Yield the documents of a split: data/SPLIT*.parquet with a column text (else its first of strings) or SPLIT*.txt."""
     files = text_files(folder, split)
     if not files:
-        raise UsageError(f"corpus '{folder}' has no data/{split}*.parquet and no {split}*.txt; give a folder that has one.")
+        raise UsageError(
+            f"corpus '{folder}' has no data/{split}*.parquet and no {split}*.txt; give stdlib or a folder that has one."
+        )
     for file in files:
         if file.suffix == ".txt":
             yield file.read_text(encoding="utf-8", errors="replace")

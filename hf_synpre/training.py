@@ -5,6 +5,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,9 @@ class FlopCounter:
     LENGTHS = (8, 8), (16, 8), (8, 16), (24, 8), (8, 24), (24, 16)
 
     def __init__(self, model: PreTrainedModel):
-        self.model = skeleton(type(model), copy.deepcopy(model.config))
+        config = copy.deepcopy(model.config)
+        config._attn_implementation = "eager"  # the others look into masks, which have no values here
+        self.model = skeleton(type(model), config)
         for module in filter(lambda m: hasattr(m, "config"), self.model.modules()):
             module.config.pad_token_id = None  # else some models look for padding among ids that have no values
         self.second = ("decoder_input_ids",) if model.config.is_encoder_decoder else getattr(model, "second_inputs", ())
@@ -94,21 +97,32 @@ def peak_flops() -> float | None:
     return next((peak for device, peak in PEAK_FLOPS.items() if device in name), None)
 
 
-class Meter(TrainerCallback, ExportableState):
-    """Adds up what a run spends: real tokens, computed positions, FLOPs, seconds of training and of waiting for rows."""
+SUMMED = ("tokens", "positions", "flops")
 
-    def __init__(self, spent: dict[str, float] | None = None):
+
+class Meter(TrainerCallback, ExportableState):
+    """Adds up what a run spends: real tokens, computed positions, FLOPs, seconds of training and of waiting for rows.
+
+    `before` are the totals of a run's earlier lives, over all of their processes; `spent` is this process's share of this
+    life. `totals` brings them together; the last ones go into a checkpoint.
+    """
+
+    def __init__(self, before: dict[str, float] | None = None):
         start = {"steps": 0, "tokens": 0, "positions": 0, "flops": 0.0, "train_s": 0.0, "wait_s": 0.0}
-        self.spent = start | (spent or {})
-        self._started = 0.0
+        self.before, self.spent = start | (before or {}), dict(start)
+        self.last, self._started = self.before, 0.0
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"args": {"spent": self.totals()}, "attributes": {}}
+        return {"args": {"before": self.last}, "attributes": {}}
 
-    def totals(self) -> dict[str, float]:
-        """Return the sums so far as plain numbers."""
-        return self.spent | {"tokens": int(self.spent["tokens"])}
+    def totals(self, reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
+        """Return the sums so far; `reduce` sums a tensor over the processes, all of which call this."""
+        own = reduce(torch.tensor([float(self.spent[k]) for k in SUMMED], dtype=torch.float64)).tolist()
+        total = {k: v + self.before[k] for k, v in (self.spent | dict(zip(SUMMED, own, strict=True))).items()}
+        self.last = total | {"steps": self.spent["steps"] or self.before["steps"]}
+        self.last |= {k: int(self.last[k]) for k in ("tokens", "positions")}
+        return self.last
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._started = time.perf_counter()
@@ -131,9 +145,7 @@ class Meter(TrainerCallback, ExportableState):
 
     def summary(self, reduce: Callable[[torch.Tensor], torch.Tensor], processes: int) -> dict[str, float]:
         """Return the facts that every result file carries; `reduce` sums over the `processes`."""
-        total = self.totals()
-        sums = reduce(torch.tensor([float(total[k]) for k in ("tokens", "positions", "flops")], dtype=torch.float64))
-        total |= dict(zip(("tokens", "positions", "flops"), (int(sums[0]), int(sums[1]), float(sums[2])), strict=True))
+        total = self.totals(reduce)
         rate = {"padding_share": 0.0, "tokens_per_s": 0.0, "positions_per_s": 0.0, "wait_share": 0.0}
         seconds = total["train_s"] + total["wait_s"]
         if total["positions"] and seconds:
@@ -270,6 +282,10 @@ class SynpreTrainer(Seq2SeqTrainer):
             logs["eta_s"] = round(left * (spent["train_s"] + spent["wait_s"]), 1)
         super().log(logs, start_time)
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.spent()  # every process takes part, and the checkpoint keeps what it found
+        super()._save_checkpoint(*args, **kwargs)
+
     def spent(self) -> dict[str, float]:
         """Return the facts of the run so far: tokens, positions, FLOPs, seconds, padding share, throughput."""
         return self.meter.summary(lambda sums: self.accelerator.reduce(sums.to(self.args.device)), self.args.world_size)
@@ -302,6 +318,7 @@ TRAINING_DEFAULTS = {
     "report_to": [],
     "disable_tqdm": True,
     "dataloader_pin_memory": torch.cuda.is_available(),
+    "use_cpu": not torch.accelerator.is_available(),  # bf16 is refused on a CPU that was not asked for
 }
 
 
@@ -321,6 +338,8 @@ def check_training(given: dict[str, Any]) -> None:
     """Raise UsageError on a name that is no training argument, or on a budget below one step."""
     fields = Seq2SeqTrainingArguments.__dataclass_fields__
     for name, value in given.items():
+        if name.startswith("hub_") or name == "push_to_hub":
+            raise UsageError(f"The training argument {name} is not kept with a run; publish with `synpre push`.")
         default = fields[choose("training argument", name, fields)].default
         kind = bool if isinstance(default, bool) else int if isinstance(default, int) else float
         kind = float if name == "warmup_steps" else kind  # below 1 a share of all steps
@@ -328,5 +347,11 @@ def check_training(given: dict[str, Any]) -> None:
             raise UsageError(f"The training argument {name} is {value!r}; give {kind.__name__}.")
         if name in COUNTS and value < 1:
             raise UsageError(f"{name} is {value}; give training.{name} >= 1.")
+        if name == "num_train_epochs":
+            raise UsageError("A run's rows have no end, so num_train_epochs cannot apply; give max_steps.")
+        if name == "dataloader_num_workers" and value < 0:
+            raise UsageError(f"dataloader_num_workers is {value}; give 0 or more.")
+        if name == "resume_from_checkpoint" and isinstance(value, str) and not Path(value).is_dir():
+            raise UsageError(f"There is no checkpoint {value} to resume from; leave resume_from_checkpoint out.")
         if name == "learning_rate" and value <= 0:
             raise UsageError(f"learning_rate is {value}; give training.learning_rate > 0.")

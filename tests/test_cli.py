@@ -61,8 +61,32 @@ BAD_WORDS = [
     (["pretrain", "--corpus", "stdlib", "--vocabulary", "64"], "give --tokenizer_name"),
     (["pretrain", "--corpus", "nowhere"], "Unknown corpus 'nowhere'. Allowed: stdlib, a folder"),
     (["pretrain", "nesting_language", "--vocabulary", "64", "--window", "400"], "hides 20 spans"),
-    (["pretrain", "set", "--batch_size", "7", "--gradient_accumulation_steps", "2"], "leaves a rest; give a multiple of 2"),
+    (["pretrain", "set", "--batch_size", "7", "--gradient_accumulation_steps", "2"], "give one that makes a multiple of 2"),
     (["pretrain", "set", "--tokenizer_name", "./nowhere"], "--tokenizer_name is './nowhere'"),
+    (["pretrain", "set", "--model_type", "nosuch"], "Unknown model_type 'nosuch'"),
+    (["pretrain", "set", "--competence", "nan"], "competence is nan"),
+    (["pretrain", "set", "--competence", "0"], "competence is 0.0, seed 0; give a share above 0"),
+    (["pretrain", "set", "--seed", "99999999999999999999"], "0 <= seed < 2**32"),
+    (["pretrain", "set", "--batch_size", "0"], "batch_size is 0; give an integer >= 1"),
+    (["pretrain", "set", "--batch_size", "1000000000"], "batch_size is 1000000000; give at most 1048576"),
+    (["pretrain", "set", "--ramp_steps", "-1"], "ramp_steps is -1; give 0 (no curriculum) or more"),
+    (["pretrain", "set", "--num_train_epochs", "3"], "num_train_epochs cannot apply; give max_steps"),
+    (["pretrain", "set", "--dataloader_num_workers=-1"], "dataloader_num_workers is -1; give 0 or more"),
+    (["pretrain", "set", "--resume_from_checkpoint", "nowhere"], "There is no checkpoint nowhere"),
+    (["pretrain", "nesting_language", "--window", "1"], "window is 1; give 4 ids or more"),
+    (
+        [
+            "pretrain",
+            "set",
+            "--vocabulary=64",
+            "--model_type=gpt2",
+            "--config_overrides",
+            "n_positions=64,n_embd=32,n_head=2",
+        ],
+        "positions, the model's table has 64; give shorter ones",
+    ),
+    (["pretrain", "set", "--hub_token", "hf_x"], "The training argument hub_token is not kept with a run"),
+    (["pretrain", "set", "--push_to_hub"], "The repo id '' is no namespace/name"),
     (["pretrain", "set", "use_cpu"], "'use_cpu' belongs to no option"),
     (["pretrain", "set", "--max_steps", "5", "6"], "'6' belongs to no option"),
     (
@@ -97,6 +121,12 @@ BAD_WORDS = [
     (["finetune", "stdlib_asd"], "Did you mean 'stdlib_ast'?"),
     (["finetune", "mtop", "--data_dir", "nowhere"], "There is no folder nowhere"),
     (["finetune", "--init", "weights"], "has checkpoint None"),
+    (["finetune", "--init", "statistics", "--scheme", "mlp_scale"], "has checkpoint None"),
+    (
+        ["finetune", "--init", "statistics", "--scheme", "constant_pre_attn_ln", "--checkpoint", "x"],
+        "constant schemes take none",
+    ),
+    (["finetune", "--init", "statistics", "--scheme", "weights", "--checkpoint", "x"], "embeddings fresh; give kept"),
 ]
 
 
@@ -171,8 +201,8 @@ def test_a_missing_column_and_a_missing_split_are_named(tmp_path, tiny_dataset, 
         "bad",
         "--output_dir",
         "out",
-        "--training",
-        "max_steps=1,use_cpu=true",
+        "--max_steps=1",
+        "--use_cpu",
     ]
     assert main(words) == 2
     assert "column product is not in the dataset; it has utterance, logical_form" in capsys.readouterr().err
@@ -286,8 +316,11 @@ def test_tasks_lists_and_shows(capsys):
 
 
 def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny_dataset):
+    from transformers import AutoModelForSeq2SeqLM
+
+    from hf_synpre import StatisticsInit
+
     tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
-    training = "max_steps=4,use_cpu=true,per_device_train_batch_size=8"
     checkpoint, result = str(tmp_path / "set"), tmp_path / "result"
     words = ["--vocabulary", "64", "--config_overrides", tiny, "--output_dir", checkpoint, "--max_steps", "4", "--use_cpu"]
     assert main(["pretrain", "set", "--parameters", "min_length=4,max_length=8", *words]) == 0
@@ -295,7 +328,19 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
     assert json.loads(out[out.rindex("{\n") :])["steps"] == 4
     assert main(["statistics", checkpoint, "--output_file", str(tmp_path / "s.json")]) == 0
     assert len(json.loads((tmp_path / "s.json").read_text())["parameters"]) == 26
-    words = ["--data_dir", str(tiny_dataset), "--vocab_size", "400", "--config_overrides", tiny, "--training", training]
+    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
+    assert {f.name for f in (tmp_path / "small").iterdir()} == {"config.json", "parameter_statistics.json"}
+    StatisticsInit(AutoModelForSeq2SeqLM).from_pretrained(tmp_path / "small")
+    words = [
+        "--data_dir",
+        str(tiny_dataset),
+        "--vocab_size",
+        "400",
+        "--config_overrides",
+        tiny,
+        "--max_steps=4",
+        "--use_cpu",
+    ]
     words += ["--init", "statistics", "--checkpoint", checkpoint, "--output_dir", str(result)]
     assert main(["finetune", "mtop", *words]) == 0
     assert "exact_match 0.0000 on 40 test examples" in capsys.readouterr().out

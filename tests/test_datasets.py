@@ -4,11 +4,22 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hf_synpre import SyntheticDataset, UsageError, generate
-from hf_synpre.corpus import SpanCorruptionDataset, TextWindows, noise_counts, window_length
-from hf_synpre.datasets import LengthBuckets
+from hf_synpre.corpus import (
+    MaskedDataset,
+    SentenceWindows,
+    SpanCorruptionDataset,
+    StreamDataset,
+    TextWindows,
+    noise_counts,
+    window_length,
+)
+from hf_synpre.datasets import IGNORED, LengthBuckets
+from hf_synpre.texts import open_corpus
 
 
 def test_map_style_rows_are_the_generated_rows():
@@ -104,3 +115,58 @@ def test_a_corpus_shorter_than_a_window_is_refused():
 def test_generating_imports_no_torch():
     code = "import sys; from hf_synpre import generate; generate('set', 0, 3); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_masks_are_15_percent_80_10_10_and_dynamic():
+    """Devlin et al. 2019: of the 15 % that are guessed, 80 % are masked, 10 % random, 10 % kept; end of sequence never."""
+    tokens = np.tile(np.arange(2, 52, dtype=np.int32), 400)
+    tokens[::50] = 1
+    rows = MaskedDataset(
+        StreamDataset(TextWindows(tokens, size=400, length=500)), mask=99, content=(2, 50), never=(1, 0), split="train"
+    )
+    found = [rows[i] for i in range(400)]
+    ids, labels = (np.concatenate([row[name] for row in found]) for name in ("input_ids", "labels"))
+    chosen = labels != IGNORED
+    assert chosen.mean() == pytest.approx(0.15 * 0.98, abs=0.003)
+    assert not (labels[chosen] == 1).any()
+    masked, kept = (ids[chosen] == 99).mean(), (ids[chosen] == labels[chosen]).mean()
+    assert (masked, kept) == (pytest.approx(0.8, abs=0.01), pytest.approx(0.1 + 0.1 / 50, abs=0.01))
+    assert (ids[~chosen] != 99).all()
+    assert ((rows[0]["labels"] != IGNORED) != (rows[1]["labels"] != IGNORED)).any()
+    assert all((rows[7][name] == found[7][name]).all() for name in found[7]), "a row is a function of its index"
+
+
+def test_sentences_are_joined_end_to_end():
+    sentences = SyntheticDataset("nesting_language", size=2**62, vocabulary=200)
+    windows = SentenceWindows(sentences, size=1000, length=568)
+    text = np.concatenate([windows[i] for i in range(16)])
+    rows = np.concatenate([row["input_ids"] for row in sentences.__getitems__(list(range(windows.examples)))])
+    assert (text == rows[: len(text)]).all()
+    assert len(rows) < 1.3 * len(text), "little of a block is left out"
+    assert (windows[17] == SentenceWindows(sentences, size=1000, length=568)[17]).all()
+
+
+def test_streams_predict_the_next_id():
+    row = StreamDataset(TextWindows(np.arange(9, dtype=np.int32), size=1, length=9))[0]
+    assert row["input_ids"].tolist() == list(range(9))
+    assert row["labels"].tolist() == [*range(1, 9), IGNORED]
+
+
+@pytest.mark.parametrize("task", ["set", "lime", "identity"])
+def test_buckets_waste_little(task):
+    batches = LengthBuckets(SyntheticDataset(task, size=64 * 64), batch_size=64)
+    rows = [batches[i] for i in range(64 * 64)]
+    sizes = np.array([[len(row["input_ids"]), len(row["labels"])] for row in rows]).reshape(64, 64, 2)
+    assert sizes.sum() / (64 * sizes.max(axis=1)).sum() > 0.88
+
+
+def test_a_folder_of_parquet_is_a_corpus(tmp_path):
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"id": [1, 2], "text": ["one", "two"]}), tmp_path / "data" / "train-0.parquet")
+    corpus = open_corpus(str(tmp_path))
+    assert list(corpus.texts("train")) == ["one", "two"]
+    with pytest.raises(UsageError, match=r"no data/validation\*\.parquet and no validation\*\.txt"):
+        list(corpus.texts("validation"))
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "data" / "test-0.parquet")
+    with pytest.raises(UsageError, match="has no column of text"):
+        list(corpus.texts("test"))

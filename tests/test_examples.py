@@ -27,9 +27,9 @@ def test_readme_snippet_runs(tmp_path, monkeypatch):
     assert len(snippet.strip().splitlines()) <= 8
     monkeypatch.chdir(tmp_path)
     overrides = ",".join(f"{k}={v}" for k, v in TINY.items())
-    training = "max_steps=1,use_cpu=true,per_device_train_batch_size=4"
+    training = ["--max_steps=1", "--use_cpu", "--per_device_train_batch_size=4"]
     words = ["--vocabulary", "64", "--parameters", "min_length=4,max_length=8", "--config_overrides", overrides]
-    assert main(["pretrain", "set", *words, "--training", training]) == 0
+    assert main(["pretrain", "set", *words, *training]) == 0
     namespace = {}
     exec(snippet, namespace)
     assert namespace["model"].num_parameters() > 0

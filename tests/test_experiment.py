@@ -243,3 +243,27 @@ def test_prepared_data_is_written_once_and_splits_stay_apart(finished):
     assert [len(t) for t in tables.values()] == [200, 40, 40]
     train, test = ({row[0] for row in tables[split]["references"].to_pylist()} for split in ("train", "test"))
     assert not train & test
+
+
+def test_an_arm_may_have_any_scheme(config, finished, tmp_path):
+    from hf_synpre.config import build_spec
+    from hf_synpre.experiment import Cell, Experiment, ExperimentSpec
+    from hf_synpre.initialization import SCHEMES
+
+    checkpoint = str(next((finished[0] / "work" / "pretraining").glob("set-*")))
+    arms = {
+        name: {"init": "statistics", "scheme": name}
+        | ({"checkpoint": checkpoint} if scheme.needs_checkpoint else {})
+        | {"embeddings": "kept" if scheme.embeddings else "fresh"}
+        for name, scheme in SCHEMES.items()
+        if name != "weights"  # another vocabulary
+    }
+    value = yaml.safe_load(config.read_text()) | {"arms": {"random": {}} | arms}
+    one = Experiment(build_spec(ExperimentSpec, value, "test"), tmp_path, finished[0] / "work")
+    data = one.data("mtop")
+    models = {arm: one.model(Cell("mtop", arm, 0), data) for arm in one.spec.arms}
+    fresh = dict(models["random"][0].named_parameters())
+    for arm, (model, facts) in models.items():
+        changed = sum(not p.equal(fresh[name]) for name, p in model.named_parameters())
+        assert (changed > 0) == (arm != "random")
+        assert (facts is None) == (arm in ("random", "constant_pre_attn_ln"))

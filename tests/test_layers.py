@@ -13,7 +13,15 @@ LIGHT = {"numpy", "numba", "pyarrow", "yaml", "jinja2", "matplotlib"}
 TEXT = LIGHT | {"datasets", "tokenizers"}
 MODELS = TEXT | {"torch", "transformers", "safetensors", "huggingface_hub"}
 ALL = MODELS | {"evaluate", "filelock", "joblib", "tqdm", "accelerate", "peft", "ray", "rich", "rouge_score", "sacrebleu"}
-ALLOWED = {0: LIGHT, 1: LIGHT, 2: TEXT, 3: MODELS, 4: ALL, 5: LIGHT, 6: LIGHT | {"transformers"}}
+ALLOWED = {
+    0: LIGHT,
+    1: LIGHT,
+    2: TEXT,
+    3: MODELS,
+    4: ALL,
+    5: LIGHT | {"huggingface_hub", "safetensors"},
+    6: LIGHT | {"transformers"},
+}
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem not in ("__init__", "__main__"))
 
 

@@ -661,7 +661,7 @@ def test_bad_recipes_are_refused(fields, message):
 
 
 def test_windows_beyond_the_models_positions_are_refused(tmp_path, corpus, tokenizer):
-    with pytest.raises(UsageError, match="A window of 80 ids is longer than the model's 64 positions"):
+    with pytest.raises(UsageError, match="window is 80, the model's table of positions has 64"):
         pretrain(spec_of("rtd", window=80), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
     assert not Path(tmp_path / "run").exists()
 
@@ -708,7 +708,7 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, ca
         (["FOLDER", "--preset", "elektra"], "Did you mean 'electra"),
         (["FOLDER", "--held_out", "2"], "held_out is 2.0; give the share"),
         (["FOLDER", "--vocab_size", "100"], "vocab_size is 100; a byte-level tokenizer of an encoder needs 300"),
-        (["FOLDER", "--window", "4000"], "fewer than one window|longer than the model's 512 positions"),
+        (["FOLDER", "--window", "4000"], "fewer than one window|the model's table of positions has 512"),
         (["FOLDER", "--objective", "seq2seq"], "Unknown objective of a mlm model 'seq2seq'"),
     ],
 )

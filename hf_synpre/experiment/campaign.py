@@ -5,11 +5,8 @@ import ctypes
 import fnmatch
 import gc
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,23 +21,22 @@ from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-import hf_synpre
 from hf_synpre.config import build_spec
 from hf_synpre.downstream import PreparedTask, finetune, prepare, task_texts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiment.progress import Progress, shown, status
 from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
 from hf_synpre.files import read_json, write_json
-from hf_synpre.initialization import ParameterStatistics, StatisticsInit, build, embedding_names, transfer
+from hf_synpre.initialization import StatisticsInit, build, embedding_names
 from hf_synpre.pretraining import RESULT_FILE, PretrainingSpec, pretrain, tokenizer_facts
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import Corpus, TextSpec, corpus_place, open_corpus
 from hf_synpre.understanding import PreparedLabels, finetune_labels
+from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
 
 FORMAT = 1
 EXPERIMENT_FILE = "experiment.json"
-PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
 BACKENDS = ("loky", "ray")
 
 
@@ -64,7 +60,7 @@ class Experiment:
             raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
         for run in self.spec.pretraining.values():
             if run.corpus not in (None, "stdlib", SELF, *self.spec.tasks):
-                corpus_place(run.corpus, self.spec.data_dir)
+                corpus_place(run.corpus, self.spec.data_dir, files=run.text is not None)
         stored = stored_recipe(mark) if mark.exists() else recipe
         differing = ", ".join(key for key in recipe if not agree(key, stored.get(key), recipe[key]))
         if differing and any(map(is_done, self.folder.glob("*--*--*.json"))):
@@ -193,12 +189,9 @@ class Experiment:
         own = arm.checkpoint in self.spec.pretraining
         source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
         facts = {"name": arm.checkpoint} | (read_json(source / RESULT_FILE) if own else {})
-        if arm.init == "statistics":
-            factory = StatisticsInit(data.model_class, scheme=arm.scheme, seed=cell.seed)
-            return factory.from_config(config, ParameterStatistics.from_pretrained(source)), facts
         if arm.embeddings == "kept" and not own:  # released embeddings may have more rows than their tokenizer has ids
             config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
-        return started(data, config, source, arm.embeddings, cell.seed), facts
+        return started(data, config, source, arm, cell.seed), facts if source else None
 
     def run_cell(self, cell: Cell, wait: bool = True) -> str | None:
         """Compute one cell unless it is done, or another process is at it and we do not wait; return its failure, if any."""
@@ -251,14 +244,15 @@ class Experiment:
 
 
 def started(
-    data: PreparedTask | PreparedLabels, config: PreTrainedConfig, source: Any, embeddings: str, seed: int
+    data: PreparedTask | PreparedLabels, config: PreTrainedConfig, source: Any, arm: ArmSpec, seed: int
 ) -> PreTrainedModel:
-    """Return a model with a checkpoint's weights; below a head for labels only the body's are wanted."""
-    if isinstance(data, PreparedTask):
-        return transfer(data.model_class, source, config, embeddings=embeddings, seed=seed)
-    model = build(data.model_class, config, {}, seed)
-    take_weights(model, source, embeddings)
-    return model
+    """Return a model made from a checkpoint as the arm says; of weights, only the body's go below a head for labels."""
+    if arm.init == "weights" and isinstance(data, PreparedLabels):
+        model = build(data.model_class, config, {}, seed)
+        take_weights(model, source, arm.embeddings)
+        return model
+    scheme = {"fresh": "body_weights", "kept": "weights"}[arm.embeddings] if arm.init == "weights" else arm.scheme
+    return StatisticsInit(data.model_class, scheme=scheme, seed=seed, value=arm.value).from_config(config, source)
 
 
 def total_flops(facts: dict[str, Any]) -> float:
@@ -359,21 +353,3 @@ def attempt(job: Callable[[], Any]) -> str | None:
 def is_done(file: Path) -> bool:
     """Say whether a cell's file holds a finished result."""
     return status(file).get("status") == "done"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide a result: interpreter, packages, and the commit where hf_synpre is a checkout."""
-    found = {p: importlib.metadata.version(p) for p in PACKAGES}
-    return {"python": platform.python_version(), "hf_synpre": hf_synpre.__version__, "commit": commit(), **found}
-
-
-def commit() -> str:
-    """Return the commit of the checkout that hf_synpre runs from, "+" where it was changed since, or "none"."""
-    git = ["git", "-C", str(Path(hf_synpre.__file__).parent)]
-    try:
-        head = subprocess.run(
-            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        return head + "+" * bool(subprocess.run([*git, "status", "--porcelain", "."], capture_output=True).stdout)
-    except (OSError, subprocess.CalledProcessError):
-        return "none"

@@ -22,15 +22,16 @@ class ArmSpec:
     """A start of fine-tuning: random weights, a checkpoint's weights, or weights sampled from its statistics.
 
     `checkpoint` is the name of a pre-training run of the experiment, a folder or a Hub id; `embeddings` says whether the
-    token embeddings come along ("kept") or stay random ("fresh"). `compute_of` names a run whose FLOPs a random start gets
-    as further fine-tuning steps. `lora` holds fields of peft's LoraConfig: then only the adapters are trained, and fresh
-    embeddings. `tasks` limits the arm to some tasks.
+    token embeddings come along ("kept") or stay random ("fresh"); `value` is the constant of constant_pre_attn_ln.
+    `compute_of` names a run whose FLOPs a random start gets as further fine-tuning steps. `lora` holds fields of peft's
+    LoraConfig: then only the adapters are trained, and fresh embeddings. `tasks` limits the arm to some tasks.
     """
 
     init: str = "random"
     checkpoint: str | None = None
     scheme: str = "per_param_mean_sd"
     embeddings: str = "fresh"
+    value: float = 0.4
     compute_of: str | None = None
     lora: dict[str, Any] | None = None
     tasks: list[str] | None = None
@@ -39,12 +40,15 @@ class ArmSpec:
         choose("init of an arm", self.init, ("random", "weights", "statistics"))
         choose("embedding policy", self.embeddings, ("fresh", "kept"))
         choose("scheme", self.scheme, SCHEMES)
-        if (self.checkpoint is None) != (self.init == "random"):
+        scheme = SCHEMES[self.scheme] if self.init == "statistics" else None
+        if (self.checkpoint is None) != (self.init == "random" or (scheme is not None and not scheme.needs_checkpoint)):
             raise UsageError(
-                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random takes none, the others one."
+                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random and constant schemes take none, "
+                "the others one."
             )
-        if self.init == "statistics" and self.embeddings == "kept":
-            raise UsageError("An arm with init statistics has embeddings kept; statistics carry no embeddings, give fresh.")
+        if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
+            wanted = "kept" if scheme.embeddings else "fresh"
+            raise UsageError(f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give {wanted}.")
         if self.compute_of is not None and self.init != "random":
             raise UsageError(f"An arm with init {self.init} has compute_of {self.compute_of!r}; only random takes it.")
         if self.lora is not None:

@@ -17,7 +17,16 @@ from hf_synpre.vocabulary import as_vocabulary
 FAMILIES = ("functions", "lime", "nonsense", "languages")
 CHUNK = 8192
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
-__all__ = ["SCHEMA", "generate", "get_task", "list_tasks", "open_stream", "register_mixture", "register_task"]
+__all__ = [
+    "SCHEMA",
+    "generate",
+    "get_task",
+    "list_tasks",
+    "open_stream",
+    "record_batch",
+    "register_mixture",
+    "register_task",
+]
 
 
 @functools.cache
@@ -92,11 +101,12 @@ def generate(
         raise UsageError(f"Rows {start!r} to {stop!r} were asked for; give integers, 0 <= start <= stop < 2**63.")
     step = max(1, min(CHUNK, 2**25 // max(stream.bounds)))
     cuts = range(first, end, step)
-    batches = [_record_batch(stream.rows(np.arange(a, min(a + step, end), dtype=np.int64))) for a in cuts]
+    batches = [record_batch(stream.rows(np.arange(a, min(a + step, end), dtype=np.int64))) for a in cuts]
     return pa.Table.from_batches(batches, schema=SCHEMA)
 
 
-def _record_batch(rows: Rows) -> pa.RecordBatch:
+def record_batch(rows: Rows) -> pa.RecordBatch:
+    """Return the rows of a stream as a batch of SCHEMA; nothing is copied."""
     x, x_ends, y, y_ends = rows
     columns = [pa.ListArray.from_arrays(pa.array(e), pa.array(v)) for e, v in ((x_ends, x), (y_ends, y))]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)

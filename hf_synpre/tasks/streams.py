@@ -22,7 +22,7 @@ FILL = types.void(
 
 @functools.cache
 def _driver() -> Callable:
-    return njit(FILL, cache=True)(_fill_rows)
+    return njit(FILL, cache=True, nogil=True)(_fill_rows)
 
 
 def _fill_rows(sampler, function, key, indices, p, ramp, low, prefix, body_bound, target_bound, x, y, x_ends, y_ends):

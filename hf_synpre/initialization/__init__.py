@@ -1,0 +1,36 @@
+"""Layer 3: models that start from the parameter statistics of a pre-trained one, or from parts of its weights."""
+
+from hf_synpre.initialization.checkpoints import STATISTICS_FILE, carried, find_config, read_config
+from hf_synpre.initialization.factory import (
+    StatisticsInit,
+    build,
+    embedding_names,
+    resolve_class,
+    skeleton,
+    tensor_generator,
+)
+from hf_synpre.initialization.roles import PARTS, ROLES, read_parameters
+from hf_synpre.initialization.schemes import SCHEMES, Scheme
+from hf_synpre.initialization.statistics import Moments, ParameterStatistics, measure, pool
+
+__all__ = [
+    "PARTS",
+    "ROLES",
+    "SCHEMES",
+    "STATISTICS_FILE",
+    "Moments",
+    "ParameterStatistics",
+    "Scheme",
+    "StatisticsInit",
+    "build",
+    "carried",
+    "embedding_names",
+    "find_config",
+    "measure",
+    "pool",
+    "read_config",
+    "read_parameters",
+    "resolve_class",
+    "skeleton",
+    "tensor_generator",
+]
