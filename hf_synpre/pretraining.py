@@ -272,6 +272,8 @@ class PretrainingSpec:
         if (self.batch_size or 1) > 2**20:
             raise UsageError(f"pretraining: batch_size is {self.batch_size}; give at most {2**20}.")
         check_training(self.training)
+        if "num_train_epochs" in self.training:
+            raise UsageError("A run's rows have no end, so num_train_epochs cannot apply; give max_steps.")
         choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
         if not 0 < self.generator_fraction <= 1:
             raise UsageError(f"generator_fraction is {self.generator_fraction}; give a share of the width, in 0..1.")

@@ -347,8 +347,6 @@ def check_training(given: dict[str, Any]) -> None:
             raise UsageError(f"The training argument {name} is {value!r}; give {kind.__name__}.")
         if name in COUNTS and value < 1:
             raise UsageError(f"{name} is {value}; give training.{name} >= 1.")
-        if name == "num_train_epochs":
-            raise UsageError("A run's rows have no end, so num_train_epochs cannot apply; give max_steps.")
         if name == "dataloader_num_workers" and value < 0:
             raise UsageError(f"dataloader_num_workers is {value}; give 0 or more.")
         if name == "resume_from_checkpoint" and isinstance(value, str) and not Path(value).is_dir():
