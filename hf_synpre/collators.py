@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hf_synpre.datasets import IGNORED, Row
-from hf_synpre.packing import Seq2SeqLayout
+from hf_synpre.datasets import Row
+from hf_synpre.packing import Seq2SeqLayout, filler
 
 
 @dataclass
@@ -37,8 +37,7 @@ class RowCollator:
     def _stack(self, name: str, arrays: list[np.ndarray], hidden: bool) -> np.ndarray:
         multiple = self.multiple if not hidden else 1  # hidden ids are as many in every full row
         width = -(-max(map(len, arrays)) // multiple) * multiple
-        filler = {"input_ids": self.pad, "labels": IGNORED}.get(name, 0)
-        out = np.full((len(arrays), width), filler, np.int64)
+        out = np.full((len(arrays), width), filler(name, self.pad), np.int64)
         for row, array in zip(out, arrays, strict=True):
             row[: len(array)] = array
         return out
