@@ -65,10 +65,11 @@ class DownstreamTask:
     def load(self, data_dir: str | None = None) -> dict[str, pa.Table]:
         """Return train, validation and test as tables of source, target and all references, from a folder or the Hub.
 
-        Without a test split, validation is the test; the rows to choose weights on are then held out of train.
+        Without a test split, validation is the test; the rows to choose weights on are then held out of train. stdlib_ast is
+        embedded: `data_dir` may hold the others of a campaign, or a folder stdlib_ast that takes its place.
         Raises UsageError where the folder, a split or a column is missing.
         """
-        if self.name == "stdlib_ast" and data_dir is None:
+        if self.name == "stdlib_ast" and not (data_dir and (Path(data_dir) / self.name).is_dir()):
             return {split: text_table(table.to_pydict()) for split, table in stdlib_texts().items()}
         with tempfile.TemporaryDirectory() as cache:
             loaded = three_splits(self.name, self._open(data_dir, cache))
