@@ -399,7 +399,8 @@ def finetune(options: FinetuneOptions) -> int:
     arm = {name: getattr(options, name) for name in ("init", "checkpoint", "scheme", "embeddings")}
     arm["lora"] = None if options.lora is None else pairs(options.lora, "lora")
     model = {name: getattr(options, name) for name in ("model_type", "config_name")}
-    training = ({} if options.preset else {"max_steps": 1000}) | options.training
+    budget = {} if options.preset or "num_train_epochs" in options.training else {"max_steps": 1000}
+    training = budget | options.training
     task = {name: getattr(options, name) for name in ("data_dir", "tokenizer", "vocab_size")}
     name, defined = defined_task(options.task)
     given = {
@@ -564,6 +565,9 @@ def parse(verb: str, words: list[str]) -> Any:
     parser = Parser(options, prog=f"synpre {verb}", description=options.__doc__, allow_abbrev=False)
     if words and not words[0].startswith("-"):
         words = [f"--{positional}", *words]
+    given = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if twice := next((name for name in given if given.count(name) > 1), None):
+        raise UsageError(f"synpre {verb}: {twice} was given twice; give it once. See `synpre {verb} --help`.")
     parsed, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
     flags = training_flags() if hasattr(parsed, "training") and isinstance(parsed.training, dict) else set()
     for name, value in flag_values(verb, rest):

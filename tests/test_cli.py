@@ -70,6 +70,8 @@ BAD_WORDS = [
     (["pretrain", "set", "--batch_size", "0"], "batch_size is 0; give an integer >= 1"),
     (["pretrain", "set", "--batch_size", "1000000000"], "batch_size is 1000000000; give at most 1048576"),
     (["pretrain", "set", "--ramp_steps", "-1"], "ramp_steps is -1; give 0 (no curriculum) or more"),
+    (["run", "x.yaml", "--only", "a--*", "--only=b--*"], "--only was given twice; give it once"),
+    (["pretrain", "set", "--task", "identity"], "--task was given twice"),
     (["pretrain", "set", "--num_train_epochs", "3"], "num_train_epochs cannot apply; give max_steps"),
     (["pretrain", "set", "--dataloader_num_workers=-1"], "dataloader_num_workers is -1; give 0 or more"),
     (["pretrain", "set", "--resume_from_checkpoint", "nowhere"], "There is no checkpoint nowhere"),

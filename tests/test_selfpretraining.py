@@ -15,6 +15,7 @@ import pytest
 import torch
 from accelerate import debug_launcher
 from datasets import Dataset, DatasetDict
+from processes import rank
 from selfpre import ELECTRA, ROBERTA, labelled, sentence, spec_of, write_dataset
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import (
@@ -537,7 +538,7 @@ def first_step(objective, batch_size, accumulation, folder, corpus, tokenizer):
     assert trainer.train_dataset.rows.rows.windows.count < 16 if objective == "rtd" else True
     trainer.train()
     log = trainer.state.log_history[0]
-    (folder / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps([log["loss"], log["grad_norm"]]))
+    (folder / f"{rank()}.json").write_text(json.dumps([log["loss"], log["grad_norm"]]))
 
 
 @pytest.mark.parametrize("objective", ["rtd", "mlm"])

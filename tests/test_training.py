@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate import debug_launcher
 from conftest import TINY
+from processes import rank
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre import SyntheticDataset, UsageError
@@ -99,7 +100,7 @@ def first_step(batch_size, accumulation, folder):
 
 def first_step_to_file(folder):
     outcome = first_step(8, 1, folder)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if rank() == 0:
         (folder / "outcome.json").write_text(json.dumps(outcome))
 
 
@@ -276,7 +277,7 @@ def pretrain_in_parts(folder, processes):
     training = {"max_steps": 4, "learning_rate": 3e-2, "use_cpu": True, "logging_steps": 1} | gloo
     spec, model = run_of("t5 packed", batch_size=50, training=training, validation_examples=32)
     facts = pretrain(spec, model, folder)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if rank() == 0:
         (folder.parent / f"{folder.name}.json").write_text(json.dumps(facts))
 
 

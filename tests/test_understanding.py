@@ -5,18 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from selfpre import ENCODER, WORDS, labelled, sentence, write_dataset
 
 from hf_synpre import UsageError
 from hf_synpre.config import build_spec
 from hf_synpre.downstream import DOWNSTREAM, FinetuningSpec, prepare
+from hf_synpre.downstream.finetuning import steps_of
 from hf_synpre.experiment import Experiment, ExperimentSpec
 from hf_synpre.initialization import build
 from hf_synpre.pretraining import ModelSpec
 from hf_synpre.report import write_report
 from hf_synpre.report.transfer import couple
-from hf_synpre.training import training_arguments
 from hf_synpre.understanding import LABEL_TASKS, LabelTask, finetune_labels
 from hf_synpre.understanding.data import ChoiceRows, Frame, LabelCollator, cut, span_of
 from hf_synpre.understanding.finetuning import LOSSES, best_span, judge, label_trainer
@@ -384,8 +383,9 @@ def test_a_pair_of_arms_has_known_overlap():
     assert couple(one, two) == {"ensemble": 0.75, "better": 0.5, "both_wrong": 0.25, "one_right": 0.5}
 
 
-def test_a_checkpoint_of_the_hub_is_an_arm(tmp_path, prepared):
-    """A body without a head, as the published kundank/dspt-* are, by its id or folder."""
+@pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])
+def test_a_checkpoint_of_the_hub_is_an_arm(kind, tmp_path, prepared):
+    """A body without a head, as the published kundank/dspt-* are (in the old format), by its id or folder."""
     from transformers import ElectraModel
 
     data = prepared["classes"]
@@ -398,6 +398,9 @@ def test_a_checkpoint_of_the_hub_is_an_arm(tmp_path, prepared):
     made = experiment.data(task)
     body.resize_token_embeddings(len(made.tokenizer))
     body.save_pretrained(tmp_path / "dspt")
+    if kind == "pytorch_model.bin":
+        (tmp_path / "dspt" / "model.safetensors").unlink()
+        torch.save(body.state_dict(), tmp_path / "dspt" / kind)
     model, facts = experiment.model(experiment.cells()[0], made)
     assert facts == {"name": str(tmp_path / "dspt")}
     assert torch.equal(model.electra.encoder.layer[0].output.dense.weight, body.encoder.layer[0].output.dense.weight)
@@ -406,7 +409,9 @@ def test_a_checkpoint_of_the_hub_is_an_arm(tmp_path, prepared):
 
 def test_the_length_of_training_may_be_given_in_epochs(prepared, tmp_path):
     data = prepared["classes"]
-    trainer = label_trainer(fresh(data), data, FinetuningSpec(TRAINING | {"num_train_epochs": 2}), 0, tmp_path)
-    assert trainer.args.max_steps == 24
-    assert training_arguments(tmp_path, TRAINING).max_steps == -1
-    assert Dataset.from_dict(labelled(0, 2)).num_rows == 2
+    made = [
+        label_trainer(fresh(data), data, FinetuningSpec(TRAINING | {"num_train_epochs": n}), 0, tmp_path) for n in (1, 2)
+    ]
+    assert [steps_of(trainer) for trainer in made] == [12, 24]
+    made[1].args.max_steps = 7
+    assert steps_of(made[1]) == 7

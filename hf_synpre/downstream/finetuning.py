@@ -108,7 +108,7 @@ def finetune(
 
 def train_best(trainer: SynpreTrainer, model: PreTrainedModel, spec: FinetuningSpec, extra_flops: float) -> BestModel:
     """Train, and leave the model with the weights that validation liked best. FloatingPointError where it diverged."""
-    trainer.args.max_steps += extra_steps(trainer, extra_flops)
+    trainer.args.max_steps = steps_of(trainer) + extra_steps(trainer, extra_flops)
     trainer.args.eval_steps = math.ceil(trainer.args.max_steps / spec.evaluations)
     best = BestModel(trainer.spent, spec.patience)
     trainer.add_callback(best)
@@ -144,6 +144,15 @@ def finetuning_trainer(
         compute_metrics=teacher_forced,
         preprocess_logits_for_metrics=most_likely,
     )
+
+
+def steps_of(trainer: SynpreTrainer) -> int:
+    """Return the steps of a fine-tuning: max_steps, or as many as num_train_epochs take."""
+    args = trainer.args
+    if args.max_steps > 0:
+        return args.max_steps
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return math.ceil(args.num_train_epochs * math.ceil(len(trainer.train_dataset) / batch))
 
 
 def extra_steps(trainer: SynpreTrainer, flops: float) -> int:

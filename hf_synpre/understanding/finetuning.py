@@ -105,7 +105,7 @@ def label_trainer(
 ) -> LabelTrainer:
     """Return the Trainer of one fine-tuning."""
     head = data.task.head
-    train, validation = data.rows("train"), data.rows("validation", spec.validation_examples)
+    validation = data.rows("validation", spec.validation_examples)
     given = {"per_device_eval_batch_size": EVAL_BATCH * 4 // (4 if head in ("choices", "span") else 1)} | spec.training
     args = training_arguments(
         output_dir,
@@ -117,9 +117,6 @@ def label_trainer(
         label_names=["labels"],
         train_sampling_strategy="random" if head in ("choices", "span") else "group_by_length",
     )
-    if "max_steps" not in spec.training:
-        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        args.max_steps = math.ceil(args.num_train_epochs * math.ceil(len(train) / batch))
 
     def judged(prediction: Any) -> dict[str, float]:
         scores, _ = judge(data, validation, prediction.predictions)
@@ -130,7 +127,7 @@ def label_trainer(
         args,
         loss=LOSSES[head],
         layer_decay=spec.layer_decay,
-        train_dataset=train,
+        train_dataset=data.rows("train"),
         eval_dataset=validation,
         data_collator=LabelCollator(data.tokenizer.pad_token_id, head == "tags"),
         compute_metrics=judged,
