@@ -199,8 +199,12 @@ def pretrain(options: PretrainOptions) -> int:
     from hf_synpre import pretraining
     from hf_synpre.hub import check_repo_id, push
 
-    if options.push_to_hub:
+    if options.push_to_hub or options.hub_model_id is not None:
         check_repo_id(options.hub_model_id or "")
+    if options.hub_model_id is not None and not options.push_to_hub:
+        raise UsageError("--hub_model_id was given without --push_to_hub; give both or none.")
+    if options.tokenizer_name is not None and options.vocabulary is not None:
+        raise UsageError("--tokenizer_name and --vocabulary were given; the ids come from one of them, leave the other out.")
     given = {k: v for k, v in vars(options).items() if v is not None and k in RUN_FLAGS}
     given |= {"parameters": pairs(options.parameters, "parameters")}
     if options.corpus is None:

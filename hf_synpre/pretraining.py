@@ -207,6 +207,11 @@ class PretrainingSpec:
                 f"pretraining: competence is {self.competence}, seed {self.seed}; give a share above 0 "
                 "(above 1: never stop) and 0 <= seed < 2**32."
             )
+        if self.batch_size is not None and "per_device_train_batch_size" in self.training:
+            raise UsageError(
+                f"pretraining: batch_size is {self.batch_size} and per_device_train_batch_size is given too; leave one out "
+                "(a preset brings batch_size)."
+            )
         if (self.batch_size or 1) > 2**20:
             raise UsageError(f"pretraining: batch_size is {self.batch_size}; give at most {2**20}.")
         check_training(self.training)

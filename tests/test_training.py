@@ -227,7 +227,9 @@ RUNS = {
 def run_of(name, **changes):
     changed, model = RUNS[name]
     rate = 1.0 if "schedule" in changed else 3e-2
-    training = {"max_steps": 12, "learning_rate": rate, "use_cpu": True, "per_device_train_batch_size": 8}
+    training = {"max_steps": 12, "learning_rate": rate, "use_cpu": True}
+    if "batch_size" not in changes:
+        training["per_device_train_batch_size"] = 8
     spec = {**vars(SPEC), "evaluations": 2, "training": training | {"logging_steps": 1}} | changed | changes
     return PretrainingSpec(**spec), ModelSpec(**model)
 
