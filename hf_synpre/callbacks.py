@@ -31,6 +31,7 @@ class PushToHub(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
+        """Push from the first process."""
         if not state.is_world_process_zero:
             return
         with tempfile.TemporaryDirectory() as folder:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hf_synpre.datasets import IGNORED, Row
-from hf_synpre.packing import Seq2SeqLayout
+from hf_synpre.datasets import Row
+from hf_synpre.packing import Seq2SeqLayout, filler
 
 
 @dataclass
@@ -35,8 +35,7 @@ class RowCollator:
 
     def _stack(self, name: str, arrays: list[np.ndarray]) -> np.ndarray:
         width = -(-max(map(len, arrays)) // self.multiple) * self.multiple
-        filler = {"input_ids": self.pad, "labels": IGNORED}.get(name, 0)
-        out = np.full((len(arrays), width), filler, np.int64)
+        out = np.full((len(arrays), width), filler(name, self.pad), np.int64)
         for row, array in zip(out, arrays, strict=True):
             row[: len(array)] = array
         return out

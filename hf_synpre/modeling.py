@@ -61,7 +61,8 @@ def accept_rows(model: PreTrainedModel) -> PreTrainedModel:
     The logits of an example equal those it has alone. Raises UsageError where this architecture's do not: positions or
     attention that masks and position ids do not reach.
     """
-    rows_forward = two_streams if model.config.is_encoder_decoder else one_stream
+    two = model.config.is_encoder_decoder
+    rows_forward = two_streams if two else functools.partial(one_stream, first=first_position(model))
     model.forward = functools.partial(forward, model, model.forward, rows_forward)
     try:
         alone = sees_examples_alone(model)
@@ -101,13 +102,15 @@ def two_streams(
     )
 
 
-def one_stream(model: PreTrainedModel, stock: Any, *, input_ids: torch.Tensor, segments: torch.Tensor, **_: Any) -> Any:
+def one_stream(
+    model: PreTrainedModel, stock: Any, *, input_ids: torch.Tensor, segments: torch.Tensor, first: int, **_: Any
+) -> Any:
     """Run a decoder or an encoder on rows: one block-diagonal mask, positions restarted."""
     causal = is_causal(model)
     mask = block_mask(segments, segments, model.dtype, causal=causal)
     more = {"use_cache": False} if causal else {}
     if "position_ids" in inspect.signature(type(model).forward).parameters:
-        more["position_ids"] = positions(segments) + first_position(model)
+        more["position_ids"] = positions(segments) + first
     return stock(input_ids=input_ids, attention_mask=mask, **more)
 
 
@@ -116,7 +119,6 @@ def is_causal(model: PreTrainedModel) -> bool:
     return kind_of(model.config) == "causal"
 
 
-@functools.lru_cache
 def first_position(model: PreTrainedModel) -> int:
     """Return the id of the first position: RoBERTa keeps the ids up to padding's for padding."""
     tables = [m for name, m in model.named_modules() if name.endswith("position_embeddings")]

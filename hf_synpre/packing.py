@@ -77,6 +77,11 @@ class CausalLayout:
         return {name: np.concatenate(parts).astype(np.int32) for name, parts in found.items()}
 
 
+def filler(name: str, pad: int) -> int:
+    """Return what fills an array of a row after its examples."""
+    return {"input_ids": pad, "labels": IGNORED}.get(name, 0)
+
+
 def joined(example: Row, eos: int) -> np.ndarray:
     """Return inputs, end of sequence, targets, end of sequence as one stream."""
     return np.concatenate([example["input_ids"], [eos], example["labels"], [eos]])
@@ -144,8 +149,7 @@ class PackedDataset:
 
     def _filled(self, name: str, ids: np.ndarray) -> np.ndarray:
         width = self.shape[self.shape[1] > 0 and name in ("labels", "target_segments")]
-        filler = {"input_ids": self.layout.pad, "labels": IGNORED}.get(name, 0)
-        return np.pad(ids, (0, width - len(ids)), constant_values=filler)
+        return np.pad(ids, (0, width - len(ids)), constant_values=filler(name, self.layout.pad))
 
     def _examples(self, block: int) -> list[Row]:
         return self.dataset.__getitems__(list(range(block * self.block, (block + 1) * self.block)))

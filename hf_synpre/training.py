@@ -23,8 +23,8 @@ from transformers.optimization import Adafactor
 from transformers.trainer_callback import ExportableState, PrinterCallback
 from transformers.training_args import OptimizerNames
 
-from hf_synpre.collators import IGNORED
 from hf_synpre.config import fits
+from hf_synpre.datasets import IGNORED
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import skeleton
 

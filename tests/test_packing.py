@@ -7,7 +7,8 @@ from conftest import TINY
 from transformers import AutoConfig, BloomConfig
 
 from hf_synpre import SyntheticDataset, UsageError
-from hf_synpre.collators import IGNORED, RowCollator
+from hf_synpre.collators import RowCollator
+from hf_synpre.datasets import IGNORED
 from hf_synpre.initialization import build, resolve_class
 from hf_synpre.modeling import AUTO_CLASSES, accept_rows, kind_of, positions, t5x_weights
 from hf_synpre.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout

@@ -17,9 +17,10 @@ from conftest import TINY
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre import SyntheticDataset, UsageError
-from hf_synpre.collators import IGNORED, Seq2SeqCollator
+from hf_synpre.collators import Seq2SeqCollator
 from hf_synpre.config import build_spec
 from hf_synpre.corpus import noise_counts
+from hf_synpre.datasets import IGNORED
 from hf_synpre.initialization import build
 from hf_synpre.modeling import AUTO_CLASSES, kind_of
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec, last_whole_checkpoint, pretrain, pretraining_trainer

@@ -63,6 +63,7 @@ class BestModel(TrainerCallback):
         self.seconds, self.since, self.stopped = 0.0, 0, "budget"
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict, model: Any = None, **kwargs: Any) -> None:
+        """Keep the weights where they are the best so far."""
         point = {name: metrics[f"eval_{name}"] for name in ("loss", "token_accuracy", "score")}
         self.since += 1
         if point["token_accuracy"] > max((p["token_accuracy"] for p in self.curve), default=-1.0):
