@@ -92,8 +92,8 @@ def test_examples_are_valid_experiments(file):
     from hf_synpre.experiment import ExperimentSpec
 
     spec = build_spec(ExperimentSpec, read_yaml(file), file.name)
-    assert {"random", "natural"} <= set(spec.arms)
-    assert {"statistics", "synthetic"} <= set(spec.arms) or "self" in spec.arms
+    assert "random" in spec.arms
+    assert {"statistics", "self"} & set(spec.arms)
     assert len(spec.seeds) >= 3
 
 

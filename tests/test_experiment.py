@@ -267,3 +267,16 @@ def test_an_arm_may_have_any_scheme(config, finished, tmp_path):
         changed = sum(not p.equal(fresh[name]) for name, p in model.named_parameters())
         assert (changed > 0) == (arm != "random")
         assert (facts is None) == (arm in ("random", "constant_pre_attn_ln"))
+
+
+def test_arms_of_another_size_differ_by_the_rule_of_resizing(config, finished, tmp_path):
+    from hf_synpre.config import build_spec
+    from hf_synpre.experiment import Cell, Experiment, ExperimentSpec
+
+    arm = {"init": "statistics", "checkpoint": str(next((finished[0] / "work" / "pretraining").glob("set-*")))}
+    value = yaml.safe_load(config.read_text()) | {"arms": {"fan_in": arm, "depth": arm | {"resize": "depth"}}}
+    value["model"] = {"overrides": TINY | {"d_model": 4 * TINY["d_model"], "num_layers": TINY["num_layers"] + 1}}
+    one = Experiment(build_spec(ExperimentSpec, value, "test"), tmp_path, finished[0] / "work")
+    models = [one.model(Cell("mtop", name, 0), one.data("mtop"))[0] for name in ("fan_in", "depth")]
+    scaled, unscaled = (m.encoder.block[-1].layer[0].SelfAttention.q.weight for m in models)
+    assert unscaled.allclose(2 * scaled)

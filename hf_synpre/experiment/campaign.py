@@ -252,7 +252,8 @@ def started(
         take_weights(model, source, arm.embeddings)
         return model
     scheme = {"fresh": "body_weights", "kept": "weights"}[arm.embeddings] if arm.init == "weights" else arm.scheme
-    return StatisticsInit(data.model_class, scheme=scheme, seed=seed, value=arm.value).from_config(config, source)
+    factory = StatisticsInit(data.model_class, scheme=scheme, seed=seed, value=arm.value, resize=arm.resize)
+    return factory.from_config(config, source)
 
 
 def total_flops(facts: dict[str, Any]) -> float:

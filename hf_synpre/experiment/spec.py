@@ -10,7 +10,7 @@ from hf_synpre.config import build_spec
 from hf_synpre.downstream import DOWNSTREAM, DownstreamTask, FinetuningSpec, check_vocab_size
 from hf_synpre.downstream.tasks import PRESETS
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.initialization import SCHEMES
+from hf_synpre.initialization import RESIZE, SCHEMES
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask
 
@@ -22,7 +22,8 @@ class ArmSpec:
     """A start of fine-tuning: random weights, a checkpoint's weights, or weights sampled from its statistics.
 
     `checkpoint` is the name of a pre-training run of the experiment, a folder or a Hub id; `embeddings` says whether the
-    token embeddings come along ("kept") or stay random ("fresh"); `value` is the constant of constant_pre_attn_ln.
+    token embeddings come along ("kept") or stay random ("fresh"); `value` is the constant of constant_pre_attn_ln, `resize`
+    StatisticsInit's rule for statistics of another size.
     `compute_of` names a run whose FLOPs a random start gets as further fine-tuning steps. `lora` holds fields of peft's
     LoraConfig: then only the adapters are trained, and fresh embeddings. `tasks` limits the arm to some tasks.
     """
@@ -32,6 +33,7 @@ class ArmSpec:
     scheme: str = "per_param_mean_sd"
     embeddings: str = "fresh"
     value: float = 0.4
+    resize: str = "fan_in"
     compute_of: str | None = None
     lora: dict[str, Any] | None = None
     tasks: list[str] | None = None
@@ -40,6 +42,7 @@ class ArmSpec:
         choose("init of an arm", self.init, ("random", "weights", "statistics"))
         choose("embedding policy", self.embeddings, ("fresh", "kept"))
         choose("scheme", self.scheme, SCHEMES)
+        choose("resize", self.resize, RESIZE)
         scheme = SCHEMES[self.scheme] if self.init == "statistics" else None
         if (self.checkpoint is None) != (self.init == "random" or (scheme is not None and not scheme.needs_checkpoint)):
             raise UsageError(

@@ -2,6 +2,7 @@
 
 from hf_synpre.initialization.checkpoints import STATISTICS_FILE, carried, find_config, read_config
 from hf_synpre.initialization.factory import (
+    RESIZE,
     StatisticsInit,
     build,
     embedding_names,
@@ -15,6 +16,7 @@ from hf_synpre.initialization.statistics import Moments, ParameterStatistics, me
 
 __all__ = [
     "PARTS",
+    "RESIZE",
     "ROLES",
     "SCHEMES",
     "STATISTICS_FILE",
