@@ -5,7 +5,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results: begin (made by `make readme` from results/) -->\n", "<!-- results: end -->\n"
-ORDER = ("quickstart", "retrosynthesis", "code_translation", "mtop")
 
 
 def cell(estimate: dict | None) -> str:
@@ -16,40 +15,85 @@ def cell(estimate: dict | None) -> str:
     return f"{100 * estimate['value']:.1f}{ends}"
 
 
-def rows(report: dict) -> list[str]:
-    """Return a table row an arm of one experiment."""
-    lines = []
-    for task in report["tasks"]:
-        for arm in report["arms"]:
-            benefit = report["benefits"].get(arm, {}).get("tasks", {}).get(task)
-            difference = report["differences"][task].get(arm)
-            mark = " **\\***" if difference and difference["excludes_zero"] else ""
-            tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
-            cells = [cell(report["scores"][task][arm]), cell(difference) + mark, cell(benefit)]
-            lines.append(f"| {task} | {arm} | {' | '.join(cells)} | {f'{tokens / 1e6:.1f} M' if tokens else '–'} |")
-    return lines
+def mark(difference: dict | None) -> str:
+    """Return the star of a difference whose interval excludes zero."""
+    return " **\\***" if difference and difference["excludes_zero"] else ""
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def long_table(report: dict) -> str:
+    """Return a table with a row for each arm of an experiment on one task."""
+    (task,) = report["tasks"]
+    rows = []
+    for arm in report["arms"]:
+        benefit = report["benefits"].get(arm, {}).get("tasks", {}).get(task)
+        difference = report["differences"][task].get(arm)
+        tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
+        cells = [cell(report["scores"][task][arm]), cell(difference) + mark(difference), cell(benefit)]
+        rows.append([arm, *cells, f"{tokens / 1e6:.1f} M" if tokens else "–"])
+    metric = report["tasks"][task]["metric"].replace("_", " ")
+    return markdown(
+        [f"start ({task})", f"{metric}, %", "difference to random", "benefit of natural, %", "pre-training tokens"], rows
+    )
+
+
+def matrix(report: dict) -> str:
+    """Return a table with a row for each arm, a column for each task, and the benefit over all tasks."""
+    rows = []
+    for arm in report["arms"]:
+        cells = [short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm)) for t in report["tasks"]]
+        rows.append([arm, *cells, cell(report["benefits"].get(arm, {}).get("mean_of_ratios"))])
+    heads = [f"{task}, {facts['metric'].replace('_', ' ')}" for task, facts in report["tasks"].items()]
+    return markdown(["start", *heads, "mean benefit of natural, %"], rows)
+
+
+def short(estimate: dict | None) -> str:
+    """Write an estimate in percent with half the width of its interval."""
+    if estimate is None or estimate["value"] is None:
+        return "–"
+    half = "" if estimate["low"] is None else f" ±{50 * (estimate['high'] - estimate['low']):.1f}"
+    return f"{100 * estimate['value']:.1f}{half}"
+
+
+def made(report: dict, name: str) -> str:
+    """Return which seeds, cells and command made an experiment's table."""
+    seeds = sorted({s["n"] for row in report["scores"].values() for s in row.values()})
+    commits = ", ".join(sorted(report["versions"]["commit"]))
+    count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    return (
+        f"Mean over {count} of fine-tuning with its 95 % interval; * the difference to random excludes zero. "
+        f"`synpre run examples/{name}.yaml` on two CPU cores at commit {commits}; cells in [results/{name}](results/{name})."
+    )
+
+
+# experiment -> the shape of its table, what stands above it, the plot beside it
+SHOWN = {
+    "quickstart": (long_table, "The demo: 250 steps of fine-tuning a T5 of 0.9 M parameters on syntax trees.", "curves.png"),
+    "campaign": (matrix, "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.", "benefit.png"),
+    "larger": (long_table, "A T5 of three times as many parameters from the statistics of the small one.", None),
+    "self_pretraining": (matrix, "Self-pretraining an ELECTRA of two CPU cores' size.", "gains.png"),
+    "self_pretraining_roberta": (matrix, "Self-pretraining a RoBERTa with tokenizers of its own.", None),
+}
 
 
 def results() -> str:
     """Return the Markdown of all committed experiments."""
-    files = [ROOT / "results" / name / "report.json" for name in ORDER]
-    reports = [json.loads(file.read_text()) for file in files if file.exists()]
-    seeds = {s["n"] for r in reports for row in r["scores"].values() for s in row.values()}
-    commits = sorted({c for r in reports for c in r["versions"]["commit"]})
-    head = ["task", "start", "exact match, %", "difference to random", "benefit of natural, %", "pre-training tokens"]
-    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row for r in reports for row in rows(r))]
-    counts = "–".join(map(str, sorted(seeds)))
-    accuracies = {100 * r["phases"]["synthetic"]["pretraining"]["accuracy"] for r in reports}
-    reached = "–".join(f"{a:.1f}" for a in sorted({min(accuracies), max(accuracies)}))
-    note = (
-        f"Mean [95 % interval, {counts} seeds of fine-tuning] on the test split; * the difference's interval excludes zero. "
-        "Each pre-training is one run, shared by the seeds: the intervals leave its own variance out. Set ended at "
-        f"{reached} % validation token accuracy; natural is as many tokens of Python source, far fewer than a released "
-        "checkpoint has read. Every arm has the same short fine-tuning. Made by `synpre run examples/NAME.yaml --output_dir "
-        f"results/NAME` on two CPU cores at commit {', '.join(commits)}; every cell is in [results/](results)."
+    parts = []
+    for name, (table, title, plot) in SHOWN.items():
+        file = ROOT / "results" / name / "report.json"
+        if file.exists():
+            report = json.loads(file.read_text())
+            image = [f"![{name}](results/{name}/{plot})"] if plot else []
+            parts += [f"**{title}**", *image, table(report), made(report, name)]
+    caveat = (
+        "Each pre-training is one run, shared by the seeds: the intervals leave its own variance out. Natural text is as "
+        "many tokens as Set took, far fewer than a released checkpoint has read."
     )
-    table = "\n".join(lines)
-    return f"![Learning curves](results/quickstart/curves.png)\n\n{table}\n\n{note}\n\n{generation()}\n"
+    return "\n\n".join([*parts, caveat, generation()]) + "\n"
 
 
 def generation() -> str:
