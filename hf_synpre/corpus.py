@@ -48,14 +48,6 @@ def noise_counts(length: int, density: float = 0.15, mean_span: float = 3.0) -> 
     return noise, max(round(noise / mean_span), 1)
 
 
-def window_length(inputs: int) -> int:
-    """Return the longest window whose corrupted input, end of sequence included, has at most `inputs` ids (512 -> 568)."""
-    fitting = [n for n in range(2, 2 * inputs) if n - noise_counts(n)[0] + noise_counts(n)[1] + 1 <= inputs]
-    if not fitting:
-        raise UsageError(f"Inputs of {inputs} ids hold no span corruption; give 4 or more.")
-    return fitting[-1]
-
-
 class TextWindows:
     """Map-style windows of `length` ids of a stream of ids: window i begins at a place drawn from hash(key, i).
 
