@@ -144,6 +144,19 @@ def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
     }
 
 
+def test_a_terminated_run_takes_its_workers_along(config, tmp_path):
+    command = [sys.executable, "-m", "hf_synpre", "run", str(config), "--output_dir", str(tmp_path / "ended")]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("ended/work/pretraining/.set-*.work")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert "stopped; the same command goes on from here" in process.communicate()[1]
+    assert process.returncode == 130
+    workers = ["pgrep", "-s", str(process.pid), "-f", "popen_loky"]
+    assert subprocess.run(workers, capture_output=True, text=True).stdout == ""
+
+
 def test_another_configuration_does_not_mix_with_finished_cells(finished, config, tmp_path, capsys):
     folder, _ = finished
     changed = tmp_path / "changed.yaml"

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,7 @@ def run(options: RunOptions) -> int:
         for cell in one.missing(one.cells(only), options.retry):
             print(command_of(options, one.folder, cell.name))
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers end too, when a scheduler says so
     failures = one.run(only, retry=options.retry, backend=options.backend)
     if not only or not one.missing(one.cells()):
         print_report(one.folder)
