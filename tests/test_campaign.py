@@ -150,18 +150,26 @@ def test_listed_commands_compute_one_cell_each_and_only_makes_a_report_when_all_
     capsys.readouterr()
     assert main(["run", str(file), "--output_dir", str(out), "--list"]) == 0
     assert capsys.readouterr().out == ""
+    file.write_text(yaml.safe_dump(value | {"finetuning": {"training": {"max_steps": 5}}}))
+    assert main(["run", str(file), "--output_dir", str(out), "--list"]) == 2
+    assert "holds results of another configuration" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["quickstart", "retrosynthesis", "code_translation", "mtop"])
-def test_folders_from_before_an_option_existed_go_on(name):
+def test_folders_from_before_an_option_existed_go_on(tmp_path):
     from pathlib import Path
 
     from hf_synpre.config import read_yaml
     from hf_synpre.experiment.campaign import recipe_of, stored_recipe
 
     root = Path(__file__).parents[1]
-    spec = build_spec(ExperimentSpec, read_yaml(root / "examples" / f"{name}.yaml"), name)
-    assert stored_recipe(root / "results" / name / "experiment.json") == recipe_of(spec)
+    spec = build_spec(ExperimentSpec, read_yaml(root / "examples" / "quickstart.yaml"), "quickstart")
+    stored = json.loads((root / "results" / "quickstart" / "experiment.json").read_text())
+    for arm in stored["arms"].values():
+        arm.pop("lora")
+        arm.pop("resize", None)
+    stored["finetuning"].pop("patience")
+    (tmp_path / "experiment.json").write_text(json.dumps(stored))
+    assert stored_recipe(tmp_path / "experiment.json") == recipe_of(spec)
 
 
 def hold(file, seconds, ready):

@@ -336,6 +336,12 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
     assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
     assert {f.name for f in (tmp_path / "small").iterdir()} == {"config.json", "parameter_statistics.json"}
     StatisticsInit(AutoModelForSeq2SeqLM).from_pretrained(tmp_path / "small")
+    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("mine")
+    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "mine")]) == 2
+    assert "mine holds something else than the statistics of" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "config.json").read_text() == "mine"
     words = [
         "--data_dir",
         str(tiny_dataset),

@@ -98,6 +98,14 @@ BAD = [
     ({"arms": {"more": {"compute_of": "set"}}}, "Unknown run that 'more' takes its compute from 'set'"),
     ({"arms": {"a": {"init": "weights", "checkpoint": "set", "compute_of": "set"}}}, "only random takes it"),
     ({"arms": {"a": {"lora": {"rank": 3}}}}, "Unknown field of lora 'rank'"),
+    (
+        {
+            "pretraining": {"tapt": {"task": "set", "training": {"max_steps": 1}}},
+            "arms": {"a": {"init": "weights", "checkpoint": "tap"}},
+        },
+        "The arm 'a' has checkpoint 'tap'; did you mean the run 'tapt'?",
+    ),
+    ({"arms": {"a": {"resize": "width"}}}, "Unknown resize 'width'"),
     ({"finetuning": {"patience": -1}}, "patience is -1"),
 ]
 

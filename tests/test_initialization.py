@@ -644,6 +644,24 @@ def edited(checkpoint, edit):
     return SEQ2SEQ().from_pretrained(checkpoint)
 
 
+def test_a_statistics_file_stands_for_its_checkpoint(checkpoint, tmp_path):
+    stats = ParameterStatistics.from_pretrained(checkpoint)
+    stats.save(tmp_path / "mine.json")
+    assert ParameterStatistics.from_pretrained(tmp_path / "mine.json") == stats
+
+
+def test_tensors_that_are_joined_on_loading_are_said_to_be():
+    config = AutoConfig.for_model(
+        "mixtral", hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        num_local_experts=2, vocab_size=40,
+    )  # fmt: skip
+    stats = ParameterStatistics.from_model(build(AutoModelForCausalLM, config, {}, 0), "loaded")
+    StatisticsInit(AutoModelForCausalLM).from_config(config, stats)
+    apart = {name: m for name, m in stats.parameters.items() if "experts" not in name}
+    with pytest.raises(UsageError, match=r"lacks 2 parameters .* measure the loaded model \(from_model\)"):
+        StatisticsInit(AutoModelForCausalLM).from_config(config, ParameterStatistics("stored", apart))
+
+
 def test_statistics_that_do_not_fit_the_config_are_named(checkpoint):
     with pytest.raises(UsageError, match=r"q.weight has shape \[8, 128\], the model wants \[32, 32\]"):
         edited(

@@ -28,7 +28,7 @@ class FinetuneOptions:
     tokenizer: str | None = option("folder or Hub id of a tokenizer; one is trained on the train split without it")
     vocab_size: int = option("ids of the tokenizer trained on the train split", 1024)
     preset: str | None = option("the task's recipe and lengths: small or paper; every other flag overrides it")
-    model_type: str = option("architecture, as in transformers", "t5")
+    model_type: str | None = option("architecture, as in transformers; t5 without it, electra for a labelled task")
     config_name: str | None = option("folder or Hub id of a config, instead of --model_type")
     config_overrides: str | None = option("fields of the config, as d_model=128,num_layers=2")
     seed: int = option("seed of fresh weights and of the order of the rows", 0)
@@ -38,14 +38,16 @@ class FinetuneOptions:
 def finetune(options: FinetuneOptions) -> int:
     """Compute one cell of an experiment and print its score."""
     from hf_synpre import experiment
+    from hf_synpre.understanding import LABEL_TASKS
 
     arm = {name: getattr(options, name) for name in ("init", "checkpoint", "scheme", "embeddings")}
     arm["lora"] = None if options.lora is None else pairs(options.lora, "lora")
-    model = {name: getattr(options, name) for name in ("model_type", "config_name")}
     budget = {} if options.preset or "num_train_epochs" in options.training else {"max_steps": 1000}
     training = budget | options.training
     task = {name: getattr(options, name) for name in ("data_dir", "tokenizer", "vocab_size")}
     name, defined = defined_task(options.task)
+    usual = "electra" if name in LABEL_TASKS or "head" in defined.get("define", ()) else "t5"
+    model = {"model_type": options.model_type or usual, "config_name": options.config_name}
     given = {
         "name": "finetune",
         "tasks": {name: task | defined | {"finetuning": {"training": training}}},
@@ -106,6 +108,7 @@ def run(options: RunOptions) -> int:
     one = experiment.Experiment(spec, options.output_dir or Path("runs") / spec.name, options.work_dir)
     only = [pattern for pattern in (options.only or "").split(",") if pattern]
     if options.list:
+        one.claim()
         for cell in one.missing(one.cells(only), options.retry):
             print(command_of(options, one.folder, cell.name))
         return 0

@@ -224,12 +224,30 @@ def statistics(options: StatisticsOptions) -> int:
         stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
     except OSError as error:  # from the Hub
         raise UsageError(str(error)) from None
-    if options.output_dir and Path(options.output_dir).is_file():
-        raise UsageError(f"--output_dir is {options.output_dir}, a file; give a folder.")
+    if options.output_dir and options.output_file:
+        raise UsageError(
+            "--output_dir and --output_file were given; give one, a folder for config and statistics or a file."
+        )
     folder = options.output_dir or (options.checkpoint if Path(options.checkpoint).is_dir() else ".")
     if options.output_dir:
+        check_own(Path(folder), stats)
         initialization.read_config(initialization.find_config(options.checkpoint), {})[0].save_pretrained(folder)
     file = Path(options.output_file or Path(folder) / initialization.STATISTICS_FILE)
     stats.save(file)
     print(f"{file}: {len(stats.parameters)} parameters of {stats.source}")
     return 0
+
+
+def check_own(folder: Path, stats: Any) -> None:
+    """Raise UsageError where a folder holds anything but the statistics of this checkpoint."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output_dir is {folder}, a file; give a folder.")
+    stored = folder / "parameter_statistics.json"
+    if (
+        folder.exists()
+        and any(folder.iterdir())
+        and not (stored.exists() and type(stats).load(stored).source == stats.source)
+    ):
+        raise UsageError(
+            f"{folder} holds something else than the statistics of {stats.source}; choose another --output_dir."
+        )

@@ -1,5 +1,6 @@
 """Layer 4: what an experiment's YAML holds."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -163,6 +164,9 @@ class ExperimentSpec:
         for name, arm in self.arms.items():
             for task in arm.tasks or ():
                 choose(f"task of the arm '{name}'", task, self.tasks)
+            close = difflib.get_close_matches(arm.checkpoint or "", self.pretraining, 1, 0.75)
+            if close and arm.checkpoint not in self.pretraining and not Path(arm.checkpoint).exists():
+                raise UsageError(f"The arm '{name}' has checkpoint '{arm.checkpoint}'; did you mean the run '{close[0]}'?")
             if arm.compute_of is not None:
                 choose(f"run that '{name}' takes its compute from", arm.compute_of, self.pretraining)
 

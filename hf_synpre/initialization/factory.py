@@ -232,10 +232,13 @@ class StatisticsInit:
         twins = {p: matching.twin(p, resize) for p in chosen}
         missing = sorted(p.name for p, twin in twins.items() if twin is None and p.part not in ("head", "projection"))
         if missing:
-            raise UsageError(
-                f"{name_of(source)} lacks {len(missing)} parameters of the model, {missing[0]} first; "
-                "use a config of the same architecture" + (" and depth." if resize == "none" else ".")
-            )
+            cause = "use a config of the same architecture" + (" and depth." if resize == "none" else ".")
+            if matching.fused:
+                cause = (
+                    "transformers may join stored tensors to it on loading; measure the loaded model (from_model) or "
+                    + cause
+                )
+            raise UsageError(f"{name_of(source)} lacks {len(missing)} parameters of the model, {missing[0]} first; {cause}")
         pairs = [(p, twin) for p, twin in twins.items() if twin]
         if resize == "none":
             matching.check_shapes()

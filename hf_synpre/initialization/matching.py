@@ -42,7 +42,9 @@ class Matching:
 
     def __init__(self, model: PreTrainedModel, parameters: dict[str, Parameter], shapes: Mapping[str, tuple[int, ...]]):
         bare = bare_names(model)
-        renamings = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
+        conversions = get_model_conversion_mapping(model)
+        renamings = [r for r in conversions if isinstance(r, WeightRenaming)]
+        self.fused = len(renamings) < len(conversions)  # transformers joins or splits some stored tensors on loading
         found = {bare(apply_renamings(name, renamings)): name for name in shapes}
         self.depth_here, self.depth_there = depths(parameters, bare), {}
         self.twins: dict[str, dict[int | None, Twin]] = defaultdict(dict)  # template -> layer -> twin

@@ -153,8 +153,11 @@ class ParameterStatistics:
     def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> "ParameterStatistics":
         """Read a checkpoint's statistics file, or measure its safetensors; `hub` goes to the Hub (revision, token ...).
 
-        A local folder that may be written to gets the file. Raises UsageError where there is neither.
+        A local folder that may be written to gets the file; the path of a statistics file is read as it is. Raises
+        UsageError where there is neither.
         """
+        if Path(name_or_path).is_file():
+            return cls.load(name_or_path)
         folder, local = find_statistics(name_or_path, **hub), Path(name_or_path).is_dir()
         if is_current(folder, trusted=not local):
             return cls.load(folder / STATISTICS_FILE)
