@@ -216,6 +216,7 @@ class SynpreTrainer(Seq2SeqTrainer):
     ):
         self.count_flops, self.schedule, self.layer_decay = FlopCounter(model), schedule, layer_decay
         super().__init__(model=model, args=args, compute_loss_func=loss, callbacks=[Meter(), *callbacks], **kwargs)
+        self._loss_shifts_labels = False  # ours lie where their logits do: a decoder's first label counts too
         self.remove_callback(PrinterCallback)
         if args.optim == OptimizerNames.ADAFACTOR:
             self.optimizer_cls_and_kwargs = (Adafactor, ADAFACTOR | {"lr": args.learning_rate})

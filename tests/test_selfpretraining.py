@@ -553,6 +553,20 @@ def test_accumulation_and_processes_change_neither_loss_nor_gradient(objective, 
     assert two == pytest.approx(whole, rel=1e-4)
 
 
+def test_a_decoders_loss_counts_every_label(tmp_path, corpus, tokenizer):
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    model = ModelSpec("llama", overrides={"hidden_size": 32, "intermediate_size": 64} | shape)
+    training = {"max_steps": 1, "use_cpu": True, "logging_steps": 1, "per_device_train_batch_size": 8}
+    spec = spec_of("causal", batch_size=None, training=training)
+    args = training_arguments(tmp_path, spec.training, train_sampling_strategy="sequential", save_strategy="no")
+    trainer = pretraining_trainer(spec, model, as_vocabulary(tokenizer), args, corpus)
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        wanted = token_loss(trainer.model(**{k: v for k, v in batch.items() if k != "labels"}), batch["labels"])
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(wanted.item(), rel=1e-5)
+
+
 KILLED = """
 import sys; sys.path[:0] = ["tests"]
 import torch; torch.set_num_threads(1)
