@@ -230,6 +230,8 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     documents = {"train": arranged(train, text), "validation": [part for row in held for part in row]}
     if not documents["train"]:
         raise UsageError(f"{name} has no text in the columns {', '.join(columns)} of its train split: an empty corpus.")
+    if not held:
+        raise UsageError(f"{name} has one row with text, and one is held out for a loss; cut its text into several rows.")
     guard(train, barred, name)
     facts = {
         "name": name,
@@ -240,7 +242,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         "checked_against": {split: len(found) for split, found in rows.items() if split != "train" and barred},
         "with_test": text.with_test,
         "order": text.order,
-        "duplicates_dropped": sum(map(len, train)) - len(documents["train"]) if text.deduplicate else 0,
+        "duplicates_dropped": sum(map(len, train)) - len({part for row in train for part in row}) if text.deduplicate else 0,
         "bytes": sum(len(part.encode()) for part in documents["train"]),
         "sha256": digest(documents["train"]),
     }

@@ -123,6 +123,8 @@ def test_duplicates_and_orders():
     assert sorted(natural) == sorted(shuffled)
     sentences = dataset_corpus(rows, TextSpec(order="shuffled_sentences")).texts("train")
     assert sentences.count("three four.") == sentences.count("one two.") == once.facts["rows"]
+    both = dataset_corpus(rows, TextSpec(order="shuffled_sentences", deduplicate=True))
+    assert both.facts["duplicates_dropped"] == once.facts["duplicates_dropped"]
     assert dataset_corpus(rows, TextSpec(limit_mb=1e-4)).facts["bytes"] <= 200
 
 
@@ -134,6 +136,7 @@ def test_duplicates_and_orders():
         ({"train": labelled(0, 4)}, TextSpec(["txt"]), "Column txt is not in the dataset; it has text, label"),
         ({"train": labelled(0, 4)}, TextSpec(["label"]), "Column label holds int64; a corpus is made of text"),
         ({"train": {"text": ["", " "]}}, TextSpec(["text"]), "an empty corpus"),
+        ({"train": {"text": ["all of it in one row", ""]}}, TextSpec(), "one row with text, and one is held out for a loss"),
     ],
 )
 def test_bad_datasets_are_refused_in_one_line(splits, text, message):
