@@ -227,7 +227,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     taken = [row for split in rows if split == "train" or text.with_test for row in rows[split] if row]
     kept = [row for row in taken if normalized(row) not in barred]
     train, held = hold_out(limited(kept, text.limit_mb), text)
-    documents = {"train": arranged(train, text), "validation": [part for row in held for part in row]}
+    documents = {"train": arranged(train, text), "validation": unseen(held, train)}
     if not documents["train"]:
         raise UsageError(f"{name} has no text in the columns {', '.join(columns)} of its train split: an empty corpus.")
     if not held:
@@ -267,6 +267,14 @@ def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], li
     held = [rows[i] for i in sorted(chosen)]
     seen = {normalized(row) for row in held}
     return [row for row in rows if normalized(row) not in seen], held
+
+
+def unseen(held: list[list[str]], train: list[list[str]]) -> list[str]:
+    """Return the held-out rows' texts that no row to train on has too (a context has many questions); all if none is left."""
+    texts = [part for row in held for part in row]
+    wanted = set(texts)
+    shared = {part for row in train for part in row if part in wanted}
+    return [part for part in texts if part not in shared] or texts
 
 
 def arranged(rows: list[list[str]], text: TextSpec) -> list[str]:

@@ -128,6 +128,14 @@ def test_duplicates_and_orders():
     assert dataset_corpus(rows, TextSpec(limit_mb=1e-4)).facts["bytes"] <= 200
 
 
+def test_the_held_out_loss_is_of_texts_that_are_not_trained_on():
+    contexts = [f"context {i // 5} of five" for i in range(100)]
+    rows = Dataset.from_dict({"context": contexts, "question": [f"what is {i}?" for i in range(100)]})
+    found = dataset_corpus(rows, TextSpec(held_out=0.1))
+    assert len(found.texts("validation")) >= found.facts["held_out_rows"] == 10
+    assert not set(found.texts("validation")) & set(found.texts("train"))
+
+
 @pytest.mark.parametrize(
     ("splits", "text", "message"),
     [
