@@ -9,13 +9,14 @@ from selfpre import ENCODER, WORDS, labelled, sentence, write_dataset
 
 from hf_synpre import UsageError
 from hf_synpre.config import build_spec
-from hf_synpre.downstream import DOWNSTREAM, FinetuningSpec, prepare
+from hf_synpre.downstream import DOWNSTREAM, FinetuningSpec, prepare, task_texts
 from hf_synpre.downstream.finetuning import steps_of
 from hf_synpre.experiment import Experiment, ExperimentSpec
 from hf_synpre.initialization import build
 from hf_synpre.pretraining import ModelSpec
 from hf_synpre.report import write_report
 from hf_synpre.report.transfer import couple
+from hf_synpre.texts import TextSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask, finetune_labels
 from hf_synpre.understanding.data import ChoiceRows, Frame, LabelCollator, cut, span_of
 from hf_synpre.understanding.finetuning import LOSSES, best_span, judge, label_trainer
@@ -221,6 +222,38 @@ def test_hidden_test_labels_make_validation_the_test(tmp_path):
     hidden = {"text": rows["text"][:10], "label": [-1] * 10}
     found = opened(tmp_path, TASKS["classes"][0], train=rows, validation=labelled(100, 20), test=hidden)
     assert {split: len(data) for split, data in found.items()} == {"train": 90, "validation": 10, "test": 20}
+
+
+def test_a_hidden_test_is_not_pre_trained_on_either(tmp_path):
+    rows, hidden, other = labelled(0, 100), labelled(20, 10) | {"label": [-1] * 10}, labelled(40, 5)
+    write_dataset(tmp_path / "classes", train=rows, validation=labelled(100, 20), test=hidden, validation_mismatched=other)
+    facts = task_texts(TASKS["classes"][0], str(tmp_path), TextSpec()).facts
+    unused = {"unused test": 10, "unused validation_mismatched": 5}
+    assert facts["checked_against"] == {"validation": 10, "test": 20} | unused
+    assert facts["rows"] + facts["held_out_rows"] == 90 - facts["dropped_rows_of_other_splits"]
+    assert facts["dropped_rows_of_other_splits"] > 10
+
+
+def test_a_label_of_the_test_alone_may_be_left_out(tmp_path):
+    train = {"text": labelled(0, 100)["text"], "sentiment": [0, 4] * 50}
+    test = {"text": labelled(100, 9)["text"], "sentiment": [0, 2, 4] * 3}
+    write_dataset(tmp_path / "sentiment140", train=train, test=test)
+    data = prepare(LABEL_TASKS["sentiment140"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+    assert data.rows("test").truths.tolist() == [0, 1] * 3
+    assert data.facts["labels"] == [0, 4]
+
+
+def test_tags_that_are_numbers_have_the_names_of_their_task(tmp_path):
+    rows = tags(0, 40)
+    found = {"tokens": rows["tokens"], "tags": [[int(tag != "O") for tag in row] for row in rows["ner_tags"]]}
+    write_dataset(tmp_path / "conll2012", train=found, test=found)
+    data = prepare(LABEL_TASKS["conll2012"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+    assert data.facts["labels"][:3] == ["O", "B-CARDINAL", "B-DATE"]
+    assert len(data.facts["labels"]) == 37 == len(set(data.facts["labels"]))
+    found["ner_tags"] = found.pop("tags")
+    write_dataset(tmp_path / "wnut_17", train=found, test=found)
+    with pytest.raises(UsageError, match=r"the tags \[0, 1\] are not BIO, as B-PER, I-PER, O; give label_names"):
+        prepare(LABEL_TASKS["wnut_17"], tmp_path / "others", data_dir=str(tmp_path), vocab_size=400)
 
 
 @pytest.mark.parametrize(

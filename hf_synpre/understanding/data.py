@@ -271,6 +271,7 @@ def prepare_labels(
     if not folder.exists():
         splits = task.load(data_dir)
         names = label_names(task, splits["train"])
+        check_tags(task, names)
         corpus = dataset_corpus(splits["train"], TextSpec(text_columns(task, splits["train"])), task.name)
         coder = (
             read_tokenizer(tokenizer, data_dir) if tokenizer else train_encoder_tokenizer(corpus.texts("train"), vocab_size)
@@ -295,11 +296,13 @@ def text_columns(task: LabelTask, rows: Dataset) -> list[str]:
 def task_corpus(task: LabelTask, data_dir: str | None, text: TextSpec) -> Corpus:
     """Return the text of a task's train split, as it is fine-tuned on: what is held out for validation is not in it.
 
-    Where the task says so it is that of another configuration of the dataset, of which no row of a split is taken.
+    A row of a split that is not used, as a hidden test, is not in it either. Where the task says so it is the text of
+    another configuration of the dataset, of which no row of a split is taken.
     """
-    splits = task.load(data_dir)
-    if task.hub_corpus and data_dir is None:
-        splits = dict(splits) | {"train": task.open(config=task.hub_corpus)["train"]}
+    found, others = task.all_splits(data_dir)
+    whole = task.hub_corpus and data_dir is None
+    train = task.open(config=task.hub_corpus)["train"] if whole else task.chosen(found["train"], "train")
+    splits = found | others | {"train": train}
     columns = text.columns or text_columns(task, splits["train"])
     return dataset_corpus(DatasetDict(splits), replace(text, columns=columns), task.name)
 
@@ -319,7 +322,14 @@ def label_names(task: LabelTask, rows: Dataset) -> list[str] | None:
     if task.head == "labels":
         return [str(k) for k in range(len(values[0]))]
     values = [tag for tags in values for tag in tags] if task.head == "tags" else list(values)
-    return sorted({value for value in values if value is not None}, key=lambda v: (isinstance(v, str), v))
+    found = sorted({value for value in values if value is not None}, key=lambda v: (isinstance(v, str), v))
+    return task.label_names if task.label_names and all(isinstance(value, int) for value in found) else found
+
+
+def check_tags(task: LabelTask, names: list | None) -> None:
+    """Raise UsageError where entities are to be found and no tag begins one: span_f1 would always be 0."""
+    if task.score == "span_f1" and not any(str(name).startswith(("B-", "I-")) for name in names or ()):
+        raise UsageError(f"{task.name}: the tags {str(names)[:60]} are not BIO, as B-PER, I-PER, O; give label_names.")
 
 
 def encode(task: LabelTask, rows: Dataset, names: list | None, tokenizer: Any, split: str) -> pa.Table:
