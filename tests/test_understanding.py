@@ -294,6 +294,32 @@ def test_bad_datasets_are_refused_in_one_line(name, splits, message, tmp_path):
         opened(tmp_path, TASKS[name][0], **splits)
 
 
+def test_another_dataset_of_the_folder_is_not_taken(tmp_path):
+    write_dataset(tmp_path / "other", train=labelled(0, 40), test=labelled(40, 4))
+    with pytest.raises(UsageError, match="holds no dataset classes; give the folder of a dataset in Hub layout"):
+        TASKS["classes"][0].load(str(tmp_path))
+    assert len(TASKS["classes"][0].load(str(tmp_path / "other"))["test"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("choices", {"label": ["4"]}, "a row of train has the label '4' of 4 choices; give 0 or more"),
+        ("choices", {"label": [None]}, "a row of train has the label None of 4 choices"),
+        ("choices", {"endings": [["a b", "c d"]]}, "rows of train have 4 and 2 choices; give all as many"),
+        ("tags", {"tokens": [[]], "ner_tags": [[]]}, "a row of train has 0 words and 0 tags; give a tag a word"),
+        ("tags", {"ner_tags": [["O"]]}, "a row of train has 7 words and 1 tags"),
+    ],
+)
+def test_rows_that_no_head_can_read_are_refused(name, change, message, tmp_path):
+    task, rows, _ = TASKS[name]
+    good, test = rows(0, 40), rows(40, 4)
+    bad = {column: [*values[:-1], *change.get(column, values[-1:])] for column, values in good.items()}
+    write_dataset(tmp_path / name, train=bad, validation=test, test=test)
+    with pytest.raises(UsageError, match=message):
+        prepare(task, tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+
+
 def test_a_label_that_train_lacks_is_refused(tmp_path):
     rows = {"train": labelled(0, 40), "test": labelled(0, 4) | {"label": [0, 1, 0, 7]}}
     write_dataset(tmp_path / "classes", **rows)
@@ -307,6 +333,8 @@ def test_a_label_that_train_lacks_is_refused(tmp_path):
         ({"head": "class"}, "Did you mean 'classes'"),
         ({"head": "choices"}, "choices need columns"),
         ({"metric": "f2"}, "Did you mean 'f1'"),
+        ({"rows": {"dev": 10}}, "Unknown split 'dev'"),
+        ({"rows": {"train": 0}}, "rows of train is 0; give an integer >= 1"),
     ],
 )
 def test_bad_tasks_are_refused(fields, message):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -339,13 +339,35 @@ def encode(task: LabelTask, rows: Dataset, names: list | None, tokenizer: Any, s
         return encode_spans(task, rows, text, tokenizer)
     if task.head == "tags":
         words = [list(found) for found in text[0]]
+        check_words(task, words, label_values(task, rows), split)
         pieces = encoded(tokenizer, [[f" {word}" for word in row] for row in words])
     elif task.head == "choices":
-        pieces = encoded(tokenizer, list(choice_texts(task, rows, text)))
+        choices = list(choice_texts(task, rows, text))
+        check_choices(task, choices, label_values(task, rows), split)
+        pieces = encoded(tokenizer, choices)
     else:
         pieces = encoded(tokenizer, [list(parts) for parts in zip(*text, strict=True)])
     labels = [label_of(task, value, names, split) for value in label_values(task, rows)]
     return pa.table({"pieces": pa.array(pieces, pa.list_(pa.list_(pa.int32()))), "label": labels})
+
+
+def check_words(task: LabelTask, words: list[list], tags: Iterable[list], split: str) -> None:
+    """Raise UsageError where a row has no words, or not a tag for each."""
+    for row, found in zip(words, tags, strict=True):
+        if not row or len(row) != len(found):
+            raise UsageError(f"{task.name}: a row of {split} has {len(row)} words and {len(found)} tags; give a tag a word.")
+
+
+def check_choices(task: LabelTask, rows: list[list[str]], labels: Iterable[Any], split: str) -> None:
+    """Raise UsageError where rows have different numbers of continuations, or a label that is none of them."""
+    for row, label in zip(rows, labels, strict=True):
+        if len(row) != len(rows[0]):
+            counts = f"{len(rows[0]) - 1} and {len(row) - 1}"
+            raise UsageError(f"{task.name}: rows of {split} have {counts} choices; give all as many.")
+        if not str(label).isdigit() or int(label) >= len(row) - 1:
+            raise UsageError(
+                f"{task.name}: a row of {split} has the label {label!r} of {len(row) - 1} choices; give 0 or more."
+            )
 
 
 def choice_texts(task: LabelTask, rows: Dataset, text: list) -> Iterator[list[str]]:

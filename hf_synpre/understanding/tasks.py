@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from hf_synpre.downstream.tasks import three_splits
+from hf_synpre.downstream.tasks import check_rows, three_splits
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.texts import is_list_of_text, is_text, open_splits
+from hf_synpre.texts import READERS, is_list_of_text, is_text, open_splits
 from hf_synpre.understanding.scores import SCORES
 
 # head -> metric that is reported unless a task says otherwise
@@ -59,6 +59,7 @@ class LabelTask:
     def __post_init__(self) -> None:
         choose("head", self.head, HEADS)
         choose("metric", self.score, SCORES)
+        check_rows(self.name, self.rows)
         if (self.head == "choices") != bool(self.choices):
             raise UsageError(
                 f"{self.name}: the head {self.head} and choices {self.choices} do not fit; choices need columns."
@@ -98,16 +99,20 @@ class LabelTask:
 
     def open(self, data_dir: str | None = None, config: str | None = None) -> DatasetDict:
         """Return the splits as they are, by the names train, validation, test where `splits` renames them."""
-        names = [self.name, (self.hub_id or self.name).rpartition("/")[2], ""]
-        places = [] if data_dir is None else [Path(data_dir) / name for name in names]
-        place = next((str(p) for p in places if p.exists()), self.hub_id if data_dir is None else None)
+        place = self.hub_id if data_dir is None else self._local(Path(data_dir))
         if place is None:
-            where = f"There is no folder {data_dir}" if data_dir else f"{self.name} is on no Hub id"
+            where = f"{data_dir} holds no dataset {self.name}" if data_dir else f"{self.name} is on no Hub id"
             raise UsageError(f"{where}; give the folder of a dataset in Hub layout as --data_dir.")
         local = data_dir is not None
         found = open_splits(place, None if local else config or self.hub_config, None if local else self.hub_revision)
         renamed = {new: found[old] for new, old in self.splits.items() if old in found}
         return DatasetDict({k: v for k, v in found.items() if k not in self.splits.values()} | renamed)
+
+    def _local(self, folder: Path) -> str | None:
+        """Return where in a folder this dataset is: in one of its name, or the folder itself; None where it is not."""
+        names = (self.name, (self.hub_id or self.name).rpartition("/")[2])
+        found = [*(folder / name for name in names if (folder / name).exists()), *([folder] if is_dataset(folder) else [])]
+        return str(found[0]) if found else None
 
     def _has_labels(self, rows: Dataset, split: str) -> bool:
         """Say whether a split's rows have labels: on the Hub those of a hidden test are all -1."""
@@ -154,6 +159,12 @@ class LabelTask:
         }
         if not fits[self.head]:
             raise UsageError(f"{self.name}: column {name} of {split} holds {kind}, no labels of the head {self.head}.")
+
+
+def is_dataset(place: Path) -> bool:
+    """Say whether a folder is one dataset rather than a folder of several, which would be read as one."""
+    names = [place.name] if place.is_file() else [p.name for p in place.iterdir()] if place.is_dir() else []
+    return any(Path(name).suffix in READERS or name.startswith(("data", "train", "README")) for name in names)
 
 
 def recipe(epochs: float, length: int, rate: float = 1e-4, layer_decay: float = 0.8) -> dict[str, Any]:
