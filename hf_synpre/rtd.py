@@ -107,22 +107,29 @@ class RTDModel(PreTrainedModel):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> RTDOutput:
-        """Guess, draw and judge. `places`, `originals`, `draws` are [rows, hidden]; rows with fewer repeat place 0.
+        """Guess, draw and judge. `places`, `originals`, `draws` are [rows, hidden]; rows with fewer have originals IGNORED.
 
         `labels` is there for Trainer, which takes it away for `rtd_loss`.
         """
         more = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         logits = self.generator(input_ids=input_ids, attention_mask=attention_mask, places=places, **more).logits
         guesses = draw(logits.detach(), draws, self.config.sampling_temperature)
-        real = places > 0
-        there = input_ids.gather(1, places)
-        text = input_ids.scatter(1, places, torch.where(real, originals, there))
-        corrupted = input_ids.scatter(1, places, torch.where(real, guesses, there))
+        text, corrupted = (filled(input_ids, places, values, originals != IGNORED) for values in (originals, guesses))
         verdicts = self.discriminator(input_ids=corrupted, attention_mask=attention_mask, **more).logits
         replaced = (corrupted != text).long()
         if attention_mask is not None:
             replaced = replaced.masked_fill(attention_mask == 0, IGNORED)
         return RTDOutput(logits, verdicts.reshape(replaced.shape), replaced)
+
+
+def filled(ids: torch.Tensor, places: torch.Tensor, values: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Return ids [rows, length] with values [rows, n] at those places that are real; the real ones of a row come first.
+
+    The others write the row's first value once more, or where it has none what is there: no place is written two ways.
+    """
+    places = torch.where(real, places, places[:, :1])
+    values = torch.where(real, values, values[:, :1])
+    return ids.scatter(1, places, torch.where(real[:, :1], values, ids.gather(1, places)))
 
 
 def discriminator_of(config: PreTrainedConfig) -> PreTrainedModel:

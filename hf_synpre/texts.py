@@ -270,7 +270,7 @@ def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], li
 
 
 def unseen(held: list[list[str]], train: list[list[str]]) -> list[str]:
-    """Return the held-out rows' texts that no row to train on has too (a context has many questions); all if none is left."""
+    """Return the held-out rows' texts that no row to train on has (a context has many questions); all if none is left."""
     texts = [part for row in held for part in row]
     wanted = set(texts)
     shared = {part for row in train for part in row if part in wanted}

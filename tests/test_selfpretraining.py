@@ -40,7 +40,7 @@ from hf_synpre.initialization import build
 from hf_synpre.modeling import accept_places
 from hf_synpre.optimizers import UncorrectedAdamW, electra, layer_groups
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec, pretrain, pretraining_trainer
-from hf_synpre.rtd import DRAWS, WEIGHT, RTDModel, RTDOutput, build_rtd, draw, health, rtd_loss, tally
+from hf_synpre.rtd import DRAWS, WEIGHT, RTDModel, RTDOutput, build_rtd, draw, filled, health, rtd_loss, tally
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import TextSpec, dataset_corpus, guess_columns, open_corpus
 from hf_synpre.tokenization import train_encoder_tokenizer
@@ -380,6 +380,25 @@ def test_a_right_guess_counts_as_original(tokenizer):
     real = batch["labels"] != IGNORED
     assert replaced[batch["attention_mask"] == 0].eq(IGNORED).all()
     assert (replaced == 1).sum() == (real & (batch["labels"] != 7)).sum()
+
+
+def test_a_place_that_is_first_is_filled_too():
+    ids, places = torch.tensor([[4, 5, 6, 4], [4, 8, 9, 4], [1, 2, 3, 4]]), torch.tensor([[0, 3, 0], [0, 0, 0], [0, 0, 0]])
+    originals = torch.tensor([[7, 2, IGNORED], [3, IGNORED, IGNORED], [IGNORED] * 3])
+    wanted = [[7, 5, 6, 2], [3, 8, 9, 4], [1, 2, 3, 4]]
+    assert filled(ids, places, originals, originals != IGNORED).tolist() == wanted
+
+
+def test_rows_without_a_frame_hide_their_first_id_too(tmp_path):
+    given = {"task": "set", "vocabulary": 64, "parameters": {"min_length": 4, "max_length": 8}, "corpus": None, "text": None}
+    spec = spec_of("rtd", **given)
+    args = training_arguments(tmp_path, {"use_cpu": True, "max_steps": 4, "per_device_train_batch_size": 8})
+    trainer = pretraining_trainer(spec, ELECTRA, as_vocabulary(64), args)
+    said = []
+    for batch in trainer.get_train_dataloader():
+        hidden = ((batch["places"] == 0) & (batch["labels"] != IGNORED)).any(1)
+        said += trainer.model(**batch).replaced[hidden, 0].tolist()
+    assert any(said)
 
 
 def test_a_generator_without_embeddings_to_share_is_refused(tokenizer):

@@ -194,7 +194,7 @@ ONTONOTES = """
     O B-CARDINAL B-DATE I-DATE B-PERSON I-PERSON B-NORP B-GPE I-GPE B-LAW I-LAW B-ORG I-ORG B-PERCENT I-PERCENT B-ORDINAL
     B-MONEY I-MONEY B-WORK_OF_ART I-WORK_OF_ART B-FAC B-TIME I-CARDINAL B-LOC B-QUANTITY I-QUANTITY I-NORP I-LOC B-PRODUCT
     I-TIME B-EVENT I-EVENT I-FAC B-LANGUAGE I-PRODUCT I-ORDINAL I-LANGUAGE
-""".split()
+"""
 LABEL_TASKS = {
     task.name: task
     for task in (
@@ -268,7 +268,7 @@ LABEL_TASKS = {
             [["ner_tags"], ["tags"]],
             hub_id="tner/ontonotes5",
             hub_revision="refs/convert/parquet",
-            label_names=ONTONOTES,
+            label_names=ONTONOTES.split(),
             presets=PAPER,
         ),
         LabelTask(
