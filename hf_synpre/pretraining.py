@@ -291,6 +291,12 @@ class PretrainingSpec:
         for name, limit in limits.items():
             if limit is not None and limit <= 0:
                 raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
+        windows = self.corpus is not None or self.task in TEXT_TASKS or self.objective == "span_corruption"
+        if not windows and (limits["budget_tokens"] or limits["budget_flops"]):
+            raise UsageError(
+                f"The rows of {self.task} have no fixed length, so budget_tokens and budget_flops cannot apply; give "
+                "training.max_steps or budget_seconds."
+            )
         if (
             self.budget_of is None
             and "max_steps" not in self.training
@@ -403,8 +409,18 @@ def steps_of(spec: PretrainingSpec, args: Any, tokens: int | None, fresh: Callab
     if tokens is not None:
         return math.ceil(tokens / (rows * row_tokens(spec, fresh)))
     if spec.budget_flops is not None:
-        return math.ceil(spec.budget_flops / FlopCounter(fresh())(rows, spec.window, noise_counts(spec.window)[0]))
+        return math.ceil(spec.budget_flops / step_flops(spec, fresh(), rows))
     return args.max_steps
+
+
+def step_flops(spec: PretrainingSpec, model: PreTrainedModel, rows: int) -> float:
+    """Return the FLOPs of a step of `rows` windows of text, as the run itself will count them; the model is changed."""
+    noise, spans = noise_counts(spec.window)
+    if model.config.is_encoder_decoder:  # sides are padded to multiples of 8
+        return FlopCounter(model)(rows, *(-(-n // 8) * 8 for n in (spec.window - noise + spans + 1, noise + spans + 1)))
+    if not isinstance(model, RTDModel) and kind_of(model.config) == "mlm":
+        accept_places(model)
+    return FlopCounter(model)(rows, spec.window, noise)
 
 
 def row_tokens(spec: PretrainingSpec, fresh: Callable[[], PreTrainedModel]) -> int:

@@ -39,12 +39,12 @@ from hf_synpre.health import alarms
 from hf_synpre.initialization import build
 from hf_synpre.modeling import accept_places
 from hf_synpre.optimizers import UncorrectedAdamW, electra, layer_groups
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec, pretrain, pretraining_trainer
+from hf_synpre.pretraining import ModelSpec, PretrainingSpec, fresh_model, pretrain, pretraining_trainer, step_flops
 from hf_synpre.rtd import DRAWS, WEIGHT, RTDModel, RTDOutput, build_rtd, draw, filled, health, rtd_loss, tally
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import TextSpec, dataset_corpus, guess_columns, open_corpus
 from hf_synpre.tokenization import train_encoder_tokenizer
-from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
+from hf_synpre.training import FlopCounter, Meter, SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 
 # The corpus.
@@ -545,14 +545,14 @@ def test_span_corruption_takes_a_corpus_too(tmp_path, corpus):
 
     from hf_synpre.downstream import train_tokenizer
 
-    facts = pretrain(
+    spec, model, tokenizer = (
         spec_of("span_corruption"),
         ModelSpec(overrides=TINY),
-        tmp_path / "t5",
-        tokenizer=train_tokenizer(corpus.texts("train"), 400),
-        corpus=corpus,
+        train_tokenizer(corpus.texts("train"), 400),
     )
+    facts = pretrain(spec, model, tmp_path / "t5", tokenizer=tokenizer, corpus=corpus)
     assert facts["curve"][-1]["loss"] < facts["curve"][0]["loss"]
+    assert facts["flops"] == facts["steps"] * step_flops(spec, fresh_model(spec, model, as_vocabulary(tokenizer)), 8)
 
 
 def first_step(objective, batch_size, accumulation, folder, corpus, tokenizer):
@@ -679,16 +679,28 @@ def test_a_start_that_does_not_fit_is_refused(source, message, tmp_path, tokeniz
 
 
 @pytest.mark.parametrize(
-    ("limit", "steps"), [({"budget_tokens": 32 * 8 * 3}, 3), ({"budget_flops": None}, 5), ({"budget_seconds": 1e-6}, 1)]
+    ("limit", "steps"), [({"budget_tokens": 32 * 8 * 3}, 3), ({"budget_flops": None}, 20), ({"budget_seconds": 1e-6}, 1)]
 )
 def test_budgets_of_every_kind(limit, steps, tmp_path, corpus, tokenizer):
     if "budget_flops" in limit:
         one = pretrain(
             spec_of("mlm", training={"max_steps": 1}), ELECTRA, tmp_path / "one", tokenizer=tokenizer, corpus=corpus
         )
-        limit = {"budget_flops": one["flops"] * 5}
+        limit = {"budget_flops": one["flops"] * steps}
     facts = pretrain(spec_of("mlm", **limit), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
     assert facts["steps"] == steps
+    assert facts["curve"][-1]["step"] == steps
+
+
+def test_processes_agree_on_the_seconds_that_are_spent():
+    meters = [Meter(), Meter()]
+    meters[0].spent |= {"train_s": 1.0, "tokens": 3}
+    meters[1].spent |= {"train_s": 2.0, "tokens": 4}
+    sent = []
+    for meter in meters:
+        meter.totals(lambda sums: sent.append(sums) or sums)
+    found = [meter.totals(lambda sums: sent[0] + sent[1]) for meter in meters]
+    assert [(total["train_s"], total["tokens"]) for total in found] == [(1.5, 7)] * 2
 
 
 @pytest.mark.parametrize(
@@ -698,6 +710,7 @@ def test_budgets_of_every_kind(limit, steps, tmp_path, corpus, tokenizer):
         ({"bias_correction": False, "training": {"optim": "adafactor"}}, "give training.optim adamw_torch"),
         ({"generator_fraction": 0.0}, "generator_fraction is 0.0"),
         ({"batching": "packed"}, "do not reach a discriminator"),
+        ({"corpus": None, "task": "set", "budget_tokens": 9}, "rows of set have no fixed length, so budget_tokens"),
     ],
 )
 def test_bad_recipes_are_refused(fields, message):
