@@ -19,7 +19,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
 from hf_synpre.health import HealthWatch, alarms
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton, tensor_generator
-from hf_synpre.modeling import AUTO_CLASSES, accept_places, accept_rows, kind_of, longest_input, t5x_weights
+from hf_synpre.modeling import AUTO_CLASSES, accept_places, accept_rows, has_segments, kind_of, longest_input, t5x_weights
 from hf_synpre.optimizers import SCHEDULES
 from hf_synpre.rtd import RTDModel, build_rtd, export, health, rtd_loss, tally
 from hf_synpre.sources import TEXT_TASKS, check_source, objective_of, open_source, rows_of
@@ -47,6 +47,11 @@ PRETRAINING_ARGUMENTS = {
     "train_sampling_strategy": "sequential",
     "restore_callback_states_from_checkpoint": True,
 }
+
+
+PUBLISHED = {
+    "roberta": {"max_position_embeddings": 514}
+}  # 512 and two that RoBERTa never uses; transformers' default is 512
 
 
 @dataclass
@@ -99,7 +104,8 @@ class ModelSpec:
         return config
 
     def _default(self, **fields: Any) -> PreTrainedConfig:
-        return CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)](**fields)
+        config = CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]
+        return config(**PUBLISHED.get(self.model_type, {}) | fields)
 
 
 def check_config(config: PreTrainedConfig) -> None:
@@ -437,6 +443,8 @@ def pretraining_trainer(
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     config = part_config(fresh.config)
     rtd = isinstance(fresh, RTDModel)
+    if spec.pairs and not has_segments(config):
+        raise UsageError(f"pairs makes rows of two segments, of which {type(config).__name__} knows none; leave pairs out.")
     source = open_source(
         spec,
         kind_of(config),

@@ -46,9 +46,10 @@ class RTDConfig(PreTrainedConfig):
     def around(cls, config: PreTrainedConfig, fraction: float = 0.25) -> "RTDConfig":
         """Return the pair for a discriminator of this config: the generator has `fraction` of its width, all its layers."""
         generator = copy.deepcopy(config)
-        generator.hidden_size = max(1, round(config.hidden_size * fraction))
+        width = max(1, round(config.hidden_size * fraction))
+        generator.num_attention_heads = max(1, width // 64)
+        generator.hidden_size = width - width % generator.num_attention_heads
         generator.intermediate_size = max(1, round(config.intermediate_size * fraction))
-        generator.num_attention_heads = max(1, generator.hidden_size // 64)
         attention = {"attn_implementation": config._attn_implementation} if config._attn_implementation else {}
         both = {"generator": generator.to_dict(), "discriminator": config.to_dict()}
         return cls(**both, **attention, vocab_size=config.vocab_size, pad_token_id=config.pad_token_id)

@@ -43,11 +43,16 @@ class Source:
 
 def objective_of(kind: str, given: str | None, is_text: bool) -> str:
     """Return the objective of a run: `given`, or the usual one of the kind of model. Raises UsageError."""
-    allowed = OBJECTIVES[kind]
-    objective = choose(f"objective of a {kind} model", given, dict.fromkeys(allowed)) if given else allowed[is_text]
+    allowed = dict.fromkeys(OBJECTIVES[kind])
+    objective = choose(f"objective of a {kind} model", given, allowed) if given else usual_objective(kind, is_text)
     if objective == "seq2seq" and is_text:
         raise UsageError("Text has no targets, so the objective seq2seq cannot apply; give span_corruption.")
     return objective
+
+
+def usual_objective(kind: str, is_text: bool) -> str:
+    """Return the objective that a kind of model usually has."""
+    return OBJECTIVES[kind][is_text]
 
 
 def open_source(
@@ -72,7 +77,8 @@ def open_source(
     if is_text or objective == "span_corruption":
         if longest is not None and spec.window > longest:
             raise UsageError(
-                f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window."
+                f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window or a longer "
+                "table (max_position_embeddings)."
             )
         found = [text_rows(spec, objective, vocabulary, *part, corpus, places) for part in parts(spec, rows)]
         return Source(*found, False)

@@ -39,8 +39,8 @@ from hf_synpre.health import alarms
 from hf_synpre.initialization import build
 from hf_synpre.modeling import accept_places
 from hf_synpre.optimizers import UncorrectedAdamW, electra, layer_groups
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec, fresh_model, pretrain, pretraining_trainer, step_flops
-from hf_synpre.rtd import DRAWS, WEIGHT, RTDModel, RTDOutput, build_rtd, draw, filled, health, rtd_loss, tally
+from hf_synpre.pretraining import PRESETS, ModelSpec, PretrainingSpec, fresh_model, pretrain, pretraining_trainer, step_flops
+from hf_synpre.rtd import DRAWS, WEIGHT, RTDConfig, RTDModel, RTDOutput, build_rtd, draw, filled, health, rtd_loss, tally
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import TextSpec, dataset_corpus, guess_columns, open_corpus
 from hf_synpre.tokenization import train_encoder_tokenizer
@@ -301,6 +301,12 @@ def test_electra_small_has_the_parameters_that_the_spec_counts():
     assert sum(p.numel() for p in model.discriminator.parameters()) == 13_549_057
     assert model.generator.electra.embeddings.LayerNorm.weight is model.discriminator.electra.embeddings.LayerNorm.weight
     assert model.generator.generator_lm_head.weight is model.discriminator.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize(("fraction", "width", "heads"), [(0.25, 64, 1), (0.51, 130, 2), (1.0, 256, 4)])
+def test_a_generators_heads_divide_its_width(fraction, width, heads):
+    config = RTDConfig.around(ElectraConfig(), fraction).part("generator")
+    assert (config.hidden_size, config.num_attention_heads) == (width, heads)
 
 
 def electra_pair(tokenizer, seed=0):
@@ -724,6 +730,12 @@ def test_windows_beyond_the_models_positions_are_refused(tmp_path, corpus, token
     assert not Path(tmp_path / "run").exists()
 
 
+def test_segments_for_a_model_that_has_none_are_refused(tmp_path, corpus, tokenizer):
+    alone = ModelSpec("roberta", overrides=ROBERTA.overrides | {"type_vocab_size": 1})
+    with pytest.raises(UsageError, match="rows of two segments, of which RobertaConfig knows none; leave pairs out"):
+        pretrain(spec_of("mlm", pairs=True), alone, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
+
+
 def test_flops_count_the_head_at_hidden_ids_alone(tokenizer):
     model = build(AutoModelForMaskedLM, ROBERTA.config(as_vocabulary(tokenizer)), {}, 0)
     whole = FlopCounter(model)(1, 32, 0)
@@ -754,6 +766,34 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, ca
     stamp = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     assert main([str(word) for word in words]) == 0
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "objective"),
+    [
+        ("t5", "d_model=32,num_layers=2,d_ff=64,num_heads=2,d_kv=16", "span_corruption"),
+        ("gpt2", "n_embd=32,n_layer=2,n_head=2", "causal"),
+        ("roberta", "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=64", "mlm"),
+    ],
+)
+def test_the_default_preset_fits_every_kind_of_model(kind, shape, objective, tmp_path, monkeypatch):
+    (tmp_path / "rows.txt").write_text("\n".join(f"{sentence(i)} {i}" for i in range(400)))
+    words = [
+        "self-pretrain",
+        tmp_path / "rows.txt",
+        "--output_dir",
+        tmp_path / "run",
+        "--model_type",
+        kind,
+        "--use_cpu",
+        "true",
+    ]
+    words += ["--config_overrides", shape, "--batch_size", 2, "--evaluations", 1, "--validation_examples", 2]
+    monkeypatch.setitem(PRESETS["roberta_smoke"]["training"], "max_steps", 2)
+    assert main([str(word) for word in words]) == 0
+    recipe = json.loads((tmp_path / "run" / "pretraining.json").read_text())["recipe"]["pretraining"]
+    assert recipe["objective"] == objective
+    assert (recipe["window"], recipe["preset"]) == (512, "roberta_smoke")
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,20 @@ def test_losses_are_the_models_own(name, prepared):
     torch.testing.assert_close(LOSSES[data.task.head](outputs, labels), wanted)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "types"),
+    [("roberta", {"type_vocab_size": 1}, False), ("gpt2", {}, False), ("electra", {"embedding_size": 16}, True)],
+)
+def test_a_model_without_segments_gets_none(kind, shape, types, prepared, tmp_path):
+    data = prepared["pairs"]
+    model = ModelSpec(kind, overrides=shape | ({"n_embd": 32, "n_layer": 2, "n_head": 2} if kind == "gpt2" else ENCODER))
+    made = build(data.model_class, data.configure(model.config(as_vocabulary(data.tokenizer))), {}, 0)
+    trainer = label_trainer(made, data, FinetuningSpec(TRAINING | {"max_steps": 1}), 0, tmp_path)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert ("token_type_ids" in batch) == types
+    assert torch.isfinite(trainer.compute_loss(made, batch))
+
+
 def test_rows_are_framed_as_the_tokenizer_does(prepared):
     data = prepared["pairs"]
     tokenizer, row = data.tokenizer, data.rows("train")[3]

@@ -237,17 +237,21 @@ class SpanRows(LabelRows):
 
 @dataclass
 class LabelCollator:
-    """Pad rows to the longest, in multiples of 8, `tags` too; choices become one more dimension."""
+    """Pad rows to the longest, in multiples of 8, `tags` too; choices become one more dimension.
+
+    Without `types` a row has no token_type_ids, whatever its tokenizer makes: the model has no segments.
+    """
 
     pad: int
     tags: bool = False
+    types: bool = True
     multiple: int = 8
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the batch of rows."""
         flat = [row for found in rows for row in found.get("choices", [found])]
         width = -(-max(len(row["input_ids"]) for row in flat) // self.multiple) * self.multiple
-        names = [name for name in flat[0] if name != "labels"]
+        names = [name for name in flat[0] if name != "labels" and (self.types or name != "token_type_ids")]
         batch = {name: self._stack([row[name] for row in flat], width, self.pad * (name == "input_ids")) for name in names}
         if "choices" in rows[0]:
             batch = {name: array.reshape(len(rows), -1, width) for name, array in batch.items()}
