@@ -227,7 +227,7 @@ class PretrainingSpec:
     token count this one gets; otherwise training.max_steps, or as many steps as `budget_tokens` or `budget_flops` pay
     for, is the budget; `budget_seconds` of training end it before.
     `initial_weights` is transformers or t5x; `start` a checkpoint (folder, Hub id, in an experiment another run) to go
-    on from, with its token embeddings "kept" or "fresh".
+    on from, with its token embeddings "kept", and its head where it has that of this objective, or "fresh".
     """
 
     task: str | None = None
@@ -499,7 +499,7 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
         redraw(fresh, tensor_generator(spec.seed, spec.initial_weights))
     for name, source in parts.items():
         if source is not None:
-            take_weights(getattr(fresh, name) if name else fresh, source, spec.start_embeddings)
+            take_weights(getattr(fresh, name) if name else fresh, source, spec.start_embeddings, head=True)
     return fresh
 
 

@@ -22,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
+    AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -661,6 +662,10 @@ def test_a_run_goes_on_from_another(tmp_path, corpus, tokenizer):
     one, two = (AutoModelForTokenClassification.from_pretrained(tmp_path / name).electra for name in ("first", "second"))
     for (name, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(p, q, msg=name, atol=1e-6, rtol=1e-5)
+    for name, head in (("", AutoModelForPreTraining), ("generator", AutoModelForMaskedLM)):
+        before, after = (head.from_pretrained(tmp_path / run / name).state_dict() for run in ("first", "second"))
+        for key in before:
+            torch.testing.assert_close(before[key], after[key], msg=key, atol=1e-6, rtol=1e-5)
     assert second["before"] == {"tokens": first["tokens"], "flops": first["flops"]}
     head = build(AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(tokenizer)), {}, 3)
     fresh = head.get_input_embeddings().weight.clone()
