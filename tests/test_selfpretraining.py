@@ -31,6 +31,7 @@ from transformers import (
 
 from hf_synpre import UsageError
 from hf_synpre import texts as texts_module
+from hf_synpre.cards import model_card
 from hf_synpre.cli import main
 from hf_synpre.collators import RowCollator
 from hf_synpre.config import build_spec
@@ -768,6 +769,13 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, ca
     assert facts["steps"] == 4
     assert facts["recipe"]["pretraining"]["bias_correction"] is False
     assert facts["recipe"]["tokenizer"]["origin"].startswith("strict")
+    card = model_card(tmp_path / "run", "synpre/pets")
+    assert (
+        f"{facts['recipe']['corpus']['bytes']:,} bytes, columns text. The tokenizer is strict: trained on the corpus" in card
+    )
+    assert 'AutoModelForPreTraining.from_pretrained("synpre/pets")' in card
+    assert "krishna2023downstream" in card
+    assert "knows no language" not in card
     stamp = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     assert main([str(word) for word in words]) == 0
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp
