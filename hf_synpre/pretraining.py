@@ -413,10 +413,16 @@ def steps_of(spec: PretrainingSpec, args: Any, tokens: int | None, fresh: Callab
     """Return the number of steps: as many as `tokens` or the spec's budget pay for; `fresh` makes the model."""
     rows, tokens = args.world_size * args.gradient_accumulation_steps * args.train_batch_size, tokens or spec.budget_tokens
     if tokens is not None:
-        return math.ceil(tokens / (rows * row_tokens(spec, fresh)))
-    if spec.budget_flops is not None:
-        return math.ceil(spec.budget_flops / step_flops(spec, fresh(), rows))
-    return args.max_steps
+        steps = math.ceil(tokens / (rows * row_tokens(spec, fresh)))
+    elif spec.budget_flops is not None:
+        steps = math.ceil(spec.budget_flops / step_flops(spec, fresh(), rows))
+    else:
+        return args.max_steps
+    if spec.budget_of is None and (warmup := args.get_warmup_steps(steps)) >= steps:
+        raise UsageError(
+            f"The budget pays for {steps} steps, warmup_steps is {warmup}; give training.warmup_steps (below 1: a share)."
+        )
+    return steps
 
 
 def step_flops(spec: PretrainingSpec, model: PreTrainedModel, rows: int) -> float:

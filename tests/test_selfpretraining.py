@@ -704,6 +704,12 @@ def test_budgets_of_every_kind(limit, steps, tmp_path, corpus, tokenizer):
     assert facts["curve"][-1]["step"] == steps
 
 
+def test_a_budget_that_ends_in_warm_up_is_refused(tmp_path, corpus, tokenizer):
+    spec = spec_of("mlm", budget_tokens=32 * 8 * 3, training={"warmup_steps": 10})
+    with pytest.raises(UsageError, match=r"The budget pays for 3 steps, warmup_steps is 10; give training\."):
+        pretrain(spec, ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
+
+
 def test_processes_agree_on_the_seconds_that_are_spent():
     meters = [Meter(), Meter()]
     meters[0].spent |= {"train_s": 1.0, "tokens": 3}

@@ -15,7 +15,7 @@ from hf_synpre.experiment import Experiment, ExperimentSpec
 from hf_synpre.initialization import build
 from hf_synpre.pretraining import ModelSpec
 from hf_synpre.report import write_report
-from hf_synpre.report.transfer import couple
+from hf_synpre.report.transfer import couple, transfer
 from hf_synpre.texts import TextSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask, finetune_labels
 from hf_synpre.understanding.data import ChoiceRows, Frame, LabelCollator, cut, span_of
@@ -443,6 +443,15 @@ def test_every_arm_of_self_pretraining_runs_and_is_reported(tmp_path):
     text = (tmp_path / "results" / "report.md").read_text()
     assert "## Gain by start and task" in text
     assert "### Pairs on two" in text
+
+
+def test_tasks_without_probabilities_have_a_matrix_too():
+    cell = {"status": "done", "task": "tags", "arm": "self", "seed": 0, "data": {"labels": ["O", "B-pet"]}}
+    report = {"arms": ["random", "self"], "benefits": {"self": {"tasks": {"tags": {"value": None}}}}}
+    found = transfer([cell], report | {"differences": {"tags": {"self": {"value": 0.25}}}})["transfer"]
+    assert found["matrix"]["means"] == {"self": 0.25}
+    assert found["ensembles"] == {}
+    assert transfer([cell | {"data": {"tokenizer": "x"}}], report) == {}
 
 
 def test_runs_that_need_each_other_are_refused(tmp_path):

@@ -276,10 +276,7 @@ def prepare_labels(
         splits = task.load(data_dir)
         names = label_names(task, splits["train"])
         check_tags(task, names)
-        corpus = dataset_corpus(splits["train"], TextSpec(text_columns(task, splits["train"])), task.name)
-        coder = (
-            read_tokenizer(tokenizer, data_dir) if tokenizer else train_encoder_tokenizer(corpus.texts("train"), vocab_size)
-        )
+        coder = read_tokenizer(tokenizer, data_dir) if tokenizer else own_tokenizer(task, splits["train"], vocab_size)
         facts = {"tokenizer": tokenizer or coder.init_kwargs["origin"], "labels": names, "hub_id": task.hub_id, "splits": {}}
         with whole_folder(folder) as partial:
             coder.save_pretrained(partial / "tokenizer")
@@ -289,6 +286,12 @@ def prepare_labels(
                 facts["splits"][split] = {"rows": len(rows), "sha256": digest(table)}
             write_json(partial / "facts.json", facts)
     return PreparedLabels(folder, task)
+
+
+def own_tokenizer(task: LabelTask, rows: Dataset, vocab_size: int) -> Any:
+    """Return a tokenizer trained on the rows' text."""
+    corpus = dataset_corpus(rows, TextSpec(text_columns(task, rows)), task.name)
+    return train_encoder_tokenizer(corpus.texts("train"), vocab_size)
 
 
 def text_columns(task: LabelTask, rows: Dataset) -> list[str]:
