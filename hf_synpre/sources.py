@@ -1,5 +1,6 @@
 """Layer 3: what a pre-training run reads: rows of a task or of text, laid out for an objective and a kind of model."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from hf_synpre.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLa
 from hf_synpre.texts import Corpus, open_corpus
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
+logger = logging.getLogger(__name__)
 ENDLESS = 2**62
 TEXT_TASKS = ("nesting_language",)
 BATCHINGS = ("padded", "bucketed", "packed")
@@ -170,8 +172,13 @@ def text_rows(
     elif vocabulary.tokenizer is None:
         raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
     else:
-        ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, max(size, 1000) * spec.window, vocabulary.eos)
+        enough = max(size, 1000) * spec.window
+        ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, enough, vocabulary.eos)
         if spec.text is not None:
+            if len(ids) == enough and split == "train" and spec.text.order == "natural":
+                logger.warning(
+                    "the run reads the first %d ids of its corpus, in their order; else order shuffled_rows", enough
+                )
             return full_rows(spec, objective, vocabulary, split, size, ids, places)
         windows = TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if objective == "span_corruption":

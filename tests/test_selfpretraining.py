@@ -43,6 +43,7 @@ from hf_synpre.modeling import accept_places
 from hf_synpre.optimizers import UncorrectedAdamW, electra, layer_groups
 from hf_synpre.pretraining import PRESETS, ModelSpec, PretrainingSpec, fresh_model, pretrain, pretraining_trainer, step_flops
 from hf_synpre.rtd import DRAWS, WEIGHT, RTDConfig, RTDModel, RTDOutput, build_rtd, draw, filled, health, rtd_loss, tally
+from hf_synpre.sources import open_source
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import TextSpec, dataset_corpus, guess_columns, open_corpus
 from hf_synpre.tokenization import train_encoder_tokenizer
@@ -740,6 +741,15 @@ def test_windows_beyond_the_models_positions_are_refused(tmp_path, corpus, token
     with pytest.raises(UsageError, match="window is 80, the model's table of positions has 64"):
         pretrain(spec_of("rtd", window=80), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
     assert not Path(tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("order", "said"), [("natural", 1), ("shuffled_rows", 0)])
+def test_a_run_says_that_it_reads_but_the_beginning(order, said, caplog, tokenizer):
+    corpus = texts_module.Corpus(lambda split: (sentence(i) for i in range(400 if split == "train" else 9)))
+    spec = spec_of("mlm", window=4, text=TextSpec(order=order))
+    with caplog.at_level("WARNING"):
+        open_source(spec, "mlm", as_vocabulary(tokenizer), rows=8, batch=8, corpus=corpus)
+    assert sum("reads the first 4000 ids" in record.getMessage() for record in caplog.records) == said
 
 
 def test_segments_for_a_model_that_has_none_are_refused(tmp_path, corpus, tokenizer):

@@ -321,6 +321,8 @@ def test_another_dataset_of_the_folder_is_not_taken(tmp_path):
         ("choices", {"label": ["4"]}, "a row of train has the label '4' of 4 choices; give 0 or more"),
         ("choices", {"label": [None]}, "a row of train has the label None of 4 choices"),
         ("choices", {"endings": [["a b", "c d"]]}, "rows of train have 4 and 2 choices; give all as many"),
+        ("labels", {"labels": [[1, 0]]}, r"a row of train has the labels \[1.0, 0.0\]; give 3 of 0 or 1 in every row"),
+        ("labels", {"labels": [[27, 3, 1]]}, r"a row of train has the labels \[27.0, 3.0, 1.0\]"),
         ("tags", {"tokens": [[]], "ner_tags": [[]]}, "a row of train has 0 words and 0 tags; give a tag a word"),
         ("tags", {"ner_tags": [["O"]]}, "a row of train has 7 words and 1 tags"),
     ],

@@ -411,12 +411,23 @@ def label_of(task: LabelTask, value: Any, names: list | None, split: str) -> Any
         if task.head == "number":
             return float(value)
         if task.head == "labels":
-            return [float(part) for part in value]
+            return shares_of(task, [float(part) for part in value], names, split)
         if task.head == "tags":
             return [number_of(tag, names) for tag in value]
         return number_of(value, names)
+    except UsageError:
+        raise
     except (TypeError, ValueError):
         raise UsageError(f"{task.name}: a row of {split} has the label {value!r}, which no row of train has.") from None
+
+
+def shares_of(task: LabelTask, shares: list[float], names: list | None, split: str) -> list[float]:
+    """Return what a row says of each label. Raises UsageError on another number of labels, or on no share of 1."""
+    if len(shares) != len(names or ()) or not all(0 <= share <= 1 for share in shares):
+        raise UsageError(
+            f"{task.name}: a row of {split} has the labels {shares}; give {len(names or ())} of 0 or 1 in every row."
+        )
+    return shares
 
 
 def number_of(value: Any, names: list) -> int:
