@@ -19,6 +19,7 @@ from hf_synpre.vocabulary import as_vocabulary
 CARD = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"
 FIRST_PAPER = "2206.10139"
+SELF_PAPER = "2209.14389"  # Krishna et al.: pre-training on a dataset's own text
 ROW_COUNTS = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
 SAME_RUN = ("tokens", "flops", "accuracy", "train_s")  # what tells that a cell started from a checkpoint
 RUN_FACTS = {
@@ -139,16 +140,21 @@ def model_facts(folder: Path) -> dict[str, Any]:
         "results": [row for cells in result_folders(folder) for row in result_rows(cells, run or {})],
         "has_weights": any(folder.glob("*.safetensors")),
         "about": definition(task) if task else None,
-        "papers": papers(get_task(task).paper if task else ""),
+        "papers": papers(get_task(task).paper if task else SELF_PAPER if spec.get("text") is not None else ""),
     }
+
+
+AUTO_CLASSES = {
+    "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+    "ForMaskedLM": "AutoModelForMaskedLM",
+    "ForPreTraining": "AutoModelForPreTraining",
+    "ForTokenClassification": "AutoModelForTokenClassification",
+}
 
 
 def auto_class(architectures: list[str]) -> str:
     """Return the Auto class of transformers that loads the first of `architectures`."""
-    name = architectures[0]
-    if name.endswith("ForConditionalGeneration"):
-        return "AutoModelForSeq2SeqLM"
-    return "AutoModelForMaskedLM" if name.endswith("ForMaskedLM") else "AutoModelForCausalLM"
+    return next((auto for head, auto in AUTO_CLASSES.items() if architectures[0].endswith(head)), "AutoModelForCausalLM")
 
 
 def vocabulary_facts(given: Any) -> dict[str, Any]:

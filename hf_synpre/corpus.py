@@ -210,7 +210,8 @@ class EncoderRows:
     """Windows as rows of an encoder: `start`, the window, `end`. Row i is a function of i.
 
     With `pairs` the window is cut in two segments at a place drawn from hash(key, i), an `end` after each and
-    token_type_ids 0 and 1; one row in ten stays whole (ELECTRA's, Clark et al. 2020).
+    token_type_ids 0 and 1; one row in ten stays whole, as in ELECTRA (Clark et al. 2020). Unlike theirs the cut is at any
+    id, uniformly, not at the line's end next to the middle, and no row in twenty is shortened at random.
     """
 
     def __init__(self, windows: Any, *, start: int, end: int, pairs: bool = False, split: str = "train", seed: int = 0):
@@ -236,7 +237,8 @@ class MaskedDataset:
 
     Of these, `masked` % become `mask`, `random` % a random id of `content` (first, count), the others stay (80 and 10:
     Devlin et al. 2019; dynamic as in Liu et al. 2019; 85 and 0: Clark et al. 2020). `never` are ids that are not chosen:
-    end of sequence, padding. A row of n candidates has 0.15 n, rounded up or down at random, as in fairseq. With `places`
+    end of sequence, padding. A row of n candidates has 0.15 n, rounded up or down at random, as in fairseq (ELECTRA rounds
+    to the nearest, of all ids of a row, and may draw a place twice). With `places`
     the labels are those of the hidden ids alone and `places` their positions; else IGNORED stands at all others.
     """
 

@@ -36,6 +36,11 @@ def kind_of(config: PreTrainedConfig) -> str:
     return kind
 
 
+def has_segments(config: PreTrainedConfig) -> bool:
+    """Say whether a model tells two texts apart by token_type_ids (RoBERTa and decoders do not, GPT-2 reads them as ids)."""
+    return (getattr(config, "type_vocab_size", None) or 0) > 1
+
+
 def block_mask(queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, *, causal: bool = False) -> torch.Tensor:
     """Return the additive mask [rows, 1, queries, keys] that lets a position see its own segment only.
 

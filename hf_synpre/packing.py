@@ -79,7 +79,7 @@ class CausalLayout:
 
 def filler(name: str, pad: int) -> int:
     """Return what fills an array of a row after its examples."""
-    return {"input_ids": pad, "labels": IGNORED}.get(name, 0)
+    return {"input_ids": pad, "labels": IGNORED, "originals": IGNORED}.get(name, 0)
 
 
 def joined(example: Row, eos: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
 from hf_synpre.health import HealthWatch, alarms
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton, tensor_generator
-from hf_synpre.modeling import AUTO_CLASSES, accept_places, accept_rows, kind_of, longest_input, t5x_weights
+from hf_synpre.modeling import AUTO_CLASSES, accept_places, accept_rows, has_segments, kind_of, longest_input, t5x_weights
 from hf_synpre.optimizers import SCHEDULES
 from hf_synpre.rtd import RTDModel, build_rtd, export, health, rtd_loss, tally
 from hf_synpre.sources import TEXT_TASKS, check_source, objective_of, open_source, rows_of
@@ -47,6 +47,11 @@ PRETRAINING_ARGUMENTS = {
     "train_sampling_strategy": "sequential",
     "restore_callback_states_from_checkpoint": True,
 }
+
+
+PUBLISHED = {
+    "roberta": {"max_position_embeddings": 514}
+}  # 512 and two that RoBERTa never uses; transformers' default is 512
 
 
 @dataclass
@@ -99,7 +104,8 @@ class ModelSpec:
         return config
 
     def _default(self, **fields: Any) -> PreTrainedConfig:
-        return CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)](**fields)
+        config = CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]
+        return config(**PUBLISHED.get(self.model_type, {}) | fields)
 
 
 def check_config(config: PreTrainedConfig) -> None:
@@ -221,7 +227,7 @@ class PretrainingSpec:
     token count this one gets; otherwise training.max_steps, or as many steps as `budget_tokens` or `budget_flops` pay
     for, is the budget; `budget_seconds` of training end it before.
     `initial_weights` is transformers or t5x; `start` a checkpoint (folder, Hub id, in an experiment another run) to go
-    on from, with its token embeddings "kept" or "fresh".
+    on from, with its token embeddings "kept", and its head where it has that of this objective, or "fresh".
     """
 
     task: str | None = None
@@ -291,6 +297,12 @@ class PretrainingSpec:
         for name, limit in limits.items():
             if limit is not None and limit <= 0:
                 raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
+        windows = self.corpus is not None or self.task in TEXT_TASKS or self.objective == "span_corruption"
+        if not windows and (limits["budget_tokens"] or limits["budget_flops"]):
+            raise UsageError(
+                f"The rows of {self.task} have no fixed length, so budget_tokens and budget_flops cannot apply; give "
+                "training.max_steps or budget_seconds."
+            )
         if (
             self.budget_of is None
             and "max_steps" not in self.training
@@ -401,10 +413,26 @@ def steps_of(spec: PretrainingSpec, args: Any, tokens: int | None, fresh: Callab
     """Return the number of steps: as many as `tokens` or the spec's budget pay for; `fresh` makes the model."""
     rows, tokens = args.world_size * args.gradient_accumulation_steps * args.train_batch_size, tokens or spec.budget_tokens
     if tokens is not None:
-        return math.ceil(tokens / (rows * row_tokens(spec, fresh)))
-    if spec.budget_flops is not None:
-        return math.ceil(spec.budget_flops / FlopCounter(fresh())(rows, spec.window, noise_counts(spec.window)[0]))
-    return args.max_steps
+        steps = math.ceil(tokens / (rows * row_tokens(spec, fresh)))
+    elif spec.budget_flops is not None:
+        steps = math.ceil(spec.budget_flops / step_flops(spec, fresh(), rows))
+    else:
+        return args.max_steps
+    if spec.budget_of is None and (warmup := args.get_warmup_steps(steps)) >= steps:
+        raise UsageError(
+            f"The budget pays for {steps} steps, warmup_steps is {warmup}; give training.warmup_steps (below 1: a share)."
+        )
+    return steps
+
+
+def step_flops(spec: PretrainingSpec, model: PreTrainedModel, rows: int) -> float:
+    """Return the FLOPs of a step of `rows` windows of text, as the run itself will count them; the model is changed."""
+    noise, spans = noise_counts(spec.window)
+    if model.config.is_encoder_decoder:  # sides are padded to multiples of 8
+        return FlopCounter(model)(rows, *(-(-n // 8) * 8 for n in (spec.window - noise + spans + 1, noise + spans + 1)))
+    if not isinstance(model, RTDModel) and kind_of(model.config) == "mlm":
+        accept_places(model)
+    return FlopCounter(model)(rows, spec.window, noise)
 
 
 def row_tokens(spec: PretrainingSpec, fresh: Callable[[], PreTrainedModel]) -> int:
@@ -421,6 +449,8 @@ def pretraining_trainer(
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     config = part_config(fresh.config)
     rtd = isinstance(fresh, RTDModel)
+    if spec.pairs and not has_segments(config):
+        raise UsageError(f"pairs makes rows of two segments, of which {type(config).__name__} knows none; leave pairs out.")
     source = open_source(
         spec,
         kind_of(config),
@@ -475,7 +505,7 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
         redraw(fresh, tensor_generator(spec.seed, spec.initial_weights))
     for name, source in parts.items():
         if source is not None:
-            take_weights(getattr(fresh, name) if name else fresh, source, spec.start_embeddings)
+            take_weights(getattr(fresh, name) if name else fresh, source, spec.start_embeddings, head=True)
     return fresh
 
 

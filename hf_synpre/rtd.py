@@ -46,9 +46,10 @@ class RTDConfig(PreTrainedConfig):
     def around(cls, config: PreTrainedConfig, fraction: float = 0.25) -> "RTDConfig":
         """Return the pair for a discriminator of this config: the generator has `fraction` of its width, all its layers."""
         generator = copy.deepcopy(config)
-        generator.hidden_size = max(1, round(config.hidden_size * fraction))
+        width = max(1, round(config.hidden_size * fraction))
+        generator.num_attention_heads = max(1, width // 64)
+        generator.hidden_size = width - width % generator.num_attention_heads
         generator.intermediate_size = max(1, round(config.intermediate_size * fraction))
-        generator.num_attention_heads = max(1, generator.hidden_size // 64)
         attention = {"attn_implementation": config._attn_implementation} if config._attn_implementation else {}
         both = {"generator": generator.to_dict(), "discriminator": config.to_dict()}
         return cls(**both, **attention, vocab_size=config.vocab_size, pad_token_id=config.pad_token_id)
@@ -107,22 +108,29 @@ class RTDModel(PreTrainedModel):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> RTDOutput:
-        """Guess, draw and judge. `places`, `originals`, `draws` are [rows, hidden]; rows with fewer repeat place 0.
+        """Guess, draw and judge. `places`, `originals`, `draws` are [rows, hidden]; rows with fewer have originals IGNORED.
 
         `labels` is there for Trainer, which takes it away for `rtd_loss`.
         """
         more = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         logits = self.generator(input_ids=input_ids, attention_mask=attention_mask, places=places, **more).logits
         guesses = draw(logits.detach(), draws, self.config.sampling_temperature)
-        real = places > 0
-        there = input_ids.gather(1, places)
-        text = input_ids.scatter(1, places, torch.where(real, originals, there))
-        corrupted = input_ids.scatter(1, places, torch.where(real, guesses, there))
+        text, corrupted = (filled(input_ids, places, values, originals != IGNORED) for values in (originals, guesses))
         verdicts = self.discriminator(input_ids=corrupted, attention_mask=attention_mask, **more).logits
         replaced = (corrupted != text).long()
         if attention_mask is not None:
             replaced = replaced.masked_fill(attention_mask == 0, IGNORED)
         return RTDOutput(logits, verdicts.reshape(replaced.shape), replaced)
+
+
+def filled(ids: torch.Tensor, places: torch.Tensor, values: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Return ids [rows, length] with values [rows, n] at those places that are real; the real ones of a row come first.
+
+    The others write the row's first value once more, or where it has none what is there: no place is written two ways.
+    """
+    places = torch.where(real, places, places[:, :1])
+    values = torch.where(real, values, values[:, :1])
+    return ids.scatter(1, places, torch.where(real[:, :1], values, ids.gather(1, places)))
 
 
 def discriminator_of(config: PreTrainedConfig) -> PreTrainedModel:

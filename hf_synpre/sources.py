@@ -1,5 +1,6 @@
 """Layer 3: what a pre-training run reads: rows of a task or of text, laid out for an objective and a kind of model."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from hf_synpre.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLa
 from hf_synpre.texts import Corpus, open_corpus
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
+logger = logging.getLogger(__name__)
 ENDLESS = 2**62
 TEXT_TASKS = ("nesting_language",)
 BATCHINGS = ("padded", "bucketed", "packed")
@@ -43,11 +45,16 @@ class Source:
 
 def objective_of(kind: str, given: str | None, is_text: bool) -> str:
     """Return the objective of a run: `given`, or the usual one of the kind of model. Raises UsageError."""
-    allowed = OBJECTIVES[kind]
-    objective = choose(f"objective of a {kind} model", given, dict.fromkeys(allowed)) if given else allowed[is_text]
+    allowed = dict.fromkeys(OBJECTIVES[kind])
+    objective = choose(f"objective of a {kind} model", given, allowed) if given else usual_objective(kind, is_text)
     if objective == "seq2seq" and is_text:
         raise UsageError("Text has no targets, so the objective seq2seq cannot apply; give span_corruption.")
     return objective
+
+
+def usual_objective(kind: str, is_text: bool) -> str:
+    """Return the objective that a kind of model usually has."""
+    return OBJECTIVES[kind][is_text]
 
 
 def open_source(
@@ -72,7 +79,8 @@ def open_source(
     if is_text or objective == "span_corruption":
         if longest is not None and spec.window > longest:
             raise UsageError(
-                f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window."
+                f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window or a longer "
+                "table (max_position_embeddings)."
             )
         found = [text_rows(spec, objective, vocabulary, *part, corpus, places) for part in parts(spec, rows)]
         return Source(*found, False)
@@ -164,8 +172,13 @@ def text_rows(
     elif vocabulary.tokenizer is None:
         raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
     else:
-        ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, max(size, 1000) * spec.window, vocabulary.eos)
+        enough = max(size, 1000) * spec.window
+        ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, enough, vocabulary.eos)
         if spec.text is not None:
+            if len(ids) == enough and split == "train" and spec.text.order == "natural":
+                logger.warning(
+                    "the run reads the first %d ids of its corpus, in their order; else order shuffled_rows", enough
+                )
             return full_rows(spec, objective, vocabulary, split, size, ids, places)
         windows = TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if objective == "span_corruption":

@@ -10,15 +10,17 @@ from hf_synpre.errors import UsageError
 from hf_synpre.initialization import embedding_names
 
 
-def take_weights(model: PreTrainedModel, source: str | Path, embeddings: str = "kept") -> list[str]:
+def take_weights(model: PreTrainedModel, source: str | Path, embeddings: str = "kept", *, head: bool = False) -> list[str]:
     """Copy a checkpoint's body into `model`, in place; token embeddings stay fresh if so wanted. Returns what it lacks.
 
-    The head, and a pooler that the checkpoint was not trained with, keep the model's own weights. Raises UsageError
+    With `head` and kept embeddings the head comes along where the checkpoint has this one: pre-training goes on. Else the
+    head, and a pooler that the checkpoint was not trained with, keep the model's own weights. Raises UsageError
     where the checkpoint cannot be read, is of another architecture, or has tensors of another shape.
     """
-    body = base_of(model)
+    whole = head and embeddings == "kept"
+    body = model if whole else base_of(model)
     fresh = {name.rpartition(".")[0] for name in embedding_names(body)} if embeddings == "fresh" else set()
-    stored, missing = stored_body(source, body.config)
+    stored, missing = stored_weights(source, body.config, type(model) if whole else AutoModel)
     own = body.state_dict()
     taken = {name: tensor for name, tensor in stored.items() if name in own and name.rpartition(".")[0] not in fresh}
     for name, tensor in taken.items():
@@ -38,13 +40,13 @@ def base_of(model: PreTrainedModel) -> PreTrainedModel:
     return getattr(model, model.base_model_prefix, model)
 
 
-def stored_body(source: str | Path, wanted: PreTrainedConfig) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Return (tensors of a checkpoint's body by name, names that it lacks). Raises UsageError where it cannot be read."""
+def stored_weights(source: str | Path, wanted: PreTrainedConfig, kind: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Return (tensors of a checkpoint as this class by name, names that it lacks). UsageError where it cannot be read."""
     try:
         config = AutoConfig.from_pretrained(source)
         if config.model_type != wanted.model_type:
             raise UsageError(f"{source} is a {config.model_type}, the model a {wanted.model_type}; give one architecture.")
-        body, report = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
+        body, report = kind.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, UsageError):
             raise

@@ -227,9 +227,11 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     taken = [row for split in rows if split == "train" or text.with_test for row in rows[split] if row]
     kept = [row for row in taken if normalized(row) not in barred]
     train, held = hold_out(limited(kept, text.limit_mb), text)
-    documents = {"train": arranged(train, text), "validation": [part for row in held for part in row]}
+    documents = {"train": arranged(train, text), "validation": unseen(held, train)}
     if not documents["train"]:
         raise UsageError(f"{name} has no text in the columns {', '.join(columns)} of its train split: an empty corpus.")
+    if not held:
+        raise UsageError(f"{name} has one row with text, and one is held out for a loss; cut its text into several rows.")
     guard(train, barred, name)
     facts = {
         "name": name,
@@ -240,7 +242,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         "checked_against": {split: len(found) for split, found in rows.items() if split != "train" and barred},
         "with_test": text.with_test,
         "order": text.order,
-        "duplicates_dropped": sum(map(len, train)) - len(documents["train"]) if text.deduplicate else 0,
+        "duplicates_dropped": sum(map(len, train)) - len({part for row in train for part in row}) if text.deduplicate else 0,
         "bytes": sum(len(part.encode()) for part in documents["train"]),
         "sha256": digest(documents["train"]),
     }
@@ -265,6 +267,14 @@ def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], li
     held = [rows[i] for i in sorted(chosen)]
     seen = {normalized(row) for row in held}
     return [row for row in rows if normalized(row) not in seen], held
+
+
+def unseen(held: list[list[str]], train: list[list[str]]) -> list[str]:
+    """Return the held-out rows' texts that no row to train on has (a context has many questions); all if none is left."""
+    texts = [part for row in held for part in row]
+    wanted = set(texts)
+    shared = {part for row in train for part in row if part in wanted}
+    return [part for part in texts if part not in shared] or texts
 
 
 def arranged(rows: list[list[str]], text: TextSpec) -> list[str]:

@@ -97,7 +97,7 @@ def peak_flops() -> float | None:
     return next((peak for device, peak in PEAK_FLOPS.items() if device in name), None)
 
 
-SUMMED = ("tokens", "positions", "flops")
+SUMMED, TIMED = ("tokens", "positions", "flops"), ("train_s", "wait_s")
 
 
 class Meter(TrainerCallback, ExportableState):
@@ -117,9 +117,12 @@ class Meter(TrainerCallback, ExportableState):
         return {"args": {"before": self.last}, "attributes": {}}
 
     def totals(self, reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
-        """Return the sums so far; `reduce` sums a tensor over the processes, all of which call this."""
-        own = reduce(torch.tensor([float(self.spent[k]) for k in SUMMED], dtype=torch.float64)).tolist()
-        total = {k: v + self.before[k] for k, v in (self.spent | dict(zip(SUMMED, own, strict=True))).items()}
+        """Return the sums so far, of seconds the mean; `reduce` sums a tensor over the processes, all of which call this."""
+        own = torch.tensor([*(float(self.spent[k]) for k in (*SUMMED, *TIMED)), 1.0], dtype=torch.float64)
+        *sums, processes = reduce(own).tolist()
+        shared = dict(zip((*SUMMED, *TIMED), sums, strict=True))
+        shared |= {k: shared[k] / processes for k in TIMED}
+        total = {k: v + self.before[k] for k, v in (self.spent | shared).items()}
         self.last = total | {"steps": self.spent["steps"] or self.before["steps"]}
         self.last |= {k: int(self.last[k]) for k in ("tokens", "positions")}
         return self.last
@@ -170,14 +173,17 @@ class CompetenceStop(TrainerCallback):
 
 
 class Deadline(TrainerCallback):
-    """Stops training once `seconds` of it are spent, those before a kill included."""
+    """Stops training, with an evaluation, once `seconds` of it are spent, those before a kill included.
+
+    The seconds are those that all processes were told (see Meter.totals), so all of them stop at one step.
+    """
 
     def __init__(self, seconds: float):
         self.seconds = seconds
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict, **kwargs: Any) -> None:
         if logs.get("train_s", 0.0) >= self.seconds:
-            control.should_training_stop = True
+            control.should_training_stop = control.should_evaluate = True
 
 
 # The papers' Adafactor: no momentum, update clipping at 1, steps relative to each tensor's size (spec, section 3).
@@ -216,6 +222,7 @@ class SynpreTrainer(Seq2SeqTrainer):
     ):
         self.count_flops, self.schedule, self.layer_decay = FlopCounter(model), schedule, layer_decay
         super().__init__(model=model, args=args, compute_loss_func=loss, callbacks=[Meter(), *callbacks], **kwargs)
+        self._loss_shifts_labels = False  # ours lie where their logits do: a decoder's first label counts too
         self.remove_callback(PrinterCallback)
         if args.optim == OptimizerNames.ADAFACTOR:
             self.optimizer_cls_and_kwargs = (Adafactor, ADAFACTOR | {"lr": args.learning_rate})

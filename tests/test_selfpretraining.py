@@ -22,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
+    AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -30,6 +31,7 @@ from transformers import (
 
 from hf_synpre import UsageError
 from hf_synpre import texts as texts_module
+from hf_synpre.cards import model_card
 from hf_synpre.cli import main
 from hf_synpre.collators import RowCollator
 from hf_synpre.config import build_spec
@@ -39,12 +41,13 @@ from hf_synpre.health import alarms
 from hf_synpre.initialization import build
 from hf_synpre.modeling import accept_places
 from hf_synpre.optimizers import UncorrectedAdamW, electra, layer_groups
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec, pretrain, pretraining_trainer
-from hf_synpre.rtd import DRAWS, WEIGHT, RTDModel, RTDOutput, build_rtd, draw, health, rtd_loss, tally
+from hf_synpre.pretraining import PRESETS, ModelSpec, PretrainingSpec, fresh_model, pretrain, pretraining_trainer, step_flops
+from hf_synpre.rtd import DRAWS, WEIGHT, RTDConfig, RTDModel, RTDOutput, build_rtd, draw, filled, health, rtd_loss, tally
+from hf_synpre.sources import open_source
 from hf_synpre.starts import take_weights
 from hf_synpre.texts import TextSpec, dataset_corpus, guess_columns, open_corpus
 from hf_synpre.tokenization import train_encoder_tokenizer
-from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
+from hf_synpre.training import FlopCounter, Meter, SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 
 # The corpus.
@@ -123,7 +126,17 @@ def test_duplicates_and_orders():
     assert sorted(natural) == sorted(shuffled)
     sentences = dataset_corpus(rows, TextSpec(order="shuffled_sentences")).texts("train")
     assert sentences.count("three four.") == sentences.count("one two.") == once.facts["rows"]
+    both = dataset_corpus(rows, TextSpec(order="shuffled_sentences", deduplicate=True))
+    assert both.facts["duplicates_dropped"] == once.facts["duplicates_dropped"]
     assert dataset_corpus(rows, TextSpec(limit_mb=1e-4)).facts["bytes"] <= 200
+
+
+def test_the_held_out_loss_is_of_texts_that_are_not_trained_on():
+    contexts = [f"context {i // 5} of five" for i in range(100)]
+    rows = Dataset.from_dict({"context": contexts, "question": [f"what is {i}?" for i in range(100)]})
+    found = dataset_corpus(rows, TextSpec(held_out=0.1))
+    assert len(found.texts("validation")) >= found.facts["held_out_rows"] == 10
+    assert not set(found.texts("validation")) & set(found.texts("train"))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +147,7 @@ def test_duplicates_and_orders():
         ({"train": labelled(0, 4)}, TextSpec(["txt"]), "Column txt is not in the dataset; it has text, label"),
         ({"train": labelled(0, 4)}, TextSpec(["label"]), "Column label holds int64; a corpus is made of text"),
         ({"train": {"text": ["", " "]}}, TextSpec(["text"]), "an empty corpus"),
+        ({"train": {"text": ["all of it in one row", ""]}}, TextSpec(), "one row with text, and one is held out for a loss"),
     ],
 )
 def test_bad_datasets_are_refused_in_one_line(splits, text, message):
@@ -292,6 +306,12 @@ def test_electra_small_has_the_parameters_that_the_spec_counts():
     assert model.generator.generator_lm_head.weight is model.discriminator.get_input_embeddings().weight
 
 
+@pytest.mark.parametrize(("fraction", "width", "heads"), [(0.25, 64, 1), (0.51, 130, 2), (1.0, 256, 4)])
+def test_a_generators_heads_divide_its_width(fraction, width, heads):
+    config = RTDConfig.around(ElectraConfig(), fraction).part("generator")
+    assert (config.hidden_size, config.num_attention_heads) == (width, heads)
+
+
 def electra_pair(tokenizer, seed=0):
     return build_rtd(ELECTRA.config(as_vocabulary(tokenizer)), seed)
 
@@ -369,6 +389,25 @@ def test_a_right_guess_counts_as_original(tokenizer):
     real = batch["labels"] != IGNORED
     assert replaced[batch["attention_mask"] == 0].eq(IGNORED).all()
     assert (replaced == 1).sum() == (real & (batch["labels"] != 7)).sum()
+
+
+def test_a_place_that_is_first_is_filled_too():
+    ids, places = torch.tensor([[4, 5, 6, 4], [4, 8, 9, 4], [1, 2, 3, 4]]), torch.tensor([[0, 3, 0], [0, 0, 0], [0, 0, 0]])
+    originals = torch.tensor([[7, 2, IGNORED], [3, IGNORED, IGNORED], [IGNORED] * 3])
+    wanted = [[7, 5, 6, 2], [3, 8, 9, 4], [1, 2, 3, 4]]
+    assert filled(ids, places, originals, originals != IGNORED).tolist() == wanted
+
+
+def test_rows_without_a_frame_hide_their_first_id_too(tmp_path):
+    given = {"task": "set", "vocabulary": 64, "parameters": {"min_length": 4, "max_length": 8}, "corpus": None, "text": None}
+    spec = spec_of("rtd", **given)
+    args = training_arguments(tmp_path, {"use_cpu": True, "max_steps": 4, "per_device_train_batch_size": 8})
+    trainer = pretraining_trainer(spec, ELECTRA, as_vocabulary(64), args)
+    said = []
+    for batch in trainer.get_train_dataloader():
+        hidden = ((batch["places"] == 0) & (batch["labels"] != IGNORED)).any(1)
+        said += trainer.model(**batch).replaced[hidden, 0].tolist()
+    assert any(said)
 
 
 def test_a_generator_without_embeddings_to_share_is_refused(tokenizer):
@@ -515,14 +554,14 @@ def test_span_corruption_takes_a_corpus_too(tmp_path, corpus):
 
     from hf_synpre.downstream import train_tokenizer
 
-    facts = pretrain(
+    spec, model, tokenizer = (
         spec_of("span_corruption"),
         ModelSpec(overrides=TINY),
-        tmp_path / "t5",
-        tokenizer=train_tokenizer(corpus.texts("train"), 400),
-        corpus=corpus,
+        train_tokenizer(corpus.texts("train"), 400),
     )
+    facts = pretrain(spec, model, tmp_path / "t5", tokenizer=tokenizer, corpus=corpus)
     assert facts["curve"][-1]["loss"] < facts["curve"][0]["loss"]
+    assert facts["flops"] == facts["steps"] * step_flops(spec, fresh_model(spec, model, as_vocabulary(tokenizer)), 8)
 
 
 def first_step(objective, batch_size, accumulation, folder, corpus, tokenizer):
@@ -551,6 +590,20 @@ def test_accumulation_and_processes_change_neither_loss_nor_gradient(objective, 
     whole, parts, two = (json.loads((tmp_path / name / "0.json").read_text()) for name in ("whole", "parts", "two"))
     assert parts == pytest.approx(whole, rel=1e-4)
     assert two == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_decoders_loss_counts_every_label(tmp_path, corpus, tokenizer):
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    model = ModelSpec("llama", overrides={"hidden_size": 32, "intermediate_size": 64} | shape)
+    training = {"max_steps": 1, "use_cpu": True, "logging_steps": 1, "per_device_train_batch_size": 8}
+    spec = spec_of("causal", batch_size=None, training=training)
+    args = training_arguments(tmp_path, spec.training, train_sampling_strategy="sequential", save_strategy="no")
+    trainer = pretraining_trainer(spec, model, as_vocabulary(tokenizer), args, corpus)
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        wanted = token_loss(trainer.model(**{k: v for k, v in batch.items() if k != "labels"}), batch["labels"])
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(wanted.item(), rel=1e-5)
 
 
 KILLED = """
@@ -611,6 +664,10 @@ def test_a_run_goes_on_from_another(tmp_path, corpus, tokenizer):
     one, two = (AutoModelForTokenClassification.from_pretrained(tmp_path / name).electra for name in ("first", "second"))
     for (name, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(p, q, msg=name, atol=1e-6, rtol=1e-5)
+    for name, head in (("", AutoModelForPreTraining), ("generator", AutoModelForMaskedLM)):
+        before, after = (head.from_pretrained(tmp_path / run / name).state_dict() for run in ("first", "second"))
+        for key in before:
+            torch.testing.assert_close(before[key], after[key], msg=key, atol=1e-6, rtol=1e-5)
     assert second["before"] == {"tokens": first["tokens"], "flops": first["flops"]}
     head = build(AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(tokenizer)), {}, 3)
     fresh = head.get_input_embeddings().weight.clone()
@@ -635,16 +692,34 @@ def test_a_start_that_does_not_fit_is_refused(source, message, tmp_path, tokeniz
 
 
 @pytest.mark.parametrize(
-    ("limit", "steps"), [({"budget_tokens": 32 * 8 * 3}, 3), ({"budget_flops": None}, 5), ({"budget_seconds": 1e-6}, 1)]
+    ("limit", "steps"), [({"budget_tokens": 32 * 8 * 3}, 3), ({"budget_flops": None}, 20), ({"budget_seconds": 1e-6}, 1)]
 )
 def test_budgets_of_every_kind(limit, steps, tmp_path, corpus, tokenizer):
     if "budget_flops" in limit:
         one = pretrain(
             spec_of("mlm", training={"max_steps": 1}), ELECTRA, tmp_path / "one", tokenizer=tokenizer, corpus=corpus
         )
-        limit = {"budget_flops": one["flops"] * 5}
+        limit = {"budget_flops": one["flops"] * steps}
     facts = pretrain(spec_of("mlm", **limit), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
     assert facts["steps"] == steps
+    assert facts["curve"][-1]["step"] == steps
+
+
+def test_a_budget_that_ends_in_warm_up_is_refused(tmp_path, corpus, tokenizer):
+    spec = spec_of("mlm", budget_tokens=32 * 8 * 3, training={"warmup_steps": 10})
+    with pytest.raises(UsageError, match=r"The budget pays for 3 steps, warmup_steps is 10; give training\."):
+        pretrain(spec, ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
+
+
+def test_processes_agree_on_the_seconds_that_are_spent():
+    meters = [Meter(), Meter()]
+    meters[0].spent |= {"train_s": 1.0, "tokens": 3}
+    meters[1].spent |= {"train_s": 2.0, "tokens": 4}
+    sent = []
+    for meter in meters:
+        meter.totals(lambda sums: sent.append(sums) or sums)
+    found = [meter.totals(lambda sums: sent[0] + sent[1]) for meter in meters]
+    assert [(total["train_s"], total["tokens"]) for total in found] == [(1.5, 7)] * 2
 
 
 @pytest.mark.parametrize(
@@ -654,6 +729,7 @@ def test_budgets_of_every_kind(limit, steps, tmp_path, corpus, tokenizer):
         ({"bias_correction": False, "training": {"optim": "adafactor"}}, "give training.optim adamw_torch"),
         ({"generator_fraction": 0.0}, "generator_fraction is 0.0"),
         ({"batching": "packed"}, "do not reach a discriminator"),
+        ({"corpus": None, "task": "set", "budget_tokens": 9}, "rows of set have no fixed length, so budget_tokens"),
     ],
 )
 def test_bad_recipes_are_refused(fields, message):
@@ -665,6 +741,21 @@ def test_windows_beyond_the_models_positions_are_refused(tmp_path, corpus, token
     with pytest.raises(UsageError, match="window is 80, the model's table of positions has 64"):
         pretrain(spec_of("rtd", window=80), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
     assert not Path(tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("order", "said"), [("natural", 1), ("shuffled_rows", 0)])
+def test_a_run_says_that_it_reads_but_the_beginning(order, said, caplog, tokenizer):
+    corpus = texts_module.Corpus(lambda split: (sentence(i) for i in range(400 if split == "train" else 9)))
+    spec = spec_of("mlm", window=4, text=TextSpec(order=order))
+    with caplog.at_level("WARNING"):
+        open_source(spec, "mlm", as_vocabulary(tokenizer), rows=8, batch=8, corpus=corpus)
+    assert sum("reads the first 4000 ids" in record.getMessage() for record in caplog.records) == said
+
+
+def test_segments_for_a_model_that_has_none_are_refused(tmp_path, corpus, tokenizer):
+    alone = ModelSpec("roberta", overrides=ROBERTA.overrides | {"type_vocab_size": 1})
+    with pytest.raises(UsageError, match="rows of two segments, of which RobertaConfig knows none; leave pairs out"):
+        pretrain(spec_of("mlm", pairs=True), alone, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
 
 
 def test_flops_count_the_head_at_hidden_ids_alone(tokenizer):
@@ -694,9 +785,44 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, ca
     assert facts["steps"] == 4
     assert facts["recipe"]["pretraining"]["bias_correction"] is False
     assert facts["recipe"]["tokenizer"]["origin"].startswith("strict")
+    card = model_card(tmp_path / "run", "synpre/pets")
+    assert (
+        f"{facts['recipe']['corpus']['bytes']:,} bytes, columns text. The tokenizer is strict: trained on the corpus" in card
+    )
+    assert 'AutoModelForPreTraining.from_pretrained("synpre/pets")' in card
+    assert "krishna2023downstream" in card
+    assert "knows no language" not in card
     stamp = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     assert main([str(word) for word in words]) == 0
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "objective"),
+    [
+        ("t5", "d_model=32,num_layers=2,d_ff=64,num_heads=2,d_kv=16", "span_corruption"),
+        ("gpt2", "n_embd=32,n_layer=2,n_head=2", "causal"),
+        ("roberta", "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=64", "mlm"),
+    ],
+)
+def test_the_default_preset_fits_every_kind_of_model(kind, shape, objective, tmp_path, monkeypatch):
+    (tmp_path / "rows.txt").write_text("\n".join(f"{sentence(i)} {i}" for i in range(400)))
+    words = [
+        "self-pretrain",
+        tmp_path / "rows.txt",
+        "--output_dir",
+        tmp_path / "run",
+        "--model_type",
+        kind,
+        "--use_cpu",
+        "true",
+    ]
+    words += ["--config_overrides", shape, "--batch_size", 2, "--evaluations", 1, "--validation_examples", 2]
+    monkeypatch.setitem(PRESETS["roberta_smoke"]["training"], "max_steps", 2)
+    assert main([str(word) for word in words]) == 0
+    recipe = json.loads((tmp_path / "run" / "pretraining.json").read_text())["recipe"]["pretraining"]
+    assert recipe["objective"] == objective
+    assert (recipe["window"], recipe["preset"]) == (512, "roberta_smoke")
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ from selfpre import ENCODER, WORDS, labelled, sentence, write_dataset
 
 from hf_synpre import UsageError
 from hf_synpre.config import build_spec
-from hf_synpre.downstream import DOWNSTREAM, FinetuningSpec, prepare
+from hf_synpre.downstream import DOWNSTREAM, FinetuningSpec, prepare, task_texts
 from hf_synpre.downstream.finetuning import steps_of
 from hf_synpre.experiment import Experiment, ExperimentSpec
 from hf_synpre.initialization import build
 from hf_synpre.pretraining import ModelSpec
 from hf_synpre.report import write_report
-from hf_synpre.report.transfer import couple
+from hf_synpre.report.transfer import couple, transfer
+from hf_synpre.texts import TextSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask, finetune_labels
 from hf_synpre.understanding.data import ChoiceRows, Frame, LabelCollator, cut, span_of
 from hf_synpre.understanding.finetuning import LOSSES, best_span, judge, label_trainer
@@ -136,6 +137,20 @@ def test_losses_are_the_models_own(name, prepared):
     torch.testing.assert_close(LOSSES[data.task.head](outputs, labels), wanted)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "types"),
+    [("roberta", {"type_vocab_size": 1}, False), ("gpt2", {}, False), ("electra", {"embedding_size": 16}, True)],
+)
+def test_a_model_without_segments_gets_none(kind, shape, types, prepared, tmp_path):
+    data = prepared["pairs"]
+    model = ModelSpec(kind, overrides=shape | ({"n_embd": 32, "n_layer": 2, "n_head": 2} if kind == "gpt2" else ENCODER))
+    made = build(data.model_class, data.configure(model.config(as_vocabulary(data.tokenizer))), {}, 0)
+    trainer = label_trainer(made, data, FinetuningSpec(TRAINING | {"max_steps": 1}), 0, tmp_path)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert ("token_type_ids" in batch) == types
+    assert torch.isfinite(trainer.compute_loss(made, batch))
+
+
 def test_rows_are_framed_as_the_tokenizer_does(prepared):
     data = prepared["pairs"]
     tokenizer, row = data.tokenizer, data.rows("train")[3]
@@ -223,6 +238,38 @@ def test_hidden_test_labels_make_validation_the_test(tmp_path):
     assert {split: len(data) for split, data in found.items()} == {"train": 90, "validation": 10, "test": 20}
 
 
+def test_a_hidden_test_is_not_pre_trained_on_either(tmp_path):
+    rows, hidden, other = labelled(0, 100), labelled(20, 10) | {"label": [-1] * 10}, labelled(40, 5)
+    write_dataset(tmp_path / "classes", train=rows, validation=labelled(100, 20), test=hidden, validation_mismatched=other)
+    facts = task_texts(TASKS["classes"][0], str(tmp_path), TextSpec()).facts
+    unused = {"unused test": 10, "unused validation_mismatched": 5}
+    assert facts["checked_against"] == {"validation": 10, "test": 20} | unused
+    assert facts["rows"] + facts["held_out_rows"] == 90 - facts["dropped_rows_of_other_splits"]
+    assert facts["dropped_rows_of_other_splits"] > 10
+
+
+def test_a_label_of_the_test_alone_may_be_left_out(tmp_path):
+    train = {"text": labelled(0, 100)["text"], "sentiment": [0, 4] * 50}
+    test = {"text": labelled(100, 9)["text"], "sentiment": [0, 2, 4] * 3}
+    write_dataset(tmp_path / "sentiment140", train=train, test=test)
+    data = prepare(LABEL_TASKS["sentiment140"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+    assert data.rows("test").truths.tolist() == [0, 1] * 3
+    assert data.facts["labels"] == [0, 4]
+
+
+def test_tags_that_are_numbers_have_the_names_of_their_task(tmp_path):
+    rows = tags(0, 40)
+    found = {"tokens": rows["tokens"], "tags": [[int(tag != "O") for tag in row] for row in rows["ner_tags"]]}
+    write_dataset(tmp_path / "conll2012", train=found, test=found)
+    data = prepare(LABEL_TASKS["conll2012"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+    assert data.facts["labels"][:3] == ["O", "B-CARDINAL", "B-DATE"]
+    assert len(data.facts["labels"]) == 37 == len(set(data.facts["labels"]))
+    found["ner_tags"] = found.pop("tags")
+    write_dataset(tmp_path / "wnut_17", train=found, test=found)
+    with pytest.raises(UsageError, match=r"the tags \[0, 1\] are not BIO, as B-PER, I-PER, O; give label_names"):
+        prepare(LABEL_TASKS["wnut_17"], tmp_path / "others", data_dir=str(tmp_path), vocab_size=400)
+
+
 @pytest.mark.parametrize(
     ("name", "splits", "message"),
     [
@@ -261,6 +308,34 @@ def test_bad_datasets_are_refused_in_one_line(name, splits, message, tmp_path):
         opened(tmp_path, TASKS[name][0], **splits)
 
 
+def test_another_dataset_of_the_folder_is_not_taken(tmp_path):
+    write_dataset(tmp_path / "other", train=labelled(0, 40), test=labelled(40, 4))
+    with pytest.raises(UsageError, match="holds no dataset classes; give the folder of a dataset in Hub layout"):
+        TASKS["classes"][0].load(str(tmp_path))
+    assert len(TASKS["classes"][0].load(str(tmp_path / "other"))["test"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("choices", {"label": ["4"]}, "a row of train has the label '4' of 4 choices; give 0 or more"),
+        ("choices", {"label": [None]}, "a row of train has the label None of 4 choices"),
+        ("choices", {"endings": [["a b", "c d"]]}, "rows of train have 4 and 2 choices; give all as many"),
+        ("labels", {"labels": [[1, 0]]}, r"a row of train has the labels \[1.0, 0.0\]; give 3 of 0 or 1 in every row"),
+        ("labels", {"labels": [[27, 3, 1]]}, r"a row of train has the labels \[27.0, 3.0, 1.0\]"),
+        ("tags", {"tokens": [[]], "ner_tags": [[]]}, "a row of train has 0 words and 0 tags; give a tag a word"),
+        ("tags", {"ner_tags": [["O"]]}, "a row of train has 7 words and 1 tags"),
+    ],
+)
+def test_rows_that_no_head_can_read_are_refused(name, change, message, tmp_path):
+    task, rows, _ = TASKS[name]
+    good, test = rows(0, 40), rows(40, 4)
+    bad = {column: [*values[:-1], *change.get(column, values[-1:])] for column, values in good.items()}
+    write_dataset(tmp_path / name, train=bad, validation=test, test=test)
+    with pytest.raises(UsageError, match=message):
+        prepare(task, tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+
+
 def test_a_label_that_train_lacks_is_refused(tmp_path):
     rows = {"train": labelled(0, 40), "test": labelled(0, 4) | {"label": [0, 1, 0, 7]}}
     write_dataset(tmp_path / "classes", **rows)
@@ -274,6 +349,8 @@ def test_a_label_that_train_lacks_is_refused(tmp_path):
         ({"head": "class"}, "Did you mean 'classes'"),
         ({"head": "choices"}, "choices need columns"),
         ({"metric": "f2"}, "Did you mean 'f1'"),
+        ({"rows": {"dev": 10}}, "Unknown split 'dev'"),
+        ({"rows": {"train": 0}}, "rows of train is 0; give an integer >= 1"),
     ],
 )
 def test_bad_tasks_are_refused(fields, message):
@@ -368,6 +445,15 @@ def test_every_arm_of_self_pretraining_runs_and_is_reported(tmp_path):
     text = (tmp_path / "results" / "report.md").read_text()
     assert "## Gain by start and task" in text
     assert "### Pairs on two" in text
+
+
+def test_tasks_without_probabilities_have_a_matrix_too():
+    cell = {"status": "done", "task": "tags", "arm": "self", "seed": 0, "data": {"labels": ["O", "B-pet"]}}
+    report = {"arms": ["random", "self"], "benefits": {"self": {"tasks": {"tags": {"value": None}}}}}
+    found = transfer([cell], report | {"differences": {"tags": {"self": {"value": 0.25}}}})["transfer"]
+    assert found["matrix"]["means"] == {"self": 0.25}
+    assert found["ensembles"] == {}
+    assert transfer([cell | {"data": {"tokenizer": "x"}}], report) == {}
 
 
 def test_runs_that_need_each_other_are_refused(tmp_path):

@@ -131,7 +131,10 @@ TEXT_FLAGS = ("order", "deduplicate", "held_out", "limit_mb", "with_test")
 def self_pretrain(options: SelfPretrainOptions) -> int:
     """Pre-train on a dataset's own text and print the corpus and what the run took."""
     from hf_synpre import pretraining
+    from hf_synpre.modeling import kind_of
+    from hf_synpre.sources import usual_objective
     from hf_synpre.texts import TextSpec
+    from hf_synpre.vocabulary import Vocabulary
 
     if not options.dataset:
         raise UsageError("No dataset was given; write `synpre self-pretrain FOLDER_OR_HUB_ID`.")
@@ -144,12 +147,14 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     ):
         given["preset"] = "electra_smoke" if options.model_type == "electra" else "roberta_smoke"
     given |= {"corpus": options.dataset, "text": text}
-    spec = build_spec(pretraining.PretrainingSpec, given, "options")
     model = options.model()
+    if (kind := kind_of(model.config(Vocabulary.plain(64)))) != "mlm":  # the presets are those of encoders
+        given.setdefault("objective", usual_objective(kind, True))
+    spec = build_spec(pretraining.PretrainingSpec, given, "options")
     folder = finished_or_new(Path(options.output_dir))
     corpus = named_corpus(options.dataset, options.data_dir, build_spec(TextSpec, text, "options"))
     print_facts(corpus.facts)
-    tokenizer = encoder_tokenizer(options, model, corpus)
+    tokenizer = own_tokenizer(options, kind, corpus)
     return trained(lambda: pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False))
 
 
@@ -165,16 +170,13 @@ def named_corpus(name: str, data_dir: str | None, text: Any) -> Any:
     return open_corpus(name, data_dir, text)
 
 
-def encoder_tokenizer(options: SelfPretrainOptions, model: Any, corpus: Any) -> Any:
-    """Return the stock tokenizer that is named, or one of the model's kind trained on the corpus."""
+def own_tokenizer(options: SelfPretrainOptions, kind: str, corpus: Any) -> Any:
+    """Return the stock tokenizer that is named, or one for this kind of model trained on the corpus."""
     from hf_synpre.downstream import train_tokenizer
-    from hf_synpre.modeling import kind_of
     from hf_synpre.tokenization import read_tokenizer, train_encoder_tokenizer
-    from hf_synpre.vocabulary import Vocabulary
 
     if options.tokenizer_name:
         return read_tokenizer(options.tokenizer_name)
-    kind = kind_of(model.config(Vocabulary.plain(64)))
     return (train_tokenizer if kind == "seq2seq" else train_encoder_tokenizer)(corpus.texts("train"), options.vocab_size)
 
 

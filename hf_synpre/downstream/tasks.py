@@ -58,9 +58,7 @@ class DownstreamTask:
             choose("cleaning of text", name, CLEAN)
         for name in self.presets:
             choose("preset", name, PRESETS)
-        for name, count in self.rows.items():
-            if choose("split", name, SPLITS) and (not isinstance(count, int) or count < 1):
-                raise UsageError(f"{self.name}: rows of {name} is {count!r}; give an integer >= 1.")
+        check_rows(self.name, self.rows)
 
     def load(self, data_dir: str | None = None) -> dict[str, pa.Table]:
         """Return train, validation and test as tables of source, target and all references, from a folder or the Hub.
@@ -124,6 +122,13 @@ class DownstreamTask:
         for name in self.clean:
             text = CLEAN[name](text)
         return text
+
+
+def check_rows(task: str, rows: dict[str, int]) -> None:
+    """Raise UsageError where the rows of a split that a task takes are no number, or the split is none."""
+    for name, count in rows.items():
+        if choose("split", name, SPLITS) and (not isinstance(count, int) or count < 1):
+            raise UsageError(f"{task}: rows of {name} is {count!r}; give an integer >= 1.")
 
 
 def fill(template: str, row: dict[str, list[str]]) -> str:

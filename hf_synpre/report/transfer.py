@@ -10,9 +10,9 @@ SAME = "two seeds"  # the pair of one arm with itself: what an ensemble gains wi
 
 
 def transfer(cells: list[dict], report: dict) -> dict:
-    """Return {"transfer": matrix and ensembles} for a report of labelled tasks, {} where no cell keeps probabilities."""
-    found = ensembles(cells)
-    return {"transfer": {"matrix": gain_matrix(report), "ensembles": found}} if found else {}
+    """Return {"transfer": matrix and ensembles} for a report of labelled tasks, {} where no cell is of one."""
+    labelled = any("labels" in (cell.get("data") or {}) for cell in cells)
+    return {"transfer": {"matrix": gain_matrix(report), "ensembles": ensembles(cells)}} if labelled else {}
 
 
 def transfer_plots(report: dict) -> dict[str, bytes]:

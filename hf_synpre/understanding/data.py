@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -237,17 +237,21 @@ class SpanRows(LabelRows):
 
 @dataclass
 class LabelCollator:
-    """Pad rows to the longest, in multiples of 8, `tags` too; choices become one more dimension."""
+    """Pad rows to the longest, in multiples of 8, `tags` too; choices become one more dimension.
+
+    Without `types` a row has no token_type_ids, whatever its tokenizer makes: the model has no segments.
+    """
 
     pad: int
     tags: bool = False
+    types: bool = True
     multiple: int = 8
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the batch of rows."""
         flat = [row for found in rows for row in found.get("choices", [found])]
         width = -(-max(len(row["input_ids"]) for row in flat) // self.multiple) * self.multiple
-        names = [name for name in flat[0] if name != "labels"]
+        names = [name for name in flat[0] if name != "labels" and (self.types or name != "token_type_ids")]
         batch = {name: self._stack([row[name] for row in flat], width, self.pad * (name == "input_ids")) for name in names}
         if "choices" in rows[0]:
             batch = {name: array.reshape(len(rows), -1, width) for name, array in batch.items()}
@@ -271,10 +275,8 @@ def prepare_labels(
     if not folder.exists():
         splits = task.load(data_dir)
         names = label_names(task, splits["train"])
-        corpus = dataset_corpus(splits["train"], TextSpec(text_columns(task, splits["train"])), task.name)
-        coder = (
-            read_tokenizer(tokenizer, data_dir) if tokenizer else train_encoder_tokenizer(corpus.texts("train"), vocab_size)
-        )
+        check_tags(task, names)
+        coder = read_tokenizer(tokenizer, data_dir) if tokenizer else own_tokenizer(task, splits["train"], vocab_size)
         facts = {"tokenizer": tokenizer or coder.init_kwargs["origin"], "labels": names, "hub_id": task.hub_id, "splits": {}}
         with whole_folder(folder) as partial:
             coder.save_pretrained(partial / "tokenizer")
@@ -286,6 +288,12 @@ def prepare_labels(
     return PreparedLabels(folder, task)
 
 
+def own_tokenizer(task: LabelTask, rows: Dataset, vocab_size: int) -> Any:
+    """Return a tokenizer trained on the rows' text."""
+    corpus = dataset_corpus(rows, TextSpec(text_columns(task, rows)), task.name)
+    return train_encoder_tokenizer(corpus.texts("train"), vocab_size)
+
+
 def text_columns(task: LabelTask, rows: Dataset) -> list[str]:
     """Return the columns of a task that hold text, those of its choices too: what is pre-trained on."""
     return [*task.columns(rows, "text"), *(task.columns(rows, "choices") if task.choices else ())]
@@ -295,11 +303,13 @@ def text_columns(task: LabelTask, rows: Dataset) -> list[str]:
 def task_corpus(task: LabelTask, data_dir: str | None, text: TextSpec) -> Corpus:
     """Return the text of a task's train split, as it is fine-tuned on: what is held out for validation is not in it.
 
-    Where the task says so it is that of another configuration of the dataset, of which no row of a split is taken.
+    A row of a split that is not used, as a hidden test, is not in it either. Where the task says so it is the text of
+    another configuration of the dataset, of which no row of a split is taken.
     """
-    splits = task.load(data_dir)
-    if task.hub_corpus and data_dir is None:
-        splits = dict(splits) | {"train": task.open(config=task.hub_corpus)["train"]}
+    found, others = task.all_splits(data_dir)
+    whole = task.hub_corpus and data_dir is None
+    train = task.open(config=task.hub_corpus)["train"] if whole else task.chosen(found["train"], "train")
+    splits = found | others | {"train": train}
     columns = text.columns or text_columns(task, splits["train"])
     return dataset_corpus(DatasetDict(splits), replace(text, columns=columns), task.name)
 
@@ -319,7 +329,14 @@ def label_names(task: LabelTask, rows: Dataset) -> list[str] | None:
     if task.head == "labels":
         return [str(k) for k in range(len(values[0]))]
     values = [tag for tags in values for tag in tags] if task.head == "tags" else list(values)
-    return sorted({value for value in values if value is not None}, key=lambda v: (isinstance(v, str), v))
+    found = sorted({value for value in values if value is not None}, key=lambda v: (isinstance(v, str), v))
+    return task.label_names if task.label_names and all(isinstance(value, int) for value in found) else found
+
+
+def check_tags(task: LabelTask, names: list | None) -> None:
+    """Raise UsageError where entities are to be found and no tag begins one: span_f1 would always be 0."""
+    if task.score == "span_f1" and not any(str(name).startswith(("B-", "I-")) for name in names or ()):
+        raise UsageError(f"{task.name}: the tags {str(names)[:60]} are not BIO, as B-PER, I-PER, O; give label_names.")
 
 
 def encode(task: LabelTask, rows: Dataset, names: list | None, tokenizer: Any, split: str) -> pa.Table:
@@ -329,13 +346,35 @@ def encode(task: LabelTask, rows: Dataset, names: list | None, tokenizer: Any, s
         return encode_spans(task, rows, text, tokenizer)
     if task.head == "tags":
         words = [list(found) for found in text[0]]
+        check_words(task, words, label_values(task, rows), split)
         pieces = encoded(tokenizer, [[f" {word}" for word in row] for row in words])
     elif task.head == "choices":
-        pieces = encoded(tokenizer, list(choice_texts(task, rows, text)))
+        choices = list(choice_texts(task, rows, text))
+        check_choices(task, choices, label_values(task, rows), split)
+        pieces = encoded(tokenizer, choices)
     else:
         pieces = encoded(tokenizer, [list(parts) for parts in zip(*text, strict=True)])
     labels = [label_of(task, value, names, split) for value in label_values(task, rows)]
     return pa.table({"pieces": pa.array(pieces, pa.list_(pa.list_(pa.int32()))), "label": labels})
+
+
+def check_words(task: LabelTask, words: list[list], tags: Iterable[list], split: str) -> None:
+    """Raise UsageError where a row has no words, or not a tag for each."""
+    for row, found in zip(words, tags, strict=True):
+        if not row or len(row) != len(found):
+            raise UsageError(f"{task.name}: a row of {split} has {len(row)} words and {len(found)} tags; give a tag a word.")
+
+
+def check_choices(task: LabelTask, rows: list[list[str]], labels: Iterable[Any], split: str) -> None:
+    """Raise UsageError where rows have different numbers of continuations, or a label that is none of them."""
+    for row, label in zip(rows, labels, strict=True):
+        if len(row) != len(rows[0]):
+            counts = f"{len(rows[0]) - 1} and {len(row) - 1}"
+            raise UsageError(f"{task.name}: rows of {split} have {counts} choices; give all as many.")
+        if not str(label).isdigit() or int(label) >= len(row) - 1:
+            raise UsageError(
+                f"{task.name}: a row of {split} has the label {label!r} of {len(row) - 1} choices; give 0 or more."
+            )
 
 
 def choice_texts(task: LabelTask, rows: Dataset, text: list) -> Iterator[list[str]]:
@@ -372,12 +411,23 @@ def label_of(task: LabelTask, value: Any, names: list | None, split: str) -> Any
         if task.head == "number":
             return float(value)
         if task.head == "labels":
-            return [float(part) for part in value]
+            return shares_of(task, [float(part) for part in value], names, split)
         if task.head == "tags":
             return [number_of(tag, names) for tag in value]
         return number_of(value, names)
+    except UsageError:
+        raise
     except (TypeError, ValueError):
         raise UsageError(f"{task.name}: a row of {split} has the label {value!r}, which no row of train has.") from None
+
+
+def shares_of(task: LabelTask, shares: list[float], names: list | None, split: str) -> list[float]:
+    """Return what a row says of each label. Raises UsageError on another number of labels, or on no share of 1."""
+    if len(shares) != len(names or ()) or not all(0 <= share <= 1 for share in shares):
+        raise UsageError(
+            f"{task.name}: a row of {split} has the labels {shares}; give {len(names or ())} of 0 or 1 in every row."
+        )
+    return shares
 
 
 def number_of(value: Any, names: list) -> int:

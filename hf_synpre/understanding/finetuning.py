@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from hf_synpre.downstream.finetuning import EVAL_BATCH, FinetuningSpec, merge_adapters, train_best
 from hf_synpre.files import pack_fractions
+from hf_synpre.modeling import has_segments
 from hf_synpre.training import SynpreTrainer, token_loss, training_arguments
 from hf_synpre.understanding.data import LabelCollator, LabelRows, PreparedLabels
 from hf_synpre.understanding.scores import SCORES, Scored
@@ -129,7 +130,7 @@ def label_trainer(
         layer_decay=spec.layer_decay,
         train_dataset=data.rows("train"),
         eval_dataset=validation,
-        data_collator=LabelCollator(data.tokenizer.pad_token_id, head == "tags"),
+        data_collator=LabelCollator(data.tokenizer.pad_token_id, head == "tags", has_segments(model.config)),
         compute_metrics=judged,
     )
 

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from hf_synpre.downstream.tasks import three_splits
+from hf_synpre.downstream.tasks import check_rows, three_splits
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.texts import is_list_of_text, is_text, open_splits
+from hf_synpre.texts import READERS, is_list_of_text, is_text, open_splits
 from hf_synpre.understanding.scores import SCORES
 
 # head -> metric that is reported unless a task says otherwise
@@ -36,6 +36,7 @@ class LabelTask:
     a context) or tags (one a word). `text` and `label` list alternatives: lists of columns, the first all of which are
     there is taken. Text is one column or two (a span's: context, question; choices: the context); `choices` the columns
     of the continuations. `splits` renames splits; `hub_corpus` is the configuration that is pre-trained on, if another.
+    `kept_labels` leaves out rows with another label, `label_names` says what labels are called that are bare numbers.
     """
 
     name: str
@@ -48,6 +49,8 @@ class LabelTask:
     hub_revision: str | None = None
     hub_corpus: str | None = None
     splits: dict[str, str] = field(default_factory=dict)
+    kept_labels: list[Any] = field(default_factory=list)
+    label_names: list[str] = field(default_factory=list)
     metric: str | None = None
     max_source: int = 128
     rows: dict[str, int] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class LabelTask:
     def __post_init__(self) -> None:
         choose("head", self.head, HEADS)
         choose("metric", self.score, SCORES)
+        check_rows(self.name, self.rows)
         if (self.head == "choices") != bool(self.choices):
             raise UsageError(
                 f"{self.name}: the head {self.head} and choices {self.choices} do not fit; choices need columns."
@@ -71,27 +75,44 @@ class LabelTask:
 
         Raises UsageError where a folder, a split or a column is missing, or a column holds something else.
         """
-        loaded = self.open(data_dir)
-        labelled = {split: rows for split, rows in loaded.items() if self._has_labels(rows, split)}
-        found = three_splits(self.name, DatasetDict(labelled))
-        for split, count in self.rows.items():
-            found[split] = found[split].select(np.random.default_rng(0).permutation(len(found[split]))[:count])
+        found = {split: self.chosen(rows, split) for split, rows in self.all_splits(data_dir)[0].items()}
         for split, rows in found.items():
             self.check(rows, split)
         return found
 
+    def all_splits(self, data_dir: str | None = None) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
+        """Return train, validation and test with all their rows, and the splits that are none of them (a hidden test)."""
+        loaded = self.open(data_dir)
+        labelled = {split: rows for split, rows in loaded.items() if self._has_labels(rows, split)}
+        found = three_splits(self.name, DatasetDict(labelled))
+        used = ["train", *(name for name, rows in loaded.items() if any(rows is other for other in found.values()))]
+        return found, {f"unused {name}": rows for name, rows in loaded.items() if name not in used}
+
+    def chosen(self, rows: Dataset, split: str) -> Dataset:
+        """Return the rows of a split that have a kept label, as many of them as `rows` says."""
+        if self.kept_labels:
+            values = rows[self.columns(rows, "label")[0]]
+            rows = rows.select([i for i, value in enumerate(values) if value in self.kept_labels])
+        if split in self.rows:
+            rows = rows.select(np.random.default_rng(0).permutation(len(rows))[: self.rows[split]])
+        return rows
+
     def open(self, data_dir: str | None = None, config: str | None = None) -> DatasetDict:
         """Return the splits as they are, by the names train, validation, test where `splits` renames them."""
-        names = [self.name, (self.hub_id or self.name).rpartition("/")[2], ""]
-        places = [] if data_dir is None else [Path(data_dir) / name for name in names]
-        place = next((str(p) for p in places if p.exists()), self.hub_id if data_dir is None else None)
+        place = self.hub_id if data_dir is None else self._local(Path(data_dir))
         if place is None:
-            where = f"There is no folder {data_dir}" if data_dir else f"{self.name} is on no Hub id"
+            where = f"{data_dir} holds no dataset {self.name}" if data_dir else f"{self.name} is on no Hub id"
             raise UsageError(f"{where}; give the folder of a dataset in Hub layout as --data_dir.")
         local = data_dir is not None
         found = open_splits(place, None if local else config or self.hub_config, None if local else self.hub_revision)
         renamed = {new: found[old] for new, old in self.splits.items() if old in found}
         return DatasetDict({k: v for k, v in found.items() if k not in self.splits.values()} | renamed)
+
+    def _local(self, folder: Path) -> str | None:
+        """Return where in a folder this dataset is: in one of its name, or the folder itself; None where it is not."""
+        names = (self.name, (self.hub_id or self.name).rpartition("/")[2])
+        found = [*(folder / name for name in names if (folder / name).exists()), *([folder] if is_dataset(folder) else [])]
+        return str(found[0]) if found else None
 
     def _has_labels(self, rows: Dataset, split: str) -> bool:
         """Say whether a split's rows have labels: on the Hub those of a hidden test are all -1."""
@@ -140,6 +161,12 @@ class LabelTask:
             raise UsageError(f"{self.name}: column {name} of {split} holds {kind}, no labels of the head {self.head}.")
 
 
+def is_dataset(place: Path) -> bool:
+    """Say whether a folder is one dataset rather than a folder of several, which would be read as one."""
+    names = [place.name] if place.is_file() else [p.name for p in place.iterdir()] if place.is_dir() else []
+    return any(Path(name).suffix in READERS or name.startswith(("data", "train", "README")) for name in names)
+
+
 def recipe(epochs: float, length: int, rate: float = 1e-4, layer_decay: float = 0.8) -> dict[str, Any]:
     """Return google-research/electra's fine-tuning (spec, section 3.2): 10 % warm-up, rates that fall by layer, batch 32."""
     training = {"optim": "adamw_torch", "learning_rate": rate, "weight_decay": 0.01, "per_device_train_batch_size": 32}
@@ -162,6 +189,12 @@ def classes(name: str, text: list[list[str]], hub_id: str, label: str = "label",
 PAPER = {"paper": recipe(3, 128)}
 SENTENCES = [["sentence1", "sentence2"]]
 TOXIC = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
+# What the numbers of tner/ontonotes5 mean: its label.json.
+ONTONOTES = """
+    O B-CARDINAL B-DATE I-DATE B-PERSON I-PERSON B-NORP B-GPE I-GPE B-LAW I-LAW B-ORG I-ORG B-PERCENT I-PERCENT B-ORDINAL
+    B-MONEY I-MONEY B-WORK_OF_ART I-WORK_OF_ART B-FAC B-TIME I-CARDINAL B-LOC B-QUANTITY I-QUANTITY I-NORP I-LOC B-PRODUCT
+    I-TIME B-EVENT I-EVENT I-FAC B-LANGUAGE I-PRODUCT I-ORDINAL I-LANGUAGE
+"""
 LABEL_TASKS = {
     task.name: task
     for task in (
@@ -174,7 +207,14 @@ LABEL_TASKS = {
             "topic",
         ),
         classes("amazon_polarity", [["title", "content"], ["content"]], "fancyzhx/amazon_polarity"),
-        classes("sentiment140", [["text"]], "stanfordnlp/sentiment140", "sentiment", hub_revision="refs/convert/parquet"),
+        classes(
+            "sentiment140",
+            [["text"]],
+            "stanfordnlp/sentiment140",
+            "sentiment",
+            hub_revision="refs/convert/parquet",
+            kept_labels=[0, 4],  # its test has neutral tweets too, 2, which train has not
+        ),
         classes("discovery", SENTENCES, "sileod/discovery", hub_config="discovery", hub_revision="refs/convert/parquet"),
         classes(
             "paws",
@@ -227,8 +267,18 @@ LABEL_TASKS = {
             [["tokens"], ["words"]],
             [["ner_tags"], ["tags"]],
             hub_id="tner/ontonotes5",
+            hub_revision="refs/convert/parquet",
+            label_names=ONTONOTES.split(),
             presets=PAPER,
         ),
-        LabelTask("wnut_17", "tags", [["tokens"]], [["ner_tags"]], hub_id="leondz/wnut_17", presets=PAPER),
+        LabelTask(
+            "wnut_17",
+            "tags",
+            [["tokens"]],
+            [["ner_tags"]],
+            hub_id="leondz/wnut_17",
+            hub_revision="refs/convert/parquet",
+            presets=PAPER,
+        ),
     )
 }
