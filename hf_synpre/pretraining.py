@@ -5,11 +5,13 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -19,11 +21,12 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, write_json
 from hf_synpre.health import HealthWatch, alarms
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, skeleton, tensor_generator
+from hf_synpre.locks import held
 from hf_synpre.modeling import AUTO_CLASSES, accept_places, accept_rows, has_segments, kind_of, longest_input, t5x_weights
 from hf_synpre.optimizers import SCHEDULES
 from hf_synpre.rtd import RTDModel, build_rtd, export, health, rtd_loss, tally
 from hf_synpre.sources import TEXT_TASKS, check_source, objective_of, open_source, rows_of
-from hf_synpre.starts import take_weights
+from hf_synpre.starts import check_ids, take_weights
 from hf_synpre.texts import Corpus, TextSpec, open_corpus
 from hf_synpre.training import (
     CompetenceStop,
@@ -295,7 +298,7 @@ class PretrainingSpec:
     def _check_budget(self) -> None:
         limits = {name: getattr(self, name) for name in ("budget_tokens", "budget_flops", "budget_seconds")}
         for name, limit in limits.items():
-            if limit is not None and limit <= 0:
+            if limit is not None and not 0 < limit < math.inf:
                 raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
         windows = self.corpus is not None or self.task in TEXT_TASKS or self.objective == "span_corruption"
         if not windows and (limits["budget_tokens"] or limits["budget_flops"]):
@@ -308,7 +311,8 @@ class PretrainingSpec:
             and "max_steps" not in self.training
             and limits["budget_tokens"] is limits["budget_flops"] is None
         ):
-            raise UsageError("pretraining has no budget; give training.max_steps >= 1 or budget_of.")
+            cause = "a limit of seconds alone, and its schedule no length" if limits["budget_seconds"] else "no budget"
+            raise UsageError(f"pretraining has {cause}; give training.max_steps >= 1 or budget_of.")
 
     @classmethod
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -351,17 +355,28 @@ def pretrain(
     args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
     trainer = pretraining_trainer(spec, model, vocabulary, args, corpus)
-    with args.main_process_first(local=False, desc="checkpoints"):
-        write_json(work / RECIPE_FILE, {"recipe": recipe})
-        given = args.resume_from_checkpoint
-        checkpoint = given if isinstance(given, str) else last_whole_checkpoint(work)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    facts = run_facts(spec, trainer) | {"before": spent_before(start), "recipe": recipe, "versions": versions()}
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if trainer.is_world_process_zero():
-        finish(trainer, weights, facts, folder, work, tokenizer)
-    trainer.accelerator.wait_for_everyone()
+    with held(work / "run") if args.process_index == 0 else nullcontext():
+        with args.main_process_first(local=False, desc="checkpoints"):
+            write_json(work / RECIPE_FILE, {"recipe": recipe})
+            given = args.resume_from_checkpoint
+            checkpoint = given if isinstance(given, str) else last_whole_checkpoint(work)
+        go_on(trainer, checkpoint)
+        facts = run_facts(spec, trainer) | {"before": spent_before(start), "recipe": recipe, "versions": versions()}
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if trainer.is_world_process_zero():
+            finish(trainer, weights, facts, folder, work, tokenizer)
+        trainer.accelerator.wait_for_everyone()
     return facts
+
+
+def go_on(trainer: SynpreTrainer, checkpoint: str | None) -> None:
+    """Train to the end of the budget, from a checkpoint if there is one. Raises UsageError where that is broken."""
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except SafetensorError as error:
+        raise UsageError(
+            f"{checkpoint} cannot be read ({error}); delete it, and the run goes on from what is before."
+        ) from None
 
 
 def recipe_of(spec: PretrainingSpec, args: Any) -> dict[str, Any]:
@@ -503,6 +518,8 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
         parts = {None: spec.start}
     if redraw := INITIAL_WEIGHTS[spec.initial_weights]:
         redraw(fresh, tensor_generator(spec.seed, spec.initial_weights))
+    if spec.start is not None and spec.start_embeddings == "kept" and vocabulary.tokenizer is not None:
+        check_ids(spec.start, vocabulary.tokenizer)
     for name, source in parts.items():
         if source is not None:
             take_weights(getattr(fresh, name) if name else fresh, source, spec.start_embeddings, head=True)

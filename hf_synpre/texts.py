@@ -1,6 +1,7 @@
 """Layer 2: corpora: the embedded one, text in a folder or on the Hub, and the text of a labelled dataset's train split."""
 
 import hashlib
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -37,8 +38,8 @@ class TextSpec:
     """What is taken from the train split of a dataset.
 
     `columns` are guessed if not named; `order` is natural, shuffled_rows or shuffled_sentences; `deduplicate` keeps a text
-    of a column once; `held_out` is the share of rows kept for a loss; `limit_mb` ends the corpus. `with_test` adds the
-    other splits' text: an ablation, which the facts name.
+    once, in whatever column; `held_out` is the share of rows kept for a loss; `limit_mb` ends the corpus. `with_test` adds
+    the other splits' text: an ablation, which the facts name; `config` is a dataset's configuration on the Hub.
     """
 
     columns: list[str] | None = None
@@ -47,13 +48,14 @@ class TextSpec:
     held_out: float = 0.02
     limit_mb: float | None = None
     with_test: bool = False
+    config: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         choose("order of text", self.order, ORDERS)
         if not 0 < self.held_out < 1:
             raise UsageError(f"text: held_out is {self.held_out}; give the share of the rows, between 0 and 1.")
-        if self.limit_mb is not None and self.limit_mb <= 0:
+        if self.limit_mb is not None and not 0 < self.limit_mb < math.inf:
             raise UsageError(f"text: limit_mb is {self.limit_mb}; give a number > 0.")
 
 
@@ -67,7 +69,7 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
         return Corpus(stdlib.texts, {"name": name})
     place = corpus_place(name, data_dir, files=text is not None)
     if text is not None:
-        return dataset_corpus(open_splits(place), text, name)
+        return dataset_corpus(open_splits(place, text.config), text, Path(name).name if Path(place).exists() else name)
     folder = Path(place)
     plain = folder.is_dir() and text_files(folder, "train")
     return Corpus(partial(folder_texts, folder) if plain else partial(dataset_texts, place), {"name": name})
@@ -141,9 +143,23 @@ def open_splits(place: str, config: str | None = None, revision: str | None = No
     more = {"sep": "\t"} if path.suffix == ".tsv" else {}
     with tempfile.TemporaryDirectory() as cache:  # offline, the shared cache may give another folder of the same name
         try:
-            return load_dataset(reader, cache_dir=cache, keep_in_memory=True, **files, **more)
-        except (OSError, ValueError, TypeError, DatasetGenerationError) as error:
-            raise UsageError(f"{path} is not a dataset in Hub layout: {' '.join(str(error).split())}") from None
+            found = load_dataset(reader, cache_dir=cache, keep_in_memory=True, **files, **more)
+        except (OSError, ValueError, TypeError, StopIteration, DatasetGenerationError) as error:
+            cause = " ".join(str(error.__cause__ or error).split()) or "it is empty"
+            raise UsageError(f"{path} cannot be read as a dataset: {cause}") from None
+    if path.suffix in (".csv", ".tsv"):
+        check_columns(path, found["train"].column_names)
+    return found
+
+
+def check_columns(file: Path, names: list[str]) -> None:
+    """Raise UsageError where a table of text was cut in other columns than its writer meant."""
+    for name in names:
+        if name.startswith("__index_level_") or ";" in name or "\t" in name:
+            raise UsageError(
+                f"{file} has the columns {', '.join(names)}: rows with more fields than the header, or another separator; "
+                "save it with commas (.csv) or tabs (.tsv) and one field a column."
+            )
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -229,7 +245,8 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     train, held = hold_out(limited(kept, text.limit_mb), text)
     documents = {"train": arranged(train, text), "validation": unseen(held, train)}
     if not documents["train"]:
-        raise UsageError(f"{name} has no text in the columns {', '.join(columns)} of its train split: an empty corpus.")
+        cause = "every text is also in another split, or one text throughout" if taken else "no text"
+        raise UsageError(f"{name} has {cause} in the columns {', '.join(columns)} of its train split: an empty corpus.")
     if not held:
         raise UsageError(f"{name} has one row with text, and one is held out for a loss; cut its text into several rows.")
     guard(train, barred, name)

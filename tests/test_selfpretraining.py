@@ -4,10 +4,13 @@ import copy
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +42,13 @@ from hf_synpre.corpus import EncoderRows, FullWindows, MaskedDataset, ReplacedRo
 from hf_synpre.datasets import IGNORED
 from hf_synpre.health import alarms
 from hf_synpre.initialization import build
+from hf_synpre.locks import held
 from hf_synpre.modeling import accept_places
 from hf_synpre.optimizers import UncorrectedAdamW, electra, layer_groups
 from hf_synpre.pretraining import PRESETS, ModelSpec, PretrainingSpec, fresh_model, pretrain, pretraining_trainer, step_flops
 from hf_synpre.rtd import DRAWS, WEIGHT, RTDConfig, RTDModel, RTDOutput, build_rtd, draw, filled, health, rtd_loss, tally
 from hf_synpre.sources import open_source
-from hf_synpre.starts import take_weights
+from hf_synpre.starts import check_ids, take_weights
 from hf_synpre.texts import TextSpec, dataset_corpus, guess_columns, open_corpus
 from hf_synpre.tokenization import train_encoder_tokenizer
 from hf_synpre.training import FlopCounter, Meter, SynpreTrainer, token_loss, training_arguments
@@ -177,6 +181,21 @@ def test_files_are_datasets_too(tmp_path):
     (tmp_path / "rows.xml").write_text("<a/>")
     with pytest.raises(UsageError, match=r"rows.xml is no dataset; give a folder in Hub layout or a file: .parquet, .csv"):
         open_corpus(str(tmp_path / "rows.xml"), text=TextSpec())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.jsonl", b"", "cannot be read as a dataset: it is empty"),
+        ("latin.txt", "Stra\xdfe\n".encode("latin-1") * 9, "latin.txt cannot be read as a dataset: .*utf-8"),
+        ("ragged.csv", b"text,label\na b c,0,1\nd e f,1,0\n", "rows with more fields than the header"),
+        ("other.csv", b"text;label\na b c;0\nd e f;1\n", "has the columns text;label: .* save it with commas"),
+    ],
+)
+def test_files_that_are_no_table_of_text_say_why(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        open_corpus(str(tmp_path / name), text=TextSpec())
 
 
 # Windows and hidden ids.
@@ -679,7 +698,13 @@ def test_a_run_goes_on_from_another(tmp_path, corpus, tokenizer):
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("other", "has shape"), ("roberta", "is a roberta, the model a electra"), ("nothing", "cannot be read")],
+    [
+        ("other", "has shape"),
+        ("roberta", "is a roberta, the model a electra"),
+        ("nothing", "cannot be read"),
+        ("cut", "cannot be read"),
+        ("broken", "holds numbers that are not finite"),
+    ],
 )
 def test_a_start_that_does_not_fit_is_refused(source, message, tmp_path, tokenizer):
     build(AutoModelForMaskedLM, AutoConfig.for_model("electra", **SHAPE | {"vocab_size": 99}), {}, 0).save_pretrained(
@@ -687,8 +712,40 @@ def test_a_start_that_does_not_fit_is_refused(source, message, tmp_path, tokeniz
     )
     build(AutoModelForMaskedLM, ROBERTA.config(as_vocabulary(tokenizer)), {}, 0).save_pretrained(tmp_path / "roberta")
     model = build(AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(tokenizer)), {}, 0)
+    model.save_pretrained(tmp_path / "cut")
+    file = tmp_path / "cut" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    nan = build(AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(tokenizer)), {}, 0)
+    nan.electra.encoder.layer[0].output.dense.weight.data[0, 0] = float("nan")
+    nan.save_pretrained(tmp_path / "broken")
     with pytest.raises(UsageError, match=message):
         take_weights(model, tmp_path / source)
+
+
+def test_embeddings_are_not_kept_under_other_ids(tmp_path, corpus, tokenizer):
+    pretrain(spec_of("mlm", training={"max_steps": 1}), ELECTRA, tmp_path / "first", tokenizer=tokenizer, corpus=corpus)
+    check_ids(tmp_path / "first", tokenizer)
+    other = train_encoder_tokenizer(["quite other words for quite other ids"] * 9, len(tokenizer))
+    spec = spec_of("mlm", start=str(tmp_path / "first"), training={"max_steps": 1})
+    with pytest.raises(UsageError, match=r'for the ids of its own tokenizer, which are others; .* or embeddings "fresh"'):
+        pretrain(spec, ELECTRA, tmp_path / "second", tokenizer=other, corpus=corpus)
+    fresh = replace(spec, start_embeddings="fresh")
+    pretrain(fresh, ELECTRA, tmp_path / "third", tokenizer=other, corpus=corpus, start=tmp_path / "first")
+
+
+def test_a_broken_checkpoint_of_a_run_is_named(tmp_path, corpus, tokenizer, monkeypatch):
+    run = partial(pretrain, spec_of("mlm"), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_synpre.pretraining.run_facts", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            run()
+    last = max((tmp_path / ".run.work").glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
+    file = last / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UsageError, match=f"{last.name} cannot be read .*; delete it, and the run goes on"):
+        run()
+    shutil.rmtree(last)
+    assert run()["steps"] == 8
 
 
 @pytest.mark.parametrize(
@@ -797,6 +854,23 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, ca
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp
 
 
+def test_two_commands_do_not_share_a_folder(tmp_path, corpus, tokenizer):
+    with held(tmp_path / ".run.work" / "run"), pytest.raises(UsageError, match="Another command is at work on"):
+        pretrain(spec_of("mlm"), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
+
+
+def test_the_verb_goes_on_from_a_checkpoint_as_it_is(tmp_path, folder):
+    """Its config and tokenizer are taken, and an ELECTRA replaces tokens unless told otherwise."""
+    words = ["self-pretrain", folder, "--max_steps", 2, "--batch_size", 8, "--window", 32, "--validation_examples", 8]
+    words += ["--evaluations", 1, "--use_cpu", "true", "--optim", "adamw_torch"]
+    more = {"first": ["--config_overrides", SMALL, "--vocab_size", 400], "second": ["--start", tmp_path / "first"]}
+    for name, flags in more.items():
+        assert main([str(word) for word in (*words, *flags, "--output_dir", tmp_path / name)]) == 0
+    first, second = (json.loads((tmp_path / name / "pretraining.json").read_text())["recipe"] for name in more)
+    assert first["pretraining"]["objective"] == second["pretraining"]["objective"] == "rtd"
+    assert first["tokenizer"] == second["tokenizer"]
+
+
 @pytest.mark.parametrize(
     ("kind", "shape", "objective"),
     [
@@ -836,6 +910,12 @@ def test_the_default_preset_fits_every_kind_of_model(kind, shape, objective, tmp
         (["FOLDER", "--held_out", "2"], "held_out is 2.0; give the share"),
         (["FOLDER", "--vocab_size", "100"], "vocab_size is 100; a byte-level tokenizer of an encoder needs 300"),
         (["FOLDER", "--window", "4000"], "fewer than one window|the model's table of positions has 512"),
+        (["FOLDER", "--limit_mb", "nan"], "limit_mb is nan; give a number > 0"),
+        (["FOLDER", "--budget_flops", "inf"], "budget_flops is inf; give a number > 0"),
+        (
+            ["FOLDER", "--budget_seconds", "5"],
+            "a limit of seconds alone, and its schedule no length; give training.max_steps",
+        ),
         (["FOLDER", "--objective", "seq2seq"], "Unknown objective of a mlm model 'seq2seq'"),
     ],
 )

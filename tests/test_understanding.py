@@ -8,6 +8,7 @@ import torch
 from selfpre import ENCODER, WORDS, labelled, sentence, write_dataset
 
 from hf_synpre import UsageError
+from hf_synpre.cli import main
 from hf_synpre.config import build_spec
 from hf_synpre.downstream import DOWNSTREAM, FinetuningSpec, prepare, task_texts
 from hf_synpre.downstream.finetuning import steps_of
@@ -467,6 +468,32 @@ def test_a_pair_of_arms_has_known_overlap():
     one = {"truths": truths, "probabilities": np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]).ravel()}
     two = {"truths": truths, "probabilities": np.array([[0.6, 0.4], [0.05, 0.95], [0.6, 0.4], [0.45, 0.55]]).ravel()}
     assert couple(one, two) == {"ensemble": 0.75, "better": 0.5, "both_wrong": 0.25, "one_right": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "message"),
+    [
+        ("t5", {}, "classes is answered by a head on an encoder, and t5 is an encoder-decoder; give model_type electra"),
+        ("electra", {"max_position_embeddings": 8}, r"Rows of classes take up to \d+ positions, the model's table has 8"),
+    ],
+)
+def test_models_that_do_not_fit_a_task_are_refused(model, overrides, message, prepared):
+    config = ModelSpec(model, overrides=overrides).config(as_vocabulary(prepared["classes"].tokenizer))
+    with pytest.raises(UsageError, match=message):
+        prepared["classes"].configure(config)
+    prepared["classes"].configure(MODEL.config(as_vocabulary(prepared["classes"].tokenizer)))
+
+
+def test_finetuning_on_labels_takes_an_encoder_unless_told_otherwise(tmp_path):
+    rows = {split: labelled(first, 30) for split, first in (("train", 0), ("validation", 50))}
+    rows = {split: {"sentence": columns["text"], "label": columns["label"]} for split, columns in rows.items()}
+    write_dataset(tmp_path / "cola", **rows)
+    words = ["finetune", "cola", "--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--vocab_size", 400]
+    words += ["--max_steps", 1]
+    shape = "hidden_size=32,embedding_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"
+    assert main([str(word) for word in (*words, "--config_overrides", shape, "--optim", "adamw_torch")]) == 0
+    cell = json.loads((tmp_path / "out" / "cola--random--0.json").read_text())
+    assert cell["config"]["model"]["model_type"] == "electra"
 
 
 @pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])

@@ -106,6 +106,7 @@ class SelfPretrainOptions(TrainOptions):
     output_dir: str = option("folder of the model, its statistics and pretraining.json", "runs/self-pretrained")
     data_dir: str | None = option("folder of a local copy of the dataset in Hub layout")
     columns: str | None = option("columns that hold the text, as premise,hypothesis; guessed without it")
+    config: str | None = option("configuration of a dataset on the Hub that has several")
     order: str | None = option("natural, shuffled_rows or shuffled_sentences")
     deduplicate: bool = option("keep a text of a column once", False)
     held_out: float | None = option("share of the rows kept for a loss")
@@ -125,7 +126,7 @@ class SelfPretrainOptions(TrainOptions):
     budget_seconds: float | None = option("seconds of training that end the run before its last step")
 
 
-TEXT_FLAGS = ("order", "deduplicate", "held_out", "limit_mb", "with_test")
+TEXT_FLAGS = ("config", "order", "deduplicate", "held_out", "limit_mb", "with_test")
 
 
 def self_pretrain(options: SelfPretrainOptions) -> int:
@@ -142,11 +143,13 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     text["columns"] = options.columns.split(",") if options.columns else None
     apart = ("dataset", "output_dir", "data_dir", "columns", "tokenizer_name", "vocab_size", *TEXT_FLAGS, *MODEL_FLAGS)
     given = {name: value for name, value in vars(options).items() if value is not None and name not in apart}
-    if not any(
-        name in options.training or name in given for name in ("max_steps", "preset", "budget_tokens", "budget_flops")
-    ):
+    if not {"max_steps", "preset", "budget_tokens", "budget_flops", "budget_seconds"} & {*options.training, *given}:
         given["preset"] = "electra_smoke" if options.model_type == "electra" else "roberta_smoke"
+    elif options.model_type == "electra" and "preset" not in given:
+        given.setdefault("objective", "rtd")
     given |= {"corpus": options.dataset, "text": text}
+    if options.start and options.config_name is None and options.config_overrides is None:
+        options.config_name = options.start
     model = options.model()
     if (kind := kind_of(model.config(Vocabulary.plain(64)))) != "mlm":  # the presets are those of encoders
         given.setdefault("objective", usual_objective(kind, True))
@@ -171,12 +174,16 @@ def named_corpus(name: str, data_dir: str | None, text: Any) -> Any:
 
 
 def own_tokenizer(options: SelfPretrainOptions, kind: str, corpus: Any) -> Any:
-    """Return the stock tokenizer that is named, or one for this kind of model trained on the corpus."""
+    """Return the stock tokenizer that is named, or the start's, or one for this kind of model trained on the corpus."""
+    from hf_synpre import starts
     from hf_synpre.downstream import train_tokenizer
     from hf_synpre.tokenization import read_tokenizer, train_encoder_tokenizer
 
-    if options.tokenizer_name:
-        return read_tokenizer(options.tokenizer_name)
+    stock = options.tokenizer_name
+    if stock is None and options.start and options.start_embeddings != "fresh" and starts.own_tokenizer(options.start):
+        stock = options.start
+    if stock:
+        return read_tokenizer(stock)
     return (train_tokenizer if kind == "seq2seq" else train_encoder_tokenizer)(corpus.texts("train"), options.vocab_size)
 
 

@@ -59,7 +59,12 @@ class PreparedTask:
     model_class = AutoModelForSeq2SeqLM
 
     def configure(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """Return the config of a model for this task: nothing depends on it."""
+        """Return the config of a model for this task: nothing depends on it. UsageError: a model of one stream."""
+        if not config.is_encoder_decoder:
+            raise UsageError(
+                f"{self.task.name} is answered with generated text, for which a {config.model_type} has no decoder; give an "
+                "encoder-decoder (model_type t5), or a labelled task (squad_span for squad)."
+            )
         return config
 
     @property

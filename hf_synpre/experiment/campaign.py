@@ -17,7 +17,7 @@ from typing import Any
 import datasets
 import torch
 import transformers
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from joblib import Parallel, delayed, parallel_config
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
@@ -28,8 +28,9 @@ from hf_synpre.experiment.progress import Progress, shown, status
 from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import StatisticsInit, build, embedding_names
+from hf_synpre.locks import lock
 from hf_synpre.pretraining import RESULT_FILE, PretrainingSpec, pretrain, tokenizer_facts
-from hf_synpre.starts import take_weights
+from hf_synpre.starts import check_ids, take_weights
 from hf_synpre.texts import Corpus, TextSpec, corpus_place, open_corpus
 from hf_synpre.understanding import PreparedLabels, finetune_labels
 from hf_synpre.versions import versions
@@ -188,6 +189,8 @@ class Experiment:
             return build(data.model_class, config, {}, cell.seed), None
         own = arm.checkpoint in self.spec.pretraining
         source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
+        if arm.embeddings == "kept":
+            check_ids(source, data.tokenizer)
         facts = {"name": arm.checkpoint} | (read_json(source / RESULT_FILE) if own else {})
         if arm.embeddings == "kept" and not own:  # released embeddings may have more rows than their tokenizer has ids
             config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
@@ -332,12 +335,6 @@ def agree(key: str, stored: Any, wanted: Any) -> bool:
 def recipe_name(name: str, recipe: Any) -> str:
     """Return `name` with a hash of the recipe: the same recipe finds what was made, another never does."""
     return f"{name}-{hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=4).hexdigest()}"
-
-
-def lock(target: Path, wait: bool = True) -> FileLock:
-    """Return the lock of one product; the system releases it when its holder dies. Timeout at once if not to `wait`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(target.with_name(f".{target.name}.lock"), timeout=-1 if wait else 0)
 
 
 def attempt(job: Callable[[], Any]) -> str | None:

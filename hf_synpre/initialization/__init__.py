@@ -1,6 +1,6 @@
 """Layer 3: models that start from the parameter statistics of a pre-trained one, or from parts of its weights."""
 
-from hf_synpre.initialization.checkpoints import STATISTICS_FILE, carried, find_config, read_config
+from hf_synpre.initialization.checkpoints import STATISTICS_FILE, carried, checkpoint_folder, find_config, read_config
 from hf_synpre.initialization.factory import (
     RESIZE,
     StatisticsInit,
@@ -26,6 +26,7 @@ __all__ = [
     "StatisticsInit",
     "build",
     "carried",
+    "checkpoint_folder",
     "embedding_names",
     "find_config",
     "measure",

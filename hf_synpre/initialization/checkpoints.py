@@ -109,8 +109,13 @@ class StoredTensors:
         self.shapes = {name: tuple(reader.get_slice(name).get_shape()) for name, reader in self.home.items()}
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        """Return one tensor, (shape), float32, its own memory."""
-        return self.home[name].get_tensor(name).to(torch.float32, copy=True)
+        """Return one tensor, (shape), float32, its own memory. Raises UsageError where a number is not finite."""
+        tensor = self.home[name].get_tensor(name).to(torch.float32, copy=True)
+        if not torch.isfinite(tensor).all():
+            raise UsageError(
+                f"{self.folder}: {name} holds numbers that are not finite; give a checkpoint that was not broken."
+            )
+        return tensor
 
 
 def read_config(folder: Path, overrides: dict[str, Any]) -> tuple[PreTrainedConfig, dict[str, Any]]:

@@ -26,6 +26,8 @@ from hf_synpre.datasets import IGNORED, Row
 from hf_synpre.downstream.data import prepare, task_texts
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, whole_folder, write_json
+from hf_synpre.initialization import skeleton
+from hf_synpre.modeling import longest_input
 from hf_synpre.texts import Corpus, TextSpec, dataset_corpus
 from hf_synpre.tokenization import read_tokenizer, train_encoder_tokenizer
 from hf_synpre.understanding.tasks import LabelTask
@@ -42,6 +44,7 @@ PROBLEMS = {
 }
 STRIDE = 128  # ids that two windows of a long context share (Devlin et al. 2019)
 LONGEST_QUESTION = 64
+MULTIPLE = 8  # rows are padded to a multiple of so many ids
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,18 @@ class PreparedLabels:
         return MODEL_CLASSES.get(self.task.head, AutoModelForSequenceClassification)
 
     def configure(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """Return the config with this task's labels."""
+        """Return the config with this task's labels. Raises UsageError where the model does not fit the task or its rows."""
+        if config.is_encoder_decoder:
+            raise UsageError(
+                f"{self.task.name} is answered by a head on an encoder, and {config.model_type} is an encoder-decoder; give "
+                "model_type electra, bert, roberta ..."
+            )
+        table = longest_input(skeleton(self.model_class, config))
+        if table is not None and table < self.task.max_source + MULTIPLE - 1 and table < (longest := self.longest()):
+            raise UsageError(
+                f"Rows of {self.task.name} take up to {longest} positions, the model's table has {table}; give a smaller "
+                "max_source (of the task) or a longer table (of the config)."
+            )
         labels = self.facts["labels"]
         config.num_labels = len(labels) if labels else 2 if self.task.head == "span" else 1
         if labels:
@@ -75,6 +89,14 @@ class PreparedLabels:
             config.label2id = {name: i for i, name in config.id2label.items()}
         config.problem_type = PROBLEMS.get(self.task.head)
         return config
+
+    def longest(self) -> int:
+        """Return the positions of the longest row, padded as the collator pads."""
+        found = [self.rows(split) for split in ("train", "validation", "test")]
+        ids = max(rows.size(example) for rows in found for example in range(len(rows.labels)))
+        frame = found[0].frame
+        ids += len(frame.before) + len(frame.between) + len(frame.after)
+        return -(-min(ids, frame.length) // MULTIPLE) * MULTIPLE
 
     def rows(self, split: str, limit: int | None = None) -> "LabelRows":
         """Return a split's rows; the first `limit` of a fixed shuffle when a limit is given."""
@@ -145,6 +167,10 @@ class LabelRows:
         """Return the ids of each text of a row."""
         return [self.ids[self.inner[k] : self.inner[k + 1]] for k in range(self.ends[index], self.ends[index + 1])]
 
+    def size(self, index: int) -> int:
+        """Return the ids of the texts of a row, uncut."""
+        return sum(map(len, self.pieces(index)))
+
     def __getitem__(self, index: int) -> Row:
         label = self.labels[index]
         kind = np.float32 if isinstance(label, float | list) else np.int32
@@ -158,6 +184,11 @@ class LabelRows:
 
 class ChoiceRows(LabelRows):
     """Map-style rows of a context with each of its continuations."""
+
+    def size(self, index: int) -> int:
+        """Return the ids of the context and its longest continuation, uncut."""
+        context, *choices = map(len, self.pieces(index))
+        return context + max(choices)
 
     def __getitem__(self, index: int) -> Row:
         context, *choices = self.pieces(index)
@@ -245,7 +276,7 @@ class LabelCollator:
     pad: int
     tags: bool = False
     types: bool = True
-    multiple: int = 8
+    multiple: int = MULTIPLE
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the batch of rows."""
