@@ -93,7 +93,7 @@ def test_examples_are_valid_experiments(file):
 
     spec = build_spec(ExperimentSpec, read_yaml(file), file.name)
     assert "random" in spec.arms
-    assert {"statistics", "self"} & set(spec.arms)
+    assert len(spec.arms) > 2
     assert len(spec.seeds) >= 3
 
 
