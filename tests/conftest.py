@@ -31,3 +31,28 @@ def tiny_dataset(tmp_path_factory):
         table = pa.table({"utterance": said, "logical_form": [f"[IN:X [SL:Y {text} ] ]" for text in said]})
         pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A small labelled dataset; a row of its test is in its train split in other letters."""
+    from selfpre import labelled, write_dataset
+
+    test = labelled(200, 20)
+    leaked = labelled(0, 200)
+    leaked["text"][7] = "  ".join(test["text"][3].upper().split())
+    return write_dataset(tmp_path_factory.mktemp("sets") / "pets", train=leaked, test=test)
+
+
+@pytest.fixture(scope="session")
+def corpus(folder):
+    from hf_synpre.texts import TextSpec, open_corpus
+
+    return open_corpus(str(folder), text=TextSpec())
+
+
+@pytest.fixture(scope="session")
+def tokenizer(corpus):
+    from hf_synpre.tokenization import train_encoder_tokenizer
+
+    return train_encoder_tokenizer(corpus.texts("train"), 320)

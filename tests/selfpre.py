@@ -1,10 +1,15 @@
 """What the tests of self-pretraining share: a small labelled dataset on disk, tiny encoders, specs."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_synpre.collators import RowCollator
+from hf_synpre.corpus import EncoderRows, FullWindows, MaskedDataset, ReplacedRows
 from hf_synpre.pretraining import ModelSpec, PretrainingSpec
+from hf_synpre.rtd import build_rtd
 from hf_synpre.texts import TextSpec
+from hf_synpre.vocabulary import as_vocabulary
 
 ENCODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 ENCODER |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 64}
@@ -58,3 +63,22 @@ def spec_of(objective, **changes):
 
 
 ELECTRA_DROPPING = ModelSpec("electra", overrides=ELECTRA.overrides | {"hidden_dropout_prob": 0.1})
+
+
+SHAPE = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def masked_batch(tokenizer, rows=6, objective="mlm", pairs=False, window=24):
+    """Rows of hidden ids, of unequal lengths."""
+    ids = np.array(tokenizer(" ".join(sentence(i) for i in range(80)), add_special_tokens=False)["input_ids"], np.int32)
+    windows = FullWindows(ids[: 5 * window + 7], size=rows, length=window)
+    framed = EncoderRows(windows, start=tokenizer.cls_token_id, end=tokenizer.sep_token_id, pairs=pairs)
+    vocabulary = as_vocabulary(tokenizer)
+    options = {"mask": tokenizer.mask_token_id, "content": (vocabulary.first, vocabulary.content)}
+    data = MaskedDataset(framed, places=True, never=tuple(tokenizer.all_special_ids), **options)
+    data = ReplacedRows(data) if objective == "rtd" else data
+    return RowCollator(vocabulary.pad, alone=True)([data[i] for i in range(rows)])
+
+
+def electra_pair(tokenizer, seed=0):
+    return build_rtd(ELECTRA.config(as_vocabulary(tokenizer)), seed)
