@@ -42,13 +42,15 @@ def long_table(report: dict) -> str:
 
 
 def matrix(report: dict) -> str:
-    """Return a table with a row for each arm, a column for each task, and the benefit over all tasks."""
+    """Return a table with a row for each arm, a column for each task, and the benefit over all tasks if it is known."""
+    benefits = {arm: found["mean_of_ratios"] for arm, found in report["benefits"].items()}
+    known = any(estimate["value"] is not None for estimate in benefits.values())
     rows = []
     for arm in report["arms"]:
         cells = [short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm)) for t in report["tasks"]]
-        rows.append([arm, *cells, cell(report["benefits"].get(arm, {}).get("mean_of_ratios"))])
+        rows.append([arm, *cells, *([cell(benefits.get(arm))] * known)])
     heads = [f"{task}, {facts['metric'].replace('_', ' ')}" for task, facts in report["tasks"].items()]
-    return markdown(["start", *heads, "mean benefit of natural, %"], rows)
+    return markdown(["start", *heads, *(["mean benefit of natural, %"] * known)], rows)
 
 
 def short(estimate: dict | None) -> str:
@@ -73,7 +75,7 @@ def made(report: dict, name: str) -> str:
 # experiment -> the shape of its table, what stands above it, the plot beside it
 SHOWN = {
     "quickstart": (long_table, "The demo: 250 steps of fine-tuning a T5 of 0.9 M parameters on syntax trees.", "curves.png"),
-    "campaign": (matrix, "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.", "benefit.png"),
+    "campaign": (matrix, "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.", "curves.png"),
     "larger": (long_table, "A T5 of three times as many parameters from the statistics of the small one.", None),
     "self_pretraining": (matrix, "Self-pretraining an ELECTRA of two CPU cores' size.", "gains.png"),
     "self_pretraining_roberta": (matrix, "Self-pretraining a RoBERTa with tokenizers of its own.", None),
