@@ -313,6 +313,7 @@ def test_curves_count_the_flops_of_pretraining():
     assert curves["synthetic"]["flops"] == pytest.approx([2e12, 2e12 + 5e10, 2e12 + 1e11])
     released = summary([c | {"phases": {"pretraining": {"name": "a checkpoint"}}} for c in make_experiment()])
     assert "flops" not in released["curves"]["stdlib_ast"]["natural"]
+    assert "| natural | pretraining: a checkpoint | – | – | – | – |" in module.render(released, "here")
 
 
 # --- cells ---------------------------------------------------------------------------------------------------------------
