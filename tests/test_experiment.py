@@ -280,6 +280,7 @@ def test_an_arm_may_have_any_scheme(config, finished, tmp_path):
         changed = sum(not p.equal(fresh[name]) for name, p in model.named_parameters())
         assert (changed > 0) == (arm != "random")
         assert (facts is None) == (arm in ("random", "constant_pre_attn_ln"))
+        assert facts is None or facts["tokens"] > 0  # what the folder says of itself
 
 
 def test_arms_of_another_size_differ_by_the_rule_of_resizing(config, finished, tmp_path):

@@ -27,7 +27,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiment.progress import Progress, shown, status
 from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
 from hf_synpre.files import read_json, write_json
-from hf_synpre.initialization import StatisticsInit, build, embedding_names
+from hf_synpre.initialization import StatisticsInit, build, carried, embedding_names
 from hf_synpre.locks import lock
 from hf_synpre.pretraining import RESULT_FILE, PretrainingSpec, pretrain, tokenizer_facts
 from hf_synpre.starts import check_ids, take_weights
@@ -191,10 +191,10 @@ class Experiment:
         source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
         if arm.embeddings == "kept":
             check_ids(source, data.tokenizer)
-        facts = {"name": arm.checkpoint} | (read_json(source / RESULT_FILE) if own else {})
+        facts = {"name": arm.checkpoint} | spent_on(source) if source else None
         if arm.embeddings == "kept" and not own:  # released embeddings may have more rows than their tokenizer has ids
             config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
-        return started(data, config, source, arm, cell.seed), facts if source else None
+        return started(data, config, source, arm, cell.seed), facts
 
     def run_cell(self, cell: Cell, wait: bool = True) -> str | None:
         """Compute one cell unless it is done, or another process is at it and we do not wait; return its failure, if any."""
@@ -257,6 +257,12 @@ def started(
     scheme = {"fresh": "body_weights", "kept": "weights"}[arm.embeddings] if arm.init == "weights" else arm.scheme
     factory = StatisticsInit(data.model_class, scheme=scheme, seed=seed, value=arm.value, resize=arm.resize)
     return factory.from_config(config, source)
+
+
+def spent_on(source: str | Path) -> dict[str, Any]:
+    """Return what the pre-training of a checkpoint took, where it says so: a folder that we made, or what we release."""
+    file = (Path(source) if Path(source).is_dir() else carried().get(str(source), Path())) / RESULT_FILE
+    return read_json(file) if file.exists() else {}
 
 
 def total_flops(facts: dict[str, Any]) -> float:
