@@ -27,7 +27,7 @@ from hf_synpre.datasets import LengthBuckets
 from hf_synpre.initialization import build
 from hf_synpre.modeling import accept_rows
 from hf_synpre.packing import PackedDataset, RowDataset, Seq2SeqLayout
-from hf_synpre.pretraining import ModelSpec
+from hf_synpre.specs import ModelSpec
 from hf_synpre.training import SynpreTrainer, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 

@@ -18,7 +18,8 @@ from joblib import Parallel, delayed
 
 from hf_synpre.config import build_spec
 from hf_synpre.files import read_json, write_json
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec, pretrain
+from hf_synpre.pretraining import pretrain
+from hf_synpre.specs import ModelSpec, PretrainingSpec
 from hf_synpre.versions import commit
 
 SHAPE = {"d_model": 128, "d_kv": 16, "num_heads": 8, "d_ff": 512, "num_layers": 2, "num_decoder_layers": 2}

@@ -30,8 +30,8 @@ from hf_synpre.corpus import EncoderRows, FullWindows, MaskedDataset, ReplacedRo
 from hf_synpre.datasets import IGNORED
 from hf_synpre.initialization import build
 from hf_synpre.modeling import AUTO_CLASSES, accept_places
-from hf_synpre.pretraining import ModelSpec
 from hf_synpre.rtd import build_rtd, rtd_loss
+from hf_synpre.specs import ModelSpec
 from hf_synpre.tokenization import train_encoder_tokenizer
 from hf_synpre.training import SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary

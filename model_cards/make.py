@@ -20,7 +20,8 @@ from hf_synpre.cards import model_card
 from hf_synpre.config import build_spec, read_yaml
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import write_text
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec, pretrain
+from hf_synpre.pretraining import pretrain
+from hf_synpre.specs import ModelSpec, PretrainingSpec
 
 HERE = Path(__file__).parent
 RELEASED = ("config.json", "pretraining.json", "parameter_statistics.json")

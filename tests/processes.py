@@ -1,4 +1,9 @@
-"""Which of several processes this is."""
+"""Processes of tests: which of several this is, and one that dies between two checkpoints."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
 
 from torch import distributed
 
@@ -6,3 +11,14 @@ from torch import distributed
 def rank() -> int:
     """Return this process's number; accelerate's debug_launcher sets no RANK."""
     return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def kill_after_a_checkpoint(command: list[str], folder: Path) -> None:
+    """Start a pre-training run into `folder` and kill it as soon as it has left a whole checkpoint."""
+    process = subprocess.Popen(command)
+    while not list(folder.with_name(f".{folder.name}.work").glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not folder.exists()

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 
 from hf_synpre.collators import RowCollator
 from hf_synpre.corpus import EncoderRows, FullWindows, MaskedDataset, ReplacedRows
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec
 from hf_synpre.rtd import build_rtd
+from hf_synpre.specs import ModelSpec, PretrainingSpec
 from hf_synpre.texts import TextSpec
 from hf_synpre.vocabulary import as_vocabulary
 

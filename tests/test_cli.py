@@ -359,7 +359,7 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
 
 
 def test_specs_reject_what_is_no_mapping():
-    from hf_synpre.pretraining import ModelSpec
+    from hf_synpre.specs import ModelSpec
 
     with pytest.raises(UsageError, match="model is 3; give keys and values: model_type, config_name, overrides"):
         build_spec(ModelSpec, 3, "model")

@@ -20,8 +20,9 @@ from hf_synpre.health import alarms
 from hf_synpre.initialization import build
 from hf_synpre.modeling import accept_places
 from hf_synpre.optimizers import UncorrectedAdamW, electra, layer_groups
-from hf_synpre.pretraining import PretrainingSpec, pretraining_trainer
+from hf_synpre.pretraining import pretraining_trainer
 from hf_synpre.rtd import DRAWS, WEIGHT, RTDConfig, RTDOutput, build_rtd, draw, filled, health, rtd_loss, tally
+from hf_synpre.specs import PretrainingSpec
 from hf_synpre.training import SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 

@@ -4,10 +4,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import debug_launcher
-from processes import rank
+from processes import kill_after_a_checkpoint, rank
 from selfpre import ELECTRA, ROBERTA, SHAPE, electra_pair, sentence, spec_of
 from transformers import (
     AutoConfig,
@@ -35,9 +33,10 @@ from hf_synpre.cli import main
 from hf_synpre.initialization import build
 from hf_synpre.locks import held
 from hf_synpre.modeling import accept_places
-from hf_synpre.pretraining import PRESETS, ModelSpec, fresh_model, pretrain, pretraining_trainer, step_flops
+from hf_synpre.pretraining import fresh_model, pretrain, pretraining_trainer, step_flops
 from hf_synpre.rtd import RTDModel
 from hf_synpre.sources import open_source
+from hf_synpre.specs import PRESETS, ModelSpec
 from hf_synpre.starts import check_ids, take_weights
 from hf_synpre.texts import TextSpec
 from hf_synpre.tokenization import train_encoder_tokenizer
@@ -156,14 +155,7 @@ pretrain(spec, ELECTRA_DROPPING, Path(sys.argv[1]), tokenizer=tokenizer, corpus=
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, folder):
     whole, killed = ([sys.executable, "-c", KILLED, str(tmp_path / name), str(folder)] for name in ("whole", "killed"))
     subprocess.run(whole, check=True)
-    process = subprocess.Popen(killed)
-    work = tmp_path / ".killed.work"
-    while not list(work.glob("checkpoint-*/trainer_state.json")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed").exists()
+    kill_after_a_checkpoint(killed, tmp_path / "killed")
     subprocess.run(killed, check=True)
     for file in ("model.safetensors", "generator/model.safetensors"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

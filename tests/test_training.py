@@ -4,17 +4,15 @@ import json
 import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 from accelerate import debug_launcher
 from conftest import TINY
-from processes import rank
+from processes import kill_after_a_checkpoint, rank
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre import SyntheticDataset, UsageError
@@ -24,8 +22,9 @@ from hf_synpre.corpus import noise_counts
 from hf_synpre.datasets import IGNORED
 from hf_synpre.initialization import build
 from hf_synpre.modeling import AUTO_CLASSES, kind_of
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec, last_whole_checkpoint, pretrain, pretraining_trainer
+from hf_synpre.pretraining import last_whole_checkpoint, pretrain, pretraining_trainer
 from hf_synpre.sources import open_source, rows_of
+from hf_synpre.specs import ModelSpec, PretrainingSpec
 from hf_synpre.training import FlopCounter, SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -186,14 +185,7 @@ def test_a_run_killed_and_started_again_ends_with_the_same_weights(tmp_path, pre
         "from pathlib import Path; from test_training import *; pretrain(SPEC, MODEL, Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "killed")]
-    process = subprocess.Popen(command)
-    work = tmp_path / ".killed.work"
-    while not list(work.glob("checkpoint-*/trainer_state.json")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed").exists()
+    kill_after_a_checkpoint(command, tmp_path / "killed")
     subprocess.run(command, check=True)
     resumed = json.loads((tmp_path / "killed" / "pretraining.json").read_text())
     assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

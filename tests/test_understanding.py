@@ -14,13 +14,14 @@ from hf_synpre.downstream import DOWNSTREAM, FinetuningSpec, prepare, task_texts
 from hf_synpre.downstream.finetuning import steps_of
 from hf_synpre.experiment import Experiment, ExperimentSpec
 from hf_synpre.initialization import build
-from hf_synpre.pretraining import ModelSpec
 from hf_synpre.report import write_report
 from hf_synpre.report.transfer import couple, transfer
+from hf_synpre.specs import ModelSpec
 from hf_synpre.texts import TextSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask, finetune_labels
-from hf_synpre.understanding.data import ChoiceRows, Frame, LabelCollator, cut, span_of
+from hf_synpre.understanding.data import span_of
 from hf_synpre.understanding.finetuning import LOSSES, best_span, judge, label_trainer
+from hf_synpre.understanding.rows import ChoiceRows, Frame, LabelCollator, cut
 from hf_synpre.understanding.scores import accuracy_f1, auc, entities, matthews, pearson_spearman, ranks, span_f1
 from hf_synpre.vocabulary import as_vocabulary
 

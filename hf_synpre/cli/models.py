@@ -30,7 +30,7 @@ class TrainOptions:
 
     def model(self) -> Any:
         """Return the model that the flags describe."""
-        from hf_synpre.pretraining import ModelSpec
+        from hf_synpre.specs import ModelSpec
 
         overrides = pairs(self.config_overrides, "config_overrides")
         return ModelSpec(self.model_type, self.config_name, overrides, self.attention)
@@ -73,8 +73,9 @@ RUN_FLAGS = set(PretrainOptions.__dataclass_fields__) - {
 
 def pretrain(options: PretrainOptions) -> int:
     """Pre-train into a folder and print what it took."""
-    from hf_synpre import pretraining
     from hf_synpre.hub import check_repo_id, push
+    from hf_synpre.pretraining import pretrain as run
+    from hf_synpre.specs import PretrainingSpec
 
     if options.push_to_hub or options.hub_model_id is not None:
         check_repo_id(options.hub_model_id or "")
@@ -88,11 +89,11 @@ def pretrain(options: PretrainOptions) -> int:
         given = {"task": "set"} | given
     if "max_steps" not in options.training and options.preset is None:
         given["training"] = {"max_steps": 1000} | options.training
-    spec = build_spec(pretraining.PretrainingSpec, given, "options")
+    spec = build_spec(PretrainingSpec, given, "options")
     model = options.model()
     folder = finished_or_new(Path(options.output_dir))
     tokenizer = vocabulary_of(options.tokenizer_name, "tokenizer_name")
-    code = trained(lambda: pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, quiet=False))
+    code = trained(lambda: run(spec, model, folder, tokenizer=tokenizer, quiet=False))
     if code == 0 and options.push_to_hub and int(os.environ.get("RANK", 0)) == 0:
         return attempt(lambda: print(push(folder, options.hub_model_id)) or 0)
     return code
@@ -131,9 +132,10 @@ TEXT_FLAGS = ("config", "order", "deduplicate", "held_out", "limit_mb", "with_te
 
 def self_pretrain(options: SelfPretrainOptions) -> int:
     """Pre-train on a dataset's own text and print the corpus and what the run took."""
-    from hf_synpre import pretraining
     from hf_synpre.modeling import kind_of
+    from hf_synpre.pretraining import pretrain as run
     from hf_synpre.sources import usual_objective
+    from hf_synpre.specs import PretrainingSpec
     from hf_synpre.texts import TextSpec
     from hf_synpre.vocabulary import Vocabulary
 
@@ -153,12 +155,12 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     model = options.model()
     if (kind := kind_of(model.config(Vocabulary.plain(64)))) != "mlm":  # the presets are those of encoders
         given.setdefault("objective", usual_objective(kind, True))
-    spec = build_spec(pretraining.PretrainingSpec, given, "options")
+    spec = build_spec(PretrainingSpec, given, "options")
     folder = finished_or_new(Path(options.output_dir))
     corpus = named_corpus(options.dataset, options.data_dir, build_spec(TextSpec, text, "options"))
     print_facts(corpus.facts)
     tokenizer = own_tokenizer(options, kind, corpus)
-    return trained(lambda: pretraining.pretrain(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False))
+    return trained(lambda: run(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False))
 
 
 def named_corpus(name: str, data_dir: str | None, text: Any) -> Any:

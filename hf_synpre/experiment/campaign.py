@@ -29,7 +29,8 @@ from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import StatisticsInit, build, carried, embedding_names
 from hf_synpre.locks import lock
-from hf_synpre.pretraining import RESULT_FILE, PretrainingSpec, pretrain, tokenizer_facts
+from hf_synpre.pretraining import RESULT_FILE, pretrain, tokenizer_facts
+from hf_synpre.specs import PretrainingSpec
 from hf_synpre.starts import check_ids, take_weights
 from hf_synpre.texts import Corpus, TextSpec, corpus_place, open_corpus
 from hf_synpre.understanding import PreparedLabels, finetune_labels

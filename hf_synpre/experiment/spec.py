@@ -12,7 +12,7 @@ from hf_synpre.downstream import DOWNSTREAM, DownstreamTask, FinetuningSpec, che
 from hf_synpre.downstream.tasks import PRESETS
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import RESIZE, SCHEMES
-from hf_synpre.pretraining import ModelSpec, PretrainingSpec
+from hf_synpre.specs import ModelSpec, PretrainingSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask
 
 SELF = "self"  # the corpus that is the train split of the task at hand

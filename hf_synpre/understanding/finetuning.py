@@ -16,7 +16,8 @@ from hf_synpre.downstream.finetuning import EVAL_BATCH, FinetuningSpec, merge_ad
 from hf_synpre.files import pack_fractions
 from hf_synpre.modeling import has_segments
 from hf_synpre.training import SynpreTrainer, token_loss, training_arguments
-from hf_synpre.understanding.data import LabelCollator, LabelRows, PreparedLabels
+from hf_synpre.understanding.data import PreparedLabels
+from hf_synpre.understanding.rows import LabelCollator, LabelRows
 from hf_synpre.understanding.scores import SCORES, Scored
 
 LONGEST_ANSWER = 30
