@@ -180,6 +180,28 @@ def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
     assert set(after) - set(before) == {"mtop--random--2.json", *(f"mtop--fresh_natural--{s}.json" for s in range(3))}
 
 
+def test_what_no_finished_cell_stands_on_may_be_changed(finished, config, tmp_path, capsys):
+    import shutil
+
+    folder = tmp_path / "changed"
+    shutil.copytree(finished[0], folder)
+    value = yaml.safe_load(config.read_text())
+    value["pretraining"]["set"]["training"]["max_steps"] += 1
+    (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
+    command = ["run", str(tmp_path / "changed.yaml"), "--output_dir", str(folder), "--list"]
+    assert main(command) == 2
+    assert "(pretraining)" in capsys.readouterr().err
+    for file in folder.glob("*--*--*.json"):
+        if "--random--" not in file.name:
+            file.unlink()
+    assert main(command) == 0
+    capsys.readouterr()
+    value["tasks"]["mtop"]["max_source"] = 24
+    (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
+    assert main(command) == 2
+    assert "(tasks)" in capsys.readouterr().err
+
+
 def test_cells_of_different_data_do_not_mix(finished, tmp_path, capsys):
     import shutil
 

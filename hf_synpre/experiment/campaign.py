@@ -64,12 +64,21 @@ class Experiment:
             if run.corpus not in (None, "stdlib", SELF, *self.spec.tasks):
                 corpus_place(run.corpus, self.spec.data_dir, files=run.text is not None)
         stored = stored_recipe(mark) if mark.exists() else recipe
-        differing = ", ".join(key for key in recipe if not agree(key, stored.get(key), recipe[key]))
-        if differing and any(map(is_done, self.folder.glob("*--*--*.json"))):
+        used = self.used()
+        differing = ", ".join(key for key in recipe if not agree(stored.get(key), recipe[key], used.get(key)))
+        if differing and used["tasks"]:
             raise UsageError(
                 f"{self.folder} holds results of another configuration ({differing}); choose another --output_dir."
             )
         write_json(mark, recipe)
+
+    def used(self) -> dict[str, set[str]]:
+        """Return what finished cells stand on, and may not be changed: the names of tasks, arms and pre-training runs."""
+        done = [cell for cell in map(status, self.folder.glob("*--*--*.json")) if cell.get("status") == "done"]
+        arms = {cell["arm"] for cell in done}
+        runs = {needs_run(arm) for name, arm in self.spec.arms.items() if name in arms} & self.spec.pretraining.keys()
+        lines = {run for name in runs for run in self.spec.line_of(name)}
+        return {"tasks": {cell["task"] for cell in done}, "arms": arms, "pretraining": lines, "seeds": set()}
 
     def cells(self, only: Iterable[str] = ()) -> list[Cell]:
         """Return the cells, or those that one of the patterns of `only` fits ("mtop--*--0")."""
@@ -330,13 +339,11 @@ def release_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def agree(key: str, stored: Any, wanted: Any) -> bool:
-    """Say whether two configurations may share a folder: seeds, arms, tasks and runs may be added, not changed."""
-    if key == "seeds":
-        return True
-    if key in ("arms", "tasks", "pretraining") and isinstance(stored, dict):
-        return all(stored[name] == wanted[name] for name in stored.keys() & wanted.keys())
-    return stored == wanted
+def agree(stored: Any, wanted: Any, used: set[str] | None) -> bool:
+    """Say whether a part of two configurations may share a folder; of `used` names only what both have must be equal."""
+    if used is None:
+        return stored == wanted
+    return not isinstance(stored, dict) or all(stored[name] == wanted[name] for name in used & stored.keys() & wanted.keys())
 
 
 def recipe_name(name: str, recipe: Any) -> str:
