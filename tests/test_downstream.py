@@ -97,6 +97,11 @@ BAD = [
     ({"arms": {"random": {"tasks": ["mtip"]}}}, "Unknown task of the arm 'random' 'mtip'. Did you mean 'mtop'?"),
     ({"arms": {"more": {"compute_of": "set"}}}, "Unknown run that 'more' takes its compute from 'set'"),
     ({"arms": {"a": {"init": "weights", "checkpoint": "set", "compute_of": "set"}}}, "only random takes it"),
+    (
+        {"arms": {"a": {"init": "weights", "checkpoint": "x", "scheme": "mlp_scale"}}},
+        "scheme mlp_scale, which only init statistics",
+    ),
+    ({"arms": {"a": {"init": "statistics", "checkpoint": "x", "value": 0.5}}}, "value 0.5, which only init statistics"),
     ({"arms": {"a": {"lora": {"rank": 3}}}}, "Unknown field of lora 'rank'"),
     (
         {

@@ -202,6 +202,13 @@ def test_what_no_finished_cell_stands_on_may_be_changed(finished, config, tmp_pa
     assert "(tasks)" in capsys.readouterr().err
 
 
+def test_an_arm_from_a_folder_that_is_not_there_is_found_before_the_first_cell(config, tmp_path, capsys):
+    value = yaml.safe_load(config.read_text()) | {"arms": {"a": {"init": "weights", "checkpoint": "./nope"}}}
+    (tmp_path / "arms.yaml").write_text(yaml.safe_dump(value))
+    assert main(["run", str(tmp_path / "arms.yaml"), "--output_dir", str(tmp_path / "out"), "--list"]) == 2
+    assert "There is no folder ./nope; give a checkpoint folder or a Hub id" in capsys.readouterr().err
+
+
 def test_cells_of_different_data_do_not_mix(finished, tmp_path, capsys):
     import shutil
 

@@ -231,8 +231,13 @@ def statistics(options: StatisticsOptions) -> int:
 
     if not options.checkpoint:
         raise UsageError("No checkpoint was given; write `synpre statistics FOLDER_OR_HUB_ID`.")
+    local = Path(options.checkpoint)
     try:
-        stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
+        if any(local.glob("*.safetensors")):  # anew, whatever statistics are beside them
+            measured = initialization.measure(initialization.weight_files(local))
+            stats = initialization.ParameterStatistics(options.checkpoint, measured)
+        else:
+            stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
     except OSError as error:  # from the Hub
         raise UsageError(str(error)) from None
     if options.output_dir and options.output_file:
@@ -244,9 +249,23 @@ def statistics(options: StatisticsOptions) -> int:
         check_own(Path(folder), stats)
         initialization.read_config(initialization.find_config(options.checkpoint), {})[0].save_pretrained(folder)
     file = Path(options.output_file or Path(folder) / initialization.STATISTICS_FILE)
+    if file != local / initialization.STATISTICS_FILE:
+        check_target(file, stats)
     stats.save(file)
     print(f"{file}: {len(stats.parameters)} parameters of {stats.source}")
     return 0
+
+
+def check_target(file: Path, stats: Any) -> None:
+    """Raise UsageError where writing statistics would replace another file or stand for the weights beside it."""
+    if file.name == "parameter_statistics.json" and any(file.parent.glob("*.safetensors")):
+        raise UsageError(f"{file.parent} holds the weights of another model; give another --output_file or --output_dir.")
+    try:
+        same = not file.exists() or type(stats).load(file).source == stats.source
+    except UsageError:
+        same = False
+    if not same:
+        raise UsageError(f"{file} is there and holds something else; give another --output_file.")
 
 
 def check_own(folder: Path, stats: Any) -> None:

@@ -27,7 +27,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiment.progress import Progress, shown, status
 from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
 from hf_synpre.files import read_json, write_json
-from hf_synpre.initialization import StatisticsInit, build, carried, embedding_names
+from hf_synpre.initialization import StatisticsInit, build, carried, embedding_names, find_config
 from hf_synpre.locks import lock
 from hf_synpre.pretraining import RESULT_FILE, pretrain, tokenizer_facts
 from hf_synpre.specs import PretrainingSpec
@@ -60,6 +60,9 @@ class Experiment:
                 raise UsageError(f"{place} is a file; give a folder.")
         if not mark.exists() and self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
+        for arm in self.spec.arms.values():
+            if arm.checkpoint and arm.checkpoint.startswith((".", "/")):
+                find_config(arm.checkpoint)
         for run in self.spec.pretraining.values():
             if run.corpus not in (None, "stdlib", SELF, *self.spec.tasks):
                 corpus_place(run.corpus, self.spec.data_dir, files=run.text is not None)

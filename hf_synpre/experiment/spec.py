@@ -50,6 +50,13 @@ class ArmSpec:
                 f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random and constant schemes take none, "
                 "the others one."
             )
+        given = {"scheme": scheme is None and self.scheme != "per_param_mean_sd"}
+        given["value"] = self.value != 0.4 and (scheme is None or scheme.needs_checkpoint)
+        if ignored := [name for name, found in given.items() if found]:
+            raise UsageError(
+                f"An arm with init {self.init} has {ignored[0]} {getattr(self, ignored[0])}, which "
+                "only init statistics takes (value: its scheme constant_pre_attn_ln); leave it out or give that."
+            )
         if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
             wanted = "kept" if scheme.embeddings else "fresh"
             raise UsageError(f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give {wanted}.")

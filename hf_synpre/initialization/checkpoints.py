@@ -36,8 +36,15 @@ def checkpoint_folder(name_or_path: str | Path, patterns: tuple[str, ...], subfo
     try:
         return Path(snapshot_download(str(name_or_path), allow_patterns=wanted, **hub), subfolder)
     except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split())
+        cause = released_hint(str(name_or_path)) + " ".join(str(error).split())
         raise OSError(f"'{name_or_path}' is no folder and could not be downloaded: {cause}") from None
+
+
+def released_hint(name: str) -> str:
+    """Return what to know of an id of ours: its weights are not released, or what the ids are; "" for another's."""
+    if name in carried():
+        return "only its statistics are released, not its weights; take init or scheme of statistics. "
+    return f"statistics are released of {', '.join(carried())}. " if name.startswith(OWNER) else ""
 
 
 def find_statistics(name_or_path: str | Path, **hub: Any) -> Path:
@@ -51,12 +58,17 @@ def is_current(folder: Path, trusted: bool) -> bool:
     file = folder / STATISTICS_FILE
     if not file.exists() or trusted:
         return file.exists()
-    return all(weights.stat().st_mtime <= file.stat().st_mtime for weights in folder.glob("*.safetensors"))
+    return all(last_change(weights) <= last_change(file) for weights in folder.glob("*.safetensors"))
+
+
+def last_change(file: Path) -> int:
+    """Return when a file was written or put in its place, whatever the time that it was copied with, ns."""
+    return max(file.stat().st_mtime_ns, file.stat().st_ctime_ns)
 
 
 def find_config(name_or_path: str | Path, **hub: Any) -> Path:
     """Return a folder with a checkpoint's config, and its statistics file if there is one; no weights are downloaded."""
-    if not Path(name_or_path).is_dir() and not hub.get("revision") and str(name_or_path) in carried():
+    if not Path(name_or_path).is_dir() and hub.get("revision") in (None, "main") and str(name_or_path) in carried():
         return carried()[str(name_or_path)]
     return checkpoint_folder(name_or_path, SMALL_FILES, **hub)
 
@@ -108,9 +120,16 @@ class StoredTensors:
         self.home = {name: reader for reader in self.readers for name in reader.keys()}  # noqa: SIM118 - a reader, not a dict
         self.shapes = {name: tuple(reader.get_slice(name).get_shape()) for name, reader in self.home.items()}
 
+    def stored(self, name: str) -> torch.Tensor:
+        """Return one tensor as it is stored."""
+        return self.home[name].get_tensor(name)
+
     def __getitem__(self, name: str) -> torch.Tensor:
-        """Return one tensor, (shape), float32, its own memory. Raises UsageError where a number is not finite."""
-        tensor = self.home[name].get_tensor(name).to(torch.float32, copy=True)
+        """Return one tensor, (shape), float32, its own memory. Raises UsageError where it is quantised or not finite."""
+        stored = self.stored(name)
+        if not stored.is_floating_point():
+            raise UsageError(f"{self.folder}: {name} is stored as {stored.dtype}; give a checkpoint that is not quantised.")
+        tensor = stored.to(torch.float32, copy=True)
         if not torch.isfinite(tensor).all():
             raise UsageError(
                 f"{self.folder}: {name} holds numbers that are not finite; give a checkpoint that was not broken."

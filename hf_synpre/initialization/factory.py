@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from hf_synpre.errors import UsageError, as_integer, choose
-from hf_synpre.initialization.checkpoints import StoredTensors, find_config, find_weights, read_config
+from hf_synpre.initialization.checkpoints import STATISTICS_FILE, StoredTensors, find_config, find_weights, read_config
 from hf_synpre.initialization.matching import Matching, Twin, bare_names, check_shape
 from hf_synpre.initialization.roles import PARTS, ROLES, Parameter, read_parameters, require_roles, token_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
@@ -115,7 +116,7 @@ class StatisticsInit:
         scheme: str = "per_param_mean_sd",
         seed: int = 0,
         include: Iterable[str] | None = None,
-        exclude: Iterable[str] = (),
+        exclude: Iterable[str] | None = None,
         value: float = 0.4,
         resize: str = "fan_in",
         roles: Mapping[str, str] | None = None,
@@ -126,13 +127,17 @@ class StatisticsInit:
         self.seed = as_integer(seed)
         if self.seed is None or not 0 <= self.seed < 2**63:
             raise UsageError(f"seed is {seed!r}; give an integer in 0..2**63-1.")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             raise UsageError(f"value is {value!r}; give a finite number.")
         self.include = None if include is None else as_words("include", include)
-        self.exclude = as_words("exclude", exclude)
+        self.exclude = as_words("exclude", exclude or ())
 
     def from_pretrained(
-        self, name_or_path: str | Path, *, config: PreTrainedConfig | str | Path | None = None, **kwargs: Any
+        self,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        config: PreTrainedConfig | str | Path | None = None,
+        **kwargs: Any,
     ) -> PreTrainedModel | tuple[PreTrainedModel, dict[str, Any]]:
         """Return a model with the architecture of a checkpoint, made from its statistics; keywords as of transformers.
 
@@ -142,7 +147,7 @@ class StatisticsInit:
         if kwargs.pop("trust_remote_code", None):
             raise UsageError("trust_remote_code=True was given; hf_synpre runs no remote code. Use a model of transformers.")
         hub = {key: value for key in HUB if (value := kwargs.pop(key, None)) is not None}
-        resize = self.resize
+        name_or_path, resize = pretrained_model_name_or_path, self.resize
         if not isinstance(config, PreTrainedConfig):
             kept = {key: kwargs.pop(key) for key in LOADING if key in kwargs}
             own, given = config is None, set(kwargs)
@@ -182,11 +187,28 @@ class StatisticsInit:
         bare_model = skeleton(self.model_class, config)
         parameters = read_parameters(bare_model, self.roles)
         chosen = self.chosen(parameters)
+        if not chosen:
+            raise UsageError(
+                f"Scheme {self.scheme_name} under include and exclude fills no parameter of {type(bare_model).__name__}; "
+                "give another scheme, or roles=."
+            )
         if self.scheme.fill == "constant":
-            tensors = {p.name: torch.full(p.shape, float(self.value)) for p in chosen}
-        else:
-            tensors = self.tensors(chosen, source, Matching(bare_model, parameters, shapes_of(source)), resize)
-        return build(self.model_class, config, tensors, self.seed), parameters.keys() - tensors.keys()
+            model = build(self.model_class, config, {}, self.seed)
+            return self.with_constant(model, chosen), parameters.keys() - {p.name for p in chosen}
+        matching = Matching(bare_model, parameters, shapes_of(source))
+        tensors = self.tensors(chosen, source, matching, resize)
+        model = build(self.model_class, config, tensors, self.seed)
+        if isinstance(source, StoredTensors) and not self.scheme.by_role and self.include is None:
+            take_buffers(model, source, matching)
+        return model, parameters.keys() - tensors.keys()
+
+    def with_constant(self, model: PreTrainedModel, chosen: list[Parameter]) -> PreTrainedModel:
+        """Return the model with `value` as the gain of the chosen norms; one that starts at 0 is added to 1 (Gemma's)."""
+        own = dict(model.named_parameters())
+        with torch.no_grad():
+            for p in chosen:
+                own[p.name].fill_(self.value if own[p.name].any() else self.value - 1)
+        return model
 
     def check_source(self, source: Any) -> None:
         """Raise UsageError where the scheme needs something else than was given."""
@@ -214,7 +236,8 @@ class StatisticsInit:
                 raise UsageError(
                     f"'{rule}' in include or exclude is no part ({', '.join(PARTS)}), no role and fits no parameter's name."
                 )
-        return [p for p in parameters.values() if self.scheme.key(p) is not None and self.takes(p)]
+        learned = [p for p in parameters.values() if not p.fixed or self.scheme.fill == "weights"]
+        return [p for p in learned if self.scheme.key(p) is not None and self.takes(p)]
 
     def takes(self, p: Parameter) -> bool:
         """Say whether include and exclude let a parameter through."""
@@ -230,15 +253,16 @@ class StatisticsInit:
         """Return name -> tensor of the chosen parameters that the source knows. Raises UsageError where it lacks one."""
         resize = "none" if self.scheme.fill == "weights" else resize
         twins = {p: matching.twin(p, resize) for p in chosen}
-        missing = sorted(p.name for p, twin in twins.items() if twin is None and p.part not in ("head", "projection"))
-        if missing:
+        needed = {p.name: twin for p, twin in twins.items() if p.part not in ("head", "projection") and not p.fixed}
+        if missing := sorted(name for name, twin in needed.items() if twin is None):
             cause = "use a config of the same architecture" + (" and depth." if resize == "none" else ".")
             if matching.fused:
                 cause = (
-                    "transformers may join stored tensors to it on loading; measure the loaded model (from_model) or "
-                    + cause
+                    "transformers joins stored tensors on loading; put ParameterStatistics.from_model(the loaded model)"
+                    f".save('{STATISTICS_FILE}') into the folder and take a scheme of statistics, or {cause}"
                 )
-            raise UsageError(f"{name_of(source)} lacks {len(missing)} parameters of the model, {missing[0]} first; {cause}")
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            raise UsageError(f"{name_of(source)} lacks {missing[0]}{more} of the model's parameters; {cause}")
         pairs = [(p, twin) for p, twin in twins.items() if twin]
         if resize == "none":
             matching.check_shapes()
@@ -256,10 +280,20 @@ class StatisticsInit:
         """Return the tensor of one parameter, (shape), float32."""
         mean, sd = moments
         if self.scheme.fill == "scale" and p.part == "norm":
-            return torch.full(p.shape, mean)
-        scale = math.sqrt(p.fan_in(twin.shape) / p.fan_in(p.shape)) if resize == "fan_in" else 1.0
+            return torch.full(p.shape, mean, dtype=torch.float32, device="cpu")
+        scale = p.scale(twin.shape) if resize == "fan_in" else 1.0
         mean = mean * scale if self.scheme.fill == "mean_sd" else 0.0
-        return torch.empty(p.shape).normal_(mean, sd * scale, generator=tensor_generator(self.seed, bare(p.name)))
+        tensor = torch.empty(p.shape, dtype=torch.float32, device="cpu")
+        return tensor.normal_(mean, sd * scale, generator=tensor_generator(self.seed, bare(p.name)))
+
+
+def take_buffers(model: PreTrainedModel, source: StoredTensors, matching: Matching) -> None:
+    """Copy what a checkpoint stores beside its parameters, as the running means of BatchNorm."""
+    with torch.no_grad():
+        for name in model.state_dict().keys() - {name for name, _ in model.named_parameters(remove_duplicate=False)}:
+            if stored := matching.found.get(matching.bare(name)):
+                check_shape(name, source.shapes[stored], tuple(model.get_buffer(name).shape))
+                model.get_buffer(name).copy_(source.stored(stored))
 
 
 def load(
@@ -303,4 +337,6 @@ def as_words(name: str, given: Iterable[str]) -> tuple[str, ...]:
     """Return include or exclude as a tuple. Raises UsageError on a bare string, which would be read letter by letter."""
     if isinstance(given, str):
         raise UsageError(f"{name} is '{given}'; give a list, as ['{given}'].")
+    if wrong := [word for word in given if not isinstance(word, str)]:
+        raise UsageError(f"{name} holds {wrong[0]!r}; give names of parts, roles or parameters.")
     return tuple(given)

@@ -62,10 +62,13 @@ class Matching:
                 p = templates[template]
                 place = replace(p, name=p.template.replace("*", str(layer)) if p.layer is not None else p.name, layer=layer)
                 self.twins[p.template].setdefault(layer, Twin(stored, tuple(shapes[stored]), place))
-        self.bare, self.parameters = bare, parameters
+        self.bare, self.parameters, self.found = bare, parameters, found
 
     def check_shapes(self) -> None:
-        """Raise UsageError where a tensor does not fit its parameter; the vocabulary may differ."""
+        """Raise UsageError where a tensor does not fit its parameter, or layers are too many; the vocabulary may differ."""
+        for stack, there in self.depth_there.items():
+            if there != (here := self.depth_here[stack]):
+                raise UsageError(f"The checkpoint has {there} layers in {stack}, the model wants {here}.")
         for p in self.parameters.values():
             if p.part != "embedding" and (twin := self.twins.get(p.template, {}).get(p.layer)):
                 check_shape(p.name, twin.shape, p.shape)

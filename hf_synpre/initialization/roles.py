@@ -44,7 +44,11 @@ LETTERS |= {"o": "output", "out": "output", "output": "output", "wq": "query", "
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter's place in a model; `layer` is None outside the layers, `summed` are the axes a linear map sums over."""
+    """One parameter's place in a model.
+
+    `layer` is None outside the layers; `summed` are the axes that a linear map sums over, `raw` says that it has some and no
+    module to tell which; `fixed` tables are computed, not learned.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -53,15 +57,27 @@ class Parameter:
     layer: int | None
     bias: bool
     summed: tuple[int, ...]
+    raw: bool = False
+    fixed: bool = False
 
     @property
     def part(self) -> str | None:
         """The part of the model that the role belongs to, a key of PARTS."""
         return next((part for part, roles in PARTS.items() if self.role in roles), None)
 
-    def fan_in(self, shape: tuple[int, ...]) -> int:
-        """Return how many inputs each output of this linear map sums if it has `shape`; 1 for what is no linear map."""
-        return math.prod(shape[axis] for axis in self.summed)
+    def scale(self, there: tuple[int, ...]) -> float:
+        """Return the root of (inputs that an output sums in the shape `there` / here); 1 for what is no linear map.
+
+        Raises UsageError on a raw parameter of which the sides change differently.
+        """
+        sides = [(-2,), (-1,)] if self.raw else [self.summed]
+        ratios = {math.prod(there[i] for i in axes) / math.prod(self.shape[i] for i in axes) for axes in sides}
+        if len(ratios) > 1:
+            raise UsageError(
+                f"{self.name} goes from {list(there)} to {list(self.shape)}, and nothing tells which side it sums over; "
+                "give resize='depth' or sizes that change alike."
+            )
+        return math.sqrt(ratios.pop())
 
     @property
     def template(self) -> str:
@@ -195,7 +211,9 @@ class Reader:
         linear = attribute == "weight" and role != "embedding" and inputs_outputs(module) is not None
         summed = () if not linear else (0,) if isinstance(module, Conv1D) else tuple(range(1, tensor.dim()))
         bias = attribute == "bias" or attribute.endswith("_bias")
-        return Parameter(name, tuple(tensor.shape), role, stack, layer, bias, summed)
+        raw = attribute != "weight" and not bias and tensor.dim() > 1 and role in (*PARTS["attention"], "mlp")
+        fixed = not tensor.requires_grad or "sinusoidal" in type(module).__name__.lower()
+        return Parameter(name, tuple(tensor.shape), role, stack, layer, bias, summed, raw, fixed)
 
 
 def parent(path: str) -> str:
@@ -228,6 +246,8 @@ def read_parameters(model: PreTrainedModel, roles: Mapping[str, str] | None = No
     `roles` maps names, or patterns with *, to ROLES and goes before the rules. A role is None where no rule tells it.
     Raises UsageError where `roles` has an unknown role or a pattern that fits no parameter.
     """
+    if roles is not None and not isinstance(roles, Mapping):
+        raise UsageError(f"roles is {roles!r}; give a mapping of parameter names, or patterns with *, to roles.")
     reader = Reader(model)
     found = {name: reader.parameter(name, tensor) for name, tensor in model.named_parameters()}
     settle_by_layers(found, reader.aside)
@@ -259,5 +279,5 @@ def require_roles(parameters: Mapping[str, Parameter], purpose: str) -> None:
         shown = ", ".join(templates[:8]) + (f" and {len(templates) - 8} more" if len(templates) > 8 else "")
         raise UsageError(
             f"{purpose} needs the role of every parameter, and the modules do not tell that of {shown}; "
-            f"pass roles={{'{templates[0]}': 'mlp', ...}} with roles of: {', '.join(ROLES)}."
+            f"pass roles={{'{templates[0]}': ROLE, ...}} with roles of: {', '.join(ROLES)}."
         )

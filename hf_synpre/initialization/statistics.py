@@ -22,6 +22,7 @@ from hf_synpre.initialization.checkpoints import STATISTICS_FILE, broken_file, f
 
 FORMAT = 1
 CHUNK = 1 << 22  # bytes read at a time
+LARGEST = torch.finfo(torch.float32).max  # what a parameter can be
 BLOCK = 4096  # elements that stay in the first-level cache for a second pass
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
@@ -138,8 +139,10 @@ class ParameterStatistics:
     parameters: dict[str, Moments]
 
     def __post_init__(self) -> None:
+        if not self.parameters:
+            raise UsageError(f"{self.source} holds no parameters in floating point; give the checkpoint of a model.")
         for name, m in self.parameters.items():
-            if not (math.isfinite(m.mean) and math.isfinite(m.sd) and m.sd >= 0):
+            if not (abs(m.mean) <= LARGEST and 0 <= m.sd <= LARGEST):
                 raise UsageError(f"{self.source}: {name} has mean {m.mean}, sd {m.sd}; both must be finite, sd >= 0.")
             if m.numel != math.prod(m.shape) or min(m.shape, default=1) < 0:
                 raise UsageError(f"{self.source}: {name} has shape {list(m.shape)}, which does not hold numel {m.numel}.")
@@ -157,6 +160,8 @@ class ParameterStatistics:
         UsageError where there is neither.
         """
         if Path(name_or_path).is_file():
+            if Path(name_or_path).suffix == ".safetensors":
+                raise UsageError(f"{name_or_path} is a file of weights; give its folder.")
             return cls.load(name_or_path)
         folder, local = find_statistics(name_or_path, **hub), Path(name_or_path).is_dir()
         if is_current(folder, trusted=not local):
@@ -174,10 +179,12 @@ class ParameterStatistics:
         try:
             if stored["format"] != FORMAT:
                 raise UsageError(f"{file} has format {stored['format']}; this version reads format {FORMAT}.")
-            entries = [(str(p["name"]), as_moments(p)) for p in stored["parameters"]]
+            entries = [(p["name"], as_moments(p)) for p in stored["parameters"]]
             source = str(stored["source"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UsageError(f"{file} is not a statistics file ({error}); make one with `synpre statistics`.") from None
+        if not all(name for name, _ in entries):
+            raise UsageError(f"{file} holds a parameter without a name; make it again with `synpre statistics`.")
         names = [name for name, _ in entries]
         if doubled := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
             raise UsageError(f"{file} holds {doubled[0]} twice; make it again with `synpre statistics`.")
@@ -197,6 +204,9 @@ def as_moments(entry: dict[str, Any]) -> Moments:
     """Return one parameter of a statistics file. Raises KeyError or TypeError where a field lacks or is no number."""
     values = {field.name: entry[field.name] for field in fields(Moments)}
     numbers = [values["numel"], values["mean"], values["sd"], *values["shape"]]
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
+    whole = [values["numel"], *values["shape"]]
+    if not isinstance(entry["name"], str) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
         raise TypeError(f"{entry['name']} has {values}")
+    if any(not isinstance(v, int) for v in whole) or any(abs(v) > LARGEST for v in numbers):
+        raise TypeError(f"{entry['name']} has numbers that no parameter has")
     return Moments(**values | {"shape": tuple(values["shape"])})
