@@ -196,6 +196,13 @@ def parameter_statistics() -> list[tuple[str, str]]:
 PEERS = {"to_tensors": "reading the tensors with safetensors", "to_bytes": "reading the bare bytes (busy machine)"}
 
 
+def roles() -> list[tuple[str, str]]:
+    """Return of how many models the roles are told."""
+    found = measured("roles")
+    limit = f"the {found['built']} of transformers {found['transformers']} that a default config builds"
+    return [(f"the roles of all parameters told for {found['told']} models", limit)]
+
+
 def self_pretraining() -> list[tuple[str, str]]:
     """Return the figures of the objectives of encoders."""
     found = measured("self_pretraining")["ratio"]
@@ -209,7 +216,7 @@ def self_pretraining() -> list[tuple[str, str]]:
 
 CLAIMS = {
     claims.__name__: claims
-    for claims in (generation, pretraining, recipe, resume, dataset_build, parameter_statistics, self_pretraining)
+    for claims in (generation, pretraining, recipe, resume, dataset_build, parameter_statistics, roles, self_pretraining)
 }
 
 

@@ -18,7 +18,7 @@ from transformers import (
 
 from hf_synpre import ParameterStatistics, StatisticsInit, UsageError
 from hf_synpre.cli import main
-from hf_synpre.initialization import build
+from hf_synpre.initialization import build, read_parameters, skeleton
 
 LLAMA = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
 WEIGHTS = "model.safetensors"
@@ -216,3 +216,32 @@ def test_statistics_that_no_model_has_are_refused(change, message, tmp_path):
 def test_a_file_of_weights_is_no_statistics_file(folder):
     with pytest.raises(UsageError, match="is a file of weights; give its folder"):
         ParameterStatistics.from_pretrained(folder / WEIGHTS)
+
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+PLACES = [
+    ("vit", TINY | {"image_size": 8, "patch_size": 4}, {"cls_token": "other", "position_embeddings": "position"}),
+    (
+        "swin",
+        {"embed_dim": 8, "depths": [1], "num_heads": [2], "image_size": 8},
+        {"relative_position_bias_table": "position"},
+    ),
+    ("gpt_oss", TINY | {"num_key_value_heads": 1, "head_dim": 8, "num_local_experts": 2}, {"sinks": "other"}),
+    ("wav2vec2", TINY, {"conv_layers.0.conv.weight": "projection", "masked_spec_embed": "other"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields", "expected"), PLACES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_is_no_modules_weight_is_a_position_or_by_itself(model_type, fields, expected):
+    config = AutoConfig.for_model(model_type, **fields)
+    places = read_parameters(skeleton(AutoModel, config))
+    assert not [name for name, place in places.items() if place.role is None]
+    for ending, role in expected.items():
+        assert {place.role for name, place in places.items() if name.endswith(ending)} == {role}, ending
+    others = {name for name, place in places.items() if place.role == "other"}
+    for scheme in ("whole_model_scale", "across_layers_scale", "per_layer_scale"):
+        pooled = [names for names in StatisticsInit(AutoModel, scheme=scheme).groups(config).values() if names[1:]]
+        assert pooled
+        assert not [names for names in pooled if others & set(names)]

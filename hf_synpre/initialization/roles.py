@@ -9,7 +9,10 @@ Rules, in this order (`roles=` overrides all of them):
   (by its name, or wider than its input); norms are "qk_norm" where the name has such a word, else "pre_attention_norm";
 - the other matrices of a layer with attention are "mlp"; norms in a block without attention are "pre_mlp_norm"; norms beside
   the blocks go to the blocks that have none inside, in order of declaration, attention first; a single one to attention;
-- outside the layers: "embedding_norm" beside the token table, "final_norm" elsewhere, matrices are "projection".
+- outside the layers: "embedding_norm" beside the token table, "final_norm" elsewhere, matrices are "projection"; a stack
+  without attention counts as outside where another has some (the convolutions before wav2vec2's encoder);
+- what is no module's weight or bias is "position" if its name says so, else "other" (class tokens, scales, sinks): no
+  scheme pools it.
 A bias has the role of its module and is pooled with biases only (the paper's T5 has none). "pre_" is the word for T5: in a
 model that normalises after the block (BERT), it is the norm of that block all the same.
 """
@@ -34,6 +37,7 @@ PARTS = {
     "norm": ("pre_attention_norm", "pre_mlp_norm", "qk_norm", "final_norm", "embedding_norm"),
     "position": ("position",),
     "projection": ("projection",),
+    "other": ("other",),
     "embedding": ("embedding",),
     "head": ("head",),
 }
@@ -123,7 +127,7 @@ def inputs_outputs(module: nn.Module) -> tuple[int, int] | None:
         return None
     if isinstance(module, Conv1D):
         return weight.shape[0], weight.shape[1]
-    return weight[0].numel(), weight.shape[0]
+    return math.prod(weight.shape[1:]), weight.shape[0]
 
 
 class Reader:
@@ -134,6 +138,8 @@ class Reader:
         self.base = next((path for path, module in self.modules.items() if module is model.base_model), "")
         self.tokens = token_parameters(model)
         self.aside = dict(self.norms_beside_blocks())
+        layers = {self.layer_of(path) for path in self.modules} - {("", None)}
+        self.stacks = {stack for stack, i in layers if holds_attention(self.modules[f"{stack}.{i}"])}
 
     def ancestors(self, path: str) -> Iterator[str]:
         """Yield the paths from the outermost module to `path` itself."""
@@ -170,7 +176,8 @@ class Reader:
 
     def role(self, path: str, attribute: str) -> str | None:
         """Return the role of a parameter that is an attribute of the module at `path`, None where no rule tells."""
-        module, (_, layer), block = self.modules[path], self.layer_of(path), self.attention_of(path)
+        module, (stack, layer), block = self.modules[path], self.layer_of(path), self.attention_of(path)
+        layer = None if self.stacks and stack not in self.stacks else layer
         maps, raw = inputs_outputs(module), attribute not in ("weight", "bias")
         if self.base and not f"{path}.".startswith(f"{self.base}."):
             return "head"
@@ -178,12 +185,17 @@ class Reader:
             return self.norm_role(path, layer, block)
         if isinstance(module, nn.Embedding):
             return "position"
+        if raw and re.search("pos_emb|position", attribute):
+            return "position"
+        if isinstance(module, nn.MultiheadAttention) and attribute.startswith("in_proj"):
+            return "qkv"
+        other = "other" if raw else None
         if block:
-            return attention_role(attribute if raw else path.rpartition(".")[2], maps)
+            return attention_role(attribute if raw else path.rpartition(".")[2], maps) or other
         if layer is not None and holds_attention(self.modules[self.layer_path(path)]):
             stacked = getattr(module, attribute).dim() > 2 or attribute.endswith("_bias")  # of experts
-            return "mlp" if maps or stacked else None
-        return "projection" if maps and layer is None and not raw else None
+            return "mlp" if (maps and not raw) or stacked else other
+        return ("projection" if maps and not raw else other) if layer is None else None
 
     def layer_path(self, path: str) -> str:
         """Return the path of the layer around a path."""

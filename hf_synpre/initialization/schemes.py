@@ -46,7 +46,7 @@ def whole_model(p: Parameter) -> str:
 
 def across_layers(p: Parameter) -> str:
     """One group a role, over all layers and stacks: queries, keys, values, outputs, MLP, three kinds of norms, positions."""
-    return pooled_name(p, None if p.part in ("embedding", "head") else p.role)
+    return pooled_name(p, None if p.part in ("embedding", "head", "other") else p.role)
 
 
 def per_layer(p: Parameter) -> str:
