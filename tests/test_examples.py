@@ -97,8 +97,14 @@ def test_examples_are_valid_experiments(file):
     assert len(spec.seeds) >= 3
 
 
+def nine_digits(number):
+    """A number as every processor sums it: the last digits depend on the width of its vectors."""
+    return float(f"{float(number):.9g}")
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/report.json")), ids=lambda p: p.parent.name)
 def test_committed_reports_are_those_of_their_cells(file):
     from hf_synpre.report import read_cells, summarize
 
-    assert summarize(read_cells(file.parent)) == json.loads(file.read_text()), "run `synpre report`"
+    made = json.loads(json.dumps(summarize(read_cells(file.parent))), parse_float=nine_digits)
+    assert made == json.loads(file.read_text(), parse_float=nine_digits), "run `synpre report`"
