@@ -42,14 +42,16 @@ def long_table(report: dict) -> str:
 
 
 def matrix(report: dict) -> str:
-    """Return a table with a row for each arm, a column for each task, and the benefit over all tasks if it is known."""
+    """Return a table with a row for each arm, a column for each task of several seeds, the benefit if it is over all."""
+    shown = [task for task, scores in report["scores"].items() if scores["random"]["n"] > 1]
     benefits = {arm: found["mean_of_ratios"] for arm, found in report["benefits"].items()}
+    benefits = {arm: estimate for arm, estimate in benefits.items() if not estimate["note"]}
     known = any(estimate["value"] is not None for estimate in benefits.values())
     rows = []
     for arm in report["arms"]:
-        cells = [short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm)) for t in report["tasks"]]
+        cells = [short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm)) for t in shown]
         rows.append([arm, *cells, *([cell(benefits.get(arm))] * known)])
-    heads = [f"{task}, {facts['metric'].replace('_', ' ')}" for task, facts in report["tasks"].items()]
+    heads = [f"{task}, {report['tasks'][task]['metric'].replace('_', ' ')}" for task in shown]
     return markdown(["start", *heads, *(["mean benefit of natural, %"] * known)], rows)
 
 
@@ -63,7 +65,7 @@ def short(estimate: dict | None) -> str:
 
 def made(report: dict, name: str) -> str:
     """Return which seeds, cells and command made an experiment's table."""
-    seeds = sorted({s["n"] for row in report["scores"].values() for s in row.values()})
+    seeds = sorted({s["n"] for row in report["scores"].values() for s in row.values()} - {0, 1})
     commits = ", ".join(sorted(report["versions"]["commit"]))
     count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     return (
@@ -179,12 +181,13 @@ def dataset_build() -> list[tuple[str, str]]:
 def parameter_statistics() -> list[tuple[str, str]]:
     """Return the figures of measuring a checkpoint."""
     found = measured("parameter_statistics")
-    to = {peer: [run[k][peer] for run in found["streaming"].values() for k in ("warm", "cold")] for peer in PEERS}
+    of = {(peer, k): [run[k][peer] for run in found["streaming"].values()] for peer in PEERS for k in ("cold", "warm")}
     added = max(run["peak_memory"]["added_mb"] for run in found["streaming"].values())
     init = found["init_t5_small"]["per_param_mean_sd"]["to_transformers"]
+    places = {"cold": "from the disk", "warm": "from the page cache"}
     claims = [
-        (f"statistics of 2 GB of shards in {min(to[peer]):.2f} to {max(to[peer]):.2f} times the time", against)
-        for peer, against in PEERS.items()
+        (f"statistics of 2 GB of shards {places[k]} in {min(to):.2f} to {max(to):.2f} times the time", PEERS[peer])
+        for (peer, k), to in of.items()
     ]
     return [
         *claims,
@@ -193,7 +196,7 @@ def parameter_statistics() -> list[tuple[str, str]]:
     ]
 
 
-PEERS = {"to_tensors": "reading the tensors with safetensors", "to_bytes": "reading the bare bytes (busy machine)"}
+PEERS = {"to_tensors": "reading the tensors with safetensors", "to_bytes": "reading the bare bytes"}
 
 
 def roles() -> list[tuple[str, str]]:
