@@ -233,9 +233,8 @@ def statistics(options: StatisticsOptions) -> int:
         raise UsageError("No checkpoint was given; write `synpre statistics FOLDER_OR_HUB_ID`.")
     local = Path(options.checkpoint)
     try:
-        if any(local.glob("*.safetensors")):  # anew, whatever statistics are beside them
-            measured = initialization.measure(initialization.weight_files(local))
-            stats = initialization.ParameterStatistics(options.checkpoint, measured)
+        if any(local.glob("*.safetensors")):
+            stats = initialization.ParameterStatistics.measured(local, options.checkpoint)
         else:
             stats = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
     except OSError as error:  # from the Hub

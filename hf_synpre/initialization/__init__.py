@@ -1,13 +1,6 @@
 """Layer 3: models that start from the parameter statistics of a pre-trained one, or from parts of its weights."""
 
-from hf_synpre.initialization.checkpoints import (
-    STATISTICS_FILE,
-    carried,
-    checkpoint_folder,
-    find_config,
-    read_config,
-    weight_files,
-)
+from hf_synpre.initialization.checkpoints import STATISTICS_FILE, carried, checkpoint_folder, find_config, read_config
 from hf_synpre.initialization.factory import (
     RESIZE,
     StatisticsInit,
@@ -43,5 +36,4 @@ __all__ = [
     "resolve_class",
     "skeleton",
     "tensor_generator",
-    "weight_files",
 ]

@@ -103,8 +103,8 @@ class StatisticsInit:
     """A factory with `from_pretrained` and `from_config` of a model class, whose models start from parameter statistics.
 
     `model_class` is a transformers model or Auto class, `scheme` a name of SCHEMES, `seed` decides every number. `include`
-    and `exclude` hold parts ("attention", "mlp", "norm", "position", "projection", "embedding", "head"), ROLES or patterns
-    of parameter names with *; token embeddings stay fresh unless `include` names them. `value` is the constant of
+    and `exclude` hold parts ("attention", "mlp", "norm", "position", "projection", "other", "embedding", "head"), ROLES or
+    patterns of parameter names with *; token embeddings stay fresh unless `include` names them. `value` is the constant of
     constant_pre_attn_ln, `roles` maps parameters to ROLES where the modules do not tell them. `resize` says what happens
     where a given config has another size: "fan_in" adapts depth and scale, "depth" depth only, "none" is a UsageError.
     """

@@ -153,6 +153,11 @@ class ParameterStatistics:
         return cls(source or model.name_or_path, {name: Moments.of(p) for name, p in model.named_parameters()})
 
     @classmethod
+    def measured(cls, folder: Path, source: str) -> "ParameterStatistics":
+        """Measure a folder's safetensors, whatever statistics are beside them."""
+        return cls(source, measure(weight_files(folder)))
+
+    @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> "ParameterStatistics":
         """Read a checkpoint's statistics file, or measure its safetensors; `hub` goes to the Hub (revision, token ...).
 
@@ -166,7 +171,7 @@ class ParameterStatistics:
         folder, local = find_statistics(name_or_path, **hub), Path(name_or_path).is_dir()
         if is_current(folder, trusted=not local):
             return cls.load(folder / STATISTICS_FILE)
-        measured = cls(str(name_or_path), measure(weight_files(folder)))
+        measured = cls.measured(folder, str(name_or_path))
         if local:
             with contextlib.suppress(UsageError):  # a read-only place: measured again next time
                 measured.save(folder / STATISTICS_FILE)
@@ -181,7 +186,7 @@ class ParameterStatistics:
                 raise UsageError(f"{file} has format {stored['format']}; this version reads format {FORMAT}.")
             entries = [(p["name"], as_moments(p)) for p in stored["parameters"]]
             source = str(stored["source"])
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{file} is not a statistics file ({error}); make one with `synpre statistics`.") from None
         if not all(name for name, _ in entries):
             raise UsageError(f"{file} holds a parameter without a name; make it again with `synpre statistics`.")
