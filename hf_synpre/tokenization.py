@@ -28,8 +28,10 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> Any:
         raise UsageError(f"tokenizer '{name}' cannot be read: {' '.join(str(error).split())}") from None
 
 
-def train_encoder_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer ([CLS] a [SEP] b [SEP], lower case, byte-level BPE) trained on these texts alone.
+def train_encoder_tokenizer(
+    texts: Iterable[str], vocab_size: int, source: str = "the corpus alone"
+) -> PreTrainedTokenizerFast:
+    """Return a tokenizer ([CLS] a [SEP] b [SEP], lower case, byte-level BPE) trained on these texts, said to be of `source`.
 
     Byte-level BPE because it is a function of the texts; word pieces are not, their trainer breaks ties by hash order.
     """
@@ -43,7 +45,7 @@ def train_encoder_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrained
     backend.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, **options))
     ends = [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
-    origin = f"strict: trained on the corpus alone, {backend.get_vocab_size()} ids"
+    origin = f"strict: trained on {source}, {backend.get_vocab_size()} ids"
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
     return PreTrainedTokenizerFast(tokenizer_object=backend, origin=origin, model_input_names=inputs, **NAMES)
 

@@ -17,7 +17,7 @@ from hf_synpre.downstream.generation import generate_ids
 from hf_synpre.errors import UsageError
 from hf_synpre.experiment import ExperimentSpec
 from hf_synpre.initialization import build
-from hf_synpre.texts import open_corpus
+from hf_synpre.texts import Corpus, open_corpus
 from hf_synpre.vocabulary import as_vocabulary
 
 ROWS = {  # columns as the Hub and ../shared/data have them -> (source, gold texts)
@@ -154,6 +154,13 @@ def test_held_out_rows_are_in_no_other_split(tmp_path):
 def mtop(tmp_path_factory, tiny_dataset):
     folder = tmp_path_factory.mktemp("mtop")
     return prepare(get_downstream("mtop", max_target=48), folder / "data", data_dir=str(tiny_dataset), vocab_size=400)
+
+
+def test_a_tokenizer_may_be_trained_on_another_corpus(tmp_path, tiny_dataset):
+    corpus = Corpus(lambda split: ["quagga"] * 9, {"name": "zoo"})
+    data = prepare(get_downstream("mtop"), tmp_path / "ids", data_dir=str(tiny_dataset), vocab_size=300, corpus=corpus)
+    assert data.facts["tokenizer"] == "byte-level BPE trained on zoo, 300 ids"
+    assert len(data.tokenizer("quagga")["input_ids"]) == 1
 
 
 def fresh(data, seed=0):

@@ -449,6 +449,33 @@ def test_every_arm_of_self_pretraining_runs_and_is_reported(tmp_path):
     assert "### Pairs on two" in text
 
 
+def test_tasks_share_a_tokenizer_and_so_a_pre_training(tmp_path):
+    shared = {"define": DEFINED, "vocab_size": 400, "tokenizer_corpora": ["two", "one"]}
+    experiment = Experiment(campaign(tmp_path, tasks=dict.fromkeys(("one", "two"), shared)), tmp_path / "results")
+    first, second = (experiment.data(name) for name in ("one", "two"))
+    assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
+    assert first.facts["tokenizer"] == "strict: trained on two, one, 400 ids"
+    assert experiment.checkpoint("one", "one") == experiment.checkpoint("one", "two")
+    alone = Experiment(campaign(tmp_path), tmp_path / "alone")
+    assert alone.data("one").tokenizer.get_vocab() != first.tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"tokenizer": "bert", "tokenizer_corpora": ["one"]},
+            "tokenizer 'bert' and tokenizer_corpora to train one on; leave",
+        ),
+        ({"tokenizer_corpora": []}, "tokenizer_corpora is empty; name a task or a corpus, or leave it out"),
+        ({"tokenizer_corpora": ["three"]}, "three"),
+    ],
+)
+def test_a_shared_tokenizer_needs_text(given, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        Experiment(campaign(tmp_path, tasks={"one": {"define": DEFINED} | given}), tmp_path / "results").claim()
+
+
 def test_tasks_without_probabilities_have_a_matrix_too():
     cell = {"status": "done", "task": "tags", "arm": "self", "seed": 0, "data": {"labels": ["O", "B-pet"]}}
     report = {"arms": ["random", "self"], "benefits": {"self": {"tasks": {"tags": {"value": None}}}}}

@@ -113,15 +113,25 @@ class TokenRows:
 
 @singledispatch
 def prepare(
-    task: DownstreamTask, folder: Path, *, data_dir: str | None = None, tokenizer: str | None = None, vocab_size: int = 1024
+    task: DownstreamTask,
+    folder: Path,
+    *,
+    data_dir: str | None = None,
+    tokenizer: str | None = None,
+    vocab_size: int = 1024,
+    corpus: Corpus | None = None,
 ) -> PreparedTask:
-    """Tokenize a task into `folder`, once. `tokenizer` is a Hub id or folder; None trains one on the train split."""
+    """Tokenize a task into `folder`, once.
+
+    `tokenizer` is a Hub id or folder; None trains one of `vocab_size` ids on the `corpus`, without it on the train split.
+    """
     if not folder.exists():
         tables = task.load(data_dir)
         train = tables["train"]
-        texts = (text.as_py() for column in ("source", "target") for text in train[column])
+        own = (text.as_py() for column in ("source", "target") for text in train[column])
+        texts, source = (corpus.texts("train"), corpus.facts["name"]) if corpus else (own, "the train split")
         coder = read_tokenizer(tokenizer, data_dir) if tokenizer else train_tokenizer(texts, vocab_size)
-        facts = {"tokenizer": tokenizer or f"byte-level BPE trained on the train split, {vocab_size} ids", "splits": {}}
+        facts = {"tokenizer": tokenizer or f"byte-level BPE trained on {source}, {vocab_size} ids", "splits": {}}
         with whole_folder(folder) as partial:
             coder.save_pretrained(partial / "tokenizer")
             for split, table in tables.items():

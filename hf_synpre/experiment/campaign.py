@@ -9,7 +9,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,11 @@ class Experiment:
         for arm in self.spec.arms.values():
             if arm.checkpoint and arm.checkpoint.startswith((".", "/")):
                 find_config(arm.checkpoint)
-        for run in self.spec.pretraining.values():
-            if run.corpus not in (None, "stdlib", SELF, *self.spec.tasks):
-                corpus_place(run.corpus, self.spec.data_dir, files=run.text is not None)
+        read = {(run.corpus, run.text is not None) for run in self.spec.pretraining.values()}
+        read |= {(name, True) for task in self.spec.tasks.values() for name in task.tokenizer_corpora or ()}
+        for name, files in sorted(read, key=str):
+            if name not in (None, "stdlib", SELF, *self.spec.tasks):
+                corpus_place(name, self.spec.data_dir, files=files)
         stored = stored_recipe(mark) if mark.exists() else recipe
         used = self.used()
         differing = ", ".join(key for key in recipe if not agree(stored.get(key), recipe[key], used.get(key)))
@@ -155,13 +157,22 @@ class Experiment:
         given, downstream = self.spec.tasks[task], self.spec.downstream(task)
         options = {"tokenizer": given.tokenizer, "vocab_size": given.vocab_size}
         recipe = {k: v for k, v in asdict(downstream).items() if k not in ("presets", "metric", "max_source", "max_target")}
-        folder = self.work / "data" / recipe_name(task, [recipe, options, self.data_dir(task)])
+        shared = given.tokenizer_corpora or []
+        places = [[(name, self.data_dir(name)) for name in shared]] if shared else []
+        folder = self.work / "data" / recipe_name(task, [recipe, options, self.data_dir(task), *places])
         with lock(folder):
-            return prepare(downstream, folder, data_dir=self.data_dir(task), **options)
+            corpus = Corpus(lambda split: self.joined(shared, split), {"name": ", ".join(shared)}) if shared else None
+            return prepare(downstream, folder, data_dir=self.data_dir(task), corpus=corpus, **options)
+
+    def joined(self, names: list[str], split: str) -> Iterator[str]:
+        """Yield the texts of several tasks or corpora, each read when its turn comes."""
+        for name in names:
+            yield from self.text(name, TextSpec()).texts(split)
 
     def data_dir(self, task: str) -> str | None:
-        """Return where the rows of a task are, None for the Hub."""
-        return self.spec.tasks[task].data_dir or self.spec.data_dir
+        """Return where the rows of a task or a corpus are, None for the Hub."""
+        given = self.spec.tasks.get(task)
+        return (given.data_dir if given else None) or self.spec.data_dir
 
     def run_of(self, name: str, task: str) -> PretrainingSpec:
         """Return a pre-training run for a task, where "self" is the task: runs on one text are one run."""
@@ -169,11 +180,11 @@ class Experiment:
         corpus = task if run.corpus == SELF else run.corpus
         return replace(run, corpus=corpus, text=run.text or (TextSpec() if corpus in self.spec.tasks else None))
 
-    def corpus(self, run: PretrainingSpec) -> Corpus:
-        """Return the text of a pre-training run: a task's train split, or a corpus by name."""
-        if run.corpus in self.spec.tasks:
-            return task_texts(self.spec.downstream(run.corpus), self.data_dir(run.corpus), run.text)
-        return open_corpus(run.corpus, self.spec.data_dir, run.text)
+    def text(self, name: str, text: TextSpec | None) -> Corpus:
+        """Return the text of a task's train split, or of a corpus by name."""
+        if name in self.spec.tasks:
+            return task_texts(self.spec.downstream(name), self.data_dir(name), text)
+        return open_corpus(name, self.spec.data_dir, text)
 
     def checkpoint(self, name: str, task: str) -> Path:
         """Return the folder of a pre-training run, made once for each corpus in each tokenizer's ids."""
@@ -186,7 +197,7 @@ class Experiment:
             options["start"] = self.checkpoint(spec.start, task)
             recipe.append(options["start"].name)
         if spec.corpus:
-            options |= {"tokenizer": self.data(task).tokenizer, "corpus": self.corpus(spec)}
+            options |= {"tokenizer": self.data(task).tokenizer, "corpus": self.text(spec.corpus, spec.text)}
             recipe += [options["corpus"].facts, tokenizer_facts(options["tokenizer"])]
             name = f"{spec.objective or 'text'}-{Path(spec.corpus).name}"
         folder = self.work / "pretraining" / recipe_name(name, recipe)

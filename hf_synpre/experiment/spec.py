@@ -84,6 +84,8 @@ def lora_config(given: dict[str, Any]) -> Any:
 class TaskSpec:
     """A downstream task of an experiment: where its rows are, how they become ids, what differs in its fine-tuning.
 
+    `tokenizer_corpora` names the tasks and corpora whose text the tokenizer of `vocab_size` ids is trained on, where it is
+    not the task's own: with one vocabulary, one pre-training on a corpus serves all tasks.
     `define` holds the fields of a DownstreamTask for a task that is not in hf_synpre; `finetuning` fields of FinetuningSpec
     that win over the experiment's and the preset's; `seeds` replaces the experiment's.
     """
@@ -91,6 +93,7 @@ class TaskSpec:
     data_dir: str | None = None
     tokenizer: str | None = None
     vocab_size: int = 1024
+    tokenizer_corpora: list[str] | None = None
     max_source: int | None = None
     max_target: int | None = None
     define: dict[str, Any] | None = None
@@ -101,6 +104,12 @@ class TaskSpec:
         check_folder(self.data_dir)
         if self.tokenizer is None:
             check_vocab_size(self.vocab_size)
+        elif self.tokenizer_corpora is not None:
+            raise UsageError(
+                f"A task has the tokenizer '{self.tokenizer}' and tokenizer_corpora to train one on; leave one out."
+            )
+        if self.tokenizer_corpora == []:
+            raise UsageError("tokenizer_corpora is empty; name a task or a corpus, or leave it out.")
         for name in ("max_source", "max_target"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"A downstream task has {name} {value}; give an integer >= 1.")

@@ -105,14 +105,25 @@ class PreparedLabels:
 
 @prepare.register
 def prepare_labels(
-    task: LabelTask, folder: Path, *, data_dir: str | None = None, tokenizer: str | None = None, vocab_size: int = 1024
+    task: LabelTask,
+    folder: Path,
+    *,
+    data_dir: str | None = None,
+    tokenizer: str | None = None,
+    vocab_size: int = 1024,
+    corpus: Corpus | None = None,
 ) -> PreparedLabels:
-    """Encode a labelled task into `folder`, once. `tokenizer` is a Hub id or folder; None trains one on the train split."""
+    """Encode a labelled task into `folder`, once.
+
+    `tokenizer` is a Hub id or folder; None trains one of `vocab_size` ids on the `corpus`, without it on the train split.
+    """
     if not folder.exists():
         splits = task.load(data_dir)
         names = label_names(task, splits["train"])
         check_tags(task, names)
-        coder = read_tokenizer(tokenizer, data_dir) if tokenizer else own_tokenizer(task, splits["train"], vocab_size)
+        coder = (
+            read_tokenizer(tokenizer, data_dir) if tokenizer else own_tokenizer(task, splits["train"], vocab_size, corpus)
+        )
         facts = {"tokenizer": tokenizer or coder.init_kwargs["origin"], "labels": names, "hub_id": task.hub_id, "splits": {}}
         with whole_folder(folder) as partial:
             coder.save_pretrained(partial / "tokenizer")
@@ -124,10 +135,12 @@ def prepare_labels(
     return PreparedLabels(folder, task)
 
 
-def own_tokenizer(task: LabelTask, rows: Dataset, vocab_size: int) -> Any:
-    """Return a tokenizer trained on the rows' text."""
-    corpus = dataset_corpus(rows, TextSpec(text_columns(task, rows)), task.name)
-    return train_encoder_tokenizer(corpus.texts("train"), vocab_size)
+def own_tokenizer(task: LabelTask, rows: Dataset, vocab_size: int, corpus: Corpus | None) -> Any:
+    """Return a tokenizer trained on a corpus, or on the rows' text."""
+    if corpus:
+        return train_encoder_tokenizer(corpus.texts("train"), vocab_size, corpus.facts["name"])
+    own = dataset_corpus(rows, TextSpec(text_columns(task, rows)), task.name)
+    return train_encoder_tokenizer(own.texts("train"), vocab_size)
 
 
 def text_columns(task: LabelTask, rows: Dataset) -> list[str]:
