@@ -1,6 +1,7 @@
 """Layer 0: dataclasses from YAML and from the command line, with every key and type checked."""
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -64,7 +65,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     """Return `value` as the type `hint`. Raises UsageError on a value of another type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
-        return value
+        return finite(value, where)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -79,6 +80,16 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if not fits(hint, value) or origin is not None:
         raise UsageError(f"{where} is {value!r}; give {getattr(origin or hint, '__name__', hint)}.")
+    return finite(value, where)
+
+
+def finite(value: Any, where: str) -> Any:
+    """Return a value of any type. Raises UsageError on a number, at any depth, that JSON cannot hold."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inner:
+        finite(part, f"{where}.{key}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where} is {value}; give a finite number.")
     return value
 
 

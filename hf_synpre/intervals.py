@@ -46,28 +46,37 @@ def estimate(values: list[float], examples: np.ndarray | None = None) -> dict:
     seeds = float(np.std(values, ddof=1)) / math.sqrt(n) if np.ptp(values) > 1e-12 else 0.0
     if examples is None or examples.shape[1] < 2:
         return _t_interval(float(np.mean(values)), [(seeds, n - 1)], None if seeds else "the seeds do not differ") | {"n": n}
-    parts = [(seeds, n - 1), (_example_error(examples), examples.shape[1] - 1)]
+    by_examples, rest = _example_errors(examples)
+    floor = rest, (n - 1) * (examples.shape[1] - 1)
+    parts = [max((seeds, n - 1), floor, key=half_width), (by_examples, examples.shape[1] - 1)]
     note = None if any(se for se, _ in parts) else "neither seeds nor examples differ"
-    return _t_interval(float(np.mean(values)), parts, note) | {"n": n, "se_seeds": seeds}
+    return _t_interval(float(np.mean(values)), parts, note) | {"n": n, "se_seeds": max(seeds, rest)}
 
 
-def _example_error(scores: np.ndarray) -> float:
-    """Return the standard error of the mean of seeds x examples by the examples' own differences.
+def _example_errors(scores: np.ndarray) -> tuple[float, float]:
+    """Return two standard errors of the mean of seeds x examples: by the examples' own differences, and by the rest alone.
 
-    sqrt((MS_example - MS_rest) / (n N)) of the two-way random-effects model; 0 where they differ less than the rest does.
+    sqrt((MS_example - MS_rest) / (n N)), 0 where the examples differ less than the rest does, and sqrt(MS_rest / (n N)),
+    below which the seeds' own falls by chance alone: the two-way random-effects model.
     """
     n, size = scores.shape
     seeds, examples = scores.mean(1), scores.mean(0)
     rest = float(((scores - seeds[:, None] - examples + scores.mean()) ** 2).sum()) / ((n - 1) * (size - 1))
-    return math.sqrt(max(float(n * examples.var(ddof=1)) - rest, 0.0) / (n * size))
+    rest = rest if rest > 1e-24 else 0.0
+    return math.sqrt(max(float(n * examples.var(ddof=1)) - rest, 0.0) / (n * size)), math.sqrt(rest / (n * size))
 
 
 def _t_interval(value: float, parts: list[tuple[float, float]] | None, note: str | None) -> dict:
     """Return value -+ the root of the summed squares of the parts' half widths t(df) * se (Zou & Donner 2008: MOVER)."""
-    half = None if parts is None else math.hypot(*(t_quantile(LEVELS[1], df) * se if se else 0.0 for se, df in parts))
+    half = None if parts is None else math.hypot(*map(half_width, parts))
     low, high = (None, None) if half is None else (value - half, value + half)
     se = None if parts is None else math.hypot(*(se for se, _ in parts))
     return {"value": value, "low": low, "high": high, "se": se, "note": note}
+
+
+def half_width(part: tuple[float, float]) -> float:
+    """Return half the width of the interval of a standard error with its degrees of freedom."""
+    return t_quantile(LEVELS[1], part[1]) * part[0] if part[0] else 0.0
 
 
 def difference(scores: dict, reference: dict, examples: dict | None = None, others: dict | None = None) -> dict:

@@ -18,6 +18,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from hf_synpre import stdlib
 from hf_synpre.errors import UsageError, choose
+from hf_synpre.files import content_digest
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
 ORDERS = ("natural", "shuffled_rows", "shuffled_sentences")
@@ -72,7 +73,8 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
         return dataset_corpus(open_splits(place, text.config), text, Path(name).name if Path(place).exists() else name)
     folder = Path(place)
     plain = folder.is_dir() and text_files(folder, "train")
-    return Corpus(partial(folder_texts, folder) if plain else partial(dataset_texts, place), {"name": name})
+    facts = {"name": name} | ({"digest": content_digest(folder)} if folder.exists() else {})
+    return Corpus(partial(folder_texts, folder) if plain else partial(dataset_texts, place), facts)
 
 
 def corpus_place(name: str, data_dir: str | None = None, *, files: bool = False) -> str:
@@ -146,7 +148,7 @@ def open_splits(place: str, config: str | None = None, revision: str | None = No
             found = load_dataset(reader, cache_dir=cache, keep_in_memory=True, **files, **more)
         except (OSError, ValueError, TypeError, StopIteration, DatasetGenerationError) as error:
             cause = " ".join(str(error.__cause__ or error).split()) or "it is empty"
-            raise UsageError(f"{path} cannot be read as a dataset: {cause}") from None
+            raise UsageError(f"{path} cannot be read as a dataset: {cause}; give one in Hub layout.") from None
     if path.suffix in (".csv", ".tsv"):
         check_columns(path, found["train"].column_names)
     return found
@@ -245,7 +247,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     train, held = hold_out(limited(kept, text.limit_mb), text)
     documents = {"train": arranged(train, text), "validation": unseen(held, train)}
     if not documents["train"]:
-        cause = "every text is also in another split, or one text throughout" if taken else "no text"
+        cause = "no text but what is also in another split, or one text throughout," if taken else "no text"
         raise UsageError(f"{name} has {cause} in the columns {', '.join(columns)} of its train split: an empty corpus.")
     if not held:
         raise UsageError(f"{name} has one row with text, and one is held out for a loss; cut its text into several rows.")

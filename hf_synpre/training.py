@@ -345,6 +345,8 @@ def check_training(given: dict[str, Any]) -> None:
     """Raise UsageError on a name that is no training argument, or on a budget below one step."""
     fields = Seq2SeqTrainingArguments.__dataclass_fields__
     for name, value in given.items():
+        if name == "output_dir":
+            raise UsageError("The training argument output_dir is set by hf_synpre itself; leave it out.")
         if name.startswith("hub_") or name == "push_to_hub":
             raise UsageError(f"The training argument {name} is not kept with a run; publish with `synpre push`.")
         default = fields[choose("training argument", name, fields)].default

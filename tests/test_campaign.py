@@ -76,6 +76,34 @@ def test_equal_compute_spends_the_flops_of_the_pretraining_too(finished):
     assert cells["equal_compute"]["curve"][-1]["step"] == spent["steps"]
 
 
+def rows(tmp_path, names):
+    folder = tmp_path / "rows" / "mine"
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation", "test"):
+        lines = [json.dumps({"a": f"{name} {split} {i}", "b": name}) + "\n" for i in range(9) for name in names]
+        (folder / f"{split}.jsonl").write_text("".join(lines))
+    return folder.parent
+
+
+def test_edited_rows_are_read_anew_and_do_not_join_finished_cells(tmp_path):
+    changes = {"tasks": {"mine": {"define": {"source": ["a"], "target": ["b"]}, "vocab_size": 400}}, "seeds": [0]}
+    place = rows(tmp_path, ["ant", "bee"])
+    one = made(tmp_path / "out", place, **changes, arms={"random": {}})
+    assert one.run() == []
+    first = one.data("mine").facts
+    rows(tmp_path, ["fox", "owl"])
+    again = made(tmp_path / "other", place, **changes, arms={"random": {}})
+    again.work = one.work
+    assert again.data("mine").facts["splits"]["train"]["sha256"] != first["splits"]["train"]["sha256"]
+    more = made(tmp_path / "out", place, **changes | {"seeds": [0, 1]}, arms={"random": {}})
+    with pytest.raises(UsageError, match=r"holds cells on other rows of mine.*choose another --output_dir, or delete"):
+        more.run()
+    assert not (tmp_path / "out" / "mine--random--1.json").exists()
+    (place / "mine" / "train.jsonl").write_text("")
+    with pytest.raises(UsageError, match="cannot be read as a dataset"):
+        made(tmp_path / "empty", place, **changes, arms={"random": {}}).run()
+
+
 def test_lora_trains_adapters_and_fresh_embeddings_only(finished):
     data = finished.data("mtop")
     from hf_synpre.experiment.campaign import adapt

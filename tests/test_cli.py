@@ -221,7 +221,7 @@ def test_a_missing_column_and_a_missing_split_are_named(tmp_path, tiny_dataset, 
 def test_a_folder_without_data_is_named(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["finetune", "mtop", "--data_dir", str(tmp_path / "empty"), "--output_dir", str(tmp_path / "out")]) == 2
-    assert "empty is not a dataset in Hub layout" in capsys.readouterr().err
+    assert "empty cannot be read as a dataset: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("option", "message"), [("--jobs", "jobs -1"), ("--data_dir", "There is no folder -1")])
@@ -286,7 +286,7 @@ def test_data_that_is_no_text_is_named(tmp_path, tiny_dataset, capsys):
     assert "column utterance of train holds" in capsys.readouterr().err
     file.write_bytes(b"PAR1 no")
     assert main(words) == 2
-    assert "is not a dataset in Hub layout" in capsys.readouterr().err
+    assert "cannot be read as a dataset: Parquet file size is 7 bytes" in capsys.readouterr().err
 
 
 def test_yaml_reads_1e_3_as_a_number(tmp_path):

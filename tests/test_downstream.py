@@ -99,9 +99,21 @@ BAD = [
     ({"arms": {"a": {"init": "weights", "checkpoint": "set", "compute_of": "set"}}}, "only random takes it"),
     (
         {"arms": {"a": {"init": "weights", "checkpoint": "x", "scheme": "mlp_scale"}}},
-        "scheme mlp_scale, which only init statistics",
+        "An arm with init weights has scheme mlp_scale, which only init statistics",
     ),
-    ({"arms": {"a": {"init": "statistics", "checkpoint": "x", "value": 0.5}}}, "value 0.5, which only init statistics"),
+    (
+        {"arms": {"a": {"init": "statistics", "checkpoint": "x", "value": 0.5}}},
+        "has value 0.5, which only scheme constant_pre_",
+    ),
+    ({"arms": {"a": {"embeddings": "kept"}}}, "embeddings kept, which only lora or a checkpoint takes; leave it out"),
+    ({"arms": {"a": {"tasks": []}}}, "An arm has tasks []; name at least one, or leave it out for all"),
+    (
+        {"arms": {"a": {"init": "statistics", "scheme": "constant_pre_attn_ln", "value": float("nan")}}},
+        "value is nan; give a",
+    ),
+    ({"finetuning": {"training": {"learning_rate": float("inf")}}}, "training.learning_rate is inf; give a finite number"),
+    ({"finetuning": {"training": {"output_dir": "x"}}}, "output_dir is set by hf_synpre itself"),
+    ({"arms": {"a": {"lora": {"r": 0}}}}, "The field r of lora is 0; give an integer >= 1"),
     ({"arms": {"a": {"lora": {"rank": 3}}}}, "Unknown field of lora 'rank'"),
     (
         {

@@ -220,6 +220,13 @@ def test_the_variance_of_seeds_and_examples_by_hand():
     assert e["se_seeds"] == pytest.approx(1 / 6)
 
 
+def test_seeds_that_agree_by_chance_have_an_interval():
+    scores = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])  # both seeds have half of the examples right
+    e = estimate([0.5, 0.5], scores)  # mean squares: seeds 0, examples 0, rest 2 / 3
+    assert e["se_seeds"] == pytest.approx((2 / 3 / 8) ** 0.5)
+    assert e["high"] - 0.5 == pytest.approx(t_quantile(0.975, 3) * e["se_seeds"])
+
+
 def paired(scores):
     a, b = ({s: x.mean() for s, x in enumerate(scores[arm])} for arm in ("a", "b"))
     return difference(a, b, *(dict(enumerate(scores[arm])) for arm in ("a", "b")))
@@ -311,6 +318,14 @@ def test_curves_count_the_flops_of_pretraining():
     curves = summary(make_experiment())["curves"]["stdlib_ast"]
     assert curves["random"]["flops"] == [0.0, 5e10, 1e11]
     assert curves["synthetic"]["flops"] == pytest.approx([2e12, 2e12 + 5e10, 2e12 + 1e11])
+    chained = make_experiment()
+    for cell in chained:
+        if cell["arm"] == "synthetic":
+            cell["phases"]["pretraining"]["before"] = {"flops": 1e12, "tokens": 5}
+    longer = summary(chained)
+    assert longer["curves"]["stdlib_ast"]["synthetic"]["flops"][0] == pytest.approx(3e12)
+    both = [s["phases"]["synthetic"]["pretraining"]["tokens"] for s in (longer, summary(make_experiment()))]
+    assert both[0] - both[1] == pytest.approx(5)
     released = summary([c | {"phases": {"pretraining": {"name": "a checkpoint"}}} for c in make_experiment()])
     assert "flops" not in released["curves"]["stdlib_ast"]["natural"]
     assert "| natural | pretraining: a checkpoint | – | – | – | – |" in module.render(released, "here")
@@ -418,7 +433,14 @@ def test_the_markdown_says_everything(tmp_path):
         "2.00e+12",
     ):
         assert part in text
-    for part in ("fresh", "ratio of the means", "parametric bootstrap", "](curves.png)", "](benefit.png)", "12 of 13 cells"):
+    for part in (
+        "fresh",
+        "ratio of the means",
+        "parametric bootstrap",
+        "](curves.png)",
+        "](benefit.png)",
+        "13 cells found, 1 of them failed",
+    ):
         assert part in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(row.count("|") == row.count("| ") + 1 and row.endswith("|") for row in rows)

@@ -19,7 +19,7 @@ from hf_synpre.report.transfer import couple, transfer
 from hf_synpre.specs import ModelSpec
 from hf_synpre.texts import TextSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask, finetune_labels
-from hf_synpre.understanding.data import span_of
+from hf_synpre.understanding.data import label_of, span_of
 from hf_synpre.understanding.finetuning import LOSSES, best_span, judge, label_trainer
 from hf_synpre.understanding.rows import ChoiceRows, Frame, LabelCollator, cut
 from hf_synpre.understanding.scores import accuracy_f1, auc, entities, matthews, pearson_spearman, ranks, span_f1
@@ -325,6 +325,8 @@ def test_another_dataset_of_the_folder_is_not_taken(tmp_path):
         ("choices", {"endings": [["a b", "c d"]]}, "rows of train have 4 and 2 choices; give all as many"),
         ("labels", {"labels": [[1, 0]]}, r"a row of train has the labels \[1.0, 0.0\]; give 3 of 0 or 1 in every row"),
         ("labels", {"labels": [[27, 3, 1]]}, r"a row of train has the labels \[27.0, 3.0, 1.0\]"),
+        ("number", {"label": [float("nan")]}, r"a row of train has no label \(nan\); give one in every row"),
+        ("classes", {"label": [None]}, r"a row of train has no label \(None\); give one in every row"),
         ("tags", {"tokens": [[]], "ner_tags": [[]]}, "a row of train has 0 words and 0 tags; give a tag a word"),
         ("tags", {"ner_tags": [["O"]]}, "a row of train has 7 words and 1 tags"),
     ],
@@ -339,6 +341,8 @@ def test_rows_that_no_head_can_read_are_refused(name, change, message, tmp_path)
 
 
 def test_a_label_that_train_lacks_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="a row of train has the label 'red'; give a list of 3 times 0 or 1 in every row"):
+        label_of(TASKS["labels"][0], "red", ["a", "b", "c"], "train")
     rows = {"train": labelled(0, 40), "test": labelled(0, 4) | {"label": [0, 1, 0, 7]}}
     write_dataset(tmp_path / "classes", **rows)
     with pytest.raises(UsageError, match="a row of test has the label 7, which no row of train has"):
@@ -468,7 +472,7 @@ def test_tasks_share_a_tokenizer_and_so_a_pre_training(tmp_path):
             "tokenizer 'bert' and tokenizer_corpora to train one on; leave",
         ),
         ({"tokenizer_corpora": []}, "tokenizer_corpora is empty; name a task or a corpus, or leave it out"),
-        ({"tokenizer_corpora": ["three"]}, "three"),
+        ({"tokenizer_corpora": ["three"]}, "Unknown corpus 'three'.* Or a task of the experiment: one"),
     ],
 )
 def test_a_shared_tokenizer_needs_text(given, message, tmp_path):

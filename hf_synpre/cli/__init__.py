@@ -35,7 +35,7 @@ def parse(verb: str, words: list[str]) -> Any:
 
     class Parser(HfArgumentParser):
         def error(self, message: str) -> None:
-            raise UsageError(f"synpre {verb}: {message}. See `synpre {verb} --help`.")
+            raise UsageError(f"{message}. See `synpre {verb} --help`.")
 
     options, _, positional = VERBS[verb]
     parser = Parser(options, prog=f"synpre {verb}", description=options.__doc__, allow_abbrev=False)
@@ -43,7 +43,7 @@ def parse(verb: str, words: list[str]) -> Any:
         words = [f"--{positional}", *words]
     given = [word.partition("=")[0] for word in words if word.startswith("--")]
     if twice := next((name for name in given if given.count(name) > 1), None):
-        raise UsageError(f"synpre {verb}: {twice} was given twice; give it once. See `synpre {verb} --help`.")
+        raise UsageError(f"{twice} was given twice; give it once. See `synpre {verb} --help`.")
     parsed, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
     flags = training_flags() if hasattr(parsed, "training") and isinstance(parsed.training, dict) else set()
     for name, value in flag_values(verb, rest):

@@ -1,7 +1,6 @@
 """Layer 4: what a downstream task is: where its rows are, how they become text, how it is judged, how it is trained."""
 
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetGenerationError
+from datasets import Dataset, DatasetDict
 
 from hf_synpre import stdlib
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.metrics import METRICS
+from hf_synpre.texts import open_splits
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "dev", "valid"), "test": ("test",)}
 HELD_OUT = 1000  # rows taken from train, 1 in 10 at most, where a dataset lacks a split to choose weights on
@@ -67,24 +66,26 @@ class DownstreamTask:
         embedded: `data_dir` may hold the others of a campaign, or a folder stdlib_ast that takes its place.
         Raises UsageError where the folder, a split or a column is missing.
         """
-        if self.name == "stdlib_ast" and not (data_dir and (Path(data_dir) / self.name).is_dir()):
+        place = self.place(data_dir)
+        if self.name == "stdlib_ast" and place is None:
             return {split: text_table(table.to_pydict()) for split, table in stdlib_texts().items()}
-        with tempfile.TemporaryDirectory() as cache:
-            loaded = three_splits(self.name, self._open(data_dir, cache))
-            return {split: self._columns(rows, split) for split, rows in loaded.items()}
+        loaded = three_splits(self.name, self._open(place))
+        return {split: self._columns(rows, split) for split, rows in loaded.items()}
 
-    def _open(self, data_dir: str | None, cache: str) -> DatasetDict:
-        if data_dir is None:
+    def _open(self, place: Path | None) -> DatasetDict:
+        if place is None:
             if self.hub_id is None:
                 raise UsageError(f"{self.name} is on no Hub id; give the folder of its rows as --data_dir.")
-            return load_dataset(self.hub_id, self.hub_config, revision=self.hub_revision)
-        folder = Path(data_dir) / self.name if (Path(data_dir) / self.name).is_dir() else Path(data_dir)
-        if not folder.is_dir():
-            raise UsageError(f"There is no folder {data_dir}; give the folder of a dataset in Hub layout as --data_dir.")
-        try:  # offline, the shared cache may give another folder of the same name
-            return load_dataset(str(folder), cache_dir=cache)
-        except (OSError, ValueError, TypeError, DatasetGenerationError) as error:
-            raise UsageError(f"{folder} is not a dataset in Hub layout: {' '.join(str(error).split())}") from None
+            return open_splits(self.hub_id, self.hub_config, self.hub_revision)
+        if not place.is_dir():
+            raise UsageError(f"There is no folder {place}; give the folder of a dataset in Hub layout as --data_dir.")
+        return open_splits(str(place))
+
+    def place(self, data_dir: str | None) -> Path | None:
+        """Return the folder that holds the rows, None where they are on the Hub or embedded."""
+        if data_dir is None or (Path(data_dir) / self.name).is_dir():
+            return Path(data_dir) / self.name if data_dir else None
+        return None if self.name == "stdlib_ast" else Path(data_dir)
 
     def _columns(self, rows: Dataset, split: str) -> pa.Table:
         for name, value in self.only.items():
@@ -115,7 +116,9 @@ class DownstreamTask:
         values = column.to_pylist() if pa.types.is_list(column.type) else [[value] for value in column.to_pylist()]
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         if not text or not all(values) or any(part is None for value in values for part in value):
-            raise UsageError(f"{self.name}: column {name} of {split} holds {column.type} or nulls; give text in every row.")
+            raise UsageError(
+                f"{self.name}: column {name} of {split} holds {column.type}, nulls or empty lists; give text in every row."
+            )
         return [[self._clean(text) for text in texts] for texts in values]
 
     def _clean(self, text: str) -> str:

@@ -26,7 +26,7 @@ from hf_synpre.downstream import PreparedTask, finetune, prepare, task_texts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiment.progress import Progress, shown, status
 from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
-from hf_synpre.files import read_json, write_json
+from hf_synpre.files import content_digest, read_json, write_json
 from hf_synpre.initialization import StatisticsInit, build, carried, embedding_names, find_config
 from hf_synpre.locks import lock
 from hf_synpre.pretraining import RESULT_FILE, pretrain, tokenizer_facts
@@ -67,7 +67,10 @@ class Experiment:
         read |= {(name, True) for task in self.spec.tasks.values() for name in task.tokenizer_corpora or ()}
         for name, files in sorted(read, key=str):
             if name not in (None, "stdlib", SELF, *self.spec.tasks):
-                corpus_place(name, self.spec.data_dir, files=files)
+                try:
+                    corpus_place(name, self.spec.data_dir, files=files)
+                except UsageError as error:
+                    raise UsageError(f"{error} Or a task of the experiment: {', '.join(self.spec.tasks)}.") from None
         stored = stored_recipe(mark) if mark.exists() else recipe
         used = self.used()
         differing = ", ".join(key for key in recipe if not agree(stored.get(key), recipe[key], used.get(key)))
@@ -106,6 +109,7 @@ class Experiment:
         choose("backend", backend, BACKENDS)
         cells = self.cells(only)
         self.claim()
+        self.check_rows(self.missing(cells, retry))
         jobs = self.spec.jobs or (-1 if backend == "ray" else os.cpu_count() or 1)
         with shown(Progress(self.spec.name, self.folder, cells, jobs if jobs > 0 else cluster_cpus())):
             lines = self.compute(self.missing(cells, retry), False, jobs, backend)
@@ -113,6 +117,16 @@ class Experiment:
         found = {c.file_name: status(self.folder / c.file_name) for c in cells}
         failed = [f"{name}: {content['error']}" for name, content in found.items() if content.get("status") == "failed"]
         return [line for line in lines if line.startswith("pre-training")] + failed
+
+    def check_rows(self, cells: list[Cell]) -> None:
+        """Raise UsageError where the rows of a task are not those that its finished cells have."""
+        for task in dict.fromkeys(cell.task for cell in cells):
+            done = next(filter(is_done, self.folder.glob(f"{task}--*--*.json")), None)
+            if done and read_json(done).get("data", {}).get("splits") != self.data(task).facts["splits"]:
+                raise UsageError(
+                    f"{self.folder} holds cells on other rows of {task} ({done.name}); choose another --output_dir, or "
+                    "delete that task's cells."
+                )
 
     def compute(self, cells: list[Cell], wait: bool, jobs: int, backend: str) -> list[str]:
         """Compute these cells and the pre-training that they need; return one line for each failure."""
@@ -158,11 +172,18 @@ class Experiment:
         options = {"tokenizer": given.tokenizer, "vocab_size": given.vocab_size}
         recipe = {k: v for k, v in asdict(downstream).items() if k not in ("presets", "metric", "max_source", "max_target")}
         shared = given.tokenizer_corpora or []
-        places = [[(name, self.data_dir(name)) for name in shared]] if shared else []
-        folder = self.work / "data" / recipe_name(task, [recipe, options, self.data_dir(task), *places])
+        folder = self.work / "data" / recipe_name(task, [recipe, options, [self.rows_of(name) for name in (task, *shared)]])
         with lock(folder):
             corpus = Corpus(lambda split: self.joined(shared, split), {"name": ", ".join(shared)}) if shared else None
             return prepare(downstream, folder, data_dir=self.data_dir(task), corpus=corpus, **options)
+
+    def rows_of(self, name: str) -> list[str | None]:
+        """Return what tells the rows of a task or corpus: its name and, of a local copy, a digest of its files."""
+        if name in self.spec.tasks:
+            place = self.spec.downstream(name).place(self.data_dir(name))
+        else:
+            place = None if name == "stdlib" else Path(corpus_place(name, self.spec.data_dir, files=True))
+        return [name, content_digest(place) if place and place.exists() else None]
 
     def joined(self, names: list[str], split: str) -> Iterator[str]:
         """Yield the texts of several tasks or corpora, each read when its turn comes."""

@@ -10,7 +10,7 @@ from typing import Any
 from hf_synpre.config import build_spec
 from hf_synpre.downstream import DOWNSTREAM, DownstreamTask, FinetuningSpec, check_vocab_size
 from hf_synpre.downstream.tasks import PRESETS
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.initialization import RESIZE, SCHEMES
 from hf_synpre.specs import ModelSpec, PretrainingSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask
@@ -50,13 +50,7 @@ class ArmSpec:
                 f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random and constant schemes take none, "
                 "the others one."
             )
-        given = {"scheme": scheme is None and self.scheme != "per_param_mean_sd"}
-        given["value"] = self.value != 0.4 and (scheme is None or scheme.needs_checkpoint)
-        if ignored := [name for name, found in given.items() if found]:
-            raise UsageError(
-                f"An arm with init {self.init} has {ignored[0]} {getattr(self, ignored[0])}, which "
-                "only init statistics takes (value: its scheme constant_pre_attn_ln); leave it out or give that."
-            )
+        self._check_ignored(scheme)
         if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
             wanted = "kept" if scheme.embeddings else "fresh"
             raise UsageError(f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give {wanted}.")
@@ -64,6 +58,25 @@ class ArmSpec:
             raise UsageError(f"An arm with init {self.init} has compute_of {self.compute_of!r}; only random takes it.")
         if self.lora is not None:
             lora_config(self.lora)
+        if self.tasks == []:
+            raise UsageError("An arm has tasks []; name at least one, or leave it out for all.")
+
+    def _check_ignored(self, scheme: Any) -> None:
+        """Raise UsageError on a field that this init does not read."""
+        ignored = {
+            "scheme": (scheme is None and self.scheme != "per_param_mean_sd", "init statistics"),
+            "value": (self.value != 0.4 and (scheme is None or scheme.needs_checkpoint), "scheme constant_pre_attn_ln"),
+            "embeddings": (
+                self.init == "random" and self.lora is None and self.embeddings != "fresh",
+                "lora or a checkpoint",
+            ),
+        }
+        for name, (found, reader) in ignored.items():
+            if found:
+                start = f"scheme {self.scheme}" if scheme is not None else f"init {self.init}"
+                raise UsageError(
+                    f"An arm with {start} has {name} {getattr(self, name)}, which only {reader} takes; leave it out."
+                )
 
 
 def lora_config(given: dict[str, Any]) -> Any:
@@ -72,8 +85,10 @@ def lora_config(given: dict[str, Any]) -> Any:
         from peft import LoraConfig
     except ImportError:
         raise UsageError("An arm has lora, and peft is not installed; `pip install peft`.") from None
-    for name in given:
+    for name, value in given.items():
         choose("field of lora", name, LoraConfig.__dataclass_fields__)
+        if name in ("r", "lora_alpha") and not (as_integer(value) or 0) > 0:
+            raise UsageError(f"The field {name} of lora is {value!r}; give an integer >= 1.")
     try:
         return LoraConfig(**given)
     except (TypeError, ValueError) as error:

@@ -15,6 +15,7 @@ from hf_synpre.intervals import difference, estimate, from_draws, gains, ratio, 
 from hf_synpre.plots import NATURAL, RANDOM
 
 FORMAT = 1
+ABSENT = "no finished cell"
 NO_PERCENT = ("loss", "perplexity", "nll", "bits", "corr")  # metrics that lie in 0..1 only by chance
 
 
@@ -170,7 +171,7 @@ def benefit(arm: str, scores: dict, tasks: dict, examples: dict | None = None) -
     each, rows, draws = {}, [], []
     for task, facts in tasks.items():
         if absent := [name for name in (RANDOM, NATURAL, arm) if name not in scores[task]]:
-            each[task] = refusal(f"no finished cell of the arm '{absent[0]}'")
+            each[task] = refusal(f"{ABSENT} of the arm '{absent[0]}'")
             continue
         sign = 1 if facts["higher_is_better"] else -1
         ends = (arm, RANDOM, NATURAL)
@@ -218,13 +219,21 @@ def _curve(cells: list[dict]) -> dict:
 
 def _before(cell: dict) -> float:
     """Return the FLOPs of a cell's pre-training: 0 without one, NaN where a released checkpoint does not tell."""
-    run = (cell.get("phases") or {}).get("pretraining")
-    return run.get("flops", math.nan) if run else 0.0
+    run = _runs([cell], "pretraining")
+    return run[0].get("flops", math.nan) if run else 0.0
+
+
+def _runs(cells: list[dict], phase: str) -> list[dict]:
+    """Return the facts of the runs of a phase; tokens and FLOPs with those of the runs that a run went on from."""
+    found = [run for cell in cells if (run := (cell.get("phases") or {}).get(phase))]
+    return [
+        run | {name: run[name] + more for name, more in (run.get("before") or {}).items() if name in run} for run in found
+    ]
 
 
 def _mean_run(cells: list[dict], phase: str) -> dict | None:
     """Return the mean of each number that the runs of `phase` report, their names, and how often each stop reason came."""
-    runs = [run for cell in cells if (run := (cell.get("phases") or {}).get(phase))]
+    runs = _runs(cells, phase)
     if not runs:
         return None
     numbers = {key: [run[key] for run in runs if _finite(run.get(key))] for key in sorted(set().union(*runs))}

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import yaml
 
+from hf_synpre.report.cells import ABSENT
+
 AGGREGATES = {"mean_of_ratios": "mean of the ratios", "ratio_of_means": "ratio of the means"}
 
 
@@ -14,7 +16,7 @@ def _number(x: float, unit: str, sign: str = "") -> str:
 def _interval(e: dict | None, unit: str = "%", sign: str = "") -> str:
     """Render an estimate as 'mean [low, high]', with a star where the interval excludes zero."""
     if e is None or e["value"] is None:
-        return "–" if e is None else "refused"
+        return "–" if e is None or e["note"].startswith(ABSENT) else "refused"
     ends = "" if e["low"] is None else f" [{_number(e['low'], unit, sign)}, {_number(e['high'], unit, sign)}]"
     return _number(e["value"], unit, sign) + ends + (" *" if e.get("excludes_zero") else "")
 
@@ -70,7 +72,7 @@ def render(report: dict, directory: str) -> str:
 
 def table(report: dict) -> str:
     """Return the report as a plain-text table for a terminal: a block a task, then both aggregates if there are several."""
-    counts = f"{len(report['cells']) - len(report['failed'])} of {len(report['cells'])} cells done"
+    counts = f"{len(report['cells'])} cells found, {len(report['failed'])} of them failed"
     lines = [f"{report['experiment']}: {counts}; mean [95 % interval over seeds], * = interval excludes zero"]
     for task, facts in report["tasks"].items():
         head = ("arm", "seeds", "score", "difference to random", "benefit of natural, %", "pre-training tokens")

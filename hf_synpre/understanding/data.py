@@ -254,6 +254,8 @@ def label_values(task: LabelTask, rows: Dataset) -> Iterator[Any]:
 
 def label_of(task: LabelTask, value: Any, names: list | None, split: str) -> Any:
     """Return a label as the number, or numbers, of its head. Raises UsageError on one that train does not have."""
+    if value is None or value != value:
+        raise UsageError(f"{task.name}: a row of {split} has no label ({value}); give one in every row.")
     try:
         if task.head == "choices":
             return int(value)
@@ -267,7 +269,9 @@ def label_of(task: LabelTask, value: Any, names: list | None, split: str) -> Any
     except UsageError:
         raise
     except (TypeError, ValueError):
-        raise UsageError(f"{task.name}: a row of {split} has the label {value!r}, which no row of train has.") from None
+        wanted = {"number": "give a number", "labels": f"give a list of {len(names or ())} times 0 or 1"}
+        cause = f"; {wanted[task.head]} in every row" if task.head in wanted else ", which no row of train has"
+        raise UsageError(f"{task.name}: a row of {split} has the label {value!r}{cause}.") from None
 
 
 def shares_of(task: LabelTask, shares: list[float], names: list | None, split: str) -> list[float]:

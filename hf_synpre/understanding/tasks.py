@@ -99,20 +99,23 @@ class LabelTask:
 
     def open(self, data_dir: str | None = None, config: str | None = None) -> DatasetDict:
         """Return the splits as they are, by the names train, validation, test where `splits` renames them."""
-        place = self.hub_id if data_dir is None else self._local(Path(data_dir))
+        place = self.hub_id if data_dir is None else self.place(data_dir)
         if place is None:
             where = f"{data_dir} holds no dataset {self.name}" if data_dir else f"{self.name} is on no Hub id"
             raise UsageError(f"{where}; give the folder of a dataset in Hub layout as --data_dir.")
         local = data_dir is not None
-        found = open_splits(place, None if local else config or self.hub_config, None if local else self.hub_revision)
+        found = open_splits(str(place), None if local else config or self.hub_config, None if local else self.hub_revision)
         renamed = {new: found[old] for new, old in self.splits.items() if old in found}
         return DatasetDict({k: v for k, v in found.items() if k not in self.splits.values()} | renamed)
 
-    def _local(self, folder: Path) -> str | None:
-        """Return where in a folder this dataset is: in one of its name, or the folder itself; None where it is not."""
+    def place(self, data_dir: str | None) -> Path | None:
+        """Return where in a folder this dataset is: in one of its name, or itself; None: not there, or on the Hub."""
+        if data_dir is None:
+            return None
+        folder = Path(data_dir)
         names = (self.name, (self.hub_id or self.name).rpartition("/")[2])
         found = [*(folder / name for name in names if (folder / name).exists()), *([folder] if is_dataset(folder) else [])]
-        return str(found[0]) if found else None
+        return found[0] if found else None
 
     def _has_labels(self, rows: Dataset, split: str) -> bool:
         """Say whether a split's rows have labels: on the Hub those of a hidden test are all -1."""
