@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from hf_synpre.report.cells import ABSENT
+
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- {}: begin (made by `make readme`) -->\n", "<!-- {}: end -->\n"
 
@@ -10,7 +12,7 @@ BEGIN, END = "<!-- {}: begin (made by `make readme`) -->\n", "<!-- {}: end -->\n
 def cell(estimate: dict | None) -> str:
     """Write an estimate in percent with its interval."""
     if estimate is None or estimate["value"] is None:
-        return "–" if estimate is None else "refused"
+        return "–" if estimate is None or estimate["note"].startswith(ABSENT) else "refused"
     ends = "" if estimate["low"] is None else f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
     return f"{100 * estimate['value']:.1f}{ends}"
 

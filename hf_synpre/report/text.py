@@ -42,7 +42,8 @@ def _notes(report: dict) -> list[str]:
         parts = result["tasks"] | ({AGGREGATES[k]: result[k] for k in AGGREGATES} if len(report["tasks"]) > 1 else {})
         for where, e in parts.items():
             if e["note"]:
-                found.setdefault((where, ("refused, " if e["value"] is None else "") + e["note"]), []).append(arm)
+                refused = e["value"] is None and not e["note"].startswith(ABSENT)
+                found.setdefault((where, "refused, " * refused + e["note"]), []).append(arm)
     return [f"{where}, {', '.join(arms)}: {note}" for (where, note), arms in found.items()]
 
 
