@@ -44,16 +44,15 @@ def long_table(report: dict) -> str:
 
 
 def matrix(report: dict) -> str:
-    """Return a table with a row for each arm, a column for each task of several seeds, the benefit if it is over all."""
-    shown = [task for task, scores in report["scores"].items() if scores["random"]["n"] > 1]
+    """Return a table with a row for each arm, a column for each task, the benefit if it is over all."""
     benefits = {arm: found["mean_of_ratios"] for arm, found in report["benefits"].items()}
     benefits = {arm: estimate for arm, estimate in benefits.items() if not estimate["note"]}
     known = any(estimate["value"] is not None for estimate in benefits.values())
     rows = []
     for arm in report["arms"]:
-        cells = [short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm)) for t in shown]
+        cells = [short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm)) for t in report["tasks"]]
         rows.append([arm, *cells, *([cell(benefits.get(arm))] * known)])
-    heads = [f"{task}, {report['tasks'][task]['metric'].replace('_', ' ')}" for task in shown]
+    heads = [f"{task}, {facts['metric'].replace('_', ' ')}" for task, facts in report["tasks"].items()]
     return markdown(["start", *heads, *(["mean benefit of natural, %"] * known)], rows)
 
 
@@ -67,7 +66,7 @@ def short(estimate: dict | None) -> str:
 
 def made(report: dict, name: str) -> str:
     """Return which seeds, cells and command made an experiment's table."""
-    seeds = sorted({s["n"] for row in report["scores"].values() for s in row.values()} - {0, 1})
+    seeds = sorted({s["n"] for row in report["scores"].values() for s in row.values()})
     commits = ", ".join(sorted(report["versions"]["commit"]))
     count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     return (

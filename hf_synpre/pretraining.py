@@ -137,7 +137,7 @@ def already(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] 
 
 
 def spent_before(start: Path | None) -> dict[str, float]:
-    """Return the tokens and FLOPs of the run that this one goes on from, and of those before it."""
+    """Return the tokens and FLOPs of a finished run and of those that it went on from; {} without one."""
     if start is None:
         return {}
     facts = read_json(start / RESULT_FILE)

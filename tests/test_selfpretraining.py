@@ -415,6 +415,8 @@ def test_the_default_preset_fits_every_kind_of_model(kind, shape, objective, tmp
         (["FOLDER", "--held_out", "2"], "held_out is 2.0; give the share"),
         (["FOLDER", "--vocab_size", "100"], "vocab_size is 100; a byte-level tokenizer of an encoder needs 300"),
         (["FOLDER", "--window", "4000"], "fewer than one window|the model's table of positions has 512"),
+        (["FOLDER", "--limit_mb=-1"], "limit_mb is -1.0; give a number > 0"),
+        (["FOLDER", "--budget_flops=0"], "budget_flops is 0.0; give a number > 0"),
         (["FOLDER", "--limit_mb", "nan"], "limit_mb is nan; give a finite number"),
         (["FOLDER", "--budget_flops", "inf"], "budget_flops is inf; give a finite number"),
         (

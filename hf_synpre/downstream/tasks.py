@@ -83,9 +83,10 @@ class DownstreamTask:
 
     def place(self, data_dir: str | None) -> Path | None:
         """Return the folder that holds the rows, None where they are on the Hub or embedded."""
-        if data_dir is None or (Path(data_dir) / self.name).is_dir():
-            return Path(data_dir) / self.name if data_dir else None
-        return None if self.name == "stdlib_ast" else Path(data_dir)
+        if data_dir is None:
+            return None
+        own = Path(data_dir) / self.name
+        return own if own.is_dir() else None if self.name == "stdlib_ast" else Path(data_dir)
 
     def _columns(self, rows: Dataset, split: str) -> pa.Table:
         for name, value in self.only.items():

@@ -29,7 +29,7 @@ from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_
 from hf_synpre.files import content_digest, read_json, write_json
 from hf_synpre.initialization import StatisticsInit, build, carried, embedding_names, find_config
 from hf_synpre.locks import lock
-from hf_synpre.pretraining import RESULT_FILE, pretrain, tokenizer_facts
+from hf_synpre.pretraining import RESULT_FILE, pretrain, spent_before, tokenizer_facts
 from hf_synpre.specs import PretrainingSpec
 from hf_synpre.starts import check_ids, take_weights
 from hf_synpre.texts import Corpus, TextSpec, corpus_place, open_corpus
@@ -60,6 +60,18 @@ class Experiment:
                 raise UsageError(f"{place} is a file; give a folder.")
         if not mark.exists() and self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} is not empty and holds no experiment; choose another --output_dir.")
+        self._check_places()
+        stored = stored_recipe(mark) if mark.exists() else recipe
+        used = self.used()
+        differing = ", ".join(key for key in recipe if not agree(stored.get(key), recipe[key], used.get(key)))
+        if differing and used["tasks"]:
+            raise UsageError(
+                f"{self.folder} holds results of another configuration ({differing}); choose another --output_dir."
+            )
+        write_json(mark, recipe)
+
+    def _check_places(self) -> None:
+        """Raise UsageError where an arm's folder or a corpus is missing."""
         for arm in self.spec.arms.values():
             if arm.checkpoint and arm.checkpoint.startswith((".", "/")):
                 find_config(arm.checkpoint)
@@ -71,14 +83,6 @@ class Experiment:
                     corpus_place(name, self.spec.data_dir, files=files)
                 except UsageError as error:
                     raise UsageError(f"{error} Or a task of the experiment: {', '.join(self.spec.tasks)}.") from None
-        stored = stored_recipe(mark) if mark.exists() else recipe
-        used = self.used()
-        differing = ", ".join(key for key in recipe if not agree(stored.get(key), recipe[key], used.get(key)))
-        if differing and used["tasks"]:
-            raise UsageError(
-                f"{self.folder} holds results of another configuration ({differing}); choose another --output_dir."
-            )
-        write_json(mark, recipe)
 
     def used(self) -> dict[str, set[str]]:
         """Return what finished cells stand on, and may not be changed: the names of tasks, arms and pre-training runs."""
@@ -284,7 +288,7 @@ class Experiment:
             self.spec.finetuning_of(cell.task),
             seed=cell.seed,
             output_dir=self.work / "finetuning" / cell.file_name,
-            extra_flops=total_flops(read_json(given / RESULT_FILE)) if given else 0.0,
+            extra_flops=spent_before(given).get("flops", 0.0),
         )
         phases = {"pretraining": pretraining, "finetuning": outcome.pop("spent")}
         facts = {"higher_is_better": True, "data": data.facts, "wall_s": round(time.perf_counter() - started, 1)}
@@ -308,11 +312,6 @@ def spent_on(source: str | Path) -> dict[str, Any]:
     """Return what the pre-training of a checkpoint took, where it says so: a folder that we made, or what we release."""
     file = (Path(source) if Path(source).is_dir() else carried().get(str(source), Path())) / RESULT_FILE
     return read_json(file) if file.exists() else {}
-
-
-def total_flops(facts: dict[str, Any]) -> float:
-    """Return what a pre-training run has cost together with the one that it went on from."""
-    return facts["flops"] + (facts.get("before") or {}).get("flops", 0.0)
 
 
 def adapt(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
