@@ -57,6 +57,7 @@ class TextWindows:
     def __init__(self, tokens: np.ndarray, *, size: int, length: int, split: str = "train", seed: int = 0):
         check_length(tokens, length)
         self.tokens, self.size, self.length = tokens, size, length
+        self.epoch_rows = len(tokens) / length
         self.key = rng.stream_key("text_windows", 1, {"length": length}, split, seed)
 
     def __len__(self) -> int:
@@ -155,7 +156,7 @@ class FullWindows:
     ):
         check_length(tokens, length)
         self.tokens, self.size, self.length, self.whole = tokens, size, length, whole
-        self.count = -(-len(tokens) // length)
+        self.count = self.epoch_rows = -(-len(tokens) // length)
         self.key = rng.stream_key("full_windows", 1, {"length": length}, split, seed)
         self._kept: tuple[int, int, np.ndarray] = (-1, 0, np.empty(0, np.int64))
 

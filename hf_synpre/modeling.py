@@ -16,8 +16,11 @@ from transformers import (
 )
 
 from hf_synpre.errors import UsageError
+from hf_synpre.initialization import read_parameters
 
 AUTO_CLASSES = {"seq2seq": AutoModelForSeq2SeqLM, "mlm": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}
+
+NEARNESS = 6.5  # the mean logit of a place with itself, if it had the same vector in both roles
 
 
 def kind_of(config: PreTrainedConfig) -> str:
@@ -240,3 +243,48 @@ def t5x_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
             elif name.endswith("relative_attention_bias.weight"):
                 bound = math.sqrt(6 / sum(weight.shape))
                 weight.uniform_(-bound, bound, generator=generator)
+
+
+def local_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
+    """Let half the heads of an encoder with a learned table of positions look nearby from the first step: in place.
+
+    Positions become sinusoids (the shortest wave six ids, the longest some hundreds) with twice the deviation of words; in
+    those heads keys equal queries, drawn so wide that a place prefers itself and its neighbours. The other heads look
+    everywhere alike, as a fresh model's do. A pair has both models changed. Raises UsageError where there is no such table,
+    or no matrices of queries and keys.
+    """
+    for part in getattr(model, "generator", None), getattr(model, "discriminator", model):
+        if part is not None:
+            look_nearby(part.base_model, generator)
+
+
+def look_nearby(body: PreTrainedModel, generator: torch.Generator) -> None:
+    """Do what `local_weights` says for one model without its head."""
+    tables = [m for name, m in body.named_modules() if name.endswith("position_embeddings") and hasattr(m, "weight")]
+    matrices = [p for p in read_parameters(body).values() if p.role in ("query", "key") and not p.bias]
+    linear = [body.get_submodule(p.name.removesuffix(".weight")) for p in matrices]
+    if not tables or not linear:
+        raise UsageError(
+            f"{type(body).__name__} has no learned table of positions beside matrices of queries and keys, so initial_weights "
+            "local cannot apply; give transformers."
+        )
+    lengths: dict[torch.nn.Module, float] = {}
+    hooks = [m.register_forward_pre_hook(lambda m, x: lengths.update({m: x[0].square().sum(-1).mean()})) for m in linear]
+    with torch.no_grad():
+        wave(tables[0].weight, 2 * body.get_input_embeddings().weight.std())
+        body(input_ids=torch.arange(longest_input(body)).remainder(body.config.vocab_size // 2)[None] + 5)
+        for query, key in zip(linear[::2], linear[1::2], strict=True):
+            heads = body.config.num_attention_heads
+            width = query.out_features // heads
+            rows = slice(0, width * max(1, heads // 2))
+            query.weight[rows].normal_(0, (NEARNESS / (width**0.5 * lengths[query])) ** 0.5, generator=generator)
+            key.weight[rows] = query.weight[rows]
+    for hook in hooks:
+        hook.remove()
+
+
+def wave(table: torch.Tensor, size: torch.Tensor) -> None:
+    """Fill a table of positions with sines and cosines of falling frequency, in place."""
+    frequency = 100.0 ** -(torch.arange(table.shape[1]) // 2 * 2 / table.shape[1])
+    angle = torch.arange(len(table))[:, None] * frequency
+    table.copy_(size * torch.where(torch.arange(table.shape[1]) % 2 == 0, angle.sin(), angle.cos()))

@@ -226,7 +226,7 @@ def pretraining_trainer(
     )
     judges = {"loss": rtd_loss, "compute_metrics": health, "preprocess_logits_for_metrics": tally}
     try:
-        return SynpreTrainer(
+        trainer = SynpreTrainer(
             fresh,
             args,
             schedule=spec.schedule,
@@ -240,6 +240,8 @@ def pretraining_trainer(
     except Exception as error:  # whatever the model or transformers has against these arguments
         cause = " ".join(str(error).split())[:200]
         raise UsageError(f"{type(fresh).__name__} cannot be trained with these arguments: {cause}") from None
+    trainer.epochs_a_step = batch / source.epoch_rows if source.epoch_rows else None
+    return trainer
 
 
 def part_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -298,7 +300,9 @@ def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
         raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     reached = curve[-1]["token_accuracy"] if curve else None
     stopped = "competence" if reached is not None and reached >= spec.competence else "budget"
-    return {**trainer.spent(), "stopped": stopped, "accuracy": reached, "curve": curve, "alarms": alarms(curve)}
+    epochs = trainer.epochs_a_step and trainer.state.global_step * trainer.epochs_a_step
+    facts = {**trainer.spent(), "epochs": epochs, "stopped": stopped, "accuracy": reached, "curve": curve}
+    return facts | {"alarms": alarms(curve)}
 
 
 def evaluation(log: dict[str, Any]) -> dict[str, Any]:

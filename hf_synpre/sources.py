@@ -36,11 +36,15 @@ MASKING = {"mlm": {"masked": 80, "random": 10}, "rtd": {"masked": 85, "random": 
 
 @dataclass
 class Source:
-    """Rows to pre-train on, rows to judge competence on, and whether they hold several examples (segments matter)."""
+    """Rows to pre-train on, rows to judge competence on, and whether they hold several examples (segments matter).
+
+    `epoch_rows` are the rows that hold the corpus once, as far as the run reads it; None where rows are made without end.
+    """
 
     train: Any
     validation: Any
-    packed: bool
+    packed: bool = False
+    epoch_rows: float | None = None
 
 
 def objective_of(kind: str, given: str | None, is_text: bool) -> str:
@@ -82,8 +86,9 @@ def open_source(
                 f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window or a longer "
                 "table (max_position_embeddings)."
             )
-        found = [text_rows(spec, objective, vocabulary, *part, corpus, places) for part in parts(spec, rows)]
-        return Source(*found, False)
+        windows = {split: text_windows(spec, objective, vocabulary, split, size, corpus) for split, size in parts(spec, rows)}
+        found = [text_rows(spec, objective, vocabulary, *part, places) for part in windows.items()]
+        return Source(*found, epoch_rows=getattr(windows["train"], "epoch_rows", None))
     layout = layout_of(spec, objective, vocabulary)
     refuse_longer(spec, layout, vocabulary, longest)
     size = ENDLESS if spec.batching == "packed" else rows
@@ -94,7 +99,7 @@ def open_source(
         masked(spec, data, vocabulary, split, objective, places) if objective in MASKING else data
         for data, split in ((train, "train"), (RowDataset(validation, layout), "validation"))
     ]
-    return Source(*found, spec.batching == "packed")
+    return Source(*found, packed=spec.batching == "packed")
 
 
 def rows_of(spec: Any, kind: str, vocabulary: Vocabulary) -> int:
@@ -162,29 +167,49 @@ def masked(spec: Any, rows: Any, vocabulary: Vocabulary, split: str, objective: 
     return ReplacedRows(rows, split=split, seed=spec.seed) if objective == "rtd" else rows
 
 
-def text_rows(
-    spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int, corpus: Corpus | None, places: bool
-) -> Any:
-    """Return `size` rows of text, natural or drawn; a corpus is read as far as the run goes (but 1,000 windows at least)."""
+def text_windows(
+    spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int, corpus: Corpus | None
+) -> TextWindows | FullWindows | SentenceWindows:
+    """Return `size` windows of ids, natural or drawn; a corpus is read as far as the run goes (but 1,000 at least)."""
     if corpus is None:
         sentences = examples_of(spec, vocabulary, size=ENDLESS, split=split)
-        windows: Any = SentenceWindows(sentences, size=size, length=spec.window)
-    elif vocabulary.tokenizer is None:
+        return SentenceWindows(sentences, size=size, length=spec.window)
+    if vocabulary.tokenizer is None:
         raise UsageError("Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size.")
-    else:
-        enough = max(size, 1000) * spec.window
-        ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, enough, vocabulary.eos)
-        if spec.text is not None:
-            if len(ids) == enough and split == "train" and spec.text.order == "natural":
-                logger.warning(
-                    "the run reads the first %d ids of its corpus, in their order; else order shuffled_rows", enough
-                )
-            return full_rows(spec, objective, vocabulary, split, size, ids, places)
-        windows = TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
+    enough = max(size, 1000) * spec.window
+    ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, enough, vocabulary.eos)
+    if spec.text is None:
+        return TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
+    if len(ids) == enough and split == "train" and spec.text.order == "natural":
+        logger.warning("the run reads the first %d ids of its corpus, in their order; else order shuffled_rows", enough)
+    return full_windows(spec, objective, split, size, ids)
+
+
+def full_windows(spec: Any, objective: str, split: str, size: int, ids: np.ndarray) -> FullWindows:
+    """Return the windows of a corpus cut end to end, with room for a frame; validation has each once, and short ones too."""
+    length = spec.window - (2 + spec.pairs if objective in MASKING else 0)
+    if split == "validation":
+        length = min(length, len(ids))
+        size = min(size, -(-len(ids) // length))
+    return FullWindows(ids, size=size, length=length, whole=objective == "span_corruption", split=split, seed=spec.seed)
+
+
+def text_rows(spec: Any, objective: str, vocabulary: Vocabulary, split: str, windows: Any, places: bool) -> Any:
+    """Return windows of text as rows of the objective; those cut end to end get a frame where ids are hidden."""
     if objective == "span_corruption":
         return span_rows(spec, vocabulary, windows, split)
-    rows = StreamDataset(windows)
-    return masked(spec, rows, vocabulary, split, objective, places) if objective in MASKING else rows
+    if objective == "causal":
+        return StreamDataset(windows)
+    framed = isinstance(windows, FullWindows)
+    rows = encoder_rows(spec, vocabulary, windows, split) if framed else StreamDataset(windows)
+    return masked(spec, rows, vocabulary, split, objective, places)
+
+
+def encoder_rows(spec: Any, vocabulary: Vocabulary, windows: FullWindows, split: str) -> EncoderRows:
+    """Return windows between the ids that an encoder's inputs begin and end with."""
+    start = vocabulary.tokenizer.cls_token_id
+    start = vocabulary.eos if start is None else start
+    return EncoderRows(windows, start=start, end=vocabulary.eos, pairs=spec.pairs, split=split, seed=spec.seed)
 
 
 def span_rows(spec: Any, vocabulary: Vocabulary, windows: Any, split: str) -> RowDataset:
@@ -192,26 +217,6 @@ def span_rows(spec: Any, vocabulary: Vocabulary, windows: Any, split: str) -> Ro
     first = sentinels(vocabulary, noise_counts(spec.window)[1], spec.window)
     rows = SpanCorruptionDataset(windows, sentinel=first, split=split, seed=spec.seed)
     return RowDataset(rows, Seq2SeqLayout(vocabulary.eos, vocabulary.pad))
-
-
-def full_rows(
-    spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int, ids: np.ndarray, places: bool
-) -> Any:
-    """Return the windows of a corpus cut end to end as rows; validation has each window once, and short ones too."""
-    length = spec.window - (2 + spec.pairs if objective in MASKING else 0)
-    if split == "validation":
-        length = min(length, len(ids))
-        size = min(size, -(-len(ids) // length))
-    options = {"size": size, "split": split, "seed": spec.seed}
-    windows = FullWindows(ids, length=length, whole=objective == "span_corruption", **options)
-    if objective == "span_corruption":
-        return span_rows(spec, vocabulary, windows, split)
-    if objective == "causal":
-        return StreamDataset(windows)
-    start = vocabulary.tokenizer.cls_token_id
-    start = vocabulary.eos if start is None else start
-    framed = EncoderRows(windows, start=start, end=vocabulary.eos, pairs=spec.pairs, split=split, seed=spec.seed)
-    return masked(spec, framed, vocabulary, split, objective, places)
 
 
 def sentinels(vocabulary: Vocabulary, spans: int, window: int) -> int:

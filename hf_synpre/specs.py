@@ -10,7 +10,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import skeleton
-from hf_synpre.modeling import AUTO_CLASSES, kind_of, t5x_weights
+from hf_synpre.modeling import AUTO_CLASSES, kind_of, local_weights, t5x_weights
 from hf_synpre.optimizers import SCHEDULES
 from hf_synpre.sources import TEXT_TASKS, check_source
 from hf_synpre.texts import TextSpec
@@ -162,7 +162,7 @@ def part_of(recipe: dict[str, Any], share: float) -> dict[str, Any]:
 PRESETS |= {
     name + part: part_of(recipe, share) for name, recipe in SELF_PRETRAINING.items() for part, share in BUDGETS.items()
 }
-INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights}
+INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weights}
 
 
 @dataclass
@@ -178,7 +178,8 @@ class PretrainingSpec:
     them); without it training.per_device_train_batch_size counts the rows of one. `budget_of` names another run whose
     token count this one gets; otherwise training.max_steps, or as many steps as `budget_tokens` or `budget_flops` pay
     for, is the budget; `budget_seconds` of training end it before.
-    `initial_weights` is transformers or t5x; `start` a checkpoint (folder, Hub id, in an experiment another run) to go
+    `initial_weights` is transformers, t5x, or local (an encoder attends to near ids first, and so learns text much sooner
+    where its positions are a learned table; LOG.md); `start` a checkpoint (folder, Hub id, in an experiment another run) to go
     on from, with its token embeddings "kept", and its head where it has that of this objective, or "fresh".
     """
 
@@ -250,10 +251,10 @@ class PretrainingSpec:
             if limit is not None and not 0 < limit < math.inf:
                 raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
         windows = self.corpus is not None or self.task in TEXT_TASKS or self.objective == "span_corruption"
-        if not windows and (limits["budget_tokens"] or limits["budget_flops"]):
+        if not windows and (limits["budget_tokens"] or limits["budget_flops"] or self.budget_of):
             raise UsageError(
-                f"The rows of {self.task} have no fixed length, so budget_tokens and budget_flops cannot apply; give "
-                "training.max_steps or budget_seconds."
+                f"The rows of {self.task} have no fixed length, so budget_tokens, budget_flops and budget_of cannot apply; "
+                "give training.max_steps or budget_seconds."
             )
         if (
             self.budget_of is None

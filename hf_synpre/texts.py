@@ -244,7 +244,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     barred = {} if text.with_test else {normalized(row) for split in rows if split != "train" for row in rows[split]}
     taken = [row for split in rows if split == "train" or text.with_test for row in rows[split] if row]
     kept = [row for row in taken if normalized(row) not in barred]
-    train, held = hold_out(limited(kept, text.limit_mb), text)
+    train, held = hold_out(limited(kept, text), text)
     documents = {"train": arranged(train, text), "validation": unseen(held, train)}
     if not documents["train"]:
         cause = "no text but what is also in another split, or one text throughout," if taken else "no text"
@@ -268,12 +268,18 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     return Corpus(documents.__getitem__, facts)
 
 
-def limited(rows: list[list[str]], limit_mb: float | None) -> list[list[str]]:
-    """Return the first rows that have `limit_mb` million bytes together."""
-    if limit_mb is None:
+def limited(rows: list[list[str]], text: TextSpec) -> list[list[str]]:
+    """Return rows that have `limit_mb` million bytes together: the first, or any where their order is shuffled."""
+    if text.limit_mb is None:
         return rows
+    rows = rows if text.order == "natural" else shuffled(rows, text.seed)
     ends = np.cumsum([sum(len(part.encode()) for part in row) for row in rows])
-    return rows[: int(np.searchsorted(ends, limit_mb * 1e6)) + 1]
+    return rows[: int(np.searchsorted(ends, text.limit_mb * 1e6)) + 1]
+
+
+def shuffled(items: list, seed: int) -> list:
+    """Return the items in the order that a seed draws."""
+    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))]
 
 
 def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], list[list[str]]]:
@@ -298,14 +304,12 @@ def unseen(held: list[list[str]], train: list[list[str]]) -> list[str]:
 
 def arranged(rows: list[list[str]], text: TextSpec) -> list[str]:
     """Return the texts of the rows in the order that is wanted, each once if so."""
-    order = np.random.default_rng(text.seed).permutation
     if text.order == "shuffled_rows":
-        rows = [rows[i] for i in order(len(rows))]
+        rows = shuffled(rows, text.seed)
     texts = [part for row in rows for part in row]
     texts = list(dict.fromkeys(texts)) if text.deduplicate else texts
     if text.order == "shuffled_sentences":
-        texts = [sentence for part in texts for sentence in SENTENCE_END.split(part)]
-        texts = [texts[i] for i in order(len(texts))]
+        texts = shuffled([sentence for part in texts for sentence in SENTENCE_END.split(part)], text.seed)
     return texts
 
 
@@ -313,6 +317,12 @@ def guard(rows: list[list[str]], barred: Iterable[str], name: str) -> None:
     """Prove that no row of another split is among the rows. Raises UsageError naming the first that is."""
     if leaked := next((text for text in map(normalized, rows) if text in barred), None):
         raise UsageError(f"{name}: the corpus holds a row of another split: '{leaked[:80]}'. This is a defect; report it.")
+
+
+def count_seen(rows: Iterable[list[str]], corpus: Corpus) -> int:
+    """Return how many rows have all their texts among the documents that are trained on, as rows are compared."""
+    documents = {normalized([text]) for text in corpus.texts("train")}
+    return sum(bool(row) and documents.issuperset(normalized([part]) for part in row) for row in rows)
 
 
 def digest(texts: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.collators import RowCollator
 from hf_synpre.datasets import IGNORED
 from hf_synpre.initialization import build, resolve_class
-from hf_synpre.modeling import AUTO_CLASSES, accept_rows, kind_of, positions, t5x_weights
+from hf_synpre.modeling import AUTO_CLASSES, accept_rows, kind_of, positions
 from hf_synpre.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout
 from hf_synpre.training import token_loss
 
@@ -165,19 +165,3 @@ def test_one_stream_ends_inputs_and_targets_and_predicts_the_next_id():
     assert row["labels"].tolist() == [IGNORED, IGNORED, 7, 1, IGNORED] * 2
     assert row["segments"].tolist() == [1] * 5 + [2] * 5
     assert CausalLayout(1, loss_on="all").row([example])["labels"].tolist() == [6, 1, 7, 1, IGNORED]
-
-
-def test_t5x_weights_have_the_distributions_of_the_spec():
-    config = config_of("t5", "eager")
-    config.d_ff, config.d_model = 2048, 512
-    model = build(AUTO_CLASSES["seq2seq"], config, {}, 0)
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    t5x_weights(model, torch.Generator().manual_seed(0))
-    after = dict(model.named_parameters())
-    wo = after["encoder.block.0.layer.1.DenseReluDense.wo.weight"]
-    assert wo.std().item() == pytest.approx(2048**-0.5, rel=0.01)
-    assert wo.abs().max() < 2.3 * 2048**-0.5
-    table = after["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
-    assert table.abs().max() <= (6 / sum(table.shape)) ** 0.5
-    changed = {name for name in after if not torch.equal(before[name], after[name])}
-    assert changed == {n for n in after if "DenseReluDense" in n or "relative_attention_bias" in n}

@@ -30,6 +30,7 @@ from hf_synpre import UsageError
 from hf_synpre import texts as texts_module
 from hf_synpre.cards import model_card
 from hf_synpre.cli import main
+from hf_synpre.corpus import encode_corpus
 from hf_synpre.initialization import build
 from hf_synpre.locks import held
 from hf_synpre.modeling import accept_places
@@ -64,6 +65,8 @@ def test_every_objective_learns_and_exports_a_plain_model(name, tmp_path, corpus
     assert facts["recipe"]["tokenizer"]["origin"].startswith("strict: trained on the corpus alone")
     assert facts["tokens"] <= facts["positions"]
     assert facts["flops"] > 0
+    ids = len(encode_corpus(corpus.texts("train"), tokenizer, 10**9, tokenizer.sep_token_id))
+    assert facts["epochs"] == pytest.approx(30 * 8 * 32 / ids, rel=0.12)  # up to the frame of a row
     if objective == "rtd":
         assert {"replaced_recall", "majority_floor", "generator_loss"} <= facts["curve"][-1].keys()
     heads = [AutoModelForSequenceClassification]
@@ -292,6 +295,7 @@ def test_processes_agree_on_the_seconds_that_are_spent():
         ({"generator_fraction": 0.0}, "generator_fraction is 0.0"),
         ({"batching": "packed"}, "do not reach a discriminator"),
         ({"corpus": None, "task": "set", "budget_tokens": 9}, "rows of set have no fixed length, so budget_tokens"),
+        ({"corpus": None, "task": "set", "budget_of": "self"}, "budget_flops and budget_of cannot apply"),
     ],
 )
 def test_bad_recipes_are_refused(fields, message):

@@ -71,7 +71,10 @@ def test_duplicates_and_orders():
     assert sentences.count("three four.") == sentences.count("one two.") == once.facts["rows"]
     both = dataset_corpus(rows, TextSpec(order="shuffled_sentences", deduplicate=True))
     assert both.facts["duplicates_dropped"] == once.facts["duplicates_dropped"]
-    assert dataset_corpus(rows, TextSpec(limit_mb=1e-4)).facts["bytes"] <= 200
+    first, any_rows = (dataset_corpus(rows, TextSpec(limit_mb=1e-4, order=o)) for o in ("natural", "shuffled_rows"))
+    assert first.facts["bytes"] <= 200
+    assert first.texts("train")[-1] < "what is 5?"
+    assert set(first.texts("train")) != set(any_rows.texts("train"))  # shuffled before it is cut
 
 
 def test_the_held_out_loss_is_of_texts_that_are_not_trained_on():

@@ -390,7 +390,10 @@ DEFINED = {"head": "classes", "text": [["text"]], "label": [["label"]]}
 def campaign(tmp_path, **changes):
     for name, first in (("one", 0), ("two", 500)):
         if not (tmp_path / name).exists():
-            write_dataset(tmp_path / name, train=labelled(first, 80), test=labelled(first + 80, 20))
+            train, test = labelled(first, 80), labelled(first + 80, 20)
+            if name == "two":  # a corpus may hold another task's test rows
+                test["text"][:3] = labelled(0, 80)["text"][10:13]
+            write_dataset(tmp_path / name, train=train, test=test)
     own = RUN | {"corpus": "self", "training": STEPS}
     given = {
         "name": "small",
@@ -437,6 +440,8 @@ def test_every_arm_of_self_pretraining_runs_and_is_reported(tmp_path):
     assert str(tmp_path) not in json.dumps(own)
     other = cells["two--one--0"]["phases"]["pretraining"]
     assert other["recipe"]["corpus"]["name"] == "one"
+    assert other["test_rows_seen"] == {"one": 3}  # put there by `campaign`
+    assert own["test_rows_seen"] == {"two": 0}
     tapt, natural = (cells[f"one--{arm}--0"]["phases"]["pretraining"] for arm in ("tapt", "natural"))
     assert tapt["before"]["flops"] == natural["flops"]
     spent = {arm: cells[f"one--{arm}--0"]["phases"]["finetuning"]["flops"] for arm in ("random", "equal_compute")}

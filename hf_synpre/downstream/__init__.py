@@ -1,6 +1,14 @@
 """Layer 4: the downstream tasks, their ids on disk, and fine-tuning on one of them."""
 
-from hf_synpre.downstream.data import PreparedTask, TokenRows, check_vocab_size, prepare, task_texts, train_tokenizer
+from hf_synpre.downstream.data import (
+    PreparedTask,
+    TokenRows,
+    check_vocab_size,
+    prepare,
+    task_texts,
+    tested_texts,
+    train_tokenizer,
+)
 from hf_synpre.downstream.finetuning import BestModel, FinetuningSpec, finetune
 from hf_synpre.downstream.tasks import DOWNSTREAM, DownstreamTask, get_downstream
 
@@ -16,5 +24,6 @@ __all__ = [
     "get_downstream",
     "prepare",
     "task_texts",
+    "tested_texts",
     "train_tokenizer",
 ]

@@ -149,6 +149,12 @@ def task_texts(task: DownstreamTask, data_dir: str | None, text: TextSpec) -> Co
     return dataset_corpus(DatasetDict(splits), recipe, task.name)
 
 
+@singledispatch
+def tested_texts(task: DownstreamTask, data_dir: str | None) -> list[list[str]]:
+    """Return the texts of every test row: its input."""
+    return [[source] for source in task.load(data_dir)["test"]["source"].to_pylist()]
+
+
 def encode(table: pa.Table, tokenizer: Any) -> pa.Table:
     """Return the ids of a table of texts: input_ids, labels (list<int32>, no EOS), gold texts, length in ids."""
     columns = {}

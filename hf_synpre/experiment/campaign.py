@@ -22,7 +22,7 @@ from joblib import Parallel, delayed, parallel_config
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.config import build_spec
-from hf_synpre.downstream import PreparedTask, finetune, prepare, task_texts
+from hf_synpre.downstream import PreparedTask, finetune, prepare, task_texts, tested_texts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiment.progress import Progress, shown, status
 from hf_synpre.experiment.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
@@ -32,7 +32,7 @@ from hf_synpre.locks import lock
 from hf_synpre.pretraining import RESULT_FILE, pretrain, spent_before, tokenizer_facts
 from hf_synpre.specs import PretrainingSpec
 from hf_synpre.starts import check_ids, take_weights
-from hf_synpre.texts import Corpus, TextSpec, corpus_place, open_corpus
+from hf_synpre.texts import Corpus, TextSpec, corpus_place, count_seen, open_corpus
 from hf_synpre.understanding import PreparedLabels, finetune_labels
 from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
@@ -230,6 +230,18 @@ class Experiment:
             pretrain(spec, self.spec.model, folder, **options)
         return folder
 
+    def test_rows_seen(self, name: str, task: str) -> dict[str, int]:
+        """Return for each labelled dataset among the corpora of a run and of those before it how many test rows it holds.
+
+        A task's own text is proved to hold no row whole; a text of another dataset is not, and here it is counted.
+        """
+        found = {}
+        for run in (self.run_of(name, task) for name in self.spec.line_of(name)):
+            if run.corpus in self.spec.tasks:
+                rows = tested_texts(self.spec.downstream(task), self.data_dir(task))
+                found[run.corpus] = count_seen(rows, self.text(run.corpus, run.text))
+        return found
+
     def model(self, cell: Cell, data: PreparedTask | PreparedLabels) -> tuple[PreTrainedModel, dict | None]:
         """Return the cell's model before fine-tuning, and the facts of its pre-training."""
         arm = self.spec.arms[cell.arm]
@@ -241,6 +253,7 @@ class Experiment:
         if arm.embeddings == "kept":
             check_ids(source, data.tokenizer)
         facts = {"name": arm.checkpoint} | spent_on(source) if source else None
+        facts = facts | {"test_rows_seen": self.test_rows_seen(arm.checkpoint, cell.task)} if own else facts
         if arm.embeddings == "kept" and not own:  # released embeddings may have more rows than their tokenizer has ids
             config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
         return started(data, config, source, arm, cell.seed), facts

@@ -21,12 +21,12 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from hf_synpre.downstream.data import prepare, task_texts
+from hf_synpre.downstream.data import prepare, task_texts, tested_texts
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, whole_folder, write_json
 from hf_synpre.initialization import skeleton
 from hf_synpre.modeling import longest_input
-from hf_synpre.texts import Corpus, TextSpec, dataset_corpus
+from hf_synpre.texts import Corpus, TextSpec, dataset_corpus, row_texts
 from hf_synpre.tokenization import read_tokenizer, train_encoder_tokenizer
 from hf_synpre.understanding.rows import MULTIPLE, ChoiceRows, Frame, LabelRows, SpanRows, TagRows
 from hf_synpre.understanding.tasks import LabelTask
@@ -161,6 +161,13 @@ def task_corpus(task: LabelTask, data_dir: str | None, text: TextSpec) -> Corpus
     splits = found | others | {"train": train}
     columns = text.columns or text_columns(task, splits["train"])
     return dataset_corpus(DatasetDict(splits), replace(text, columns=columns), task.name)
+
+
+@tested_texts.register
+def tested_rows(task: LabelTask, data_dir: str | None) -> list[list[str]]:
+    """Return the texts of every test row."""
+    rows = task.load(data_dir)["test"]
+    return row_texts(rows, text_columns(task, rows))
 
 
 def label_names(task: LabelTask, rows: Dataset) -> list[str] | None:
