@@ -166,6 +166,7 @@ def vocabulary_facts(given: Any) -> dict[str, Any]:
 def spent_rows(run: dict[str, Any], spec: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (what, value) of a run's facts for its card."""
     given = {name: run.get(key) for name, key in RUN_FACTS.items()} | {"seed": spec.get("seed")}
+    given |= {"epochs of the text": run["epochs"]} if run.get("epochs") else {}
     versions = ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items())
     return [*((what, number(value)) for what, value in given.items()), ("versions", versions or "not recorded")]
 

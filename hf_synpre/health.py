@@ -27,7 +27,10 @@ def alarms(curve: list[dict[str, Any]]) -> list[str]:
                 f"the discriminator has collapsed: balanced accuracy {last['balanced_accuracy']:.3f} after {best:.3f}"
             )
         elif len(curve) > 2 and last["replaced_recall"] < 0.01 and best < LEARNED:
-            found.append("the discriminator still calls every token original, which the majority floor does too")
+            found.append(
+                "the discriminator still calls every token original, as the majority floor does; it needs more steps, or "
+                "objective mlm serves a budget of this size better"
+            )
     return found
 
 

@@ -265,8 +265,8 @@ def look_nearby(body: PreTrainedModel, generator: torch.Generator) -> None:
     linear = [body.get_submodule(p.name.removesuffix(".weight")) for p in matrices]
     if not tables or not linear:
         raise UsageError(
-            f"{type(body).__name__} has no learned table of positions beside matrices of queries and keys, so initial_weights "
-            "local cannot apply; give transformers."
+            f"{type(body).__name__} has no learned table of positions beside matrices of queries and keys, so "
+            "initial_weights local cannot apply; give transformers."
         )
     lengths: dict[torch.nn.Module, float] = {}
     hooks = [m.register_forward_pre_hook(lambda m, x: lengths.update({m: x[0].square().sum(-1).mean()})) for m in linear]

@@ -86,9 +86,10 @@ def open_source(
                 f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window or a longer "
                 "table (max_position_embeddings)."
             )
-        windows = {split: text_windows(spec, objective, vocabulary, split, size, corpus) for split, size in parts(spec, rows)}
-        found = [text_rows(spec, objective, vocabulary, *part, places) for part in windows.items()]
-        return Source(*found, epoch_rows=getattr(windows["train"], "epoch_rows", None))
+        windows = [text_windows(spec, objective, vocabulary, *part, corpus) for part in parts(spec, rows)]
+        splits = zip(("train", "validation"), windows, strict=True)
+        found = [text_rows(spec, objective, vocabulary, *part, places) for part in splits]
+        return Source(*found, epoch_rows=getattr(windows[0], "epoch_rows", None))
     layout = layout_of(spec, objective, vocabulary)
     refuse_longer(spec, layout, vocabulary, longest)
     size = ENDLESS if spec.batching == "packed" else rows

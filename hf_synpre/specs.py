@@ -178,9 +178,9 @@ class PretrainingSpec:
     them); without it training.per_device_train_batch_size counts the rows of one. `budget_of` names another run whose
     token count this one gets; otherwise training.max_steps, or as many steps as `budget_tokens` or `budget_flops` pay
     for, is the budget; `budget_seconds` of training end it before.
-    `initial_weights` is transformers, t5x, or local (an encoder attends to near ids first, and so learns text much sooner
-    where its positions are a learned table; LOG.md); `start` a checkpoint (folder, Hub id, in an experiment another run) to go
-    on from, with its token embeddings "kept", and its head where it has that of this objective, or "fresh".
+    `initial_weights` is transformers, t5x, or local (half the heads of an encoder with a learned table of positions
+    attend to near ids first: it learns text much sooner; LOG.md); `start` a checkpoint (folder, Hub id, in an experiment
+    another run) to go on from, its token embeddings "kept", and its head where it has that of this objective, or "fresh".
     """
 
     task: str | None = None

@@ -177,10 +177,16 @@ def test_the_pair_round_trips_with_its_ties(tmp_path, tokenizer):
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
-def test_bf16_trains(tmp_path, corpus, tokenizer):
-    spec = spec_of("rtd", training={"bf16": True, "max_steps": 4})
-    facts = pretrain(spec, ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
-    assert np.isfinite(facts["curve"][-1]["loss"])
+@pytest.mark.parametrize("name", RUNS)
+def test_bf16_has_the_losses_of_fp32(name, tmp_path, corpus, tokenizer):
+    model, objective, changes = RUNS[name]
+    losses = {}
+    for bf16 in (False, True):
+        spec = spec_of(objective, evaluations=4, training={"bf16": bf16, "max_steps": 4}, **changes)
+        facts = pretrain(spec, model, tmp_path / str(bf16), tokenizer=tokenizer, corpus=corpus)
+        losses[bf16] = [point["loss"] for point in facts["curve"]]
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=2e-3)
 
 
 def test_a_run_goes_on_from_another(tmp_path, corpus, tokenizer):
@@ -356,6 +362,7 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, ca
         f"{facts['recipe']['corpus']['bytes']:,} bytes, columns text. The tokenizer is strict: trained on the corpus" in card
     )
     assert 'AutoModelForPreTraining.from_pretrained("synpre/pets")' in card
+    assert f"| epochs of the text | {facts['epochs']:.4g} |" in card
     assert "krishna2023downstream" in card
     assert "knows no language" not in card
     stamp = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
