@@ -250,8 +250,8 @@ def local_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
 
     Positions become sinusoids (the shortest wave six ids, the longest some hundreds) with twice the deviation of words; in
     those heads keys equal queries, drawn so wide that a place prefers itself and its neighbours. The other heads look
-    everywhere alike, as a fresh model's do. A pair has both models changed. Raises UsageError where there is no such table,
-    or no matrices of queries and keys.
+    everywhere alike, as a fresh model's do. It helps where embeddings are as wide as the layers (LOG.md). A pair has both
+    models changed. Raises UsageError where there is no such table, or no matrices of queries and keys.
     """
     for part in getattr(model, "generator", None), getattr(model, "discriminator", model):
         if part is not None:
