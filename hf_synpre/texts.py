@@ -87,6 +87,8 @@ def corpus_place(name: str, data_dir: str | None = None, *, files: bool = False)
             raise UsageError(f"corpus '{name}' is a file; give its folder, with train*.txt and validation*.txt.")
         if place.exists():
             return str(place)
+    if Path(name).suffix in READERS:
+        raise UsageError(f"There is no file {name}; give one that is there, or a folder, or a Hub id NAMESPACE/NAME.")
     if name.count("/") != 1 or name.startswith(("/", ".")):
         where = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
         raise UsageError(f"Unknown corpus '{name}'. Allowed: stdlib, {where}, a Hub id NAMESPACE/NAME.")

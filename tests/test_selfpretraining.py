@@ -419,6 +419,7 @@ def test_the_default_preset_fits_every_kind_of_model(kind, shape, objective, tmp
     ("words", "message"),
     [
         ([], "No dataset was given; write `synpre self-pretrain FOLDER_OR_HUB_ID`"),
+        (["d/nope.csv"], "There is no file d/nope.csv; give one that is there, or a folder, or a Hub id"),
         (["nowhere"], "Unknown corpus 'nowhere'. Allowed: stdlib, a folder"),
         (["FOLDER", "--columns", "title"], "Column title is not in the dataset; it has text, label"),
         (["FOLDER", "--columns", "label"], "Column label holds int64; a corpus is made of text"),

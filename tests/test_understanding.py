@@ -347,6 +347,10 @@ def test_a_label_that_train_lacks_is_refused(tmp_path):
     write_dataset(tmp_path / "classes", **rows)
     with pytest.raises(UsageError, match="a row of test has the label 7, which no row of train has"):
         prepare(TASKS["classes"][0], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+    alone = labelled(0, 40) | {"label": [1] * 40}
+    write_dataset(tmp_path / "one" / "classes", train=alone, test=labelled(0, 4))
+    with pytest.raises(UsageError, match="every row of train has the label 1; give rows of two labels or more"):
+        prepare(TASKS["classes"][0], tmp_path / "one ids", data_dir=str(tmp_path / "one"), vocab_size=400)
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,8 @@ def label_names(task: LabelTask, rows: Dataset) -> list[str] | None:
         return [str(k) for k in range(len(values[0]))]
     values = [tag for tags in values for tag in tags] if task.head == "tags" else list(values)
     found = sorted({value for value in values if value is not None}, key=lambda v: (isinstance(v, str), v))
+    if len(found) == 1:
+        raise UsageError(f"{task.name}: every row of train has the label {found[0]!r}; give rows of two labels or more.")
     return task.label_names if task.label_names and all(isinstance(value, int) for value in found) else found
 
 
