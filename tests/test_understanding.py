@@ -15,7 +15,7 @@ from hf_synpre.downstream.finetuning import steps_of
 from hf_synpre.experiment import Experiment, ExperimentSpec
 from hf_synpre.initialization import build
 from hf_synpre.report import write_report
-from hf_synpre.report.transfer import couple, transfer
+from hf_synpre.report.transfer import couple, gain_matrix, transfer
 from hf_synpre.specs import ModelSpec
 from hf_synpre.texts import TextSpec
 from hf_synpre.understanding import LABEL_TASKS, LabelTask, finetune_labels
@@ -452,7 +452,7 @@ def test_every_arm_of_self_pretraining_runs_and_is_reported(tmp_path):
     assert spent["equal_compute"] - spent["random"] == pytest.approx(tapt["flops"] + natural["flops"], rel=0.2)
     report = write_report(tmp_path / "results")
     matrix = report["transfer"]["matrix"]
-    assert matrix["gains"].keys() == set(report["arms"]) - {"random", "natural"}
+    assert matrix["gains"].keys() >= set(report["arms"]) - {"random", "natural"}
     pairs = {tuple(row["arms"]): row for row in report["transfer"]["ensembles"]["one"]}
     assert ("random", "self") in pairs or ("self", "random") in pairs
     assert ("random", "two seeds") in pairs
@@ -491,10 +491,19 @@ def test_a_shared_tokenizer_needs_text(given, message, tmp_path):
 
 def test_tasks_without_probabilities_have_a_matrix_too():
     cell = {"status": "done", "task": "tags", "arm": "self", "seed": 0, "data": {"labels": ["O", "B-pet"]}}
-    report = {"arms": ["random", "self"], "benefits": {"self": {"tasks": {"tags": {"value": None}}}}}
+    report = {"tasks": {"tags": {}}, "arms": ["random", "self"], "benefits": {"self": {"tasks": {"tags": {"value": None}}}}}
     found = transfer([cell], report | {"differences": {"tags": {"self": {"value": 0.25}}}})["transfer"]
     assert found["matrix"]["means"] == {"self": 0.25}
     assert found["ensembles"] == {}
+    for known, arms in ((0, {"self", "natural"}), (1, {"self"})):  # of two shares one is refused, or both
+        shares = {"a": {"value": 0.8 if known else None}, "b": {"value": None}}
+        given = {
+            "tasks": {"a": {}, "b": {}},
+            "arms": ["random", "self", "natural"],
+            "benefits": {"self": {"tasks": shares, "mean_of_ratios": {"value": 0.8}}},
+        }
+        rows = {task: {"self": {"value": 0.2}, "natural": {"value": 0.1}} for task in "ab"}
+        assert gain_matrix(given | {"differences": rows})["gains"].keys() == arms
     assert transfer([cell | {"data": {"tokenizer": "x"}}], report) == {}
 
 

@@ -24,17 +24,23 @@ def gain_matrix(report: dict) -> dict:
     """Return arm -> task -> estimate of what the arm's pre-training gives, and each arm's mean over tasks.
 
     The gain is the share of natural's gain over random (100 % is natural, 0 random; Krishna et al. 2022); without the arm
-    natural, and where that share is refused on every task, it is the difference to random in the metric's unit.
+    natural, and where that share is refused for most of the matrix, it is the difference to random in the metric's unit,
+    and only arms with every task have a mean.
     """
-    arms = [arm for arm in report["arms"] if arm not in (RANDOM, NATURAL)]
-    shares = {arm: report["benefits"][arm]["tasks"] for arm in arms}
-    if any(e["value"] is not None for row in shares.values() for e in row.values()):
-        means = {arm: report["benefits"][arm]["mean_of_ratios"]["value"] for arm in arms}
-        return {"unit": "% of natural's gain", "scale": 100, "gains": shares, "means": means}
+    arms = [arm for arm in report["arms"] if arm != RANDOM]
     differences = {arm: {task: row.get(arm) for task, row in report["differences"].items()} for arm in arms}
+    shares = {arm: report["benefits"][arm]["tasks"] for arm in arms if arm != NATURAL}
+    if 2 * known_values(shares) >= max(known_values({arm: differences[arm] for arm in shares}), 1):
+        means = {arm: report["benefits"][arm]["mean_of_ratios"]["value"] for arm in shares}
+        return {"unit": "% of natural's gain", "scale": 100, "gains": shares, "means": means}
     known = {arm: [e["value"] for e in row.values() if e and e["value"] is not None] for arm, row in differences.items()}
-    means = {arm: float(np.mean(values)) if values else None for arm, values in known.items()}
+    means = {arm: float(np.mean(values)) if len(values) == len(report["tasks"]) else None for arm, values in known.items()}
     return {"unit": "points over random", "scale": 100, "gains": differences, "means": means}
+
+
+def known_values(table: dict[str, dict]) -> int:
+    """Return how many estimates of a table have a value."""
+    return sum(estimate is not None and estimate["value"] is not None for row in table.values() for estimate in row.values())
 
 
 def heat_map(matrix: dict) -> dict[str, bytes]:
