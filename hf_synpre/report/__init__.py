@@ -10,15 +10,31 @@ from hf_synpre.report.cells import benefit, read_cells, summarize
 from hf_synpre.report.text import latex, model_index, model_index_yaml, render, table
 from hf_synpre.report.transfer import transfer, transfer_plots, transfer_text
 
-__all__ = ["benefit", "latex", "model_index", "plots", "read_cells", "render", "summarize", "table", "write_report"]
+__all__ = [
+    "benefit",
+    "latex",
+    "model_index",
+    "plots",
+    "read_cells",
+    "render",
+    "report_of",
+    "summarize",
+    "table",
+    "write_report",
+]
+
+
+def report_of(cells: list[dict]) -> dict:
+    """Return all that a report says of cells: report.json's content."""
+    report = summarize(cells)
+    return report | transfer(cells, report)
 
 
 def write_report(directory: str | Path, output_dir: str | Path | None = None) -> dict:
     """Write the report of the cells in `directory` (to it by default) in all its forms; return report.json's content."""
     cells = read_cells(directory)
     try:
-        report = summarize(cells)
-        report |= transfer(cells, report)
+        report = report_of(cells)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"The cells of '{directory}' do not fit together ({error!r}); delete what was edited, run again."
