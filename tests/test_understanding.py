@@ -462,6 +462,13 @@ def test_every_arm_of_self_pretraining_runs_and_is_reported(tmp_path):
     assert "### Pairs on two" in text
 
 
+def test_rows_of_another_task_are_found_in_shuffled_sentences_too(tmp_path):
+    experiment = Experiment(campaign(tmp_path), tmp_path / "results")
+    for order in ("natural", "shuffled_sentences"):
+        experiment.spec.pretraining["one"].text = TextSpec(order=order)
+        assert experiment.test_rows_seen("one", "two") == {"one": 3}
+
+
 def test_tasks_share_a_tokenizer_and_so_a_pre_training(tmp_path):
     shared = {"define": DEFINED, "vocab_size": 400, "tokenizer_corpora": ["two", "one"]}
     experiment = Experiment(campaign(tmp_path, tasks=dict.fromkeys(("one", "two"), shared)), tmp_path / "results")

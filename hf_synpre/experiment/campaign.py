@@ -239,7 +239,8 @@ class Experiment:
         for run in (self.run_of(name, task) for name in self.spec.line_of(name)):
             if run.corpus in self.spec.tasks:
                 rows = tested_texts(self.spec.downstream(task), self.data_dir(task))
-                found[run.corpus] = count_seen(rows, self.text(run.corpus, run.text))
+                whole = {"shuffled_sentences": "shuffled_rows"}.get(run.text.order, run.text.order)  # the same rows, uncut
+                found[run.corpus] = count_seen(rows, self.text(run.corpus, replace(run.text, order=whole)))
         return found
 
     def model(self, cell: Cell, data: PreparedTask | PreparedLabels) -> tuple[PreTrainedModel, dict | None]:
