@@ -14,7 +14,12 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["hf_synpre", "hf_synpre.*"]),
     package_data={
-        "hf_synpre": ["templates/*.jinja", "templates/*.yaml", "tasks/*.npz", "statistics/*/*.json"],
+        "hf_synpre": [
+            "*/templates/*.jinja",
+            "*/templates/*.yaml",
+            "tasks/*.npz",
+            "statistics/*/*.json",
+        ],
     },
     install_requires=[
         "numpy>=2.0",

@@ -23,14 +23,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_synpre.shards import BLOCK, GROUP_BLOCKS, PARQUET, Recipe, build_shards, row_blocks
+from hf_synpre.data.shards import BLOCK, GROUP_BLOCKS, PARQUET, Recipe, build_shards, row_blocks
 from hf_synpre.tasks import SCHEMA
 
 RESULT = Path(__file__).parent / "results" / "dataset_build.json"
 TASKS = ("set", "identity", "sort", "longest_word", "lime", "nonsense_summary", "nesting_language")
 PEAK = """
 import re, sys
-from hf_synpre.shards import Recipe, build_shards
+from hf_synpre.data.shards import Recipe, build_shards
 build_shards(Recipe(sys.argv[1], splits={"train": int(sys.argv[2])}), "default", sys.argv[3])
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))  # getrusage counts the parent's too
 """
@@ -64,38 +64,70 @@ def measure(task: str, rows: int, repeats: int) -> dict[str, float]:
             for name, way in ways.items():
                 times[name].append(timed(lambda way=way, folder=folder: way(folder)))
             size = next(Path(folder).glob("data/*")).stat().st_size
-    wall, processor = ({name: min(t[k] for t in taken) for name, taken in times.items()} for k in (0, 1))
+    wall, processor = (
+        {name: min(t[k] for t in taken) for name, taken in times.items()} for k in (0, 1)
+    )
     facts = {f"{name}_rows_per_s": round(rows / seconds) for name, seconds in wall.items()}
     facts["cores_that_ours_had"] = round(processor["ours"] / wall["ours"], 2)
     for peer in ("pyarrow", "pyarrow_defaults"):
         facts[f"share_of_{peer}"] = round(wall[peer] / wall["ours"], 3)
         facts[f"share_of_{peer}_processor_time"] = round(processor[peer] / processor["ours"], 3)
-    return facts | {"megabytes": round(size / 1e6, 1), "arrays_megabytes": round(table.nbytes / 1e6, 1)}
+    return facts | {
+        "megabytes": round(size / 1e6, 1),
+        "arrays_megabytes": round(table.nbytes / 1e6, 1),
+    }
 
 
 def peak(task: str, rows: int) -> float:
     """Peak memory in MB of a fresh process that builds so many rows."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, "-c", PEAK, task, str(rows), folder], capture_output=True, text=True, check=True
+            [sys.executable, "-c", PEAK, task, str(rows), folder],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     return round(int(done.stdout) / 1024, 1)
 
 
 def main() -> None:
     """Measure, write the JSON, print the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
-    tasks = {task: measure(task, given.rows // (5 if task == "nonsense_summary" else 1), given.repeats) for task in TASKS}
-    peaks = {str(rows): peak("set", rows) for rows in (given.rows // 10, given.rows, 5 * given.rows)}
-    shares = ("share_of_pyarrow", "share_of_pyarrow_defaults", "share_of_pyarrow_processor_time", "cores_that_ours_had")
+    tasks = {
+        task: measure(task, given.rows // (5 if task == "nonsense_summary" else 1), given.repeats)
+        for task in TASKS
+    }
+    peaks = {
+        str(rows): peak("set", rows) for rows in (given.rows // 10, given.rows, 5 * given.rows)
+    }
+    shares = (
+        "share_of_pyarrow",
+        "share_of_pyarrow_defaults",
+        "share_of_pyarrow_processor_time",
+        "cores_that_ours_had",
+    )
     summary = {f"least_{share}": min(facts[share] for facts in tasks.values()) for share in shares}
-    summary |= {f"set_{share}": tasks["set"][share] for share in shares} | {"peak_megabytes_by_rows_of_set": peaks}
-    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+    summary |= {f"set_{share}": tasks["set"][share] for share in shares} | {
+        "peak_megabytes_by_rows_of_set": peaks
+    }
+    machine = {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
     machine |= {"pyarrow": pa.__version__, "load_average": round(os.getloadavg()[0], 1)}
-    result = {"summary": summary, "machine": machine, "rows": given.rows, "repeats": given.repeats, "per_task": tasks}
+    result = {
+        "summary": summary,
+        "machine": machine,
+        "rows": given.rows,
+        "repeats": given.repeats,
+        "per_task": tasks,
+    }
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(summary))
 

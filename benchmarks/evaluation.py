@@ -19,8 +19,8 @@ import transformers
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre.config import build_spec, read_yaml
-from hf_synpre.downstream import finetuning, prepare
-from hf_synpre.experiment import ExperimentSpec
+from hf_synpre.experiments import ExperimentSpec
+from hf_synpre.finetuning import finetuning, prepare
 from hf_synpre.initialization import build
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -31,21 +31,41 @@ RESULT = Path(__file__).parent / "results" / "evaluation.json"
 def measure(spec: ExperimentSpec, task: str, data_dir: str | None, folder: Path) -> dict:
     """Return the seconds of one cell's phases, their share, and the peer's generation of the same test rows."""
     given, recipe = spec.tasks[task], spec.finetuning_of(task)
-    data = prepare(spec.downstream(task), folder / "data", data_dir=data_dir, vocab_size=given.vocab_size)
+    data = prepare(
+        spec.downstream(task), folder / "data", data_dir=data_dir, vocab_size=given.vocab_size
+    )
     model = build(AutoModelForSeq2SeqLM, spec.model.config(as_vocabulary(data.tokenizer)), {}, 0)
     outcome = finetuning.finetune(model, data, recipe, seed=0, output_dir=folder / "work")
     spent = outcome["spent"]
     evaluation = spent["validation_s"] + spent["test_s"]
-    facts = {name: spent[name] for name in ("steps", "train_s", "tokens", "flops", "validation_s", "test_s")}
+    facts = {
+        name: spent[name]
+        for name in ("steps", "train_s", "tokens", "flops", "validation_s", "test_s")
+    }
     whole = spent["train_s"] + evaluation
-    facts |= {"test_share": spent["test_s"] / whole, "evaluation_share": evaluation / whole, "score": outcome["score"]}
-    facts |= {"steps_per_s": spent["steps"] / spent["train_s"], "test_examples": outcome["test_examples"]}
-    return facts | compare(model, data, recipe) | {"validation_batches_of_128_s": large_batches(model, data, recipe, folder)}
+    facts |= {
+        "test_share": spent["test_s"] / whole,
+        "evaluation_share": evaluation / whole,
+        "score": outcome["score"],
+    }
+    facts |= {
+        "steps_per_s": spent["steps"] / spent["train_s"],
+        "test_examples": outcome["test_examples"],
+    }
+    return (
+        facts
+        | compare(model, data, recipe)
+        | {"validation_batches_of_128_s": large_batches(model, data, recipe, folder)}
+    )
 
 
-def large_batches(model: torch.nn.Module, data: object, recipe: finetuning.FinetuningSpec, folder: Path) -> float:
+def large_batches(
+    model: torch.nn.Module, data: object, recipe: finetuning.FinetuningSpec, folder: Path
+) -> float:
     """Return the CPU seconds of all validations of a cell in batches of 128, Trainer's way with our old default."""
-    changed = dataclasses.replace(recipe, training=recipe.training | {"per_device_eval_batch_size": 128})
+    changed = dataclasses.replace(
+        recipe, training=recipe.training | {"per_device_eval_batch_size": 128}
+    )
     trainer = finetuning.finetuning_trainer(model, data, changed, 0, folder / "large")
     started = time.process_time()
     trainer.evaluate()
@@ -54,7 +74,9 @@ def large_batches(model: torch.nn.Module, data: object, recipe: finetuning.Finet
 
 def compare(model: torch.nn.Module, data: object, recipe: finetuning.FinetuningSpec) -> dict:
     """Return the seconds of both ways to generate, and the share of rows on which they agree."""
-    trainer = finetuning.finetuning_trainer(model, data, recipe, 0, Path(tempfile.gettempdir()) / "unused")
+    trainer = finetuning.finetuning_trainer(
+        model, data, recipe, 0, Path(tempfile.gettempdir()) / "unused"
+    )
     rows, limit = data.rows("test", recipe.test_examples), data.longest_target()
     started = time.process_time()
     ours = finetuning.generate_ids(model, rows, trainer.data_collator, limit=limit)
@@ -67,7 +89,12 @@ def compare(model: torch.nn.Module, data: object, recipe: finetuning.FinetuningS
     seconds = time.process_time() - middle
     cut = [ids[: ids.index(end)] if end in ids else ids for ids in theirs]
     same = sum(a == b[: len(a)] for a, b in zip(ours, cut, strict=True)) / len(rows)
-    return {"generate_s": middle - started, "transformers_generate_s": seconds, "same_rows": same, "longest": limit}
+    return {
+        "generate_s": middle - started,
+        "transformers_generate_s": seconds,
+        "same_rows": same,
+        "longest": limit,
+    }
 
 
 def main() -> None:
@@ -88,9 +115,21 @@ def main() -> None:
     for task in options.tasks:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(spec, task, options.data_dir, Path(folder))
-        report["tasks"][task] = {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}
-        shown = {k: round(found[k], 3) for k in ("steps_per_s", "train_s", "validation_s", "test_s", "evaluation_share")}
-        print(task, shown, {k: round(found[k], 3) for k in ("generate_s", "transformers_generate_s", "same_rows", "score")})
+        report["tasks"][task] = {
+            k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()
+        }
+        shown = {
+            k: round(found[k], 3)
+            for k in ("steps_per_s", "train_s", "validation_s", "test_s", "evaluation_share")
+        }
+        print(
+            task,
+            shown,
+            {
+                k: round(found[k], 3)
+                for k in ("generate_s", "transformers_generate_s", "same_rows", "score")
+            },
+        )
         report |= {"torch": torch.__version__, "machine": platform.machine(), "threads": 1}
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -73,7 +73,9 @@ def plain_nesting_rates(pairs: int = 15_999) -> dict[str, int]:
     weights = np.cumsum(pairs // np.arange(1, pairs + 1))
     cumulative = weights.tolist()
     draws = {
-        "authors": lambda k: 2 + (np.random.randint(weights[-1], size=(k, 1)) >= weights).sum(axis=1),
+        "authors": lambda k: (
+            2 + (np.random.randint(weights[-1], size=(k, 1)) >= weights).sum(axis=1)
+        ),
         "lean": lambda k: source.choices(tokens, cum_weights=cumulative, k=k),
     }
     rates = {}
@@ -97,7 +99,11 @@ def best_seconds(call, repeats: int) -> float:
 
 def measure(task: str, rows: int, repeats: int) -> dict[str, float]:
     """Rows and tokens a second of a task, and NumPy's integers a second for as many tokens, taken in turn."""
-    stream, indices, source = open_stream(task), np.arange(rows, dtype=np.int64), np.random.default_rng(0)
+    stream, indices, source = (
+        open_stream(task),
+        np.arange(rows, dtype=np.int64),
+        np.random.default_rng(0),
+    )
     x, _, y, _ = stream.rows(indices)
     tokens = len(x) + len(y)
     ours = best_seconds(lambda: stream.rows(indices), repeats)
@@ -126,7 +132,13 @@ print(json.dumps(times))
 def first_calls(cache: str) -> dict[str, float]:
     """Seconds to the first rows of each task, one after the other in a new process, with this folder of compiled code."""
     command = [sys.executable, "-c", FIRST_CALL]
-    done = subprocess.run(command, env=os.environ | {"NUMBA_CACHE_DIR": cache}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command,
+        env=os.environ | {"NUMBA_CACHE_DIR": cache},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -143,13 +155,18 @@ def speed_ups(tasks: dict[str, dict], nesting: dict[str, int]) -> dict[str, floa
     summary = {"tasks": len(gains)}
     for end, some in (("", gains), ("_lean", gains | {"nesting_language": lean})):
         mean = math.exp(sum(map(math.log, some.values())) / len(some))
-        summary |= {f"geometric_mean{end or '_speed_up'}": round(mean, 1), f"least_speed_up{end}": min(some.values())}
+        summary |= {
+            f"geometric_mean{end or '_speed_up'}": round(mean, 1),
+            f"least_speed_up{end}": min(some.values()),
+        }
     return summary
 
 
 def main() -> None:
     """Measure all, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=8192)
     parser.add_argument("--repeats", type=int, default=20)
     given = parser.parse_args()
@@ -168,21 +185,39 @@ def main() -> None:
                 "speed_up": round(tasks[task]["rows_per_s"] / rates[task], 1),
             }
         print(
-            f"{task:18}{tasks[task]['rows_per_s']:>12,} rows/s{tasks[task]['tokens_per_s'] / 1e6:>9.0f} M tokens/s", end=""
+            f"{task:18}{tasks[task]['rows_per_s']:>12,} rows/s{tasks[task]['tokens_per_s'] / 1e6:>9.0f} M tokens/s",
+            end="",
         )
-        print(f"{tasks[task]['of_numpy']:>8.2f} of NumPy{tasks[task].get('speed_up', '-'):>9} x the reference")
+        print(
+            f"{tasks[task]['of_numpy']:>8.2f} of NumPy{tasks[task].get('speed_up', '-'):>9} x the reference"
+        )
     summary = speed_ups(tasks, nesting) | {
         "identity_of_numpy": tasks["identity"]["of_numpy"],
         "set_of_numpy": tasks["set"]["of_numpy"],
         "first_calls_cold_s": round(sum(cold.values()), 1),
         "first_calls_warm_s": round(sum(warm.values()), 1),
     }
-    machine = {"processor": platform.machine(), "python": platform.python_version(), "numpy": np.__version__}
-    machine |= {"numba": numba.__version__, "rows": given.rows, "repeats": given.repeats, "cores": 1}
+    machine = {
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    machine |= {
+        "numba": numba.__version__,
+        "rows": given.rows,
+        "repeats": given.repeats,
+        "cores": 1,
+    }
     stands_for = {task: source for source, borrowers in STANDS_FOR.items() for task in borrowers}
     RESULT.parent.mkdir(exist_ok=True)
-    notes = {"reference_figure_borrowed_from": stands_for, "plain_nesting_rows_per_s_this_run": nesting}
-    RESULT.write_text(json.dumps({"summary": summary, "machine": machine, **notes, "per_task": tasks}, indent=2) + "\n")
+    notes = {
+        "reference_figure_borrowed_from": stands_for,
+        "plain_nesting_rows_per_s_this_run": nesting,
+    }
+    RESULT.write_text(
+        json.dumps({"summary": summary, "machine": machine, **notes, "per_task": tasks}, indent=2)
+        + "\n"
+    )
     print(json.dumps(summary))
 
 

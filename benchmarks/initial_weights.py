@@ -17,24 +17,42 @@ import torch
 import transformers
 from joblib import Parallel, delayed
 
-from hf_synpre import stdlib
+from hf_synpre.data import stdlib
+from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.files import write_json
-from hf_synpre.pretraining import pretrain
-from hf_synpre.specs import ModelSpec, PretrainingSpec
-from hf_synpre.tokenization import train_encoder_tokenizer
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.versions import commit
 
 RESULT = Path(__file__).parent / "results" / "initial_weights.json"
-SHAPE = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 136}
-PLAIN = SHAPE | {"intermediate_size": 512, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+SHAPE = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 136,
+}
+PLAIN = SHAPE | {
+    "intermediate_size": 512,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 MODELS = {
     "roberta": PLAIN,
     "modernbert": SHAPE | {"intermediate_size": 344},  # no learned table: rotary positions
 }
 RUNS = [
-    (name, weights) for name in MODELS for weights in ("transformers", "local") if (name, weights) != ("modernbert", "local")
+    (name, weights)
+    for name in MODELS
+    for weights in ("transformers", "local")
+    if (name, weights) != ("modernbert", "local")
 ]
-TRAINING = {"max_steps": 1000, "warmup_steps": 150, "lr_scheduler_type": "linear", "optim": "adamw_torch"}
+TRAINING = {
+    "max_steps": 1000,
+    "warmup_steps": 150,
+    "lr_scheduler_type": "linear",
+    "optim": "adamw_torch",
+}
 TRAINING |= {"learning_rate": 1e-3, "weight_decay": 0.01, "adam_beta2": 0.98, "adam_epsilon": 1e-6}
 
 
@@ -61,8 +79,13 @@ def measure(name: str, weights: str, folder: Path) -> list[dict]:
         folder / f"{name}-{weights}",
         tokenizer=tokenizer,
     )
-    print(f"{name:12s} {weights:14s} loss {facts['curve'][-1]['loss']:.3f}, {facts['train_s']:.0f} s", flush=True)
-    return [{key: point[key] for key in ("step", "loss", "token_accuracy")} for point in facts["curve"]]
+    print(
+        f"{name:12s} {weights:14s} loss {facts['curve'][-1]['loss']:.3f}, {facts['train_s']:.0f} s",
+        flush=True,
+    )
+    return [
+        {key: point[key] for key in ("step", "loss", "token_accuracy")} for point in facts["curve"]
+    ]
 
 
 def sooner(local: list[dict], stock: list[dict]) -> float | None:
@@ -73,13 +96,21 @@ def sooner(local: list[dict], stock: list[dict]) -> float | None:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--work_dir", type=Path, default=Path(tempfile.gettempdir()) / "synpre-initial-weights")
+    parser.add_argument(
+        "--work_dir", type=Path, default=Path(tempfile.gettempdir()) / "synpre-initial-weights"
+    )
     options = parser.parse_args()
     curves = Parallel(n_jobs=options.jobs)(delayed(measure)(*run, options.work_dir) for run in RUNS)
     found = dict(zip(RUNS, curves, strict=True))
-    times = {name: sooner(found[name, "local"], found[name, "transformers"]) for name in MODELS if (name, "local") in found}
+    times = {
+        name: sooner(found[name, "local"], found[name, "transformers"])
+        for name in MODELS
+        if (name, "local") in found
+    }
     named = {f"{name}, {weights}": curve for (name, weights), curve in found.items()}
     facts = {"torch": torch.__version__, "commit": commit(), "ids_a_step": 50 * 80}
     write_json(RESULT, facts | {"times_sooner": times, "curves": named})

@@ -48,7 +48,8 @@ def make_checkpoint(folder: Path, gigabytes: float, dtype: torch.dtype) -> None:
         file = folder / f"model-{len(index):05d}.safetensors"
         names = [f"layers.{len(index) + i}.weight" for i in range(len(SHAPES))]
         tensors = {
-            n: torch.empty(s).normal_(0.1, 1, generator=generator).to(dtype) for n, s in zip(names, SHAPES, strict=True)
+            n: torch.empty(s).normal_(0.1, 1, generator=generator).to(dtype)
+            for n, s in zip(names, SHAPES, strict=True)
         }
         save_file(tensors, file)
         index |= dict.fromkeys(names, file.name)
@@ -88,7 +89,9 @@ def seconds(job: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(repeats: int, before: Callable[[], object], **jobs: Callable[[], object]) -> dict[str, float]:
+def compare(
+    repeats: int, before: Callable[[], object], **jobs: Callable[[], object]
+) -> dict[str, float]:
     """Return the median seconds of jobs that take turns, and the median ratio of the last one to each other."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
@@ -97,13 +100,18 @@ def compare(repeats: int, before: Callable[[], object], **jobs: Callable[[], obj
             times[name].append(seconds(job))
     found = {f"{name}_s": round(float(np.median(values)), 3) for name, values in times.items()}
     *others, last = times
-    return found | {f"to_{name}": round(float(np.median(np.divide(times[last], times[name]))), 3) for name in others}
+    return found | {
+        f"to_{name}": round(float(np.median(np.divide(times[last], times[name]))), 3)
+        for name in others
+    }
 
 
 def peak_memory(folder: Path) -> dict[str, float]:
     """Return what measuring adds to the peak memory of a process, and the whole peak, in MB."""
     ask = [sys.executable, __file__, "--measure", str(folder)]
-    added, whole = json.loads(subprocess.run(ask, capture_output=True, text=True, check=True).stdout)
+    added, whole = json.loads(
+        subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+    )
     return {"added_mb": added, "whole_mb": whole}
 
 
@@ -116,7 +124,11 @@ def measure_once(folder: Path) -> None:
 
 def peak_mb() -> float:
     """Return the peak resident memory of this process, MB (of the program itself, unlike getrusage's)."""
-    line = next(text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith("VmHWM"))
+    line = next(
+        text
+        for text in Path("/proc/self/status").read_text().splitlines()
+        if text.startswith("VmHWM")
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -144,7 +156,9 @@ def streaming(dtype: torch.dtype, gigabytes: float, repeats: int) -> dict:
 def initialising(repeats: int) -> dict:
     """Return the seconds of starting a T5-small: transformers' random init, and from statistics."""
     config = T5Config()
-    source = ParameterStatistics.from_model(build(AutoModelForSeq2SeqLM, config, {}, 0), "t5-small, random")
+    source = ParameterStatistics.from_model(
+        build(AutoModelForSeq2SeqLM, config, {}, 0), "t5-small, random"
+    )
     found = {}
     for scheme in ("per_param_mean_sd", "whole_model_scale"):
         factory = StatisticsInit(AutoModelForSeq2SeqLM, scheme=scheme)
@@ -159,7 +173,9 @@ def initialising(repeats: int) -> dict:
 def main() -> None:
     """Measure all and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the checkpoint in each dtype")
+    parser.add_argument(
+        "--gigabytes", type=float, default=2.0, help="size of the checkpoint in each dtype"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--measure", help="measure one checkpoint's memory and nothing else")
     options = parser.parse_args()
@@ -169,7 +185,10 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     result = {
-        "streaming": {str(d)[6:]: streaming(d, options.gigabytes, options.repeats) for d in (torch.float32, torch.bfloat16)},
+        "streaming": {
+            str(d)[6:]: streaming(d, options.gigabytes, options.repeats)
+            for d in (torch.float32, torch.bfloat16)
+        },
         "init_t5_small": initialising(options.repeats),
         "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],

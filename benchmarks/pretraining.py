@@ -19,25 +19,41 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models
 from torch.utils.data import Dataset
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Seq2SeqTrainer, TrainerCallback
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerFast,
+    Seq2SeqTrainer,
+    TrainerCallback,
+)
 
 from hf_synpre import SyntheticDataset
-from hf_synpre.collators import RowCollator
-from hf_synpre.datasets import LengthBuckets
+from hf_synpre.data.collators import RowCollator
+from hf_synpre.data.packing import PackedDataset, RowDataset, Seq2SeqLayout
+from hf_synpre.data.synthetic import LengthBuckets
 from hf_synpre.initialization import build
-from hf_synpre.modeling import accept_rows
-from hf_synpre.packing import PackedDataset, RowDataset, Seq2SeqLayout
-from hf_synpre.specs import ModelSpec
-from hf_synpre.training import SynpreTrainer, training_arguments
+from hf_synpre.models.packed_forward import accept_rows
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.trainer import SynpreTrainer, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 
 SHAPES = {
-    "8M": {"d_model": 256, "d_kv": 64, "num_heads": 4, "d_ff": 1024, "num_layers": 4, "num_decoder_layers": 4},
+    "8M": {
+        "d_model": 256,
+        "d_kv": 64,
+        "num_heads": 4,
+        "d_ff": 1024,
+        "num_layers": 4,
+        "num_decoder_layers": 4,
+    },
     "t5-small": {},
 }
 VOCABULARY = {"8M": 1024, "t5-small": None}
 EXAMPLES = 16  # a step of the ways that take one example a row
-STOCK = {"512/512": ("max_length", "sequential"), "longest": (True, "sequential"), "grouped": (True, "group_by_length")}
+STOCK = {
+    "512/512": ("max_length", "sequential"),
+    "longest": (True, "sequential"),
+    "grouped": (True, "group_by_length"),
+}
 OURS = {"bucketed": None, "packed 512": 512, "packed 1024": 1024}
 
 
@@ -86,7 +102,9 @@ def counted(trainer_class, clock):
 def stock_tokenizer():
     """Return a tokenizer that only says which id pads."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0})), pad_token="<pad>", model_max_length=512
+        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0})),
+        pad_token="<pad>",
+        model_max_length=512,
     )
 
 
@@ -120,28 +138,43 @@ def measure(way: str, task: str, options) -> dict:
     strategy = stock[1] if stock else "sequential"
     length = OURS.get(way)
     stream = SyntheticDataset(
-        task, size=2**20 if length or not stock else (options.steps + 1) * EXAMPLES, vocabulary=vocabulary
+        task,
+        size=2**20 if length or not stock else (options.steps + 1) * EXAMPLES,
+        vocabulary=vocabulary,
     )
     with tempfile.TemporaryDirectory() as folder:
         if stock:
-            args = training_arguments(folder, training, train_sampling_strategy=strategy, save_strategy="no")
+            args = training_arguments(
+                folder, training, train_sampling_strategy=strategy, save_strategy="no"
+            )
             collator = (MaxLength if way == "512/512" else DataCollatorForSeq2Seq)(
                 stock_tokenizer(), model, padding=stock[0], max_length=512
             )
             trainer = counted(Seq2SeqTrainer, clock)(
-                model, args, train_dataset=Rows(stream, vocabulary.eos), data_collator=collator, callbacks=[clock]
+                model,
+                args,
+                train_dataset=Rows(stream, vocabulary.eos),
+                data_collator=collator,
+                callbacks=[clock],
             )
         else:
             layout = Seq2SeqLayout(vocabulary.eos, vocabulary.pad)
             rows = RowDataset(LengthBuckets(stream, EXAMPLES), layout)
             if length:
                 probe = PackedDataset(stream, layout, size=1, length=length)
-                training["per_device_train_batch_size"] = max(1, round(EXAMPLES / probe.examples_per_row))
+                training["per_device_train_batch_size"] = max(
+                    1, round(EXAMPLES / probe.examples_per_row)
+                )
                 rows = PackedDataset(
-                    stream, layout, size=(options.steps + 1) * training["per_device_train_batch_size"], length=length
+                    stream,
+                    layout,
+                    size=(options.steps + 1) * training["per_device_train_batch_size"],
+                    length=length,
                 )
                 accept_rows(model)
-            args = training_arguments(folder, training, train_sampling_strategy=strategy, save_strategy="no")
+            args = training_arguments(
+                folder, training, train_sampling_strategy=strategy, save_strategy="no"
+            )
             collator = RowCollator(vocabulary.pad, config.decoder_start_token_id, alone=not length)
             trainer = counted(SynpreTrainer, clock)(
                 model, args, train_dataset=rows, data_collator=collator, callbacks=(clock,)
@@ -149,7 +182,13 @@ def measure(way: str, task: str, options) -> dict:
         trainer.train()
     found = {"tokens_per_s": clock.tokens / clock.seconds}
     return found | (
-        {k: trainer.spent()[k] for k in ("padding_share", "wait_share", "mfu") if k in trainer.spent()} if not stock else {}
+        {
+            k: trainer.spent()[k]
+            for k in ("padding_share", "wait_share", "mfu")
+            if k in trainer.spent()
+        }
+        if not stock
+        else {}
     )
 
 
@@ -171,7 +210,10 @@ def main() -> None:
                 results.setdefault(task, {}).setdefault(way, []).append(found)
                 print(task, way, {k: round(v, 4) for k, v in found.items()}, flush=True)
     medians = {
-        task: {way: {k: statistics.median(r[k] for r in rounds) for k in rounds[0]} for way, rounds in ways.items()}
+        task: {
+            way: {k: statistics.median(r[k] for r in rounds) for k in rounds[0]}
+            for way, rounds in ways.items()
+        }
         for task, ways in results.items()
     }
     report = vars(options) | {

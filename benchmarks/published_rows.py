@@ -20,8 +20,14 @@ def check_task(path: Path) -> tuple[int, int]:
     """Return (rows that derive, rows) of one file of `[input]<TAB>[target]` lines."""
     task = get_task(path.stem)
     settings = {"order": "reference"} if "order" in task.parameters else {}
-    rows = [[json.loads(ids) for ids in line.split("\t")] for line in path.read_text().splitlines() if line.strip()]
-    good = sum(task.solve(x, **settings).tolist() == y and task.score(x, y, **settings) for x, y in rows)
+    rows = [
+        [json.loads(ids) for ids in line.split("\t")]
+        for line in path.read_text().splitlines()
+        if line.strip()
+    ]
+    good = sum(
+        task.solve(x, **settings).tolist() == y and task.score(x, y, **settings) for x, y in rows
+    )
     return good, len(rows)
 
 
@@ -29,19 +35,27 @@ def check_facts(folder: Path) -> dict[str, bool]:
     """Return which of the stored T5 facts the real tokenizer confirms."""
     from transformers import PreTrainedTokenizerFast
 
-    file, marks = str(folder / "tokenizer.json"), {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    file, marks = (
+        str(folder / "tokenizer.json"),
+        {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, **marks)
     stored, asked = Vocabulary.t5(), Vocabulary.from_tokenizer(tokenizer)
     return {
         "same_vocabulary": stored == asked,
-        "numbers_0_220": all(ids == replace(asked, numbers=()).number_ids(n) for n, ids in enumerate(stored.numbers)),
-        "nonsense_words": nonsense.t5_pieces() == nonsense.tokenizer_pieces(tokenizer, nonsense.STORED_WORDS),
+        "numbers_0_220": all(
+            ids == replace(asked, numbers=()).number_ids(n) for n, ids in enumerate(stored.numbers)
+        ),
+        "nonsense_words": nonsense.t5_pieces()
+        == nonsense.tokenizer_pieces(tokenizer, nonsense.STORED_WORDS),
     }
 
 
 def main() -> int:
     """Check, print the count, write the JSON; exit code 1 where a row or a fact fails."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data_dir", type=Path)
     folder = parser.parse_args().data_dir
     if folder is None:
@@ -49,16 +63,26 @@ def main() -> int:
         return 0
     samples = folder / "published_samples" if (folder / "published_samples").is_dir() else folder
     counts = {path.stem: check_task(path) for path in sorted(samples.glob("*.txt"))}
-    good, rows = (sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0)
+    good, rows = (
+        (sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0)
+    )
     if not rows:
-        print(f"No *.txt rows in {samples}; give the folder with the published samples.", file=sys.stderr)
+        print(
+            f"No *.txt rows in {samples}; give the folder with the published samples.",
+            file=sys.stderr,
+        )
         return 2
     tokenizer = samples.parent / "tokenizers" / "t5-small"
     facts = check_facts(tokenizer) if tokenizer.is_dir() else {}
     RESULT.parent.mkdir(exist_ok=True)
     tasks = {name: {"derived": a, "rows": b} for name, (a, b) in counts.items()}
-    RESULT.write_text(json.dumps({"derived": good, "rows": rows, "tasks": tasks, "t5_facts": facts}, indent=2) + "\n")
-    print(f"{good} of {rows} published rows derive from their inputs; T5 facts: {facts or 'no tokenizer at hand'}")
+    RESULT.write_text(
+        json.dumps({"derived": good, "rows": rows, "tasks": tasks, "t5_facts": facts}, indent=2)
+        + "\n"
+    )
+    print(
+        f"{good} of {rows} published rows derive from their inputs; T5 facts: {facts or 'no tokenizer at hand'}"
+    )
     return 0 if good == rows and all(facts.values()) else 1
 
 

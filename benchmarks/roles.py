@@ -22,13 +22,23 @@ from hf_synpre.files import write_json
 from hf_synpre.initialization import read_parameters, skeleton
 
 RESULT = Path(__file__).parent / "results" / "roles.json"
-DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "encoder_layers", "decoder_layers", "num_decoder_layers")
+DEPTHS = (
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "encoder_layers",
+    "decoder_layers",
+    "num_decoder_layers",
+)
 
 
 def shallow(model_type: str) -> transformers.PreTrainedConfig:
     """Return the default config of an architecture, its parts' depths cut to two where they have the usual names."""
     config = CONFIG_MAPPING[model_type]()
-    for part in (config, *(getattr(config, name, None) for name in ("text_config", "vision_config"))):
+    for part in (
+        config,
+        *(getattr(config, name, None) for name in ("text_config", "vision_config")),
+    ):
         for name in DEPTHS:
             if isinstance(depth := getattr(part, name, None), int) and depth > 2:
                 setattr(part, name, 2)
@@ -46,13 +56,19 @@ def untold(model_type: str) -> list[str] | None:
 
 def main() -> int:
     """Read all models and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", help="model types")
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     found = {name: untold(name) for name in parser.parse_args().only or sorted(MODEL_MAPPING_NAMES)}
     built = {name: templates for name, templates in found.items() if templates is not None}
-    result = {"transformers": transformers.__version__, "built": len(built), "not_built": len(found) - len(built)}
+    result = {
+        "transformers": transformers.__version__,
+        "built": len(built),
+        "not_built": len(found) - len(built),
+    }
     result |= {"told": sum(not templates for templates in built.values())}
     result |= {"untold": {name: templates[:3] for name, templates in built.items() if templates}}
     write_json(RESULT, result)

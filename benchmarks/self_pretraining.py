@@ -24,19 +24,30 @@ import transformers
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback
 
-from hf_synpre import stdlib
-from hf_synpre.collators import RowCollator
-from hf_synpre.corpus import EncoderRows, FullWindows, MaskedDataset, ReplacedRows, encode_corpus
-from hf_synpre.datasets import IGNORED
+from hf_synpre.data import stdlib
+from hf_synpre.data.collators import RowCollator
+from hf_synpre.data.synthetic import IGNORED
+from hf_synpre.data.tokenizers import train_encoder_tokenizer
+from hf_synpre.data.windows import (
+    EncoderRows,
+    FullWindows,
+    MaskedDataset,
+    ReplacedRows,
+    encode_corpus,
+)
 from hf_synpre.initialization import build
-from hf_synpre.modeling import AUTO_CLASSES, accept_places
-from hf_synpre.rtd import build_rtd, rtd_loss
-from hf_synpre.specs import ModelSpec
-from hf_synpre.tokenization import train_encoder_tokenizer
-from hf_synpre.training import SynpreTrainer, token_loss, training_arguments
+from hf_synpre.models.electra import build_rtd, rtd_loss
+from hf_synpre.models.packed_forward import AUTO_CLASSES, accept_places
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.trainer import SynpreTrainer, token_loss, training_arguments
 from hf_synpre.vocabulary import as_vocabulary
 
-SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
+SMALL = {
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+}
 SHAPES = {
     "small": {"electra": SMALL | {"embedding_size": 64}, "roberta": SMALL},
     "electra-small": {"electra": {}, "roberta": {}},
@@ -69,7 +80,9 @@ class StockElectra(torch.nn.Module):
     def forward(self, input_ids, labels, attention_mask=None):
         logits = self.generator(input_ids=input_ids, attention_mask=attention_mask).logits
         hidden = labels != IGNORED
-        noise = -torch.log(-torch.log(torch.rand_like(logits.detach().float()).clamp_(1e-9, 1 - 1e-7)))
+        noise = -torch.log(
+            -torch.log(torch.rand_like(logits.detach().float()).clamp_(1e-9, 1 - 1e-7))
+        )
         guesses = (logits.detach().float() + noise).argmax(-1)
         text = torch.where(hidden, labels, input_ids)
         corrupted = torch.where(hidden, guesses, input_ids)
@@ -129,7 +142,14 @@ class Setting:
         kinds = {"masked": 85, "random": 0} if objective == "rtd" else {}
         content = self.vocabulary.first, self.vocabulary.content
         never = tuple(self.tokenizer.all_special_ids)
-        rows = MaskedDataset(framed, mask=self.tokenizer.mask_token_id, content=content, never=never, places=True, **kinds)
+        rows = MaskedDataset(
+            framed,
+            mask=self.tokenizer.mask_token_id,
+            content=content,
+            never=never,
+            places=True,
+            **kinds,
+        )
         return ReplacedRows(rows) if objective == "rtd" else rows
 
     def measure(self, way):
@@ -146,17 +166,32 @@ class Setting:
             "bf16": True,
         }
         with tempfile.TemporaryDirectory() as folder:
-            args = training_arguments(folder, training, train_sampling_strategy="sequential", save_strategy="no")
+            args = training_arguments(
+                folder, training, train_sampling_strategy="sequential", save_strategy="no"
+            )
             if ours:
                 loss = rtd_loss if objective == "rtd" else token_loss
                 collator = RowCollator(self.vocabulary.pad, alone=True)
                 trainer = SynpreTrainer(
-                    model, args, loss=loss, train_dataset=rows, data_collator=collator, callbacks=(clock,)
+                    model,
+                    args,
+                    loss=loss,
+                    train_dataset=rows,
+                    data_collator=collator,
+                    callbacks=(clock,),
                 )
             else:
-                kinds = {"mask_replace_prob": 0.85, "random_replace_prob": 0.0} if objective == "rtd" else {}
-                collator = DataCollatorForLanguageModeling(self.tokenizer, mlm_probability=0.15, seed=0, **kinds)
-                trainer = Trainer(model, args, train_dataset=rows, data_collator=collator, callbacks=[clock])
+                kinds = (
+                    {"mask_replace_prob": 0.85, "random_replace_prob": 0.0}
+                    if objective == "rtd"
+                    else {}
+                )
+                collator = DataCollatorForLanguageModeling(
+                    self.tokenizer, mlm_probability=0.15, seed=0, **kinds
+                )
+                trainer = Trainer(
+                    model, args, train_dataset=rows, data_collator=collator, callbacks=[clock]
+                )
             trainer.train()
         return clock.steps * ROWS * LENGTH / clock.seconds
 
@@ -164,7 +199,9 @@ class Setting:
         """Return the loss of one batch, ours and spelled out with all logits, of the same weights and draws."""
         model = self.model(f"{objective} ours").eval()
         plain = copy.deepcopy(model)
-        batch = RowCollator(self.vocabulary.pad, alone=True)([self.rows(objective, True, 8)[i] for i in range(8)])
+        batch = RowCollator(self.vocabulary.pad, alone=True)(
+            [self.rows(objective, True, 8)[i] for i in range(8)]
+        )
         labels, places = batch.pop("labels"), batch["places"]
         with torch.no_grad():
             outputs = model(**batch)
@@ -174,7 +211,9 @@ class Setting:
             wanted = cross_entropy(whole.flatten(0, 1), full.flatten(), ignore_index=IGNORED)
             if objective == "mlm":
                 return token_loss(outputs, labels).item(), wanted.item()
-            binary = binary_cross_entropy_with_logits(outputs.verdicts.float(), outputs.replaced.float())
+            binary = binary_cross_entropy_with_logits(
+                outputs.verdicts.float(), outputs.replaced.float()
+            )
             return rtd_loss(outputs, labels).item(), (wanted + 50 * binary).item()
 
 
@@ -198,7 +237,10 @@ def main() -> None:
         for way, found in rates.items():
             found.append(setting.measure(way))
             print(way, round(found[-1]), flush=True)
-    ratios = {o: [a / b for a, b in zip(rates[f"{o} ours"], rates[f"{o} stock"], strict=True)] for o in ("mlm", "rtd")}
+    ratios = {
+        o: [a / b for a, b in zip(rates[f"{o} ours"], rates[f"{o} stock"], strict=True)]
+        for o in ("mlm", "rtd")
+    }
     report = vars(options) | {
         "rows": ROWS,
         "length": LENGTH,

@@ -15,8 +15,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hf_synpre.config import build_spec, read_yaml
+from hf_synpre.data.shards import (
+    DatasetRecipe,
+    build_shards,
+    check_sharding,
+    read_configs,
+    shard_ranges,
+)
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.shards import DatasetRecipe, build_shards, check_sharding, read_configs, shard_ranges
 
 RECIPES = Path(__file__).parent
 
@@ -36,14 +42,17 @@ def rows_of(splits: dict[str, int], num_shards: int | None, shard_index: int | N
 
 def build(given: argparse.Namespace) -> int:
     """Build the configuration that was asked for; write the card and push once all of it is there."""
-    from hf_synpre import cards, hub
+    from hf_synpre import hub
+    from hf_synpre.hub import cards
 
     recipe, repo_id = read_recipe(given.task), given.repo_id or f"synpre/{Path(given.task).stem}"
     hub.check_repo_id(repo_id)
     one = recipe.configs[choose("configuration", given.config, recipe.configs)]
     sharding = {"num_shards": given.num_shards, "shard_index": given.shard_index}
     check_sharding(**sharding)
-    with tqdm(total=rows_of(one.splits, **sharding), unit=" rows", unit_scale=True, desc=given.config) as bar:
+    with tqdm(
+        total=rows_of(one.splits, **sharding), unit=" rows", unit_scale=True, desc=given.config
+    ) as bar:
         files = build_shards(one, given.config, given.output_dir, progress=bar.update, **sharding)
     print(f"{len(files)} shards of {given.config} in {given.output_dir}")
     if given.config not in read_configs(given.output_dir):
@@ -57,15 +66,25 @@ def build(given: argparse.Namespace) -> int:
 
 def main(words: list[str] | None = None) -> int:
     """Return the exit code: 0 done, 1 the push broke off, 2 bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task", metavar="TASK")
     parser.add_argument("--config", default="default", help="a configuration of the recipe")
     parser.add_argument("--output_dir", required=True, help="folder of the dataset")
-    parser.add_argument("--num_shards", type=int, help="shards of every split; one in 250,000 rows without it")
-    parser.add_argument("--shard_index", type=int, help="build these shards alone, 0 <= shard_index < num_shards")
-    parser.add_argument("--push_to_hub", action="store_true", help="publish the folder when it is complete")
+    parser.add_argument(
+        "--num_shards", type=int, help="shards of every split; one in 250,000 rows without it"
+    )
+    parser.add_argument(
+        "--shard_index", type=int, help="build these shards alone, 0 <= shard_index < num_shards"
+    )
+    parser.add_argument(
+        "--push_to_hub", action="store_true", help="publish the folder when it is complete"
+    )
     parser.add_argument("--repo_id", help="namespace/name on the Hub; synpre/TASK without it")
-    parser.add_argument("--private", action="store_true", help="a repository that is new becomes a private one")
+    parser.add_argument(
+        "--private", action="store_true", help="a repository that is new becomes a private one"
+    )
     given = parser.parse_args(words)
     try:
         return build(given)

@@ -23,24 +23,46 @@ def commands(namespace: str, work_dir: str) -> list[list[str]]:
     found = []
     for recipe in sorted(RECIPES.glob("*.yaml")):
         folder, repo_id = f"{work_dir}/{recipe.stem}", f"{namespace}/{recipe.stem}"
-        build = ["python", "dataset_scripts/build.py", recipe.stem, "--output_dir", folder, "--repo_id", repo_id]
+        build = [
+            "python",
+            "dataset_scripts/build.py",
+            recipe.stem,
+            "--output_dir",
+            folder,
+            "--repo_id",
+            repo_id,
+        ]
         found += [[*build, "--config", config] for config in read_recipe(recipe.stem).configs]
         found.append(["python", "-m", "hf_synpre", "push", folder, "--repo_id", repo_id])
     for card in sorted((HOME / "model_cards").glob("*/README.md")):
         folder = f"model_cards/{card.parent.name}"
-        found.append(["python", "-m", "hf_synpre", "push", folder, "--repo_id", f"{namespace}/{card.parent.name}"])
+        found.append(
+            [
+                "python",
+                "-m",
+                "hf_synpre",
+                "push",
+                folder,
+                "--repo_id",
+                f"{namespace}/{card.parent.name}",
+            ]
+        )
     return found
 
 
 def rows() -> int:
     """Return how many rows the datasets of a release have."""
     recipes = (read_recipe(file.stem) for file in RECIPES.glob("*.yaml"))
-    return sum(sum(config.splits.values()) for recipe in recipes for config in recipe.configs.values())
+    return sum(
+        sum(config.splits.values()) for recipe in recipes for config in recipe.configs.values()
+    )
 
 
 def main() -> int:
     """Print the commands, or run them until one fails."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--publish", action="store_true", help="run the commands")
     parser.add_argument("--namespace", default="synpre", help="user or organization on the Hub")
     parser.add_argument("--work_dir", default="runs/datasets", help="folder of the built datasets")
@@ -51,7 +73,9 @@ def main() -> int:
         print(shlex.join(command), flush=True)
         if not given.publish and "model_cards" in command[4]:
             print("\n".join(plan_push(HOME / command[4], command[-1]).lines()))
-        if given.publish and (code := subprocess.run([sys.executable, *command[1:]], cwd=HOME).returncode):
+        if given.publish and (
+            code := subprocess.run([sys.executable, *command[1:]], cwd=HOME).returncode
+        ):
             return code
     if not given.publish:
         print(f"Nothing was done: {len(todo)} commands, {rows():,} rows; --publish runs them.")

@@ -44,7 +44,9 @@ def section(name: str) -> str:
     line, _, drawn = task.function.__doc__.partition("\n\n")
     line = "\n".join(part.strip() for part in line.splitlines())
     drawn = "\n".join(part.strip() for part in drawn.strip().splitlines())
-    defaults = (f"{k}={' | '.join(v) if isinstance(v, tuple) else v}" for k, v in task.parameters.items())
+    defaults = (
+        f"{k}={' | '.join(v) if isinstance(v, tuple) else v}" for k, v in task.parameters.items()
+    )
     body = "\n".join(rows_of(name)).strip()
     facts = f"{task.paper} · version {task.version} · `{', '.join(defaults)}`"
     return f"## {name}\n\n{line}\n\n```\n{drawn}\n```\n\n{facts}\n\n```\n{body}\n```\n"

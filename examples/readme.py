@@ -13,7 +13,11 @@ def cell(estimate: dict | None) -> str:
     """Write an estimate in percent with its interval."""
     if estimate is None or estimate["value"] is None:
         return "–" if estimate is None or estimate["note"].startswith(ABSENT) else "refused"
-    ends = "" if estimate["low"] is None else f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+    ends = (
+        ""
+        if estimate["low"] is None
+        else f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+    )
     return f"{100 * estimate['value']:.1f}{ends}"
 
 
@@ -35,11 +39,22 @@ def long_table(report: dict) -> str:
         benefit = report["benefits"].get(arm, {}).get("tasks", {}).get(task)
         difference = report["differences"][task].get(arm)
         tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
-        cells = [cell(report["scores"][task][arm]), cell(difference) + mark(difference), cell(benefit)]
+        cells = [
+            cell(report["scores"][task][arm]),
+            cell(difference) + mark(difference),
+            cell(benefit),
+        ]
         rows.append([arm, *cells, f"{tokens / 1e6:.1f} M" if tokens else "–"])
     metric = report["tasks"][task]["metric"].replace("_", " ")
     return markdown(
-        [f"start ({task})", f"{metric}, %", "difference to random", "benefit of natural, %", "pre-training tokens"], rows
+        [
+            f"start ({task})",
+            f"{metric}, %",
+            "difference to random",
+            "benefit of natural, %",
+            "pre-training tokens",
+        ],
+        rows,
     )
 
 
@@ -50,9 +65,14 @@ def matrix(report: dict) -> str:
     known = any(estimate["value"] is not None for estimate in benefits.values())
     rows = []
     for arm in report["arms"]:
-        cells = [short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm)) for t in report["tasks"]]
+        cells = [
+            short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm))
+            for t in report["tasks"]
+        ]
         rows.append([arm, *cells, *([cell(benefits.get(arm))] * known)])
-    heads = [f"{task}, {facts['metric'].replace('_', ' ')}" for task, facts in report["tasks"].items()]
+    heads = [
+        f"{task}, {facts['metric'].replace('_', ' ')}" for task, facts in report["tasks"].items()
+    ]
     return markdown(["start", *heads, *(["mean benefit of natural, %"] * known)], rows)
 
 
@@ -77,11 +97,31 @@ def made(report: dict, name: str) -> str:
 
 # experiment -> the shape of its table, what stands above it, the plot beside it
 SHOWN = {
-    "quickstart": (long_table, "The demo: 250 steps of fine-tuning a T5 of 0.9 M parameters on syntax trees.", "curves.png"),
-    "campaign": (matrix, "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.", "curves.png"),
-    "larger": (long_table, "A T5 of three times as many parameters from the statistics of the small one.", None),
-    "self_pretraining": (matrix, "Self-pretraining an ELECTRA of two CPU cores' size.", "gains.png"),
-    "self_pretraining_roberta": (matrix, "Self-pretraining a RoBERTa with tokenizers of its own.", None),
+    "quickstart": (
+        long_table,
+        "The demo: 250 steps of fine-tuning a T5 of 0.9 M parameters on syntax trees.",
+        "curves.png",
+    ),
+    "campaign": (
+        matrix,
+        "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.",
+        "curves.png",
+    ),
+    "larger": (
+        long_table,
+        "A T5 of three times as many parameters from the statistics of the small one.",
+        None,
+    ),
+    "self_pretraining": (
+        matrix,
+        "Self-pretraining an ELECTRA of two CPU cores' size.",
+        "gains.png",
+    ),
+    "self_pretraining_roberta": (
+        matrix,
+        "Self-pretraining a RoBERTa with tokenizers of its own.",
+        None,
+    ),
 }
 
 
@@ -109,7 +149,9 @@ def measured(name: str) -> dict:
 def speed() -> str:
     """Return a table of the benchmarks: what was measured, against what, in the same run."""
     rows = [
-        [claim, against, f"`benchmarks/{script}.py`"] for script, claims in CLAIMS.items() for claim, against in claims()
+        [claim, against, f"`benchmarks/{script}.py`"]
+        for script, claims in CLAIMS.items()
+        for claim, against in claims()
     ]
     return markdown(["measured", "against", "by"], rows)
 
@@ -139,7 +181,10 @@ def pretraining() -> list[tuple[str, str]]:
     lines = []
     for task, found in measured("pretraining")["median"].items():
         ours = found["bucketed"]["tokens_per_s"]
-        times = [f"{ours / found[peer]['tokens_per_s']:.1f}" for peer in ("512/512", "longest", "grouped")]
+        times = [
+            f"{ours / found[peer]['tokens_per_s']:.1f}"
+            for peer in ("512/512", "longest", "grouped")
+        ]
         lines.append(
             (
                 f"useful tokens/s of {task}, buckets, a T5 of 7.6 M on one core: {', '.join(times)} times",
@@ -162,7 +207,10 @@ def resume() -> list[tuple[str, str]]:
     """Return what a run came to that was killed."""
     found = measured("resume")
     return [
-        (f"a run killed {found['kills']} times: {'equal' if found['equal'] else 'other'} bytes", "the run left in peace")
+        (
+            f"a run killed {found['kills']} times: {'equal' if found['equal'] else 'other'} bytes",
+            "the run left in peace",
+        )
     ]
 
 
@@ -182,12 +230,19 @@ def dataset_build() -> list[tuple[str, str]]:
 def parameter_statistics() -> list[tuple[str, str]]:
     """Return the figures of measuring a checkpoint."""
     found = measured("parameter_statistics")
-    of = {(peer, k): [run[k][peer] for run in found["streaming"].values()] for peer in PEERS for k in ("cold", "warm")}
+    of = {
+        (peer, k): [run[k][peer] for run in found["streaming"].values()]
+        for peer in PEERS
+        for k in ("cold", "warm")
+    }
     added = max(run["peak_memory"]["added_mb"] for run in found["streaming"].values())
     init = found["init_t5_small"]["per_param_mean_sd"]["to_transformers"]
     places = {"cold": "from the disk", "warm": "from the page cache"}
     claims = [
-        (f"statistics of 2 GB of shards {places[k]} in {min(to):.2f} to {max(to):.2f} times the time", PEERS[peer])
+        (
+            f"statistics of 2 GB of shards {places[k]} in {min(to):.2f} to {max(to):.2f} times the time",
+            PEERS[peer],
+        )
         for (peer, k), to in of.items()
     ]
     return [
@@ -203,7 +258,9 @@ PEERS = {"to_tensors": "reading the tensors with safetensors", "to_bytes": "read
 def roles() -> list[tuple[str, str]]:
     """Return of how many models the roles are told."""
     found = measured("roles")
-    limit = f"the {found['built']} of transformers {found['transformers']} that a default config builds"
+    limit = (
+        f"the {found['built']} of transformers {found['transformers']} that a default config builds"
+    )
     return [(f"the roles of all parameters told for {found['told']} models", limit)]
 
 
@@ -221,11 +278,28 @@ def self_pretraining() -> list[tuple[str, str]]:
 def initial_weights() -> list[tuple[str, str]]:
     """Return how soon small encoders learn text."""
     times = measured("initial_weights")["times_sooner"]
-    claim = "; ".join(f"{name}: {factor:.1f} times fewer" if factor else f"{name}: none" for name, factor in times.items())
-    return [(f"ids to the same loss from initial weights `local`, two layers. {claim}", "transformers' initial weights")]
+    claim = "; ".join(
+        f"{name}: {factor:.1f} times fewer" if factor else f"{name}: none"
+        for name, factor in times.items()
+    )
+    return [
+        (
+            f"ids to the same loss from initial weights `local`, two layers. {claim}",
+            "transformers' initial weights",
+        )
+    ]
 
 
-SPEEDS = (generation, pretraining, recipe, resume, dataset_build, parameter_statistics, roles, self_pretraining)
+SPEEDS = (
+    generation,
+    pretraining,
+    recipe,
+    resume,
+    dataset_build,
+    parameter_statistics,
+    roles,
+    self_pretraining,
+)
 CLAIMS = {claims.__name__: claims for claims in (*SPEEDS, initial_weights)}
 
 
@@ -236,7 +310,14 @@ def render(readme: str) -> str:
     """Return README.md with today's results and figures."""
     for name, block in BLOCKS.items():
         before, rest = readme.split(BEGIN.format(name))
-        readme = before + BEGIN.format(name) + block() + "\n" + END.format(name) + rest.split(END.format(name))[1]
+        readme = (
+            before
+            + BEGIN.format(name)
+            + block()
+            + "\n"
+            + END.format(name)
+            + rest.split(END.format(name))[1]
+        )
     return readme
 
 

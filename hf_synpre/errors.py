@@ -27,5 +27,7 @@ def choose(kind: str, given: str, allowed: Iterable[str], do: str = "") -> str:
         return given
     close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     guess = f" Did you mean '{close[0]}'?" if close else ""
-    listed = f" Allowed: {', '.join(sorted(set(names))) or 'none'}." if len(names) <= MOST_LISTED else ""
+    listed = (
+        f" Allowed: {', '.join(sorted(set(names))) or 'none'}." if len(names) <= MOST_LISTED else ""
+    )
     raise UsageError(f"Unknown {kind} '{given}'.{guess}{listed}{do and ' ' + do}")

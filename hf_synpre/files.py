@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from hf_synpre.errors import UsageError
 
@@ -24,14 +25,18 @@ def read_json(file: str | Path) -> Any:
     except FileNotFoundError:
         raise UsageError(f"There is no file {file}.") from None
     except ValueError as error:
-        raise UsageError(f"{file} is not valid JSON ({error}); make it again, or give another.") from None
+        raise UsageError(
+            f"{file} is not valid JSON ({error}); make it again, or give another."
+        ) from None
 
 
 def content_digest(place: str | Path) -> str:
     """Return a digest of the names and bytes of a file or of a folder's files; what has not changed is not read again."""
     root = Path(place)
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-    stamps = [(file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ctime_ns) for file in files]
+    stamps = [
+        (file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ctime_ns) for file in files
+    ]
     return _content_digest(root, tuple(files), tuple(stamps))
 
 
@@ -74,7 +79,9 @@ def whole_file(file: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, target)
     except OSError as error:
-        raise UsageError(f"Cannot write {target} ({error.strerror or error}); give another place.") from None
+        raise UsageError(
+            f"Cannot write {target} ({error.strerror or error}); give another place."
+        ) from None
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -82,7 +89,9 @@ def whole_file(file: str | Path) -> Iterator[Path]:
 
 def pack_fractions(values: np.ndarray) -> str:
     """Return fractions in 0..1 as text for JSON, to 1 / 65,535: 0 and 1 are exact, a thousand of those take 200 bytes."""
-    return base64.b64encode(zlib.compress(np.round(np.asarray(values) * 65535).astype("<u2").tobytes(), 9)).decode()
+    return base64.b64encode(
+        zlib.compress(np.round(np.asarray(values) * 65535).astype("<u2").tobytes(), 9)
+    ).decode()
 
 
 def unpack_fractions(text: str) -> np.ndarray:
@@ -109,3 +118,21 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def lock(target: Path, wait: bool = True) -> FileLock:
+    """Return the lock of one product; the system releases it when its holder dies. Timeout at once if not to `wait`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(target.with_name(f".{target.name}.lock"), timeout=-1 if wait else 0)
+
+
+@contextmanager
+def held(target: Path) -> Iterator[None]:
+    """Hold the lock of one product. Raises UsageError where another process does."""
+    try:
+        with lock(target, wait=False):
+            yield
+    except Timeout:
+        raise UsageError(
+            f"Another command is at work on {target}; wait for it, or choose another folder."
+        ) from None

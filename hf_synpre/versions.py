@@ -14,7 +14,12 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
 def versions() -> dict[str, str]:
     """Return the versions that decide a result: interpreter, packages, and the commit where hf_synpre is a checkout."""
     found = {p: importlib.metadata.version(p) for p in PACKAGES if importlib.util.find_spec(p)}
-    return {"python": platform.python_version(), "hf_synpre": hf_synpre.__version__, "commit": commit(), **found}
+    return {
+        "python": platform.python_version(),
+        "hf_synpre": hf_synpre.__version__,
+        "commit": commit(),
+        **found,
+    }
 
 
 def commit() -> str:
@@ -24,6 +29,8 @@ def commit() -> str:
         head = subprocess.run(
             [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        return head + "+" * bool(subprocess.run([*git, "status", "--porcelain", "."], capture_output=True).stdout)
+        return head + "+" * bool(
+            subprocess.run([*git, "status", "--porcelain", "."], capture_output=True).stdout
+        )
     except (OSError, subprocess.CalledProcessError):
         return "none"

@@ -54,7 +54,21 @@ T5_NUMBERS = """
     957+536 19978 957+519 957+591 22464 26937 27181 24151 19479 2382 22772 19818 23330 26363 23201 24643 26426 23946
     460+1298 15239 27278 24837 204+2368 27357 204+1808 27184 204+2517 204+2606 204+2294 204+1755
 """
-SIGNS = ("||", "/", "|", "nothing", "yes", "no", ":", "<sep>", "<UPPER>", "[", "<LOWER>", "<MATH>", "]")
+SIGNS = (
+    "||",
+    "/",
+    "|",
+    "nothing",
+    "yes",
+    "no",
+    ":",
+    "<sep>",
+    "<UPPER>",
+    "[",
+    "<LOWER>",
+    "<MATH>",
+    "]",
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,10 @@ class Vocabulary:
     @functools.cache
     def t5(cls) -> "Vocabulary":
         """The ids of the paper: content 2..31999, marks from the top of T5's 32,100 (spec, section 2.0)."""
-        marks = dict(zip(MARKS[:4], range(32099, 32095, -1), strict=True)) | {"yes": 4273, "no": 150}
+        marks = dict(zip(MARKS[:4], range(32099, 32095, -1), strict=True)) | {
+            "yes": 4273,
+            "no": 150,
+        }
         marks |= dict(zip(LIME_MARKS, range(32000, 32007), strict=True))
         numbers = tuple(tuple(map(int, ids.split("+"))) for ids in T5_NUMBERS.split())
         return cls(32100, 0, 1, 2, 31998, marks, T5_NAMES, numbers)
@@ -121,8 +138,14 @@ class Vocabulary:
     @classmethod
     def plain(cls, size: int) -> "Vocabulary":
         """A vocabulary of `size` ids without text: 0 pad, 1 end of sequence, content (the digits first), then the marks."""
-        if isinstance(size, bool) or not isinstance(size, int) or not 2 + len(SYMBOLS) + 4 <= size < 2**31:
-            raise UsageError(f"A vocabulary size is {size!r}; give an integer from {2 + len(SYMBOLS) + 4} to 2**31 - 1.")
+        if (
+            isinstance(size, bool)
+            or not isinstance(size, int)
+            or not 2 + len(SYMBOLS) + 4 <= size < 2**31
+        ):
+            raise UsageError(
+                f"A vocabulary size is {size!r}; give an integer from {2 + len(SYMBOLS) + 4} to 2**31 - 1."
+            )
         marks = {name: size - 1 - i for i, name in enumerate(SYMBOLS)}
         content = size - 2 - len(SYMBOLS)
         digits = tuple((2 + digit,) for digit in range(min(10, content)))
@@ -136,11 +159,17 @@ class Vocabulary:
         content, as in the reference); where there are no sentinels the marks take the run's last ids.
         """
         if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
-            raise UsageError("The tokenizer has neither an end-of-sequence nor a separator token; set tokenizer.eos_token.")
-        eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+            raise UsageError(
+                "The tokenizer has neither an end-of-sequence nor a separator token; set tokenizer.eos_token."
+            )
+        eos = (
+            tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        )
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
         control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id} | {eos, pad}
-        control |= {i for token, i in tokenizer.get_added_vocab().items() if token.startswith("<extra_id_")}
+        control |= {
+            i for token, i in tokenizer.get_added_vocab().items() if token.startswith("<extra_id_")
+        }
         first, content = longest_run(len(tokenizer), control)
         if (len(tokenizer), pad, eos, first, content) == (32100, 0, 1, 2, 31998):
             return replace(cls.t5(), tokenizer=tokenizer)
@@ -150,7 +179,9 @@ class Vocabulary:
     def _marked(cls, size: int, pad: int, eos: int, first: int, content: int) -> "Vocabulary":
         content -= len(SYMBOLS)
         if content < 4:
-            raise UsageError(f"The tokenizer has only {size} ids; at least {len(SYMBOLS) + 4} ordinary ones are needed.")
+            raise UsageError(
+                f"The tokenizer has only {size} ids; at least {len(SYMBOLS) + 4} ordinary ones are needed."
+            )
         marks = {name: first + content + i for i, name in enumerate(SYMBOLS)}
         return cls(size, pad, eos, first, content, marks)
 
@@ -172,4 +203,6 @@ def as_vocabulary(given: Any = None) -> Vocabulary:
         return Vocabulary.plain(given)
     if hasattr(given, "all_special_ids"):
         return Vocabulary.from_tokenizer(given)
-    raise UsageError(f"vocabulary is {given!r}; give None (T5 ids), a size, a tokenizer or a Vocabulary.")
+    raise UsageError(
+        f"vocabulary is {given!r}; give None (T5 ids), a size, a tokenizer or a Vocabulary."
+    )

@@ -16,12 +16,13 @@ import torch
 import transformers
 from joblib import Parallel, delayed
 
-from hf_synpre.cards import model_card
 from hf_synpre.config import build_spec, read_yaml
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import write_text
-from hf_synpre.pretraining import pretrain
-from hf_synpre.specs import ModelSpec, PretrainingSpec
+from hf_synpre.hub.cards import model_card
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_spec import PretrainingSpec
 
 HERE = Path(__file__).parent
 RELEASED = ("config.json", "pretraining.json", "parameter_statistics.json")
@@ -40,20 +41,32 @@ def make(name: str, given: dict[str, Any], work: Path, home: Path = HERE) -> Non
     for file in RELEASED:
         shutil.copyfile(work / name / file, home / name / file)
     write_text(home / name / "README.md", model_card(home / name, f"synpre/{name}"))
-    print(f"{name}: {facts['accuracy']:.4f} after {facts['steps']} steps, {facts['train_s']:.0f} s", flush=True)
+    print(
+        f"{name}: {facts['accuracy']:.4f} after {facts['steps']} steps, {facts['train_s']:.0f} s",
+        flush=True,
+    )
 
 
 def main() -> int:
     """Make what was asked for; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", help="names of checkpoints.yaml")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, of one thread each")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="runs at the same time, of one thread each"
+    )
     parser.add_argument("--work_dir", type=Path, default=Path("runs/checkpoints"))
     options = parser.parse_args()
     given = read_yaml(HERE / "checkpoints.yaml")
     try:
-        names = [choose("checkpoint", name, given["checkpoints"]) for name in options.only or given["checkpoints"]]
-        Parallel(n_jobs=options.jobs)(delayed(make)(name, given, options.work_dir) for name in names)
+        names = [
+            choose("checkpoint", name, given["checkpoints"])
+            for name in options.only or given["checkpoints"]
+        ]
+        Parallel(n_jobs=options.jobs)(
+            delayed(make)(name, given, options.work_dir) for name in names
+        )
     except UsageError as error:
         print(f"make.py: {error}", file=sys.stderr)
         return 2

@@ -5,8 +5,8 @@ python model_cards/render.py        (make cards)
 
 from pathlib import Path
 
-from hf_synpre.cards import model_card
 from hf_synpre.files import write_text
+from hf_synpre.hub.cards import model_card
 
 HERE = Path(__file__).parent
 
@@ -14,7 +14,11 @@ HERE = Path(__file__).parent
 def cards(home: Path = HERE) -> dict[Path, str]:
     """Return README.md -> what belongs in it, for every folder with released JSON."""
     folders = sorted(
-        {file.parent for name in ("pretraining", "parameter_statistics") for file in home.glob(f"*/{name}.json")}
+        {
+            file.parent
+            for name in ("pretraining", "parameter_statistics")
+            for file in home.glob(f"*/{name}.json")
+        }
     )
     return {folder / "README.md": model_card(folder, f"synpre/{folder.name}") for folder in folders}
 

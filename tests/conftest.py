@@ -2,13 +2,26 @@
 
 import os
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",
+}
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-TINY = {"d_model": 32, "d_kv": 16, "num_heads": 2, "d_ff": 64, "num_layers": 1, "num_decoder_layers": 1, "dropout_rate": 0.0}
+TINY = {
+    "d_model": 32,
+    "d_kv": 16,
+    "num_heads": 2,
+    "d_ff": 64,
+    "num_layers": 1,
+    "num_decoder_layers": 1,
+    "dropout_rate": 0.0,
+}
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +36,21 @@ def tiny_dataset(tmp_path_factory):
     """A folder in Hub layout with the columns of mtop."""
     folder = tmp_path_factory.mktemp("hub") / "mtop"
     (folder / "data").mkdir(parents=True)
-    rules = "\n".join(f"  - split: {s}\n    path: data/{s}-*.parquet" for s in ("train", "validation", "test"))
-    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{rules}\n---\n")
+    rules = "\n".join(
+        f"  - split: {s}\n    path: data/{s}-*.parquet" for s in ("train", "validation", "test")
+    )
+    (folder / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: default\n  data_files:\n{rules}\n---\n"
+    )
     words = ["alarm", "set", "call", "mum", "now", "weather", "play", "song"]
     for split, first, count in (("train", 0, 200), ("validation", 200, 40), ("test", 240, 40)):
-        said = [" ".join(words[(i * k) % 8] for k in (1, 3, 5)) + f" {i}" for i in range(first, first + count)]
-        table = pa.table({"utterance": said, "logical_form": [f"[IN:X [SL:Y {text} ] ]" for text in said]})
+        said = [
+            " ".join(words[(i * k) % 8] for k in (1, 3, 5)) + f" {i}"
+            for i in range(first, first + count)
+        ]
+        table = pa.table(
+            {"utterance": said, "logical_form": [f"[IN:X [SL:Y {text} ] ]" for text in said]}
+        )
         pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder
 
@@ -46,13 +68,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def corpus(folder):
-    from hf_synpre.texts import TextSpec, open_corpus
+    from hf_synpre.data.corpora import TextSpec, open_corpus
 
     return open_corpus(str(folder), text=TextSpec())
 
 
 @pytest.fixture(scope="session")
 def tokenizer(corpus):
-    from hf_synpre.tokenization import train_encoder_tokenizer
+    from hf_synpre.data.tokenizers import train_encoder_tokenizer
 
     return train_encoder_tokenizer(corpus.texts("train"), 320)

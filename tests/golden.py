@@ -26,7 +26,10 @@ def main() -> int:
     old = json.loads(FILE.read_text()) if FILE.exists() else {}
     new = {f"{name} v{get_task(name).version}": digest(name) for name in list_tasks()}
     if changed := [key for key in new if old.get(key, new[key]) != new[key]]:
-        print(f"The rows of {', '.join(changed)} changed: raise the version in register_task.", file=sys.stderr)
+        print(
+            f"The rows of {', '.join(changed)} changed: raise the version in register_task.",
+            file=sys.stderr,
+        )
         return 1
     FILE.write_text(json.dumps(old | new, indent=1) + "\n")
     print(f"{len(new)} tasks in {FILE.name}")

@@ -50,8 +50,18 @@ class File:
 
     def facts(self, path: str) -> dict:
         """What tree and paths-info say."""
-        lfs = {"lfs": {"oid": self.oid, "size": len(self.content), "pointerSize": 134}} if self.large else {}
-        return {"type": "file", "path": path, "size": len(self.content), "oid": self.oid[:40], **lfs}
+        lfs = (
+            {"lfs": {"oid": self.oid, "size": len(self.content), "pointerSize": 134}}
+            if self.large
+            else {}
+        )
+        return {
+            "type": "file",
+            "path": path,
+            "size": len(self.content),
+            "oid": self.oid[:40],
+            **lfs,
+        }
 
 
 @dataclass
@@ -84,7 +94,14 @@ class Repo:
         """What /api/models/{id} says."""
         oid = self.resolve(revision)
         siblings = [{"rfilename": path} for path in sorted(self.commits[oid])]
-        more = {"private": self.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}
+        more = {
+            "private": self.private,
+            "gated": False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+        }
         return {"_id": "0", "id": self.name, "sha": oid, "siblings": siblings, **more}
 
 
@@ -210,7 +227,11 @@ class Handler(BaseHTTPRequestHandler):
         """Send JSON, or bytes as they are."""
         content = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
-        for name, text in {"Content-Length": str(len(content)), "Accept-Ranges": "bytes", **(headers or {})}.items():
+        for name, text in {
+            "Content-Length": str(len(content)),
+            "Accept-Ranges": "bytes",
+            **(headers or {}),
+        }.items():
             self.send_header(name, text)
         self.end_headers()
         if self.command != "HEAD":
@@ -228,7 +249,14 @@ class Handler(BaseHTTPRequestHandler):
     def whoami(self) -> None:
         if self.user is None:
             raise Refusal(401, "", "Invalid username or password.")
-        self.answer({"type": "user", "name": self.user, "orgs": [], "auth": {"accessToken": {"role": "write"}}})
+        self.answer(
+            {
+                "type": "user",
+                "name": self.user,
+                "orgs": [],
+                "auth": {"accessToken": {"role": "write"}},
+            }
+        )
 
     def validate_yaml(self) -> None:
         content = json.loads(self.read_body())["content"]
@@ -237,7 +265,10 @@ class Handler(BaseHTTPRequestHandler):
             good = isinstance(yaml.safe_load(head.group(1)), dict) if head else True
         except yaml.YAMLError:
             good = False
-        self.answer({"errors": [] if good else [{"message": "Invalid YAML"}], "warnings": []}, 200 if good else 400)
+        self.answer(
+            {"errors": [] if good else [{"message": "Invalid YAML"}], "warnings": []},
+            200 if good else 400,
+        )
 
     def create(self) -> None:
         given = json.loads(self.read_body())
@@ -245,7 +276,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.user is None:
             raise Refusal(401, "", "Invalid username or password.")
         if not self.may_write or owner != self.user:
-            raise Refusal(403, "", f"You don't have the rights to create a {kind} under the namespace {owner}.")
+            raise Refusal(
+                403,
+                "",
+                f"You don't have the rights to create a {kind} under the namespace {owner}.",
+            )
         key = kind + "s", f"{owner}/{given['name']}"
         url = f"{self.address()}/{'' if kind == 'model' else kind + 's/'}{key[1]}"
         with self.hub.lock:
@@ -253,7 +288,9 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refusal(409, "", f"You already created this {kind} repo", url=url)
             private = bool(given.get("private")) or given.get("visibility") == "private"
             self.hub.repos[key] = Repo(*key, private)
-            self.hub.repos[key].commit({".gitattributes": File(b"*.parquet filter=lfs\n", False)}, "initial commit")
+            self.hub.repos[key].commit(
+                {".gitattributes": File(b"*.parquet filter=lfs\n", False)}, "initial commit"
+            )
         self.answer({"url": url, "name": key[1], "id": key[1]})
 
     def preupload(self, kind: str, name: str, revision: str) -> None:
@@ -262,7 +299,9 @@ class Handler(BaseHTTPRequestHandler):
         modes = [
             {
                 "path": file["path"],
-                "uploadMode": "lfs" if file["path"].endswith(LARGE) or file["size"] > 10_000_000 else "regular",
+                "uploadMode": "lfs"
+                if file["path"].endswith(LARGE) or file["size"] > 10_000_000
+                else "regular",
                 "shouldIgnore": False,
                 "oid": files[file["path"]].oid if file["path"] in files else None,
             }
@@ -276,7 +315,13 @@ class Handler(BaseHTTPRequestHandler):
         for wanted in json.loads(self.read_body())["objects"]:
             upload = {"upload": {"href": f"{self.address()}/lfs/{wanted['oid']}", "header": {}}}
             there = wanted["oid"] in self.hub.large
-            objects.append({"oid": wanted["oid"], "size": wanted["size"], **({} if there else {"actions": upload})})
+            objects.append(
+                {
+                    "oid": wanted["oid"],
+                    "size": wanted["size"],
+                    **({} if there else {"actions": upload}),
+                }
+            )
         self.answer({"transfer": "basic", "objects": objects})
 
     def lfs_put(self, oid: str) -> None:
@@ -304,7 +349,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.answer(
-            {"success": True, "commitOid": oid, "commitUrl": f"{self.address()}/{name}/commit/{oid}", "hookOutput": ""}
+            {
+                "success": True,
+                "commitOid": oid,
+                "commitUrl": f"{self.address()}/{name}/commit/{oid}",
+                "hookOutput": "",
+            }
         )
 
     def change(self, files: dict[str, File], key: str, value: dict) -> None:
@@ -330,7 +380,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def refs(self, kind: str, name: str) -> None:
         repo = self.hub.repo(kind, name, self.user)
-        tags = [{"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": oid} for tag, oid in repo.tags.items()]
+        tags = [
+            {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": oid}
+            for tag, oid in repo.tags.items()
+        ]
         head = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.head}
         self.answer({"branches": [head], "tags": tags, "converts": []})
 
@@ -349,17 +402,37 @@ class Handler(BaseHTTPRequestHandler):
         if folder and not below:
             raise Refusal(404, "EntryNotFound", f"{folder} does not exist on {revision}")
         deep = self.query.get("recursive", ["false"])[0].lower() in ("true", "1")
-        folders = sorted({top + path[len(top) :].split("/")[0] for path in below if "/" in path[len(top) :]})
-        shown = [f.facts(path) for path, f in sorted(below.items()) if deep or "/" not in path[len(top) :]]
-        self.answer([{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders] + shown)
+        folders = sorted(
+            {top + path[len(top) :].split("/")[0] for path in below if "/" in path[len(top) :]}
+        )
+        shown = [
+            f.facts(path)
+            for path, f in sorted(below.items())
+            if deep or "/" not in path[len(top) :]
+        ]
+        self.answer(
+            [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders]
+            + shown
+        )
 
     def paths_info(self, kind: str, name: str, revision: str) -> None:
         repo, body = self.hub.repo(kind, name, self.user), self.read_body()
-        wanted = json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode()).get("paths", [])
+        wanted = (
+            json.loads(body)["paths"]
+            if body.startswith(b"{")
+            else parse_qs(body.decode()).get("paths", [])
+        )
         files = repo.commits[repo.resolve(revision)]
         found = [files[path].facts(path) for path in wanted if path in files]
-        folders = [path for path in wanted if any(name.startswith(path.rstrip("/") + "/") for name in files)]
-        self.answer(found + [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders])
+        folders = [
+            path
+            for path in wanted
+            if any(name.startswith(path.rstrip("/") + "/") for name in files)
+        ]
+        self.answer(
+            found
+            + [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders]
+        )
 
     def resolve(self, prefix: str | None, name: str, revision: str, path: str) -> None:
         repo = self.hub.repo("datasets" if prefix else "models", name, self.user)
@@ -370,7 +443,11 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": oid, "ETag": f'"{file.oid}"'}
         if file.large:  # the content is on another host: the token must not follow there
             size, where = str(len(file.content)), self.address().replace("127.0.0.1", "localhost")
-            headers |= {"X-Linked-ETag": f'"{file.oid}"', "X-Linked-Size": size, "Location": f"{where}/cdn/{file.oid}"}
+            headers |= {
+                "X-Linked-ETag": f'"{file.oid}"',
+                "X-Linked-Size": size,
+                "Location": f"{where}/cdn/{file.oid}",
+            }
             return self.answer(b"", 302, headers)
         return self.send_content(file.content, headers)
 
@@ -393,9 +470,14 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({})
 
     def show_log(self) -> None:
-        repos = {f"{kind}/{name}": sorted(r.commits[r.head]) for (kind, name), r in self.hub.repos.items()}
+        repos = {
+            f"{kind}/{name}": sorted(r.commits[r.head])
+            for (kind, name), r in self.hub.repos.items()
+        }
         commits = {f"{kind}/{name}": len(r.commits) for (kind, name), r in self.hub.repos.items()}
-        self.answer({"log": self.hub.log, "repos": repos, "commits": commits, "large": len(self.hub.large)})
+        self.answer(
+            {"log": self.hub.log, "repos": repos, "commits": commits, "large": len(self.hub.large)}
+        )
 
     def address(self) -> str:
         """How clients reach the stand-in."""

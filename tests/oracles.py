@@ -18,7 +18,11 @@ def first_seen(ids):
 
 
 def number(n, v):
-    return list(v.numbers[n]) if n < len(v.numbers) else [i for digit in str(n) for i in v.numbers[int(digit)]]
+    return (
+        list(v.numbers[n])
+        if n < len(v.numbers)
+        else [i for digit in str(n) for i in v.numbers[int(digit)]]
+    )
 
 
 def positions(seq, query):
@@ -92,8 +96,12 @@ ORACLES = {
     "count": lambda body, v: number(body[:-1].count(body[-1]), v),
     "first_token": lambda body, v: body[:1],
     "last_token": lambda body, v: body[-1:],
-    "set1_minus_set2": set_operation(lambda a, b: [token for token in first_seen(a) if token not in b]),
-    "set2_minus_set1": set_operation(lambda a, b: [token for token in first_seen(b) if token not in a]),
+    "set1_minus_set2": set_operation(
+        lambda a, b: [token for token in first_seen(a) if token not in b]
+    ),
+    "set2_minus_set1": set_operation(
+        lambda a, b: [token for token in first_seen(b) if token not in a]
+    ),
     "nesting_language": nested,
 }
 
@@ -107,12 +115,18 @@ REFERENCE_ORDER = {
 
 
 def lime_text(ids, v):
-    signs = {v.marks[name]: name for name in ("colon", "separator", "upper", "open", "lower", "math", "close")}
+    signs = {
+        v.marks[name]: name
+        for name in ("colon", "separator", "upper", "open", "lower", "math", "close")
+    }
     return " ".join(signs.get(i, str(i)) for i in ids)
 
 
 def lime_parts(body, v):
-    found = re.fullmatch("upper ([^a-z]+) lower ([^a-z]+) math ([^a-z]+) separator (.+) separator (.+)", lime_text(body, v))
+    found = re.fullmatch(
+        "upper ([^a-z]+) lower ([^a-z]+) math ([^a-z]+) separator (.+) separator (.+)",
+        lime_text(body, v),
+    )
     uppers, lowers, maths = (part.split() for part in found.groups()[:3])
     assert len(set(uppers + lowers + maths)) == len(uppers) + 24 + 20
     return uppers, found[4], found[5]
@@ -165,25 +179,37 @@ def summary_outputs(op, sentences):
     if op == 8:
         return [first.removeprefix(word + " ")]
     if op == 10:
-        return [f"the keyword was {'positive' if name in [f'keyword_{i}' for i in range(5)] else 'negative'} ."]
+        return [
+            f"the keyword was {'positive' if name in [f'keyword_{i}' for i in range(5)] else 'negative'} ."
+        ]
     if op == 11:
         return [first.replace(word, f"__d11__{name.split('_kw')[0]}__")]
     if op == 12:
-        return [f"The keyword {1 + (names.count('keyword_2') > names.count('keyword_1'))} occurred more number of times ."]
+        return [
+            f"The keyword {1 + (names.count('keyword_2') > names.count('keyword_1'))} occurred more number of times ."
+        ]
     if op == 13:
         return [
             " ".join(
-                topic for c in range(3) for topic in [f"section __d13__class_{c}__", *pick(marked, names, f"class_{c}_")]
+                topic
+                for c in range(3)
+                for topic in [f"section __d13__class_{c}__", *pick(marked, names, f"class_{c}_")]
             )
         ]
     if op == 14:
-        return ["the number was " + ("above or equal to threshold ." if int(name) >= 50 else "below threshold .")]
+        return [
+            "the number was "
+            + ("above or equal to threshold ." if int(name) >= 50 else "below threshold .")
+        ]
     if op == 16:
         return [f"The largest number is {max(map(int, names))} ."]
     if op == 18:
         return [first.replace(word, f"__d18__target_{name.split('_')[1]}_{k}__") for k in range(3)]
     if op == 19:
-        clauses = [s.split()[s.split().index(f"__d19__{n}__") : -1] for s, n in zip(marked, names, strict=True)]
+        clauses = [
+            s.split()[s.split().index(f"__d19__{n}__") : -1]
+            for s, n in zip(marked, names, strict=True)
+        ]
         return [" ".join(["The combined sentence is", *itertools.chain(*clauses), "."])]
     words = first.split()
     at = [i for i, w in enumerate(words) if key.fullmatch(w)]
@@ -208,7 +234,12 @@ def summaries(document, operations=3):
             yield " ".join(outputs)
 
 
-ACCEPTS = {"lime_induct": lime_induct, "lime_deduct": lime_deduct, "lime_abduct": lime_abduct, "lime": lime}
+ACCEPTS = {
+    "lime_induct": lime_induct,
+    "lime_deduct": lime_deduct,
+    "lime_abduct": lime_abduct,
+    "lime": lime,
+}
 
 
 def hit(rng):
@@ -232,4 +263,7 @@ def sequence_and_query(rng, probability):
             return s, q, hits
 
 
-LAWS = {"delete": lambda rng: sequence_and_query(rng, 0.75), "search": lambda rng: sequence_and_query(rng, 0.5)}
+LAWS = {
+    "delete": lambda rng: sequence_and_query(rng, 0.75),
+    "search": lambda rng: sequence_and_query(rng, 0.5),
+}

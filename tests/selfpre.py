@@ -4,15 +4,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_synpre.collators import RowCollator
-from hf_synpre.corpus import EncoderRows, FullWindows, MaskedDataset, ReplacedRows
-from hf_synpre.rtd import build_rtd
-from hf_synpre.specs import ModelSpec, PretrainingSpec
-from hf_synpre.texts import TextSpec
+from hf_synpre.data.collators import RowCollator
+from hf_synpre.data.corpora import TextSpec
+from hf_synpre.data.windows import EncoderRows, FullWindows, MaskedDataset, ReplacedRows
+from hf_synpre.models.electra import build_rtd
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import as_vocabulary
 
-ENCODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-ENCODER |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 64}
+ENCODER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+ENCODER |= {
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "max_position_embeddings": 64,
+}
 ELECTRA = ModelSpec("electra", overrides=ENCODER | {"embedding_size": 16})
 ROBERTA = ModelSpec("roberta", overrides=ENCODER)
 WORDS = [
@@ -43,7 +53,9 @@ def write_dataset(folder, **splits):
     """Write a dataset in Hub layout: split -> columns."""
     (folder / "data").mkdir(parents=True)
     rules = "\n".join(f"  - split: {s}\n    path: data/{s}-*.parquet" for s in splits)
-    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{rules}\n---\n")
+    (folder / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: default\n  data_files:\n{rules}\n---\n"
+    )
     for split, columns in splits.items():
         pq.write_table(pa.table(columns), folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder
@@ -56,8 +68,21 @@ def labelled(first, count):
 
 
 def spec_of(objective, **changes):
-    training = {"max_steps": 8, "learning_rate": 2e-3, "optim": "adamw_torch", "use_cpu": True, "logging_steps": 1}
-    given = {"corpus": "here", "text": TextSpec(), "objective": objective, "window": 32, "batch_size": 8, "competence": 2.0}
+    training = {
+        "max_steps": 8,
+        "learning_rate": 2e-3,
+        "optim": "adamw_torch",
+        "use_cpu": True,
+        "logging_steps": 1,
+    }
+    given = {
+        "corpus": "here",
+        "text": TextSpec(),
+        "objective": objective,
+        "window": 32,
+        "batch_size": 8,
+        "competence": 2.0,
+    }
     given |= {"evaluations": 2, "validation_examples": 16, "batching": "padded"}
     return PretrainingSpec(**given | changes | {"training": training | changes.get("training", {})})
 
@@ -65,14 +90,25 @@ def spec_of(objective, **changes):
 ELECTRA_DROPPING = ModelSpec("electra", overrides=ELECTRA.overrides | {"hidden_dropout_prob": 0.1})
 
 
-SHAPE = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+SHAPE = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 
 
 def masked_batch(tokenizer, rows=6, objective="mlm", pairs=False, window=24):
     """Rows of hidden ids, of unequal lengths."""
-    ids = np.array(tokenizer(" ".join(sentence(i) for i in range(80)), add_special_tokens=False)["input_ids"], np.int32)
+    ids = np.array(
+        tokenizer(" ".join(sentence(i) for i in range(80)), add_special_tokens=False)["input_ids"],
+        np.int32,
+    )
     windows = FullWindows(ids[: 5 * window + 7], size=rows, length=window)
-    framed = EncoderRows(windows, start=tokenizer.cls_token_id, end=tokenizer.sep_token_id, pairs=pairs)
+    framed = EncoderRows(
+        windows, start=tokenizer.cls_token_id, end=tokenizer.sep_token_id, pairs=pairs
+    )
     vocabulary = as_vocabulary(tokenizer)
     options = {"mask": tokenizer.mask_token_id, "content": (vocabulary.first, vocabulary.content)}
     data = MaskedDataset(framed, places=True, never=tuple(tokenizer.all_special_ids), **options)

@@ -28,7 +28,14 @@ def test_readme_snippet_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     overrides = ",".join(f"{k}={v}" for k, v in TINY.items())
     training = ["--max_steps=1", "--use_cpu", "--per_device_train_batch_size=4"]
-    words = ["--vocabulary", "64", "--parameters", "min_length=4,max_length=8", "--config_overrides", overrides]
+    words = [
+        "--vocabulary",
+        "64",
+        "--parameters",
+        "min_length=4,max_length=8",
+        "--config_overrides",
+        overrides,
+    ]
     assert main(["pretrain", "set", *words, *training]) == 0
     namespace = {}
     exec(snippet, namespace)
@@ -41,7 +48,9 @@ def test_readme_shows_the_committed_results():
 
 def test_gallery_is_up_to_date():
     gallery = load(ROOT / "examples" / "gallery.py")
-    assert gallery.render() == (ROOT / "examples" / "GALLERY.md").read_text(encoding="utf-8"), "run `make gallery`"
+    assert gallery.render() == (ROOT / "examples" / "GALLERY.md").read_text(encoding="utf-8"), (
+        "run `make gallery`"
+    )
 
 
 def test_the_benchmark_s_summary_is_that_of_its_tasks():
@@ -52,11 +61,13 @@ def test_the_benchmark_s_summary_is_that_of_its_tasks():
     assert summary["least_speed_up_lean"] < summary["least_speed_up"]
 
 
-EXPERIMENTS = sorted(p for p in (ROOT / "examples").glob("*.yaml") if p.stem not in ("own_task", "paper"))
+EXPERIMENTS = sorted(
+    p for p in (ROOT / "examples").glob("*.yaml") if p.stem not in ("own_task", "paper")
+)
 
 
 def test_the_example_of_an_own_task_is_one_and_short():
-    from hf_synpre.downstream import DownstreamTask
+    from hf_synpre.finetuning import DownstreamTask
 
     file = ROOT / "examples" / "own_task.yaml"
     assert build_spec(DownstreamTask, read_yaml(file), file.name).metric == "rouge1"
@@ -65,7 +76,7 @@ def test_the_example_of_an_own_task_is_one_and_short():
 
 def test_the_paper_s_recipe_is_that_of_its_table(tmp_path):
     """The example with the architecture and the vocabulary from here: steps, rates, beams as in the spec, section 4."""
-    from hf_synpre.experiment import ExperimentSpec
+    from hf_synpre.experiments import ExperimentSpec
 
     given = read_yaml(ROOT / "examples" / "paper.yaml") | {"model": {}}
     spec = build_spec(ExperimentSpec, given, "paper.yaml")
@@ -83,13 +94,20 @@ def test_the_paper_s_recipe_is_that_of_its_table(tmp_path):
         "code_translation",
         "retrosynthesis",
     }
-    lengths = {name: (spec.downstream(name).max_source, spec.downstream(name).max_target) for name in spec.tasks}
-    assert (lengths["mtop"], lengths["webqsp"], lengths["squad"]) == ((1024, 128), (2048, 256), (512, 128))
+    lengths = {
+        name: (spec.downstream(name).max_source, spec.downstream(name).max_target)
+        for name in spec.tasks
+    }
+    assert (lengths["mtop"], lengths["webqsp"], lengths["squad"]) == (
+        (1024, 128),
+        (2048, 256),
+        (512, 128),
+    )
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda p: p.stem)
 def test_examples_are_valid_experiments(file):
-    from hf_synpre.experiment import ExperimentSpec
+    from hf_synpre.experiments import ExperimentSpec
 
     spec = build_spec(ExperimentSpec, read_yaml(file), file.name)
     assert "random" in spec.arms
@@ -102,7 +120,9 @@ def nine_digits(number):
     return float(f"{float(number):.9g}")
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/report.json")), ids=lambda p: p.parent.name)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "results").glob("*/report.json")), ids=lambda p: p.parent.name
+)
 def test_committed_reports_are_those_of_their_cells(file):
     from hf_synpre.report import read_cells, report_of
 

@@ -1,7 +1,9 @@
-"""The house: imports run downwards, and what need not import torch does not."""
+"""The house: rooms import downwards only, and what need not import torch does not.
+
+Run: pytest tests/test_layers.py
+"""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,68 +11,113 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_synpre"
-LIGHT = {"numpy", "numba", "pyarrow", "yaml", "jinja2", "matplotlib"}
-TEXT = LIGHT | {"datasets", "tokenizers"}
-MODELS = TEXT | {"torch", "transformers", "safetensors", "huggingface_hub"}
-ALL = MODELS | {"evaluate", "filelock", "joblib", "tqdm", "accelerate", "peft", "ray", "rich", "rouge_score", "sacrebleu"}
-ALLOWED = {
-    0: LIGHT,
-    1: LIGHT,
-    2: TEXT,
-    3: MODELS,
-    4: ALL,
-    5: LIGHT | {"huggingface_hub", "safetensors"},
-    6: LIGHT | {"transformers"},
+
+# What each room may import from outside the standard library.
+ARRAYS = {"numpy", "numba", "pyarrow", "yaml"}
+DATA = ARRAYS | {"datasets", "tokenizers", "torch", "transformers"}
+MODELS = DATA | {"safetensors", "huggingface_hub"}
+TRAINING = MODELS | {"accelerate", "evaluate", "peft", "rouge_score", "sacrebleu", "tqdm"}
+
+# The rooms and flat modules from the lowest to the highest: each imports itself and what stands before it.
+ROOMS = {
+    "errors": set(),
+    "config": {"yaml"},
+    "files": {"numpy", "filelock"},
+    "versions": set(),
+    "vocabulary": ARRAYS,
+    "tasks": ARRAYS,
+    "data": DATA,
+    "initialization": MODELS,
+    "models": MODELS,
+    "training": TRAINING,
+    "finetuning": TRAINING,
+    "experiments": TRAINING | {"joblib", "rich", "ray", "filelock"},
+    "report": {"numpy", "jinja2", "matplotlib", "yaml"},
+    "hub": ARRAYS | {"huggingface_hub", "jinja2", "safetensors", "transformers"},
+    "cli": {"yaml", "pyarrow", "transformers"},
 }
-SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem not in ("__init__", "__main__"))
+ORDER = list(ROOMS)
+# The report and the Hub's room read files that runs wrote; what they import of the house needs no torch.
+WITHOUT_TORCH = {"report", "hub"}
+TORCH_ROOMS = {"initialization", "models", "training", "finetuning", "experiments"}
+
+SOURCES = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path.parent != PACKAGE or path.stem not in ("__init__", "__main__")
+)
 
 
-def layer(file):
-    """The layer that a module's docstring claims; the tasks share one."""
-    file = file.with_name("__init__.py") if file.parent.name == "tasks" else file
-    found = re.match(r"Layer (\d)", ast.get_docstring(ast.parse(file.read_text())) or "")
-    return int(found.group(1)) if found else pytest.fail(f"{file} does not say its layer")
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported(file, top_only=False):
-    tree = ast.parse(file.read_text())
-    nodes = tree.body if top_only else ast.walk(tree)
-    for node in nodes:
+def imported(file: Path) -> list[str]:
+    """Return the full names of all modules that a file imports, inside functions too."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names.append(node.module)
+            if node.module == "hf_synpre":
+                names += [f"hf_synpre.{alias.name}" for alias in node.names]
+    return names
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("file", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_imports_run_downwards(file):
-    own = layer(file)
+    own_room = room(file)
     for name in imported(file):
         head, _, rest = name.partition(".")
-        if head == "hf_synpre" and rest:
-            module = PACKAGE.joinpath(*rest.split("."))
-            target = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
-            assert not target.exists() or layer(target) <= own, f"{file.name} imports {name} from a higher layer"
-        elif head != "hf_synpre" and head not in sys.stdlib_module_names:
-            assert head in ALLOWED[own], f"{file.name} (layer {own}) imports {head}"
+        if head == "hf_synpre":
+            imported_room = rest.partition(".")[0]
+            if imported_room in ROOMS:
+                assert ORDER.index(imported_room) <= ORDER.index(own_room), (
+                    f"{file.name} imports {name}, which stands above {own_room}"
+                )
+        elif head not in sys.stdlib_module_names:
+            assert head in ROOMS[own_room], f"{file.name} in {own_room} imports {head}"
 
 
-def test_reports_need_no_torch():
-    code = "import sys, hf_synpre.report, hf_synpre.cli; print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+@pytest.mark.parametrize("own_room", sorted(WITHOUT_TORCH))
+def test_rooms_that_read_files_import_no_room_of_models(own_room):
+    for file in (PACKAGE / own_room).rglob("*.py"):
+        if file.name == "callback.py":  # it runs inside a Trainer, where torch is there anyhow
+            continue
+        rooms = {name.split(".")[1] for name in imported(file) if name.startswith("hf_synpre.")}
+        assert not rooms & TORCH_ROOMS, f"{file.name} imports {rooms & TORCH_ROOMS}"
 
 
-def test_readme_tree_names_every_module():
+def test_reports_and_the_command_line_need_no_torch():
+    code = (
+        "import sys, hf_synpre.report, hf_synpre.cli; "
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_readme_tree_names_every_room_and_flat_module():
     readme = (PACKAGE.parent / "README.md").read_text()
-    missing = [p.name for p in PACKAGE.glob("*.py") if not p.name.startswith("__") and p.name not in readme]
-    assert missing == []
+    for name in ROOMS:
+        written = f"{name}/" if (PACKAGE / name).is_dir() else f"{name}.py"
+        assert written in readme, f"README's tree lacks {written}"
+
+
+def test_there_are_ten_rooms_and_a_few_flat_modules():
+    entries = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("_")}
+    rooms = {name for name in entries if (PACKAGE / name / "__init__.py").exists()}
+    assert len(rooms) == 10
+    assert {name.removesuffix(".py") for name in entries} <= set(ROOMS) | {"statistics", "py.typed"}
 
 
 def test_the_order_of_tasks_does_not_depend_on_what_was_imported_first():
     code = "import hf_synpre.tasks.{}; from hf_synpre import list_tasks; print(list_tasks())"
     orders = {
-        subprocess.run([sys.executable, "-c", code.format(family)], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code.format(family)], capture_output=True, text=True, check=True
+        ).stdout
         for family in ("functions", "nonsense")
     }
     assert len(orders) == 1

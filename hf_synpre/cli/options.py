@@ -30,7 +30,9 @@ def pairs(text: str | None, what: str) -> dict[str, Any]:
         try:
             found[name.strip()] = yaml.load(value, Loader)
         except yaml.YAMLError:
-            raise UsageError(f"--{what} has '{part}', whose value is no number, word or list.") from None
+            raise UsageError(
+                f"--{what} has '{part}', whose value is no number, word or list."
+            ) from None
     return found
 
 
@@ -43,5 +45,10 @@ def vocabulary_of(text: str | None, name: str = "vocabulary") -> Any:
     try:
         return AutoTokenizer.from_pretrained(text)
     except (OSError, ValueError) as error:
-        size, cause = "a size, or " if name == "vocabulary" else "", " ".join(str(error).split())[:160]
-        raise UsageError(f"--{name} is '{text}'; give {size}the folder or Hub id of a tokenizer ({cause}).") from None
+        size, cause = (
+            "a size, or " if name == "vocabulary" else "",
+            " ".join(str(error).split())[:160],
+        )
+        raise UsageError(
+            f"--{name} is '{text}'; give {size}the folder or Hub id of a tokenizer ({cause})."
+        ) from None

@@ -1,7 +1,16 @@
 """Layer 3: models that start from the parameter statistics of a pre-trained one, or from parts of its weights."""
 
-from hf_synpre.initialization.checkpoints import STATISTICS_FILE, carried, checkpoint_folder, find_config, read_config
-from hf_synpre.initialization.factory import (
+from hf_synpre.initialization.checkpoints import (
+    STATISTICS_FILE,
+    carried,
+    checkpoint_folder,
+    find_config,
+    read_config,
+)
+from hf_synpre.initialization.roles import PARTS, ROLES, read_parameters
+from hf_synpre.initialization.schemes import SCHEMES, Scheme
+from hf_synpre.initialization.statistics import Moments, ParameterStatistics, measure, pool
+from hf_synpre.initialization.statistics_init import (
     RESIZE,
     StatisticsInit,
     build,
@@ -10,9 +19,6 @@ from hf_synpre.initialization.factory import (
     skeleton,
     tensor_generator,
 )
-from hf_synpre.initialization.roles import PARTS, ROLES, read_parameters
-from hf_synpre.initialization.schemes import SCHEMES, Scheme
-from hf_synpre.initialization.statistics import Moments, ParameterStatistics, measure, pool
 
 __all__ = [
     "PARTS",

@@ -19,7 +19,9 @@ from hf_synpre.initialization.roles import Parameter
 
 def bare_names(model: PreTrainedModel) -> Callable[[str], str]:
     """Return the function that takes the name of the base model off a parameter's name."""
-    return lambda name: name.removeprefix(f"{model.base_model_prefix}.") if model.base_model_prefix else name
+    return lambda name: (
+        name.removeprefix(f"{model.base_model_prefix}.") if model.base_model_prefix else name
+    )
 
 
 def check_shape(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> None:
@@ -40,27 +42,46 @@ class Twin:
 class Matching:
     """The twins of a model's parameters among a checkpoint's tensors, given as name -> shape."""
 
-    def __init__(self, model: PreTrainedModel, parameters: dict[str, Parameter], shapes: Mapping[str, tuple[int, ...]]):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        parameters: dict[str, Parameter],
+        shapes: Mapping[str, tuple[int, ...]],
+    ):
         bare = bare_names(model)
         conversions = get_model_conversion_mapping(model)
         renamings = [r for r in conversions if isinstance(r, WeightRenaming)]
-        self.fused = len(renamings) < len(conversions)  # transformers joins or splits some stored tensors on loading
+        self.fused = len(renamings) < len(
+            conversions
+        )  # transformers joins or splits some stored tensors on loading
         found = {bare(apply_renamings(name, renamings)): name for name in shapes}
         self.depth_here, self.depth_there = depths(parameters, bare), {}
-        self.twins: dict[str, dict[int | None, Twin]] = defaultdict(dict)  # template -> layer -> twin
+        self.twins: dict[str, dict[int | None, Twin]] = defaultdict(
+            dict
+        )  # template -> layer -> twin
         templates = {bare(p.template): p for p in parameters.values()}
         templates |= {
-            bare(alias): parameters[name] for alias, name in tied_names(model).items() if bare(alias) not in templates
+            bare(alias): parameters[name]
+            for alias, name in tied_names(model).items()
+            if bare(alias) not in templates
         }
         stacks = {bare(p.stack) for p in parameters.values() if p.layer is not None}
         for name, stored in found.items():
-            stack, layer = next(((s, i) for s in stacks if (i := index_in(name, s)) is not None), ("", None))
-            template = name if layer is None else name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1)
+            stack, layer = next(
+                ((s, i) for s in stacks if (i := index_in(name, s)) is not None), ("", None)
+            )
+            template = (
+                name if layer is None else name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1)
+            )
             if layer is not None:
                 self.depth_there[stack] = max(self.depth_there.get(stack, 0), layer + 1)
             if template in templates:
                 p = templates[template]
-                place = replace(p, name=p.template.replace("*", str(layer)) if p.layer is not None else p.name, layer=layer)
+                place = replace(
+                    p,
+                    name=p.template.replace("*", str(layer)) if p.layer is not None else p.name,
+                    layer=layer,
+                )
                 self.twins[p.template].setdefault(layer, Twin(stored, tuple(shapes[stored]), place))
         self.bare, self.parameters, self.found = bare, parameters, found
 
@@ -68,7 +89,9 @@ class Matching:
         """Raise UsageError where a tensor does not fit its parameter, or layers are too many; the vocabulary may differ."""
         for stack, there in self.depth_there.items():
             if there != (here := self.depth_here[stack]):
-                raise UsageError(f"The checkpoint has {there} layers in {stack}, the model wants {here}.")
+                raise UsageError(
+                    f"The checkpoint has {there} layers in {stack}, the model wants {here}."
+                )
         for p in self.parameters.values():
             if p.part != "embedding" and (twin := self.twins.get(p.template, {}).get(p.layer)):
                 check_shape(p.name, twin.shape, p.shape)

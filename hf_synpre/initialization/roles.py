@@ -43,7 +43,15 @@ PARTS = {
 }
 ROLES = tuple(role for roles in PARTS.values() for role in roles)
 LETTERS = {"q": "query", "query": "query", "k": "key", "key": "key", "v": "value", "value": "value"}
-LETTERS |= {"o": "output", "out": "output", "output": "output", "wq": "query", "wk": "key", "wv": "value", "wo": "output"}
+LETTERS |= {
+    "o": "output",
+    "out": "output",
+    "output": "output",
+    "wq": "query",
+    "wk": "key",
+    "wv": "value",
+    "wo": "output",
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,10 @@ class Parameter:
         Raises UsageError on a raw parameter of which the sides change differently.
         """
         sides = [(-2,), (-1,)] if self.raw else [self.summed]
-        ratios = {math.prod(there[i] for i in axes) / math.prod(self.shape[i] for i in axes) for axes in sides}
+        ratios = {
+            math.prod(there[i] for i in axes) / math.prod(self.shape[i] for i in axes)
+            for axes in sides
+        }
         if len(ratios) > 1:
             raise UsageError(
                 f"{self.name} goes from {list(there)} to {list(self.shape)}, and nothing tells which side it sums over; "
@@ -86,7 +97,11 @@ class Parameter:
     @property
     def template(self) -> str:
         """Its name with * for the number of its layer: the same in every layer."""
-        return self.name if self.layer is None else self.name.replace(f"{self.stack}.{self.layer}.", f"{self.stack}.*.", 1)
+        return (
+            self.name
+            if self.layer is None
+            else self.name.replace(f"{self.stack}.{self.layer}.", f"{self.stack}.*.", 1)
+        )
 
 
 def says_attention(module: nn.Module) -> bool:
@@ -101,8 +116,14 @@ def holds_attention(module: nn.Module) -> bool:
 
 def is_norm(module: nn.Module) -> bool:
     """Say whether a module is a norm: by its class, with vectors only."""
-    named = isinstance(module, nn.LayerNorm | nn.GroupNorm) or "norm" in type(module).__name__.lower()
-    return named and not any(True for _ in module.children()) and all(p.dim() <= 1 for p in module.parameters())
+    named = (
+        isinstance(module, nn.LayerNorm | nn.GroupNorm) or "norm" in type(module).__name__.lower()
+    )
+    return (
+        named
+        and not any(True for _ in module.children())
+        and all(p.dim() <= 1 for p in module.parameters())
+    )
 
 
 def words(name: str) -> list[str]:
@@ -135,11 +156,15 @@ class Reader:
 
     def __init__(self, model: PreTrainedModel):
         self.model, self.modules = model, dict(model.named_modules())
-        self.base = next((path for path, module in self.modules.items() if module is model.base_model), "")
+        self.base = next(
+            (path for path, module in self.modules.items() if module is model.base_model), ""
+        )
         self.tokens = token_parameters(model)
         self.aside = dict(self.norms_beside_blocks())
         layers = {self.layer_of(path) for path in self.modules} - {("", None)}
-        self.stacks = {stack for stack, i in layers if holds_attention(self.modules[f"{stack}.{i}"])}
+        self.stacks = {
+            stack for stack, i in layers if holds_attention(self.modules[f"{stack}.{i}"])
+        }
 
     def ancestors(self, path: str) -> Iterator[str]:
         """Yield the paths from the outermost module to `path` itself."""
@@ -156,19 +181,37 @@ class Reader:
     def attention_of(self, path: str) -> str | None:
         """Return the outermost attention block around a path, inside its layer."""
         stack, layer = self.layer_of(path)
-        inside = (a for a in self.ancestors(path) if layer is None or a.startswith(f"{stack}.{layer}."))
-        blocks = (a for a in inside if a != self.base and not isinstance(self.modules[a], PreTrainedModel))
+        inside = (
+            a for a in self.ancestors(path) if layer is None or a.startswith(f"{stack}.{layer}.")
+        )
+        blocks = (
+            a for a in inside if a != self.base and not isinstance(self.modules[a], PreTrainedModel)
+        )
         return next((a for a in blocks if says_attention(self.modules[a])), None)
 
     def norms_beside_blocks(self) -> Iterator[tuple[str, str | None]]:
         """Yield (path, role) of the norms that stand beside the blocks of a layer rather than in one of them."""
-        norms = [path for path, module in self.modules.items() if is_norm(module) and self.layer_of(path)[1] is not None]
-        beside = [p for p in norms if not self.attention_of(p) and holds_attention(self.modules[parent(p)])]
+        norms = [
+            path
+            for path, module in self.modules.items()
+            if is_norm(module) and self.layer_of(path)[1] is not None
+        ]
+        beside = [
+            p
+            for p in norms
+            if not self.attention_of(p) and holds_attention(self.modules[parent(p)])
+        ]
         for host, group in groupby(beside, parent):
-            paths = sorted(group, key=lambda p: "cross" not in p.rpartition(".")[2])  # GPT-2 declares that one last
-            blocks = {self.attention_of(p) for p in self.modules if p.startswith(f"{host}.")} - {None}
+            paths = sorted(
+                group, key=lambda p: "cross" not in p.rpartition(".")[2]
+            )  # GPT-2 declares that one last
+            blocks = {self.attention_of(p) for p in self.modules if p.startswith(f"{host}.")} - {
+                None
+            }
             inner = [p for p in norms if p.startswith(f"{host}.") and p not in paths]
-            bare = sum(not any(p.startswith(f"{b}.") and not qk_named(p) for p in inner) for b in blocks)
+            bare = sum(
+                not any(p.startswith(f"{b}.") and not qk_named(p) for p in inner) for b in blocks
+            )
             mlp = all(self.attention_of(p) for p in inner)
             each, rest = divmod(len(paths), max(bare + mlp, 1))
             told = ["pre_attention_norm"] * bare * each + ["pre_mlp_norm"] * mlp * each
@@ -176,7 +219,11 @@ class Reader:
 
     def role(self, path: str, attribute: str) -> str | None:
         """Return the role of a parameter that is an attribute of the module at `path`, None where no rule tells."""
-        module, (stack, layer), block = self.modules[path], self.layer_of(path), self.attention_of(path)
+        module, (stack, layer), block = (
+            self.modules[path],
+            self.layer_of(path),
+            self.attention_of(path),
+        )
         layer = None if self.stacks and stack not in self.stacks else layer
         maps, raw = inputs_outputs(module), attribute not in ("weight", "bias")
         if self.base and not f"{path}.".startswith(f"{self.base}."):
@@ -193,7 +240,9 @@ class Reader:
         if block:
             return attention_role(attribute if raw else path.rpartition(".")[2], maps) or other
         if layer is not None and holds_attention(self.modules[self.layer_path(path)]):
-            stacked = getattr(module, attribute).dim() > 2 or attribute.endswith("_bias")  # of experts
+            stacked = getattr(module, attribute).dim() > 2 or attribute.endswith(
+                "_bias"
+            )  # of experts
             return "mlp" if (maps and not raw) or stacked else other
         return ("projection" if maps and not raw else other) if layer is None else None
 
@@ -207,7 +256,9 @@ class Reader:
             return "qk_norm" if qk_named(path) else "pre_attention_norm"
         if layer is None:
             host = self.modules[parent(path)]
-            beside = any(id(p) in self.tokens for m in host.children() for p in m.parameters(recurse=False))
+            beside = any(
+                id(p) in self.tokens for m in host.children() for p in m.parameters(recurse=False)
+            )
             lists = any(isinstance(m, nn.ModuleList) for m in host.children())
             return "embedding_norm" if beside and not lists else "final_norm"
         if path in self.aside:
@@ -220,10 +271,23 @@ class Reader:
         stack, layer = self.layer_of(path)
         role = "embedding" if id(tensor) in self.tokens else self.role(path, attribute)
         module = self.modules[path]
-        linear = attribute == "weight" and role != "embedding" and inputs_outputs(module) is not None
-        summed = () if not linear else (0,) if isinstance(module, Conv1D) else tuple(range(1, tensor.dim()))
+        linear = (
+            attribute == "weight" and role != "embedding" and inputs_outputs(module) is not None
+        )
+        summed = (
+            ()
+            if not linear
+            else (0,)
+            if isinstance(module, Conv1D)
+            else tuple(range(1, tensor.dim()))
+        )
         bias = attribute == "bias" or attribute.endswith("_bias")
-        raw = attribute != "weight" and not bias and tensor.dim() > 1 and role in (*PARTS["attention"], "mlp")
+        raw = (
+            attribute != "weight"
+            and not bias
+            and tensor.dim() > 1
+            and role in (*PARTS["attention"], "mlp")
+        )
         fixed = not tensor.requires_grad or "sinusoidal" in type(module).__name__.lower()
         return Parameter(name, tuple(tensor.shape), role, stack, layer, bias, summed, raw, fixed)
 
@@ -242,24 +306,38 @@ def token_parameters(model: PreTrainedModel) -> set[int]:
     """Return the ids of the parameters of the token embeddings and of the layers that map back to tokens, tied or not."""
     found = set()
     for module in model.modules():
-        for getter in ("get_input_embeddings", "get_output_embeddings") if isinstance(module, PreTrainedModel) else ():
+        for getter in (
+            ("get_input_embeddings", "get_output_embeddings")
+            if isinstance(module, PreTrainedModel)
+            else ()
+        ):
             try:
                 table = getattr(module, getter)()
             except (NotImplementedError, AttributeError):  # a model without tokens
                 continue
-            kind = nn.Embedding if getter == "get_input_embeddings" else nn.Module  # Whisper's encoder returns a convolution
-            found |= {id(p) for p in table.parameters(recurse=False)} if isinstance(table, kind) else set()
+            kind = (
+                nn.Embedding if getter == "get_input_embeddings" else nn.Module
+            )  # Whisper's encoder returns a convolution
+            found |= (
+                {id(p) for p in table.parameters(recurse=False)}
+                if isinstance(table, kind)
+                else set()
+            )
     return found
 
 
-def read_parameters(model: PreTrainedModel, roles: Mapping[str, str] | None = None) -> dict[str, Parameter]:
+def read_parameters(
+    model: PreTrainedModel, roles: Mapping[str, str] | None = None
+) -> dict[str, Parameter]:
     """Return name -> place of a model's parameters; tied ones count once, under their first name.
 
     `roles` maps names, or patterns with *, to ROLES and goes before the rules. A role is None where no rule tells it.
     Raises UsageError where `roles` has an unknown role or a pattern that fits no parameter.
     """
     if roles is not None and not isinstance(roles, Mapping):
-        raise UsageError(f"roles is {roles!r}; give a mapping of parameter names, or patterns with *, to roles.")
+        raise UsageError(
+            f"roles is {roles!r}; give a mapping of parameter names, or patterns with *, to roles."
+        )
     reader = Reader(model)
     found = {name: reader.parameter(name, tensor) for name, tensor in model.named_parameters()}
     settle_by_layers(found, reader.aside)
@@ -288,7 +366,9 @@ def require_roles(parameters: Mapping[str, Parameter], purpose: str) -> None:
     unknown = [name for name, p in parameters.items() if p.role is None]
     if unknown:
         templates = sorted({parameters[name].template for name in unknown})
-        shown = ", ".join(templates[:8]) + (f" and {len(templates) - 8} more" if len(templates) > 8 else "")
+        shown = ", ".join(templates[:8]) + (
+            f" and {len(templates) - 8} more" if len(templates) > 8 else ""
+        )
         raise UsageError(
             f"{purpose} needs the role of every parameter, and the modules do not tell that of {shown}; "
             f"pass roles={{'{templates[0]}': ROLE, ...}} with roles of: {', '.join(ROLES)}."

@@ -40,7 +40,13 @@ def per_param(p: Parameter) -> str:
 
 def whole_model(p: Parameter) -> str:
     """All matrices of attention, MLP and projections together, all norms, all position tables; heads by themselves."""
-    pooled = {"attention": "matrices", "mlp": "matrices", "projection": "matrices", "norm": "norms", "position": "positions"}
+    pooled = {
+        "attention": "matrices",
+        "mlp": "matrices",
+        "projection": "matrices",
+        "norm": "norms",
+        "position": "positions",
+    }
     return pooled_name(p, pooled.get(p.part))
 
 
@@ -52,7 +58,9 @@ def across_layers(p: Parameter) -> str:
 def per_layer(p: Parameter) -> str:
     """The matrices of a layer together, and its norms; what is no layer's, and position tables, by themselves."""
     kind = {"attention": "matrices", "mlp": "matrices", "norm": "norms"}.get(p.part)
-    return pooled_name(p, None if p.layer is None or kind is None else f"{p.stack}.{p.layer}.{kind}")
+    return pooled_name(
+        p, None if p.layer is None or kind is None else f"{p.stack}.{p.layer}.{kind}"
+    )
 
 
 def pooled_name(p: Parameter, group: str | None) -> str:
@@ -75,7 +83,9 @@ SCHEMES: dict[str, Scheme] = {
     "pre_mlp_ln_scale": Scheme(only("pre_mlp_norm"), "scale"),
     "attention_scale": Scheme(only(*PARTS["attention"]), "scale"),
     "mlp_scale": Scheme(only("mlp"), "scale"),
-    "constant_pre_attn_ln": Scheme(lambda p: None if p.bias else only("pre_attention_norm")(p), "constant"),
+    "constant_pre_attn_ln": Scheme(
+        lambda p: None if p.bias else only("pre_attention_norm")(p), "constant"
+    ),
     "weights": Scheme(per_param, "weights", by_role=False, embeddings=True),
     "body_weights": Scheme(per_param, "weights", by_role=False),
     "attention_weights": Scheme(only(*PARTS["attention"]), "weights"),

@@ -18,7 +18,13 @@ from transformers import PreTrainedModel
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
-from hf_synpre.initialization.checkpoints import STATISTICS_FILE, broken_file, find_statistics, is_current, weight_files
+from hf_synpre.initialization.checkpoints import (
+    STATISTICS_FILE,
+    broken_file,
+    find_statistics,
+    is_current,
+    weight_files,
+)
 
 FORMAT = 1
 CHUNK = 1 << 22  # bytes read at a time
@@ -38,7 +44,9 @@ def accumulate(values, state):
     for start in range(0, len(values), BLOCK):
         block = values[start : start + BLOCK]
         total, raw = np.float64(0), np.float64(0)
-        for i in range(len(block)):  # by index: Numba makes vector instructions of this, not of `for value in block`
+        for i in range(
+            len(block)
+        ):  # by index: Numba makes vector instructions of this, not of `for value in block`
             total += np.float64(block[i])
             raw += np.float64(block[i]) ** 2
         mean = total / len(block)
@@ -83,7 +91,9 @@ def pool(parts: Iterable[Moments]) -> tuple[float, float]:
     parts = list(parts)
     count = sum(m.numel for m in parts) or 1
     mean = math.fsum(m.numel * m.mean for m in parts) / count
-    return mean, math.sqrt(math.fsum(m.numel * (m.sd**2 + (m.mean - mean) ** 2) for m in parts) / count)
+    return mean, math.sqrt(
+        math.fsum(m.numel * (m.sd**2 + (m.mean - mean) ** 2) for m in parts) / count
+    )
 
 
 def as_floats(tensor: torch.Tensor) -> np.ndarray:
@@ -123,8 +133,12 @@ def measure(files: Iterable[Path]) -> dict[str, Moments]:
             for name, shape, part in read_chunks(file):
                 _, state, origin = states.setdefault(name, (shape, np.zeros(3), file))
                 if origin != file:
-                    raise UsageError(f"{name} is in both {origin} and {file}; keep the files of one checkpoint.")
-                task = worker.submit(lambda values, state: accumulate(as_floats(values), state), part, state)
+                    raise UsageError(
+                        f"{name} is in both {origin} and {file}; keep the files of one checkpoint."
+                    )
+                task = worker.submit(
+                    lambda values, state: accumulate(as_floats(values), state), part, state
+                )
                 if pending:
                     pending.result()
                 pending = task
@@ -140,17 +154,26 @@ class ParameterStatistics:
 
     def __post_init__(self) -> None:
         if not self.parameters:
-            raise UsageError(f"{self.source} holds no parameters in floating point; give the checkpoint of a model.")
+            raise UsageError(
+                f"{self.source} holds no parameters in floating point; give the checkpoint of a model."
+            )
         for name, m in self.parameters.items():
             if not (abs(m.mean) <= LARGEST and 0 <= m.sd <= LARGEST):
-                raise UsageError(f"{self.source}: {name} has mean {m.mean}, sd {m.sd}; both must be finite, sd >= 0.")
+                raise UsageError(
+                    f"{self.source}: {name} has mean {m.mean}, sd {m.sd}; both must be finite, sd >= 0."
+                )
             if m.numel != math.prod(m.shape) or min(m.shape, default=1) < 0:
-                raise UsageError(f"{self.source}: {name} has shape {list(m.shape)}, which does not hold numel {m.numel}.")
+                raise UsageError(
+                    f"{self.source}: {name} has shape {list(m.shape)}, which does not hold numel {m.numel}."
+                )
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, source: str = "") -> "ParameterStatistics":
         """Measure a model; tied parameters count once, under their first name."""
-        return cls(source or model.name_or_path, {name: Moments.of(p) for name, p in model.named_parameters()})
+        return cls(
+            source or model.name_or_path,
+            {name: Moments.of(p) for name, p in model.named_parameters()},
+        )
 
     @classmethod
     def measured(cls, folder: Path, source: str) -> "ParameterStatistics":
@@ -183,16 +206,28 @@ class ParameterStatistics:
         stored = read_json(file)
         try:
             if stored["format"] != FORMAT:
-                raise UsageError(f"{file} has format {stored['format']}; this version reads format {FORMAT}.")
+                raise UsageError(
+                    f"{file} has format {stored['format']}; this version reads format {FORMAT}."
+                )
             entries = [(p["name"], as_moments(p)) for p in stored["parameters"]]
             source = str(stored["source"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{file} is not a statistics file ({error}); make one with `synpre statistics`.") from None
+            raise UsageError(
+                f"{file} is not a statistics file ({error}); make one with `synpre statistics`."
+            ) from None
         if not all(name for name, _ in entries):
-            raise UsageError(f"{file} holds a parameter without a name; make it again with `synpre statistics`.")
+            raise UsageError(
+                f"{file} holds a parameter without a name; make it again with `synpre statistics`."
+            )
         names = [name for name, _ in entries]
-        if doubled := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
-            raise UsageError(f"{file} holds {doubled[0]} twice; make it again with `synpre statistics`.")
+        if doubled := sorted(
+            {name for name in names if names.count(name) > 1}
+            if len(set(names)) < len(names)
+            else ()
+        ):
+            raise UsageError(
+                f"{file} holds {doubled[0]} twice; make it again with `synpre statistics`."
+            )
         try:
             return cls(source, dict(entries))
         except UsageError as error:
@@ -200,7 +235,10 @@ class ParameterStatistics:
 
     def save(self, file: str | Path) -> None:
         """Write the statistics file (format 1: source, and name, shape, numel, mean, sd of each parameter), a line each."""
-        lines = ",\n".join(json.dumps({"name": name, **asdict(m)}, allow_nan=False) for name, m in self.parameters.items())
+        lines = ",\n".join(
+            json.dumps({"name": name, **asdict(m)}, allow_nan=False)
+            for name, m in self.parameters.items()
+        )
         head = f'"format": {FORMAT},\n"source": {json.dumps(self.source)}'
         write_text(file, f'{{\n{head},\n"parameters": [\n{lines}\n]\n}}\n')
 
@@ -210,7 +248,9 @@ def as_moments(entry: dict[str, Any]) -> Moments:
     values = {field.name: entry[field.name] for field in fields(Moments)}
     numbers = [values["numel"], values["mean"], values["sd"], *values["shape"]]
     whole = [values["numel"], *values["shape"]]
-    if not isinstance(entry["name"], str) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
+    if not isinstance(entry["name"], str) or any(
+        isinstance(v, bool) or not isinstance(v, int | float) for v in numbers
+    ):
         raise TypeError(f"{entry['name']} has {values}")
     if any(not isinstance(v, int) for v in whole) or any(abs(v) > LARGEST for v in numbers):
         raise TypeError(f"{entry['name']} has numbers that no parameter has")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_bytes
-from hf_synpre.plots import plots
 from hf_synpre.report.cells import benefit, read_cells, summarize
-from hf_synpre.report.text import latex, model_index, model_index_yaml, render, table
+from hf_synpre.report.plots import plots
+from hf_synpre.report.render import latex, model_index, model_index_yaml, render, table
 from hf_synpre.report.transfer import transfer, transfer_plots, transfer_text
 
 __all__ = [
@@ -46,7 +46,9 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
         "model-index.yaml": model_index_yaml(report),
     }
     for name, content in (
-        {name: text.encode() for name, text in texts.items()} | plots(report) | transfer_plots(report)
+        {name: text.encode() for name, text in texts.items()}
+        | plots(report)
+        | transfer_plots(report)
     ).items():
         write_bytes(Path(output_dir or directory) / name, content)
     return report

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from hf_synpre.plots import NATURAL, RANDOM, STYLE, image
+from hf_synpre.report.plots import NATURAL, RANDOM, STYLE, image
 
 SAME = "two seeds"  # the pair of one arm with itself: what an ensemble gains without another start
 
@@ -12,7 +12,11 @@ SAME = "two seeds"  # the pair of one arm with itself: what an ensemble gains wi
 def transfer(cells: list[dict], report: dict) -> dict:
     """Return {"transfer": matrix and ensembles} for a report of labelled tasks, {} where no cell is of one."""
     labelled = any("labels" in (cell.get("data") or {}) for cell in cells)
-    return {"transfer": {"matrix": gain_matrix(report), "ensembles": ensembles(cells)}} if labelled else {}
+    return (
+        {"transfer": {"matrix": gain_matrix(report), "ensembles": ensembles(cells)}}
+        if labelled
+        else {}
+    )
 
 
 def transfer_plots(report: dict) -> dict[str, bytes]:
@@ -28,19 +32,31 @@ def gain_matrix(report: dict) -> dict:
     and only arms with every task have a mean.
     """
     arms = [arm for arm in report["arms"] if arm != RANDOM]
-    differences = {arm: {task: row.get(arm) for task, row in report["differences"].items()} for arm in arms}
+    differences = {
+        arm: {task: row.get(arm) for task, row in report["differences"].items()} for arm in arms
+    }
     shares = {arm: report["benefits"][arm]["tasks"] for arm in arms if arm != NATURAL}
     if 2 * known_values(shares) >= max(known_values({arm: differences[arm] for arm in shares}), 1):
         means = {arm: report["benefits"][arm]["mean_of_ratios"]["value"] for arm in shares}
         return {"unit": "% of natural's gain", "scale": 100, "gains": shares, "means": means}
-    known = {arm: [e["value"] for e in row.values() if e and e["value"] is not None] for arm, row in differences.items()}
-    means = {arm: float(np.mean(values)) if len(values) == len(report["tasks"]) else None for arm, values in known.items()}
+    known = {
+        arm: [e["value"] for e in row.values() if e and e["value"] is not None]
+        for arm, row in differences.items()
+    }
+    means = {
+        arm: float(np.mean(values)) if len(values) == len(report["tasks"]) else None
+        for arm, values in known.items()
+    }
     return {"unit": "points over random", "scale": 100, "gains": differences, "means": means}
 
 
 def known_values(table: dict[str, dict]) -> int:
     """Return how many estimates of a table have a value."""
-    return sum(estimate is not None and estimate["value"] is not None for row in table.values() for estimate in row.values())
+    return sum(
+        estimate is not None and estimate["value"] is not None
+        for row in table.values()
+        for estimate in row.values()
+    )
 
 
 def heat_map(matrix: dict) -> dict[str, bytes]:
@@ -51,18 +67,32 @@ def heat_map(matrix: dict) -> dict[str, bytes]:
     arms, tasks = list(matrix["gains"]), list(next(iter(matrix["gains"].values()), {}))
     if not arms:
         return {}
-    values = np.array([[*(value_of(matrix["gains"][a].get(t)) for t in tasks), number(matrix["means"][a])] for a in arms])
+    values = np.array(
+        [
+            [*(value_of(matrix["gains"][a].get(t)) for t in tasks), number(matrix["means"][a])]
+            for a in arms
+        ]
+    )
     values = values * matrix["scale"]
     reach = min(max(float(np.nanmax(np.abs(values), initial=1.0)), 1.0), 200.0)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.6 + 0.62 * (len(tasks) + 1), 1.1 + 0.3 * len(arms)), layout="constrained")
+        figure = Figure(
+            figsize=(1.6 + 0.62 * (len(tasks) + 1), 1.1 + 0.3 * len(arms)), layout="constrained"
+        )
         panel = figure.subplots()
         panel.imshow(values, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
         panel.set_xticks(range(len(tasks) + 1), [*tasks, "mean"], rotation=40, ha="right")
         panel.set_yticks(range(len(arms)), arms)
         for (row, column), value in np.ndenumerate(values):
             text = "–" if np.isnan(value) else f"{value:.0f}"
-            panel.text(column, row, text, ha="center", va="center", color="white" if abs(value) > 0.6 * reach else "black")
+            panel.text(
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                color="white" if abs(value) > 0.6 * reach else "black",
+            )
         panel.set_title(f"Gain, {matrix['unit']}")
         return {f"gains.{kind}": image(figure, kind) for kind in ("png", "svg")}
 
@@ -84,7 +114,10 @@ def ensembles(cells: list[dict]) -> dict[str, list[dict]]:
     examples that neither has right, `one_right` that exactly one has (error inconsistency).
     """
     known = [cell for cell in cells if cell["status"] == "done" and "probabilities" in cell]
-    tasks = {task: [c for c in known if c["task"] == task] for task in dict.fromkeys(c["task"] for c in known)}
+    tasks = {
+        task: [c for c in known if c["task"] == task]
+        for task in dict.fromkeys(c["task"] for c in known)
+    }
     return {task: list(pairs(found)) for task, found in tasks.items() if found}
 
 
@@ -97,7 +130,10 @@ def pairs(cells: list[dict]):
         if one == other:
             couples = [tuple(runs[one].values())[:2]] if len(runs[one]) > 1 else []
         else:
-            couples = [(runs[one][seed], runs[other][seed]) for seed in sorted(runs[one].keys() & runs[other].keys())]
+            couples = [
+                (runs[one][seed], runs[other][seed])
+                for seed in sorted(runs[one].keys() & runs[other].keys())
+            ]
         if couples:
             facts = [couple(*both) for both in couples]
             means = {name: float(np.mean([fact[name] for fact in facts])) for name in facts[0]}
@@ -127,9 +163,7 @@ def transfer_text(report: dict) -> str:
     text = matrix_text(found["matrix"]) if found["matrix"]["gains"] else ""
     for task, rows in found["ensembles"].items():
         if rows:
-            text += (
-                f"\n### Pairs on {task}\n\n| arms | ensemble, % | better one, % | both wrong, % | exactly one right, % |\n"
-            )
+            text += f"\n### Pairs on {task}\n\n| arms | ensemble, % | better one, % | both wrong, % | exactly one right, % |\n"
             text += "| --- | --- | --- | --- | --- |\n" + "".join(map(pair_row, rows))
     return text
 
@@ -138,7 +172,10 @@ def matrix_text(matrix: dict) -> str:
     """Return the matrix of gains as a Markdown table, with its heat map."""
     tasks = list(next(iter(matrix["gains"].values())))
     lines = ["", f"## Gain by start and task, {matrix['unit']}", "", "![Gains](gains.png)", ""]
-    lines += ["| start | " + " | ".join([*tasks, "mean"]) + " |", "| --- |" + " --- |" * (len(tasks) + 1)]
+    lines += [
+        "| start | " + " | ".join([*tasks, "mean"]) + " |",
+        "| --- |" + " --- |" * (len(tasks) + 1),
+    ]
     for arm, row in matrix["gains"].items():
         values = [*(value_of(row.get(task)) for task in tasks), number(matrix["means"][arm])]
         shown = ["–" if np.isnan(value) else f"{matrix['scale'] * value:.1f}" for value in values]

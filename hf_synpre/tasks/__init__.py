@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from hf_synpre.errors import UsageError, as_integer, choose
-from hf_synpre.tasks.base import REGISTRY, Task, register_task
 from hf_synpre.tasks.mixture import Mixture, make_mixture, read_mixture, register_mixture
+from hf_synpre.tasks.registry import REGISTRY, Task, register_task
 from hf_synpre.tasks.streams import MixtureStream, Rows, Stream
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -72,7 +72,9 @@ def open_stream(
     found = get_task(task)
     rise = as_integer(ramp)
     if rise is None or not 0 <= rise <= 2**42:
-        raise UsageError(f"ramp is {ramp!r}; give the number of rows of the curriculum, up to 2**42, 0 for none.")
+        raise UsageError(
+            f"ramp is {ramp!r}; give the number of rows of the curriculum, up to 2**42, 0 for none."
+        )
     words = as_vocabulary(vocabulary)
     if isinstance(found, Mixture):
         return found.open(parameters, words, split, seed, rise)
@@ -95,18 +97,26 @@ def generate(
     `task` is a name or a mixture ({"set": 2, "identity": 1} or "set:2,identity:1"). T5 ids of the paper by default;
     `vocabulary` takes a size, a tokenizer or a Vocabulary. Raises UsageError on bad input.
     """
-    stream = open_stream(task, split=split, seed=seed, vocabulary=vocabulary, ramp=ramp, **parameters)
+    stream = open_stream(
+        task, split=split, seed=seed, vocabulary=vocabulary, ramp=ramp, **parameters
+    )
     first, end = as_integer(start), as_integer(stop)
     if first is None or end is None or not 0 <= first <= end < 2**63:
-        raise UsageError(f"Rows {start!r} to {stop!r} were asked for; give integers, 0 <= start <= stop < 2**63.")
+        raise UsageError(
+            f"Rows {start!r} to {stop!r} were asked for; give integers, 0 <= start <= stop < 2**63."
+        )
     step = max(1, min(CHUNK, 2**25 // max(stream.bounds)))
     cuts = range(first, end, step)
-    batches = [record_batch(stream.rows(np.arange(a, min(a + step, end), dtype=np.int64))) for a in cuts]
+    batches = [
+        record_batch(stream.rows(np.arange(a, min(a + step, end), dtype=np.int64))) for a in cuts
+    ]
     return pa.Table.from_batches(batches, schema=SCHEMA)
 
 
 def record_batch(rows: Rows) -> pa.RecordBatch:
     """Return the rows of a stream as a batch of SCHEMA; nothing is copied."""
     x, x_ends, y, y_ends = rows
-    columns = [pa.ListArray.from_arrays(pa.array(e), pa.array(v)) for e, v in ((x_ends, x), (y_ends, y))]
+    columns = [
+        pa.ListArray.from_arrays(pa.array(e), pa.array(v)) for e, v in ((x_ends, x), (y_ends, y))
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)

@@ -6,10 +6,8 @@ which order="reference" gives.
 
 import numpy as np
 
-from hf_synpre.rng import copy, kernel
 from hf_synpre.tasks import samplers
-from hf_synpre.tasks.base import ARGUMENT_DIVIDER, ARGUMENTS, NO, WORD_DIVIDER, YES, only_content, register_task
-from hf_synpre.tasks.sets import (
+from hf_synpre.tasks.id_sets import (
     add_distinct,
     find_slot,
     keep_where,
@@ -19,6 +17,16 @@ from hf_synpre.tasks.sets import (
     reference_intersection,
     reference_union,
 )
+from hf_synpre.tasks.registry import (
+    ARGUMENT_DIVIDER,
+    ARGUMENTS,
+    NO,
+    WORD_DIVIDER,
+    YES,
+    only_content,
+    register_task,
+)
+from hf_synpre.tasks.rng import copy, kernel
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Wu, Li, Liang 2022, arXiv 2206.10139"
@@ -32,14 +40,18 @@ def one_answer(parameters: dict) -> tuple[int, int]:
 
 def number_room(parameters: dict) -> tuple[int, int]:
     """Bounds where the target is a number."""
-    return parameters["max_length"], parameters["max_length"] + len(str(parameters["max_length"])) + 2
+    return parameters["max_length"], parameters["max_length"] + len(
+        str(parameters["max_length"])
+    ) + 2
 
 
 def number_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
     """The ids of the numbers 0..max_length, one row each, -1 behind the shorter ones; the row's width comes first."""
     ids = [vocabulary.number_ids(n) for n in range(parameters["max_length"] + 1)]
     width = max(map(len, ids))
-    return np.array([width] + [i for row in ids for i in (*row, *[-1] * (width - len(row)))], np.int64)
+    return np.array(
+        [width] + [i for row in ids for i in (*row, *[-1] * (width - len(row)))], np.int64
+    )
 
 
 @kernel
@@ -88,7 +100,9 @@ def two_arguments(second: str, fits=lambda n: True):
 
 def check_order(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | None:
     """Two arguments, every id of the first in the second."""
-    if problem := two_arguments("an order of at least one", lambda n: n >= 1)(body, words, parameters):
+    if problem := two_arguments("an order of at least one", lambda n: n >= 1)(
+        body, words, parameters
+    ):
         return problem
     at = int(np.flatnonzero(body == words.marks["argument_divider"])[0])
     missing = np.setdiff1d(body[:at], body[at + 1 :])
@@ -211,7 +225,9 @@ def replace(x, y, p):
     return s
 
 
-@register_task(samplers.uniform, paper=PAPER, bounds=lambda p: (p["max_length"], 2 * p["max_length"]))
+@register_task(
+    samplers.uniform, paper=PAPER, bounds=lambda p: (p["max_length"], 2 * p["max_length"])
+)
 def duplicate(x, y, p):
     """Return the input with every id twice in place.
 
@@ -301,7 +317,9 @@ def longest_word(x, y, p):
     return size
 
 
-@register_task(samplers.uniform, paper=PAPER, bounds=number_room, symbols=lambda p: 10, table=number_table)
+@register_task(
+    samplers.uniform, paper=PAPER, bounds=number_room, symbols=lambda p: 10, table=number_table
+)
 def length(x, y, p):
     """Return the number of ids, as the ids of that number (Vocabulary.number_ids).
     Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own pieces.

@@ -4,8 +4,16 @@ import functools
 
 import numpy as np
 
-from hf_synpre.rng import below, between, copy, fill_between, kernel
-from hf_synpre.tasks.base import ARGUMENTS, CONTENT, FIRST, MAX_LENGTH, MIN_LENGTH, only_content, register_task
+from hf_synpre.tasks.registry import (
+    ARGUMENTS,
+    CONTENT,
+    FIRST,
+    MAX_LENGTH,
+    MIN_LENGTH,
+    only_content,
+    register_task,
+)
+from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Ri, Tsuruoka 2022, arXiv 2203.10326"
@@ -81,7 +89,10 @@ def row_check(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | No
         if 0 <= token < pairs:
             stack.append(token)
         elif not pairs <= token < 2 * pairs:
-            return only_content(body, words, parameters) or f"id {token + words.first} is neither a head nor a tail."
+            return (
+                only_content(body, words, parameters)
+                or f"id {token + words.first} is neither a head nor a tail."
+            )
         elif not stack or stack.pop() != token - pairs:
             return f"the tail at place {place} does not close the last open head."
     return None
@@ -90,7 +101,9 @@ def row_check(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | No
 def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) -> str:
     """Return a sentence with its heads as `(a` and its tails as `a)`."""
     pairs, tails = words.content // 2, words.first + words.content // 2
-    return " ".join(f"({words.spell(i)}" if i < tails else f"{words.spell(i - pairs)})" for i in ids.tolist())
+    return " ".join(
+        f"({words.spell(i)}" if i < tails else f"{words.spell(i - pairs)})" for i in ids.tolist()
+    )
 
 
 @register_task(

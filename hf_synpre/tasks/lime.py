@@ -14,11 +14,21 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.errors import UsageError
-from hf_synpre.rng import between, copy, fill_between, kernel, shuffle
-from hf_synpre.tasks.base import ARGUMENTS, CLOSE, COLON, MATH, MAX_LENGTH, OPEN, SEPARATOR, only_content, register_task
-from hf_synpre.tasks.base import LOWER as LOWER_MARK
-from hf_synpre.tasks.base import UPPER as UPPER_MARK
 from hf_synpre.tasks.mixture import register_mixture
+from hf_synpre.tasks.registry import (
+    ARGUMENTS,
+    CLOSE,
+    COLON,
+    MATH,
+    MAX_LENGTH,
+    OPEN,
+    SEPARATOR,
+    only_content,
+    register_task,
+)
+from hf_synpre.tasks.registry import LOWER as LOWER_MARK
+from hf_synpre.tasks.registry import UPPER as UPPER_MARK
+from hf_synpre.tasks.rng import between, copy, fill_between, kernel, shuffle
 from hf_synpre.tasks.samplers import fill_distinct
 from hf_synpre.vocabulary import Vocabulary
 
@@ -37,7 +47,9 @@ PARAMETERS = {
 RANGES = ("symbols", "math", "string")
 LEAST_CHANCE = 1e-5
 SEARCH_STEPS = 50_000
-MIN_SYMBOLS, MAX_SYMBOLS, MIN_MATH, MAX_MATH, MIN_STRING, MAX_STRING, LOWERS, MATHS = range(ARGUMENTS, ARGUMENTS + 8)
+MIN_SYMBOLS, MAX_SYMBOLS, MIN_MATH, MAX_MATH, MIN_STRING, MAX_STRING, LOWERS, MATHS = range(
+    ARGUMENTS, ARGUMENTS + 8
+)
 INDUCT, DEDUCT, ABDUCT = range(3)
 UPPER_LETTERS, LOWER_LETTERS = string.ascii_uppercase, string.ascii_lowercase
 MATH_SIGNS = "+-*/=<>^&%~!?@#$;.'_"
@@ -59,12 +71,13 @@ def check(p: dict) -> str | None:
     shortest = 5 + c + p["lower"] + p["math"] + 2 * c * size + p["min_math"] + c * (5 + size) - 1
     if p["max_length"] < shortest:
         return f"max_length is {p['max_length']}; give at least {shortest}."
-    room, (symbols, math, strings) = (p["max_length"] - shortest) // 2, (p[f"max_{n}"] - p[f"min_{n}"] + 1 for n in RANGES)
+    room, (symbols, math, strings) = (
+        (p["max_length"] - shortest) // 2,
+        (p[f"max_{n}"] - p[f"min_{n}"] + 1 for n in RANGES),
+    )
     chance = min(1, (room + 1) / math) * min(1, (room // (3 * c) + 1) / strings) ** c / symbols
     if chance < LEAST_CHANCE:
-        return (
-            f"hardly any problem fits max_length {p['max_length']}; give a larger one, or smaller max_string and max_math."
-        )
+        return f"hardly any problem fits max_length {p['max_length']}; give a larger one, or smaller max_string and max_math."
     return None
 
 
@@ -166,7 +179,12 @@ def problem(state, x, y, p, kind):
     """
     most = p[MAX_SYMBOLS]
     work = np.empty(2 * most + p[MAX_MATH] + 3 * most + 1 + p[MAX_LENGTH], np.int32)
-    counts, sizes, ends, rest = work[:most], work[most : 2 * most], work[2 * most : 3 * most + 1], work[3 * most + 1 :]
+    counts, sizes, ends, rest = (
+        work[:most],
+        work[most : 2 * most],
+        work[2 * most : 3 * most + 1],
+        work[3 * most + 1 :],
+    )
     c, u, k = draw_sizes(state, rest, counts, sizes, p)
     while not fits(counts, sizes, c, u, k, kind, p):
         c, u, k = draw_sizes(state, rest, counts, sizes, p)
@@ -187,7 +205,10 @@ def problem(state, x, y, p, kind):
     n = write_part(x, n, p[MATH], symbols[lower_end:])
     x[n] = p[SEPARATOR]
     if kind == INDUCT:
-        n, m = write_result(x, n + 1, rule, strings, ends, u, symbols), write_rule(y, np.int64(0), rule, symbols)
+        n, m = (
+            write_result(x, n + 1, rule, strings, ends, u, symbols),
+            write_rule(y, np.int64(0), rule, symbols),
+        )
     else:
         n, m = write_rule(x, n + 1, rule, symbols), 0
     x[n] = p[SEPARATOR]
@@ -220,19 +241,29 @@ def abduct(state, x, y, p):
 Case = dict[int, list[int]]
 
 
-def parse_row(body: np.ndarray, words: Vocabulary) -> tuple[list[int], set[int], set[int], list[int], list[int]]:
+def parse_row(
+    body: np.ndarray, words: Vocabulary
+) -> tuple[list[int], set[int], set[int], list[int], list[int]]:
     """Return (uppers, lowers, maths, first given, second given) of a row. Raises UsageError where the form is broken."""
     marks, ids = words.marks, body.tolist()
     places = []
     for name, times in (("upper", 1), ("lower", 1), ("math", 1), ("separator", 2)):
         at = [i for i, token in enumerate(ids) if token == marks[name]]
         if len(at) != times:
-            raise UsageError(f"LIME: malformed row: the mark {name} ({marks[name]}) is there {len(at)} times, not {times}.")
+            raise UsageError(
+                f"LIME: malformed row: the mark {name} ({marks[name]}) is there {len(at)} times, not {times}."
+            )
         places += at
     if places[0] != 0 or places != sorted(places):
-        raise UsageError("LIME: malformed row: its marks are not in the order upper, lower, math, separator, separator.")
+        raise UsageError(
+            "LIME: malformed row: its marks are not in the order upper, lower, math, separator, separator."
+        )
     parts = [ids[a + 1 : b] for a, b in zip(places, [*places[1:], len(ids)], strict=True)]
-    empty = [name for name, part in zip(("upper", "lower", "math", "first", "second"), parts, strict=True) if not part]
+    empty = [
+        name
+        for name, part in zip(("upper", "lower", "math", "first", "second"), parts, strict=True)
+        if not part
+    ]
     symbols = parts[0] + parts[1] + parts[2]
     if empty or len(set(symbols)) < len(symbols):
         fault = f"its {empty[0]} part is empty" if empty else "a symbol is twice in its header"
@@ -248,7 +279,11 @@ def parse_case(
     """Return {upper: its string} of a case that has every upper symbol once and no empty string; None of anything else."""
     marks, case, i = words.marks, {}, 0
     while i < len(ids):
-        if ids[i] not in uppers or ids[i] in case or ids[i + 1 : i + 3] != [marks["colon"], marks["open"]]:
+        if (
+            ids[i] not in uppers
+            or ids[i] in case
+            or ids[i + 1 : i + 3] != [marks["colon"], marks["open"]]
+        ):
             return None
         end = i + 3
         while end < len(ids) and ids[end] in string_symbols:
@@ -265,10 +300,14 @@ def apply_rule(rule: list[int], case: Case) -> list[int]:
     return [token for char in rule for token in case.get(char, [char])]
 
 
-def read_row(body: np.ndarray, words: Vocabulary, kind: int) -> tuple[Any, list[int], list[int], set[int], set[int]]:
+def read_row(
+    body: np.ndarray, words: Vocabulary, kind: int
+) -> tuple[Any, list[int], list[int], set[int], set[int]]:
     """Return (case or result, rule or result, uppers, lowers, maths) of a row of this kind: what is given second, first."""
     uppers, lowers, maths, first, second = parse_row(body, words)
-    allowed = {INDUCT: lowers | maths, DEDUCT: maths | set(uppers), ABDUCT: maths | set(uppers)}[kind]
+    allowed = {INDUCT: lowers | maths, DEDUCT: maths | set(uppers), ABDUCT: maths | set(uppers)}[
+        kind
+    ]
     what = "result" if kind == INDUCT else "rule"
     if stray := [token for token in first if token not in allowed]:
         raise UsageError(f"LIME: malformed row: id {stray[0]} cannot be in its {what}.")
@@ -278,7 +317,9 @@ def read_row(body: np.ndarray, words: Vocabulary, kind: int) -> tuple[Any, list[
         return second, first, uppers, lowers, maths
     case = parse_case(second, uppers, lowers | maths, words)
     if case is None:
-        raise UsageError("LIME: malformed row: its case is not `A : [ x y ] B : [ z ]` over all upper symbols.")
+        raise UsageError(
+            "LIME: malformed row: its case is not `A : [ x y ] B : [ z ]` over all upper symbols."
+        )
     return case, first, uppers, lowers, maths
 
 
@@ -296,7 +337,11 @@ def shortest_rule(result: list[int], case: Case, maths: set[int]) -> list[int] |
     """Return a shortest rule that gives the result under the case, None where there is none: best[i] is for result[i:]."""
     best: list[list[int] | None] = [None] * len(result) + [[]]
     for i in range(len(result) - 1, -1, -1):
-        steps = [(char, len(string)) for char, string in case.items() if result[i : i + len(string)] == string]
+        steps = [
+            (char, len(string))
+            for char, string in case.items()
+            if result[i : i + len(string)] == string
+        ]
         steps += [(result[i], 1)] if result[i] in maths else []
         rules = [[char, *best[i + size]] for char, size in steps if best[i + size] is not None]
         best[i] = min(rules, key=len) if rules else None
@@ -329,12 +374,17 @@ def find_case(rule: list[int], result: list[int], uppers: set[int], longest: int
             if place == len(rule) and at == len(result):
                 return case
             guesses += [
-                (place, at, case, size) for size in sizes_to_try(rule[place:], len(result) - at, case, uppers, longest)
+                (place, at, case, size)
+                for size in sizes_to_try(rule[place:], len(result) - at, case, uppers, longest)
             ]
-    raise UsageError(f"lime_abduct: no case was found for this row in {SEARCH_STEPS} guesses; it may have none.")
+    raise UsageError(
+        f"lime_abduct: no case was found for this row in {SEARCH_STEPS} guesses; it may have none."
+    )
 
 
-def sizes_to_try(rest: list[int], room: int, case: Case, uppers: set[int], longest: int) -> list[int]:
+def sizes_to_try(
+    rest: list[int], room: int, case: Case, uppers: set[int], longest: int
+) -> list[int]:
     """Return the possible sizes of the string of rest[0], ascending; only one where it is the last unknown symbol."""
     times = Counter(rest)
     if not times:
@@ -363,8 +413,14 @@ def judge_abduct(body: np.ndarray, answer: np.ndarray, words: Vocabulary, parame
 def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) -> str:
     """Return ids as text, named by their row's header: uppers A, B, ..., lowers a, b, ..., maths as signs."""
     names, row = {i: words.spell(i) for i in ids.tolist()}, row.tolist()
-    places = [row.index(words.marks[name]) for name in ("upper", "lower", "math", "separator") if words.marks[name] in row]
-    for (a, b), signs in zip(itertools.pairwise(places), (UPPER_LETTERS, LOWER_LETTERS, MATH_SIGNS), strict=False):
+    places = [
+        row.index(words.marks[name])
+        for name in ("upper", "lower", "math", "separator")
+        if words.marks[name] in row
+    ]
+    for (a, b), signs in zip(
+        itertools.pairwise(places), (UPPER_LETTERS, LOWER_LETTERS, MATH_SIGNS), strict=False
+    ):
         names |= {i: signs[n % len(signs)] for n, i in enumerate(row[a + 1 : b])}
     return " ".join(names[i] for i in ids.tolist())
 
@@ -422,7 +478,11 @@ def lime_abduct(body, words, parameters):
     if case is None or set(case) != set(uppers):
         raise UsageError("lime_abduct: no case turns this row's rule into its result.")
     marks = words.marks
-    return [i for char in uppers for i in (char, marks["colon"], marks["open"], *case[char], marks["close"])]
+    return [
+        i
+        for char in uppers
+        for i in (char, marks["colon"], marks["open"], *case[char], marks["close"])
+    ]
 
 
 @register_mixture({"lime_induct": 1, "lime_deduct": 1, "lime_abduct": 1}, paper=PAPER, version=2)

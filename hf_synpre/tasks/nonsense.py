@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.errors import UsageError
-from hf_synpre.rng import below, between, fill_between, kernel
-from hf_synpre.tasks.base import ARGUMENTS, register_task
-from hf_synpre.tasks.summaries import (
+from hf_synpre.tasks.nonsense_operations import (
     COUNT_OF,
     FIRST_OF,
     FIRST_TARGET,
@@ -29,13 +27,17 @@ from hf_synpre.tasks.summaries import (
     SYMBOL_WORDS,
     summarize,
 )
+from hf_synpre.tasks.registry import ARGUMENTS, register_task
+from hf_synpre.tasks.rng import below, between, fill_between, kernel
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Krishna, Bigham, Lipton 2021, arXiv 2109.04953"
 T5_PIECES = Path(__file__).with_name("nonsense_t5.npz")
 STORED_WORDS = 5000
 WIDEST, LONGEST_DOCUMENT = 23, 2**16
-WORDS, MIN_SENTENCES, MAX_SENTENCES, MIN_WORDS, MAX_WORDS, CHOSEN, TABLE = range(ARGUMENTS, ARGUMENTS + 7)
+WORDS, MIN_SENTENCES, MAX_SENTENCES, MIN_WORDS, MAX_WORDS, CHOSEN, TABLE = range(
+    ARGUMENTS, ARGUMENTS + 7
+)
 OP_NUMBERS = np.array(OPERATIONS, np.int64)
 END_QUOTE = NUMBER_OF["__d7__end_quote__"]
 
@@ -51,13 +53,18 @@ def t5_pieces() -> list[tuple[int, ...]]:
     """The stored T5 ids of SYMBOL_WORDS and of 5,000 random words."""
     with np.load(T5_PIECES, allow_pickle=False) as stored:
         ends = np.cumsum(stored["lengths"], dtype=np.int64)
-        return [tuple(part.tolist()) for part in np.split(stored["ids"].astype(np.int64), ends[:-1])]
+        return [
+            tuple(part.tolist()) for part in np.split(stored["ids"].astype(np.int64), ends[:-1])
+        ]
 
 
 def store_t5_pieces(tokenizer: Any) -> None:
     """Write nonsense_t5.npz from the real T5 tokenizer; benchmarks/published_rows.py checks it."""
     pieces = tokenizer_pieces(tokenizer, STORED_WORDS)
-    lengths, ids = np.array([len(p) for p in pieces], np.uint8), np.array(list(itertools.chain(*pieces)), np.uint16)
+    lengths, ids = (
+        np.array([len(p) for p in pieces], np.uint8),
+        np.array(list(itertools.chain(*pieces)), np.uint16),
+    )
     np.savez_compressed(T5_PIECES, lengths=lengths, ids=ids)
 
 
@@ -66,7 +73,9 @@ def tokenizer_pieces(tokenizer: Any, n: int) -> list[tuple[int, ...]]:
     """Return a tokenizer's ids of SYMBOL_WORDS and n random words, as they are inside a text of words between spaces."""
     before = tokenizer.encode("a", add_special_tokens=False)
     texts = [f"a {word}" for word in SYMBOL_WORDS + random_words(n)]
-    return [tuple(ids[len(before) :]) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    return [
+        tuple(ids[len(before) :]) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ]
 
 
 def word_pieces(vocabulary: Vocabulary, n: int) -> list[tuple[int, ...]]:
@@ -77,7 +86,9 @@ def word_pieces(vocabulary: Vocabulary, n: int) -> list[tuple[int, ...]]:
     if vocabulary.tokenizer is not None:
         return tokenizer_pieces(vocabulary.tokenizer, n)
     if t5:
-        raise UsageError(f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; give the tokenizer.")
+        raise UsageError(
+            f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; give the tokenizer."
+        )
     if SPECIALS + n > vocabulary.content:
         raise UsageError(
             f"nonsense_summary has {SPECIALS} words of its own and {n} random ones and the vocabulary has "
@@ -97,9 +108,7 @@ def check(p: dict) -> str | None:
     """What is wrong with the parameters."""
     for low, high, least in (("min_sentences", "max_sentences", 5), ("min_words", "max_words", 5)):
         if not least <= p[low] <= p[high]:
-            return (
-                f"{low} {p[low]} to {high} {p[high]} is no range from {least} up; give {low} >= {least} and {high} >= {low}."
-            )
+            return f"{low} {p[low]} to {high} {p[high]} is no range from {least} up; give {low} >= {least} and {high} >= {low}."
     if p["max_sentences"] * (p["max_words"] + 1) > LONGEST_DOCUMENT:
         return f"max_sentences * (max_words + 1) exceeds {LONGEST_DOCUMENT} words; give fewer sentences or shorter ones."
     if not 1 <= p["words"] <= 26**3:
@@ -245,7 +254,10 @@ def _inverse(vocabulary: Vocabulary, tokenizer: Any, n: int) -> dict[tuple[int, 
 
 def read_words(ids: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> list[int]:
     """Return the word numbers of ids. Raises UsageError where the ids are not words of the task."""
-    numbers, ids = _inverse(vocabulary, vocabulary.tokenizer, parameters["words"]), tuple(ids.tolist())
+    numbers, ids = (
+        _inverse(vocabulary, vocabulary.tokenizer, parameters["words"]),
+        tuple(ids.tolist()),
+    )
     size_at: list[int] = [0] * len(ids) + [1]
     for i in range(len(ids) - 1, -1, -1):
         sizes = range(min(WIDEST, len(ids) - i), 0, -1)
@@ -259,21 +271,29 @@ def read_words(ids: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> lis
     return words
 
 
-def parse_row(body: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def parse_row(
+    body: np.ndarray, vocabulary: Vocabulary, parameters: dict
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Return (words, starts, operations) of a row. Raises UsageError on anything that the law cannot have made."""
     words = read_words(body, vocabulary, parameters)
     ends = [i + 1 for i, word in enumerate(words) if word == FULL_STOP]
     ends = [end + (words[end : end + 1] == [END_QUOTE]) for end in ends]
     if not ends or ends[-1] != len(words):
         raise UsageError("nonsense_summary: malformed row: its last sentence has no full stop.")
-    counts = {op: sum(FIRST_OF[op] <= w < FIRST_OF[op] + COUNT_OF[op] for w in words) for op in OPERATIONS}
+    counts = {
+        op: sum(FIRST_OF[op] <= w < FIRST_OF[op] + COUNT_OF[op] for w in words) for op in OPERATIONS
+    }
     found = [op for op in OPERATIONS if counts[op]]
     if wrong := [op for op in found if counts[op] not in PLACES[op]]:
         number = counts[wrong[0]]
-        raise UsageError(f"nonsense_summary: malformed row: operation d{wrong[0]} cannot have {number} keywords.")
+        raise UsageError(
+            f"nonsense_summary: malformed row: operation d{wrong[0]} cannot have {number} keywords."
+        )
     if len(found) != parameters["operations"]:
         needed = parameters["operations"]
-        raise UsageError(f"nonsense_summary: malformed row: it has keywords of {len(found)} operations, not {needed}.")
+        raise UsageError(
+            f"nonsense_summary: malformed row: it has keywords of {len(found)} operations, not {needed}."
+        )
     return np.array(words, np.int32), np.array([0, *ends], np.int64), found
 
 
@@ -292,7 +312,11 @@ def variants(words: np.ndarray, starts: np.ndarray, op: int) -> list[list[int]]:
         return [[target + k if w == target else w for w in plain] for k in range(3)]
     if op == 5:
         sentences = np.split(words, starts[1:-1])
-        marked = [s.tolist() for s in sentences if ((s >= FIRST_OF[5]) & (s < FIRST_OF[5] + COUNT_OF[5])).any()]
+        marked = [
+            s.tolist()
+            for s in sentences
+            if ((s >= FIRST_OF[5]) & (s < FIRST_OF[5] + COUNT_OF[5])).any()
+        ]
         return [list(itertools.chain(*order)) for order in itertools.permutations(marked)]
     return [plain]
 
@@ -301,7 +325,10 @@ def judge(body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, paramete
     """Is the answer the operations' outputs in any order of operations, any order for d5, any paraphrase for d18?"""
     words, starts, found = parse_row(body, vocabulary, parameters)
     pieces = word_pieces(vocabulary, parameters["words"])
-    outputs = {op: [[i for word in output for i in pieces[word]] for output in variants(words, starts, op)] for op in found}
+    outputs = {
+        op: [[i for word in output for i in pieces[word]] for output in variants(words, starts, op)]
+        for op in found
+    }
 
     def matches(rest: list[int], left: frozenset[int]) -> bool:
         if not left:

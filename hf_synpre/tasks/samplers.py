@@ -3,9 +3,16 @@
 Lengths outside min_length..max_length are rejected and drawn again before any id is, which is the same law.
 """
 
-from hf_synpre.rng import below, between, copy, fill_between, kernel, shuffle
-from hf_synpre.tasks.base import ARGUMENT_DIVIDER, CONTENT, FIRST, MAX_LENGTH, MIN_LENGTH, WORD_DIVIDER
-from hf_synpre.tasks.sets import insert, new_bits
+from hf_synpre.tasks.id_sets import insert, new_bits
+from hf_synpre.tasks.registry import (
+    ARGUMENT_DIVIDER,
+    CONTENT,
+    FIRST,
+    MAX_LENGTH,
+    MIN_LENGTH,
+    WORD_DIVIDER,
+)
+from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel, shuffle
 
 
 @kernel
@@ -169,7 +176,11 @@ def sequence_and_query(state, x, y, p, quarters):
     done = False
     while not done:
         hit = below(state, 4) < quarters
-        s, q = hit_lengths(state, p[MAX_LENGTH]) if hit else miss_lengths(state, p[MIN_LENGTH], p[MAX_LENGTH])
+        s, q = (
+            hit_lengths(state, p[MAX_LENGTH])
+            if hit
+            else miss_lengths(state, p[MIN_LENGTH], p[MAX_LENGTH])
+        )
         if p[MIN_LENGTH] <= s + 1 + q <= p[MAX_LENGTH]:
             seq, query = x[:s], x[s + 1 : s + 1 + q]
             done = fill_hit(state, seq, query, y, p) if hit else fill_miss(state, seq, query, p)

@@ -8,15 +8,25 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from hf_synpre import rng
 from hf_synpre.errors import UsageError
-from hf_synpre.tasks.base import EMPTY, FUNCTION, MAX_LENGTH, SAMPLER, Parameters, Task
+from hf_synpre.tasks import rng
+from hf_synpre.tasks.registry import EMPTY, FUNCTION, MAX_LENGTH, SAMPLER, Parameters, Task
 from hf_synpre.vocabulary import Vocabulary
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _ids, _words = types.int32[::1], types.int64[::1]
 FILL = types.void(
-    SAMPLER, FUNCTION, types.uint64, _words, _words, types.int64, types.int64, _ids, types.int64, types.int64, *[_ids] * 4
+    SAMPLER,
+    FUNCTION,
+    types.uint64,
+    _words,
+    _words,
+    types.int64,
+    types.int64,
+    _ids,
+    types.int64,
+    types.int64,
+    *[_ids] * 4,
 )
 
 
@@ -25,7 +35,22 @@ def _driver() -> Callable:
     return njit(FILL, cache=True, nogil=True)(_fill_rows)
 
 
-def _fill_rows(sampler, function, key, indices, p, ramp, low, prefix, body_bound, target_bound, x, y, x_ends, y_ends):
+def _fill_rows(
+    sampler,
+    function,
+    key,
+    indices,
+    p,
+    ramp,
+    low,
+    prefix,
+    body_bound,
+    target_bound,
+    x,
+    y,
+    x_ends,
+    y_ends,
+):
     state = np.empty(1, np.uint64)
     p = p.copy()
     high = p[MAX_LENGTH]
@@ -69,14 +94,20 @@ class Stream:
     @functools.cached_property
     def key(self) -> np.uint64:
         """The hash that names this stream."""
-        more = ({"ramp": self.ramp} if self.ramp else {}) | ({"salt": self.salt} if self.salt else {})
-        return rng.stream_key(self.task.name, self.task.version, dict(self.parameters) | more, self.split, self.seed)
+        more = ({"ramp": self.ramp} if self.ramp else {}) | (
+            {"salt": self.salt} if self.salt else {}
+        )
+        return rng.stream_key(
+            self.task.name, self.task.version, dict(self.parameters) | more, self.split, self.seed
+        )
 
     @functools.cached_property
     def _fixed(self) -> tuple:
         task, full = self.task, dict(self.parameters)
         if self.ramp and task.shortest is None:
-            raise UsageError(f"{task.name} has no range of lengths, so ramp cannot apply; give ramp 0.")
+            raise UsageError(
+                f"{task.name} has no range of lengths, so ramp cannot apply; give ramp 0."
+            )
         low = task.shortest(full["min_length"]) if task.shortest else 0
         return task.parameter_vector(self.vocabulary, full), low, task.prefix(self.vocabulary)
 
@@ -96,13 +127,17 @@ class Stream:
         p, low, prefix = self._fixed
         n, (longest, target) = len(indices), self.bounds
         if n * max(longest, target) >= 2**31:
-            raise UsageError(f"{n} rows at once overflow 32-bit offsets; ask for at most {2**31 // max(longest, target)}.")
+            raise UsageError(
+                f"{n} rows at once overflow 32-bit offsets; ask for at most {2**31 // max(longest, target)}."
+            )
         x, y = np.empty(n * longest, np.int32), np.empty(n * target, np.int32)
         x_ends, y_ends = np.zeros(n + 1, np.int32), np.zeros(n + 1, np.int32)
         sampler, function = self.task.compiled
         body, out = longest - len(prefix), (x, y, x_ends, y_ends)
         with np.errstate(over="ignore"):
-            _driver()(sampler, function, self.key, indices, p, self.ramp, low, prefix, body, target, *out)
+            _driver()(
+                sampler, function, self.key, indices, p, self.ramp, low, prefix, body, target, *out
+            )
         return x[: x_ends[-1]], x_ends, y[: y_ends[-1]], y_ends
 
 
@@ -121,7 +156,9 @@ class MixtureStream:
     @functools.cached_property
     def key(self) -> np.uint64:
         """The hash that names this stream."""
-        names = {stream.task.name: int(stream.key) for stream in self.streams} | {"weights": list(self.task.weights)}
+        names = {stream.task.name: int(stream.key) for stream in self.streams} | {
+            "weights": list(self.task.weights)
+        }
         return rng.stream_key(self.task.name, self.task.version, names, self.split, self.seed)
 
     @functools.cached_property
@@ -139,7 +176,10 @@ class MixtureStream:
         """Return (inputs, input offsets, targets, target offsets), flat int32, of the rows at `indices` (int64[n])."""
         chosen = self.choices(indices)
         parts = [stream.rows(indices[chosen == k]) for k, stream in enumerate(self.streams)]
-        return (*_merge(chosen, [part[:2] for part in parts]), *_merge(chosen, [part[2:] for part in parts]))
+        return (
+            *_merge(chosen, [part[:2] for part in parts]),
+            *_merge(chosen, [part[2:] for part in parts]),
+        )
 
 
 @njit(cache=True)
@@ -154,7 +194,9 @@ def _choose(key, indices, ends):
     return chosen
 
 
-def _merge(chosen: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _merge(
+    chosen: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
     """Lay the parts' rows out in the order of `chosen`; each part's own rows are in order already."""
     lengths = np.empty(len(chosen), np.int32)
     for k, (_, ends) in enumerate(parts):

@@ -1,0 +1,1 @@
+"""Anything that has rows (a synthetic task, text) -> rows of ids -> batches."""

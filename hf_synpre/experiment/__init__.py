@@ -1,6 +1,0 @@
-"""Layer 4: an experiment = arms x downstream tasks x seeds, one JSON a cell, resumable cell by cell."""
-
-from hf_synpre.experiment.campaign import Experiment
-from hf_synpre.experiment.spec import ArmSpec, Cell, ExperimentSpec, TaskSpec
-
-__all__ = ["ArmSpec", "Cell", "Experiment", "ExperimentSpec", "TaskSpec"]

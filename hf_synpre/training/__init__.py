@@ -1,0 +1,1 @@
+"""The Trainer of all phases, and pre-training with it."""

@@ -1,0 +1,404 @@
+"""The whole experiment at miniature size through the real command line: cells, kill and resume, report."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import TINY
+
+from hf_synpre.cli import main
+
+ARMS = {
+    "random": {},
+    "statistics": {"init": "statistics", "checkpoint": "set"},
+    "synthetic": {"init": "weights", "checkpoint": "set"},
+    "natural": {"init": "weights", "checkpoint": "stdlib", "embeddings": "kept"},
+}
+SEEDS = [0, 1]
+CELLS = {f"mtop--{arm}--{seed}.json" for arm in ARMS for seed in SEEDS}
+STABLE = ("task", "arm", "seed", "status", "score", "validation_score", "curve", "embeddings")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, tiny_dataset):
+    training = {"per_device_train_batch_size": 16, "use_cpu": True}
+    value = {
+        "name": "mini",
+        "model": {"overrides": TINY},
+        "pretraining": {
+            "set": {
+                "task": "set",
+                "vocabulary": 64,
+                "parameters": {"min_length": 4, "max_length": 8},
+                "evaluations": 2,
+                "training": training | {"max_steps": 30},
+            },
+            "stdlib": {
+                "corpus": "stdlib",
+                "window": 32,
+                "budget_of": "set",
+                "evaluations": 2,
+                "training": training,
+            },
+        },
+        "tasks": {"mtop": {"data_dir": str(tiny_dataset), "vocab_size": 400, "max_target": 48}},
+        "arms": ARMS,
+        "finetuning": {
+            "training": training | {"max_steps": 20},
+            "evaluations": 2,
+            "validation_examples": 20,
+            "test_examples": 20,
+        },
+        "seeds": SEEDS,
+        "jobs": 2,
+    }
+    file = tmp_path_factory.mktemp("config") / "mini.yaml"
+    file.write_text(yaml.safe_dump(value))
+    return file
+
+
+def synpre(*words, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "hf_synpre", *map(str, words)],
+        capture_output=True,
+        text=True,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "mini"
+    done = synpre("run", config, "--output_dir", folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def cells_of(folder):
+    return {f.name: json.loads(f.read_text()) for f in folder.glob("*--*--*.json")}
+
+
+def test_one_json_a_cell_with_what_each_phase_spent(finished):
+    folder, _ = finished
+    cells = cells_of(folder)
+    assert set(cells) == CELLS
+    for cell in cells.values():
+        assert cell["status"] == "done"
+        assert 0 <= cell["score"] <= 1
+        phases = [cell["phases"]["finetuning"]] + (
+            [cell["phases"]["pretraining"]] if cell["arm"] != "random" else []
+        )
+        for phase in phases:
+            assert {
+                "tokens",
+                "positions",
+                "padding_share",
+                "flops",
+                "train_s",
+                "tokens_per_s",
+            } <= phase.keys()
+            assert phase["flops"] > 0
+        assert [point["step"] for point in cell["curve"]] == [10, 20]
+        assert cell["data"]["splits"]["train"]["rows"] == 200
+        assert cell["versions"]["torch"]
+
+
+def test_natural_pretraining_gets_the_tokens_of_synthetic(finished):
+    cells = cells_of(finished[0])
+    natural, synthetic = (
+        cells[f"mtop--{arm}--0.json"]["phases"]["pretraining"] for arm in ("natural", "synthetic")
+    )
+    one_step = 16 * (32 + 2 * 2 + 2)
+    assert synthetic["tokens"] <= natural["tokens"] < synthetic["tokens"] + one_step
+
+
+def test_experiments_may_share_their_work(finished, config, tmp_path):
+    folder, _ = finished
+    value = yaml.safe_load(config.read_text()) | {"seeds": [7]}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(value))
+    made = {p: p.stat().st_mtime_ns for p in (folder / "work").glob("*/[a-z]*/*")}
+    done = synpre(
+        "run",
+        tmp_path / "other.yaml",
+        "--output_dir",
+        tmp_path / "other",
+        "--work_dir",
+        folder / "work",
+    )
+    assert done.returncode == 0, done.stderr
+    assert {p: p.stat().st_mtime_ns for p in made} == made
+    assert len(cells_of(tmp_path / "other")) == len(ARMS)
+
+
+def test_report_and_table(finished):
+    folder, done = finished
+    for name in (
+        "report.md",
+        "report.json",
+        "curves.png",
+        "curves.svg",
+        "benefit.png",
+        "benefit.svg",
+    ):
+        assert (folder / name).stat().st_size > 500
+    assert all(arm in done.stdout for arm in ARMS)
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def test_a_second_run_computes_nothing(finished, config):
+    folder, _ = finished
+    before = {f: f.stat().st_mtime_ns for f in folder.glob("*--*.json")}
+    again = synpre("run", config, "--output_dir", folder)
+    assert again.returncode == 0
+    assert {f: f.stat().st_mtime_ns for f in folder.glob("*--*.json")} == before
+
+
+def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
+    """Killed twice: when the first pre-training is under way, and when the first cells are there."""
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "hf_synpre", "run", str(config), "--output_dir", str(folder)]
+    for awaited in ("work/pretraining/.set-*.work", "*--*--*.json"):
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not list(folder.glob(awaited)):
+            assert process.poll() is None
+            time.sleep(0.05)
+        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=True)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    kept = {f.name: f.stat().st_mtime_ns for f in folder.glob("*--*--*.json")}
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert all((folder / name).stat().st_mtime_ns == stamp for name, stamp in kept.items()), (
+        "finished cells were made again"
+    )
+    expected = cells_of(finished[0])
+    assert {n: {k: c[k] for k in STABLE} for n, c in cells_of(folder).items()} == {
+        n: {k: c[k] for k in STABLE} for n, c in expected.items()
+    }
+
+
+def test_a_terminated_run_takes_its_workers_along(config, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "hf_synpre",
+        "run",
+        str(config),
+        "--output_dir",
+        str(tmp_path / "ended"),
+    ]
+    with subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list(tmp_path.glob("ended/work/pretraining/.set-*.work")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert "stopped; the same command goes on from here" in process.communicate()[1]
+    assert process.returncode == 130
+    workers = ["pgrep", "-s", str(process.pid), "-f", "popen_loky"]
+    assert subprocess.run(workers, capture_output=True, text=True).stdout == ""
+
+
+def test_another_configuration_does_not_mix_with_finished_cells(finished, config, tmp_path, capsys):
+    folder, _ = finished
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(config.read_text().replace("max_steps: 20", "max_steps: 21"))
+    assert main(["run", str(changed), "--output_dir", str(folder)]) == 2
+    assert "holds results of another configuration (finetuning)" in capsys.readouterr().err
+
+
+def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
+    import shutil
+
+    folder = tmp_path / "more"
+    shutil.copytree(finished[0], folder)
+    value = yaml.safe_load(config.read_text())
+    value |= {
+        "seeds": [0, 1, 2],
+        "arms": {"random": {}, "fresh_natural": {"init": "weights", "checkpoint": "stdlib"}},
+    }
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(value))
+    before = cells_of(folder)
+    assert synpre("run", tmp_path / "more.yaml", "--output_dir", folder).returncode == 0
+    after = cells_of(folder)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {
+        "mtop--random--2.json",
+        *(f"mtop--fresh_natural--{s}.json" for s in range(3)),
+    }
+
+
+def test_what_no_finished_cell_stands_on_may_be_changed(finished, config, tmp_path, capsys):
+    import shutil
+
+    folder = tmp_path / "changed"
+    shutil.copytree(finished[0], folder)
+    value = yaml.safe_load(config.read_text())
+    value["pretraining"]["set"]["training"]["max_steps"] += 1
+    (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
+    command = ["run", str(tmp_path / "changed.yaml"), "--output_dir", str(folder), "--list"]
+    assert main(command) == 2
+    assert "(pretraining)" in capsys.readouterr().err
+    for file in folder.glob("*--*--*.json"):
+        if "--random--" not in file.name:
+            file.unlink()
+    assert main(command) == 0
+    capsys.readouterr()
+    value["tasks"]["mtop"]["max_source"] = 24
+    (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
+    assert main(command) == 2
+    assert "(tasks)" in capsys.readouterr().err
+
+
+def test_an_arm_from_a_folder_that_is_not_there_is_found_before_the_first_cell(
+    config, tmp_path, capsys
+):
+    value = yaml.safe_load(config.read_text()) | {
+        "arms": {"a": {"init": "weights", "checkpoint": "./nope"}}
+    }
+    (tmp_path / "arms.yaml").write_text(yaml.safe_dump(value))
+    assert (
+        main(["run", str(tmp_path / "arms.yaml"), "--output_dir", str(tmp_path / "out"), "--list"])
+        == 2
+    )
+    assert (
+        "There is no folder ./nope; give a checkpoint folder or a Hub id" in capsys.readouterr().err
+    )
+
+
+def test_cells_of_different_data_do_not_mix(finished, tmp_path, capsys):
+    import shutil
+
+    folder = tmp_path / "mixed"
+    shutil.copytree(finished[0], folder)
+    file = folder / "mtop--random--0.json"
+    cell = json.loads(file.read_text())
+    cell["data"]["splits"]["train"]["rows"] = 7
+    file.write_text(json.dumps(cell))
+    assert main(["report", str(folder)]) == 2
+    assert "clash in their data of mtop" in capsys.readouterr().err
+
+
+def test_embeddings_are_kept_or_fresh_as_the_arm_says(finished, config):
+    from safetensors.torch import load_file
+
+    from hf_synpre.config import build_spec, read_yaml
+    from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
+
+    value = read_yaml(config)
+    value["arms"]["fresh"] = {"init": "weights", "checkpoint": "stdlib"}
+    experiment = Experiment(build_spec(ExperimentSpec, value, "config"), finished[0])
+    folder = experiment.checkpoint("stdlib", "mtop")  # finished: it is only found
+    stored, data = load_file(folder / "model.safetensors"), experiment.data("mtop")
+    for arm, same in (("natural", True), ("fresh", False)):
+        model, _ = experiment.model(Cell("mtop", arm, 0), data)
+        assert bool((model.shared.weight == stored["shared.weight"]).all()) is same
+        name = "encoder.block.0.layer.0.SelfAttention.q.weight"
+        assert bool((model.get_parameter(name) == stored[name]).all())
+
+
+def test_a_failing_cell_is_kept_reported_and_tried_again(config, tmp_path, tiny_dataset):
+    value = yaml.safe_load(config.read_text())
+    value["arms"] = {"random": {}, "natural": {"init": "weights", "checkpoint": "nobody/nothing"}}
+    value |= {"pretraining": {}, "seeds": [0]}
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(yaml.safe_dump(value))
+    failed = tmp_path / "broken" / "mtop--natural--0.json"
+    stamps = []
+    for more in ([], [], ["--retry"]):
+        done = synpre("run", broken, "--output_dir", tmp_path / "broken", *more)
+        assert done.returncode == 1
+        assert "mtop--natural--0.json: " in done.stderr
+        assert "with --retry computes them again" in done.stderr
+        assert "Traceback" not in done.stderr
+        stamps.append(failed.stat().st_mtime_ns)
+    assert stamps[0] == stamps[1] < stamps[2], "kept, and computed again on demand only"
+    cells = cells_of(tmp_path / "broken")
+    assert {c["arm"]: c["status"] for c in cells.values()} == {
+        "random": "done",
+        "natural": "failed",
+    }
+    assert "Failed cells" in (tmp_path / "broken" / "report.md").read_text()
+
+
+def test_stdlib_ast_rows_are_real_and_disjoint():
+    from hf_synpre.data.stdlib import parse_row, s_expression, syntax_trees
+
+    tables = syntax_trees()
+    rows = {split: table["source"].to_pylist() for split, table in tables.items()}
+    assert len(rows["train"]) > 40_000
+    assert min(len(rows["validation"]), len(rows["test"])) > 2_000
+    everything = [text for texts in rows.values() for text in texts]
+    assert len(set(everything)) == len(everything)
+    assert all(8 <= len(text) <= 60 for text in everything)
+    for source, tree in zip(rows["test"][:500], tables["test"]["tree"].to_pylist(), strict=False):
+        assert parse_row(source) == (source, tree)
+    assert parse_row("f(x, 1)") == ("f(x, 1)", "(Call f [x 1] [])")
+    assert parse_row("return None") == ("return None", "(Return None)")
+    assert parse_row("x =") is None
+    assert s_expression([None, 3]) == "[- 3]"
+
+
+def test_prepared_data_is_written_once_and_splits_stay_apart(finished):
+    (data,) = (finished[0] / "work" / "data").glob("mtop-*")
+    tables = {
+        split: pq.read_table(data / f"{split}.parquet") for split in ("train", "validation", "test")
+    }
+    assert [len(t) for t in tables.values()] == [200, 40, 40]
+    train, test = (
+        {row[0] for row in tables[split]["references"].to_pylist()} for split in ("train", "test")
+    )
+    assert not train & test
+
+
+def test_an_arm_may_have_any_scheme(config, finished, tmp_path):
+    from hf_synpre.config import build_spec
+    from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
+    from hf_synpre.initialization import SCHEMES
+
+    checkpoint = str(next((finished[0] / "work" / "pretraining").glob("set-*")))
+    arms = {
+        name: {"init": "statistics", "scheme": name}
+        | ({"checkpoint": checkpoint} if scheme.needs_checkpoint else {})
+        | {"embeddings": "kept" if scheme.embeddings else "fresh"}
+        for name, scheme in SCHEMES.items()
+        if name != "weights"  # another vocabulary
+    }
+    value = yaml.safe_load(config.read_text()) | {"arms": {"random": {}} | arms}
+    one = Experiment(build_spec(ExperimentSpec, value, "test"), tmp_path, finished[0] / "work")
+    data = one.data("mtop")
+    models = {arm: one.model(Cell("mtop", arm, 0), data) for arm in one.spec.arms}
+    fresh = dict(models["random"][0].named_parameters())
+    for arm, (model, facts) in models.items():
+        changed = sum(not p.equal(fresh[name]) for name, p in model.named_parameters())
+        assert (changed > 0) == (arm != "random")
+        assert (facts is None) == (arm in ("random", "constant_pre_attn_ln"))
+        assert facts is None or facts["tokens"] > 0  # what the folder says of itself
+
+
+def test_arms_of_another_size_differ_by_the_rule_of_resizing(config, finished, tmp_path):
+    from hf_synpre.config import build_spec
+    from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
+
+    arm = {
+        "init": "statistics",
+        "checkpoint": str(next((finished[0] / "work" / "pretraining").glob("set-*"))),
+    }
+    value = yaml.safe_load(config.read_text()) | {
+        "arms": {"fan_in": arm, "depth": arm | {"resize": "depth"}}
+    }
+    value["model"] = {
+        "overrides": TINY | {"d_model": 4 * TINY["d_model"], "num_layers": TINY["num_layers"] + 1}
+    }
+    one = Experiment(build_spec(ExperimentSpec, value, "test"), tmp_path, finished[0] / "work")
+    models = [one.model(Cell("mtop", name, 0), one.data("mtop"))[0] for name in ("fan_in", "depth")]
+    scaled, unscaled = (m.encoder.block[-1].layer[0].SelfAttention.q.weight for m in models)
+    assert unscaled.allclose(2 * scaled)

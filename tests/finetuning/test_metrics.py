@@ -1,0 +1,86 @@
+"""Every metric against the examples that the public implementations publish; no network."""
+
+import pytest
+
+from hf_synpre.finetuning.metrics import METRICS, normalized
+
+
+def scores(name, predictions, references):
+    return METRICS[name](keep_in_memory=True).compute(
+        predictions=predictions, references=references
+    )
+
+
+DOGS = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
+BITES = [
+    ["The dog bit the man.", "The dog had bit the man."],
+    ["It was not unexpected.", "No one was surprised."],
+    ["The man bit him first.", "The man had bitten the dog."],
+]
+FOX = "The quick brown fox jumps over the lazy dog"
+PUBLISHED = {
+    # huggingface.co/spaces/evaluate-metric/exact_match
+    "exact_match": (
+        ["cat?", "theater", "yelling", "agent"],
+        ["the cat", "theater", "YELLING", "agent007"],
+        0.25,
+    ),
+    # github.com/google-research/google-research/tree/master/rouge: README
+    "rouge1": (["The quick brown dog jumps on the log."], [FOX], 0.7058823529411765),
+    # github.com/mjpost/sacrebleu: README
+    "exact_match_bleu": (DOGS, BITES, 0.48530827009929865),
+    # huggingface.co/spaces/evaluate-metric/squad
+    "squad": (
+        ["1976", "Beyonce", "climate change"],
+        [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]],
+        2 / 3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_examples(name):
+    predictions, references, expected = PUBLISHED[name]
+    found = scores(name, predictions, references)
+    assert found["bleu" if name == "exact_match_bleu" else METRICS[name]().main] == pytest.approx(
+        expected
+    )
+
+
+def test_rouge_equals_its_library_on_the_other_published_examples():
+    assert (
+        scores("rouge1", ["hello there", "general kenobi"], ["hello there", "general kenobi"])[
+            "rouge1"
+        ]
+        == 1
+    )
+    assert scores("rouge1", ["testing"], ["testing one two"])["rouge1"] == pytest.approx(0.5)
+
+
+def test_squad_takes_the_best_gold_answer_and_normalises():
+    assert normalized("The  U.S. Army, an army!") == "us army army"
+    found = scores("squad", ["in the Denver Broncos"], [["Carolina Panthers", "Denver Broncos"]])
+    assert found == {"exact_match": 0.0, "f1": pytest.approx(0.8)}
+    assert scores("squad", ["the Broncos."], [["x", "broncos"]]) == {"exact_match": 1.0, "f1": 1.0}
+    assert (
+        scores("squad", ["the"], [["a"]])["f1"] == 0
+    )  # nothing is left: the official script gives 0 too
+
+
+def test_token_f1_counts_repeated_tokens_once_each():
+    assert scores("exact_match_f1", ["a a b"], ["a b b"]) == {
+        "exact_match": 0.0,
+        "f1": pytest.approx(2 / 3),
+    }
+    assert scores("token_f1", [""], ["a"])["f1"] == 0
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_is_the_mean_of_its_examples_and_takes_both_kinds_of_references(name):
+    predictions, golds = ["[IN:X a ]", "b"], ["[IN:X a ]", "c"]
+    metric = METRICS[name](keep_in_memory=True)
+    found = metric.compute(predictions=predictions, references=golds)
+    assert found == metric.compute(predictions=predictions, references=[[g] for g in golds])
+    each = metric.each(predictions, golds)
+    assert {k: v.mean() for k, v in each.items()} == {k: found[k] for k in metric.judges}
+    assert found[metric.main] == 0.5
