@@ -12,8 +12,8 @@ demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-style: $(STAMP)
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+style: $(STAMP)  ## format, lint, check the types
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
 
 bench: $(STAMP)  ## every speed claim, each against a peer of the same run
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
