@@ -67,7 +67,7 @@ def measure(name: str, weights: str, folder: Path) -> list[dict]:
         objective="mlm",
         window=80,
         batch_size=50,
-        competence=1.1,
+        target_accuracy=1.1,
         evaluations=30,
         validation_examples=256,
         initial_weights=weights,

@@ -49,7 +49,7 @@ CANDIDATES = {
         0.0,
     ),
     "fast, bucketed, curriculum over 1000": (
-        {"preset": "fast", "batching": "bucketed", "ramp_steps": 1000},
+        {"preset": "fast", "batching": "bucketed", "curriculum_steps": 1000},
         {},
         0.0,
     ),

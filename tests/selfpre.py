@@ -81,7 +81,7 @@ def spec_of(objective, **changes):
         "objective": objective,
         "window": 32,
         "batch_size": 8,
-        "competence": 2.0,
+        "target_accuracy": 2.0,
     }
     given |= {"evaluations": 2, "validation_examples": 16, "batching": "padded"}
     return PretrainingSpec(**given | changes | {"training": training | changes.get("training", {})})

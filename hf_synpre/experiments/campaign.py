@@ -21,7 +21,7 @@ from filelock import Timeout
 from joblib import Parallel, delayed, parallel_config
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from hf_synpre.config import build_spec
+from hf_synpre.config import build_spec, stored_form
 from hf_synpre.data.corpora import Corpus, TextSpec, corpus_place, count_seen, open_corpus
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiments.progress import Progress, shown, status
@@ -285,11 +285,11 @@ class Experiment:
     def checkpoint(self, name: str, task: str) -> Path:
         """Return the folder of a pre-training run, made once for each corpus in each tokenizer's ids."""
         spec = self.run_of(name, task)
-        recipe, options = [asdict(spec), asdict(self.spec.model)], {}
-        if spec.budget_of:
-            options["tokens"] = read_json(self.checkpoint(spec.budget_of, task) / RESULT_FILE)[
-                "tokens"
-            ]
+        recipe, options = [stored_form(spec), stored_form(self.spec.model)], {}
+        if spec.match_tokens_of:
+            options["tokens"] = read_json(
+                self.checkpoint(spec.match_tokens_of, task) / RESULT_FILE
+            )["tokens"]
             recipe.append(options["tokens"])
         if spec.start in self.spec.pretraining:
             options["start"] = self.checkpoint(spec.start, task)
@@ -369,10 +369,10 @@ class Experiment:
             **asdict(cell),
             "embeddings": self.spec.arms[cell.arm].embeddings,
             "config": {
-                "arm": asdict(self.spec.arms[cell.arm]),
+                "arm": stored_form(self.spec.arms[cell.arm]),
                 "task": recipe_of(self.spec)["tasks"][cell.task],
-                "model": asdict(self.spec.model),
-                "finetuning": asdict(self.spec.finetuning_of(cell.task)),
+                "model": stored_form(self.spec.model),
+                "finetuning": stored_form(self.spec.finetuning_of(cell.task)),
             },
             "versions": versions(),
         }
@@ -453,7 +453,7 @@ def adapt(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
 
 def recipe_of(spec: ExperimentSpec) -> dict[str, Any]:
     """Return what decides the results: the spec without the place of the data and the number of workers."""
-    recipe = asdict(spec) | {"jobs": 0, "data_dir": None}
+    recipe = stored_form(spec) | {"jobs": 0, "data_dir": None}
     for task in recipe["tasks"].values():
         del task["data_dir"]
     return recipe

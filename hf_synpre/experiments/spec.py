@@ -220,10 +220,10 @@ class ExperimentSpec:
 
     def _check_names(self) -> None:
         for name, run in self.pretraining.items():
-            if run.budget_of is not None:
+            if run.match_tokens_of is not None:
                 choose(
                     f"run that '{name}' takes its budget from",
-                    run.budget_of,
+                    run.match_tokens_of,
                     set(self.pretraining) - {name},
                 )
             self.line_of(name)
@@ -251,7 +251,7 @@ class ExperimentSpec:
                 f"The runs {', '.join(seen)} need each other; start one of them from something else."
             )
         spec = self.pretraining[run]
-        needed = [name for name in (spec.budget_of, spec.start) if name in self.pretraining]
+        needed = [name for name in (spec.match_tokens_of, spec.start) if name in self.pretraining]
         before = [name for need in needed for name in self.line_of(need, (*seen, run))]
         return [*dict.fromkeys(before), run]
 

@@ -6,13 +6,14 @@ import math
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hf_synpre.config import stored_form
 from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.data.windows import noise_counts
@@ -96,7 +97,7 @@ def pretrain(
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
     if spec.batch_size is not None:
         share_rows(rows_of(spec, kind_of(model.config(vocabulary)), vocabulary), args)
-    recipe = recipe_of(spec, args) | {"model": asdict(model), "tokens": tokens}
+    recipe = recipe_of(spec, args) | {"model": stored_form(model), "tokens": tokens}
     recipe |= {"corpus": corpus.facts, "tokenizer": tokenizer_facts(tokenizer)} if corpus else {}
     if done := already(folder, work, recipe):
         return done
@@ -137,7 +138,7 @@ def go_on(trainer: SynpreTrainer, checkpoint: str | None) -> None:
 
 def recipe_of(spec: PretrainingSpec, args: Any) -> dict[str, Any]:
     """Return what decides the weights: the spec without what a machine decides, and the rows of a step."""
-    given = asdict(spec)
+    given = stored_form(spec)
     given["training"] = {
         name: value for name, value in spec.training.items() if name not in MACHINE
     }
@@ -205,7 +206,7 @@ def steps_of(
         steps = math.ceil(spec.budget_flops / step_flops(spec, fresh(), rows))
     else:
         return args.max_steps
-    if spec.budget_of is None and (warmup := args.get_warmup_steps(steps)) >= steps:
+    if spec.match_tokens_of is None and (warmup := args.get_warmup_steps(steps)) >= steps:
         raise UsageError(
             f"The budget pays for {steps} steps, warmup_steps is {warmup}; give training.warmup_steps (below 1: a share)."
         )
@@ -259,7 +260,7 @@ def pretraining_trainer(
     if source.packed:
         accept_rows(fresh)
     watches = (
-        CompetenceStop(spec.competence),
+        CompetenceStop(spec.target_accuracy),
         HealthWatch(),
         *([Deadline(spec.budget_seconds)] if spec.budget_seconds else ()),
     )
@@ -361,7 +362,7 @@ def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
     if not all(math.isfinite(point["loss"]) for point in curve):
         raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     reached = curve[-1]["token_accuracy"] if curve else None
-    stopped = "competence" if reached is not None and reached >= spec.competence else "budget"
+    stopped = "competence" if reached is not None and reached >= spec.target_accuracy else "budget"
     epochs = trainer.epochs_a_step and trainer.state.global_step * trainer.epochs_a_step
     facts = {
         **trainer.spent(),

@@ -105,7 +105,7 @@ def open_source(
     layout = layout_of(spec, objective, vocabulary)
     refuse_longer(spec, layout, vocabulary, longest)
     size = ENDLESS if spec.batching == "packed" else rows
-    examples = examples_of(spec, vocabulary, size=size, ramp=spec.ramp_steps * batch)
+    examples = examples_of(spec, vocabulary, size=size, ramp=spec.curriculum_steps * batch)
     validation = examples_of(spec, vocabulary, size=spec.validation_examples, split="validation")
     train = arranged(spec, examples, layout, rows, batch)
     found = [
@@ -284,15 +284,17 @@ def check_source(spec: Any) -> None:
     choose("loss_on", spec.loss_on, ("targets", "all"))
     if spec.window < 4:
         raise UsageError(f"window is {spec.window}; give 4 ids or more.")
-    if spec.ramp_steps < 0:
-        raise UsageError(f"ramp_steps is {spec.ramp_steps}; give 0 (no curriculum) or more.")
+    if spec.curriculum_steps < 0:
+        raise UsageError(
+            f"curriculum_steps is {spec.curriculum_steps}; give 0 (no curriculum) or more."
+        )
     if spec.objective == "rtd" and spec.batching == "packed":
         raise UsageError(
             "Rows of several examples (batching packed) do not reach a discriminator; give padded or bucketed."
         )
-    if spec.batching == "packed" and spec.ramp_steps:
+    if spec.batching == "packed" and spec.curriculum_steps:
         raise UsageError(
-            "Packed rows have one shape, so a curriculum by length (ramp_steps) cannot apply; give one or the other."
+            "Packed rows have one shape, so a curriculum by length (curriculum_steps) cannot apply; give one or the other."
         )
     if spec.task is not None:
-        examples_of(spec, as_vocabulary(spec.vocabulary), size=1, ramp=spec.ramp_steps)
+        examples_of(spec, as_vocabulary(spec.vocabulary), size=1, ramp=spec.curriculum_steps)

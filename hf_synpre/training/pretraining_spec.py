@@ -1,9 +1,10 @@
 """Layer 4: what a pre-training run is asked for: its recipe, and the presets of both papers."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from hf_synpre.config import option
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.models.packed_forward import local_weights, t5x_weights
@@ -20,14 +21,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "initial_weights": "t5x",
         "evaluations": 16,
         "validation_examples": 2560,
-        "competence": 0.99,
+        "target_accuracy": 0.99,
         "training": {"max_steps": 80_000, "optim": "adafactor", "learning_rate": 1.0},
     },
     "fast": {
         "batching": "packed",
         "batch_size": 64,
         "evaluations": 80,
-        "competence": 0.99,
+        "target_accuracy": 0.99,
         "training": {
             "max_steps": 8000,
             "optim": "adafactor",
@@ -80,7 +81,7 @@ def part_of(recipe: dict[str, Any], share: float) -> dict[str, Any]:
     common = {"optim": "adamw_torch", "learning_rate": 5e-4}
     return recipe | {
         "text": {},
-        "competence": 1.1,
+        "target_accuracy": 1.1,
         "evaluations": 20,
         "training": common | recipe["training"] | steps,
     }
@@ -96,51 +97,122 @@ INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weig
 
 @dataclass
 class PretrainingSpec:
-    """What is pre-trained on, for how long. Exactly one of `task` (synthetic) and `corpus` (text; see texts.open_corpus).
+    """What a model is pre-trained on, and for how long.
 
-    With `text` the corpus is a dataset's train split by that recipe, cut end to end into windows that every epoch has
-    anew (`pairs`: of two segments, ELECTRA's); without, windows begin anywhere.
-    `objective` is seq2seq, span_corruption, causal, mlm or rtd (replaced-token detection, its generator
-    `generator_fraction` as wide); the usual one of the model without it. `batching` is padded,
-    bucketed (similar lengths together) or packed (rows of about `row_length` input positions, four mean examples without
-    it). `batch_size` counts the examples of a step over all processes (packed: as many rows, a multiple of 8, as hold
-    them); without it training.per_device_train_batch_size counts the rows of one. `budget_of` names another run whose
-    token count this one gets; otherwise training.max_steps, or as many steps as `budget_tokens` or `budget_flops` pay
-    for, is the budget; `budget_seconds` of training end it before.
-    `initial_weights` is transformers, t5x, or local (half the heads of an encoder with a learned table of positions
-    attend to near ids first: it learns text much sooner; LOG.md); `start` a checkpoint (folder, Hub id, in an experiment
-    another run) to go on from, its token embeddings "kept", and its head where it has that of this objective, or "fresh".
+    The rows are those of a synthetic `task` or windows of a text `corpus`: exactly one of the two is named. The budget is
+    one of `training.max_steps`, `budget_tokens`, `budget_flops` and `match_tokens_of`; `budget_seconds` may end it before.
+
+    Raises:
+        UsageError: a value that is not allowed, or two that exclude each other.
+
+    Example:
+        >>> spec = PretrainingSpec(task="set", vocabulary=128, training={"max_steps": 1000})
+        >>> spec = build_spec(PretrainingSpec, {"task": "set", "preset": "fast"}, "my options")
     """
 
-    task: str | None = None
-    preset: str | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-    vocabulary: int | None = None
-    ramp_steps: int = 0
-    corpus: str | None = None
-    text: TextSpec | None = None
-    window: int = 64
-    pairs: bool = False
-    generator_fraction: float = 0.25
-    start: str | None = None
-    start_embeddings: str = "kept"
-    objective: str | None = None
-    loss_on: str = "targets"
-    batching: str = "bucketed"
-    row_length: int | None = None
-    batch_size: int | None = None
-    schedule: str | None = None
-    bias_correction: bool = True
-    initial_weights: str = "transformers"
-    budget_of: str | None = None
-    budget_tokens: int | None = None
-    budget_flops: float | None = None
-    budget_seconds: float | None = None
-    competence: float = 0.99
-    evaluations: int = 10
-    validation_examples: int = 512
-    seed: int = 0
-    training: dict[str, Any] = field(default_factory=dict)
+    task: str | None = option(
+        "The synthetic task whose examples are the rows (see `synpre tasks`), instead of a corpus.",
+        None,
+    )
+    preset: str | None = option(
+        "A named recipe that fills all other fields; what is given beside it wins. For tasks: paper or "
+        "fast. For a dataset's own text: electra or roberta, or _tenth, _hundredth or _smoke of them.",
+        None,
+    )
+    parameters: dict[str, Any] = option(
+        "Parameters of the task, as min_length=4,max_length=24.", default_factory=dict
+    )
+    vocabulary: int | None = option(
+        "Size of a plain vocabulary, in ids; the T5 vocabulary of the paper without it. A tokenizer "
+        "that is given replaces it.",
+        None,
+    )
+    curriculum_steps: int = option(
+        "Steps over which the task's examples grow to their full length; 0 for no curriculum.",
+        0,
+        former="ramp_steps",
+    )
+    corpus: str | None = option(
+        "The text whose windows are the rows, instead of a task: stdlib, a Hub id, or a folder with "
+        "train and validation, data/train*.parquet or train*.txt.",
+        None,
+    )
+    text: TextSpec | None = option(
+        "How the corpus is made from the train split of a dataset; its windows are then cut end to "
+        "end, anew in every epoch. Without it windows begin anywhere in the corpus.",
+        None,
+    )
+    window: int = option("Ids of a window of text, one row.", 64)
+    pairs: bool = option(
+        "Make rows of two segments out of a dataset's text, as ELECTRA has them.", False
+    )
+    generator_fraction: float = option(
+        "Width of the generator of objective rtd, as a share of the discriminator's, in 0..1.", 0.25
+    )
+    start: str | None = option(
+        "A checkpoint to go on from (task-adaptive pre-training): a folder, a Hub id, or in an "
+        "experiment the name of another run.",
+        None,
+    )
+    start_embeddings: str = option(
+        "Token embeddings of `start`: kept (and the head, where it is one of this objective) or fresh.",
+        "kept",
+    )
+    objective: str | None = option(
+        "What is learned: seq2seq, span_corruption, causal, mlm or rtd (replaced-token detection); "
+        "the model's usual one without it.",
+        None,
+    )
+    loss_on: str = option("Loss of a decoder-only model on a task: targets or all ids.", "targets")
+    batching: str = option(
+        "How the task's examples fill rows: padded, bucketed (similar lengths together) or packed "
+        "(several examples a row).",
+        "bucketed",
+    )
+    row_length: int | None = option(
+        "Input positions of a packed row, about; four mean examples without it.", None
+    )
+    batch_size: int | None = option(
+        "Examples of a step over all processes; of packed rows as many, a multiple of 8, as hold them. "
+        "Without it training.per_device_train_batch_size counts the rows of one process.",
+        None,
+    )
+    schedule: str | None = option(
+        "Learning-rate schedule: rsqrt (1/sqrt(max(step, 10000)) times the learning rate) or electra "
+        "(warm-up times linear decay); training.lr_scheduler_type without it.",
+        None,
+    )
+    bias_correction: bool = option(
+        "Correct the bias of Adam's moments; without it Adam is that of BERT and ELECTRA.", True
+    )
+    initial_weights: str = option(
+        "Weights before the first step: transformers, t5x, or local (encoders with learned position "
+        "embeddings, half of whose heads attend to near ids first: they learn text much sooner; "
+        "examples/LOG.md).",
+        "transformers",
+    )
+    match_tokens_of: str | None = option(
+        "In an experiment: another run whose number of tokens is the budget of this one.",
+        None,
+        former="budget_of",
+    )
+    budget_tokens: int | None = option("Tokens of the run, instead of training.max_steps.", None)
+    budget_flops: float | None = option("FLOPs of the run, instead of training.max_steps.", None)
+    budget_seconds: float | None = option(
+        "Seconds of training that end the run before its last step.", None
+    )
+    target_accuracy: float = option(
+        "Validation token accuracy that ends the run, a share; above 1 nothing ends it early.",
+        0.99,
+        former="competence",
+    )
+    evaluations: int = option("Evaluations in the whole run.", 10)
+    validation_examples: int = option("Examples (of text: windows) of an evaluation.", 512)
+    seed: int = option("Seed of weights and data, 0 <= seed < 2**32.", 0)
+    training: dict[str, Any] = option(
+        "transformers' TrainingArguments by name: max_steps, learning_rate, optim ...",
+        default_factory=dict,
+    )
 
     def __post_init__(self) -> None:
         if (self.task is None) == (self.corpus is None):
@@ -154,9 +226,9 @@ class PretrainingSpec:
         for name in ("window", "row_length", "batch_size", "evaluations", "validation_examples"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
-        if not self.competence > 0 or not 0 <= self.seed < 2**32:
+        if not self.target_accuracy > 0 or not 0 <= self.seed < 2**32:
             raise UsageError(
-                f"pretraining: competence is {self.competence}, seed {self.seed}; give a share above 0 "
+                f"pretraining: target_accuracy is {self.target_accuracy}, seed {self.seed}; give a share above 0 "
                 "(above 1: never stop) and 0 <= seed < 2**32."
             )
         if self.batch_size is not None and "per_device_train_batch_size" in self.training:
@@ -197,13 +269,15 @@ class PretrainingSpec:
             or self.task in TEXT_TASKS
             or self.objective == "span_corruption"
         )
-        if not windows and (limits["budget_tokens"] or limits["budget_flops"] or self.budget_of):
+        if not windows and (
+            limits["budget_tokens"] or limits["budget_flops"] or self.match_tokens_of
+        ):
             raise UsageError(
-                f"The rows of {self.task} have no fixed length, so budget_tokens, budget_flops and budget_of cannot apply; "
+                f"The rows of {self.task} have no fixed length, so budget_tokens, budget_flops and match_tokens_of cannot apply; "
                 "give training.max_steps or budget_seconds."
             )
         if (
-            self.budget_of is None
+            self.match_tokens_of is None
             and "max_steps" not in self.training
             and limits["budget_tokens"] is limits["budget_flops"] is None
         ):
@@ -212,7 +286,9 @@ class PretrainingSpec:
                 if limits["budget_seconds"]
                 else "no budget"
             )
-            raise UsageError(f"pretraining has {cause}; give training.max_steps >= 1 or budget_of.")
+            raise UsageError(
+                f"pretraining has {cause}; give training.max_steps >= 1 or match_tokens_of."
+            )
 
     @classmethod
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -573,7 +573,7 @@ RUN = {
     "objective": "rtd",
     "window": 24,
     "batch_size": 8,
-    "competence": 2.0,
+    "target_accuracy": 2.0,
     "evaluations": 1,
     "validation_examples": 8,
 }

@@ -417,8 +417,8 @@ def test_processes_agree_on_the_seconds_that_are_spent():
             "rows of set have no fixed length, so budget_tokens",
         ),
         (
-            {"corpus": None, "task": "set", "budget_of": "self"},
-            "budget_flops and budget_of cannot apply",
+            {"corpus": None, "task": "set", "match_tokens_of": "self"},
+            "budget_flops and match_tokens_of cannot apply",
         ),
     ],
 )

@@ -142,7 +142,7 @@ SPEC = PretrainingSpec(
     parameters={"min_length": 2, "max_length": 4},
     evaluations=4,
     validation_examples=64,
-    competence=2.0,  # not reached: the run ends by its budget
+    target_accuracy=2.0,  # not reached: the run ends by its budget
     training={"max_steps": 200, "learning_rate": 5e-2, "use_cpu": True},
 )
 
@@ -187,7 +187,7 @@ def test_every_parameter_moves(pretrained):
 
 
 def test_competence_ends_the_run(tmp_path):
-    easy = PretrainingSpec(**{**vars(SPEC), "competence": 0.05, "evaluations": 20})
+    easy = PretrainingSpec(**{**vars(SPEC), "target_accuracy": 0.05, "evaluations": 20})
     facts = pretrain(easy, MODEL, tmp_path / "easy")
     assert facts["stopped"] == "competence"
     assert facts["steps"] < 200

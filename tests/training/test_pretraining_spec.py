@@ -1,0 +1,84 @@
+"""What a pre-training is asked for: fields with help, former names, and the form that recipes are stored in.
+
+Run: pytest tests/training/test_pretraining_spec.py
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_synpre.config import build_spec, current_names, read_yaml, stored_form
+from hf_synpre.errors import UsageError
+from hf_synpre.experiments import Experiment, ExperimentSpec
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+
+ROOT = Path(__file__).parents[2]
+FORMER = {
+    "competence": "target_accuracy",
+    "ramp_steps": "curriculum_steps",
+    "budget_of": "match_tokens_of",
+}
+# What the names of fields had as hashes before three of them were renamed: of each run of an example, for its first task.
+STORED_HASHES = {
+    "quickstart": {"set": "1e28d24d", "stdlib": "1ce3124a"},
+    "self_pretraining": {
+        "self": "2e7ea410",
+        "ag_news": "2e7ea410",
+        "hellaswag": "0709bce2",
+        "novels": "0f1c25d9",
+        "tapt": "2cd913ea",
+        "local": "c86958f6",
+        "rtd": "69be9dfb",
+        "set": "64119f1d",
+        "set_self": "fbebf4cf",
+    },
+}
+
+
+def recipe_hash(recipe):
+    """The hash in the names of an experiment's folders."""
+    return hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+def example(name):
+    return build_spec(ExperimentSpec, read_yaml(ROOT / "examples" / f"{name}.yaml"), name)
+
+
+@pytest.mark.parametrize("name", STORED_HASHES)
+def test_folders_of_runs_are_found_under_the_hashes_they_were_made_with(name, tmp_path):
+    spec = example(name)
+    experiment = Experiment(spec, tmp_path)
+    first_task = next(iter(spec.tasks))
+    hashes = {}
+    for run in spec.pretraining:
+        recipe = [stored_form(experiment.run_of(run, first_task)), stored_form(spec.model)]
+        hashes[run] = recipe_hash(recipe)
+    assert hashes == STORED_HASHES[name]
+
+
+@pytest.mark.parametrize("name", STORED_HASHES)
+def test_committed_results_are_those_of_the_examples(name):
+    file = ROOT / "results" / name / "experiment.json"
+    committed = build_spec(ExperimentSpec, json.loads(file.read_text()), str(file))
+    assert stored_form(committed)["pretraining"] == stored_form(example(name))["pretraining"]
+
+
+def test_former_names_are_read():
+    old = {"task": "set", "competence": 0.5, "ramp_steps": 3, "training": {"max_steps": 1}}
+    spec = build_spec(PretrainingSpec, old, "here")
+    assert (spec.target_accuracy, spec.curriculum_steps) == (0.5, 3)
+    assert stored_form(spec).keys() >= FORMER.keys()
+    assert not stored_form(spec).keys() & set(FORMER.values())
+
+
+@pytest.mark.parametrize(("former", "name"), FORMER.items())
+def test_a_field_given_under_both_names_is_refused(former, name):
+    with pytest.raises(UsageError, match=f"here has {name} and {former}, which is its former name"):
+        current_names(PretrainingSpec, {former: 1, name: 1}, "here")
+
+
+def test_every_field_has_help():
+    assert all(field.metadata["help"] for field in dataclasses.fields(PretrainingSpec))
