@@ -26,7 +26,7 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallba
 
 from hf_synpre.data import stdlib
 from hf_synpre.data.collators import RowCollator
-from hf_synpre.data.synthetic import IGNORED
+from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.data.windows import (
     EncoderRows,

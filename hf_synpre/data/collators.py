@@ -1,34 +1,70 @@
-"""Layer 3: rows -> batches of a model. Few shapes: kernels are prepared anew for each that they meet."""
+"""Collators: a list of rows -> one batch of int64 tensors, padded to the longest row in multiples of 8.
+
+A multiple keeps the number of different widths small: a GPU prepares its kernels anew for every width that it meets.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from hf_synpre.data.packing import Seq2SeqLayout, filler
-from hf_synpre.data.synthetic import Row
+from hf_synpre.data.rows import IGNORED, Row
+
+# Rows are padded to a multiple of so many ids.
+MULTIPLE = 8
+
+
+def pad_arrays(arrays: list[np.ndarray], fill: int, multiple: int = 1) -> np.ndarray:
+    """Return arrays as the rows of one matrix, padded on the right.
+
+    Args:
+        arrays: integers [length], one array a row.
+        fill: the value after the end of a row.
+        multiple: the width is the longest length, rounded up to a multiple of this.
+
+    Returns:
+        int64 [rows, width].
+    """
+    longest = max(map(len, arrays))
+    width = -(-longest // multiple) * multiple
+    padded = np.full((len(arrays), width), fill, np.int64)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return padded
 
 
 @dataclass
 class RowCollator:
-    """Stack laid-out rows (see packing): their arrays padded to the longest, in multiples of `multiple`; int64.
+    """Rows of a layout (see packing.py) -> a batch: every array padded to the longest.
 
-    Encoder-decoders get decoder_input_ids too: the labels one place later, each example begun with the id `start`. They
-    are there because a loss outside the model takes the labels away from it. With `alone` every row is one example
-    and an attention_mask, which any model takes, replaces the segments.
+    Encoder-decoders also get decoder_input_ids: the labels one position later, each example begun with the id `start`.
+    They are made here because a loss outside the model takes the labels away from it.
     """
 
+    # The padding id.
     pad: int
+    # The id that begins a decoder's input; needed where rows have target_segments.
     start: int | None = None
-    multiple: int = 8
+    # Widths are multiples of this; the arrays of masked tokens, as long in every full row, are not rounded up.
+    multiple: int = MULTIPLE
+    # Every row holds one example: an attention_mask, which any model takes, replaces the segments.
     alone: bool = False
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
-        """Return the batch of rows."""
-        hidden = {"places", "labels", "originals", "draws"} if "places" in rows[0] else set()
-        batch = {
-            name: self._stack(name, [row[name] for row in rows], name in hidden) for name in rows[0]
-        }
+        """Return the batch of rows: name -> int64 [rows, width]."""
+        # Rows with masked positions have one label a masked token, not one a position.
+        compact = ()
+        if "places" in rows[0]:
+            compact = ("places", "labels", "originals", "draws")
+
+        batch = {}
+        for name in rows[0]:
+            multiple = 1 if name in compact else self.multiple
+            arrays = [row[name] for row in rows]
+            batch[name] = pad_arrays(arrays, filler(name, self.pad), multiple)
+
         if "target_segments" in batch:
             batch["decoder_input_ids"] = self._shifted(batch["labels"], batch["target_segments"])
         if self.alone:
@@ -36,38 +72,80 @@ class RowCollator:
             batch.pop("target_segments", None)
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
-    def _stack(self, name: str, arrays: list[np.ndarray], hidden: bool) -> np.ndarray:
-        multiple = self.multiple if not hidden else 1  # hidden ids are as many in every full row
-        width = -(-max(map(len, arrays)) // multiple) * multiple
-        out = np.full((len(arrays), width), filler(name, self.pad), np.int64)
-        for row, array in zip(out, arrays, strict=True):
-            row[: len(array)] = array
-        return out
-
     def _shifted(self, labels: np.ndarray, segments: np.ndarray) -> np.ndarray:
+        """Return the labels [rows, width] one position to the right within their segments."""
         shifted = np.roll(labels, 1, axis=1)
-        shifted[segments != np.roll(segments, 1, axis=1)] = self.start
-        shifted[:, 0] = self.start
+        begins = segments != np.roll(segments, 1, axis=1)
+        begins[:, 0] = True
+        shifted[begins] = self.start
         return np.where(segments == 0, self.pad, shifted)
 
 
 @dataclass
 class Seq2SeqCollator:
-    """Pad rows {input_ids, labels} of one example each to the longest of the batch, for any encoder-decoder.
+    """Rows {input_ids, labels} of one example each -> a batch for any encoder-decoder.
 
-    Both sides are cut to their limit with the end-of-sequence id appended (as the reference does, the cut comes last: a
-    cut row loses it).
+    The end-of-sequence id is appended to both sides, then each is cut to its limit: a row that is cut loses that id, as
+    in the reference implementation.
     """
 
+    # The ids of padding, of the end of a sequence, and of the beginning of a decoder's input.
     pad: int
     eos: int
     start: int
+    # Limits of a row's inputs and targets, in ids.
     max_source: int = 512
     max_target: int = 512
-    multiple: int = 8
+    # Widths are multiples of this.
+    multiple: int = MULTIPLE
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return the batch of rows: input_ids, attention_mask, labels, decoder_input_ids."""
         layout = Seq2SeqLayout(self.eos, self.pad, self.max_source, self.max_target)
-        stack = RowCollator(self.pad, self.start, multiple=self.multiple, alone=True)
-        return stack([layout.row([row]) for row in rows])
+        collator = RowCollator(self.pad, self.start, multiple=self.multiple, alone=True)
+        return collator([layout.row([row]) for row in rows])
+
+
+@dataclass
+class LabelCollator:
+    """Rows of a labelled task -> a batch: ids padded to the longest, labels stacked.
+
+    A row is {input_ids, attention_mask, token_type_ids (where the tokenizer has them), labels}, or for a choice between
+    texts {choices: such rows without labels, labels}; choices become one more dimension, [rows, choices, width].
+    """
+
+    # The padding id.
+    pad: int
+    # Every position has a label (tags): labels are padded with IGNORED like the ids.
+    tags: bool = False
+    # False where the model has no segments: token_type_ids are left out, whatever the tokenizer makes.
+    types: bool = True
+    # Widths are multiples of this.
+    multiple: int = MULTIPLE
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return the batch of rows; labels are float32 where they are numbers or several yes-no answers, else int64."""
+        texts = []
+        for row in rows:
+            texts += row.get("choices", [row])
+
+        # Pad the ids.
+        batch = {}
+        for name in texts[0]:
+            if name == "labels" or (name == "token_type_ids" and not self.types):
+                continue
+            fill = self.pad if name == "input_ids" else 0
+            batch[name] = pad_arrays([text[name] for text in texts], fill, self.multiple)
+            if "choices" in rows[0]:
+                width = batch[name].shape[1]
+                batch[name] = batch[name].reshape(len(rows), -1, width)  # [rows, choices, width]
+
+        # Stack the labels.
+        labels = [row["labels"] for row in rows]
+        if self.tags:
+            batch["labels"] = pad_arrays(labels, IGNORED, self.multiple)
+        else:
+            stacked = np.stack(labels)
+            is_number = stacked.dtype == np.float32
+            batch["labels"] = stacked if is_number else stacked.astype(np.int64)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
+from hf_synpre.config import option
 from hf_synpre.data import stdlib
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import content_digest
@@ -45,21 +46,24 @@ class Corpus:
 
 @dataclass
 class TextSpec:
-    """What is taken from the train split of a dataset.
+    """What is taken from the train split of a dataset, and in which order.
 
-    `columns` are guessed if not named; `order` is natural, shuffled_rows or shuffled_sentences; `deduplicate` keeps a text
-    once, in whatever column; `held_out` is the share of rows kept for a loss; `limit_mb` ends the corpus. `with_test` adds
-    the other splits' text: an ablation, which the facts name; `config` is a dataset's configuration on the Hub.
+    Raises:
+        UsageError: an order that does not exist, or a share or limit outside its bounds.
     """
 
-    columns: list[str] | None = None
-    order: str = "natural"
-    deduplicate: bool = False
-    held_out: float = 0.02
-    limit_mb: float | None = None
-    with_test: bool = False
-    config: str | None = None
-    seed: int = 0
+    columns: list[str] | None = option(
+        "Columns that hold the text, as premise,hypothesis; guessed without it.", None
+    )
+    order: str = option("natural, shuffled_rows or shuffled_sentences.", "natural")
+    deduplicate: bool = option("Keep a text once, in whatever column it stands.", False)
+    held_out: float = option("Share of the rows held out for a validation loss.", 0.02)
+    limit_mb: float | None = option("End the corpus after so many million bytes.", None)
+    with_test: bool = option(
+        "Add the text of the other splits: an ablation, which the result names.", False
+    )
+    config: str | None = option("Configuration of a dataset on the Hub that has several.", None)
+    seed: int = option("Seed of the shuffled orders.", 0)
 
     def __post_init__(self) -> None:
         choose("order of text", self.order, ORDERS)

@@ -4,12 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from hf_synpre.data.rows import Row
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import open_stream
 from hf_synpre.tasks.rng import mix
-
-Row = dict[str, np.ndarray]
-IGNORED = -100  # the label that no loss counts
 
 
 class SyntheticDataset:

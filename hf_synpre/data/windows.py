@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from hf_synpre.data.synthetic import IGNORED, Row
+from hf_synpre.data.rows import IGNORED, Row
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
 

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from hf_synpre.data.synthetic import IGNORED, Row
+from hf_synpre.data.rows import IGNORED, Row
 from hf_synpre.errors import UsageError
 
 STRIDE = 128  # ids that two windows of a long context share (Devlin et al. 2019)
 LONGEST_QUESTION = 64
-MULTIPLE = 8  # rows are padded to a multiple of so many ids
 
 
 @dataclass(frozen=True)
@@ -189,44 +187,3 @@ class SpanRows(LabelRows):
     def truths(self) -> list[list[str]]:
         """The gold answers of every example."""
         return self.table["answers"].to_pylist()
-
-
-@dataclass
-class LabelCollator:
-    """Pad rows to the longest, in multiples of 8, `tags` too; choices become one more dimension.
-
-    Without `types` a row has no token_type_ids, whatever its tokenizer makes: the model has no segments.
-    """
-
-    pad: int
-    tags: bool = False
-    types: bool = True
-    multiple: int = MULTIPLE
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return the batch of rows."""
-        flat = [row for found in rows for row in found.get("choices", [found])]
-        width = -(-max(len(row["input_ids"]) for row in flat) // self.multiple) * self.multiple
-        names = [
-            name
-            for name in flat[0]
-            if name != "labels" and (self.types or name != "token_type_ids")
-        ]
-        batch = {
-            name: self._stack([row[name] for row in flat], width, self.pad * (name == "input_ids"))
-            for name in names
-        }
-        if "choices" in rows[0]:
-            batch = {name: array.reshape(len(rows), -1, width) for name, array in batch.items()}
-        labels = [row["labels"] for row in rows]
-        stacked = self._stack(labels, width, IGNORED) if self.tags else np.stack(labels)
-        batch["labels"] = stacked if stacked.dtype == np.float32 else stacked.astype(np.int64)
-        return {
-            name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()
-        }
-
-    def _stack(self, arrays: list[np.ndarray], width: int, filler: int) -> np.ndarray:
-        out = np.full((len(arrays), width), filler, np.int64)
-        for row, array in zip(out, arrays, strict=True):
-            row[: len(array)] = array
-        return out

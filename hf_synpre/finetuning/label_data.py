@@ -21,11 +21,12 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from hf_synpre.data.collators import MULTIPLE
 from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus, row_texts
 from hf_synpre.data.tokenizers import read_tokenizer, train_encoder_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, whole_folder, write_json
-from hf_synpre.finetuning.heads import MULTIPLE, ChoiceRows, Frame, LabelRows, SpanRows, TagRows
+from hf_synpre.finetuning.heads import ChoiceRows, Frame, LabelRows, SpanRows, TagRows
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.prepared import prepare, task_texts, tested_texts
 from hf_synpre.initialization import skeleton

@@ -12,9 +12,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel
 
+from hf_synpre.data.collators import LabelCollator
 from hf_synpre.files import pack_fractions
 from hf_synpre.finetuning.finetuning import EVAL_BATCH, FinetuningSpec, merge_adapters, train_best
-from hf_synpre.finetuning.heads import LabelCollator, LabelRows
+from hf_synpre.finetuning.heads import LabelRows
 from hf_synpre.finetuning.label_data import PreparedLabels
 from hf_synpre.finetuning.scores import SCORES, Scored
 from hf_synpre.models.packed_forward import has_segments

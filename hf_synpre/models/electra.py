@@ -17,7 +17,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import ModelOutput
 
-from hf_synpre.data.synthetic import IGNORED
+from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build
 from hf_synpre.models.packed_forward import heads_places_alone, look_at_places

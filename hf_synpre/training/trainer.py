@@ -27,7 +27,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback
 from transformers.training_args import OptimizerNames
 
 from hf_synpre.config import fits
-from hf_synpre.data.synthetic import IGNORED
+from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import skeleton
 from hf_synpre.models.electra import rtd_loss

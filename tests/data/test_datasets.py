@@ -10,7 +10,8 @@ import pytest
 
 from hf_synpre import SyntheticDataset, UsageError, generate
 from hf_synpre.data.corpora import open_corpus
-from hf_synpre.data.synthetic import IGNORED, LengthBuckets
+from hf_synpre.data.rows import IGNORED
+from hf_synpre.data.synthetic import LengthBuckets
 from hf_synpre.data.windows import (
     MaskedDataset,
     SentenceWindows,

@@ -9,7 +9,7 @@ from transformers import AutoConfig, BloomConfig
 from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout
-from hf_synpre.data.synthetic import IGNORED
+from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build, resolve_class
 from hf_synpre.models.packed_forward import AUTO_CLASSES, accept_rows, kind_of, positions
 from hf_synpre.training.trainer import token_loss

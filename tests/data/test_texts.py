@@ -10,7 +10,7 @@ from selfpre import labelled, sentence
 from hf_synpre import UsageError
 from hf_synpre.data import corpora as texts_module
 from hf_synpre.data.corpora import TextSpec, dataset_corpus, guess_columns, open_corpus
-from hf_synpre.data.synthetic import IGNORED
+from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.windows import EncoderRows, FullWindows, MaskedDataset
 
 

@@ -10,6 +10,7 @@ from selfpre import ENCODER, WORDS, labelled, sentence, write_dataset
 from hf_synpre import UsageError
 from hf_synpre.cli import main
 from hf_synpre.config import build_spec
+from hf_synpre.data.collators import LabelCollator
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.finetuning import (
@@ -22,7 +23,7 @@ from hf_synpre.finetuning import (
     task_texts,
 )
 from hf_synpre.finetuning.finetuning import steps_of
-from hf_synpre.finetuning.heads import ChoiceRows, Frame, LabelCollator, cut
+from hf_synpre.finetuning.heads import ChoiceRows, Frame, cut
 from hf_synpre.finetuning.label_data import label_of, span_of
 from hf_synpre.finetuning.label_finetuning import LOSSES, best_span, judge, label_trainer
 from hf_synpre.finetuning.scores import (

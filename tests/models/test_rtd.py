@@ -15,7 +15,7 @@ from transformers import (
 
 from hf_synpre import UsageError
 from hf_synpre.config import build_spec
-from hf_synpre.data.synthetic import IGNORED
+from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build
 from hf_synpre.models.electra import (
     DRAWS,
