@@ -30,7 +30,7 @@ readme: $(STAMP)  ## the results on README.md's first screen from results/
 checkpoints: $(STAMP)  ## pre-train what model_cards/checkpoints.yaml releases (hours)
 	$(BIN)/python model_cards/make.py
 
-cards: $(STAMP)  ## model_cards/*/README.md from the JSON files beside them
+cards: $(STAMP)  ## model_cards/*/README.md from the JSON files in hf_synpre/statistics/
 	$(BIN)/python model_cards/render.py
 
 release: $(STAMP)  ## prints what would be published on the Hub; PUBLISH=1 does it

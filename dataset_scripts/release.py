@@ -1,4 +1,4 @@
-"""Publish everything that this repository releases: the datasets of the recipes here, and what is under model_cards/.
+"""Publish everything that this repository releases: the datasets of the recipes here, and the statistics in the package.
 
     python dataset_scripts/release.py                 # prints the commands, does nothing      (make release)
     python dataset_scripts/release.py --publish       # runs them, one after the other         (make release PUBLISH=1)
@@ -35,7 +35,7 @@ def commands(namespace: str, work_dir: str) -> list[list[str]]:
         found += [[*build, "--config", config] for config in read_recipe(recipe.stem).configs]
         found.append(["python", "-m", "hf_synpre", "push", folder, "--repo_id", repo_id])
     for card in sorted((HOME / "model_cards").glob("*/README.md")):
-        folder = f"model_cards/{card.parent.name}"
+        folder = f"hf_synpre/statistics/{card.parent.name}"
         found.append(
             [
                 "python",
@@ -71,7 +71,7 @@ def main() -> int:
     todo = commands(given.namespace, given.work_dir)
     for command in todo:
         print(shlex.join(command), flush=True)
-        if not given.publish and "model_cards" in command[4]:
+        if not given.publish and command[4].startswith("hf_synpre/statistics/"):
             print("\n".join(plan_push(HOME / command[4], command[-1]).lines()))
         if given.publish and (
             code := subprocess.run([sys.executable, *command[1:]], cwd=HOME).returncode

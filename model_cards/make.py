@@ -1,9 +1,10 @@
-"""Pre-train the checkpoints of checkpoints.yaml and keep here what is released of them: config, statistics, facts, card.
+"""checkpoints.yaml -> pre-trained checkpoints; keep their config, statistics and result in the package, their cards here.
 
-    python model_cards/make.py [--only t5-mini-set ...] [--jobs 2] [--work_dir runs/checkpoints]     (make checkpoints)
+    python model_cards/make.py [--only t5-mini-set ...] [--jobs 2] [--work_dir runs/checkpoints]
+    (make checkpoints)
 
-What is here already is not made again; a killed run goes on. The weights stay in the work folder: `synpre push` publishes
-them from there.
+A checkpoint whose card is here is not made again; a run that was killed continues from its last saved step. The weights stay
+in the work folder: `synpre push` publishes them from there.
 """
 
 import argparse
@@ -24,31 +25,48 @@ from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
-HERE = Path(__file__).parent
+CARDS = Path(__file__).parent
+STATISTICS = CARDS.parent / "hf_synpre" / "statistics"
 RELEASED = ("config.json", "pretraining.json", "parameter_statistics.json")
 
 
-def make(name: str, given: dict[str, Any], work: Path, home: Path = HERE) -> None:
-    """Pre-train one checkpoint unless its files are in `home`; copy them there and render its card."""
-    if (home / name / "README.md").exists():
+def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -> None:
+    """Pre-train one checkpoint unless it has a card; copy its JSON files into the package and render its card.
+
+    Args:
+        name: a key of checkpoints["checkpoints"], the name after "synpre/" on the Hub.
+        checkpoints: the content of checkpoints.yaml: model, run (for all), checkpoints (name -> options of its run).
+        work_folder: the folder of the runs; the weights go into its folder `name` and stay there.
+    """
+    card = CARDS / name / "README.md"
+    if card.exists():
         return
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    spec = build_spec(PretrainingSpec, given["run"] | given["checkpoints"][name], name)
-    facts = pretrain(spec, build_spec(ModelSpec, given["model"], "model"), work / name)
-    (home / name).mkdir(exist_ok=True)
+
+    # Pre-train.
+    spec = build_spec(PretrainingSpec, checkpoints["run"] | checkpoints["checkpoints"][name], name)
+    model = build_spec(ModelSpec, checkpoints["model"], "model")
+    result = pretrain(spec, model, work_folder / name)
+
+    # Keep what is released. The card comes last: it says that the checkpoint is complete.
+    released = STATISTICS / name
+    released.mkdir(exist_ok=True)
     for file in RELEASED:
-        shutil.copyfile(work / name / file, home / name / file)
-    write_text(home / name / "README.md", model_card(home / name, f"synpre/{name}"))
+        shutil.copyfile(work_folder / name / file, released / file)
+    card.parent.mkdir(exist_ok=True)
+    write_text(card, model_card(released, f"synpre/{name}"))
+
     print(
-        f"{name}: {facts['accuracy']:.4f} after {facts['steps']} steps, {facts['train_s']:.0f} s",
+        f"{name}: {result['accuracy']:.4f} after {result['steps']} steps, "
+        f"{result['train_s']:.0f} s",
         flush=True,
     )
 
 
 def main() -> int:
-    """Make what was asked for; return the exit code."""
+    """Make the checkpoints that were asked for; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,14 +76,13 @@ def main() -> int:
     )
     parser.add_argument("--work_dir", type=Path, default=Path("runs/checkpoints"))
     options = parser.parse_args()
-    given = read_yaml(HERE / "checkpoints.yaml")
+
+    checkpoints = read_yaml(CARDS / "checkpoints.yaml")
+    all_names = checkpoints["checkpoints"]
     try:
-        names = [
-            choose("checkpoint", name, given["checkpoints"])
-            for name in options.only or given["checkpoints"]
-        ]
+        names = [choose("checkpoint", name, all_names) for name in options.only or all_names]
         Parallel(n_jobs=options.jobs)(
-            delayed(make)(name, given, options.work_dir) for name in names
+            delayed(make_checkpoint)(name, checkpoints, options.work_dir) for name in names
         )
     except UsageError as error:
         print(f"make.py: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Render README.md of every folder here from its JSON: pretraining, parameter_statistics, config, results/.
+"""JSON files of the released checkpoints (hf_synpre/statistics/ID/*.json) -> their cards (README.md in ID/ here).
 
 python model_cards/render.py        (make cards)
 """
@@ -8,23 +8,32 @@ from pathlib import Path
 from hf_synpre.files import write_text
 from hf_synpre.hub.cards import model_card
 
-HERE = Path(__file__).parent
+CARDS = Path(__file__).parent
+STATISTICS = CARDS.parent / "hf_synpre" / "statistics"
 
 
-def cards(home: Path = HERE) -> dict[Path, str]:
-    """Return README.md -> what belongs in it, for every folder with released JSON."""
-    folders = sorted(
-        {
-            file.parent
-            for name in ("pretraining", "parameter_statistics")
-            for file in home.glob(f"*/{name}.json")
-        }
-    )
-    return {folder / "README.md": model_card(folder, f"synpre/{folder.name}") for folder in folders}
+def cards(statistics: Path = STATISTICS, folder: Path = CARDS) -> dict[Path, str]:
+    """Return the card of every released checkpoint.
+
+    Args:
+        statistics: the folder with ID/pretraining.json, parameter_statistics.json, config.json and results/.
+        folder: where the cards belong.
+
+    Returns:
+        ID/README.md in `folder` -> its text.
+    """
+    released = set()
+    for name in ("pretraining.json", "parameter_statistics.json"):
+        released |= {file.parent for file in statistics.glob(f"*/{name}")}
+
+    return {
+        folder / checkpoint.name / "README.md": model_card(checkpoint, f"synpre/{checkpoint.name}")
+        for checkpoint in sorted(released)
+    }
 
 
 if __name__ == "__main__":
     rendered = cards()
     for file, text in rendered.items():
         write_text(file, text)
-    print(f"{len(rendered)} cards in {HERE.name}")
+    print(f"{len(rendered)} cards in {CARDS.name}")

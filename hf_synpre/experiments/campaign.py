@@ -36,7 +36,13 @@ from hf_synpre.finetuning import (
     task_texts,
     tested_texts,
 )
-from hf_synpre.initialization import StatisticsInit, build, carried, embedding_names, find_config
+from hf_synpre.initialization import (
+    StatisticsInit,
+    build,
+    bundled_checkpoints,
+    embedding_names,
+    find_config,
+)
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
 from hf_synpre.training.pretraining import RESULT_FILE, pretrain, spent_before, tokenizer_facts
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -433,7 +439,7 @@ def started(
 def spent_on(source: str | Path) -> dict[str, Any]:
     """Return what the pre-training of a checkpoint took, where it says so: a folder that we made, or what we release."""
     file = (
-        Path(source) if Path(source).is_dir() else carried().get(str(source), Path())
+        Path(source) if Path(source).is_dir() else bundled_checkpoints().get(str(source), Path())
     ) / RESULT_FILE
     return read_json(file) if file.exists() else {}
 

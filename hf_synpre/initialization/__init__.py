@@ -2,7 +2,7 @@
 
 from hf_synpre.initialization.checkpoints import (
     STATISTICS_FILE,
-    carried,
+    bundled_checkpoints,
     checkpoint_folder,
     find_config,
     read_config,
@@ -31,7 +31,7 @@ __all__ = [
     "Scheme",
     "StatisticsInit",
     "build",
-    "carried",
+    "bundled_checkpoints",
     "checkpoint_folder",
     "embedding_names",
     "find_config",

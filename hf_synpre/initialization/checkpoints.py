@@ -13,18 +13,18 @@ from hf_synpre.files import read_json
 
 STATISTICS_FILE = "parameter_statistics.json"
 INDEX_FILE = "model.safetensors.index.json"
-CARRIED = (
+BUNDLED = (
     Path(__file__).parents[1] / "statistics"
 )  # <id>/config.json and <id>/parameter_statistics.json
 OWNER = "synpre/"
 SMALL_FILES = (STATISTICS_FILE, "config.json", "generation_config.json")
 
 
-def carried() -> dict[str, Path]:
+def bundled_checkpoints() -> dict[str, Path]:
     """Return Hub id -> folder of the statistics that the package carries."""
     return {
         OWNER + file.parent.name: file.parent
-        for file in sorted(CARRIED.glob(f"*/{STATISTICS_FILE}"))
+        for file in sorted(BUNDLED.glob(f"*/{STATISTICS_FILE}"))
     }
 
 
@@ -53,11 +53,15 @@ def checkpoint_folder(
 
 def released_hint(name: str) -> str:
     """Return what to know of an id of ours: its weights are not released, or what the ids are; "" for another's."""
-    if name in carried():
+    if name in bundled_checkpoints():
         return (
             "only its statistics are released, not its weights; take init or scheme of statistics. "
         )
-    return f"statistics are released of {', '.join(carried())}. " if name.startswith(OWNER) else ""
+    return (
+        f"statistics are released of {', '.join(bundled_checkpoints())}. "
+        if name.startswith(OWNER)
+        else ""
+    )
 
 
 def find_statistics(name_or_path: str | Path, **hub: Any) -> Path:
@@ -86,9 +90,9 @@ def find_config(name_or_path: str | Path, **hub: Any) -> Path:
     if (
         not Path(name_or_path).is_dir()
         and hub.get("revision") in (None, "main")
-        and str(name_or_path) in carried()
+        and str(name_or_path) in bundled_checkpoints()
     ):
-        return carried()[str(name_or_path)]
+        return bundled_checkpoints()[str(name_or_path)]
     return checkpoint_folder(name_or_path, SMALL_FILES, **hub)
 
 

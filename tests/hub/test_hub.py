@@ -666,7 +666,7 @@ def test_a_model_card_says_what_its_json_says(model, rendered, tmp_path):
         if cell["arm"] == "statistics":
             cell["phases"]["pretraining"] |= {key: facts[key] for key in cards.SAME_RUN}
         (results / file.name).write_text(json.dumps(cell))
-    text = rendered(home)[folder / "README.md"]
+    text = rendered(home, home)[folder / "README.md"]
     assert f"| tokens (input and target, without padding) | {facts['tokens']:,} |" in text
     score, random = (scores_of_quickstart()[arm] for arm in ("statistics", "random"))
     mean = f"{score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}]"
@@ -687,7 +687,7 @@ def test_a_model_card_says_what_its_json_says(model, rendered, tmp_path):
         )
     ], "only what started from this checkpoint"
     (folder / "model.safetensors").unlink()
-    assert "holds the statistics of the weights" in rendered(home)[folder / "README.md"]
+    assert "holds the statistics of the weights" in rendered(home, home)[folder / "README.md"]
 
 
 def test_the_release_prints_what_it_would_do(monkeypatch, tmp_path):

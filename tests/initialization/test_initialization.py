@@ -30,7 +30,7 @@ from hf_synpre.initialization import (
     STATISTICS_FILE,
     Moments,
     build,
-    carried,
+    bundled_checkpoints,
     checkpoints,
     embedding_names,
     measure,
@@ -211,18 +211,18 @@ def test_a_hub_id_without_statistics_is_measured_and_with_them_gets_no_weights(
 
 
 def test_an_id_that_the_package_carries_needs_no_hub(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "CARRIED", tmp_path / "statistics")
+    monkeypatch.setattr(checkpoints, "BUNDLED", tmp_path / "statistics")
     folder = tmp_path / "statistics" / "t5-tiny"
     folder.mkdir(parents=True)
     ParameterStatistics.from_pretrained(checkpoint).save(folder / STATISTICS_FILE)
     shutil.copy(checkpoint / "config.json", folder)
-    assert carried() == {"synpre/t5-tiny": folder}
+    assert bundled_checkpoints() == {"synpre/t5-tiny": folder}
     assert_equal(SEQ2SEQ().from_pretrained("synpre/t5-tiny"), SEQ2SEQ().from_pretrained(checkpoint))
     with pytest.raises(OSError, match="'synpre/t5-tiny' is no folder and could not be downloaded"):
         SEQ2SEQ(scheme="weights").from_pretrained("synpre/t5-tiny")
 
 
-@pytest.mark.parametrize("name", sorted(carried()))
+@pytest.mark.parametrize("name", sorted(bundled_checkpoints()))
 def test_carried_statistics_make_a_model(name):
     model = StatisticsInit(AutoModel).from_pretrained(name)
     assert all(p.isfinite().all() for p in model.parameters())
