@@ -33,7 +33,8 @@ from hf_synpre.data.synthetic import LengthBuckets
 from hf_synpre.initialization import build
 from hf_synpre.models.packed_forward import accept_rows
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.training.trainer import SynpreTrainer, training_arguments
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import as_vocabulary
 
 SHAPES = {
@@ -183,9 +184,9 @@ def measure(way: str, task: str, options) -> dict:
     found = {"tokens_per_s": clock.tokens / clock.seconds}
     return found | (
         {
-            k: trainer.spent()[k]
+            k: trainer.training_cost()[k]
             for k in ("padding_share", "wait_share", "mfu")
-            if k in trainer.spent()
+            if k in trainer.training_cost()
         }
         if not stock
         else {}

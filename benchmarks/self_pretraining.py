@@ -39,7 +39,8 @@ from hf_synpre.initialization import build
 from hf_synpre.models.electra import build_rtd, rtd_loss
 from hf_synpre.models.packed_forward import AUTO_CLASSES, accept_places
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.training.trainer import SynpreTrainer, token_loss, training_arguments
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.trainer import SynpreTrainer, token_loss
 from hf_synpre.vocabulary import as_vocabulary
 
 SMALL = {

@@ -1,6 +1,6 @@
 """The downstream tasks, their rows as ids on disk, and fine-tuning on one of them."""
 
-from hf_synpre.finetuning.finetuning import BestModel, FinetuningSpec, finetune
+from hf_synpre.finetuning.finetuning import FinetuningSpec, finetune
 from hf_synpre.finetuning.label_data import PreparedLabels
 from hf_synpre.finetuning.label_finetuning import finetune_labels
 from hf_synpre.finetuning.label_tasks import LABEL_TASKS, LabelTask
@@ -18,7 +18,6 @@ from hf_synpre.finetuning.text_tasks import DOWNSTREAM, DownstreamTask, get_down
 __all__ = [
     "DOWNSTREAM",
     "LABEL_TASKS",
-    "BestModel",
     "DownstreamTask",
     "FinetuningSpec",
     "LabelTask",

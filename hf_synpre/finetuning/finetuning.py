@@ -3,13 +3,12 @@
 import itertools
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel
 
 from hf_synpre.data.collators import Seq2SeqCollator
 from hf_synpre.errors import UsageError
@@ -17,14 +16,10 @@ from hf_synpre.files import pack_fractions
 from hf_synpre.finetuning.metrics import METRICS
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_to_text import generate_ids
-from hf_synpre.training.trainer import (
-    Meter,
-    SynpreTrainer,
-    check_training,
-    most_likely,
-    teacher_forced,
-    training_arguments,
-)
+from hf_synpre.training.arguments import check_training, training_arguments
+from hf_synpre.training.callbacks import BestModel
+from hf_synpre.training.flops import Meter
+from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced
 
 # On a CPU large teacher-forced batches are slower a row, their logits leave the cache: benchmarks/evaluation.py.
 EVAL_BATCH, GENERATION_BATCH = (128, 128) if torch.cuda.is_available() else (16, 64)
@@ -73,43 +68,6 @@ class FinetuningSpec:
         check_training(self.training)
 
 
-class BestModel(TrainerCallback):
-    """Keeps the weights with the best validation token accuracy in memory and the curve of all evaluations.
-
-    Stops the run after `patience` evaluations that were no better, if that is not 0.
-    """
-
-    def __init__(self, spent: Callable[[], dict], patience: int = 0):
-        self.spent, self.patience = spent, patience
-        self.curve: list[dict[str, float]] = []
-        self.weights: dict[str, Any] = {}
-        self.seconds, self.since, self.stopped = 0.0, 0, "budget"
-
-    @property
-    def chosen(self) -> dict[str, float]:
-        """The evaluation whose weights are kept."""
-        return max(self.curve, key=lambda point: point["token_accuracy"])
-
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: dict, model: Any = None, **kwargs: Any
-    ) -> None:
-        """Keep the weights where they are the best so far."""
-        point = {name: metrics[f"eval_{name}"] for name in ("loss", "token_accuracy", "score")}
-        self.since += 1
-        if point["token_accuracy"] > max((p["token_accuracy"] for p in self.curve), default=-1.0):
-            self.weights = {
-                name: tensor.detach().clone() for name, tensor in model.state_dict().items()
-            }
-            self.since = 0
-        spent = self.spent()
-        self.seconds += metrics.get("eval_runtime", 0.0)
-        self.curve.append(
-            {"step": state.global_step, "tokens": spent["tokens"], "flops": spent["flops"]} | point
-        )
-        if self.patience and self.since >= self.patience and state.global_step < args.max_steps:
-            control.should_training_stop, self.stopped = True, "patience"
-
-
 def finetune(
     model: PreTrainedModel,
     data: PreparedTask,
@@ -135,7 +93,7 @@ def finetune(
     return tested | {
         "validation_score": best.chosen["score"],
         "curve": best.curve,
-        "spent": trainer.spent() | seconds,
+        "spent": trainer.training_cost() | seconds,
     }
 
 
@@ -145,7 +103,7 @@ def train_best(
     """Train, and leave the model with the weights that validation liked best. FloatingPointError where it diverged."""
     trainer.args.max_steps = steps_of(trainer) + extra_steps(trainer, extra_flops)
     trainer.args.eval_steps = math.ceil(trainer.args.max_steps / spec.evaluations)
-    best = BestModel(trainer.spent, spec.patience)
+    best = BestModel(trainer.training_cost, spec.patience)
     trainer.add_callback(best)
     trainer.train()
     if not all(math.isfinite(point["loss"]) for point in best.curve):
@@ -201,7 +159,7 @@ def extra_steps(trainer: SynpreTrainer, flops: float) -> int:
     for batch in batches:
         probe.add(batch, trainer.count_flops)
     return round(
-        flops / (probe.spent["flops"] / len(batches) * trainer.args.gradient_accumulation_steps)
+        flops / (probe.cost["flops"] / len(batches) * trainer.args.gradient_accumulation_steps)
     )
 
 

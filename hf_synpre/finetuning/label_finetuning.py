@@ -19,7 +19,8 @@ from hf_synpre.finetuning.heads import LabelRows
 from hf_synpre.finetuning.label_data import PreparedLabels
 from hf_synpre.finetuning.scores import SCORES, Scored
 from hf_synpre.models.packed_forward import has_segments
-from hf_synpre.training.trainer import SynpreTrainer, token_loss, training_arguments
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.trainer import SynpreTrainer, token_loss
 
 LONGEST_ANSWER = 30
 
@@ -114,7 +115,7 @@ def finetune_labels(
     return tested | {
         "validation_score": best.chosen["score"],
         "curve": best.curve,
-        "spent": trainer.spent() | seconds,
+        "spent": trainer.training_cost() | seconds,
     }
 
 

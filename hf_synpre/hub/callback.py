@@ -12,6 +12,7 @@ from hf_synpre import hub
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics
+from hf_synpre.training.callbacks import evaluation_curve
 from hf_synpre.training.pretraining import RECIPE_FILE, RESULT_FILE
 
 logger = logging.get_logger(__name__)
@@ -20,7 +21,7 @@ logger = logging.get_logger(__name__)
 class PushToHub(TrainerCallback):
     """Pushes model, tokenizer, parameter statistics, the run's facts and a card, in one commit, when training ends.
 
-    `spent` returns what the run took (the `spent` of a SynpreTrainer); the recipe is that of the run's output folder. A
+    `spent` returns what the run took (the `training_cost` of a SynpreTrainer); the recipe is that of the run's output folder. A
     push that fails is logged, not raised: the run goes on to save what it made.
     """
 
@@ -59,16 +60,7 @@ class PushToHub(TrainerCallback):
 
     def facts(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         """Return what pretraining.json says: spent, curve and accuracy, and the recipe that the run's folder holds."""
-        curve = [
-            {"step": log["step"]}
-            | {
-                name: log[f"eval_{name}"]
-                for name in ("loss", "token_accuracy")
-                if f"eval_{name}" in log
-            }
-            for log in state.log_history
-            if "eval_loss" in log
-        ]
+        curve = evaluation_curve(state.log_history, metrics=("loss", "token_accuracy"))
         stored = Path(args.output_dir) / RECIPE_FILE
         recipe = read_json(stored).get("recipe") if stored.exists() else None
         accuracy = curve[-1].get("token_accuracy") if curve else None

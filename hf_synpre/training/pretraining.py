@@ -31,18 +31,18 @@ from hf_synpre.models.packed_forward import (
 )
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.training.divergence import HealthWatch, alarms
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.callbacks import (
+    Deadline,
+    DivergenceChecks,
+    StopAtTargetAccuracy,
+    divergence_warnings,
+    evaluation_curve,
+)
+from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.pretraining_data import TEXT_TASKS, objective_of, open_source, rows_of
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
-from hf_synpre.training.trainer import (
-    CompetenceStop,
-    Deadline,
-    FlopCounter,
-    SynpreTrainer,
-    most_likely,
-    teacher_forced,
-    training_arguments,
-)
+from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced
 from hf_synpre.versions import versions
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
@@ -260,8 +260,8 @@ def pretraining_trainer(
     if source.packed:
         accept_rows(fresh)
     watches = (
-        CompetenceStop(spec.target_accuracy),
-        HealthWatch(),
+        StopAtTargetAccuracy(spec.target_accuracy),
+        DivergenceChecks(),
         *([Deadline(spec.budget_seconds)] if spec.budget_seconds else ()),
     )
     judges = {"loss": rtd_loss, "compute_metrics": health, "preprocess_logits_for_metrics": tally}
@@ -358,31 +358,20 @@ def finish(
 
 def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
     """Return what a finished run spent and reached, its curve of evaluations, and what was wrong with it if anything."""
-    curve = [evaluation(log) for log in trainer.state.log_history if "eval_loss" in log]
+    curve = evaluation_curve(trainer.state.log_history)
     if not all(math.isfinite(point["loss"]) for point in curve):
         raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     reached = curve[-1]["token_accuracy"] if curve else None
     stopped = "competence" if reached is not None and reached >= spec.target_accuracy else "budget"
     epochs = trainer.epochs_a_step and trainer.state.global_step * trainer.epochs_a_step
     facts = {
-        **trainer.spent(),
+        **trainer.training_cost(),
         "epochs": epochs,
         "stopped": stopped,
         "accuracy": reached,
         "curve": curve,
     }
-    return facts | {"alarms": alarms(curve)}
-
-
-def evaluation(log: dict[str, Any]) -> dict[str, Any]:
-    """Return one point of the curve: all metrics but those of time."""
-    timed = ("runtime", "samples_per_second", "steps_per_second", "score")
-    found = {
-        name.removeprefix("eval_"): value for name, value in log.items() if name.startswith("eval_")
-    }
-    return {"step": log["step"]} | {
-        name: value for name, value in found.items() if name not in timed
-    }
+    return facts | {"alarms": divergence_warnings(curve)}
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

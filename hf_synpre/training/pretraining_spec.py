@@ -8,9 +8,9 @@ from hf_synpre.config import option
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.models.packed_forward import local_weights, t5x_weights
+from hf_synpre.training.arguments import check_training
 from hf_synpre.training.optimizers import SCHEDULES
 from hf_synpre.training.pretraining_data import TEXT_TASKS, check_source
-from hf_synpre.training.trainer import check_training
 
 # What the papers did (spec, section 3) and what reaches their 99 % soonest (benchmarks/recipe.py; examples/LOG.md).
 PRESETS: dict[str, dict[str, Any]] = {

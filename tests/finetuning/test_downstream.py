@@ -22,9 +22,10 @@ from hf_synpre.finetuning import (
     get_downstream,
     prepare,
 )
-from hf_synpre.finetuning.finetuning import BestModel, finetuning_trainer
+from hf_synpre.finetuning.finetuning import finetuning_trainer
 from hf_synpre.finetuning.text_to_text import generate_ids
 from hf_synpre.initialization import build
+from hf_synpre.training.callbacks import BestModel
 from hf_synpre.vocabulary import as_vocabulary
 
 ROWS = {  # columns as the Hub and ../shared/data have them -> (source, gold texts)

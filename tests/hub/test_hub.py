@@ -292,7 +292,8 @@ from hf_synpre import SyntheticDataset
 from hf_synpre.hub.callback import PushToHub
 from hf_synpre.data.collators import Seq2SeqCollator
 from hf_synpre.files import write_json
-from hf_synpre.training.trainer import SynpreTrainer, training_arguments
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.trainer import SynpreTrainer
 sizes = dict(d_model=32, d_kv=16, num_heads=2, d_ff=64, num_layers=1, num_decoder_layers=1)
 ids = dict(vocab_size=64, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
 model = T5ForConditionalGeneration(T5Config(**ids, **sizes))
@@ -300,7 +301,7 @@ write_json("run/recipe.json", {{"recipe": {{"pretraining": {{"task": "reverse", 
 args = training_arguments("run", dict(max_steps=2, use_cpu=True, per_device_train_batch_size=4, save_strategy="no"))
 rows = SyntheticDataset("reverse", size=8, vocabulary=64, max_length=12)
 trainer = SynpreTrainer(model, args, train_dataset=rows, data_collator=Seq2SeqCollator(0, 1, 0))
-callback = PushToHub("{repo_id}", lambda: trainer.spent())
+callback = PushToHub("{repo_id}", lambda: trainer.training_cost())
 trainer.add_callback(callback)
 trainer.train()
 print(json.dumps([trainer.state.global_step, callback.url]))

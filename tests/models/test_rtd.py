@@ -30,11 +30,12 @@ from hf_synpre.models.electra import (
     tally,
 )
 from hf_synpre.models.packed_forward import accept_places
-from hf_synpre.training.divergence import alarms
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.callbacks import divergence_warnings
 from hf_synpre.training.optimizers import UncorrectedAdamW, electra, layer_groups
 from hf_synpre.training.pretraining import pretraining_trainer
 from hf_synpre.training.pretraining_spec import PretrainingSpec
-from hf_synpre.training.trainer import SynpreTrainer, token_loss, training_arguments
+from hf_synpre.training.trainer import SynpreTrainer, token_loss
 from hf_synpre.vocabulary import as_vocabulary
 
 # Logits at hidden ids alone.
@@ -264,8 +265,8 @@ def point(balanced, recall, loss=1.0):
         ([{"loss": 3.0}, {"loss": 2.0}], None),
     ],
 )
-def test_alarms(curve, message):
-    found = alarms(curve)
+def test_divergence_warnings(curve, message):
+    found = divergence_warnings(curve)
     assert (message is None) == (not found)
     assert message is None or message in found[0]
 

@@ -39,10 +39,12 @@ from hf_synpre.models.electra import RTDModel
 from hf_synpre.models.packed_forward import accept_places
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.flops import FlopCounter, Meter
 from hf_synpre.training.pretraining import fresh_model, pretrain, pretraining_trainer, step_flops
 from hf_synpre.training.pretraining_data import open_source
 from hf_synpre.training.pretraining_spec import PRESETS
-from hf_synpre.training.trainer import FlopCounter, Meter, token_loss, training_arguments
+from hf_synpre.training.trainer import token_loss
 from hf_synpre.vocabulary import as_vocabulary
 
 # Runs.
@@ -393,8 +395,8 @@ def test_a_budget_that_ends_in_warm_up_is_refused(tmp_path, corpus, tokenizer):
 
 def test_processes_agree_on_the_seconds_that_are_spent():
     meters = [Meter(), Meter()]
-    meters[0].spent |= {"train_s": 1.0, "tokens": 3}
-    meters[1].spent |= {"train_s": 2.0, "tokens": 4}
+    meters[0].cost |= {"train_s": 1.0, "tokens": 3}
+    meters[1].cost |= {"train_s": 2.0, "tokens": 4}
     sent = []
     for meter in meters:
         meter.totals(lambda sums: sent.append(sums) or sums)

@@ -23,10 +23,12 @@ from hf_synpre.data.windows import noise_counts
 from hf_synpre.initialization import build
 from hf_synpre.models.packed_forward import AUTO_CLASSES, kind_of
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.pretraining import last_whole_checkpoint, pretrain, pretraining_trainer
 from hf_synpre.training.pretraining_data import open_source, rows_of
 from hf_synpre.training.pretraining_spec import PretrainingSpec
-from hf_synpre.training.trainer import FlopCounter, SynpreTrainer, token_loss, training_arguments
+from hf_synpre.training.trainer import SynpreTrainer, token_loss
 from hf_synpre.vocabulary import as_vocabulary
 
 COLLATOR = Seq2SeqCollator(pad=0, eos=1, start=0)
@@ -196,7 +198,7 @@ def test_competence_ends_the_run(tmp_path):
 def test_a_run_killed_and_started_again_ends_with_the_same_weights(tmp_path, pretrained):
     folder, undisturbed = pretrained
     code = (
-        "import torch; torch.set_num_threads(1); import sys; sys.path[:0] = ['tests']\n"
+        "import torch; torch.set_num_threads(1); import sys; sys.path[:0] = ['tests', 'tests/training']\n"
         "from pathlib import Path; from test_training import *; pretrain(SPEC, MODEL, Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "killed")]
@@ -512,7 +514,7 @@ def test_adafactor_is_the_papers(tmp_path, tiny_config):
 def test_the_best_weights_are_the_ones_kept(tiny_config):
     from types import SimpleNamespace
 
-    from hf_synpre.finetuning import BestModel
+    from hf_synpre.training.callbacks import BestModel
 
     model = build(AutoModelForSeq2SeqLM, tiny_config, {}, 0)
     best = BestModel(lambda: {"tokens": 1, "flops": 1})

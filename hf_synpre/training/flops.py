@@ -1,0 +1,238 @@
+"""Batches of a run -> its training cost: tokens, positions, FLOPs and seconds."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
+from transformers.trainer_callback import ExportableState
+
+from hf_synpre.data.rows import IGNORED
+from hf_synpre.initialization import skeleton
+from hf_synpre.models.packed_forward import accept_places
+
+
+class FlopCounter:
+    """Counts the floating-point operations of a training step of any model.
+
+    Only matrix products count, and a step is three forward passes: one forward, two backward. Torch
+    counts a forward pass of the architecture without weights at a few lengths; in between the count
+    is a polynomial: linear in the lengths for the weights, quadratic for the attention scores.
+
+    Args:
+        model: the model that is trained. It is not changed, and its weights are not copied.
+    """
+
+    # Input and target positions of the passes that are counted: they determine the five terms of
+    # the polynomial.
+    LENGTHS = ((8, 8), (16, 8), (8, 16), (24, 8), (8, 24), (24, 16))
+    STEP = 3.0  # forward passes that a step with its backward pass costs
+
+    def __init__(self, model: PreTrainedModel):
+        # The architecture on the meta device. Other attention implementations, and models that look
+        # for padding, read values, which ids and masks have none of here.
+        config = copy.deepcopy(model.config)
+        config._attn_implementation = "eager"
+        self.model = skeleton(type(model), config)
+        for module in self.model.modules():
+            if hasattr(module, "config"):
+                module.config.pad_token_id = None
+
+        # What a forward pass takes beside input_ids, in the length of the targets.
+        if model.config.is_encoder_decoder:
+            self.second_inputs = ("decoder_input_ids",)
+        else:
+            self.second_inputs = getattr(model, "second_inputs", ())
+        if self.second_inputs == ("places",):
+            accept_places(self.model)
+        multiple_choice = type(model) in MODEL_FOR_MULTIPLE_CHOICE_MAPPING.values()
+        self.row_shape = (1, 1) if multiple_choice else (1,)  # [rows] or [rows, choices]
+
+        # The polynomial's coefficients.
+        terms = [self._terms(*lengths) for lengths in self.LENGTHS]  # [passes, 5]
+        counts = [self._count_forward(*lengths) for lengths in self.LENGTHS]  # [passes]
+        solution = np.linalg.lstsq(
+            np.array(terms, np.float64), np.array(counts, np.float64), rcond=None
+        )
+        self.coefficients = solution[0]  # [5]
+
+    def __call__(self, rows: int, source: int, target: int) -> float:
+        """Return the FLOPs of a training step on one batch.
+
+        Args:
+            rows: rows of the batch; of multiple choice, rows times choices.
+            source: positions of a row's inputs.
+            target: positions of a decoder's row, or masked positions of a row where the head looks
+                at those alone; ignored for other models.
+        """
+        forward = round(float(np.dot(self._terms(source, target), self.coefficients)))
+        return self.STEP * rows * forward
+
+    def _terms(self, source: int, target: int) -> list[int]:
+        if not self.second_inputs:
+            target = 0
+        return [source, target, source * source, target * target, source * target]
+
+    def _count_forward(self, source: int, target: int) -> float:
+        """Return the FLOPs of a forward pass of one row, counted by torch."""
+        lengths = {"input_ids": source} | dict.fromkeys(self.second_inputs, target)
+        inputs: dict[str, Any] = {}
+        for name, length in lengths.items():
+            shape = (*self.row_shape, length)
+            inputs[name] = torch.zeros(shape, dtype=torch.long, device="meta")
+        if "decoder_input_ids" in inputs:
+            inputs["use_cache"] = False
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.model(**inputs)
+        return counter.get_total_flops()
+
+
+# Dense bf16 peak of devices, FLOP/s: the vendors' data sheets (without sparsity).
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "V100": 125e12}
+
+
+def peak_flops() -> float | None:
+    """Return the peak of the training device in FLOP/s, None where it is not known (any CPU)."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    for device, peak in PEAK_FLOPS.items():
+        if device in name:
+            return peak
+    return None
+
+
+class Meter(TrainerCallback, ExportableState):
+    """Adds up the cost of a run, over its processes and over the lives that a kill has cut it into.
+
+    Args:
+        before: the totals of the run's earlier lives, over all of their processes. A resumed
+            Trainer passes what the checkpoint holds.
+
+    Attributes:
+        cost: what this process has taken part in since this life began: steps, tokens, positions,
+            flops, train_s, wait_s.
+        last: the totals when they were last asked for; they go into a checkpoint.
+    """
+
+    SUMMED = ("tokens", "positions", "flops")  # over processes
+    AVERAGED = ("train_s", "wait_s")  # processes train at the same time
+
+    def __init__(self, before: dict[str, float] | None = None):
+        nothing: dict[str, Any] = {
+            "steps": 0,
+            "tokens": 0,  # real ones, of inputs and of a decoder's targets
+            "positions": 0,  # computed ones: tokens and padding
+            "flops": 0.0,
+            "train_s": 0.0,  # seconds of training steps
+            "wait_s": 0.0,  # seconds of waiting for rows
+        }
+        self.before = nothing | (before or {})
+        self.cost = dict(nothing)
+        self.last = self.before
+        self._step_began = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"args": {"before": self.last}, "attributes": {}}
+
+    def on_step_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_began = time.perf_counter()
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.cost["train_s"] += time.perf_counter() - self._step_began
+        self.cost["steps"] = state.global_step
+
+    def add(self, batch: dict[str, torch.Tensor], count_flops: FlopCounter) -> None:
+        """Count one batch. The tokens stay a tensor, so that no device is waited for.
+
+        Args:
+            batch: input_ids [rows, length], or [rows, choices, length], with labels and segments or
+                attention_mask.
+            count_flops: the counter of the model that is trained on it.
+        """
+        *row_shape, length = batch["input_ids"].shape
+        rows, labels = math.prod(row_shape), batch["labels"]
+
+        is_real = batch["segments" if "segments" in batch else "attention_mask"] > 0
+        tokens, positions = is_real.sum(), rows * length
+        if "decoder_input_ids" in count_flops.second_inputs:
+            tokens = tokens + (labels != IGNORED).sum()
+            positions += labels.numel()
+
+        self.cost["tokens"] = self.cost["tokens"] + tokens
+        self.cost["positions"] += positions
+        self.cost["flops"] += count_flops(rows, length, labels.shape[-1])
+
+    def totals(self, reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+        """Return the cost of the run so far: sums over processes and lives; seconds are means.
+
+        Args:
+            reduce: sums a tensor over the processes, all of which call this.
+        """
+        # One tensor, so that the processes meet once; the 1 counts them.
+        names = (*self.SUMMED, *self.AVERAGED)
+        shares = [float(self.cost[name]) for name in names]
+        *sums, processes = reduce(torch.tensor([*shares, 1.0], dtype=torch.float64)).tolist()
+        this_life = dict(zip(names, sums, strict=True))
+        for name in self.AVERAGED:
+            this_life[name] /= processes
+
+        totals: dict[str, Any] = {"steps": self.cost["steps"] or self.before["steps"]}
+        for name in names:
+            totals[name] = this_life[name] + self.before[name]
+        for name in ("tokens", "positions"):
+            totals[name] = int(totals[name])
+        self.last = totals
+        return totals
+
+    def summary(
+        self, reduce: Callable[[torch.Tensor], torch.Tensor], processes: int
+    ) -> dict[str, Any]:
+        """Return the totals with rates: what every result file says of the cost.
+
+        Args:
+            reduce: sums a tensor over the processes, all of which call this.
+            processes: how many there are; the share of the devices' peak is over all of them.
+
+        Returns:
+            steps, tokens, positions, flops, train_s and wait_s (seconds), padding_share,
+            tokens_per_s, positions_per_s, wait_share, and mfu where the device's peak is known.
+        """
+        totals = self.totals(reduce)
+        rates = {
+            "padding_share": 0.0,
+            "tokens_per_s": 0.0,
+            "positions_per_s": 0.0,
+            "wait_share": 0.0,
+        }
+        seconds = totals["train_s"] + totals["wait_s"]
+        if totals["positions"] and seconds:
+            rates["padding_share"] = 1 - totals["tokens"] / totals["positions"]
+            rates["tokens_per_s"] = totals["tokens"] / seconds
+            rates["positions_per_s"] = totals["positions"] / seconds
+            rates["wait_share"] = totals["wait_s"] / seconds
+            peak = peak_flops()
+            if peak is not None:
+                rates["mfu"] = totals["flops"] / seconds / processes / peak
+
+        summary = totals | rates
+        for name, value in summary.items():
+            if isinstance(value, float):
+                summary[name] = round(value, 4)
+        return summary
