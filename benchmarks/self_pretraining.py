@@ -141,7 +141,7 @@ class Setting:
         if not ours:
             return Whole(framed)
         kinds = {"masked": 85, "random": 0} if objective == "rtd" else {}
-        content = self.vocabulary.first, self.vocabulary.content
+        content = self.vocabulary.first_regular, self.vocabulary.regular_count
         never = tuple(self.tokenizer.all_special_ids)
         rows = MaskedDataset(
             framed,

@@ -1,7 +1,7 @@
-"""Layer 1: which ids the symbols of a task have: the paper's T5 ids, any tokenizer's, or a plain range of ids.
+"""A vocabulary as the synthetic tasks see it: a tokenizer, a size or nothing comes in, ids go out.
 
-A task needs content symbols (one contiguous range of ids, drawn uniformly) and a few marks (dividers, yes/no, brackets).
-Everything is integers; a tokenizer is only asked once, here.
+A task needs regular tokens (one contiguous range of ids, drawn uniformly) and a few special tokens: dividers, yes and no,
+brackets. Everything is integers; a tokenizer is asked once, when the Vocabulary is made.
 """
 
 import functools
@@ -9,15 +9,27 @@ import itertools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from hf_synpre.errors import UsageError
 
-MARKS = ("name_divider", "word_divider", "argument_divider", "empty", "yes", "no")
-LIME_MARKS = ("colon", "separator", "upper", "open", "lower", "math", "close")
-SYMBOLS = MARKS + LIME_MARKS
+# The special tokens by name, in the order in which compiled code finds their ids (tasks/kernels.py).
+SIMPLE_SPECIAL_TOKENS = ("name_divider", "word_divider", "argument_divider", "empty", "yes", "no")
+LIME_SPECIAL_TOKENS = ("colon", "separator", "upper", "open", "lower", "math", "close")
+SPECIAL_TOKENS = SIMPLE_SPECIAL_TOKENS + LIME_SPECIAL_TOKENS
 
-# The ids that the reference's T5 SentencePiece gives to its internal names of the tasks (spec, section 2.0).
+# How people read them, in the same order.
+SPECIAL_SIGNS = (
+    *("||", "/", "|", "nothing", "yes", "no"),
+    *(":", "<sep>", "<UPPER>", "[", "<LOWER>", "<MATH>", "]"),
+)
+
+# A plain vocabulary starts with padding and end-of-sequence.
+CONTROL_TOKENS = 2
+# Fewer regular tokens make no task: the answer would be known before the question.
+FEWEST_REGULAR_TOKENS = 4
+
+# The ids that T5's SentencePiece gives to the reference's internal names of the tasks (docs/papers.md, "Token ids").
 T5_NAMES = {
     "identity": (2405,),
     "reverse": (7211,),
@@ -40,7 +52,8 @@ T5_NAMES = {
 }
 PAPER_NAMES = tuple(T5_NAMES)
 
-# What T5's SentencePiece makes of str(0) .. str(220), a leading bare '▁' dropped; + joins two pieces (spec, section 2.0).
+# What T5's SentencePiece makes of str(0) .. str(220), a leading bare '▁' dropped; + joins two pieces
+# (docs/papers.md, "Token ids").
 T5_NUMBERS = """
     632 209 204 220 314 305 431 489 505 668 335 850 586 1179 968 627 898 1003 507 957 460 1401 1630 1902 997 944 2208 2307
     2059 2838 604 2664 3538 5400 6154 3097 4475 6862 6654 6352 1283 8798 6426 8838 8537 3479 9668 10635 4678 9526 943
@@ -54,155 +67,250 @@ T5_NUMBERS = """
     957+536 19978 957+519 957+591 22464 26937 27181 24151 19479 2382 22772 19818 23330 26363 23201 24643 26426 23946
     460+1298 15239 27278 24837 204+2368 27357 204+1808 27184 204+2517 204+2606 204+2294 204+1755
 """
-SIGNS = (
-    "||",
-    "/",
-    "|",
-    "nothing",
-    "yes",
-    "no",
-    ":",
-    "<sep>",
-    "<UPPER>",
-    "[",
-    "<LOWER>",
-    "<MATH>",
-    "]",
-)
+
+
+class Tokenizer(Protocol):
+    """What is asked of a Hugging Face tokenizer; its class is not imported, because this module needs no transformers."""
+
+    all_special_ids: list[int]
+    eos_token_id: int | None
+    sep_token_id: int | None
+    pad_token_id: int | None
+    unk_token_id: int | None
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, text: list[str], *, add_special_tokens: bool) -> Mapping[str, Any]: ...
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+
+    def convert_ids_to_tokens(self, token: int) -> str: ...
+
+    def get_added_vocab(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids of a task's symbols. `size` ids in all; content symbols are `first` .. `first + content - 1`.
+    """The ids of a task's symbols. Make one by `t5()`, `plain(size)` or `from_tokenizer(tokenizer)`.
 
-    `marks` maps every name of SYMBOLS to an id; `names` maps a task to the ids of its name (spec, section 2.0); `numbers`
-    are the known ids of 0, 1, 2, ...; `tokenizer` gives the ids of other numbers and of words, where there is one.
+    Example:
+        >>> vocabulary = Vocabulary.plain(100)
+        >>> vocabulary.first_regular, vocabulary.regular_count, vocabulary.special_ids["yes"]
+        (2, 85, 95)
     """
 
+    # The number of ids in all; every id is below it.
     size: int
+    # The ids of padding and of end-of-sequence. Rows have neither: collators add them.
     pad: int
     eos: int
-    first: int
-    content: int
-    marks: Mapping[str, int]
+    # The regular tokens are the ids first_regular .. first_regular + regular_count - 1.
+    first_regular: int
+    regular_count: int
+    # The id of every special token by its name in SPECIAL_TOKENS.
+    special_ids: Mapping[str, int]
+    # The ids of a task's name by the task, where the vocabulary spells it; see `name_ids`.
     names: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    # The ids of the numbers 0, 1, 2, ..., as far as they are known.
     numbers: tuple[tuple[int, ...], ...] = ()
-    tokenizer: Any = field(default=None, compare=False, repr=False)
+    # It gives the ids of other numbers and of words, where there is one.
+    tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
 
     def __hash__(self) -> int:
-        return hash((self.size, self.pad, self.eos, self.first, self.content))
+        return hash((self.size, self.pad, self.eos, self.first_regular, self.regular_count))
+
+    @property
+    def first(self) -> int:
+        """The former name of `first_regular`."""
+        return self.first_regular
+
+    @property
+    def content(self) -> int:
+        """The former name of `regular_count`."""
+        return self.regular_count
+
+    @property
+    def marks(self) -> Mapping[str, int]:
+        """The former name of `special_ids`."""
+        return self.special_ids
+
+    def spell(self, token: int) -> str:
+        """The former name of `decode`."""
+        return self.decode(token)
 
     def name_ids(self, task: str) -> tuple[int, ...]:
-        """Return the ids that name `task`: the vocabulary's own, else one content symbol.
+        """Return the ids that name a task at the start of its rows.
 
-        It is the place of a paper's function among the 18, so they differ; for other tasks the name's hash chooses it.
+        Where the vocabulary does not spell the name it is one regular token. Each of the paper's 18 functions has its own;
+        for other tasks a hash of the name chooses it.
         """
+        if task in self.names:
+            return self.names[task]
         number = PAPER_NAMES.index(task) if task in PAPER_NAMES else zlib.crc32(task.encode())
-        return self.names.get(task) or (self.first + number % self.content,)
+        return (self.first_regular + number % self.regular_count,)
 
-    def number_ids(self, n: int) -> tuple[int, ...]:
-        """Return the ids of a number: the known ones, else the tokenizer's for its decimal digits, else digit by digit."""
-        if n < len(self.numbers):
-            return self.numbers[n]
+    def number_ids(self, number: int) -> tuple[int, ...]:
+        """Return the ids of a number: known ones, else the tokenizer's for its decimal digits, else digit by digit."""
+        if number < len(self.numbers):
+            return self.numbers[number]
         if self.tokenizer is None:
-            return tuple(i for digit in str(n) for i in self.numbers[int(digit)])
-        ids = self.tokenizer.encode(str(n), add_special_tokens=False)
-        bare = len(ids) > 1 and self.tokenizer.convert_ids_to_tokens(ids[0]) == "▁"
-        return tuple(ids[1:] if bare else ids)
+            digits = [self.numbers[int(digit)] for digit in str(number)]
+            return tuple(itertools.chain(*digits))
 
-    def spell(self, i: int) -> str:
-        """Return an id for people: a sign for a mark, a digit, or letters (a, b, ..., z, aa, ab, ...)."""
-        signs = {self.marks[name]: sign for name, sign in zip(SYMBOLS, SIGNS, strict=True)}
-        digits = {ids[0]: str(n) for n, ids in enumerate(self.numbers[:10])}
-        if i in signs or i in digits:
-            return signs.get(i) or digits[i]
-        n, letters = i - self.first - (10 if digits.get(self.first) else 0), ""
-        if n < 0 or i >= self.first + self.content:
-            return f"<{i}>"
-        while n >= 0:
-            n, letters = n // 26 - 1, chr(ord("a") + n % 26) + letters
+        # SentencePiece may put a bare '▁' before a number; the reference drops it.
+        ids = self.tokenizer.encode(str(number), add_special_tokens=False)
+        has_bare_space = len(ids) > 1 and self.tokenizer.convert_ids_to_tokens(ids[0]) == "▁"
+        return tuple(ids[1:] if has_bare_space else ids)
+
+    def decode(self, token: int) -> str:
+        """Return an id for people: the sign of a special token, a digit, or letters (a, b, ..., z, aa, ab, ...)."""
+        signs = {ids[0]: str(number) for number, ids in enumerate(self.numbers[:10])}
+        starts_with_digits = self.first_regular in signs
+        for name, sign in zip(SPECIAL_TOKENS, SPECIAL_SIGNS, strict=True):
+            signs[self.special_ids[name]] = sign
+        if token in signs:
+            return signs[token]
+
+        # Letters count the regular tokens, behind the ten digits where these come first.
+        number = token - self.first_regular
+        if starts_with_digits:
+            number -= 10
+        if number < 0 or token >= self.first_regular + self.regular_count:
+            return f"<{token}>"
+        letters = ""
+        while number >= 0:
+            letters = chr(ord("a") + number % 26) + letters
+            number = number // 26 - 1
         return letters
 
     @classmethod
     @functools.cache
     def t5(cls) -> "Vocabulary":
-        """The ids of the paper: content 2..31999, marks from the top of T5's 32,100 (spec, section 2.0)."""
-        marks = dict(zip(MARKS[:4], range(32099, 32095, -1), strict=True)) | {
+        """Return the ids of the paper: regular tokens 2..31999, special ones in T5's 32,100 (docs/papers.md, "Token ids")."""
+        special_ids = {
+            "name_divider": 32099,
+            "word_divider": 32098,
+            "argument_divider": 32097,
+            "empty": 32096,
+            # The pieces of the words "yes" and "no".
             "yes": 4273,
             "no": 150,
         }
-        marks |= dict(zip(LIME_MARKS, range(32000, 32007), strict=True))
+        for i, name in enumerate(LIME_SPECIAL_TOKENS):
+            special_ids[name] = 32000 + i
         numbers = tuple(tuple(map(int, ids.split("+"))) for ids in T5_NUMBERS.split())
-        return cls(32100, 0, 1, 2, 31998, marks, T5_NAMES, numbers)
+        return cls(
+            size=32100,
+            pad=0,
+            eos=1,
+            first_regular=2,
+            regular_count=31998,
+            special_ids=special_ids,
+            names=T5_NAMES,
+            numbers=numbers,
+        )
 
     @classmethod
     def plain(cls, size: int) -> "Vocabulary":
-        """A vocabulary of `size` ids without text: 0 pad, 1 end of sequence, content (the digits first), then the marks."""
-        if (
-            isinstance(size, bool)
-            or not isinstance(size, int)
-            or not 2 + len(SYMBOLS) + 4 <= size < 2**31
-        ):
+        """Return a vocabulary without text: 0 pads, 1 ends a sequence, regular tokens (digits first), special tokens.
+
+        Args:
+            size: the number of ids, 19 to 2**31 - 1.
+
+        Raises:
+            UsageError: `size` is no such integer.
+        """
+        smallest = CONTROL_TOKENS + len(SPECIAL_TOKENS) + FEWEST_REGULAR_TOKENS
+        if isinstance(size, bool) or not isinstance(size, int) or not smallest <= size < 2**31:
             raise UsageError(
-                f"A vocabulary size is {size!r}; give an integer from {2 + len(SYMBOLS) + 4} to 2**31 - 1."
+                f"A vocabulary size is {size!r}; give an integer from {smallest} to 2**31 - 1."
             )
-        marks = {name: size - 1 - i for i, name in enumerate(SYMBOLS)}
-        content = size - 2 - len(SYMBOLS)
-        digits = tuple((2 + digit,) for digit in range(min(10, content)))
-        return cls(size, 0, 1, 2, content, marks, numbers=digits)
+        special_ids = {name: size - 1 - i for i, name in enumerate(SPECIAL_TOKENS)}
+        regular_count = size - CONTROL_TOKENS - len(SPECIAL_TOKENS)
+        digits = tuple((CONTROL_TOKENS + digit,) for digit in range(min(10, regular_count)))
+        return cls(
+            size=size,
+            pad=0,
+            eos=1,
+            first_regular=CONTROL_TOKENS,
+            regular_count=regular_count,
+            special_ids=special_ids,
+            numbers=digits,
+        )
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: Any) -> "Vocabulary":
-        """The symbols of any Hugging Face tokenizer.
+    def from_tokenizer(cls, tokenizer: Tokenizer) -> "Vocabulary":
+        """Return the symbols of any Hugging Face tokenizer.
 
-        Content is the longest run of ids that are neither control tokens nor `<extra_id_*>` sentinels (<unk> counts as
-        content, as in the reference); where there are no sentinels the marks take the run's last ids.
+        Regular tokens are the longest run of ids that are neither control tokens nor `<extra_id_*>` sentinels (<unk> counts
+        as regular, as in the reference). The last ids of the run become the special tokens; T5's own tokenizer has the
+        paper's.
+
+        Args:
+            tokenizer: a tokenizer with an end-of-sequence or a separator token.
+
+        Raises:
+            UsageError: the tokenizer has neither, or too few ids.
         """
-        if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
+        eos = tokenizer.eos_token_id
+        if eos is None:
+            eos = tokenizer.sep_token_id
+        if eos is None:
             raise UsageError(
                 "The tokenizer has neither an end-of-sequence nor a separator token; set tokenizer.eos_token."
             )
-        eos = (
-            tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-        )
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
-        control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id} | {eos, pad}
-        control |= {
-            i for token, i in tokenizer.get_added_vocab().items() if token.startswith("<extra_id_")
-        }
-        first, content = longest_run(len(tokenizer), control)
-        if (len(tokenizer), pad, eos, first, content) == (32100, 0, 1, 2, 31998):
-            return replace(cls.t5(), tokenizer=tokenizer)
-        return replace(cls._marked(len(tokenizer), pad, eos, first, content), tokenizer=tokenizer)
+        pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
-    @classmethod
-    def _marked(cls, size: int, pad: int, eos: int, first: int, content: int) -> "Vocabulary":
-        content -= len(SYMBOLS)
-        if content < 4:
+        # The longest run of ids without a control token or sentinel among them.
+        excluded = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        excluded |= {eos, pad}
+        for name, token in tokenizer.get_added_vocab().items():
+            if name.startswith("<extra_id_"):
+                excluded.add(token)
+        size = len(tokenizer)
+        first, length = longest_run(size, excluded)
+
+        t5 = cls.t5()
+        found = (size, pad, eos, first, length)
+        if found == (t5.size, t5.pad, t5.eos, t5.first_regular, t5.regular_count):
+            return replace(t5, tokenizer=tokenizer)
+
+        # The run's last ids are the special tokens.
+        regular_count = length - len(SPECIAL_TOKENS)
+        if regular_count < FEWEST_REGULAR_TOKENS:
+            fewest = len(SPECIAL_TOKENS) + FEWEST_REGULAR_TOKENS
             raise UsageError(
-                f"The tokenizer has only {size} ids; at least {len(SYMBOLS) + 4} ordinary ones are needed."
+                f"The tokenizer has only {size} ids; at least {fewest} ordinary ones are needed."
             )
-        marks = {name: first + content + i for i, name in enumerate(SYMBOLS)}
-        return cls(size, pad, eos, first, content, marks)
+        special_ids = {name: first + regular_count + i for i, name in enumerate(SPECIAL_TOKENS)}
+        return cls(size, pad, eos, first, regular_count, special_ids, tokenizer=tokenizer)
 
 
 def longest_run(size: int, excluded: set[int]) -> tuple[int, int]:
-    """Return (first, length) of the longest run of ids below `size` that avoids `excluded`."""
-    walls = [-1, *sorted(i for i in excluded if i < size), size]
-    length, left = max((b - a - 1, -a) for a, b in itertools.pairwise(walls))
-    return 1 - left, length
+    """Return (first id, length) of the longest run of ids below `size` that has no excluded one; of equals the first."""
+    walls = [-1, *sorted(token for token in excluded if token < size), size]
+    best_first, best_length = 0, 0
+    for left, right in itertools.pairwise(walls):
+        length = right - left - 1
+        if length > best_length:
+            best_first, best_length = left + 1, length
+    return best_first, best_length
 
 
-def as_vocabulary(given: Any = None) -> Vocabulary:
-    """Return the Vocabulary meant by None (the paper's T5 ids), an int (plain size), a tokenizer, or a Vocabulary."""
-    if given is None:
+def as_vocabulary(vocabulary: Vocabulary | Tokenizer | int | None = None) -> Vocabulary:
+    """Return the Vocabulary that is meant: None is the paper's T5 ids, an integer a plain size.
+
+    Raises:
+        UsageError: it is neither None, a size, a tokenizer nor a Vocabulary.
+    """
+    if vocabulary is None:
         return Vocabulary.t5()
-    if isinstance(given, Vocabulary):
-        return given
-    if isinstance(given, int):
-        return Vocabulary.plain(given)
-    if hasattr(given, "all_special_ids"):
-        return Vocabulary.from_tokenizer(given)
+    if isinstance(vocabulary, Vocabulary):
+        return vocabulary
+    if isinstance(vocabulary, int):
+        return Vocabulary.plain(vocabulary)
+    if hasattr(vocabulary, "all_special_ids"):
+        return Vocabulary.from_tokenizer(vocabulary)
     raise UsageError(
-        f"vocabulary is {given!r}; give None (T5 ids), a size, a tokenizer or a Vocabulary."
+        f"vocabulary is {vocabulary!r}; give None (T5 ids), a size, a tokenizer or a Vocabulary."
     )

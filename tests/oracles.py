@@ -9,7 +9,7 @@ import re
 
 
 def halves(body, v):
-    at = body.index(v.marks["argument_divider"])
+    at = body.index(v.special_ids["argument_divider"])
     return body[:at], body[at + 1 :]
 
 
@@ -49,7 +49,7 @@ def replace(body, v):
 def longest_word(body, v):
     words = [[]]
     for token in body:
-        if token == v.marks["word_divider"]:
+        if token == v.special_ids["word_divider"]:
             words.append([])
         else:
             words[-1].append(token)
@@ -57,7 +57,7 @@ def longest_word(body, v):
 
 
 def search(body, v):
-    return [v.marks["yes" if positions(*halves(body, v)) else "no"]]
+    return [v.special_ids["yes" if positions(*halves(body, v)) else "no"]]
 
 
 def set_operation(keep):
@@ -69,9 +69,9 @@ def set_operation(keep):
 
 
 def nested(body, v):
-    half, stack = v.content // 2, []
+    half, stack = v.regular_count // 2, []
     for token in body:
-        if token - v.first < half:
+        if token - v.first_regular < half:
             stack.append(token)
         else:
             assert stack.pop() + half == token
@@ -116,7 +116,7 @@ REFERENCE_ORDER = {
 
 def lime_text(ids, v):
     signs = {
-        v.marks[name]: name
+        v.special_ids[name]: name
         for name in ("colon", "separator", "upper", "open", "lower", "math", "close")
     }
     return " ".join(signs.get(i, str(i)) for i in ids)

@@ -110,7 +110,7 @@ def masked_batch(tokenizer, rows=6, objective="mlm", pairs=False, window=24):
         windows, start=tokenizer.cls_token_id, end=tokenizer.sep_token_id, pairs=pairs
     )
     vocabulary = as_vocabulary(tokenizer)
-    options = {"mask": tokenizer.mask_token_id, "content": (vocabulary.first, vocabulary.content)}
+    options = {"mask": tokenizer.mask_token_id, "content": (vocabulary.first_regular, vocabulary.regular_count)}
     data = MaskedDataset(framed, places=True, never=tuple(tokenizer.all_special_ids), **options)
     data = ReplacedRows(data) if objective == "rtd" else data
     return RowCollator(vocabulary.pad, alone=True)([data[i] for i in range(rows)])

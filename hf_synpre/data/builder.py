@@ -11,8 +11,7 @@ from datasets.builder import Key
 
 from hf_synpre.data.shards import SIZES, row_blocks
 from hf_synpre.errors import UsageError, as_integer
-from hf_synpre.tasks import get_task, open_stream
-from hf_synpre.tasks.streams import MixtureStream, Stream
+from hf_synpre.tasks import RowStream, get_task, open_stream
 
 FEATURES = datasets.Features(
     {name: datasets.List(datasets.Value("int32")) for name in ("input_ids", "labels")}
@@ -38,14 +37,14 @@ class SyntheticConfig(datasets.BuilderConfig):
         super().__post_init__()
         task = get_task(self.task)
         self.version = datasets.Version(
-            f"{task.version}.{sum(part.version for part in getattr(task, 'tasks', ()))}.0"
+            f"{task.version}.{sum(part.version for part in task.components)}.0"
         )
         for split, rows in self.splits.items():
             if as_integer(rows) is None or not 1 <= rows < 2**40:
                 raise UsageError(f"size is {rows!r}; give the number of rows, an integer >= 1.")
             self.stream(split)
 
-    def stream(self, split: str) -> Stream | MixtureStream:
+    def stream(self, split: str) -> RowStream:
         """Return the endless stream that the split's rows are the first of."""
         return open_stream(
             self.task, split=split, seed=self.seed, vocabulary=self.vocabulary, **self.parameters
@@ -71,7 +70,7 @@ class SyntheticBuilder(datasets.ArrowBasedBuilder):
         ]
 
     def _generate_tables(
-        self, stream: Stream | MixtureStream, ranges: list[tuple[int, int]]
+        self, stream: RowStream, ranges: list[tuple[int, int]]
     ) -> Iterator[tuple[Key, pa.Table]]:
         for shard, (start, stop) in enumerate(ranges):
             for number, block in enumerate(row_blocks(stream, start, stop)):

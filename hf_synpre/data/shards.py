@@ -26,10 +26,8 @@ import pyarrow.parquet as pq
 from hf_synpre import __version__
 from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.files import whole_file
-from hf_synpre.tasks import SCHEMA, get_task, open_stream, record_batch
-from hf_synpre.tasks.mixture import Mixture
+from hf_synpre.tasks import SCHEMA, RowStream, get_task, open_stream, record_batch
 from hf_synpre.tasks.rng import SPLITS
-from hf_synpre.tasks.streams import MixtureStream, Stream
 
 BLOCK = 1_000  # rows generated and hashed together; every shard begins at a multiple of it
 GROUP_BLOCKS = 10  # blocks in a Parquet row group: what is in memory at once
@@ -65,7 +63,7 @@ class Recipe:
                 f"The recipe wants {self.task} version {self.version}, hf_synpre {__version__} makes version {version}; "
                 "install the version of hf_synpre that the card names."
             )
-        self.version, self.parameters = version, full_parameters(self.task, self.parameters)
+        self.version, self.parameters = version, get_task(self.task).resolve(self.parameters)
         if isinstance(self.vocabulary, str):
             choose("vocabulary", self.vocabulary, ("t5",), do="Or give a plain size.")
         for split, rows in self.splits.items():
@@ -80,7 +78,7 @@ class Recipe:
                 f"The recipe of {self.task} has no splits; give splits: {{train: 1000}}."
             )
 
-    def stream(self, split: str) -> Stream | MixtureStream:
+    def stream(self, split: str) -> RowStream:
         """Return the endless stream that the split's rows are the first of."""
         words = None if self.vocabulary == "t5" else self.vocabulary
         return open_stream(
@@ -99,20 +97,6 @@ class DatasetRecipe:
             config_folder(name)
 
 
-def full_parameters(task: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return a task's parameters with its defaults; of a mixture those that all components have with one value."""
-    found = get_task(task)
-    resolved = found.resolve(given)
-    if not isinstance(found, Mixture):
-        return resolved
-    first, *others = resolved.values()
-    return {
-        name: value
-        for name, value in first.items()
-        if all(other.get(name) == value for other in others)
-    }
-
-
 def config_folder(name: str) -> str:
     """Return the folder of a configuration inside a dataset: data for default. UsageError on what is no plain name."""
     if not isinstance(name, str) or not NAME.fullmatch(name) or name == "data":
@@ -125,7 +109,7 @@ def config_folder(name: str) -> str:
 # --- rows and their digests ----------------------------------------------------------------------------------------------
 
 
-def row_blocks(stream: Stream | MixtureStream, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+def row_blocks(stream: RowStream, start: int, stop: int) -> Iterator[pa.RecordBatch]:
     """Yield rows start .. stop-1 of a stream in blocks."""
     for first in range(start, stop, BLOCK):
         yield record_batch(stream.rows(np.arange(first, min(first + BLOCK, stop), dtype=np.int64)))
@@ -257,7 +241,7 @@ def check_identity(file: Path, identity: dict[str, Any]) -> None:
 
 def write_shard(
     file: Path,
-    stream: Stream | MixtureStream,
+    stream: RowStream,
     identity: dict[str, Any],
     progress: Callable[[int], Any] = lambda rows: None,
 ) -> None:

@@ -207,7 +207,7 @@ def vocabulary_facts(given: Any) -> dict[str, Any]:
     """Return the ids that a synthetic run used: their number, control ids, content range and marks."""
     words = as_vocabulary(given)
     return {name: getattr(words, name) for name in ("size", "pad", "eos", "first", "content")} | {
-        "marks": dict(words.marks)
+        "marks": dict(words.special_ids)
     }
 
 

@@ -1,24 +1,43 @@
-"""Layer 1: the synthetic tasks: `list_tasks`, `get_task`, `open_stream`, `generate`; see base.py for what a task is."""
+"""The synthetic tasks: integers in, integers out, without torch. What happens from a name to rows:
 
-import functools
-import importlib
+1. `get_task(name)` (here) gives a `Task` (registry.py) or, of "set:2,identity:1", a `Mixture` (mixture.py).
+2. `task.open_stream(split, seed, vocabulary, parameters)` checks all of them and gives a `RowStream` (streams.py): an
+   endless sequence of rows with a `key` of its own.
+3. `stream.rows(indices)` seeds the generator of each row with hash(key, index) (rng.py).
+4. The task's sampler draws the input, its function computes the target, both compiled: samplers.py and functions.py for
+   the paper's simple tasks (with sets of ids from id_sets.py), lime.py, nonsense.py (with nonsense_operations.py) and
+   languages.py. kernels.py says what they get and give.
+5. `generate(name, start, stop)` (here) returns rows as a pyarrow.Table of `input_ids` and `labels`.
+6. `task.solve(row)` and `task.score(row, answer)` give the target of a row and judge an answer.
+
+A new task is one decorated function: `register_task` in registry.py.
+"""
+
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hf_synpre.errors import UsageError, as_integer, choose
-from hf_synpre.tasks.mixture import Mixture, make_mixture, read_mixture, register_mixture
-from hf_synpre.tasks.registry import REGISTRY, Task, register_task
-from hf_synpre.tasks.streams import MixtureStream, Rows, Stream
-from hf_synpre.vocabulary import as_vocabulary
+from hf_synpre.errors import UsageError, as_integer
+from hf_synpre.tasks.mixture import make_mixture, read_mixture, register_mixture
+from hf_synpre.tasks.registry import (
+    SyntheticTask,
+    VocabularyLike,
+    list_tasks,
+    register_task,
+    registered_task,
+)
+from hf_synpre.tasks.streams import Rows, RowStream
 
-FAMILIES = ("functions", "lime", "nonsense", "languages")
-CHUNK = 8192
+# Rows of a table that are generated in one compiled call, and the most ids they may take.
+ROWS_A_CALL = 8192
+IDS_A_CALL = 2**25
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
+
 __all__ = [
     "SCHEMA",
+    "RowStream",
+    "SyntheticTask",
     "generate",
     "get_task",
     "list_tasks",
@@ -29,34 +48,27 @@ __all__ = [
 ]
 
 
-@functools.cache
-def _load_families() -> None:
-    for family in FAMILIES:
-        importlib.import_module(f"{__name__}.{family}")
+def get_task(name: str | Mapping[str, int]) -> SyntheticTask:
+    """Return a task by name, or a mixture of tasks.
 
+    Args:
+        name: a name of `list_tasks()`, or a mixture with its weights: {"set": 2, "identity": 1} or "set:2,identity:1".
 
-def list_tasks() -> list[str]:
-    """Return the names of all registered tasks, family by family, those registered elsewhere last."""
-    _load_families()
-    return sorted(REGISTRY, key=_family)
+    Returns:
+        The task; `solve`, `score`, `text` and `open_stream` are its methods.
 
+    Raises:
+        UsageError: there is no such task (the error names the closest one), or a weight is no integer >= 1.
 
-def _family(name: str) -> int:
-    home = REGISTRY[name].function.__module__.rpartition(".")[2]
-    return FAMILIES.index(home) if home in FAMILIES else len(FAMILIES)
-
-
-def get_task(name: str | Mapping[str, int]) -> Task | Mixture:
-    """Return a task by name, or the mixture of {"set": 2, "identity": 1} or "set:2,identity:1".
-
-    Raises UsageError with the closest name when there is none.
+    Example:
+        >>> get_task("set").solve([356, 32099, 5, 6, 5]).tolist()
+        [5, 6]
     """
-    _load_families()
-    if isinstance(name, str) and name not in REGISTRY and ("," in name or ":" in name):
+    if isinstance(name, str) and ("," in name or ":" in name):
         name = read_mixture(name)
     if isinstance(name, Mapping):
         return make_mixture(name)
-    return REGISTRY[choose("task", name, REGISTRY)]
+    return registered_task(name)
 
 
 def open_stream(
@@ -64,21 +76,38 @@ def open_stream(
     *,
     split: str = "train",
     seed: int = 0,
-    vocabulary: Any = None,
-    ramp: int = 0,
+    vocabulary: VocabularyLike = None,
+    curriculum_rows: int = 0,
     **parameters: int | str,
-) -> Stream | MixtureStream:
-    """Return the stream of a task or mixture; unknown names and impossible values raise UsageError."""
-    found = get_task(task)
-    rise = as_integer(ramp)
-    if rise is None or not 0 <= rise <= 2**42:
-        raise UsageError(
-            f"ramp is {ramp!r}; give the number of rows of the curriculum, up to 2**42, 0 for none."
-        )
-    words = as_vocabulary(vocabulary)
-    if isinstance(found, Mixture):
-        return found.open(parameters, words, split, seed, rise)
-    return Stream(found, found.resolve(parameters), words, split, seed, rise).validate()
+) -> RowStream:
+    """Return the endless stream of a task's rows.
+
+    Args:
+        task: a name, or a mixture with its weights, as for `get_task`.
+        split: train, validation or test; their rows are independent.
+        seed: an integer >= 0; every seed is another stream.
+        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a Vocabulary.
+        curriculum_rows: a length curriculum: over this many first rows the longest input grows from the shortest possible
+            to max_length. 0 is none.
+        parameters: the task's parameters, where they differ from the paper's.
+
+    Returns:
+        A stream; `stream.rows(indices)` gives the rows at any indices >= 0 as flat arrays.
+
+    Raises:
+        UsageError: a name is unknown, or a value does not fit the task.
+
+    Example:
+        >>> stream = open_stream("reverse", max_length=20)
+        >>> x, x_ends, y, y_ends = stream.rows(np.arange(1000))
+    """
+    return get_task(task).open_stream(
+        split=split,
+        seed=seed,
+        vocabulary=vocabulary,
+        curriculum_rows=curriculum_rows,
+        **parameters,
+    )
 
 
 def generate(
@@ -88,35 +117,58 @@ def generate(
     *,
     split: str = "train",
     seed: int = 0,
-    vocabulary: Any = None,
-    ramp: int = 0,
+    vocabulary: VocabularyLike = None,
+    curriculum_rows: int = 0,
     **parameters: int | str,
 ) -> pa.Table:
-    """Return rows start .. stop-1 of a task's stream: pyarrow.Table of input_ids and labels, list<int32>, no EOS.
+    """Return rows `start` to `stop - 1` of a task's stream.
 
-    `task` is a name or a mixture ({"set": 2, "identity": 1} or "set:2,identity:1"). T5 ids of the paper by default;
-    `vocabulary` takes a size, a tokenizer or a Vocabulary. Raises UsageError on bad input.
+    Args:
+        task: a name, or a mixture with its weights, as for `get_task`.
+        start: the first row, an integer >= 0.
+        stop: one past the last row.
+        split: train, validation or test; their rows are independent.
+        seed: an integer >= 0; every seed is another stream.
+        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a Vocabulary.
+        curriculum_rows: a length curriculum, as for `open_stream`.
+        parameters: the task's parameters, where they differ from the paper's.
+
+    Returns:
+        A pyarrow.Table of `input_ids` and `labels`, list<int32>, without end-of-sequence.
+
+    Raises:
+        UsageError: a name is unknown, or a value does not fit the task.
+
+    Example:
+        >>> generate("reverse", 0, 2, min_length=2, max_length=4).to_pylist()  # doctest: +SKIP
+        [{'input_ids': [7211, 32099, ...], 'labels': [...]}, ...]
     """
     stream = open_stream(
-        task, split=split, seed=seed, vocabulary=vocabulary, ramp=ramp, **parameters
+        task,
+        split=split,
+        seed=seed,
+        vocabulary=vocabulary,
+        curriculum_rows=curriculum_rows,
+        **parameters,
     )
     first, end = as_integer(start), as_integer(stop)
     if first is None or end is None or not 0 <= first <= end < 2**63:
         raise UsageError(
             f"Rows {start!r} to {stop!r} were asked for; give integers, 0 <= start <= stop < 2**63."
         )
-    step = max(1, min(CHUNK, 2**25 // max(stream.bounds)))
-    cuts = range(first, end, step)
-    batches = [
-        record_batch(stream.rows(np.arange(a, min(a + step, end), dtype=np.int64))) for a in cuts
-    ]
+
+    # Some thousand rows at once; fewer where a row may be very long.
+    rows_a_call = max(1, min(ROWS_A_CALL, IDS_A_CALL // max(stream.bounds)))
+    batches = []
+    for call_start in range(first, end, rows_a_call):
+        call_stop = min(call_start + rows_a_call, end)
+        batches.append(record_batch(stream.rows(np.arange(call_start, call_stop, dtype=np.int64))))
     return pa.Table.from_batches(batches, schema=SCHEMA)
 
 
 def record_batch(rows: Rows) -> pa.RecordBatch:
-    """Return the rows of a stream as a batch of SCHEMA; nothing is copied."""
+    """Return the rows of a stream as a batch of `input_ids` and `labels`; nothing is copied."""
     x, x_ends, y, y_ends = rows
-    columns = [
-        pa.ListArray.from_arrays(pa.array(e), pa.array(v)) for e, v in ((x_ends, x), (y_ends, y))
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    inputs = pa.ListArray.from_arrays(pa.array(x_ends), pa.array(x))
+    labels = pa.ListArray.from_arrays(pa.array(y_ends), pa.array(y))
+    return pa.RecordBatch.from_arrays([inputs, labels], schema=SCHEMA)

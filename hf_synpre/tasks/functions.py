@@ -1,8 +1,14 @@
-"""Layer 1: the 18 simple functions of Wu, Li, Liang 2022 (appendix; spec, section 2.1). Their input laws: samplers.py.
+"""The 18 simple tasks of Wu, Li, Liang 2022 (docs/papers.md, "Simple tasks"): an input comes in, its target goes out.
+
+Each function is compiled and gets (x, y, p): the body of an input, room for its target, and the vector of vocabulary and
+parameters (kernels.py). How inputs are drawn is in samplers.py.
 
 The set operations answer in order of first appearance, a deviation: the reference has CPython's iteration order of sets,
 which order="reference" gives.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,48 +23,57 @@ from hf_synpre.tasks.id_sets import (
     reference_intersection,
     reference_union,
 )
-from hf_synpre.tasks.registry import (
-    ARGUMENT_DIVIDER,
-    ARGUMENTS,
-    NO,
-    WORD_DIVIDER,
-    YES,
-    only_content,
-    register_task,
-)
+from hf_synpre.tasks.kernels import ARGUMENT_DIVIDER, ARGUMENTS, NO, WORD_DIVIDER, YES
+from hf_synpre.tasks.registry import Parameters, only_regular_tokens, register_task
 from hf_synpre.tasks.rng import copy, kernel
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Wu, Li, Liang 2022, arXiv 2206.10139"
+
+# The choices of the set operations' parameter `order`; compiled code knows them by their numbers.
 ORDER = ("appearance", "reference")
+REFERENCE_ORDER = 1
+
+# What is malformed in a row, or None: (body, vocabulary, parameters) -> text.
+RowCheck = Callable[[np.ndarray, Vocabulary, Parameters], str | None]
 
 
-def one_answer(parameters: dict) -> tuple[int, int]:
-    """Bounds where the target is one id; the room beyond is the samplers' scratch."""
-    return parameters["max_length"], parameters["max_length"]
+def query_fits(min_length: int) -> int:
+    """Return the smallest max_length of tasks with a query: half of the rows hold sequences of twice its length."""
+    return 2 * min_length + 2
 
 
-def number_room(parameters: dict) -> tuple[int, int]:
-    """Bounds where the target is a number."""
-    return parameters["max_length"], parameters["max_length"] + len(
-        str(parameters["max_length"])
-    ) + 2
+def number_bounds(parameters: Parameters) -> tuple[int, int]:
+    """Return the longest body and target where the target is a number; beyond its digits y is the sampler's scratch."""
+    longest = parameters["max_length"]
+    return longest, longest + len(str(longest)) + 2
 
 
-def number_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
-    """The ids of the numbers 0..max_length, one row each, -1 behind the shorter ones; the row's width comes first."""
-    ids = [vocabulary.number_ids(n) for n in range(parameters["max_length"] + 1)]
-    width = max(map(len, ids))
-    return np.array(
-        [width] + [i for row in ids for i in (*row, *[-1] * (width - len(row)))], np.int64
-    )
+def ten_digits(parameters: Parameters) -> int:
+    """Return how many regular tokens a task of numbers needs: one a digit."""
+    return 10
+
+
+def number_table(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
+    """Return the ids of the numbers 0..max_length for compiled code.
+
+    Returns:
+        int64[1 + (max_length + 1) * width]: the width of a row, then a row a number, -1 behind the shorter ones.
+    """
+    numbers = [vocabulary.number_ids(number) for number in range(parameters["max_length"] + 1)]
+    width = max(map(len, numbers))
+    table = np.full((len(numbers), width), -1, np.int64)  # [numbers, width]
+    for number, ids in enumerate(numbers):
+        table[number, : len(ids)] = ids
+    return np.concatenate([[width], table.ravel()])
 
 
 @kernel
-def write_number(n, y, p):
-    """Write the ids of the number n from the table at p[ARGUMENTS]; return how many."""
-    width, m = p[ARGUMENTS], 0
-    start = ARGUMENTS + 1 + n * width
+def write_number(number, y, p):
+    """Write the ids of a number from the table at p[ARGUMENTS] to y; return how many."""
+    width = p[ARGUMENTS]
+    start = ARGUMENTS + 1 + number * width
+    m = 0
     while m < width and p[start + m] >= 0:
         y[m] = p[start + m]
         m += 1
@@ -66,47 +81,60 @@ def write_number(n, y, p):
 
 
 @kernel
-def divider_place(x, p):
-    """Return the place of the argument divider, looked for from the end."""
-    s = len(x) - 1
-    while x[s] != p[ARGUMENT_DIVIDER]:
-        s -= 1
-    return s
+def find_divider(x, p):
+    """Return the index of the argument divider in x, looked for from the end."""
+    i = len(x) - 1
+    while x[i] != p[ARGUMENT_DIVIDER]:
+        i -= 1
+    return i
 
 
-def check_words(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | None:
-    """Words of content ids with single word dividers between them."""
-    at = np.flatnonzero(body == words.marks["word_divider"])
-    edges = np.concatenate([[-1], at, [len(body)]])
+def check_words(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
+    """Check a row of words: regular tokens with single word dividers between them."""
+    divider = vocabulary.special_ids["word_divider"]
+    dividers = np.flatnonzero(body == divider)
+    edges = np.concatenate([[-1], dividers, [len(body)]])
     if (np.diff(edges) == 1).any():
-        return f"an empty word beside the word divider {words.marks['word_divider']}."
-    return only_content(np.delete(body, at), words, parameters)
+        return f"an empty word beside the word divider {divider}."
+    return only_regular_tokens(np.delete(body, dividers), vocabulary, parameters)
 
 
-def two_arguments(second: str, fits=lambda n: True):
-    """A row check: content ids, exactly one argument divider, and a second argument whose length `fits`."""
+def check_two_arguments(wanted: str, lengths: range | None = None) -> RowCheck:
+    """Return the check of rows of two arguments: regular tokens with exactly one argument divider between them.
 
-    def check(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | None:
-        divider = words.marks["argument_divider"]
-        at = np.flatnonzero(body == divider)
-        if len(at) != 1:
-            return f"{len(at)} argument dividers ({divider}); give exactly one."
-        if not fits(len(body) - 1 - at[0]):
-            return f"{len(body) - 1 - at[0]} ids after the argument divider; give {second}."
-        return only_content(np.delete(body, at), words, parameters)
+    Args:
+        wanted: what the second argument is, for the error: "a query of at least one".
+        lengths: the allowed lengths of the second argument; None allows any.
+    """
+
+    def check(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
+        divider = vocabulary.special_ids["argument_divider"]
+        dividers = np.flatnonzero(body == divider)
+        if len(dividers) != 1:
+            return f"{len(dividers)} argument dividers ({divider}); give exactly one."
+        second_length = len(body) - 1 - int(dividers[0])
+        if lengths is not None and second_length not in lengths:
+            return f"{second_length} ids after the argument divider; give {wanted}."
+        return only_regular_tokens(np.delete(body, dividers), vocabulary, parameters)
 
     return check
 
 
-def check_order(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | None:
-    """Two arguments, every id of the first in the second."""
-    if problem := two_arguments("an order of at least one", lambda n: n >= 1)(
-        body, words, parameters
-    ):
+AT_LEAST_ONE = range(1, 2**31)
+check_query = check_two_arguments("a query of at least one", AT_LEAST_ONE)
+check_two_parts = check_two_arguments("an order of at least one", AT_LEAST_ONE)
+
+
+def check_order(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
+    """Check a row of a sequence and an order: every token of the sequence is in the order."""
+    problem = check_two_parts(body, vocabulary, parameters)
+    if problem:
         return problem
-    at = int(np.flatnonzero(body == words.marks["argument_divider"])[0])
-    missing = np.setdiff1d(body[:at], body[at + 1 :])
-    return f"id {missing[0]} of the sequence is not in the order." if len(missing) else None
+    divider = int(np.flatnonzero(body == vocabulary.special_ids["argument_divider"])[0])
+    missing = np.setdiff1d(body[:divider], body[divider + 1 :])
+    if len(missing):
+        return f"id {missing[0]} of the sequence is not in the order."
+    return None
 
 
 @register_task(samplers.uniform, paper=PAPER)
@@ -122,7 +150,7 @@ def identity(x, y, p):
 
 @register_task(samplers.shuffled_runs, paper=PAPER)
 def set_(x, y, p):
-    """Return the distinct ids in order of first appearance.
+    """Return the distinct tokens in order of first appearance.
 
     input   b a c a b
     target  b a c
@@ -133,8 +161,8 @@ def set_(x, y, p):
 @register_task(
     samplers.query_in_three_quarters,
     paper=PAPER,
-    shortest=lambda low: 2 * low + 2,
-    row_check=two_arguments("a query of at least one", lambda n: n >= 1),
+    lowest_max_length=query_fits,
+    row_check=check_query,
 )
 def delete(x, y, p):
     """Return the sequence without the first occurrence of the query; the sequence itself where there is none.
@@ -142,94 +170,111 @@ def delete(x, y, p):
     input   a b c b c | b c
     target  a b c
     """
-    s = divider_place(x, p)
+    s = find_divider(x, p)
     query = x[s + 1 :]
-    cut = samplers.find(x[:s], query)
-    if cut < 0:
+    start = samplers.find(x[:s], query)
+    if start < 0:
         copy(x[:s], y)
         return s
-    copy(x[:cut], y)
-    copy(x[cut + len(query) : s], y[cut:])
+
+    # What stands before the occurrence, then what stands behind it.
+    copy(x[:start], y)
+    copy(x[start + len(query) : s], y[start:])
     return s - len(query)
 
 
 @register_task(
     samplers.sequence_and_order,
     paper=PAPER,
-    least=2,
-    shortest=lambda low: max(low, 2 * (low // 2) + 1),
+    lowest_min_length=2,
+    lowest_max_length=lambda min_length: max(min_length, 2 * (min_length // 2) + 1),
     row_check=check_order,
 )
 def sort(x, y, p):
-    """Return the sequence stably sorted by the place of its ids in the order; of a doubled id the last place counts.
+    """Return the sequence stably sorted by the position of its tokens in the order; of one twice there the last counts.
 
     input   a c b a c | c b a
     target  c c b a a
     """
-    s = divider_place(x, p)
+    s = find_divider(x, p)
     order = x[s + 1 :]
-    table, ends = new_table(len(order)), np.zeros(len(order) + 1, np.int32)
-    places, at = np.empty(len(table), np.int32), np.empty(s, np.int32)
+
+    # The position of every token of the order, by its slot in a hash table.
+    table = new_table(len(order))
+    slot_positions = np.empty(len(table), np.int32)  # [slots]
     for i in range(len(order)):
         slot = find_slot(table, order[i])
-        table[slot], places[slot] = order[i] + 1, i
+        table[slot] = order[i] + 1
+        slot_positions[slot] = i
+
+    # Counting sort: first how many tokens have each position, then where each position starts.
+    positions = np.empty(s, np.int32)  # [sequence]
+    starts = np.zeros(len(order) + 1, np.int32)  # [order + 1]
     for i in range(s):
-        at[i] = places[find_slot(table, x[i])]
-        ends[at[i] + 1] += 1
+        positions[i] = slot_positions[find_slot(table, x[i])]
+        starts[positions[i] + 1] += 1
     for i in range(len(order)):
-        ends[i + 1] += ends[i]
+        starts[i + 1] += starts[i]
     for i in range(s):
-        y[ends[at[i]]] = x[i]
-        ends[at[i]] += 1
+        y[starts[positions[i]]] = x[i]
+        starts[positions[i]] += 1
     return s
 
 
-SET_OPERATION = {
+# What the four set operations have in common.
+SET_OPERATION: dict[str, Any] = {
     "paper": PAPER,
-    "least": 3,
-    "symbols": lambda p: p["max_length"] // 2,
-    "row_check": two_arguments("any number"),
+    "lowest_min_length": 3,
+    "regular_tokens": lambda parameters: parameters["max_length"] // 2,
+    "row_check": check_two_arguments("any number"),
     "order": ORDER,
 }
 
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def union(x, y, p):
-    """Return the distinct ids of both sequences by first appearance (a deviation; order="reference": as the paper).
+    """Return the distinct tokens of both sequences by first appearance (a deviation; order="reference": as the paper).
 
     input   b a b | c a
     target  b a c
     """
-    s = divider_place(x, p)
-    if p[ARGUMENTS] == 1:
-        return reference_union(x[:s], x[s + 1 :], y)
+    s = find_divider(x, p)
+    left, right = x[:s], x[s + 1 :]
+    if p[ARGUMENTS] == REFERENCE_ORDER:
+        return reference_union(left, right, y)
     bits = new_bits(p)
-    return add_distinct(x[s + 1 :], y, add_distinct(x[:s], y, 0, bits), bits)
+    m = add_distinct(left, y, 0, bits)
+    return add_distinct(right, y, m, bits)
 
 
 @register_task(
     samplers.sequence_and_pair,
     paper=PAPER,
-    least=4,
-    row_check=two_arguments("exactly two: the id to replace and its replacement", lambda n: n == 2),
+    lowest_min_length=4,
+    row_check=check_two_arguments(
+        "exactly two: the id to replace and its replacement", range(2, 3)
+    ),
 )
 def replace(x, y, p):
-    """Return the sequence with every occurrence of the first id after the divider replaced by the second.
+    """Return the sequence with every occurrence of the first token after the divider replaced by the second.
 
     input   a b c b | b d
     target  a d c d
     """
     s = len(x) - 3
+    replaced, replacement = x[s + 1], x[s + 2]
     for i in range(s):
-        y[i] = x[s + 2] if x[i] == x[s + 1] else x[i]
+        y[i] = replacement if x[i] == replaced else x[i]
     return s
 
 
 @register_task(
-    samplers.uniform, paper=PAPER, bounds=lambda p: (p["max_length"], 2 * p["max_length"])
+    samplers.uniform,
+    paper=PAPER,
+    bounds=lambda parameters: (parameters["max_length"], 2 * parameters["max_length"]),
 )
 def duplicate(x, y, p):
-    """Return the input with every id twice in place.
+    """Return the input with every token twice in place.
 
     input   a b c
     target  a a b b c c
@@ -242,16 +287,17 @@ def duplicate(x, y, p):
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def intersect(x, y, p):
-    """Return the distinct ids in both sequences by first appearance (a deviation; order="reference": as the paper).
+    """Return the distinct tokens in both sequences by first appearance (a deviation; order="reference": as the paper).
 
     input   b a b c | c b
     target  b c
     """
-    s = divider_place(x, p)
-    if p[ARGUMENTS] == 1:
-        return reference_intersection(x[:s], x[s + 1 :], y)
-    m = add_distinct(x[:s], y, 0, new_bits(p))
-    return keep_where(y, m, x[s + 1 :], True, p)
+    s = find_divider(x, p)
+    left, right = x[:s], x[s + 1 :]
+    if p[ARGUMENTS] == REFERENCE_ORDER:
+        return reference_intersection(left, right, y)
+    m = add_distinct(left, y, 0, new_bits(p))
+    return keep_where(y, m, right, True, p)
 
 
 @register_task(samplers.uniform, paper=PAPER)
@@ -269,7 +315,7 @@ def reverse(x, y, p):
 
 @register_task(samplers.runs, paper=PAPER)
 def deduplicate(x, y, p):
-    """Return the input with every run of equal ids collapsed to one; an id may recur later.
+    """Return the input with every run of equal tokens collapsed to one; a token may recur later.
 
     input   a a b c c a
     target  a b c a
@@ -278,16 +324,15 @@ def deduplicate(x, y, p):
     m = 1
     for i in range(1, len(x)):
         y[m] = x[i]
-        m += x[i] != x[i - 1]
+        m += x[i] != x[i - 1]  # the next token is written over one that repeats
     return m
 
 
 @register_task(
     samplers.query_in_half,
     paper=PAPER,
-    bounds=one_answer,
-    shortest=lambda low: 2 * low + 2,
-    row_check=two_arguments("a query of at least one", lambda n: n >= 1),
+    lowest_max_length=query_fits,
+    row_check=check_query,
 )
 def search(x, y, p):
     """Return yes where the query occurs in the sequence, else no.
@@ -295,12 +340,17 @@ def search(x, y, p):
     input   a b c d | b c
     target  yes
     """
-    s = divider_place(x, p)
+    s = find_divider(x, p)
     y[0] = p[YES] if samplers.find(x[:s], x[s + 1 :]) >= 0 else p[NO]
     return 1
 
 
-@register_task(samplers.words, paper=PAPER, shortest=lambda low: max(low, 2), row_check=check_words)
+@register_task(
+    samplers.words,
+    paper=PAPER,
+    lowest_max_length=lambda min_length: max(min_length, 2),
+    row_check=check_words,
+)
 def longest_word(x, y, p):
     """Return the longest word between word dividers, the first of equals.
 
@@ -318,10 +368,14 @@ def longest_word(x, y, p):
 
 
 @register_task(
-    samplers.uniform, paper=PAPER, bounds=number_room, symbols=lambda p: 10, table=number_table
+    samplers.uniform,
+    paper=PAPER,
+    bounds=number_bounds,
+    regular_tokens=ten_digits,
+    vocabulary_table=number_table,
 )
 def length(x, y, p):
-    """Return the number of ids, as the ids of that number (Vocabulary.number_ids).
+    """Return the number of tokens, as the ids of that number (Vocabulary.number_ids).
     Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own pieces.
 
     input   a b c d
@@ -333,28 +387,29 @@ def length(x, y, p):
 @register_task(
     samplers.sequence_and_one,
     paper=PAPER,
-    least=3,
-    bounds=number_room,
-    symbols=lambda p: 10,
-    table=number_table,
-    row_check=two_arguments("exactly one, the id to count", lambda n: n == 1),
+    lowest_min_length=3,
+    bounds=number_bounds,
+    regular_tokens=ten_digits,
+    vocabulary_table=number_table,
+    row_check=check_two_arguments("exactly one, the id to count", range(1, 2)),
 )
 def count(x, y, p):
-    """Return how often the id after the divider occurs in the sequence, as the ids of that number.
+    """Return how often the token after the divider occurs in the sequence, as the ids of that number.
     Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own pieces.
 
     input   a b a c | a
     target  2
     """
-    n, query = -1, x[len(x) - 1]
+    query = x[len(x) - 1]
+    number = -1  # the query itself is counted below
     for token in x:
-        n += token == query
-    return write_number(n, y, p)
+        number += token == query
+    return write_number(number, y, p)
 
 
 @register_task(samplers.uniform, paper=PAPER)
 def first_token(x, y, p):
-    """Return the first id.
+    """Return the first token.
 
     input   a b c d
     target  a
@@ -365,7 +420,7 @@ def first_token(x, y, p):
 
 @register_task(samplers.uniform, paper=PAPER)
 def last_token(x, y, p):
-    """Return the last id.
+    """Return the last token.
 
     input   a b c d
     target  d
@@ -375,30 +430,33 @@ def last_token(x, y, p):
 
 
 @kernel
-def difference(a, b, y, p):
-    """Write the distinct ids of a that b lacks; return how many."""
-    if p[ARGUMENTS] == 1:
-        return reference_difference(a, b, y)
-    return keep_where(y, add_distinct(a, y, 0, new_bits(p)), b, False, p)
+def set_difference(left, right, y, p):
+    """Write the distinct tokens of `left` that `right` lacks to y; return how many."""
+    if p[ARGUMENTS] == REFERENCE_ORDER:
+        return reference_difference(left, right, y)
+    m = add_distinct(left, y, 0, new_bits(p))
+    return keep_where(y, m, right, False, p)
 
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def set1_minus_set2(x, y, p):
-    """Return the first's distinct ids not in the second by first appearance (a deviation; order="reference": as the paper).
+    """Return the first's distinct tokens not in the second by first appearance
+    (a deviation; order="reference": as the paper).
 
     input   b a b c | c d
     target  b a
     """
-    s = divider_place(x, p)
-    return difference(x[:s], x[s + 1 :], y, p)
+    s = find_divider(x, p)
+    return set_difference(x[:s], x[s + 1 :], y, p)
 
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def set2_minus_set1(x, y, p):
-    """Return the second's distinct ids not in the first by first appearance (a deviation; order="reference": as the paper).
+    """Return the second's distinct tokens not in the first by first appearance
+    (a deviation; order="reference": as the paper).
 
     input   b a b c | c d
     target  d
     """
-    s = divider_place(x, p)
-    return difference(x[s + 1 :], x[:s], y, p)
+    s = find_divider(x, p)
+    return set_difference(x[s + 1 :], x[:s], y, p)

@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from hf_synpre.tasks.registry import CONTENT, FIRST
+from hf_synpre.tasks.kernels import (
+    FIRST_REGULAR,
+    REGULAR_COUNT,
+)
 from hf_synpre.tasks.rng import kernel
 
 FREE = -1
@@ -32,7 +35,7 @@ def find_slot(table, token):
 @kernel
 def new_bits(p):
     """An empty set of ids: one bit for each id up to the last content id. Without branches, it beats hashing fivefold."""
-    return np.zeros((p[FIRST] + p[CONTENT] >> 6) + 1, np.uint64)
+    return np.zeros((p[FIRST_REGULAR] + p[REGULAR_COUNT] >> 6) + 1, np.uint64)
 
 
 @kernel

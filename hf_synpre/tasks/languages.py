@@ -4,13 +4,15 @@ import functools
 
 import numpy as np
 
-from hf_synpre.tasks.registry import (
+from hf_synpre.tasks.kernels import (
     ARGUMENTS,
-    CONTENT,
-    FIRST,
+    FIRST_REGULAR,
     MAX_LENGTH,
     MIN_LENGTH,
-    only_content,
+    REGULAR_COUNT,
+)
+from hf_synpre.tasks.registry import (
+    only_regular_tokens,
     register_task,
 )
 from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel
@@ -23,7 +25,7 @@ ZIPF = 0
 
 def zipf_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
     """The facts behind `p` that draw_pair reads."""
-    return alias_table(vocabulary.content // 2)
+    return alias_table(vocabulary.regular_count // 2)
 
 
 @functools.lru_cache(maxsize=4)
@@ -44,19 +46,19 @@ def alias_table(pairs: int) -> np.ndarray:
 @kernel
 def draw_heads(state, heads, p):
     """Fill heads with the heads of pairs, uniform or with weights int(V / rank)."""
-    fill_between(state, heads, 0, p[CONTENT] // 2 - 1)
+    fill_between(state, heads, 0, p[REGULAR_COUNT] // 2 - 1)
     if p[DISTRIBUTION] == ZIPF:
         for i in range(len(heads)):
             column = TABLE + 1 + 3 * np.int64(heads[i])
             heads[i] = p[column + 1 + (below(state, p[TABLE]) >= p[column])]
     for i in range(len(heads)):
-        heads[i] += p[FIRST]
+        heads[i] += p[FIRST_REGULAR]
 
 
 def nested(state, x, y, p):
     """n = U{min..max}; n/2 pairs (up or down at random); open the next head with open_percent, else close the last."""
     pairs = (between(state, p[MIN_LENGTH], p[MAX_LENGTH]) + below(state, 2)) // 2
-    heads, stack, tail = y[:pairs], y[pairs:], p[CONTENT] // 2
+    heads, stack, tail = y[:pairs], y[pairs:], p[REGULAR_COUNT] // 2
     draw_heads(state, heads, p)
     fill_between(state, x[: 2 * pairs], 0, 99)
     opened = depth = size = 0
@@ -84,14 +86,14 @@ def check(p: dict) -> str | None:
 
 def row_check(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | None:
     """Every tail must close the last open head."""
-    pairs, stack = words.content // 2, []
-    for place, token in enumerate((body - words.first).tolist()):
+    pairs, stack = words.regular_count // 2, []
+    for place, token in enumerate((body - words.first_regular).tolist()):
         if 0 <= token < pairs:
             stack.append(token)
         elif not pairs <= token < 2 * pairs:
             return (
-                only_content(body, words, parameters)
-                or f"id {token + words.first} is neither a head nor a tail."
+                only_regular_tokens(body, words, parameters)
+                or f"id {token + words.first_regular} is neither a head nor a tail."
             )
         elif not stack or stack.pop() != token - pairs:
             return f"the tail at place {place} does not close the last open head."
@@ -100,9 +102,9 @@ def row_check(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | No
 
 def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) -> str:
     """Return a sentence with its heads as `(a` and its tails as `a)`."""
-    pairs, tails = words.content // 2, words.first + words.content // 2
+    pairs, tails = words.regular_count // 2, words.first_regular + words.regular_count // 2
     return " ".join(
-        f"({words.spell(i)}" if i < tails else f"{words.spell(i - pairs)})" for i in ids.tolist()
+        f"({words.decode(i)}" if i < tails else f"{words.decode(i - pairs)})" for i in ids.tolist()
     )
 
 
@@ -110,12 +112,12 @@ def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) 
     nested,
     paper=PAPER,
     bounds=lambda p: (p["max_length"] + 1, 2 * p["max_length"] + 2),
-    check=check,
-    least=2,
-    symbols=lambda p: 4,
-    table=zipf_table,
+    check_parameters=check,
+    lowest_min_length=2,
+    regular_tokens=lambda p: 4,
+    vocabulary_table=zipf_table,
     row_check=row_check,
-    reader=read,
+    decode=read,
     named=False,
     min_length=6,
     max_length=60,
@@ -131,11 +133,11 @@ def nesting_language(x, y, p):
     input   (a (b b) (c c) a)
     target  (a (b b) (c c) a)
     """
-    n, tail = len(x), p[CONTENT] // 2
+    n, tail = len(x), p[REGULAR_COUNT] // 2
     copy(x, y)
     depth, m = 0, n
     for i in range(n - 1, -1, -1):
-        if x[i] >= p[FIRST] + tail:
+        if x[i] >= p[FIRST_REGULAR] + tail:
             depth += 1
         elif depth > 0:
             depth -= 1

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.errors import UsageError
-from hf_synpre.tasks.mixture import register_mixture
-from hf_synpre.tasks.registry import (
+from hf_synpre.tasks.kernels import (
     ARGUMENTS,
     CLOSE,
     COLON,
@@ -23,11 +22,14 @@ from hf_synpre.tasks.registry import (
     MAX_LENGTH,
     OPEN,
     SEPARATOR,
-    only_content,
+)
+from hf_synpre.tasks.kernels import LOWER as LOWER_MARK
+from hf_synpre.tasks.kernels import UPPER as UPPER_MARK
+from hf_synpre.tasks.mixture import register_mixture
+from hf_synpre.tasks.registry import (
+    only_regular_tokens,
     register_task,
 )
-from hf_synpre.tasks.registry import LOWER as LOWER_MARK
-from hf_synpre.tasks.registry import UPPER as UPPER_MARK
 from hf_synpre.tasks.rng import between, copy, fill_between, kernel, shuffle
 from hf_synpre.tasks.samplers import fill_distinct
 from hf_synpre.vocabulary import Vocabulary
@@ -245,7 +247,7 @@ def parse_row(
     body: np.ndarray, words: Vocabulary
 ) -> tuple[list[int], set[int], set[int], list[int], list[int]]:
     """Return (uppers, lowers, maths, first given, second given) of a row. Raises UsageError where the form is broken."""
-    marks, ids = words.marks, body.tolist()
+    marks, ids = words.special_ids, body.tolist()
     places = []
     for name, times in (("upper", 1), ("lower", 1), ("math", 1), ("separator", 2)):
         at = [i for i, token in enumerate(ids) if token == marks[name]]
@@ -268,7 +270,7 @@ def parse_row(
     if empty or len(set(symbols)) < len(symbols):
         fault = f"its {empty[0]} part is empty" if empty else "a symbol is twice in its header"
         raise UsageError(f"LIME: malformed row: {fault}.")
-    if stray := only_content(np.array(symbols), words, {}):
+    if stray := only_regular_tokens(np.array(symbols), words, {}):
         raise UsageError(f"LIME: malformed row: in its header {stray}")
     return parts[0], set(parts[1]), set(parts[2]), parts[3], parts[4]
 
@@ -277,7 +279,7 @@ def parse_case(
     ids: list[int], uppers: list[int], string_symbols: set[int], words: Vocabulary
 ) -> dict[int, list[int]] | None:
     """Return {upper: its string} of a case that has every upper symbol once and no empty string; None of anything else."""
-    marks, case, i = words.marks, {}, 0
+    marks, case, i = words.special_ids, {}, 0
     while i < len(ids):
         if (
             ids[i] not in uppers
@@ -412,11 +414,11 @@ def judge_abduct(body: np.ndarray, answer: np.ndarray, words: Vocabulary, parame
 
 def read(ids: np.ndarray, row: np.ndarray, words: Vocabulary, parameters: dict) -> str:
     """Return ids as text, named by their row's header: uppers A, B, ..., lowers a, b, ..., maths as signs."""
-    names, row = {i: words.spell(i) for i in ids.tolist()}, row.tolist()
+    names, row = {i: words.decode(i) for i in ids.tolist()}, row.tolist()
     places = [
-        row.index(words.marks[name])
+        row.index(words.special_ids[name])
         for name in ("upper", "lower", "math", "separator")
-        if words.marks[name] in row
+        if words.special_ids[name] in row
     ]
     for (a, b), signs in zip(
         itertools.pairwise(places), (UPPER_LETTERS, LOWER_LETTERS, MATH_SIGNS), strict=False
@@ -429,17 +431,17 @@ LIME = {
     "paper": PAPER,
     "version": 2,
     "bounds": bounds,
-    "check": check,
-    "shortest": None,
-    "symbols": lambda p: p["max_symbols"] + p["lower"] + p["math"],
-    "reader": read,
+    "check_parameters": check,
+    "lowest_max_length": None,
+    "regular_tokens": lambda p: p["max_symbols"] + p["lower"] + p["math"],
+    "decode": read,
     "named": False,
     "in_python": True,
     **PARAMETERS,
 }
 
 
-@register_task(induct, row_check=row_check(INDUCT), judge=judge_induct, **LIME)
+@register_task(induct, row_check=row_check(INDUCT), score_function=judge_induct, **LIME)
 def lime_induct(body, words, parameters):
     """Return a rule that gives the result under the case (solve: a shortest; score: any).
 
@@ -464,7 +466,7 @@ def lime_deduct(body, words, parameters):
     return apply_rule(rule, case)
 
 
-@register_task(abduct, row_check=row_check(ABDUCT), judge=judge_abduct, **LIME)
+@register_task(abduct, row_check=row_check(ABDUCT), score_function=judge_abduct, **LIME)
 def lime_abduct(body, words, parameters):
     """Return a case under which the rule gives the result (solve: one with strings as long as the law's; score: any).
 
@@ -477,7 +479,7 @@ def lime_abduct(body, words, parameters):
     )
     if case is None or set(case) != set(uppers):
         raise UsageError("lime_abduct: no case turns this row's rule into its result.")
-    marks = words.marks
+    marks = words.special_ids
     return [
         i
         for char in uppers

@@ -1,4 +1,7 @@
-"""Layer 1: mixtures of tasks: which task row i comes from is drawn from hash(key, i), so a mixture is pure in i too."""
+"""Mixtures of tasks: {task: weight} comes in, a `Mixture` goes out, which does all that a single task does.
+
+Which task row i comes from is drawn from hash(key, i), so a mixture's rows are pure in i too.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,89 +10,169 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.tasks.registry import Task, enter, get_registered
+from hf_synpre.tasks.registry import (
+    Defaults,
+    Ids,
+    Parameters,
+    SyntheticTask,
+    Task,
+    VocabularyLike,
+    add_to_registry,
+    registered_task,
+)
 from hf_synpre.tasks.streams import MixtureStream, Stream
 from hf_synpre.vocabulary import Vocabulary
 
+# A weighted draw is one draw below the sum of the weights, and draws are below 2**32 (rng.py).
+MOST_WEIGHT = 2**31
+MOST_WEIGHT_SUM = 2**32
+
 
 @dataclass(frozen=True)
-class Mixture:
-    """Several tasks with integer weights, in a Task's clothes: parameters, resolve, solve, score."""
+class Mixture(SyntheticTask):
+    """Several tasks with integer weights. Each row comes from one of them."""
 
-    name: str
-    version: int
-    paper: str
-    function: Callable
     tasks: tuple[Task, ...]
     weights: tuple[int, ...]
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """The parameters that all component tasks share, with the first one's defaults."""
-        first, *others = (task.parameters for task in self.tasks)
-        return {
-            name: value for name, value in first.items() if all(name in other for other in others)
-        }
+    def components(self) -> tuple[Task, ...]:
+        """The tasks that the mixture draws from."""
+        return self.tasks
 
-    def resolve(self, parameters: Mapping[str, Any]) -> dict[str, dict[str, int | str]]:
-        """Return the full parameters of every component. Raises UsageError on a parameter that not all of them have."""
+    @property
+    def parameters(self) -> Defaults:
+        """The parameters that all tasks of the mixture have, with the defaults of the first."""
+        first, *others = self.tasks
+        shared = {}
+        for name, default in first.parameters.items():
+            if all(name in task.parameters for task in others):
+                shared[name] = default
+        return shared
+
+    def resolve(self, parameters: Mapping[str, Any]) -> Parameters:
+        """Return the parameters that all tasks of the mixture have with one value; see `SyntheticTask.resolve`."""
+        first, *others = self.resolve_components(parameters).values()
+        shared: Parameters = {}
+        for name, value in first.items():
+            if all(other.get(name) == value for other in others):
+                shared[name] = value
+        return shared
+
+    def resolve_components(self, parameters: Mapping[str, Any]) -> dict[str, Parameters]:
+        """Return all parameters of every task by its name. Raises UsageError on one that not all of them have."""
         for name in parameters:
             choose(f"parameter of {self.name}", name, self.parameters)
         return {task.name: task.resolve(parameters) for task in self.tasks}
 
-    def open(
-        self, parameters: Mapping[str, Any], words: Vocabulary, split: str, seed: int, ramp: int
+    def make_stream(
+        self,
+        parameters: Mapping[str, Any],
+        vocabulary: Vocabulary,
+        split: str,
+        seed: int,
+        curriculum_rows: int,
     ) -> MixtureStream:
-        """Return the mixture's stream; its components' streams are salted with its name and share no row with others."""
-        full, named = self.resolve(parameters), {}
-        for task in self.tasks:
-            twin = named.setdefault(tuple(task.prefix(words)) or task.name, task.name)
-            if twin != task.name:
-                raise UsageError(
-                    f"{twin} and {task.name} have the same name ids in this vocabulary; give a larger one."
-                )
+        """Return the stream of checked arguments. Raises UsageError where they do not fit the tasks.
+
+        Its tasks' streams are salted with the mixture's name and share no row with streams outside.
+        """
+        resolved = self.resolve_components(parameters)
+        self._check_prefixes(vocabulary)
         salt = f"{self.name} {' '.join(map(str, self.weights))}"
-        streams = tuple(
-            Stream(t, full[t.name], words, split, seed, ramp, salt).validate() for t in self.tasks
-        )
-        return MixtureStream(self, full, words, streams, split, seed, ramp)
+        streams = []
+        for task in self.tasks:
+            full = resolved[task.name]
+            streams.append(Stream(task, full, vocabulary, split, seed, curriculum_rows, salt))
+        return MixtureStream(self, tuple(streams), vocabulary, split, seed)
+
+    def _check_prefixes(self, vocabulary: Vocabulary) -> None:
+        """Raise UsageError where two tasks start their rows with the same name ids."""
+        task_of_prefix: dict[tuple[int, ...], str] = {}
+        for task in self.tasks:
+            prefix = tuple(task.prefix(vocabulary).tolist())
+            if not prefix:
+                continue
+            other = task_of_prefix.setdefault(prefix, task.name)
+            if other != task.name:
+                raise UsageError(
+                    f"{other} and {task.name} have the same name ids in this vocabulary; "
+                    "give a larger one."
+                )
 
     def solve(
-        self, input_ids: Any, *, vocabulary: Any = None, **parameters: int | str
+        self, input_ids: Ids, *, vocabulary: VocabularyLike = None, **parameters: int | str
     ) -> np.ndarray:
-        """Return the target of a row of any component. Raises UsageError where no component accepts the row."""
-        return self._first("solve", input_ids, vocabulary=vocabulary, **parameters)
+        """Return the target of a row of any of the tasks; see `SyntheticTask.solve`."""
+        return self._first_that_accepts(
+            lambda task: task.solve(input_ids, vocabulary=vocabulary, **parameters)
+        )
 
     def score(
-        self, input_ids: Any, answer_ids: Any, *, vocabulary: Any = None, **parameters: int | str
+        self,
+        input_ids: Ids,
+        answer_ids: Ids,
+        *,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
     ) -> bool:
-        """Return True where `answer_ids` is a right answer to a row of any component."""
-        return self._first("score", input_ids, answer_ids, vocabulary=vocabulary, **parameters)
+        """Return whether an answer to a row of any of the tasks is right; see `SyntheticTask.score`."""
+        return self._first_that_accepts(
+            lambda task: task.score(input_ids, answer_ids, vocabulary=vocabulary, **parameters)
+        )
 
     def text(
-        self, ids: Any, *, row: Any = None, vocabulary: Any = None, **parameters: int | str
+        self,
+        ids: Ids,
+        *,
+        row: Ids | None = None,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
     ) -> str:
-        """Return ids as the first component that can shows them."""
-        return self._first("text", ids, row=row, vocabulary=vocabulary, **parameters)
+        """Return ids as the first task that can shows them; see `SyntheticTask.text`."""
+        return self._first_that_accepts(
+            lambda task: task.text(ids, row=row, vocabulary=vocabulary, **parameters)
+        )
 
-    def _first(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+    def _first_that_accepts(self, call: Callable[[Task], Any]) -> Any:
+        """Return what the first task that accepts a call answers. Raises UsageError where none does."""
         problems = []
         for task in self.tasks:
             try:
-                return getattr(task, method)(*arguments, **keywords)
+                return call(task)
             except UsageError as problem:
                 problems.append(str(problem))
         raise UsageError(f"{self.name}: no component accepts the row: {' | '.join(problems)}")
 
 
 def register_mixture(
-    tasks: Mapping[str, int], *, paper: str, version: int = 1
+    weights: Mapping[str, int], *, paper: str, version: int = 1
 ) -> Callable[[Callable], Callable]:
-    """Register the mixture {task: weight} under the name of the decorated function, whose docstring describes it."""
+    """Register a mixture under the name of the decorated function, whose docstring describes it.
+
+    Args:
+        weights: the weight of every task, {"lime_induct": 1, "lime_deduct": 1}.
+        paper: where the mixture is defined: authors, year, arXiv number.
+        version: counts up when the mixture's rows change.
+
+    Returns:
+        A decorator, which returns the function as it is.
+
+    Raises:
+        UsageError: a weight is no integer >= 1, a task is unknown or a mixture itself, or the name is taken.
+    """
+    tasks = mixture_components(weights)
 
     def register(function: Callable) -> Callable:
-        name = function.__name__
-        enter(name, Mixture(name, version, paper, function, *components(tasks)))
+        mixture = Mixture(
+            name=function.__name__,
+            version=version,
+            paper=paper,
+            function=function,
+            tasks=tasks,
+            weights=tuple(int(weight) for weight in weights.values()),
+        )
+        add_to_registry(mixture)
         return function
 
     return register
@@ -99,48 +182,58 @@ def of_its_task():
     """Return the target of the task that a row comes from."""
 
 
-def make_mixture(tasks: Mapping[str, int]) -> Mixture:
-    """Return the mixture of {task: weight}, weights integers >= 1. Raises UsageError on anything else."""
-    found, weights = components(tasks)
-    name = ",".join(f"{task.name}:{weight}" for task, weight in zip(found, weights, strict=True))
+def make_mixture(weights: Mapping[str, int]) -> Mixture:
+    """Return the mixture of {task: weight}. Raises UsageError on bad weights, unknown tasks and mixtures."""
+    tasks = mixture_components(weights)
+    names = [f"{task.name}:{weights[task.name]}" for task in tasks]
+    papers = dict.fromkeys(task.paper for task in tasks)
     return Mixture(
-        name, 1, "; ".join(dict.fromkeys(task.paper for task in found)), of_its_task, found, weights
+        name=",".join(names),
+        version=1,
+        paper="; ".join(papers),
+        function=of_its_task,
+        tasks=tasks,
+        weights=tuple(int(weight) for weight in weights.values()),
     )
 
 
-def components(tasks: Mapping[str, int]) -> tuple[tuple[Task, ...], tuple[int, ...]]:
-    """Return the tasks and weights of a mixture. Raises UsageError on a bad weight, an unknown task or a mixture."""
-    if not tasks:
+def mixture_components(weights: Mapping[str, int]) -> tuple[Task, ...]:
+    """Return the tasks of {task: weight}. Raises UsageError on bad weights, unknown tasks and mixtures."""
+    if not weights:
         raise UsageError("A mixture needs at least one task; give {'set': 2, 'identity': 1}.")
-    for task, weight in tasks.items():
-        if (
-            isinstance(weight, bool)
-            or not isinstance(weight, int | np.integer)
-            or not 1 <= weight < 2**31
-        ):
+
+    # Weights are whole numbers, and so is their sum.
+    for name, weight in weights.items():
+        is_integer = isinstance(weight, int | np.integer) and not isinstance(weight, bool)
+        if not is_integer or not 1 <= weight < MOST_WEIGHT:
             raise UsageError(
-                f"The weight of {task} is {weight!r}; give an integer from 1 to 2**31 - 1."
+                f"The weight of {name} is {weight!r}; give an integer from 1 to 2**31 - 1."
             )
-    if sum(tasks.values()) >= 2**32:
+    if sum(weights.values()) >= MOST_WEIGHT_SUM:
         raise UsageError(
-            f"The weights sum to {sum(tasks.values())}; give smaller ones, with a sum below 2**32."
+            f"The weights sum to {sum(weights.values())}; "
+            "give smaller ones, with a sum below 2**32."
         )
-    found = tuple(get_registered(task) for task in tasks)
-    if nested := next((task for task in found if isinstance(task, Mixture)), None):
-        raise UsageError(
-            f"'{nested.name}' is a mixture itself; give its tasks: {', '.join(t.name for t in nested.tasks)}."
-        )
-    return found, tuple(int(weight) for weight in tasks.values())
+
+    tasks = []
+    for name in weights:
+        task = registered_task(name)
+        if not isinstance(task, Task):
+            names = ", ".join(component.name for component in task.components)
+            raise UsageError(f"'{task.name}' is a mixture itself; give its tasks: {names}.")
+        tasks.append(task)
+    return tuple(tasks)
 
 
 def read_mixture(text: str) -> dict[str, int]:
-    """Return {task: weight} of a text such as `set:2,identity`; a weight left out is 1."""
-    tasks = {}
+    """Return {task: weight} of a text such as `set:2,identity`; a weight left out is 1. Raises UsageError on others."""
+    weights: dict[str, int] = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition(":")
-        if not (weight or "1").isdecimal() or name in tasks:
+        if not (weight or "1").isdecimal() or name in weights:
             raise UsageError(
-                f"'{part}' in '{text}' is no new task with an integer weight; write set:2,identity:1."
+                f"'{part}' in '{text}' is no new task with an integer weight; "
+                "write set:2,identity:1."
             )
-        tasks[name] = int(weight or 1)
-    return tasks
+        weights[name] = int(weight or 1)
+    return weights

@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.errors import UsageError
+from hf_synpre.tasks.kernels import (
+    ARGUMENTS,
+)
 from hf_synpre.tasks.nonsense_operations import (
     COUNT_OF,
     FIRST_OF,
@@ -27,7 +30,9 @@ from hf_synpre.tasks.nonsense_operations import (
     SYMBOL_WORDS,
     summarize,
 )
-from hf_synpre.tasks.registry import ARGUMENTS, register_task
+from hf_synpre.tasks.registry import (
+    register_task,
+)
 from hf_synpre.tasks.rng import below, between, fill_between, kernel
 from hf_synpre.vocabulary import Vocabulary
 
@@ -89,12 +94,12 @@ def word_pieces(vocabulary: Vocabulary, n: int) -> list[tuple[int, ...]]:
         raise UsageError(
             f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; give the tokenizer."
         )
-    if SPECIALS + n > vocabulary.content:
+    if SPECIALS + n > vocabulary.regular_count:
         raise UsageError(
             f"nonsense_summary has {SPECIALS} words of its own and {n} random ones and the vocabulary has "
-            f"{vocabulary.content} content symbols; give a larger vocabulary or fewer words."
+            f"{vocabulary.regular_count} regular tokens; give a larger vocabulary or fewer words."
         )
-    return [(vocabulary.first + i,) for i in range(SPECIALS + n)]
+    return [(vocabulary.first_regular + i,) for i in range(SPECIALS + n)]
 
 
 def piece_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
@@ -349,12 +354,12 @@ def read(ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: d
     document,
     paper=PAPER,
     bounds=bounds,
-    check=check,
-    shortest=None,
-    table=piece_table,
+    check_parameters=check,
+    lowest_max_length=None,
+    vocabulary_table=piece_table,
     row_check=row_check,
-    judge=judge,
-    reader=read,
+    score_function=judge,
+    decode=read,
     named=False,
     in_python=True,
     words=5000,

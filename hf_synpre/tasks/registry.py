@@ -1,265 +1,501 @@
-"""Layer 1: what a synthetic task is, and the registry.
+"""The synthetic tasks by name: `register_task` puts one in, `registered_task` and `list_tasks` give them out.
 
-A task is a *sampler* (the law of the input) and a *function* (the target of an input), both compiled:
-
-    sampler(state, x, y, p) -> (n, m)   fills x with an input body of n ids; m = -1 leaves the target to the function,
-                                        m >= 0 says that the sampler wrote it to y itself (tasks that invert a function);
-                                        until then y is scratch space
-    function(x, y, p) -> m              fills y with the target of the body x
-
-`p` (int64) holds the vocabulary and the parameters: p[FIRST] .. p[FIRST] + p[CONTENT] - 1 are the content ids, p[MIN_LENGTH]
-and p[MAX_LENGTH] bound the body, p[NAME_DIVIDER] ... are the marks, p[ARGUMENTS + k] is the task's k-th own parameter, and
-the task's table of facts about the vocabulary (the ids of numbers, of words) follows.
+`SyntheticTask` is what every entry can do: resolve parameters, open a stream of rows, solve, score and show a row. A `Task`
+is one sampler and one function (kernels.py); a `Mixture` (mixture.py) draws each row from one of several tasks.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, types
 
 from hf_synpre.errors import UsageError, as_integer, choose
-from hf_synpre.vocabulary import SYMBOLS, Vocabulary, as_vocabulary
+from hf_synpre.tasks.kernels import compile_function, compile_sampler, target_of_the_sampler
+from hf_synpre.tasks.streams import RowStream, Stream
+from hf_synpre.vocabulary import SPECIAL_TOKENS, Tokenizer, Vocabulary, as_vocabulary
 
-FIRST, CONTENT, MIN_LENGTH, MAX_LENGTH = range(4)
-NAME_DIVIDER, WORD_DIVIDER, ARGUMENT_DIVIDER, EMPTY, YES, NO = range(4, 10)
-COLON, SEPARATOR, UPPER, OPEN, LOWER, MATH, CLOSE = range(10, 17)
-ARGUMENTS = 4 + len(SYMBOLS)
+# The modules of this room that register tasks, in the order in which they are listed.
+FAMILIES = ("functions", "lime", "nonsense", "languages")
+
 LENGTHS = ("min_length", "max_length")
-LONGEST, LARGEST = 2**20, 2**31 - 1
+# Limits of parameters: a length, and any other number (compiled code keeps them as int32 in places).
+LONGEST_LENGTH = 2**20
+LARGEST_NUMBER = 2**31 - 1
+# The rows of a curriculum are multiplied with lengths in int64.
+MOST_CURRICULUM_ROWS = 2**42
 
-_ids, _words = types.int32[::1], types.int64[::1]
-SAMPLER = types.FunctionType(types.UniTuple(types.int64, 2)(types.uint64[::1], _ids, _ids, _words))
-FUNCTION = types.FunctionType(types.int64(_ids, _ids, _words))
-
-Parameters = Mapping[str, int | str]
-
-
-def sampler_wrote_it(x, y, p):
-    """The compiled function of tasks that are solved in Python: their samplers write every target."""
-    return 0
-
-
-@functools.cache
-def compile_sampler(sampler: Callable) -> Callable:
-    """Return the sampler in machine code: compiled on first use, then read from the disk cache."""
-    return njit(SAMPLER.signature, cache=True)(sampler)
-
-
-@functools.cache
-def compile_function(function: Callable) -> Callable:
-    """Return the function in machine code: compiled on first use, then read from the disk cache."""
-    return njit(FUNCTION.signature, cache=True)(function)
+# A task's parameters by name: numbers, and choices as one of the words that are allowed.
+Parameters = dict[str, Any]
+Defaults = Mapping[str, int | tuple[str, ...]]
+# One row's ids as callers have them: a list, an array, or a value of a pyarrow list column.
+Ids = Sequence[int] | np.ndarray | Any
+VocabularyLike = Vocabulary | Tokenizer | int | None
 
 
 @dataclass(frozen=True)
-class Task:
-    """A registered task: its law, its function, its paper, and what its rows must look like.
+class SyntheticTask(ABC):
+    """What a name of the registry stands for: a `Task`, or a `Mixture` of several."""
 
-    parameters  defaults; a tuple of strings stands for a choice, its first the default
-    bounds      (parameters) -> longest body and longest target
-    check       (parameters) -> what is wrong with them, or None
-    least       the smallest min_length that works
-    shortest    (min_length) -> the smallest max_length that works; None where the task has no range of lengths
-    symbols     (parameters) -> how many content ids the task needs
-    table       (vocabulary, parameters) -> facts appended to `p`
-    row_check   (body, vocabulary, parameters) -> what is malformed in a row, or None
-    judge       (body, answer, vocabulary, parameters) -> is the answer right; None where only one answer is
-    reader      (ids, their row, vocabulary, parameters) -> text; None for the plain spelling
-    in_python   the function is function(body, vocabulary, parameters) -> ids, not compiled
-    """
-
+    # The name in the registry; of a mixture made on the spot its text, "set:2,identity:1".
     name: str
+    # It counts up when the rows change.
     version: int
+    # Where the task is defined: authors, year, arXiv number.
     paper: str
-    sampler: Callable
+    # The function that was registered; its docstring describes the task and shows an example.
     function: Callable
-    parameters: Mapping[str, int | tuple[str, ...]]
-    bounds: Callable[[dict], tuple[int, int]]
-    check: Callable[[dict], str | None]
-    least: int
-    shortest: Callable[[int], int] | None
-    symbols: Callable[[dict], int]
-    table: Callable[[Vocabulary, dict], np.ndarray] | None
-    row_check: Callable[[np.ndarray, Vocabulary, dict], str | None]
-    judge: Callable | None
-    reader: Callable | None
+
+    @property
+    def description(self) -> str:
+        """The docstring of the registered function: what the target is, then an example row."""
+        return self.function.__doc__ or ""
+
+    @property
+    def components(self) -> tuple["Task", ...]:
+        """The tasks that a mixture draws from; none of a single task."""
+        return ()
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Defaults:
+        """The task's parameters and their defaults; a tuple of words is a choice, its first the default."""
+
+    @abstractmethod
+    def resolve(self, parameters: Mapping[str, Any]) -> Parameters:
+        """Return all parameters, defaults included; of a mixture those that all its tasks have with one value.
+
+        Args:
+            parameters: the parameters that differ from their defaults.
+
+        Raises:
+            UsageError: a name is unknown, or a value impossible.
+        """
+
+    @abstractmethod
+    def solve(
+        self, input_ids: Ids, *, vocabulary: VocabularyLike = None, **parameters: int | str
+    ) -> np.ndarray:
+        """Return the target of one input row.
+
+        Args:
+            input_ids: the ids of the row, without end-of-sequence.
+            vocabulary: the vocabulary that the row was made with: None (the paper's T5 ids), a size, a tokenizer or a
+                Vocabulary.
+            parameters: the task's parameters that the row was made with.
+
+        Returns:
+            The ids of the target, int32[target length], without end-of-sequence.
+
+        Raises:
+            UsageError: the row is malformed, or has no target.
+
+        Example:
+            >>> get_task("reverse").solve([7211, 32099, 5, 6, 7]).tolist()
+            [7, 6, 5]
+        """
+
+    @abstractmethod
+    def score(
+        self,
+        input_ids: Ids,
+        answer_ids: Ids,
+        *,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
+    ) -> bool:
+        """Return whether an answer to a row is right; where several answers are, each of them scores.
+
+        Args:
+            input_ids: the ids of the row, without end-of-sequence.
+            answer_ids: the ids of the answer, without end-of-sequence.
+            vocabulary: the vocabulary that the row was made with, as in `solve`.
+            parameters: the task's parameters that the row was made with.
+
+        Raises:
+            UsageError: the row is malformed.
+
+        Example:
+            >>> get_task("reverse").score([7211, 32099, 5, 6, 7], [7, 6, 5])
+            True
+        """
+
+    @abstractmethod
+    def text(
+        self,
+        ids: Ids,
+        *,
+        row: Ids | None = None,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
+    ) -> str:
+        """Return ids of this task for people: letters for regular tokens, signs for special ones, words where it has words.
+
+        Args:
+            ids: the ids of a row or of a target.
+            row: the input row that a target belongs to (LIME names symbols by its header).
+            vocabulary: the vocabulary that the row was made with, as in `solve`.
+            parameters: the task's parameters that the row was made with.
+        """
+
+    def open_stream(
+        self,
+        *,
+        split: str = "train",
+        seed: int = 0,
+        vocabulary: VocabularyLike = None,
+        curriculum_rows: int = 0,
+        **parameters: int | str,
+    ) -> RowStream:
+        """Return the task's endless stream of rows; `hf_synpre.tasks.open_stream` says what the arguments are."""
+        # The former name of curriculum_rows.
+        curriculum_rows = parameters.pop("ramp", curriculum_rows)
+        rows = as_integer(curriculum_rows)
+        if rows is None or not 0 <= rows <= MOST_CURRICULUM_ROWS:
+            raise UsageError(
+                f"curriculum_rows is {curriculum_rows!r}; give the number of rows over which "
+                "lengths grow, up to 2**42, or 0 for no curriculum."
+            )
+        return self.make_stream(parameters, as_vocabulary(vocabulary), split, seed, rows)
+
+    @abstractmethod
+    def make_stream(
+        self,
+        parameters: Mapping[str, Any],
+        vocabulary: Vocabulary,
+        split: str,
+        seed: int,
+        curriculum_rows: int,
+    ) -> RowStream:
+        """Return the stream of checked arguments. Raises UsageError where they do not fit the task."""
+
+
+@dataclass(frozen=True)
+class Task(SyntheticTask):
+    """A task of one sampler and one function; `register_task` says what the fields mean."""
+
+    sampler: Callable
+    defaults: Defaults
+    bounds: Callable[[Parameters], tuple[int, int]]
+    check_parameters: Callable[[Parameters], str | None]
+    lowest_min_length: int
+    lowest_max_length: Callable[[int], int] | None
+    regular_tokens: Callable[[Parameters], int]
+    vocabulary_table: Callable[[Vocabulary, Parameters], np.ndarray] | None
+    row_check: Callable[[np.ndarray, Vocabulary, Parameters], str | None]
+    score_function: Callable[[np.ndarray, np.ndarray, Vocabulary, Parameters], bool] | None
+    decode: Callable[[np.ndarray, np.ndarray, Vocabulary, Parameters], str] | None
     named: bool
     in_python: bool
 
     def __reduce__(self):
-        return get_registered, (self.name,)
+        # Functions of other modules may not pickle; the registry has the task in every process.
+        return registered_task, (self.name,)
+
+    @property
+    def parameters(self) -> Defaults:
+        """The task's parameters and their defaults; a tuple of words is a choice, its first the default."""
+        return self.defaults
 
     @functools.cached_property
     def compiled(self) -> tuple[Callable, Callable]:
         """The sampler and the function in machine code."""
-        return compile_sampler(self.sampler), compile_function(
-            sampler_wrote_it if self.in_python else self.function
-        )
+        function = target_of_the_sampler if self.in_python else self.function
+        return compile_sampler(self.sampler), compile_function(function)
 
-    def resolve(self, parameters: Mapping[str, Any]) -> dict[str, int | str]:
+    def make_stream(
+        self,
+        parameters: Mapping[str, Any],
+        vocabulary: Vocabulary,
+        split: str,
+        seed: int,
+        curriculum_rows: int,
+    ) -> Stream:
+        """Return the stream of checked arguments. Raises UsageError where they do not fit the task."""
+        return Stream(self, self.resolve(parameters), vocabulary, split, seed, curriculum_rows)
+
+    def resolve(self, parameters: Mapping[str, Any]) -> Parameters:
         """Return all parameters, defaults included. Raises UsageError on an unknown name or an impossible value."""
-        full = {
-            name: default[0] if isinstance(default, tuple) else default
-            for name, default in self.parameters.items()
-        }
+        # The defaults: of a choice its first word.
+        resolved: Parameters = {}
+        for name, default in self.parameters.items():
+            resolved[name] = default[0] if isinstance(default, tuple) else default
+
+        # The values given in their place, each checked alone, then all together.
         for name, value in parameters.items():
             choose(f"parameter of {self.name}", name, self.parameters)
-            full[name] = self._value(name, value)
-        if problem := self._length_problem(full) or self.check(full):
+            resolved[name] = self._parameter_value(name, value)
+        problem = self._length_problem(resolved) or self.check_parameters(resolved)
+        if problem:
             raise UsageError(f"{self.name}: {problem}")
-        return full
+        return resolved
 
-    def _value(self, name: str, value: Any) -> int | str:
+    def _parameter_value(self, name: str, value: Any) -> int | str:
+        """Return a parameter's value. Raises UsageError where it is no word of its choice, or no allowed number."""
         default = self.parameters[name]
         if isinstance(default, tuple):
             return choose(f"{name} of {self.name}", value, default)
         number = as_integer(value)
         if number is None or number < 0:
             raise UsageError(f"{self.name}: {name} is {value!r}; give an integer >= 0.")
-        if number > LARGEST:
-            raise UsageError(f"{self.name}: {name} is {value}; give at most {LARGEST}.")
+        if number > LARGEST_NUMBER:
+            raise UsageError(f"{self.name}: {name} is {value}; give at most {LARGEST_NUMBER}.")
         return number
 
-    def _length_problem(self, full: dict) -> str | None:
-        if full.get("max_length", 0) > LONGEST:
-            return f"max_length is {full['max_length']}; give at most {LONGEST}."
-        if self.shortest is None:
+    def _length_problem(self, parameters: Parameters) -> str | None:
+        """Return what is wrong with the range of lengths, or None."""
+        if parameters.get("max_length", 0) > LONGEST_LENGTH:
+            return f"max_length is {parameters['max_length']}; give at most {LONGEST_LENGTH}."
+        if self.lowest_max_length is None:
             return None
-        low, high = (full[name] for name in LENGTHS)
+        low, high = (parameters[name] for name in LENGTHS)
         if low > high:
             return f"min_length {low} exceeds max_length {high}; swap them."
-        if low < self.least:
-            return f"min_length is {low}; give at least {self.least}."
-        if high < self.shortest(low):
-            return f"max_length {high} is too short for min_length {low}; give max_length >= {self.shortest(low)}."
+        if low < self.lowest_min_length:
+            return f"min_length is {low}; give at least {self.lowest_min_length}."
+        lowest = self.lowest_max_length(low)
+        if high < lowest:
+            return (
+                f"max_length {high} is too short for min_length {low}; give max_length >= {lowest}."
+            )
         return None
 
     def prefix(self, vocabulary: Vocabulary) -> np.ndarray:
-        """Return the ids before the body: the task's name and the divider (spec, section 2.0); none for unnamed tasks."""
-        ids = (
-            (*vocabulary.name_ids(self.name), vocabulary.marks["name_divider"])
-            if self.named
-            else ()
-        )
+        """Return the ids before the body, int32: the task's name and the divider; none for tasks without a name.
+
+        See docs/papers.md, "Token ids".
+        """
+        if not self.named:
+            return np.empty(0, np.int32)
+        ids = (*vocabulary.name_ids(self.name), vocabulary.special_ids["name_divider"])
         return np.array(ids, np.int32)
 
     def parameter_vector(self, vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
-        """Return `p`, what compiled code knows (int64). Raises UsageError where the vocabulary is too small for the task."""
-        if self.symbols(parameters) > vocabulary.content:
+        """Return the vector `p` of compiled code (kernels.py).
+
+        Args:
+            vocabulary: the vocabulary of the rows.
+            parameters: all parameters, as `resolve` gives them.
+
+        Returns:
+            int64[ARGUMENTS + parameters besides the lengths + the task's table].
+
+        Raises:
+            UsageError: the vocabulary has too few regular tokens for the task.
+        """
+        needed = self.regular_tokens(parameters)
+        if needed > vocabulary.regular_count:
             raise UsageError(
-                f"{self.name} draws from {self.symbols(parameters)} content symbols and the vocabulary has "
-                f"{vocabulary.content}; give a larger vocabulary or smaller parameters."
+                f"{self.name} draws from {needed} regular tokens and the vocabulary has "
+                f"{vocabulary.regular_count}; give a larger vocabulary or smaller parameters."
             )
-        values = {
-            k: v if isinstance(v, int) else self.parameters[k].index(v)
-            for k, v in parameters.items()
-        }
-        head = [vocabulary.first, vocabulary.content, *(values.get(name, 0) for name in LENGTHS)]
-        marks = [vocabulary.marks[symbol] for symbol in SYMBOLS]
-        own = [value for name, value in values.items() if name not in LENGTHS]
-        known = np.array([*head, *marks, *own], np.int64)
-        return np.concatenate([known, self.table(vocabulary, parameters)]) if self.table else known
+
+        # Compiled code knows a choice by the number of its word.
+        numbers = {}
+        for name, value in parameters.items():
+            choices = self.parameters[name]
+            numbers[name] = choices.index(value) if isinstance(choices, tuple) else value
+
+        lengths = [numbers.get(name, 0) for name in LENGTHS]
+        special_ids = [vocabulary.special_ids[name] for name in SPECIAL_TOKENS]
+        arguments = [number for name, number in numbers.items() if name not in LENGTHS]
+        head = [vocabulary.first_regular, vocabulary.regular_count, *lengths]
+        vector = np.array([*head, *special_ids, *arguments], np.int64)
+        if self.vocabulary_table is None:
+            return vector
+        return np.concatenate([vector, self.vocabulary_table(vocabulary, parameters)])
 
     def solve(
-        self, input_ids: Any, *, vocabulary: Any = None, **parameters: int | str
+        self, input_ids: Ids, *, vocabulary: VocabularyLike = None, **parameters: int | str
     ) -> np.ndarray:
-        """Return the target ids (int32, without end-of-sequence) of one input row. Raises UsageError on a malformed row."""
-        words, full = as_vocabulary(vocabulary), self.resolve(parameters)
-        body = self._body(input_ids, words, full)
+        """Return the target of one input row, int32, without end-of-sequence; see `SyntheticTask.solve`."""
+        vocabulary = as_vocabulary(vocabulary)
+        resolved = self.resolve(parameters)
+        body = self._checked_body(input_ids, vocabulary, resolved)
         if self.in_python:
-            return np.array(self.function(body, words, full), np.int32)
-        widest = full | {"max_length": max(full.get("max_length", 0), len(body))}
-        target = np.empty(self.bounds(widest)[1], np.int32)
+            return np.array(self.function(body, vocabulary, resolved), np.int32)
+
+        # A row longer than max_length is solved too: room and tables grow with it.
+        longest = max(resolved.get("max_length", 0), len(body))
+        roomy = resolved | {"max_length": longest}
+        target = np.empty(self.bounds(roomy)[1], np.int32)  # [longest target]
+        function = self.compiled[1]
         with np.errstate(over="ignore"):
-            size = self.compiled[1](body, target, self.parameter_vector(words, widest))
-        return target[:size] if size else np.array([words.marks["empty"]], np.int32)
+            length = function(body, target, self.parameter_vector(vocabulary, roomy))
+        if length == 0:
+            return np.array([vocabulary.special_ids["empty"]], np.int32)
+        return target[:length]
 
     def score(
-        self, input_ids: Any, answer_ids: Any, *, vocabulary: Any = None, **parameters: int | str
+        self,
+        input_ids: Ids,
+        answer_ids: Ids,
+        *,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
     ) -> bool:
-        """Return True where `answer_ids` (without end-of-sequence) is a right answer to the row `input_ids`."""
-        words, full = as_vocabulary(vocabulary), self.resolve(parameters)
+        """Return whether an answer to a row is right; see `SyntheticTask.score`."""
+        vocabulary = as_vocabulary(vocabulary)
         answer = flat_ids(self.name, "an answer", answer_ids)
-        if self.judge:
-            return bool(self.judge(self._body(input_ids, words, full), answer, words, full))
-        return np.array_equal(self.solve(input_ids, vocabulary=words, **parameters), answer)
+        if self.score_function is None:
+            target = self.solve(input_ids, vocabulary=vocabulary, **parameters)
+            return np.array_equal(target, answer)
+        resolved = self.resolve(parameters)
+        body = self._checked_body(input_ids, vocabulary, resolved)
+        return bool(self.score_function(body, answer, vocabulary, resolved))
 
     def text(
-        self, ids: Any, *, row: Any = None, vocabulary: Any = None, **parameters: int | str
+        self,
+        ids: Ids,
+        *,
+        row: Ids | None = None,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
     ) -> str:
-        """Return ids of this task for people: letters for content ids, signs for marks, words where the task has words.
+        """Return ids of this task for people; see `SyntheticTask.text`."""
+        vocabulary = as_vocabulary(vocabulary)
+        resolved = self.resolve(parameters)
+        tokens = flat_ids(self.name, "a row", ids)
+        if self.decode is None:
+            return " ".join(vocabulary.decode(token) for token in tokens.tolist())
+        input_row = tokens if row is None else flat_ids(self.name, "a row", row)
+        return self.decode(tokens, input_row, vocabulary, resolved)
 
-        `row` is the input row that a target belongs to (LIME names symbols by its header).
-        """
-        words, full = as_vocabulary(vocabulary), self.resolve(parameters)
-        ids, row = (
-            flat_ids(self.name, "a row", given) for given in (ids, ids if row is None else row)
-        )
-        return (
-            self.reader(ids, row, words, full)
-            if self.reader
-            else " ".join(words.spell(i) for i in ids.tolist())
-        )
-
-    def _body(self, input_ids: Any, words: Vocabulary, full: dict) -> np.ndarray:
+    def _checked_body(
+        self, input_ids: Ids, vocabulary: Vocabulary, parameters: Parameters
+    ) -> np.ndarray:
+        """Return the ids behind the prefix of a row, int32. Raises UsageError where the row is malformed."""
         ids = flat_ids(self.name, "a row", input_ids)
-        prefix = self.prefix(words)
-        if not np.array_equal(ids[: len(prefix)], prefix):
+        prefix = self.prefix(vocabulary)
+        start = ids[: len(prefix)]
+        if not np.array_equal(start, prefix):
             raise UsageError(
-                f"{self.name}: a row starts with {prefix.tolist()}; got {ids[: len(prefix)].tolist()}."
+                f"{self.name}: a row starts with {prefix.tolist()}; got {start.tolist()}."
             )
-        if len(ids) == len(prefix) or ids.min() < 0 or ids.max() >= words.size:
+        if len(ids) == len(prefix) or ids.min() < 0 or ids.max() >= vocabulary.size:
             raise UsageError(
-                f"{self.name}: a row needs a body of ids in 0..{words.size - 1} after {prefix.tolist()}."
+                f"{self.name}: a row needs a body of ids in 0..{vocabulary.size - 1} "
+                f"after {prefix.tolist()}."
             )
         body = np.ascontiguousarray(ids[len(prefix) :], np.int32)
-        if words.eos in body[-1:]:
+        if body[-1] == vocabulary.eos:
             raise UsageError(
-                f"{self.name}: the row ends with the end-of-sequence id {words.eos}; give it without."
+                f"{self.name}: the row ends with the end-of-sequence id {vocabulary.eos}; "
+                "give it without."
             )
-        if problem := self.row_check(body, words, full):
+        problem = self.row_check(body, vocabulary, parameters)
+        if problem:
             raise UsageError(f"{self.name}: malformed row: {problem}")
         return body
 
 
-def flat_ids(task: str, what: str, given: Any) -> np.ndarray:
-    """Return a list, array or pyarrow list of ids as an integer vector. Raises UsageError on any other shape or type."""
+def flat_ids(task: str, what: str, ids: Ids) -> np.ndarray:
+    """Return a list, array or pyarrow list of ids as int64[n].
+
+    Args:
+        task: the name of the task, for the error.
+        what: what the ids are, for the error: "a row", "an answer".
+        ids: the ids.
+
+    Raises:
+        UsageError: they are ragged, not flat or no integers.
+    """
+    values = ids.as_py() if hasattr(ids, "as_py") else ids
     try:
-        ids = np.asarray(given.as_py() if hasattr(given, "as_py") else given)
-    except ValueError:
-        raise UsageError(f"{task}: {what} is a flat list of ids; got a ragged one.") from None
-    if ids.ndim != 1 or not (len(ids) == 0 or np.issubdtype(ids.dtype, np.integer)):
+        vector = np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"{task}: {what} is a flat list of ids; got a ragged one.") from error
+    is_integer = len(vector.shape) == 1 and (
+        len(vector) == 0 or np.issubdtype(vector.dtype, np.integer)
+    )
+    if not is_integer:
         raise UsageError(
-            f"{task}: {what} is a flat list of ids; got shape {ids.shape} of {ids.dtype}."
+            f"{task}: {what} is a flat list of ids; got shape {vector.shape} of {vector.dtype}."
         )
-    return ids.astype(np.int64)
+    return vector.astype(np.int64)
 
 
-def only_content(body: np.ndarray, words: Vocabulary, parameters: dict) -> str | None:
-    """The row check of most tasks: every id of the body is a content id."""
-    stray = body[(body < words.first) | (body >= words.first + words.content)]
-    last = words.first + words.content - 1
-    return f"id {stray[0]} is no content id ({words.first}..{last})." if len(stray) else None
+def only_regular_tokens(
+    body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
+) -> str | None:
+    """Check the row of most tasks: every id of the body is a regular token."""
+    last = vocabulary.first_regular + vocabulary.regular_count - 1
+    other = body[(body < vocabulary.first_regular) | (body > last)]
+    if len(other):
+        return f"id {other[0]} is no regular token ({vocabulary.first_regular}..{last})."
+    return None
 
 
-REGISTRY: dict[str, Any] = {}
+# Every task and every mixture with a name, in the order in which they were registered.
+REGISTRY: dict[str, SyntheticTask] = {}
 
 
-def get_registered(name: str) -> Any:
-    """Return the entry of a name, of those loaded first. Raises UsageError with the closest name when there is none."""
-    from hf_synpre.tasks import get_task
+@functools.cache
+def load_families() -> None:
+    """Import the modules of this room that register tasks."""
+    for family in FAMILIES:
+        importlib.import_module(f"hf_synpre.tasks.{family}")
 
-    return REGISTRY[name] if name in REGISTRY else get_task(name)
+
+def list_tasks() -> list[str]:
+    """Return the names of all registered tasks and mixtures.
+
+    Returns:
+        The names, family by family: simple functions, LIME, nonsense summaries, formal languages; those that other code
+        registered come last.
+
+    Example:
+        >>> list_tasks()[:3]
+        ['identity', 'set', 'delete']
+    """
+    load_families()
+    return sorted(REGISTRY, key=family_number)
 
 
-def enter(name: str, entry: Any) -> None:
-    """Put a task or a mixture in the registry. Raises UsageError when the name is taken."""
-    if name in REGISTRY:
-        raise UsageError(f"A task '{name}' is registered already; choose another name.")
-    REGISTRY[name] = entry
+def family_number(name: str) -> int:
+    """Return the place of a task's family in FAMILIES; tasks registered elsewhere come behind them."""
+    module = REGISTRY[name].function.__module__
+    for number, family in enumerate(FAMILIES):
+        if module == f"hf_synpre.tasks.{family}":
+            return number
+    return len(FAMILIES)
+
+
+def registered_task(name: str) -> SyntheticTask:
+    """Return the task or mixture of a name. Raises UsageError with the closest name where there is none."""
+    if name not in REGISTRY:
+        load_families()
+    return REGISTRY[choose("task", name, REGISTRY)]
+
+
+def add_to_registry(task: SyntheticTask) -> None:
+    """Put a task or a mixture in the registry. Raises UsageError where its name is taken."""
+    if task.name in REGISTRY:
+        raise UsageError(f"A task '{task.name}' is registered already; choose another name.")
+    REGISTRY[task.name] = task
+
+
+def same_length(parameters: Parameters) -> tuple[int, int]:
+    """Return the bounds of most tasks: body and target have at most max_length tokens."""
+    return parameters["max_length"], parameters["max_length"]
+
+
+def nothing_to_check(parameters: Parameters) -> str | None:
+    """Return what is wrong with the parameters of most tasks, beyond their lengths: nothing."""
+    return None
+
+
+def any_length(min_length: int) -> int:
+    """Return the smallest max_length of most tasks: min_length itself."""
+    return min_length
+
+
+def one_regular_token(parameters: Parameters) -> int:
+    """Return how many regular tokens most tasks need."""
+    return 1
 
 
 def register_task(
@@ -267,42 +503,87 @@ def register_task(
     *,
     paper: str,
     version: int = 1,
-    bounds: Callable[[dict], tuple[int, int]] = lambda p: (p["max_length"], p["max_length"]),
-    check: Callable[[dict], str | None] = lambda p: None,
-    least: int = 1,
-    shortest: Callable[[int], int] | None = lambda low: low,
-    symbols: Callable[[dict], int] = lambda p: 1,
-    table: Callable[[Vocabulary, dict], np.ndarray] | None = None,
-    row_check: Callable[[np.ndarray, Vocabulary, dict], str | None] = only_content,
-    judge: Callable | None = None,
-    reader: Callable | None = None,
+    bounds: Callable[[Parameters], tuple[int, int]] = same_length,
+    check_parameters: Callable[[Parameters], str | None] = nothing_to_check,
+    lowest_min_length: int = 1,
+    lowest_max_length: Callable[[int], int] | None = any_length,
+    regular_tokens: Callable[[Parameters], int] = one_regular_token,
+    vocabulary_table: Callable[[Vocabulary, Parameters], np.ndarray] | None = None,
+    row_check: Callable[[np.ndarray, Vocabulary, Parameters], str | None] = only_regular_tokens,
+    score_function: Callable[[np.ndarray, np.ndarray, Vocabulary, Parameters], bool] | None = None,
+    decode: Callable[[np.ndarray, np.ndarray, Vocabulary, Parameters], str] | None = None,
     named: bool = True,
     in_python: bool = False,
     **parameters: int | tuple[str, ...],
 ) -> Callable[[Callable], Callable]:
-    """Register the decorated function as the task of its name (a trailing underscore dropped) with this input law.
+    """Register the decorated function as a task: its name (a trailing underscore dropped), its docstring, its target.
 
-    Keywords that are no field of Task are the task's parameters and their defaults; a task with a range of lengths has
-    min_length = 10 and max_length = 220 besides, where it names no others.
+    Args:
+        sampler: draws the body of an input: sampler(state, x, y, p) -> (n, m), see kernels.py; samplers.py has the
+            paper's.
+        paper: where the task is defined: authors, year, arXiv number.
+        version: counts up when the task's rows change.
+        bounds: (parameters) -> the longest body and the longest target, in tokens.
+        check_parameters: (parameters) -> what is wrong with them, or None.
+        lowest_min_length: the smallest min_length that works.
+        lowest_max_length: (min_length) -> the smallest max_length that works; None where the task has no range of
+            lengths.
+        regular_tokens: (parameters) -> how many regular tokens the task needs.
+        vocabulary_table: (vocabulary, parameters) -> int64[...], what the task has to know of the vocabulary besides
+            regular and special tokens; it stands at the end of `p`.
+        row_check: (body, vocabulary, parameters) -> what is malformed in a row, or None.
+        score_function: (body, answer, vocabulary, parameters) -> whether the answer is right; None where only the target
+            is.
+        decode: (ids, their row, vocabulary, parameters) -> text for people; None for letters and signs.
+        named: whether the rows start with the ids of the task's name and a divider.
+        in_python: the function is function(body, vocabulary, parameters) -> ids, in plain Python, and the sampler writes
+            the targets. Otherwise it is function(x, y, p) -> m and is compiled, as the sampler is.
+        parameters: the task's parameters and their defaults: an integer, or a tuple of words to choose from, its first
+            the default. A task with a range of lengths has min_length=10 and max_length=220 where it names no others.
+
+    Returns:
+        A decorator, which returns the function as it is.
+
+    Raises:
+        UsageError: a task of that name is registered already.
+
+    Example:
+        >>> @register_task(samplers.uniform, paper="where it is defined")
+        ... def first_two(x, y, p):
+        ...     '''Return the first two tokens.
+        ...
+        ...     input   a b c d
+        ...     target  a b
+        ...     '''
+        ...     y[0], y[1] = x[0], x[1]
+        ...     return 2
     """
-    lengths = {"min_length": 10, "max_length": 220} if shortest else {}
+    defaults: dict[str, int | tuple[str, ...]] = {}
+    if lowest_max_length is not None:
+        defaults |= {"min_length": 10, "max_length": 220}
+    defaults |= parameters
 
     def register(function: Callable) -> Callable:
-        name = function.__name__.rstrip("_")
-        fields = (
-            bounds,
-            check,
-            least,
-            shortest,
-            symbols,
-            table,
-            row_check,
-            judge,
-            reader,
-            named,
-            in_python,
+        task = Task(
+            name=function.__name__.rstrip("_"),
+            version=version,
+            paper=paper,
+            function=function,
+            sampler=sampler,
+            defaults=defaults,
+            bounds=bounds,
+            check_parameters=check_parameters,
+            lowest_min_length=lowest_min_length,
+            lowest_max_length=lowest_max_length,
+            regular_tokens=regular_tokens,
+            vocabulary_table=vocabulary_table,
+            row_check=row_check,
+            score_function=score_function,
+            decode=decode,
+            named=named,
+            in_python=in_python,
         )
-        enter(name, Task(name, version, paper, sampler, function, lengths | parameters, *fields))
+        add_to_registry(task)
         return function
 
     return register

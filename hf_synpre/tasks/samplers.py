@@ -4,12 +4,12 @@ Lengths outside min_length..max_length are rejected and drawn again before any i
 """
 
 from hf_synpre.tasks.id_sets import insert, new_bits
-from hf_synpre.tasks.registry import (
+from hf_synpre.tasks.kernels import (
     ARGUMENT_DIVIDER,
-    CONTENT,
-    FIRST,
+    FIRST_REGULAR,
     MAX_LENGTH,
     MIN_LENGTH,
+    REGULAR_COUNT,
     WORD_DIVIDER,
 )
 from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel, shuffle
@@ -18,7 +18,7 @@ from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel, shuf
 @kernel
 def fill_content(state, x, p):
     """Fill x with content ids, uniform and independent."""
-    fill_between(state, x, p[FIRST], p[FIRST] + p[CONTENT] - 1)
+    fill_between(state, x, p[FIRST_REGULAR], p[FIRST_REGULAR] + p[REGULAR_COUNT] - 1)
 
 
 @kernel
@@ -28,7 +28,7 @@ def fill_distinct(state, x, p):
     bits = new_bits(p)
     for i in range(len(x)):
         while not insert(bits, x[i]):
-            x[i] = p[FIRST] + below(state, p[CONTENT])
+            x[i] = p[FIRST_REGULAR] + below(state, p[REGULAR_COUNT])
 
 
 @kernel
@@ -97,7 +97,7 @@ def words(state, x, y, p):
 def sequence_and_one(state, x, y, p):
     """s = U{min-2..max-2}; a query id; c = U{0..s} copies of it and s-c uniform ids, shuffled; divider, query."""
     s = between(state, p[MIN_LENGTH] - 2, p[MAX_LENGTH] - 2)
-    query = p[FIRST] + below(state, p[CONTENT])
+    query = p[FIRST_REGULAR] + below(state, p[REGULAR_COUNT])
     c = between(state, 0, s)
     x[:c] = query
     fill_content(state, x[c:s], p)
@@ -131,7 +131,7 @@ def sequence_and_pair(state, x, y, p):
     while repeated(x, i):
         i = below(state, s)
     x[s], x[s + 1] = p[ARGUMENT_DIVIDER], x[i]
-    x[s + 2] = p[FIRST] + below(state, p[CONTENT])
+    x[s + 2] = p[FIRST_REGULAR] + below(state, p[REGULAR_COUNT])
     return s + 3, -1
 
 

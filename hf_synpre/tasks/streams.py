@@ -1,38 +1,180 @@
-"""Layer 1: endless sequences of rows. Row i is a pure function of (task, version, parameters, split, seed, i)."""
+"""Endless sequences of rows: indices come in, token ids of inputs and targets go out.
+
+Row i is a pure function of (task, version, parameters, vocabulary, split, seed, i): the same in every process, in every
+order, in every batch. A `RowStream` is what opens a task: a `Stream` of one task, a `MixtureStream` of several.
+"""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numba import njit, types
 
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
-from hf_synpre.tasks.registry import EMPTY, FUNCTION, MAX_LENGTH, SAMPLER, Parameters, Task
+from hf_synpre.tasks.kernels import EMPTY, FUNCTION, IDS, MAX_LENGTH, PARAMETER_VECTOR, SAMPLER
 from hf_synpre.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from hf_synpre.tasks.mixture import Mixture
+    from hf_synpre.tasks.registry import Parameters, Task
+
+# n rows: the inputs' ids one row after the other, int32; their offsets, int32[n + 1], row i being
+# ids[offsets[i]:offsets[i + 1]]; the targets' ids and offsets likewise.
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-_ids, _words = types.int32[::1], types.int64[::1]
-FILL = types.void(
+
+FILL_ROWS = types.void(
     SAMPLER,
     FUNCTION,
-    types.uint64,
-    _words,
-    _words,
-    types.int64,
-    types.int64,
-    _ids,
-    types.int64,
-    types.int64,
-    *[_ids] * 4,
+    types.uint64,  # key
+    types.int64[::1],  # indices
+    PARAMETER_VECTOR,  # p
+    types.int64,  # curriculum_rows
+    types.int64,  # shortest
+    IDS,  # prefix
+    types.int64,  # longest_body
+    types.int64,  # longest_target
+    IDS,  # x
+    IDS,  # y
+    IDS,  # x_ends
+    IDS,  # y_ends
 )
 
 
+class RowStream(Protocol):
+    """One endless sequence of rows, whatever it comes from."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary of the rows."""
+        ...
+
+    @property
+    def key(self) -> np.uint64:
+        """The hash of all that names the stream: streams of different keys share no rows."""
+        ...
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The tokens of the longest input row and of the longest target."""
+        ...
+
+    def rows(self, indices: np.ndarray) -> Rows:
+        """Return the rows at some indices.
+
+        Args:
+            indices: the numbers of the rows, int64[n], in any order.
+
+        Returns:
+            (input ids, input offsets, target ids, target offsets), flat int32; see `Rows`.
+
+        Raises:
+            UsageError: the rows are too many for offsets of 32 bits.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The rows of one task. Raises UsageError where split, seed, vocabulary or curriculum do not fit the task."""
+
+    task: "Task"
+    # All parameters of the task, as `Task.resolve` gives them.
+    parameters: "Parameters"
+    vocabulary: Vocabulary
+    # train, validation or test.
+    split: str = "train"
+    seed: int = 0
+    # The length curriculum: over this many first rows the longest body grows linearly from the shortest possible to
+    # max_length; 0 is none.
+    curriculum_rows: int = 0
+    # It tells the streams inside a mixture from those outside.
+    salt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.curriculum_rows and self.task.lowest_max_length is None:
+            raise UsageError(
+                f"{self.task.name} has no range of lengths, so a length curriculum cannot apply; "
+                "give curriculum_rows 0."
+            )
+        # Both raise here what is wrong, not at the first row.
+        _ = self.key
+        _ = self.parameter_vector
+
+    @functools.cached_property
+    def key(self) -> np.uint64:
+        """The hash of all that names the stream."""
+        # These words are part of the published rows' keys: they stay, whatever the code calls the fields.
+        named = dict(self.parameters)
+        if self.curriculum_rows:
+            named["ramp"] = self.curriculum_rows
+        if self.salt:
+            named["salt"] = self.salt
+        return rng.stream_key(self.task.name, self.task.version, named, self.split, self.seed)
+
+    @functools.cached_property
+    def parameter_vector(self) -> np.ndarray:
+        """The vector `p` of compiled code, int64 (kernels.py)."""
+        return self.task.parameter_vector(self.vocabulary, self.parameters)
+
+    @functools.cached_property
+    def prefix(self) -> np.ndarray:
+        """The ids at the start of every row, int32."""
+        return self.task.prefix(self.vocabulary)
+
+    @functools.cached_property
+    def bounds(self) -> tuple[int, int]:
+        """The tokens of the longest input row and of the longest target."""
+        body, target = self.task.bounds(self.parameters)
+        return len(self.prefix) + body, target
+
+    def rows(self, indices: np.ndarray) -> Rows:
+        """Return the rows at some indices; see `RowStream.rows`."""
+        longest_row, longest_target = self.bounds
+        n, longest = len(indices), max(self.bounds)
+        if n * longest >= 2**31:
+            raise UsageError(
+                f"{n} rows at once overflow 32-bit offsets; ask for at most {2**31 // longest}."
+            )
+
+        # Room for n rows of full length; what is written is cut off at the end.
+        x = np.empty(n * longest_row, np.int32)
+        y = np.empty(n * longest_target, np.int32)
+        x_ends = np.zeros(n + 1, np.int32)
+        y_ends = np.zeros(n + 1, np.int32)
+
+        # The length from which a curriculum grows.
+        shortest = 0
+        if self.curriculum_rows:
+            shortest = self.task.lowest_max_length(self.parameters["min_length"])
+
+        sampler, function = self.task.compiled
+        with np.errstate(over="ignore"):  # random bits overflow where NUMBA_DISABLE_JIT is set
+            _compiled_fill_rows()(
+                sampler,
+                function,
+                self.key,
+                indices,
+                self.parameter_vector,
+                self.curriculum_rows,
+                shortest,
+                self.prefix,
+                longest_row - len(self.prefix),
+                longest_target,
+                x,
+                y,
+                x_ends,
+                y_ends,
+            )
+        return x[: x_ends[-1]], x_ends, y[: y_ends[-1]], y_ends
+
+
 @functools.cache
-def _driver() -> Callable:
-    return njit(FILL, cache=True, nogil=True)(_fill_rows)
+def _compiled_fill_rows() -> Callable:
+    """Return the loop over rows in machine code, which lets other Python threads run meanwhile."""
+    return njit(FILL_ROWS, cache=True, nogil=True)(_fill_rows)
 
 
 def _fill_rows(
@@ -41,34 +183,41 @@ def _fill_rows(
     key,
     indices,
     p,
-    ramp,
-    low,
+    curriculum_rows,
+    shortest,
     prefix,
-    body_bound,
-    target_bound,
+    longest_body,
+    longest_target,
     x,
     y,
     x_ends,
     y_ends,
 ):
+    """Fill x and y with the rows at `indices`, one after the other, and x_ends[1:] and y_ends[1:] with their ends."""
     state = np.empty(1, np.uint64)
-    p = p.copy()
-    high = p[MAX_LENGTH]
-    a = b = 0
+    p = p.copy()  # the curriculum changes p[MAX_LENGTH]
+    full_length = p[MAX_LENGTH]
+    a = b = 0  # tokens written to x and to y
     for row in range(len(indices)):
         rng.start_row(state, key, indices[row])
-        if ramp > 0:
-            p[MAX_LENGTH] = low + (high - low) * min(indices[row], ramp) // ramp
+        if curriculum_rows > 0:
+            growth = (full_length - shortest) * min(indices[row], curriculum_rows)
+            p[MAX_LENGTH] = shortest + growth // curriculum_rows
+
+        # The input: the prefix, then a body of n tokens.
         for token in prefix:
             x[a] = token
             a += 1
-        target = y[b : b + target_bound]
-        n, m = sampler(state, x[a : a + body_bound], target, p)
+        target = y[b : b + longest_target]  # [longest target]
+        n, m = sampler(state, x[a : a + longest_body], target, p)
+
+        # The target: m tokens of the sampler or of the function, or the sign of an empty target.
         if m < 0:
             m = function(x[a : a + n], target, p)
         if m == 0:
             target[0] = p[EMPTY]
             m = 1
+
         a += n
         b += m
         x_ends[row + 1] = a
@@ -76,139 +225,88 @@ def _fill_rows(
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One endless sequence of rows: row i depends on (task, version, parameters, split, seed, i) and on nothing else.
-
-    `ramp` > 0 is a curriculum: the longest body grows linearly from the shortest possible to max_length over the first
-    `ramp` rows. `salt` tells the streams inside a mixture from those outside.
-    """
-
-    task: Task
-    parameters: Parameters
-    vocabulary: Vocabulary
-    split: str = "train"
-    seed: int = 0
-    ramp: int = 0
-    salt: str = ""
-
-    @functools.cached_property
-    def key(self) -> np.uint64:
-        """The hash that names this stream."""
-        more = ({"ramp": self.ramp} if self.ramp else {}) | (
-            {"salt": self.salt} if self.salt else {}
-        )
-        return rng.stream_key(
-            self.task.name, self.task.version, dict(self.parameters) | more, self.split, self.seed
-        )
-
-    @functools.cached_property
-    def _fixed(self) -> tuple:
-        task, full = self.task, dict(self.parameters)
-        if self.ramp and task.shortest is None:
-            raise UsageError(
-                f"{task.name} has no range of lengths, so ramp cannot apply; give ramp 0."
-            )
-        low = task.shortest(full["min_length"]) if task.shortest else 0
-        return task.parameter_vector(self.vocabulary, full), low, task.prefix(self.vocabulary)
-
-    @functools.cached_property
-    def bounds(self) -> tuple[int, int]:
-        """The longest input row and the longest target."""
-        body, target = self.task.bounds(dict(self.parameters))
-        return body + len(self.task.prefix(self.vocabulary)), target
-
-    def validate(self) -> "Stream":
-        """Return the stream itself. Raises UsageError now where split, seed, ramp or vocabulary do not fit."""
-        self.key, self._fixed  # noqa: B018 - computing them is the check
-        return self
-
-    def rows(self, indices: np.ndarray) -> Rows:
-        """Return (inputs, input offsets, targets, target offsets), flat int32, of the rows at `indices` (int64[n])."""
-        p, low, prefix = self._fixed
-        n, (longest, target) = len(indices), self.bounds
-        if n * max(longest, target) >= 2**31:
-            raise UsageError(
-                f"{n} rows at once overflow 32-bit offsets; ask for at most {2**31 // max(longest, target)}."
-            )
-        x, y = np.empty(n * longest, np.int32), np.empty(n * target, np.int32)
-        x_ends, y_ends = np.zeros(n + 1, np.int32), np.zeros(n + 1, np.int32)
-        sampler, function = self.task.compiled
-        body, out = longest - len(prefix), (x, y, x_ends, y_ends)
-        with np.errstate(over="ignore"):
-            _driver()(
-                sampler, function, self.key, indices, p, self.ramp, low, prefix, body, target, *out
-            )
-        return x[: x_ends[-1]], x_ends, y[: y_ends[-1]], y_ends
-
-
-@dataclass(frozen=True)
 class MixtureStream:
-    """Rows of several streams: row i is row i of the component that hash(key, i) chooses with the mixture's weights."""
+    """The rows of several tasks: row i is row i of the one that hash(key, i) draws with the mixture's weights."""
 
-    task: Any
-    parameters: Mapping[str, Parameters]
-    vocabulary: Vocabulary
+    task: "Mixture"
+    # One stream a task of the mixture, in its order.
     streams: tuple[Stream, ...]
+    vocabulary: Vocabulary
     split: str = "train"
     seed: int = 0
-    ramp: int = 0
 
     @functools.cached_property
     def key(self) -> np.uint64:
-        """The hash that names this stream."""
-        names = {stream.task.name: int(stream.key) for stream in self.streams} | {
-            "weights": list(self.task.weights)
-        }
-        return rng.stream_key(self.task.name, self.task.version, names, self.split, self.seed)
+        """The hash of all that names the stream."""
+        named: dict[str, int | list[int]] = {}
+        for stream in self.streams:
+            named[stream.task.name] = int(stream.key)
+        named["weights"] = list(self.task.weights)
+        return rng.stream_key(self.task.name, self.task.version, named, self.split, self.seed)
 
     @functools.cached_property
     def bounds(self) -> tuple[int, int]:
-        """The longest input row and the longest target."""
-        longest, target = zip(*(stream.bounds for stream in self.streams), strict=True)
-        return max(longest), max(target)
+        """The tokens of the longest input row and of the longest target."""
+        longest_rows, longest_targets = zip(
+            *(stream.bounds for stream in self.streams), strict=True
+        )
+        return max(longest_rows), max(longest_targets)
 
     def choices(self, indices: np.ndarray) -> np.ndarray:
-        """Return which component each row comes from (int64[n])."""
-        with np.errstate(over="ignore"):
-            return _choose(self.key, indices, np.cumsum(np.array(self.task.weights, np.int64)))
+        """Return the number of the task that each row comes from, int64[n]."""
+        weights = np.array(self.task.weights, np.int64)
+        with np.errstate(over="ignore"):  # random bits overflow where NUMBA_DISABLE_JIT is set
+            return _choose_tasks(self.key, indices, np.cumsum(weights))
 
     def rows(self, indices: np.ndarray) -> Rows:
-        """Return (inputs, input offsets, targets, target offsets), flat int32, of the rows at `indices` (int64[n])."""
-        chosen = self.choices(indices)
-        parts = [stream.rows(indices[chosen == k]) for k, stream in enumerate(self.streams)]
-        return (
-            *_merge(chosen, [part[:2] for part in parts]),
-            *_merge(chosen, [part[2:] for part in parts]),
-        )
+        """Return the rows at some indices; see `RowStream.rows`."""
+        choices = self.choices(indices)  # [n]
+        inputs, targets = [], []
+        for number, stream in enumerate(self.streams):
+            x, x_ends, y, y_ends = stream.rows(indices[choices == number])
+            inputs.append((x, x_ends))
+            targets.append((y, y_ends))
+        return (*_merge_rows(choices, inputs), *_merge_rows(choices, targets))
 
 
 @njit(cache=True)
-def _choose(key, indices, ends):
-    state, chosen = np.empty(1, np.uint64), np.empty(len(indices), np.int64)
+def _choose_tasks(key, indices, cumulative_weights):
+    """Return the number of the task that each row comes from, int64[n]."""
+    state = np.empty(1, np.uint64)
+    choices = np.empty(len(indices), np.int64)
     for row in range(len(indices)):
         rng.start_row(state, key, indices[row])
-        ticket, k = rng.below(state, ends[-1]), 0
-        while ticket >= ends[k]:
-            k += 1
-        chosen[row] = k
-    return chosen
+        ticket = rng.below(state, cumulative_weights[-1])
+        number = 0
+        while ticket >= cumulative_weights[number]:
+            number += 1
+        choices[row] = number
+    return choices
 
 
-def _merge(
-    chosen: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]
+def _merge_rows(
+    choices: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay the parts' rows out in the order of `chosen`; each part's own rows are in order already."""
-    lengths = np.empty(len(chosen), np.int32)
-    for k, (_, ends) in enumerate(parts):
-        lengths[chosen == k] = np.diff(ends)
-    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    flat = np.empty(ends[-1], np.int32)
-    for k, (ids, own) in enumerate(parts):
-        _scatter(flat, ends[:-1][chosen == k], ids, own)
-    return flat, ends
+    """Return (ids, offsets) of the rows of several parts in the order of `choices`.
+
+    Args:
+        choices: the number of the part that each row comes from, int64[n].
+        parts: (ids, offsets) of each part's rows, in order.
+    """
+    lengths = np.empty(len(choices), np.int32)  # [n]
+    for number, (_, part_ends) in enumerate(parts):
+        lengths[choices == number] = np.diff(part_ends)
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)  # [n + 1]
+
+    ids = np.empty(ends[-1], np.int32)
+    for number, (part_ids, part_ends) in enumerate(parts):
+        starts = ends[:-1][choices == number]  # [rows of the part]
+        _copy_rows(ids, starts, part_ids, part_ends)
+    return ids, ends
 
 
 @njit(cache=True)
-def _scatter(flat, starts, ids, ends):
+def _copy_rows(out, starts, ids, ends):
+    """Copy row k of (ids, ends) to out[starts[k]:], for all k."""
     for row in range(len(starts)):
-        rng.copy(ids[ends[row] : ends[row + 1]], flat[starts[row] :])
+        rng.copy(ids[ends[row] : ends[row + 1]], out[starts[row] :])

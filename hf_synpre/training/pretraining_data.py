@@ -181,7 +181,7 @@ def masked(
     rows = MaskedDataset(
         rows,
         mask=vocabulary.pad if mask is None else mask,
-        content=(vocabulary.first, vocabulary.content),
+        content=(vocabulary.first_regular, vocabulary.regular_count),
         never=tuple(sorted(special | {vocabulary.eos, vocabulary.pad})),
         places=places,
         split=split,
@@ -266,7 +266,7 @@ def sentinels(vocabulary: Vocabulary, spans: int, window: int) -> int:
     tokenizer = vocabulary.tokenizer
     if tokenizer is None:
         first, last = vocabulary.size - 1, vocabulary.size - spans
-        enough = last >= vocabulary.first + vocabulary.content
+        enough = last >= vocabulary.first_regular + vocabulary.regular_count
     else:
         first, last = tokenizer.convert_tokens_to_ids(["<extra_id_0>", f"<extra_id_{spans - 1}>"])
         enough = first not in (None, tokenizer.unk_token_id) and last == first - (spans - 1)

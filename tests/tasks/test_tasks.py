@@ -24,7 +24,7 @@ from hf_synpre.vocabulary import Vocabulary
 TASKS = list_tasks()
 SET_OPERATIONS = list(oracles.REFERENCE_ORDER)
 RANGED = [
-    name for name in TASKS if not isinstance(get_task(name), Mixture) and get_task(name).shortest
+    name for name in TASKS if not isinstance(get_task(name), Mixture) and get_task(name).lowest_max_length
 ]
 SMALL = Vocabulary.plain(90)
 SHORT = {"min_length": 10, "max_length": 30}
@@ -51,7 +51,7 @@ def right(task, row, target, v):
         return text(target, vocabulary=v) in oracles.summaries(text(body, vocabulary=v))
     if task in oracles.ACCEPTS:
         return oracles.ACCEPTS[task](body, target, v)
-    return target == (oracles.ORACLES[task](body, v) or [v.marks["empty"]])
+    return target == (oracles.ORACLES[task](body, v) or [v.special_ids["empty"]])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -64,7 +64,7 @@ def test_targets_equal_the_oracle(task):
             solved = get_task(task).solve(row, vocabulary=v, **kwargs).tolist()
             assert solved == target or right(task, row, solved, v)
             assert not get_task(task).score(
-                row, [*target, v.marks["colon"]], vocabulary=v, **kwargs
+                row, [*target, v.special_ids["colon"]], vocabulary=v, **kwargs
             )
             assert min(row + target) >= 0
             assert max(row + target) < v.size
@@ -76,7 +76,7 @@ def test_reference_order_is_that_of_cpython(task):
     for kwargs in ({}, {"max_length": 2000}):
         for row, target in pairs(task, stop=60, order="reference", **kwargs):
             assert target == (
-                oracles.REFERENCE_ORDER[task](body_of(task, row, v), v) or [v.marks["empty"]]
+                oracles.REFERENCE_ORDER[task](body_of(task, row, v), v) or [v.special_ids["empty"]]
             )
             assert get_task(task).solve(row, order="reference", **kwargs).tolist() == target
 
@@ -114,7 +114,7 @@ def test_right_answers_beyond_the_label_are_accepted():
         assert score(summary)
         assert not score(summary.replace("caa", "daa", 1))
     v = Vocabulary.t5()
-    m = v.marks
+    m = v.special_ids
     head = [m["upper"], 10, 11, m["lower"], 20, 21, m["math"], 30, 31, m["separator"]]
     case = [
         10,
@@ -145,7 +145,7 @@ def test_right_answers_beyond_the_label_are_accepted():
 @given(start=st.integers(0, 2**40), size=st.integers(2, 9), data=st.data())
 def test_a_row_is_the_same_under_any_cut(task, start, size, data):
     stream, order = (
-        open_stream(task, ramp=start + 4 if task in RANGED else 0),
+        open_stream(task, curriculum_rows=start + 4 if task in RANGED else 0),
         data.draw(st.permutations(range(size))),
     )
     whole = stream.rows(np.arange(start, start + size))
@@ -187,7 +187,7 @@ STREAMS = [
     {"seed": 1},
     {"max_length": 29},
     {"min_length": 11},
-    {"ramp": 5},
+    {"curriculum_rows": 5},
     {"task": "reverse"},
     {"task": {"identity": 1, "reverse": 1}},
 ]
@@ -343,12 +343,12 @@ def test_shares_are_those_of_the_reference():
         ("set2_minus_set1", 0.085),
         ("union", 0),
     ):
-        assert abs((lengths(task, 50_000)[3] == v.marks["empty"]).sum() / 50_000 - empty) < 0.006
+        assert abs((lengths(task, 50_000)[3] == v.special_ids["empty"]).sum() / 50_000 - empty) < 0.006
     assert lengths("lime_induct")[0].max() <= 212
 
 
 def test_the_header_of_lime_does_not_tell_how_often_a_symbol_is_used():
-    m, counts = Vocabulary.t5().marks, []
+    m, counts = Vocabulary.t5().special_ids, []
     for row, _ in pairs("lime_deduct", stop=10_000):
         uppers = row[1 : row.index(m["lower"])]
         rule = row[row.index(m["separator"]) :]
@@ -380,8 +380,8 @@ def operations(document):
 
 
 def test_nesting_follows_its_parameters():
-    v, half = Vocabulary.t5(), Vocabulary.t5().content // 2
-    rows = [np.array(row) - v.first for row, _ in pairs("nesting_language", stop=4000)]
+    v, half = Vocabulary.t5(), Vocabulary.t5().regular_count // 2
+    rows = [np.array(row) - v.first_regular for row, _ in pairs("nesting_language", stop=4000)]
     sizes = np.array([len(row) for row in rows])
     assert (sizes.min(), sizes.max(), set(sizes % 2)) == (6, 60, {0})
     opened = np.concatenate([row[1:] < half for row in rows if len(row) == 60])
@@ -425,7 +425,7 @@ def test_no_two_functions_have_the_same_name_ids():
 @pytest.mark.parametrize("task", [*RANGED, "set:1,delete:2"])
 def test_a_ramp_starts_short_and_ends_at_full_length(task):
     early, late = (
-        np.diff(flat(task, np.arange(200) + start, ramp=100_000)[1]) for start in (0, 100_000)
+        np.diff(flat(task, np.arange(200) + start, curriculum_rows=100_000)[1]) for start in (0, 100_000)
     )
     assert early.max() < late.max() / 2
 
@@ -438,8 +438,8 @@ def test_rows_of_a_table_are_rows():
 
 def test_integers_of_numpy_are_integers():
     three = np.int32(3)
-    assert pairs("set", np.int64(0), three, seed=three, ramp=three) == pairs(
-        "set", 0, 3, seed=3, ramp=3
+    assert pairs("set", np.int64(0), three, seed=three, curriculum_rows=three) == pairs(
+        "set", 0, 3, seed=3, curriculum_rows=3
     )
     assert pairs("lime", 0, 3, seed=three) == pairs("lime", 0, 3, seed=3)
 
@@ -466,7 +466,7 @@ class Spelling:
 
 def abduction(rule, result):
     """A row of lime_abduct with uppers 100-104, lowers 200-223 and maths 300-319."""
-    m = Vocabulary.t5().marks
+    m = Vocabulary.t5().special_ids
     head = [
         m["upper"],
         *range(100, 105),
@@ -480,7 +480,7 @@ def abduction(rule, result):
 
 
 def test_numbers_come_from_the_tokenizer_without_a_bare_space():
-    v = Vocabulary(100, 0, 1, 2, 80, SMALL.marks, tokenizer=Spelling())
+    v = Vocabulary(100, 0, 1, 2, 80, SMALL.special_ids, tokenizer=Spelling())
     row, target = pairs("length", stop=1, vocabulary=v)[0]
     assert target == [40 + int(digit) for digit in str(len(body_of("length", row, v)))]
 
@@ -514,8 +514,8 @@ ERRORS = [
         "Unknown split 'dev'. Allowed: train, validation, test.",
     ),
     (
-        lambda: generate("set", 0, 1, ramp=2**60),
-        "give the number of rows of the curriculum, up to 2**42, 0 for none.",
+        lambda: generate("set", 0, 1, curriculum_rows=2**60),
+        "give the number of rows over which lengths grow, up to 2**42, or 0 for no curriculum.",
     ),
     (
         lambda: generate("set", 5, 1),
@@ -530,8 +530,8 @@ ERRORS = [
     (lambda: generate("set", None, 2), "Rows None to 2 were asked for; give integers"),
     (lambda: generate("set", 0, 1, seed=1.0), "seed is 1.0; give an integer >= 0."),
     (
-        lambda: generate("lime", 0, 1, ramp=5),
-        "lime_induct has no range of lengths, so ramp cannot apply; give ramp 0.",
+        lambda: generate("lime", 0, 1, curriculum_rows=5),
+        "lime_induct has no range of lengths, so a length curriculum cannot apply; give curriculum_rows 0.",
     ),
     (
         lambda: generate("lime", 0, 1, min_length=5),
@@ -544,7 +544,7 @@ ERRORS = [
     ),
     (
         lambda: generate("lime", 0, 1, vocabulary=50),
-        "draws from 49 content symbols and the vocabulary has 35",
+        "draws from 49 regular tokens and the vocabulary has 35",
     ),
     (
         lambda: generate("nonsense_summary", 0, 1, vocabulary=50),
@@ -634,7 +634,7 @@ ERRORS = [
     ),
     (
         lambda: get_task("set").solve([356, 32099, 32050]),
-        "malformed row: id 32050 is no content id (2..31999).",
+        "malformed row: id 32050 is no regular token (2..31999).",
     ),
     (
         lambda: get_task("union").solve([7021, 32099, 5]),
@@ -685,13 +685,13 @@ ERRORS = [
         lambda: get_task("lime_deduct").solve(
             [32002, 1, 32004, 20, 32005, 30, 32001, 1, 32001, 1, 32000, 32003, 20, 32006]
         ),
-        "LIME: malformed row: in its header id 1 is no content id (2..31999).",
+        "LIME: malformed row: in its header id 1 is no regular token (2..31999).",
     ),
     (
         lambda: get_task("lime_induct").solve(
             [32002, 9, 32004, 32000, 32005, 30, 32001, 30, 32001, 9, 32000, 32003, 30, 32006]
         ),
-        "LIME: malformed row: in its header id 32000 is no content id (2..31999).",
+        "LIME: malformed row: in its header id 32000 is no regular token (2..31999).",
     ),
     (
         lambda: get_task("lime").solve([5, 6]),
