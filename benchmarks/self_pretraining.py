@@ -26,15 +26,10 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallba
 
 from hf_synpre.data import stdlib
 from hf_synpre.data.collators import RowCollator
+from hf_synpre.data.masking import MaskedDataset, ReplacedRows
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
-from hf_synpre.data.windows import (
-    EncoderRows,
-    FullWindows,
-    MaskedDataset,
-    ReplacedRows,
-    encode_corpus,
-)
+from hf_synpre.data.windows import EncoderRows, FullWindows, encode_corpus
 from hf_synpre.initialization import build
 from hf_synpre.models.electra import build_rtd, rtd_loss
 from hf_synpre.models.packed_forward import AUTO_CLASSES, accept_places
@@ -135,20 +130,20 @@ class Setting:
 
     def rows(self, objective, ours, size):
         """Return the rows of a way: our own hide ids themselves."""
-        windows = FullWindows(self.ids, size=size, length=LENGTH - 2, whole=True)
+        windows = FullWindows(self.ids, size=size, length=LENGTH - 2, wrap=True)
         start, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         framed = EncoderRows(windows, start=start, end=end)
         if not ours:
             return Whole(framed)
-        kinds = {"masked": 85, "random": 0} if objective == "rtd" else {}
+        kinds = {"masked_percent": 85, "random_percent": 0} if objective == "rtd" else {}
         content = self.vocabulary.first_regular, self.vocabulary.regular_count
         never = tuple(self.tokenizer.all_special_ids)
         rows = MaskedDataset(
             framed,
             mask=self.tokenizer.mask_token_id,
-            content=content,
-            never=never,
-            places=True,
+            regular_tokens=content,
+            special_tokens=never,
+            compact=True,
             **kinds,
         )
         return ReplacedRows(rows) if objective == "rtd" else rows
@@ -203,7 +198,7 @@ class Setting:
         batch = RowCollator(self.vocabulary.pad, alone=True)(
             [self.rows(objective, True, 8)[i] for i in range(8)]
         )
-        labels, places = batch.pop("labels"), batch["places"]
+        labels, places = batch.pop("labels"), batch["masked_positions"]
         with torch.no_grad():
             outputs = model(**batch)
             shape = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 
 from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import TextSpec
-from hf_synpre.data.windows import EncoderRows, FullWindows, MaskedDataset, ReplacedRows
+from hf_synpre.data.masking import MaskedDataset, ReplacedRows
+from hf_synpre.data.windows import EncoderRows, FullWindows
 from hf_synpre.models.electra import build_rtd
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -110,8 +111,13 @@ def masked_batch(tokenizer, rows=6, objective="mlm", pairs=False, window=24):
         windows, start=tokenizer.cls_token_id, end=tokenizer.sep_token_id, pairs=pairs
     )
     vocabulary = as_vocabulary(tokenizer)
-    options = {"mask": tokenizer.mask_token_id, "content": (vocabulary.first_regular, vocabulary.regular_count)}
-    data = MaskedDataset(framed, places=True, never=tuple(tokenizer.all_special_ids), **options)
+    options = {
+        "mask": tokenizer.mask_token_id,
+        "regular_tokens": (vocabulary.first_regular, vocabulary.regular_count),
+    }
+    data = MaskedDataset(
+        framed, compact=True, special_tokens=tuple(tokenizer.all_special_ids), **options
+    )
     data = ReplacedRows(data) if objective == "rtd" else data
     return RowCollator(vocabulary.pad, alone=True)([data[i] for i in range(rows)])
 

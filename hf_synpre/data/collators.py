@@ -56,8 +56,8 @@ class RowCollator:
         """Return the batch of rows: name -> int64 [rows, width]."""
         # Rows with masked positions have one label a masked token, not one a position.
         compact = ()
-        if "places" in rows[0]:
-            compact = ("places", "labels", "originals", "draws")
+        if "masked_positions" in rows[0]:
+            compact = ("masked_positions", "labels", "originals", "draws")
 
         batch = {}
         for name in rows[0]:

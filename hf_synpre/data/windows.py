@@ -1,64 +1,82 @@
-"""Layer 2: text, natural or drawn, as pre-training rows: span corruption (Raffel et al. 2020), masks, streams."""
+"""Windows: a corpus of ids, or a dataset of sentences -> windows of ids -> rows of a decoder or an encoder.
+
+A window is int32[length], a row a dict of int32 arrays. Every class here is a map-style dataset whose item i is a
+function of i: what is random is drawn from hash(key, i). Masks and corrupted spans come after this, see masking.py.
+"""
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
-from hf_synpre.data.rows import IGNORED, Row
+from hf_synpre.data.rows import IGNORED, BatchDataset, MapDataset, Row
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-@njit(cache=True)
-def fill_segments(state, sizes, total):
-    """Fill `sizes` with a uniform composition of `total` into len(sizes) parts >= 1 (cut points without replacement)."""
-    sizes[:] = 1
-    left, slots = len(sizes) - 1, total - 1
-    part = 0
-    for slot in range(slots):
-        if rng.below(state, slots - slot) < left:
-            left -= 1
-            part += 1
-        else:
-            sizes[part] += 1
+# Texts that a tokenizer is given in one call: enough for it to be fast, few enough to stop soon after the limit.
+TEXTS_A_CALL = 256
+# ELECTRA leaves one row in ten in one segment (Clark et al. 2020).
+ONE_SEGMENT_IN = 10
 
 
-@njit(cache=True)
-def corrupt(state, tokens, x, y, sentinel, spans, noise):
-    """Replace `spans` spans, `noise` ids in all, by descending sentinels; the target lists sentinels and what they hide."""
-    kept, hidden = np.empty(spans, np.int64), np.empty(spans, np.int64)
-    fill_segments(state, kept, len(tokens) - noise)
-    fill_segments(state, hidden, noise)
-    n = m = t = 0
-    for span in range(spans):
-        x[n : n + kept[span]] = tokens[t : t + kept[span]]
-        n, t = n + kept[span], t + kept[span]
-        x[n] = y[m] = sentinel - span
-        y[m + 1 : m + 1 + hidden[span]] = tokens[t : t + hidden[span]]
-        n, m, t = n + 1, m + 1 + hidden[span], t + hidden[span]
-    return n, m
+def encode_corpus(
+    texts: Iterable[str], tokenizer: "PreTrainedTokenizerBase", enough: int, eos: int
+) -> np.ndarray:
+    """Return the ids of the texts in order, an end-of-sequence id after each text.
+
+    Args:
+        texts: the documents; none is read after the limit is reached.
+        tokenizer: what turns a text into ids.
+        enough: the limit, in ids.
+        eos: the end-of-sequence id.
+
+    Returns:
+        int32[n] with n <= enough.
+    """
+    documents, count = [np.empty(0, np.int32)], 0
+    rest = iter(texts)
+    while count < enough:
+        batch = list(itertools.islice(rest, TEXTS_A_CALL))
+        if not batch:
+            break
+        for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
+            documents.append(np.array([*ids, eos], np.int32))
+            count += len(documents[-1])
+    return np.concatenate(documents)[:enough]
 
 
-def noise_counts(length: int, density: float = 0.15, mean_span: float = 3.0) -> tuple[int, int]:
-    """Return (ids hidden, spans) for a window of `length` ids, by T5's formula."""
-    noise = min(max(round(length * density), 1), length - 1)
-    return noise, max(round(noise / mean_span), 1)
+def check_corpus_length(tokens: np.ndarray, length: int) -> None:
+    """Raise UsageError where a corpus is shorter than one window."""
+    if len(tokens) < length:
+        raise UsageError(
+            f"The corpus has {len(tokens)} ids, fewer than one window of {length}; give more text."
+        )
 
 
 class TextWindows:
-    """Map-style windows of `length` ids of a stream of ids: window i begins at a place drawn from hash(key, i).
+    """Windows that begin anywhere in a corpus: the begin of window i is drawn from hash(key, i).
 
-    `tokens` is the corpus as int32[n]. Raises UsageError where it is shorter than one window.
+    Args:
+        tokens: the corpus, int32[n].
+        size: the number of windows.
+        length: ids of a window.
+        split: train, validation or test; each has draws of its own.
+        seed: the seed of the draws.
+
+    Raises:
+        UsageError: the corpus is shorter than one window.
     """
 
     def __init__(
         self, tokens: np.ndarray, *, size: int, length: int, split: str = "train", seed: int = 0
     ):
-        check_length(tokens, length)
+        check_corpus_length(tokens, length)
         self.tokens, self.size, self.length = tokens, size, length
+        # Windows that have as many ids as the corpus.
         self.epoch_rows = len(tokens) / length
         self.key = rng.stream_key("text_windows", 1, {"length": length}, split, seed)
 
@@ -72,73 +90,108 @@ class TextWindows:
         return self.tokens[start : start + self.length]
 
 
-class SentenceWindows:
-    """Map-style windows of `length` ids of a dataset's input rows, joined end to end (the reference joins 128 of them).
+class FullWindows:
+    """Windows of a corpus cut end to end: every id comes once an epoch.
 
-    A block of `examples` rows gives 16 windows; what remains of it is left out.
+    The corpus is a ring. Every epoch begins its cuts at another id and has its windows in another order, both drawn from
+    hash(key, epoch).
+
+    Args:
+        tokens: the corpus, int32[n].
+        size: the number of windows.
+        length: the most ids of a window.
+        wrap: the last cut of an epoch runs on over the epoch's first ids, so that it is as long as the others; without
+            it that window is shorter.
+        split: train, validation or test; each has draws of its own.
+        seed: the seed of the draws.
+
+    Raises:
+        UsageError: the corpus is shorter than one window.
     """
 
-    def __init__(self, dataset: Any, *, size: int, length: int):
-        self.dataset, self.size, self.length = dataset, size, length
-        sample = [
-            len(row["input_ids"])
-            for row in dataset.__getitems__(list(range(min(1024, len(dataset)))))
-        ]
-        self.windows = 16
-        self.examples = int(self.windows * length / np.mean(sample) * 1.1) + 8
-        self._kept: tuple[int, np.ndarray] = (-1, np.empty(0, np.int32))
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        *,
+        size: int,
+        length: int,
+        wrap: bool = False,
+        split: str = "train",
+        seed: int = 0,
+    ):
+        check_corpus_length(tokens, length)
+        self.tokens, self.size, self.length, self.wrap = tokens, size, length, wrap
+        self.epoch_rows = -(-len(tokens) // length)
+        self.key = rng.stream_key("full_windows", 1, {"length": length}, split, seed)
+        # The epoch that was asked for last, with its first id and its order of windows.
+        self._epoch, self._first, self._order = -1, 0, np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, index: int) -> np.ndarray:
-        block, window = divmod(index, self.windows)
-        if self._kept[0] != block:
-            rows = self.dataset.__getitems__(
-                list(range(block * self.examples, (block + 1) * self.examples))
-            )
-            ids = np.concatenate([row["input_ids"] for row in rows])
-            self._kept = block, np.resize(ids, self.windows * self.length)
-        return self._kept[1][window * self.length : (window + 1) * self.length]
+        epoch, position = divmod(index, self.epoch_rows)
+        if self._epoch != epoch:
+            self._begin_epoch(epoch)
+
+        start = self._order[position] * self.length
+        stop = start + self.length
+        if not self.wrap:
+            stop = min(stop, len(self.tokens))
+        ring = np.arange(self._first + start, self._first + stop)
+        return self.tokens.take(ring, mode="wrap")
+
+    def _begin_epoch(self, epoch: int) -> None:
+        """Draw the first id of an epoch's cuts and the order of its windows."""
+        state, order = np.empty(1, np.uint64), np.arange(self.epoch_rows)
+        rng.start_row(state, self.key, epoch)
+        self._first = rng.below(state, len(self.tokens))
+        rng.shuffle(state, order, np.empty_like(order))
+        self._epoch, self._order = epoch, order
 
 
-class SpanCorruptionDataset:
-    """Map-style rows of span corruption: row i hides spans of window i, drawn from hash(key, i).
+class SentenceWindows:
+    """Windows of a dataset's input rows, joined end to end; the reference joins 128 sentences.
 
-    `windows` are as above; sentinels descend from the id `sentinel`. All rows are equally long.
+    A block of `examples` consecutive rows gives `WINDOWS` windows; what remains of the block is left out.
+
+    Args:
+        dataset: rows with input_ids, one sentence each, at least as many as the windows need.
+        size: the number of windows.
+        length: ids of a window.
     """
 
-    def __init__(
-        self,
-        windows: Any,
-        *,
-        sentinel: int,
-        split: str = "train",
-        seed: int = 0,
-        density: float = 0.15,
-        mean_span: float = 3.0,
-    ):
-        self.windows, self.sentinel = windows, sentinel
-        self.noise, self.spans = noise_counts(windows.length, density, mean_span)
-        recipe = {"length": windows.length, "density": density, "mean_span": mean_span}
-        self.key = rng.stream_key("span_corruption", 2, recipe, split, seed)
+    # Windows of a block: many enough that little of a block remains, few enough to be made at once.
+    WINDOWS = 16
+    # Rows whose mean length says how many rows a block needs; a tenth more and 8 keep it from being too short.
+    SAMPLE, SPARE_SHARE, SPARE_ROWS = 1024, 1.1, 8
+
+    def __init__(self, dataset: BatchDataset, *, size: int, length: int):
+        self.dataset, self.size, self.length = dataset, size, length
+        sample = dataset.__getitems__(list(range(min(self.SAMPLE, len(dataset)))))
+        mean_length = np.mean([len(row["input_ids"]) for row in sample])
+        needed = self.WINDOWS * length / mean_length * self.SPARE_SHARE
+        self.examples = int(needed) + self.SPARE_ROWS
+        # The block that was asked for last, and its ids.
+        self._block, self._ids = -1, np.empty(0, np.int32)
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return self.size
 
-    def __getitem__(self, index: int) -> Row:
-        state = np.empty(1, np.uint64)
-        x = np.empty(self.windows.length - self.noise + self.spans, np.int32)
-        y = np.empty(self.noise + self.spans, np.int32)
-        rng.start_row(state, self.key, index)
-        corrupt(state, self.windows[index], x, y, self.sentinel, self.spans, self.noise)
-        return {"input_ids": x, "labels": y}
+    def __getitem__(self, index: int) -> np.ndarray:
+        block, window = divmod(index, self.WINDOWS)
+        if self._block != block:
+            first = block * self.examples
+            rows = self.dataset.__getitems__(list(range(first, first + self.examples)))
+            ids = np.concatenate([row["input_ids"] for row in rows])
+            self._block, self._ids = block, np.resize(ids, self.WINDOWS * self.length)
+        return self._ids[window * self.length : (window + 1) * self.length]
 
 
-class StreamDataset:
-    """Windows as rows of a model of one stream: input_ids, segments (all 1), labels (the next ids)."""
+class NextTokenDataset:
+    """Windows as rows of a decoder-only or encoder-only model: input_ids, segments (all 1), labels (the next ids)."""
 
-    def __init__(self, windows: Any):
+    def __init__(self, windows: MapDataset[np.ndarray]):
         self.windows = windows
 
     def __len__(self) -> int:
@@ -150,90 +203,26 @@ class StreamDataset:
         return {"input_ids": ids, "segments": np.ones_like(ids), "labels": labels}
 
 
-class FullWindows:
-    """Map-style windows of at most `length` ids of a corpus (int32[n]), cut end to end: every id once an epoch.
-
-    The corpus is a ring; an epoch begins its cuts at a place of its own and has its windows in an order of its own, both
-    drawn from hash(key, epoch). One window an epoch is shorter, or if `whole` runs on to where the cuts began. Raises
-    UsageError where the corpus has less than one.
-    """
-
-    def __init__(
-        self,
-        tokens: np.ndarray,
-        *,
-        size: int,
-        length: int,
-        whole: bool = False,
-        split: str = "train",
-        seed: int = 0,
-    ):
-        check_length(tokens, length)
-        self.tokens, self.size, self.length, self.whole = tokens, size, length, whole
-        self.count = self.epoch_rows = -(-len(tokens) // length)
-        self.key = rng.stream_key("full_windows", 1, {"length": length}, split, seed)
-        self._kept: tuple[int, int, np.ndarray] = (-1, 0, np.empty(0, np.int64))
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        epoch, place = divmod(index, self.count)
-        if self._kept[0] != epoch:
-            self._kept = epoch, *self._epoch(epoch)
-        _, begin, order = self._kept
-        start = order[place] * self.length
-        stop = start + self.length if self.whole else min(start + self.length, len(self.tokens))
-        return self.tokens.take(np.arange(begin + start, begin + stop), mode="wrap")
-
-    def _epoch(self, epoch: int) -> tuple[int, np.ndarray]:
-        state, order = np.empty(1, np.uint64), np.arange(self.count)
-        rng.start_row(state, self.key, epoch)
-        begin = rng.below(state, len(self.tokens))
-        rng.shuffle(state, order, np.empty_like(order))
-        return begin, order
-
-
-class ReplacedRows:
-    """Masked rows (with `places`) for replaced-token detection: the hidden ids, and an integer drawn for each of them.
-
-    The integers, below 2**24, are drawn from hash(key, i): by them the generator's guesses are drawn.
-    """
-
-    def __init__(self, rows: Any, *, split: str = "train", seed: int = 0):
-        self.rows = rows
-        self.key = rng.stream_key("replaced_tokens", 1, {}, split, seed)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row:
-        row = self.rows[index]
-        state, draws = np.empty(1, np.uint64), np.empty(len(row["places"]), np.int64)
-        rng.start_row(state, self.key, index)
-        rng.fill_between(state, draws, 0, (1 << 24) - 1)
-        return row | {"originals": row["labels"], "draws": draws.astype(np.int32)}
-
-
-def check_length(tokens: np.ndarray, length: int) -> None:
-    """Raise UsageError where a corpus is shorter than one window."""
-    if len(tokens) < length:
-        raise UsageError(
-            f"The corpus has {len(tokens)} ids, fewer than one window of {length}; give more text."
-        )
-
-
 class EncoderRows:
-    """Windows as rows of an encoder: `start`, the window, `end`. Row i is a function of i.
+    """Windows as rows of an encoder: the id `start`, the window, the id `end`.
 
-    With `pairs` the window is cut in two segments at a place drawn from hash(key, i), an `end` after each and
-    token_type_ids 0 and 1; one row in ten stays whole, as in ELECTRA (Clark et al. 2020). Unlike theirs the cut is at any
-    id, uniformly, not at the line's end next to the middle, and no row in twenty is shortened at random.
+    With `pairs` a window is cut in two segments at an id drawn from hash(key, i); each segment ends with `end`, and
+    token_type_ids are 0 in the first, 1 in the second. One row in ten has one segment, as in ELECTRA (Clark et al. 2020).
+    Two things differ from ELECTRA: the cut is at any id, uniformly, not at the end of the line next to the middle, and no
+    row in twenty is shortened at random.
+
+    Args:
+        windows: the windows, int32[length] each.
+        start: the id that a row begins with ([CLS]).
+        end: the id that ends a segment ([SEP]).
+        pairs: cut windows in two segments.
+        split: train, validation or test; each has draws of its own.
+        seed: the seed of the draws.
     """
 
     def __init__(
         self,
-        windows: Any,
+        windows: MapDataset[np.ndarray],
         *,
         start: int,
         end: int,
@@ -249,110 +238,24 @@ class EncoderRows:
 
     def __getitem__(self, index: int) -> Row:
         window = self.windows[index]
-        state = np.empty(1, np.uint64)
-        rng.start_row(state, self.key, index)
-        two = self.pairs and len(window) > 1 and rng.below(state, 10) > 0
-        cut = 1 + rng.below(state, len(window) - 1) if two else len(window)
-        ids = np.concatenate(
-            [[self.start], window[:cut], [self.end], window[cut:], [self.end] * two]
-        ).astype(np.int32)
+        cut = self._cut(index, len(window))
+        parts = [[self.start], window[:cut], [self.end]]
+        if cut < len(window):
+            parts += [window[cut:], [self.end]]
+        ids = np.concatenate(parts).astype(np.int32)
+
         row = {"input_ids": ids, "segments": np.ones_like(ids)}
-        return row | (
-            {"token_type_ids": (np.arange(len(ids)) > cut + 1).astype(np.int32)}
-            if self.pairs
-            else {}
-        )
+        if self.pairs:
+            # The first segment holds `start`, the ids before the cut, and `end`.
+            row["token_type_ids"] = (np.arange(len(ids)) > cut + 1).astype(np.int32)
+        return row
 
-
-class MaskedDataset:
-    """Laid-out rows for masked language modelling: 15 % of the ids are to be guessed, chosen anew for every row index.
-
-    Of these, `masked` % become `mask`, `random` % a random id of `content` (first, count), the others stay (80 and 10:
-    Devlin et al. 2019; dynamic as in Liu et al. 2019; 85 and 0: Clark et al. 2020). `never` are ids that are not chosen:
-    end of sequence, padding. A row of n candidates has 0.15 n, rounded up or down at random, as in fairseq (ELECTRA rounds
-    to the nearest, of all ids of a row, and may draw a place twice). With `places`
-    the labels are those of the hidden ids alone and `places` their positions; else IGNORED stands at all others.
-    """
-
-    def __init__(
-        self,
-        rows: Any,
-        *,
-        mask: int,
-        content: tuple[int, int],
-        never: tuple[int, ...],
-        places: bool = False,
-        masked: int = 80,
-        random: int = 10,
-        split: str = "train",
-        seed: int = 0,
-        density: float = 0.15,
-    ):
-        self.rows, self.mask, self.content, self.places = rows, mask, content, places
-        self.kinds, self.density = (masked, masked + random), density
-        self.never = np.array(never, np.int32)
-        recipe = {"density": density, "masked": masked, "random": random}
-        self.key = rng.stream_key("masked_language_model", 2, recipe, split, seed)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row:
-        row = self.rows[index]
+    def _cut(self, index: int, length: int) -> int:
+        """Return the ids of the first segment of a row: all of the window where it has one segment."""
+        if not self.pairs or length <= 1:
+            return length
         state = np.empty(1, np.uint64)
         rng.start_row(state, self.key, index)
-        ids = row["input_ids"].copy()
-        chosen = hide(state, ids, self.never, self.density, self.mask, *self.kinds, *self.content)
-        answers = row["input_ids"][chosen]
-        if self.places:
-            return row | {"input_ids": ids, "places": chosen.astype(np.int32), "labels": answers}
-        labels = np.full_like(ids, IGNORED)
-        labels[chosen] = answers
-        return row | {"input_ids": ids, "labels": labels}
-
-
-@njit(cache=True)
-def hide(state, ids, never, density, mask, masked, changed, first, count):
-    """Choose a share of the ids not in `never`; replace `masked` % by a mask, up to `changed` % by a random id, in place.
-
-    Returns the positions chosen, ascending; one at least where there is a candidate.
-    """
-    candidates = np.empty(len(ids), np.int64)
-    n = 0
-    for i in range(len(ids)):
-        allowed = True
-        for word in never:
-            allowed &= ids[i] != word
-        candidates[n] = i
-        n += allowed
-    wanted = min(n, max(1, int(density * n + rng.below(state, 1 << 20) / (1 << 20))))
-    for i in range(wanted):
-        j = i + rng.below(state, n - i)
-        candidates[i], candidates[j] = candidates[j], candidates[i]
-    chosen = np.sort(candidates[:wanted])
-    for place in chosen:
-        kind = rng.below(state, 100)
-        if kind < masked:
-            ids[place] = mask
-        elif kind < changed:
-            ids[place] = first + rng.below(state, count)
-    return chosen
-
-
-def encode_corpus(texts: Iterable[str], tokenizer: Any, enough: int, eos: int) -> np.ndarray:
-    """Return the ids (int32[n]) of the texts in order, the id `eos` after each; stops at `enough` ids."""
-    parts, count = [np.empty(0, np.int32)], 0
-    for some in batched(texts, 256):
-        for ids in tokenizer(list(some), add_special_tokens=False, verbose=False)["input_ids"]:
-            parts.append(np.array([*ids, eos], np.int32))
-            count += len(parts[-1])
-        if count >= enough:
-            break
-    return np.concatenate(parts)[:enough]
-
-
-def batched(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
-    """Yield tuples of `size` items, the last one shorter."""
-    rest = iter(items)
-    while some := tuple(itertools.islice(rest, size)):
-        yield some
+        if rng.below(state, ONE_SEGMENT_IN) == 0:
+            return length
+        return 1 + rng.below(state, length - 1)

@@ -17,12 +17,12 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import ModelOutput
 
+from hf_synpre.data.masking import DRAWS
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build
 from hf_synpre.models.packed_forward import heads_places_alone, look_at_places
 
-DRAWS = 1 << 24  # a row carries uniform integers below this, one for each hidden id
 WEIGHT = 50.0
 
 
@@ -86,7 +86,7 @@ class RTDModel(PreTrainedModel):
 
     config_class = RTDConfig
     _supports_sdpa = True
-    second_inputs = ("places", "originals", "draws")
+    second_inputs = ("masked_positions", "originals", "draws")
 
     def __init__(self, config: RTDConfig):
         super().__init__(config)
@@ -106,7 +106,7 @@ class RTDModel(PreTrainedModel):
     def forward(
         self,
         input_ids: torch.Tensor,
-        places: torch.Tensor,
+        masked_positions: torch.Tensor,
         originals: torch.Tensor,
         draws: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
@@ -114,17 +114,20 @@ class RTDModel(PreTrainedModel):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> RTDOutput:
-        """Guess, draw and judge. `places`, `originals`, `draws` are [rows, hidden]; rows with fewer have originals IGNORED.
+        """Guess, draw and judge. `masked_positions`, `originals`, `draws` are [rows, hidden]; rows with fewer have originals IGNORED.
 
         `labels` is there for Trainer, which takes it away for `rtd_loss`.
         """
         more = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         logits = self.generator(
-            input_ids=input_ids, attention_mask=attention_mask, places=places, **more
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            masked_positions=masked_positions,
+            **more,
         ).logits
         guesses = draw(logits.detach(), draws, self.config.sampling_temperature)
         text, corrupted = (
-            filled(input_ids, places, values, originals != IGNORED)
+            filled(input_ids, masked_positions, values, originals != IGNORED)
             for values in (originals, guesses)
         )
         verdicts = self.discriminator(
@@ -137,15 +140,17 @@ class RTDModel(PreTrainedModel):
 
 
 def filled(
-    ids: torch.Tensor, places: torch.Tensor, values: torch.Tensor, real: torch.Tensor
+    ids: torch.Tensor, masked_positions: torch.Tensor, values: torch.Tensor, real: torch.Tensor
 ) -> torch.Tensor:
-    """Return ids [rows, length] with values [rows, n] at those places that are real; the real ones of a row come first.
+    """Return ids [rows, length] with values [rows, n] at those masked positions that are real; the real ones of a row come first.
 
     The others write the row's first value once more, or where it has none what is there: no place is written two ways.
     """
-    places = torch.where(real, places, places[:, :1])
+    masked_positions = torch.where(real, masked_positions, masked_positions[:, :1])
     values = torch.where(real, values, values[:, :1])
-    return ids.scatter(1, places, torch.where(real[:, :1], values, ids.gather(1, places)))
+    return ids.scatter(
+        1, masked_positions, torch.where(real[:, :1], values, ids.gather(1, masked_positions))
+    )
 
 
 def discriminator_of(config: PreTrainedConfig) -> PreTrainedModel:

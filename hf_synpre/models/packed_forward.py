@@ -149,13 +149,15 @@ def one_stream(
     input_ids: torch.Tensor,
     segments: torch.Tensor,
     first: int,
-    places: Any = None,
+    masked_positions: Any = None,
     **_: Any,
 ) -> Any:
     """Run a decoder or an encoder on rows: one block-diagonal mask, positions restarted."""
     causal = is_causal(model)
     mask = block_mask(segments, segments, model.dtype, causal=causal)
-    more = ({"use_cache": False} if causal else {}) | ({} if places is None else {"places": places})
+    more = ({"use_cache": False} if causal else {}) | (
+        {} if masked_positions is None else {"masked_positions": masked_positions}
+    )
     if "position_ids" in inspect.signature(type(model).forward).parameters:
         more["position_ids"] = positions(segments) + first
     return stock(input_ids=input_ids, attention_mask=mask, **more)
@@ -196,7 +198,7 @@ def sees_examples_alone(model: PreTrainedModel) -> bool:
 
 
 def accept_places(model: PreTrainedModel) -> bool:
-    """Make a masked language model's forward take `places` [rows, n]: it returns the logits there alone, [rows, n, ids].
+    """Make a masked language model's forward take `masked_positions` [rows, n]: it returns the logits there alone, [rows, n, ids].
 
     The head so computes 15 % of what it would. Returns False, with the model as it was, where the architecture's head
     does not take what the body returns position by position.
@@ -216,40 +218,44 @@ def look_at_places(model: PreTrainedModel) -> None:
     base = model.base_model
     base.forward = functools.partial(body_at_places, base, base.forward)
     model.forward = functools.partial(forward_at_places, model, model.forward)
-    model.second_inputs = ("places",)
+    model.second_inputs = ("masked_positions",)
 
 
 def forward_at_places(
-    model: PreTrainedModel, stock: Any, *args: Any, places: torch.Tensor | None = None, **batch: Any
+    model: PreTrainedModel,
+    stock: Any,
+    *args: Any,
+    masked_positions: torch.Tensor | None = None,
+    **batch: Any,
 ) -> Any:
     """Call the forward with the body told where its hidden states are wanted."""
-    model.base_model.places = places
+    model.base_model.masked_positions = masked_positions
     try:
         return stock(*args, **batch)
     finally:
-        model.base_model.places = None
+        model.base_model.masked_positions = None
 
 
 def body_at_places(base: PreTrainedModel, stock: Any, *args: Any, **batch: Any) -> Any:
     """Call a body's forward and keep its last hidden states at the wanted places [rows, n, width]."""
     outputs = stock(*args, **batch)
-    if (places := getattr(base, "places", None)) is not None:
+    if (masked_positions := getattr(base, "masked_positions", None)) is not None:
         hidden = outputs.last_hidden_state
         starts = torch.arange(len(hidden), device=hidden.device)[:, None] * hidden.shape[1]
-        picked = hidden.flatten(0, 1).index_select(0, (places + starts).flatten())
-        outputs.last_hidden_state = picked.view(*places.shape, -1)
+        picked = hidden.flatten(0, 1).index_select(0, (masked_positions + starts).flatten())
+        outputs.last_hidden_state = picked.view(*masked_positions.shape, -1)
     return outputs
 
 
 def heads_places_alone(model: PreTrainedModel) -> bool:
     """Compare the logits at places with those places of all logits, to 1e-4 of the largest."""
     ids = torch.arange(5, 17).remainder(model.config.vocab_size)[None].to(model.device)
-    places = torch.tensor([[7, 2]], device=model.device)
+    masked_positions = torch.tensor([[7, 2]], device=model.device)
     training = model.training
     try:
         with torch.no_grad():
-            whole = model.eval()(input_ids=ids).logits[:, places[0]]
-            alone = model(input_ids=ids, places=places).logits
+            whole = model.eval()(input_ids=ids).logits[:, masked_positions[0]]
+            alone = model(input_ids=ids, masked_positions=masked_positions).logits
     except (RuntimeError, TypeError, AttributeError):  # the head or the body wants something else
         return False
     finally:

@@ -54,7 +54,7 @@ class FlopCounter:
             self.second_inputs = ("decoder_input_ids",)
         else:
             self.second_inputs = getattr(model, "second_inputs", ())
-        if self.second_inputs == ("places",):
+        if self.second_inputs == ("masked_positions",):
             accept_places(self.model)
         multiple_choice = type(model) in MODEL_FOR_MULTIPLE_CHOICE_MAPPING.values()
         self.row_shape = (1, 1) if multiple_choice else (1,)  # [rows] or [rows, choices]

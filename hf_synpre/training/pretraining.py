@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from hf_synpre.config import stored_form
 from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus, open_corpus
-from hf_synpre.data.windows import noise_counts
+from hf_synpre.data.masking import noise_counts
 from hf_synpre.errors import UsageError
 from hf_synpre.files import held, read_json, write_json
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, tensor_generator
@@ -255,7 +255,7 @@ def pretraining_trainer(
         batch=batch,
         longest=longest_input(fresh.discriminator if rtd else fresh),
         corpus=corpus,
-        places=rtd or (kind_of(config) == "mlm" and accept_places(fresh)),
+        compact=rtd or (kind_of(config) == "mlm" and accept_places(fresh)),
     )
     if source.packed:
         accept_rows(fresh)

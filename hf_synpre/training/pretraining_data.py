@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.data.corpora import Corpus, open_corpus
+from hf_synpre.data.masking import (
+    MaskedDataset,
+    ReplacedRows,
+    SpanCorruptionDataset,
+    noise_counts,
+)
 from hf_synpre.data.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout
 from hf_synpre.data.synthetic import LengthBuckets, SyntheticDataset
 from hf_synpre.data.windows import (
     EncoderRows,
     FullWindows,
-    MaskedDataset,
-    ReplacedRows,
+    NextTokenDataset,
     SentenceWindows,
-    SpanCorruptionDataset,
-    StreamDataset,
     TextWindows,
     encode_corpus,
-    noise_counts,
 )
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
@@ -35,7 +37,10 @@ OBJECTIVES = {
     "causal": ("causal", "causal"),
     "mlm": ("mlm", "mlm", "rtd"),
 }
-MASKING = {"mlm": {"masked": 80, "random": 10}, "rtd": {"masked": 85, "random": 0}}
+MASKING = {
+    "mlm": {"masked_percent": 80, "random_percent": 10},
+    "rtd": {"masked_percent": 85, "random_percent": 0},
+}
 
 
 @dataclass
@@ -80,11 +85,11 @@ def open_source(
     batch: int,
     longest: int | None = None,
     corpus: Corpus | None = None,
-    places: bool = False,
+    compact: bool = False,
 ) -> Source:
     """Return the rows of a run: `rows` for training in batches of `batch`; `longest` is the model's table of positions.
 
-    `corpus` is the text, what `spec.corpus` names without it; with `places` the model looks at hidden ids alone.
+    `corpus` is the text, what `spec.corpus` names without it; with `compact` the model looks at masked positions alone.
     """
     if corpus is None and spec.corpus is not None:
         corpus = open_corpus(spec.corpus, text=spec.text)
@@ -100,7 +105,7 @@ def open_source(
             text_windows(spec, objective, vocabulary, *part, corpus) for part in parts(spec, rows)
         ]
         splits = zip(("train", "validation"), windows, strict=True)
-        found = [text_rows(spec, objective, vocabulary, *part, places) for part in splits]
+        found = [text_rows(spec, objective, vocabulary, *part, compact) for part in splits]
         return Source(*found, epoch_rows=getattr(windows[0], "epoch_rows", None))
     layout = layout_of(spec, objective, vocabulary)
     refuse_longer(spec, layout, vocabulary, longest)
@@ -109,7 +114,7 @@ def open_source(
     validation = examples_of(spec, vocabulary, size=spec.validation_examples, split="validation")
     train = arranged(spec, examples, layout, rows, batch)
     found = [
-        masked(spec, data, vocabulary, split, objective, places) if objective in MASKING else data
+        masked(spec, data, vocabulary, split, objective, compact) if objective in MASKING else data
         for data, split in ((train, "train"), (RowDataset(validation, layout), "validation"))
     ]
     return Source(*found, packed=spec.batching == "packed")
@@ -170,7 +175,7 @@ def arranged(spec: Any, dataset: Any, layout: Any, rows: int, batch: int) -> Any
 
 
 def masked(
-    spec: Any, rows: Any, vocabulary: Vocabulary, split: str, objective: str, places: bool
+    spec: Any, rows: Any, vocabulary: Vocabulary, split: str, objective: str, compact: bool
 ) -> Any:
     """Return rows with hidden ids; where no id is a mask the padding id serves, unseen otherwise."""
     tokenizer = vocabulary.tokenizer
@@ -181,9 +186,9 @@ def masked(
     rows = MaskedDataset(
         rows,
         mask=vocabulary.pad if mask is None else mask,
-        content=(vocabulary.first_regular, vocabulary.regular_count),
-        never=tuple(sorted(special | {vocabulary.eos, vocabulary.pad})),
-        places=places,
+        regular_tokens=(vocabulary.first_regular, vocabulary.regular_count),
+        special_tokens=tuple(sorted(special | {vocabulary.eos, vocabulary.pad})),
+        compact=compact,
         split=split,
         seed=spec.seed,
         **MASKING[objective],
@@ -224,23 +229,23 @@ def full_windows(spec: Any, objective: str, split: str, size: int, ids: np.ndarr
         ids,
         size=size,
         length=length,
-        whole=objective == "span_corruption",
+        wrap=objective == "span_corruption",
         split=split,
         seed=spec.seed,
     )
 
 
 def text_rows(
-    spec: Any, objective: str, vocabulary: Vocabulary, split: str, windows: Any, places: bool
+    spec: Any, objective: str, vocabulary: Vocabulary, split: str, windows: Any, compact: bool
 ) -> Any:
     """Return windows of text as rows of the objective; those cut end to end get a frame where ids are hidden."""
     if objective == "span_corruption":
         return span_rows(spec, vocabulary, windows, split)
     if objective == "causal":
-        return StreamDataset(windows)
+        return NextTokenDataset(windows)
     framed = isinstance(windows, FullWindows)
-    rows = encoder_rows(spec, vocabulary, windows, split) if framed else StreamDataset(windows)
-    return masked(spec, rows, vocabulary, split, objective, places)
+    rows = encoder_rows(spec, vocabulary, windows, split) if framed else NextTokenDataset(windows)
+    return masked(spec, rows, vocabulary, split, objective, compact)
 
 
 def encoder_rows(

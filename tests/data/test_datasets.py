@@ -10,16 +10,10 @@ import pytest
 
 from hf_synpre import SyntheticDataset, UsageError, generate
 from hf_synpre.data.corpora import open_corpus
+from hf_synpre.data.masking import MaskedDataset, SpanCorruptionDataset, noise_counts
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.synthetic import LengthBuckets
-from hf_synpre.data.windows import (
-    MaskedDataset,
-    SentenceWindows,
-    SpanCorruptionDataset,
-    StreamDataset,
-    TextWindows,
-    noise_counts,
-)
+from hf_synpre.data.windows import NextTokenDataset, SentenceWindows, TextWindows
 
 
 def test_map_style_rows_are_the_generated_rows():
@@ -123,10 +117,10 @@ def test_masks_are_15_percent_80_10_10_and_dynamic():
     tokens = np.tile(np.arange(2, 52, dtype=np.int32), 400)
     tokens[::50] = 1
     rows = MaskedDataset(
-        StreamDataset(TextWindows(tokens, size=400, length=500)),
+        NextTokenDataset(TextWindows(tokens, size=400, length=500)),
         mask=99,
-        content=(2, 50),
-        never=(1, 0),
+        regular_tokens=(2, 50),
+        special_tokens=(1, 0),
         split="train",
     )
     found = [rows[i] for i in range(400)]
@@ -156,7 +150,7 @@ def test_sentences_are_joined_end_to_end():
 
 
 def test_streams_predict_the_next_id():
-    row = StreamDataset(TextWindows(np.arange(9, dtype=np.int32), size=1, length=9))[0]
+    row = NextTokenDataset(TextWindows(np.arange(9, dtype=np.int32), size=1, length=9))[0]
     assert row["input_ids"].tolist() == list(range(9))
     assert row["labels"].tolist() == [*range(1, 9), IGNORED]
 

@@ -10,8 +10,9 @@ from selfpre import labelled, sentence
 from hf_synpre import UsageError
 from hf_synpre.data import corpora as texts_module
 from hf_synpre.data.corpora import TextSpec, dataset_corpus, guess_columns, open_corpus
+from hf_synpre.data.masking import MaskedDataset
 from hf_synpre.data.rows import IGNORED
-from hf_synpre.data.windows import EncoderRows, FullWindows, MaskedDataset
+from hf_synpre.data.windows import EncoderRows, FullWindows
 
 
 def test_a_corpus_is_the_train_split_without_rows_of_others(folder, corpus):
@@ -205,7 +206,7 @@ def test_files_that_are_no_table_of_text_say_why(name, content, message, tmp_pat
 def test_every_id_comes_once_an_epoch_in_a_new_order():
     tokens = np.arange(1003, dtype=np.int32)
     windows = FullWindows(tokens, size=10_000, length=64)
-    assert windows.count == 16
+    assert windows.epoch_rows == 16
     epochs = [[windows[epoch * 16 + i] for i in range(16)] for epoch in range(3)]
     for epoch in epochs:
         assert sorted(np.concatenate(epoch).tolist()) == tokens.tolist()
@@ -214,7 +215,7 @@ def test_every_id_comes_once_an_epoch_in_a_new_order():
     assert len({tuple(sorted(found)) for found in starts}) == 3
     again = FullWindows(tokens, size=20, length=64)
     assert all(np.array_equal(again[i], epochs[1][i - 16]) for i in (16, 19))
-    whole = FullWindows(tokens, size=16, length=64, whole=True)
+    whole = FullWindows(tokens, size=16, length=64, wrap=True)
     assert {len(whole[i]) for i in range(16)} == {64}
 
 
@@ -247,12 +248,18 @@ def test_hidden_ids_are_fifteen_per_cent_anew_each_time(masked, random):
     ids = np.tile(np.arange(10, 60, dtype=np.int32), 4)
     ids[::20] = 2
     rows = [{"input_ids": ids, "segments": np.ones_like(ids)}] * 2000
-    options = {"mask": 4, "content": (10, 50), "never": (2,), "masked": masked, "random": random}
-    compact, full = (MaskedDataset(rows, places=places, **options) for places in (True, False))
+    options = {
+        "mask": 4,
+        "regular_tokens": (10, 50),
+        "special_tokens": (2,),
+        "masked_percent": masked,
+        "random_percent": random,
+    }
+    compact, full = (MaskedDataset(rows, compact=places, **options) for places in (True, False))
     counts, kept, changed = [], 0, 0
     for i in range(2000):
         row = compact[i]
-        places, labels = row["places"], row["labels"]
+        places, labels = row["masked_positions"], row["labels"]
         counts.append(len(places))
         assert np.array_equal(ids[places], labels)
         assert (labels != 2).all()
@@ -269,4 +276,4 @@ def test_hidden_ids_are_fifteen_per_cent_anew_each_time(masked, random):
     assert kept / total == pytest.approx(
         (100 - masked - random) / 100 + random / 100 / 50, abs=0.006
     )
-    assert not np.array_equal(compact[0]["places"], compact[1]["places"])
+    assert not np.array_equal(compact[0]["masked_positions"], compact[1]["masked_positions"])

@@ -62,7 +62,7 @@ def test_logits_at_hidden_places_are_those_of_all(kind, tokenizer):
     config = AutoConfig.for_model(kind, **SHAPE | MORE.get(kind, {}))
     model = build(AutoModelForMaskedLM, config, {}, 0).eval()
     batch = masked_batch(tokenizer)
-    labels, places = batch.pop("labels"), batch.pop("places")
+    labels, places = batch.pop("labels"), batch.pop("masked_positions")
     whole = model(**batch).logits
     picked = whole.gather(1, places[..., None].expand(-1, -1, whole.shape[-1]))
     wanted = token_loss(type("Outputs", (), {"logits": picked}), labels)
@@ -70,7 +70,7 @@ def test_logits_at_hidden_places_are_those_of_all(kind, tokenizer):
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     assert accept_places(model)
-    outputs = model(places=places, **batch)
+    outputs = model(masked_positions=places, **batch)
     assert outputs.logits.shape == picked.shape
     torch.testing.assert_close(outputs.logits, picked)
     token_loss(outputs, labels).backward()
@@ -122,7 +122,7 @@ def straightforward(model, batch):
         for k in range(labels.shape[1]):
             if labels[row, k] == IGNORED:
                 continue
-            place = batch["places"][row, k]
+            place = batch["masked_positions"][row, k]
             mlm = mlm + cross_entropy(logits[row, place], labels[row, k])
             hidden += 1
             text[row, place] = labels[row, k]
@@ -213,7 +213,7 @@ def test_rows_without_a_frame_hide_their_first_id_too(tmp_path):
     trainer = pretraining_trainer(spec, ELECTRA, as_vocabulary(64), args)
     said = []
     for batch in trainer.get_train_dataloader():
-        hidden = ((batch["places"] == 0) & (batch["labels"] != IGNORED)).any(1)
+        hidden = ((batch["masked_positions"] == 0) & (batch["labels"] != IGNORED)).any(1)
         said += trainer.model(**batch).replaced[hidden, 0].tolist()
     assert any(said)
 

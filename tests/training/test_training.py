@@ -18,8 +18,8 @@ from transformers import AutoModelForSeq2SeqLM
 from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.config import build_spec
 from hf_synpre.data.collators import Seq2SeqCollator
+from hf_synpre.data.masking import noise_counts
 from hf_synpre.data.rows import IGNORED
-from hf_synpre.data.windows import noise_counts
 from hf_synpre.initialization import build
 from hf_synpre.models.packed_forward import AUTO_CLASSES, kind_of
 from hf_synpre.models.spec import ModelSpec

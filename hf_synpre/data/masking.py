@@ -1,0 +1,262 @@
+"""Masking: windows or rows of ids -> rows whose ids are hidden and asked for. Three objectives.
+
+- Span corruption (Raffel et al. 2020), for encoder-decoders: SpanCorruptionDataset.
+- Masked language modelling (Devlin et al. 2019), for encoders: MaskedDataset.
+- Replaced-token detection (Clark et al. 2020), for a generator and a discriminator: MaskedDataset, then ReplacedRows.
+
+All draws of row i come from hash(key, i).
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numba import njit
+
+from hf_synpre.data.rows import IGNORED, MapDataset, Row
+from hf_synpre.tasks import rng
+
+# The integers of ReplacedRows are below this: as many as float32 holds exactly.
+DRAWS = 1 << 24
+# Steps of the uniform fraction by which a number of tokens is rounded up or down.
+ROUNDING_STEPS = 1 << 20
+
+
+class EqualWindows(MapDataset[np.ndarray], Protocol):
+    """Windows of ids that are all `length` long."""
+
+    length: int
+
+
+def noise_counts(length: int, density: float = 0.15, mean_span: float = 3.0) -> tuple[int, int]:
+    """Return how much of a window span corruption hides, by T5's formula.
+
+    Args:
+        length: ids of the window.
+        density: the share of the ids that is hidden.
+        mean_span: the mean number of ids of a span.
+
+    Returns:
+        (ids hidden, spans).
+    """
+    noise = min(max(round(length * density), 1), length - 1)
+    return noise, max(round(noise / mean_span), 1)
+
+
+class SpanCorruptionDataset:
+    """Rows of span corruption: input_ids is a window with spans replaced by sentinels, labels lists sentinels and spans.
+
+    All rows are equally long.
+
+    Args:
+        windows: the windows of ids.
+        sentinel: the id of the first sentinel; those of the other spans descend from it.
+        split: train, validation or test; each has draws of its own.
+        seed: the seed of the draws.
+        density: the share of the ids that is hidden.
+        mean_span: the mean number of ids of a span.
+    """
+
+    def __init__(
+        self,
+        windows: EqualWindows,
+        *,
+        sentinel: int,
+        split: str = "train",
+        seed: int = 0,
+        density: float = 0.15,
+        mean_span: float = 3.0,
+    ):
+        self.windows, self.sentinel = windows, sentinel
+        self.noise, self.spans = noise_counts(windows.length, density, mean_span)
+        recipe = {"length": windows.length, "density": density, "mean_span": mean_span}
+        self.key = rng.stream_key("span_corruption", 2, recipe, split, seed)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Row:
+        state = np.empty(1, np.uint64)
+        x = np.empty(self.windows.length - self.noise + self.spans, np.int32)
+        y = np.empty(self.noise + self.spans, np.int32)
+        rng.start_row(state, self.key, index)
+        corrupt_spans(state, self.windows[index], x, y, self.sentinel, self.spans, self.noise)
+        return {"input_ids": x, "labels": y}
+
+
+@njit(cache=True)
+def draw_lengths(state, lengths, total):
+    """Fill `lengths` (int64[n]) with integers >= 1 that sum to `total`, every such filling equally likely.
+
+    Of the total - 1 gaps between `total` items n - 1 are drawn without replacement; they part the items.
+    """
+    lengths[:] = 1
+    cuts_left, gaps = len(lengths) - 1, total - 1
+    part = 0
+    for gap in range(gaps):
+        if rng.below(state, gaps - gap) < cuts_left:
+            cuts_left -= 1
+            part += 1
+        else:
+            lengths[part] += 1
+
+
+@njit(cache=True)
+def corrupt_spans(state, tokens, x, y, sentinel, spans, noise):
+    """Write a window's corrupted input to `x` and its target to `y`; return how many ids each has.
+
+    `tokens` is cut in kept and hidden spans by turns, beginning with a kept one; there are `spans` of each, and the
+    hidden ones have `noise` ids together. In `x` span k is replaced by the id sentinel - k; in `y` it follows that id.
+    """
+    kept, hidden = np.empty(spans, np.int64), np.empty(spans, np.int64)
+    draw_lengths(state, kept, len(tokens) - noise)
+    draw_lengths(state, hidden, noise)
+
+    n = m = t = 0  # ids in x, in y, and of tokens already read
+    for span in range(spans):
+        x[n : n + kept[span]] = tokens[t : t + kept[span]]
+        n, t = n + kept[span], t + kept[span]
+
+        x[n] = y[m] = sentinel - span
+        n, m = n + 1, m + 1
+
+        y[m : m + hidden[span]] = tokens[t : t + hidden[span]]
+        m, t = m + hidden[span], t + hidden[span]
+    return n, m
+
+
+class MaskedDataset:
+    """Rows for masked language modelling: 15 % of a row's ids are masked tokens, chosen anew for every row index.
+
+    A masked token becomes the mask id, a random id, or stays: 80, 10 and 10 % (Devlin et al. 2019; chosen anew as in Liu
+    et al. 2019), or 85, 0 and 15 % (Clark et al. 2020). A row of n candidates has 0.15 n masked tokens, rounded up or down
+    at random, as in fairseq; ELECTRA rounds to the nearest, of all ids of a row, and may draw a position twice.
+
+    Args:
+        rows: rows with input_ids.
+        mask: the mask id.
+        regular_tokens: (first id, number of ids) of the range from which random ids are drawn.
+        special_tokens: ids that are never masked: end of sequence, padding and the like.
+        compact: rows have masked_positions and labels [masked]: the positions of the masked tokens, ascending, and their
+            ids. Without it labels are [length], IGNORED where no token is masked.
+        masked_percent: how many of 100 masked tokens become the mask id.
+        random_percent: how many of 100 become a random id.
+        split: train, validation or test; each has draws of its own.
+        seed: the seed of the draws.
+        density: the share of the candidates that is masked.
+    """
+
+    def __init__(
+        self,
+        rows: MapDataset[Row],
+        *,
+        mask: int,
+        regular_tokens: tuple[int, int],
+        special_tokens: tuple[int, ...],
+        compact: bool = False,
+        masked_percent: int = 80,
+        random_percent: int = 10,
+        split: str = "train",
+        seed: int = 0,
+        density: float = 0.15,
+    ):
+        self.rows, self.mask, self.compact, self.density = rows, mask, compact, density
+        self.regular_tokens = regular_tokens
+        self.special_tokens = np.array(special_tokens, np.int32)
+        self.masked_percent, self.random_percent = masked_percent, random_percent
+        recipe = {"density": density, "masked": masked_percent, "random": random_percent}
+        self.key = rng.stream_key("masked_language_model", 2, recipe, split, seed)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self.rows[index]
+        state = np.empty(1, np.uint64)
+        rng.start_row(state, self.key, index)
+
+        ids = row["input_ids"].copy()
+        positions = mask_tokens(
+            state,
+            ids,
+            self.special_tokens,
+            self.density,
+            self.mask,
+            self.masked_percent,
+            self.masked_percent + self.random_percent,
+            *self.regular_tokens,
+        )
+        originals = row["input_ids"][positions]
+
+        masked_row = row | {"input_ids": ids}
+        if self.compact:
+            masked_row["masked_positions"] = positions.astype(np.int32)
+            masked_row["labels"] = originals
+        else:
+            masked_row["labels"] = np.full_like(ids, IGNORED)
+            masked_row["labels"][positions] = originals
+        return masked_row
+
+
+@njit(cache=True)
+def mask_tokens(state, ids, special, density, mask, masked_below, changed_below, first, count):
+    """Mask a share of `ids` (int32[length]) in place; return the masked positions (int64[masked]), ascending.
+
+    No id of `special` is masked. Of 100 masked tokens `masked_below` become the id `mask`, those up to `changed_below` one
+    of the `count` regular ids from `first` on, the others stay. One token at least is masked where there is a candidate.
+    """
+    # Candidates: the positions of all ids that are not special.
+    candidates = np.empty(len(ids), np.int64)
+    n = 0
+    for position in range(len(ids)):
+        is_candidate = True
+        for token in special:
+            is_candidate &= ids[position] != token
+        candidates[n] = position
+        n += is_candidate
+
+    # How many: density * n, rounded up with the probability of its fraction.
+    fraction = rng.below(state, ROUNDING_STEPS) / ROUNDING_STEPS
+    masked = min(n, max(1, int(density * n + fraction)))
+
+    # Which: the first steps of a shuffle.
+    for i in range(masked):
+        j = i + rng.below(state, n - i)
+        candidates[i], candidates[j] = candidates[j], candidates[i]
+    positions = np.sort(candidates[:masked])
+
+    # What each becomes.
+    for position in positions:
+        percent = rng.below(state, 100)
+        if percent < masked_below:
+            ids[position] = mask
+        elif percent < changed_below:
+            ids[position] = first + rng.below(state, count)
+    return positions
+
+
+class ReplacedRows:
+    """Rows for replaced-token detection: compact masked rows with `originals` and `draws` beside them, both int32[masked].
+
+    `originals` are the ids of the masked tokens; `draws` are integers below DRAWS, by which the generator's guesses are
+    drawn.
+
+    Args:
+        rows: rows of a MaskedDataset that is compact.
+        split: train, validation or test; each has draws of its own.
+        seed: the seed of the draws.
+    """
+
+    def __init__(self, rows: MapDataset[Row], *, split: str = "train", seed: int = 0):
+        self.rows = rows
+        self.key = rng.stream_key("replaced_tokens", 1, {}, split, seed)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self.rows[index]
+        state = np.empty(1, np.uint64)
+        draws = np.empty(len(row["masked_positions"]), np.int64)
+        rng.start_row(state, self.key, index)
+        rng.fill_between(state, draws, 0, DRAWS - 1)
+        return row | {"originals": row["labels"], "draws": draws.astype(np.int32)}
