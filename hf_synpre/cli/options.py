@@ -40,15 +40,13 @@ def vocabulary_of(text: str | None, name: str = "vocabulary") -> Any:
     """Return what --vocabulary means: None, a size, or a tokenizer."""
     if text is None or (text.isascii() and text.isdecimal()):
         return text and int(text)
-    from transformers import AutoTokenizer
+    from hf_synpre.data.tokenizers import read_tokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(text)
-    except (OSError, ValueError) as error:
-        size, cause = (
-            "a size, or " if name == "vocabulary" else "",
-            " ".join(str(error).split())[:160],
-        )
+        return read_tokenizer(text)
+    except UsageError as error:
+        size = "a size, or " if name == "vocabulary" else ""
+        cause = str(error)[:160]
         raise UsageError(
             f"--{name} is '{text}'; give {size}the folder or Hub id of a tokenizer ({cause})."
         ) from None

@@ -235,8 +235,11 @@ def named_corpus(name: str, data_dir: str | None, text: Any) -> Any:
 
 def own_tokenizer(options: SelfPretrainOptions, kind: str, corpus: Any) -> Any:
     """Return the stock tokenizer that is named, or the start's, or one for this kind of model trained on the corpus."""
-    from hf_synpre.data.tokenizers import read_tokenizer, train_encoder_tokenizer
-    from hf_synpre.finetuning import train_tokenizer
+    from hf_synpre.data.tokenizers import (
+        read_tokenizer,
+        train_encoder_tokenizer,
+        train_tokenizer,
+    )
     from hf_synpre.models import pretrained_weights as starts
 
     stock = options.tokenizer_name

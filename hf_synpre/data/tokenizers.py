@@ -1,8 +1,14 @@
-"""Layer 3: tokenizers of encoders: stock ones by name, or trained on the text that is pre-trained on ("strict")."""
+"""Tokenizers: texts -> a tokenizer trained on them; the name of a folder or Hub id -> the tokenizer that is there.
+
+Every tokenizer trained here is a byte-level BPE, because that is a function of the texts. Word pieces are not: their
+trainer breaks ties by hash order. Two templates of special tokens exist:
+
+- train_tokenizer, for encoder-decoders and decoders: T5's <pad>, </s>, <unk> and sentinels.
+- train_encoder_tokenizer, for encoders: BERT's [CLS] a [SEP] b [SEP], lower case.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tokenizers import (
     Tokenizer,
@@ -13,70 +19,134 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from hf_synpre.errors import UsageError
 
-NAMES = {
+# T5's special tokens, ids 0 to 2, and how many sentinels <extra_id_*> stand at the end of the vocabulary.
+T5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+SENTINELS = 32
+# BERT's special tokens, ids 0 to 4.
+BERT_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-LEAST = 300
+# The fewest ids. The 256 bytes and the special tokens must fit; an encoder's ids leave room for the special tokens of
+# synthetic tasks too.
+LEAST_IDS = len(T5_TOKENS) + 256 + SENTINELS
+LEAST_IDS_OF_ENCODER = 300
 
 
-def read_tokenizer(name: str, data_dir: str | None = None) -> Any:
-    """Return the tokenizer of a folder (also tokenizers/NAME in `data_dir`) or Hub id. UsageError where there is none.
+def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder or of the Hub.
 
-    A bare vocab.txt is taken for BERT's, lower case.
+    Args:
+        name: a folder, a Hub id, or the name of a folder tokenizers/NAME in `data_dir`. A folder with a bare vocab.txt
+            is taken for BERT's, lower case.
+        data_dir: the folder of local copies.
+
+    Raises:
+        UsageError: there is no tokenizer of this name.
     """
     local = Path(data_dir or ".") / "tokenizers" / name
-    name = str(local) if local.is_dir() else name
-    if (Path(name) / "vocab.txt").exists() and not (Path(name) / "tokenizer_config.json").exists():
-        return BertTokenizer.from_pretrained(name, do_lower_case=True)
+    folder = local if local.is_dir() else Path(name)
+    is_bare = (folder / "vocab.txt").exists() and not (folder / "tokenizer_config.json").exists()
+    source = str(folder) if local.is_dir() else name
+    if is_bare:
+        return BertTokenizer.from_pretrained(source, do_lower_case=True)
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"tokenizer '{name}' cannot be read: {' '.join(str(error).split())}"
-        ) from None
+        cause = " ".join(str(error).split())
+        raise UsageError(f"tokenizer '{source}' cannot be read: {cause}") from None
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with T5's special tokens, trained on these texts.
+
+    Args:
+        texts: the documents.
+        vocab_size: ids of the tokenizer, the 32 sentinels included; as in T5 <extra_id_0> is the last id.
+
+    Raises:
+        UsageError: vocab_size is too small.
+    """
+    check_vocab_size(vocab_size)
+    backend = _byte_level_bpe(add_prefix_space=False)
+    _train(backend, texts, vocab_size - SENTINELS, T5_TOKENS)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, clean_up_tokenization_spaces=False, **T5_TOKENS
+    )
+    sentinels = [f"<extra_id_{number}>" for number in reversed(range(SENTINELS))]
+    tokenizer.add_special_tokens({"additional_special_tokens": sentinels})
+    return tokenizer
 
 
 def train_encoder_tokenizer(
     texts: Iterable[str], vocab_size: int, source: str = "the corpus alone"
 ) -> PreTrainedTokenizerFast:
-    """Return a tokenizer ([CLS] a [SEP] b [SEP], lower case, byte-level BPE) trained on these texts, said to be of `source`.
+    """Return a lower-case tokenizer with BERT's special tokens, trained on these texts.
 
-    Byte-level BPE because it is a function of the texts; word pieces are not, their trainer breaks ties by hash order.
+    Args:
+        texts: the documents.
+        vocab_size: ids of the tokenizer.
+        source: what the texts are, for `origin`, which the tokenizer's files and the results carry.
+
+    Raises:
+        UsageError: vocab_size is too small.
     """
-    check_vocab_size(vocab_size)
-    backend = Tokenizer(models.BPE())
+    check_vocab_size(vocab_size, encoder=True)
+    backend = _byte_level_bpe(add_prefix_space=True)
     backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    options = {
-        "special_tokens": [*NAMES.values()],
-        "initial_alphabet": alphabet,
-        "show_progress": False,
-    }
-    backend.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, **options))
-    ends = [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    _train(backend, texts, vocab_size, BERT_TOKENS)
     backend.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends
+        "[CLS] $A [SEP]",
+        "[CLS] $A [SEP] $B:1 [SEP]:1",
+        [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
-    origin = f"strict: trained on {source}, {backend.get_vocab_size()} ids"
-    inputs = ["input_ids", "token_type_ids", "attention_mask"]
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, origin=origin, model_input_names=inputs, **NAMES
+        tokenizer_object=backend,
+        origin=f"strict: trained on {source}, {backend.get_vocab_size()} ids",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **BERT_TOKENS,
     )
 
 
-def check_vocab_size(vocab_size: int) -> None:
-    """Raise UsageError where the bytes, the control tokens and the marks of synthetic tasks do not fit."""
-    if vocab_size < LEAST:
+def check_vocab_size(vocab_size: int, *, encoder: bool = False) -> None:
+    """Raise UsageError where a tokenizer of so many ids cannot be trained; `encoder` means train_encoder_tokenizer."""
+    least, whose = LEAST_IDS, ""
+    if encoder:
+        least, whose = LEAST_IDS_OF_ENCODER, " of an encoder"
+    if vocab_size < least:
         raise UsageError(
-            f"vocab_size is {vocab_size}; a byte-level tokenizer of an encoder needs {LEAST} ids at least."
+            f"vocab_size is {vocab_size}; a byte-level tokenizer{whose} needs {least} ids at least."
         )
+
+
+def _byte_level_bpe(*, add_prefix_space: bool) -> Tokenizer:
+    """Return an untrained BPE whose symbols are bytes; a prefix space makes the first word of a text like all others."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _train(
+    backend: Tokenizer, texts: Iterable[str], vocab_size: int, special_tokens: dict[str, str]
+) -> None:
+    """Train a BPE in place: special tokens first, then the bytes, then what is merged most often."""
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(special_tokens.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)

@@ -1,5 +1,6 @@
 """The downstream tasks, their rows as ids on disk, and fine-tuning on one of them."""
 
+from hf_synpre.data.tokenizers import check_vocab_size, train_tokenizer
 from hf_synpre.finetuning.finetuning import FinetuningSpec, finetune
 from hf_synpre.finetuning.label_data import PreparedLabels
 from hf_synpre.finetuning.label_finetuning import finetune_labels
@@ -7,11 +8,9 @@ from hf_synpre.finetuning.label_tasks import LABEL_TASKS, LabelTask
 from hf_synpre.finetuning.prepared import (
     PreparedTask,
     TokenRows,
-    check_vocab_size,
     prepare,
     task_texts,
     tested_texts,
-    train_tokenizer,
 )
 from hf_synpre.finetuning.text_tasks import DOWNSTREAM, DownstreamTask, get_downstream
 

@@ -1,7 +1,6 @@
 """Layer 4: a downstream task as ids on disk, made once: tokenizer, splits, facts."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -20,50 +18,10 @@ from transformers import (
 )
 
 from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
-from hf_synpre.data.tokenizers import read_tokenizer
+from hf_synpre.data.tokenizers import read_tokenizer, train_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, whole_folder, write_json
 from hf_synpre.finetuning.text_tasks import DownstreamTask
-
-SPECIAL = ["<pad>", "</s>", "<unk>"]
-SENTINELS = 32
-
-
-def check_vocab_size(vocab_size: int) -> None:
-    """Raise UsageError where a byte-level tokenizer does not fit."""
-    least = len(SPECIAL) + 256 + SENTINELS
-    if vocab_size < least:
-        raise UsageError(
-            f"vocab_size is {vocab_size}; a byte-level tokenizer needs {least} ids at least."
-        )
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer of `vocab_size` ids with T5's special tokens, trained on these texts."""
-    check_vocab_size(vocab_size)
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    size = vocab_size - SENTINELS
-    backend.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-        ),
-    )
-    sentinels = [
-        f"<extra_id_{SENTINELS - 1 - i}>" for i in range(SENTINELS)
-    ]  # <extra_id_0> is the last id, as in T5
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        clean_up_tokenization_spaces=False,
-    )
-    tokenizer.add_special_tokens({"additional_special_tokens": sentinels})
-    return tokenizer
 
 
 @dataclass(frozen=True)
