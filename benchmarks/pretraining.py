@@ -31,7 +31,7 @@ from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.packing import PackedDataset, RowDataset, Seq2SeqLayout
 from hf_synpre.data.synthetic import LengthBuckets
 from hf_synpre.initialization import build
-from hf_synpre.models.packed_forward import accept_rows
+from hf_synpre.models.packed_forward import accept_packed_rows
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.trainer import SynpreTrainer
@@ -172,7 +172,7 @@ def measure(way: str, task: str, options) -> dict:
                     size=(options.steps + 1) * training["per_device_train_batch_size"],
                     length=length,
                 )
-                accept_rows(model)
+                accept_packed_rows(model)
             args = training_arguments(
                 folder, training, train_sampling_strategy=strategy, save_strategy="no"
             )

@@ -32,7 +32,8 @@ from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.data.windows import EncoderRows, FullWindows, encode_corpus
 from hf_synpre.initialization import build
 from hf_synpre.models.electra import build_rtd, rtd_loss
-from hf_synpre.models.packed_forward import AUTO_CLASSES, accept_places
+from hf_synpre.models.families import AUTO_CLASSES
+from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.trainer import SynpreTrainer, token_loss
@@ -125,7 +126,7 @@ class Setting:
             return pair if ours else StockElectra(pair)
         model = build(AUTO_CLASSES["mlm"], config, {}, 0)
         if ours:
-            assert accept_places(model)
+            assert compute_masked_logits_only(model)
         return model
 
     def rows(self, objective, ours, size):
@@ -208,7 +209,7 @@ class Setting:
             if objective == "mlm":
                 return token_loss(outputs, labels).item(), wanted.item()
             binary = binary_cross_entropy_with_logits(
-                outputs.verdicts.float(), outputs.replaced.float()
+                outputs.discriminator_logits.float(), outputs.replaced.float()
             )
             return rtd_loss(outputs, labels).item(), (wanted + 50 * binary).item()
 

@@ -170,7 +170,7 @@ TEXT_FLAGS = ("config", "order", "deduplicate", "held_out", "limit_mb", "with_te
 def self_pretrain(options: SelfPretrainOptions) -> int:
     """Pre-train on a dataset's own text and print the corpus and what the run took."""
     from hf_synpre.data.corpora import TextSpec
-    from hf_synpre.models.packed_forward import kind_of
+    from hf_synpre.models.families import model_family
     from hf_synpre.training.pretraining import pretrain as run
     from hf_synpre.training.pretraining_data import usual_objective
     from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -209,7 +209,7 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
         options.config_name = options.start
     model = options.model()
     if (
-        kind := kind_of(model.config(Vocabulary.plain(64)))
+        kind := model_family(model.config(Vocabulary.plain(64)))
     ) != "mlm":  # the presets are those of encoders
         given.setdefault("objective", usual_objective(kind, True))
     spec = build_spec(PretrainingSpec, given, "options")
@@ -247,7 +247,7 @@ def own_tokenizer(options: SelfPretrainOptions, kind: str, corpus: Any) -> Any:
         stock is None
         and options.start
         and options.start_embeddings != "fresh"
-        and starts.own_tokenizer(options.start)
+        and starts.tokenizer_file(options.start)
     ):
         stock = options.start
     if stock:

@@ -68,6 +68,7 @@ class Experiment:
 
     def claim(self) -> None:
         """Mark the folder as this experiment's. Raises UsageError where it holds something else."""
+        self.spec.model.validate()
         mark, recipe = self.folder / EXPERIMENT_FILE, recipe_of(self.spec)
         for place in (self.folder, self.work):
             if place.exists() and not place.is_dir():

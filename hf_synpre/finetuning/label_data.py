@@ -30,7 +30,7 @@ from hf_synpre.finetuning.heads import ChoiceRows, Frame, LabelRows, SpanRows, T
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.prepared import prepare, task_texts, tested_texts
 from hf_synpre.initialization import skeleton
-from hf_synpre.models.packed_forward import longest_input
+from hf_synpre.models.families import longest_input
 
 MODEL_CLASSES = {
     "choices": AutoModelForMultipleChoice,

@@ -18,7 +18,7 @@ from hf_synpre.finetuning.finetuning import EVAL_BATCH, FinetuningSpec, merge_ad
 from hf_synpre.finetuning.heads import LabelRows
 from hf_synpre.finetuning.label_data import PreparedLabels
 from hf_synpre.finetuning.scores import SCORES, Scored
-from hf_synpre.models.packed_forward import has_segments
+from hf_synpre.models.families import uses_token_types
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.trainer import SynpreTrainer, token_loss
 
@@ -151,7 +151,7 @@ def label_trainer(
         train_dataset=data.rows("train"),
         eval_dataset=validation,
         data_collator=LabelCollator(
-            data.tokenizer.pad_token_id, head == "tags", has_segments(model.config)
+            data.tokenizer.pad_token_id, head == "tags", uses_token_types(model.config)
         ),
         compute_metrics=judged,
     )

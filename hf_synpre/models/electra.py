@@ -1,4 +1,13 @@
-"""Layer 3: replaced-token detection (ELECTRA, Clark et al. 2020): generator and discriminator as one model."""
+"""Replaced-token detection (ELECTRA, Clark et al. 2020): a generator and a discriminator trained as one model.
+
+Three steps, each its own function:
+
+1. The generator, a small masked language model, gives logits at the masked positions.
+2. `sample_tokens` draws a token for each of them; `put_tokens` writes the tokens into the row.
+3. The discriminator says of every token of that row whether it was replaced.
+
+`rtd_loss` is the loss of both, `rtd_metrics` what an evaluation says of them, `save_parts` writes two plain models.
+"""
 
 import copy
 from dataclasses import dataclass
@@ -11,6 +20,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForTokenClassification,
+    EvalPrediction,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -21,13 +31,23 @@ from hf_synpre.data.masking import DRAWS
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build
-from hf_synpre.models.packed_forward import heads_places_alone, look_at_places
+from hf_synpre.models.masked_head import add_masked_positions, head_works_by_position
 
-WEIGHT = 50.0
+# The weight of the discriminator's loss beside the generator's: the paper's.
+DISCRIMINATOR_WEIGHT = 50.0
+# The width of one attention head of a generator, as in ELECTRA's own.
+HEAD_WIDTH = 64
 
 
 class RTDConfig(PreTrainedConfig):
-    """The configs of both models, as dicts with their model_type, and the temperature of the generator's draws."""
+    """The config of a pair.
+
+    Args:
+        generator: the generator's config as a dict, with its model_type.
+        discriminator: the discriminator's.
+        sampling_temperature: divides the generator's logits before a token is drawn.
+        **fields: fields of any config.
+    """
 
     model_type = "synpre_rtd"
 
@@ -36,68 +56,80 @@ class RTDConfig(PreTrainedConfig):
         generator: dict | None = None,
         discriminator: dict | None = None,
         sampling_temperature: float = 1.0,
-        **more: Any,
+        **fields: Any,
     ):
-        self.generator, self.discriminator = generator or {}, discriminator or {}
+        self.generator = generator or {}
+        self.discriminator = discriminator or {}
         self.sampling_temperature = sampling_temperature
-        super().__init__(**{"tie_word_embeddings": True} | more)
+        # Without this flag transformers would leave the shared embeddings apart.
+        fields.setdefault("tie_word_embeddings", True)
+        super().__init__(**fields)
 
     @classmethod
     def around(cls, config: PreTrainedConfig, fraction: float = 0.25) -> "RTDConfig":
-        """Return the pair for a discriminator of this config: the generator has `fraction` of its width, all its layers."""
+        """Return the config of a pair for a discriminator.
+
+        Args:
+            config: the discriminator's config.
+            fraction: width of the generator as a share of the discriminator's. It has as many layers.
+        """
         generator = copy.deepcopy(config)
         width = max(1, round(config.hidden_size * fraction))
-        generator.num_attention_heads = max(1, width // 64)
-        generator.hidden_size = width - width % generator.num_attention_heads
+        heads = max(1, width // HEAD_WIDTH)
+        generator.num_attention_heads = heads
+        generator.hidden_size = width - width % heads
         generator.intermediate_size = max(1, round(config.intermediate_size * fraction))
-        attention = (
-            {"attn_implementation": config._attn_implementation}
-            if config._attn_implementation
-            else {}
-        )
-        both = {"generator": generator.to_dict(), "discriminator": config.to_dict()}
-        return cls(
-            **both, **attention, vocab_size=config.vocab_size, pad_token_id=config.pad_token_id
-        )
+
+        fields = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
+        if config._attn_implementation:
+            fields["attn_implementation"] = config._attn_implementation
+        return cls(generator=generator.to_dict(), discriminator=config.to_dict(), **fields)
 
     def part(self, name: str) -> PreTrainedConfig:
         """Return the config of the "generator" or the "discriminator"."""
-        given = getattr(self, name)
-        config = CONFIG_MAPPING[given["model_type"]].from_dict(given)
+        fields = getattr(self, name)
+        config = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
         config._attn_implementation = self._attn_implementation
         return config
 
 
 @dataclass
 class RTDOutput(ModelOutput):
-    """Generator logits [rows, hidden, ids], discriminator logits [rows, length], what is true (0, 1; IGNORED: padding)."""
+    """What a forward pass gives.
+
+    Attributes:
+        logits: the generator's, [rows, masked, vocabulary].
+        discriminator_logits: above 0 where the discriminator takes a token for replaced, [rows, length].
+        replaced: 1 where a token was replaced, 0 where it was not, IGNORED at padding, [rows, length].
+    """
 
     logits: torch.Tensor | None = None
-    verdicts: torch.Tensor | None = None
+    discriminator_logits: torch.Tensor | None = None
     replaced: torch.Tensor | None = None
 
 
 class RTDModel(PreTrainedModel):
-    """A masked language model whose draws fill the gaps, and a discriminator that finds them; the embeddings are shared.
+    """A generator and a discriminator that share their embeddings.
 
-    Shared are all parameters of the embeddings that have one shape in both: word, position and segment embeddings with
-    their layer norm where the config has an embedding_size. A config without one shares nothing and is refused.
+    Shared are all parameters of the embeddings that have one shape in both: word, position and token-type embeddings with
+    their layer norm, where the config has an embedding_size. A config without one shares nothing and is refused.
     """
 
     config_class = RTDConfig
     _supports_sdpa = True
+    # The inputs beside input_ids that decide what a forward pass costs (training/flops.py).
     second_inputs = ("masked_positions", "originals", "draws")
 
     def __init__(self, config: RTDConfig):
         super().__init__(config)
         self.generator = AutoModelForMaskedLM.from_config(config.part("generator"))
-        self.discriminator = discriminator_of(config.part("discriminator"))
-        look_at_places(self.generator)
+        self.discriminator = build_discriminator(config.part("discriminator"))
+        add_masked_positions(self.generator)
         self._tied_weights_keys = shared_embeddings(self.generator, self.discriminator)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Leave all to the parts, which have drawn their own weights."""
+        """Leave all weights as the two parts have drawn them."""
 
     def get_input_embeddings(self) -> torch.nn.Module:
         """Return the shared word embeddings."""
@@ -114,47 +146,69 @@ class RTDModel(PreTrainedModel):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> RTDOutput:
-        """Guess, draw and judge. `masked_positions`, `originals`, `draws` are [rows, hidden]; rows with fewer have originals IGNORED.
+        """Fill the masked positions with the generator's tokens and let the discriminator find them.
 
-        `labels` is there for Trainer, which takes it away for `rtd_loss`.
+        Args:
+            input_ids: rows with masked tokens, [rows, length].
+            masked_positions: where they are, [rows, masked].
+            originals: the tokens that stood there, [rows, masked]; IGNORED in rows with fewer.
+            draws: a uniform integer below DRAWS for each, [rows, masked].
+            attention_mask: 1 at tokens, 0 at padding, [rows, length].
+            token_type_ids: which of two texts a token belongs to, [rows, length].
+            labels: the originals once more; Trainer takes them away for `rtd_loss`.
         """
-        more = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        shape = {"attention_mask": attention_mask}
+        if token_type_ids is not None:
+            shape["token_type_ids"] = token_type_ids
+
+        # The generator guesses the masked tokens.
         logits = self.generator(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            masked_positions=masked_positions,
-            **more,
-        ).logits
-        guesses = draw(logits.detach(), draws, self.config.sampling_temperature)
-        text, corrupted = (
-            filled(input_ids, masked_positions, values, originals != IGNORED)
-            for values in (originals, guesses)
-        )
-        verdicts = self.discriminator(
-            input_ids=corrupted, attention_mask=attention_mask, **more
-        ).logits
+            input_ids=input_ids, masked_positions=masked_positions, **shape
+        ).logits  # [rows, masked, vocabulary]
+        guesses = sample_tokens(logits.detach(), draws, self.config.sampling_temperature)
+
+        # The row as it was, and as the generator fills it; a right guess is no replacement.
+        is_real = originals != IGNORED  # [rows, masked]
+        text = put_tokens(input_ids, masked_positions, originals, is_real)  # [rows, length]
+        corrupted = put_tokens(input_ids, masked_positions, guesses, is_real)  # [rows, length]
         replaced = (corrupted != text).long()
         if attention_mask is not None:
             replaced = replaced.masked_fill(attention_mask == 0, IGNORED)
-        return RTDOutput(logits, verdicts.reshape(replaced.shape), replaced)
+
+        # The discriminator looks for the replaced tokens.
+        discriminator_logits = self.discriminator(input_ids=corrupted, **shape).logits
+        return RTDOutput(logits, discriminator_logits.reshape(replaced.shape), replaced)
 
 
-def filled(
-    ids: torch.Tensor, masked_positions: torch.Tensor, values: torch.Tensor, real: torch.Tensor
+def put_tokens(
+    ids: torch.Tensor,
+    masked_positions: torch.Tensor,
+    tokens: torch.Tensor,
+    is_real: torch.Tensor,
 ) -> torch.Tensor:
-    """Return ids [rows, length] with values [rows, n] at those masked positions that are real; the real ones of a row come first.
+    """Return rows with tokens written at their masked positions.
 
-    The others write the row's first value once more, or where it has none what is there: no place is written two ways.
+    Args:
+        ids: rows, [rows, length].
+        masked_positions: where to write, [rows, masked].
+        tokens: what to write, [rows, masked].
+        is_real: which of the entries count, [rows, masked]; those of a row come first. The others, which fill a row with
+            fewer masked positions up, change nothing.
+
+    Returns:
+        New rows, [rows, length].
     """
-    masked_positions = torch.where(real, masked_positions, masked_positions[:, :1])
-    values = torch.where(real, values, values[:, :1])
-    return ids.scatter(
-        1, masked_positions, torch.where(real[:, :1], values, ids.gather(1, masked_positions))
-    )
+    # An entry that does not count writes the row's first token once more, or where the row has none what stands there
+    # already. So no position is written with two values, whose order would be undefined.
+    positions = torch.where(is_real, masked_positions, masked_positions[:, :1])
+    tokens = torch.where(is_real, tokens, tokens[:, :1])
+    has_any = is_real[:, :1]  # [rows, 1]
+    tokens = torch.where(has_any, tokens, ids.gather(1, positions))
+    return ids.scatter(1, positions, tokens)
 
 
-def discriminator_of(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return the model that judges every id: ELECTRA's own head, else a token classifier with one label."""
+def build_discriminator(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the model that judges every token: ELECTRA's own head, else a token classifier with one label."""
     if config.model_type == "electra":
         return AutoModelForPreTraining.from_config(config)
     config.num_labels = 1
@@ -162,48 +216,67 @@ def discriminator_of(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def shared_embeddings(generator: PreTrainedModel, discriminator: PreTrainedModel) -> dict[str, str]:
-    """Return generator's name -> discriminator's name of every embedding parameter they share. UsageError: none."""
-    own = {name: p.shape for name, p in generator.named_parameters()}
-    theirs = {
-        name: p.shape for name, p in discriminator.named_parameters() if "embeddings." in name
-    }
-    shared = {
-        f"generator.{n}": f"discriminator.{n}" for n, shape in theirs.items() if own.get(n) == shape
-    }
+    """Return the generator's name -> the discriminator's name of every embedding parameter that they share.
+
+    Raises:
+        UsageError: they share no word embeddings.
+    """
+    generator_shapes = {name: p.shape for name, p in generator.named_parameters()}
+    shared = {}
+    for name, parameter in discriminator.named_parameters():
+        if "embeddings." in name and generator_shapes.get(name) == parameter.shape:
+            shared[f"generator.{name}"] = f"discriminator.{name}"
+
     if not any("word_embeddings" in name for name in shared):
         raise UsageError(
-            f"{type(discriminator.config).__name__} has no embedding_size of its own, so a narrower generator cannot share "
-            "its embeddings; use model_type electra."
+            f"{type(discriminator.config).__name__} has no embedding_size of its own, so a narrower "
+            "generator cannot share its embeddings; use model_type electra."
         )
     return shared
 
 
-def draw(logits: torch.Tensor, draws: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Return ids [rows, n] drawn from softmax(logits / temperature), the law of Gumbel-argmax.
+def sample_tokens(
+    logits: torch.Tensor, draws: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
+    """Draw tokens from softmax(logits / temperature), the distribution of ELECTRA's Gumbel argmax.
 
-    The number drawn for a position comes from its row (uniform integers below DRAWS), so a draw depends on neither the
-    batch nor the process; the id is where the cumulated probabilities pass it. No gradient goes through.
+    The number drawn for a position belongs to its row, so that a token depends on neither the batch nor the process.
+
+    Args:
+        logits: [rows, masked, vocabulary]; no gradient goes through.
+        draws: uniform integers below DRAWS, [rows, masked].
+        temperature: divides the logits.
+
+    Returns:
+        Token ids [rows, masked]: where the cumulated probabilities pass the number drawn.
     """
     with torch.no_grad():
-        cumulated = (logits.float() / temperature).softmax(-1).cumsum(-1)
-        uniform = (draws.float() + 0.5) / DRAWS * cumulated[..., -1]
-        return torch.searchsorted(cumulated, uniform[..., None])[..., 0].clamp_(
-            max=logits.shape[-1] - 1
-        )
+        probabilities = (logits.float() / temperature).softmax(-1)
+        cumulated = probabilities.cumsum(-1)  # [rows, masked, vocabulary]
+        # Relative to the last sum, which rounding keeps from being 1.
+        uniform = (draws.float() + 0.5) / DRAWS * cumulated[..., -1]  # [rows, masked]
+        tokens = torch.searchsorted(cumulated, uniform[..., None])[..., 0]
+        return tokens.clamp_(max=logits.shape[-1] - 1)
 
 
 def build_rtd(config: PreTrainedConfig, seed: int, fraction: float = 0.25) -> RTDModel:
-    """Return the pair around a discriminator of `config`, freshly initialised. UsageError where it cannot be paired."""
-    if missing := [
-        name
-        for name in ("hidden_size", "intermediate_size", "num_attention_heads")
-        if not hasattr(config, name)
-    ]:
-        raise UsageError(
-            f"{type(config).__name__} has no {missing[0]}, so no generator can be derived; use electra."
-        )
+    """Return a freshly initialised pair.
+
+    Args:
+        config: the discriminator's config.
+        seed: decides all weights.
+        fraction: width of the generator as a share of the discriminator's.
+
+    Raises:
+        UsageError: no generator can be derived from this architecture.
+    """
+    for name in ("hidden_size", "intermediate_size", "num_attention_heads"):
+        if not hasattr(config, name):
+            raise UsageError(
+                f"{type(config).__name__} has no {name}, so no generator can be derived; use electra."
+            )
     pair = build(RTDModel, RTDConfig.around(config, fraction), {}, seed)
-    if not heads_places_alone(pair.generator):
+    if not head_works_by_position(pair.generator):
         raise UsageError(
             f"The head of {type(pair.generator).__name__} does not work position by position; use electra."
         )
@@ -211,90 +284,137 @@ def build_rtd(config: PreTrainedConfig, seed: int, fraction: float = 0.25) -> RT
 
 
 def rtd_loss(
-    outputs: RTDOutput, labels: torch.Tensor, num_items_in_batch: Any = None
+    outputs: RTDOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return mean cross-entropy over hidden ids + WEIGHT x mean binary cross-entropy over real ids, of the whole step.
+    """Return the loss of both models in nats, exact over all batches and processes of a step.
 
-    `num_items_in_batch` is [hidden ids, real ids] of the step, all processes included; without it those of this batch.
+    Args:
+        outputs: what `RTDModel` returned.
+        labels: the original tokens, [rows, masked]; IGNORED in rows with fewer.
+        num_items_in_batch: masked tokens and tokens of the whole step, [2]; those of this batch without it.
+
+    Returns:
+        Mean cross-entropy over masked tokens + DISCRIMINATOR_WEIGHT x mean binary cross-entropy over tokens.
     """
-    guess, verdict = summed_losses(outputs, labels)
-    counts = (
-        num_items_in_batch
-        if num_items_in_batch is not None
-        else counted([labels, outputs.replaced])
-    )
-    return guess.sum() / counts[0] + WEIGHT * verdict.sum() / counts[1]
+    generator_losses, discriminator_losses = losses_by_row(outputs, labels)
+    counts = num_items_in_batch
+    if counts is None:
+        counts = count_labels([labels, outputs.replaced])
+    generator_loss = generator_losses.sum() / counts[0]
+    discriminator_loss = discriminator_losses.sum() / counts[1]
+    return generator_loss + DISCRIMINATOR_WEIGHT * discriminator_loss
 
 
-def counted(arrays: list[torch.Tensor]) -> torch.Tensor:
-    """Return how many entries of each array are not ignored."""
-    return torch.stack([(array != IGNORED).sum() for array in arrays])
+def count_labels(labels: list[torch.Tensor]) -> torch.Tensor:
+    """Return how many entries of each tensor are not IGNORED, [number of tensors]."""
+    return torch.stack([(tensor != IGNORED).sum() for tensor in labels])
 
 
-def summed_losses(outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the losses of both models summed over each row: [rows], [rows]."""
-    logits, verdicts, replaced = outputs.logits, outputs.verdicts, outputs.replaced
-    guess = cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    real = (replaced != IGNORED).float()
-    truth = replaced.clamp(min=0).float()
-    verdict = binary_cross_entropy_with_logits(
-        verdicts.float(), truth, weight=real, reduction="none"
-    )
-    return guess.view(labels.shape).sum(1), verdict.sum(1)
+def losses_by_row(outputs: RTDOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the losses of generator and discriminator, summed over each row: [rows], [rows]."""
+    generator_losses = cross_entropy(
+        outputs.logits.flatten(0, 1).float(),  # [rows * masked, vocabulary]
+        labels.flatten(),
+        ignore_index=IGNORED,
+        reduction="none",
+    ).view(labels.shape)  # [rows, masked]
+
+    is_token = (outputs.replaced != IGNORED).float()  # [rows, length]
+    discriminator_losses = binary_cross_entropy_with_logits(
+        outputs.discriminator_logits.float(),
+        outputs.replaced.clamp(min=0).float(),
+        weight=is_token,
+        reduction="none",
+    )  # [rows, length]
+    return generator_losses.sum(1), discriminator_losses.sum(1)
 
 
-TALLY = ("guess_loss", "verdict_loss", "hidden", "guessed", "real", "replaced", "found", "kept")
+# The columns of what `evaluation_sums` keeps of a row.
+SUMS = (
+    "generator_loss",
+    "discriminator_loss",
+    "masked",  # masked tokens
+    "guessed",  # masked tokens that the generator puts first
+    "tokens",
+    "replaced",
+    "replaced_found",  # replaced tokens that the discriminator calls replaced
+    "originals_kept",  # original tokens that it calls original
+)
 
 
-def tally(outputs: tuple, labels: torch.Tensor) -> torch.Tensor:
-    """Return the sums of every row of an evaluation (float32 [rows, len(TALLY)]): all that the metrics need."""
-    found = RTDOutput(*outputs)
-    hidden, real = labels != IGNORED, found.replaced != IGNORED
-    yes, replaced = found.verdicts > 0, found.replaced == 1
-    counts = (
-        hidden,
-        (found.logits.argmax(-1) == labels) & hidden,
-        real,
-        replaced,
-        yes & replaced,
-        ~yes & real & ~replaced,
-    )
-    return torch.stack(
-        [*summed_losses(found, labels), *(count.sum(1).float() for count in counts)], dim=1
-    )
+def evaluation_sums(outputs: tuple, labels: torch.Tensor) -> torch.Tensor:
+    """Reduce the outputs of an evaluation to what the metrics need (Trainer's preprocess_logits_for_metrics).
 
+    Args:
+        outputs: the fields of an RTDOutput.
+        labels: the original tokens, [rows, masked].
 
-def health(prediction: Any) -> dict[str, float]:
-    """Return what an evaluation says of both models.
-
-    `majority_floor` is the accuracy of always saying "original"; `balanced_accuracy` the mean of the recall on replaced
-    and on original ids, 0.5 for a discriminator that has learned nothing. token_accuracy is the generator's.
+    Returns:
+        The sums named in SUMS for every row, float32 [rows, 8].
     """
-    sums = dict(zip(TALLY, prediction.predictions.astype("float64").sum(0).tolist(), strict=True))
-    original = sums["real"] - sums["replaced"]
-    recall = sums["found"] / max(sums["replaced"], 1)
-    accuracy = sums["guessed"] / max(sums["hidden"], 1)
+    output = RTDOutput(*outputs)
+    is_masked = labels != IGNORED  # [rows, masked]
+    is_token = output.replaced != IGNORED  # [rows, length]
+    is_replaced = output.replaced == 1
+    called_replaced = output.discriminator_logits > 0
+    counts = (
+        is_masked,
+        (output.logits.argmax(-1) == labels) & is_masked,
+        is_token,
+        is_replaced,
+        called_replaced & is_replaced,
+        ~called_replaced & is_token & ~is_replaced,
+    )
+    columns = [*losses_by_row(output, labels), *(count.sum(1).float() for count in counts)]
+    return torch.stack(columns, dim=1)
+
+
+def rtd_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Return the metrics of an evaluation (Trainer's compute_metrics).
+
+    Args:
+        prediction: its predictions are the rows of `evaluation_sums`.
+
+    Returns:
+        `token_accuracy` and `score`, both the generator's accuracy at masked tokens; the losses of both models in nats;
+        `replaced_share` of the tokens; `replaced_recall`; `discriminator_accuracy`; `majority_floor`, the accuracy of
+        always saying "original"; `balanced_accuracy`, the mean of the recall on replaced and on original tokens, which is
+        0.5 for a discriminator that has learnt nothing.
+    """
+    sums = dict(zip(SUMS, prediction.predictions.astype("float64").sum(0).tolist(), strict=True))
+    masked = max(sums["masked"], 1)
+    tokens = max(sums["tokens"], 1)
+    originals = sums["tokens"] - sums["replaced"]
+
+    generator_accuracy = sums["guessed"] / masked
+    replaced_recall = sums["replaced_found"] / max(sums["replaced"], 1)
+    originals_recall = sums["originals_kept"] / max(originals, 1)
     return {
-        "token_accuracy": accuracy,
-        "score": accuracy,
-        "generator_loss": sums["guess_loss"] / max(sums["hidden"], 1),
-        "discriminator_loss": sums["verdict_loss"] / max(sums["real"], 1),
-        "replaced_share": sums["replaced"] / max(sums["real"], 1),
-        "replaced_recall": recall,
-        "discriminator_accuracy": (sums["found"] + sums["kept"]) / max(sums["real"], 1),
-        "majority_floor": original / max(sums["real"], 1),
-        "balanced_accuracy": (recall + sums["kept"] / max(original, 1)) / 2,
+        "token_accuracy": generator_accuracy,
+        "score": generator_accuracy,
+        "generator_loss": sums["generator_loss"] / masked,
+        "discriminator_loss": sums["discriminator_loss"] / tokens,
+        "replaced_share": sums["replaced"] / tokens,
+        "replaced_recall": replaced_recall,
+        "discriminator_accuracy": (sums["replaced_found"] + sums["originals_kept"]) / tokens,
+        "majority_floor": originals / tokens,
+        "balanced_accuracy": (replaced_recall + originals_recall) / 2,
     }
 
 
-def export(model: RTDModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write the discriminator as a plain model of its architecture into `folder`, the generator into generator/."""
+def save_parts(model: RTDModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write the discriminator as a plain model of its architecture into a folder, the generator into generator/ below it.
+
+    Args:
+        model: the pair, for the classes and configs of its parts.
+        weights: the tensors of the pair by name.
+        folder: where the discriminator goes.
+    """
     for name, target in (("discriminator", folder), ("generator", folder / "generator")):
-        own = {
-            key.removeprefix(f"{name}."): tensor
+        prefix = f"{name}."
+        part_weights = {
+            key.removeprefix(prefix): tensor
             for key, tensor in weights.items()
-            if key.startswith(f"{name}.")
+            if key.startswith(prefix)
         }
-        getattr(model, name).save_pretrained(target, state_dict=own)
+        getattr(model, name).save_pretrained(target, state_dict=part_weights)

@@ -1,4 +1,4 @@
-"""Layer 3: the weights of any checkpoint of an architecture, with or without a head, put into a model."""
+"""The weights of a checkpoint -> a model that goes on from them, with the same head, another one or none."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import checkpoint_folder, embedding_names
@@ -15,83 +21,118 @@ from hf_synpre.initialization import checkpoint_folder, embedding_names
 def take_weights(
     model: PreTrainedModel, source: str | Path, embeddings: str = "kept", *, head: bool = False
 ) -> list[str]:
-    """Copy a checkpoint's body into `model`, in place; token embeddings stay fresh if so wanted. Returns what it lacks.
+    """Copy the weights of a checkpoint into a model of the same architecture, in place.
 
-    With `head` and kept embeddings the head comes along where the checkpoint has this one: pre-training goes on. Else the
-    head, and a pooler that the checkpoint was not trained with, keep the model's own weights. Raises UsageError
-    where the checkpoint cannot be read, is of another architecture, or has tensors of another shape.
+    Args:
+        model: the model that goes on from the checkpoint.
+        source: the checkpoint: a folder or a Hub id.
+        embeddings: "kept" copies the token embeddings too, "fresh" leaves the model's own.
+        head: copy the head too, where the checkpoint has this one and embeddings are kept: pre-training goes on.
+            Otherwise the head, and a pooler that the checkpoint was not trained with, stay the model's own.
+
+    Returns:
+        The names of the tensors that did not come from the checkpoint.
+
+    Raises:
+        UsageError: the checkpoint cannot be read, is of another architecture, has a tensor of another shape, or
+            holds numbers that are not finite.
     """
-    whole = head and embeddings == "kept"
-    body = model if whole else base_of(model)
-    fresh = (
-        {name.rpartition(".")[0] for name in embedding_names(body)}
-        if embeddings == "fresh"
-        else set()
-    )
-    stored, missing = stored_weights(source, body.config, type(model) if whole else AutoModel)
-    own = body.state_dict()
-    taken = {
+    with_head = head and embeddings == "kept"
+    target = model if with_head else model_body(model)
+    checkpoint_class = type(model) if with_head else AutoModel
+    stored, missing = read_weights(source, target.config, checkpoint_class)
+
+    # Choose the tensors that both have; fresh embeddings stay, their biases too.
+    own = target.state_dict()
+    fresh_modules = set()
+    if embeddings == "fresh":
+        fresh_modules = {name.rpartition(".")[0] for name in embedding_names(target)}
+    copied = {
         name: tensor
         for name, tensor in stored.items()
-        if name in own and name.rpartition(".")[0] not in fresh
+        if name in own and name.rpartition(".")[0] not in fresh_modules
     }
-    for name, tensor in taken.items():
+
+    # Check all of them before the first is copied.
+    for name, tensor in copied.items():
         if own[name].shape != tensor.shape:
             raise UsageError(
-                f"{source}: {name} has shape {list(tensor.shape)}, the model wants {list(own[name].shape)}; give the same "
-                'architecture and vocabulary, or embeddings "fresh".'
+                f"{source}: {name} has shape {list(tensor.shape)}, the model wants {list(own[name].shape)}; "
+                'give the same architecture and vocabulary, or embeddings "fresh".'
             )
         if not torch.isfinite(tensor).all():
             raise UsageError(
-                f"{source}: {name} holds numbers that are not finite; give a checkpoint that was not broken."
+                f"{source}: {name} holds numbers that are not finite; "
+                "give a checkpoint that was not broken."
             )
     with torch.no_grad():
-        for name, tensor in taken.items():
+        for name, tensor in copied.items():
             own[name].copy_(tensor)
-    return sorted(own.keys() - taken.keys()) + missing
+    return sorted(own.keys() - copied.keys()) + missing
 
 
-def base_of(model: PreTrainedModel) -> PreTrainedModel:
+def model_body(model: PreTrainedModel) -> PreTrainedModel:
     """Return the body of a model, or the model itself where it has no head."""
     return getattr(model, model.base_model_prefix, model)
 
 
-def stored_weights(
-    source: str | Path, wanted: PreTrainedConfig, kind: Any
+def read_weights(
+    source: str | Path, config: PreTrainedConfig, model_class: Any
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Return (tensors of a checkpoint as this class by name, names that it lacks). UsageError where it cannot be read."""
+    """Read a checkpoint as a model class.
+
+    Args:
+        source: the checkpoint: a folder or a Hub id.
+        config: the config of the model that the weights are for; its model_type must be the checkpoint's.
+        model_class: the class, with or without a head, under whose names the tensors are wanted.
+
+    Returns:
+        The tensors in float32 by name, and the names of those that the checkpoint lacks.
+
+    Raises:
+        UsageError: it cannot be read, or is of another architecture.
+    """
     try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type != wanted.model_type:
+        stored_config = AutoConfig.from_pretrained(source)
+        if stored_config.model_type != config.model_type:
             raise UsageError(
-                f"{source} is a {config.model_type}, the model a {wanted.model_type}; give one architecture."
+                f"{source} is a {stored_config.model_type}, the model a {config.model_type}; "
+                "give one architecture."
             )
-        body, report = kind.from_pretrained(
-            source, config=config, dtype=torch.float32, output_loading_info=True
+        model, report = model_class.from_pretrained(
+            source, config=stored_config, dtype=torch.float32, output_loading_info=True
         )
+    except UsageError:
+        raise
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(
-            f"The checkpoint '{source}' cannot be read: {' '.join(str(error).split())[:200]}"
-        ) from None
-    missing: Any = report["missing_keys"]
-    return {
-        name: tensor for name, tensor in body.state_dict().items() if name not in missing
-    }, sorted(missing)
+        cause = " ".join(str(error).split())[:200]
+        raise UsageError(f"The checkpoint '{source}' cannot be read: {cause}") from error
+
+    missing = set(report["missing_keys"])
+    tensors = {name: t for name, t in model.state_dict().items() if name not in missing}
+    return tensors, sorted(missing)
 
 
-def check_ids(source: str | Path, tokenizer: Any) -> None:
-    """Raise UsageError where a checkpoint's tokenizer has other ids than `tokenizer`: its embeddings mean other tokens."""
-    stored = own_tokenizer(source)
-    if stored is not None and Tokenizer.from_file(str(stored)).get_vocab() != tokenizer.get_vocab():
+def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the token embeddings of a checkpoint belong to the ids of a tokenizer.
+
+    A checkpoint without a tokenizer.json says nothing of its ids and passes.
+
+    Raises:
+        UsageError: the checkpoint's tokenizer has other ids.
+    """
+    file = tokenizer_file(source)
+    if file is None:
+        return
+    stored_ids = Tokenizer.from_file(str(file)).get_vocab()
+    if stored_ids != tokenizer.get_vocab():
         raise UsageError(
-            f"{source} has embeddings for the ids of its own tokenizer, which are others; give that tokenizer, or "
-            'embeddings "fresh".'
+            f"{source} has embeddings for the ids of its own tokenizer, which are others; "
+            'give that tokenizer, or embeddings "fresh".'
         )
 
 
-def own_tokenizer(source: str | Path) -> Path | None:
+def tokenizer_file(source: str | Path) -> Path | None:
     """Return the tokenizer.json of a checkpoint, None where it has none."""
     try:
         file = checkpoint_folder(source, ("tokenizer.json",)) / "tokenizer.json"

@@ -1,110 +1,164 @@
-"""Layer 4: the architecture that a run asks for: a YAML's or flags' fields -> transformers' config."""
+"""The architecture that a YAML or flags ask for: their fields -> transformers' config."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from hf_synpre.config import option
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import skeleton
-from hf_synpre.models.packed_forward import AUTO_CLASSES, kind_of
+from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.vocabulary import Vocabulary
 
-# 512 places and two that RoBERTa never uses; transformers' default is 512.
-PUBLISHED = {"roberta": {"max_position_embeddings": 514}}
+# Fields in which the published models differ from their config's defaults. RoBERTa has 512 positions, and two ids of
+# positions that it never uses.
+PUBLISHED_FIELDS = {"roberta": {"max_position_embeddings": 514}}
+# The vocabulary with which an architecture is tried out; any small one does.
+TRIAL_VOCABULARY = 64
 
 
 @dataclass
 class ModelSpec:
-    """An architecture: `model_type` of transformers or `config_name` (folder or Hub id), fields changed by `overrides`.
+    """The architecture of a run: a type of transformers or a config, some of its fields changed.
 
-    `attention` is transformers' attn_implementation ("eager", "sdpa"). None leaves the choice to it on a GPU and takes
-    eager on a CPU, where sdpa's backward pass is slower (benchmarks/pretraining.py).
+    Example:
+        >>> spec = ModelSpec("gpt2", overrides={"n_layer": 2})
+        >>> spec.config(Vocabulary.plain(128)).vocab_size
+        128
     """
 
-    model_type: str = "t5"
-    config_name: str | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
-    attention: str | None = None
+    model_type: str = option(
+        "The architecture, by transformers' model_type: t5, gpt2, bert ...", "t5"
+    )
+    config_name: str | None = option(
+        "The folder, file or Hub id of a config, instead of model_type.", None
+    )
+    overrides: dict[str, Any] = option(
+        "Fields of the config that are changed, as d_model=128,num_layers=2.", default_factory=dict
+    )
+    attention: str | None = option(
+        "transformers' attention implementation: eager or sdpa. Without it eager on a CPU, where the "
+        "backward pass of sdpa is slower, and transformers' choice on a GPU.",
+        None,
+    )
 
-    def __post_init__(self) -> None:
-        config = self.config(Vocabulary.plain(64))
+    def validate(self) -> None:
+        """Build the model without its weights, so that fields which contradict each other are found before any work.
+
+        Raises:
+            UsageError: an unknown field, a value that is not allowed, or an architecture that cannot be built.
+        """
+        config = self.config(Vocabulary.plain(TRIAL_VOCABULARY))
+        auto_class = AUTO_CLASSES[model_family(config)]
         try:
-            skeleton(AUTO_CLASSES[kind_of(config)], config)
+            skeleton(auto_class, config)
         except UsageError:
             raise
         except Exception as error:  # whatever the architecture raises on its own fields
             raise UsageError(
-                f"The architecture with {self.overrides} cannot be built: {' '.join(str(error).split())}"
-            ) from None
+                f"The architecture with {self.overrides} cannot be built: {_one_line(error)}"
+            ) from error
 
     def config(self, vocabulary: Vocabulary) -> PreTrainedConfig:
-        """Return the config with this vocabulary's size and control ids. Raises UsageError on unknown fields."""
+        """Return the config for a vocabulary.
+
+        Args:
+            vocabulary: gives the config its size and the ids of padding and end of sequence.
+
+        Returns:
+            A new config, which the caller may change.
+
+        Raises:
+            UsageError: the config cannot be read, has no such field, or refuses a value.
+        """
+        config = self._named_config()
+        for name, value in self.overrides.items():
+            set_field(config, name, value)
+        if not self.config_name:
+            # Made anew, because some fields follow from others.
+            config = self._default_config(self.overrides)
+
+        # The vocabulary decides the size of the embeddings and the ids of special tokens. Those that the architecture
+        # has by default are ids of another vocabulary.
+        config.vocab_size = vocabulary.size
+        for name, value in vars(config).copy().items():
+            if name.endswith("_token_id") and isinstance(value, int) and value >= vocabulary.size:
+                setattr(config, name, vocabulary.eos)
+        config.pad_token_id = vocabulary.pad
+        config.eos_token_id = vocabulary.eos
+        check_config(config)
+        if config.is_encoder_decoder:
+            config.decoder_start_token_id = vocabulary.pad
+
+        attention = self.attention
+        if attention is None and not torch.cuda.is_available():
+            attention = "eager"  # benchmarks/pretraining.py
+        if attention:
+            config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
+        return config
+
+    def _named_config(self) -> PreTrainedConfig:
+        """Return the config that config_name or model_type names, unchanged."""
+        if not self.config_name:
+            return self._default_config({})
         try:
-            config = (
-                AutoConfig.from_pretrained(self.config_name)
-                if self.config_name
-                else self._default()
-            )
+            return AutoConfig.from_pretrained(self.config_name)
         except UsageError:
             raise
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"config_name '{self.config_name}' cannot be read: {' '.join(str(error).split())}"
-            ) from None
-        for name, value in self.overrides.items():
-            set_field(config, name, value)
-        if not self.config_name:  # anew, for fields that follow from others
-            config = self._default(**self.overrides)
-        config.vocab_size = vocabulary.size
-        for name, value in vars(config).copy().items():
-            if name.endswith("_token_id") and isinstance(value, int) and value >= vocabulary.size:
-                setattr(
-                    config, name, vocabulary.eos
-                )  # the architecture's defaults are ids of another vocabulary
-        config.pad_token_id, config.eos_token_id = vocabulary.pad, vocabulary.eos
-        check_config(config)
-        attention = self.attention or (None if torch.cuda.is_available() else "eager")
-        if attention:
-            config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
-        if config.is_encoder_decoder:
-            config.decoder_start_token_id = vocabulary.pad
-        return config
+                f"config_name '{self.config_name}' cannot be read: {_one_line(error)}"
+            ) from error
 
-    def _default(self, **fields: Any) -> PreTrainedConfig:
-        config = CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]
-        return config(**PUBLISHED.get(self.model_type, {}) | fields)
+    def _default_config(self, fields: dict[str, Any]) -> PreTrainedConfig:
+        """Return the config of model_type with these fields."""
+        config_class = CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]
+        published = PUBLISHED_FIELDS.get(self.model_type, {})
+        return config_class(**{**published, **fields})
 
 
 def check_config(config: PreTrainedConfig) -> None:
-    """Raise UsageError where the fields of a config contradict each other, as it would when it is saved."""
+    """Let a config check its own fields, as it would when it is saved.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
     try:
         config.validate()
-    except Exception as error:  # the config's own validation
+    except Exception as error:  # whatever the architecture raises on its own fields
         raise UsageError(
-            f"{type(config).__name__} refuses its fields: {' '.join(str(error).split())}"
-        ) from None
+            f"{type(config).__name__} refuses its fields: {_one_line(error)}"
+        ) from error
 
 
 def set_field(config: PreTrainedConfig, name: str, value: Any) -> None:
-    """Set one field of a config. Raises UsageError on a name it has not, or a value it cannot have."""
-    choose(
-        f"field of {type(config).__name__}",
-        name,
-        set(config.to_dict()) | set(vars(config)) | set(config.attribute_map),
-    )
+    """Set one field of a config.
+
+    Args:
+        config: the config, changed in place.
+        name: a field that the config has, or another name of one (`attribute_map`).
+        value: its new value.
+
+    Raises:
+        UsageError: there is no such field, it is vocab_size, or the config refuses the value.
+    """
+    fields = {*config.to_dict(), *vars(config), *config.attribute_map}
+    choose(f"field of {type(config).__name__}", name, fields)
     if name == "vocab_size":
         raise UsageError("The field vocab_size follows from the vocabulary; leave it out.")
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and value < 1
-        and not name.endswith("_id")
-    ):
+
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if is_integer and value < 1 and not name.endswith("_id"):
         raise UsageError(f"The field {name} is {value}; give an integer >= 1.")
     try:
         setattr(config, name, value)
-    except Exception as error:  # the config's own validation
-        raise UsageError(f"The field {name} is {value!r}: {' '.join(str(error).split())}") from None
+    except Exception as error:  # whatever the architecture raises on its own fields
+        raise UsageError(f"The field {name} is {value!r}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """Return the text of an error without line breaks."""
+    return " ".join(str(error).split())

@@ -20,7 +20,7 @@ from transformers.trainer_callback import ExportableState
 
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import skeleton
-from hf_synpre.models.packed_forward import accept_places
+from hf_synpre.models.masked_head import compute_masked_logits_only
 
 
 class FlopCounter:
@@ -55,7 +55,7 @@ class FlopCounter:
         else:
             self.second_inputs = getattr(model, "second_inputs", ())
         if self.second_inputs == ("masked_positions",):
-            accept_places(self.model)
+            compute_masked_logits_only(self.model)
         multiple_choice = type(model) in MODEL_FOR_MULTIPLE_CHOICE_MAPPING.values()
         self.row_shape = (1, 1) if multiple_choice else (1,)  # [rows] or [rows, choices]
 

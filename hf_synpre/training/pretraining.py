@@ -20,15 +20,17 @@ from hf_synpre.data.masking import noise_counts
 from hf_synpre.errors import UsageError
 from hf_synpre.files import held, read_json, write_json
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, tensor_generator
-from hf_synpre.models.electra import RTDModel, build_rtd, export, health, rtd_loss, tally
-from hf_synpre.models.packed_forward import (
-    AUTO_CLASSES,
-    accept_places,
-    accept_rows,
-    has_segments,
-    kind_of,
-    longest_input,
+from hf_synpre.models.electra import (
+    RTDModel,
+    build_rtd,
+    evaluation_sums,
+    rtd_loss,
+    rtd_metrics,
+    save_parts,
 )
+from hf_synpre.models.families import AUTO_CLASSES, longest_input, model_family, uses_token_types
+from hf_synpre.models.masked_head import compute_masked_logits_only
+from hf_synpre.models.packed_forward import accept_packed_rows
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
@@ -88,6 +90,7 @@ def pretrain(
     Runs in every process of a launcher. `tokens` (end-of-sequence included) replaces the budget in steps; `tokenizer`
     the ids of `spec.vocabulary`; `corpus` and `start` what the spec's names stand for. Returns the facts of the run.
     """
+    model.validate()
     work = folder.with_name(f".{folder.name}.work")
     if corpus is None and spec.corpus is not None:
         corpus = open_corpus(spec.corpus, text=spec.text)
@@ -96,7 +99,7 @@ def pretrain(
     )
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
     if spec.batch_size is not None:
-        share_rows(rows_of(spec, kind_of(model.config(vocabulary)), vocabulary), args)
+        share_rows(rows_of(spec, model_family(model.config(vocabulary)), vocabulary), args)
     recipe = recipe_of(spec, args) | {"model": stored_form(model), "tokens": tokens}
     recipe |= {"corpus": corpus.facts, "tokenizer": tokenizer_facts(tokenizer)} if corpus else {}
     if done := already(folder, work, recipe):
@@ -220,8 +223,8 @@ def step_flops(spec: PretrainingSpec, model: PreTrainedModel, rows: int) -> floa
         return FlopCounter(model)(
             rows, *(-(-n // 8) * 8 for n in (spec.window - noise + spans + 1, noise + spans + 1))
         )
-    if not isinstance(model, RTDModel) and kind_of(model.config) == "mlm":
-        accept_places(model)
+    if not isinstance(model, RTDModel) and model_family(model.config) == "mlm":
+        compute_masked_logits_only(model)
     return FlopCounter(model)(rows, spec.window, noise)
 
 
@@ -243,28 +246,32 @@ def pretraining_trainer(
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     config = part_config(fresh.config)
     rtd = isinstance(fresh, RTDModel)
-    if spec.pairs and not has_segments(config):
+    if spec.pairs and not uses_token_types(config):
         raise UsageError(
             f"pairs makes rows of two segments, of which {type(config).__name__} knows none; leave pairs out."
         )
     source = open_source(
         spec,
-        kind_of(config),
+        model_family(config),
         vocabulary,
         rows=args.max_steps * batch,
         batch=batch,
         longest=longest_input(fresh.discriminator if rtd else fresh),
         corpus=corpus,
-        compact=rtd or (kind_of(config) == "mlm" and accept_places(fresh)),
+        compact=rtd or (model_family(config) == "mlm" and compute_masked_logits_only(fresh)),
     )
     if source.packed:
-        accept_rows(fresh)
+        accept_packed_rows(fresh)
     watches = (
         StopAtTargetAccuracy(spec.target_accuracy),
         DivergenceChecks(),
         *([Deadline(spec.budget_seconds)] if spec.budget_seconds else ()),
     )
-    judges = {"loss": rtd_loss, "compute_metrics": health, "preprocess_logits_for_metrics": tally}
+    judges = {
+        "loss": rtd_loss,
+        "compute_metrics": rtd_metrics,
+        "preprocess_logits_for_metrics": evaluation_sums,
+    }
     try:
         trainer = SynpreTrainer(
             fresh,
@@ -296,7 +303,7 @@ def part_config(config: PreTrainedConfig) -> PreTrainedConfig:
 def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary) -> PreTrainedModel:
     """Return the model of a run before its first step: fresh, or with the weights that it starts from."""
     config = model.config(vocabulary)
-    kind = kind_of(config)
+    kind = model_family(config)
     if (
         objective_of(kind, spec.objective, spec.corpus is not None or spec.task in TEXT_TASKS)
         == "rtd"
@@ -343,7 +350,7 @@ def finish(
     made = work / "model"
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if isinstance(model, RTDModel):
-        export(model, weights, made)
+        save_parts(model, weights, made)
     else:
         model.save_pretrained(made, state_dict=weights)
     if tokenizer is not None:

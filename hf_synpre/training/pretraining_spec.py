@@ -7,7 +7,7 @@ from typing import Any
 from hf_synpre.config import option
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.models.packed_forward import local_weights, t5x_weights
+from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.training.arguments import check_training
 from hf_synpre.training.optimizers import SCHEDULES
 from hf_synpre.training.pretraining_data import TEXT_TASKS, check_source

@@ -83,14 +83,20 @@ BAD_WORDS = [
     (["pretrain", "set", "--tokenizer_name", "./nowhere"], "--tokenizer_name is './nowhere'"),
     (["pretrain", "set", "--model_type", "nosuch"], "Unknown model_type 'nosuch'"),
     (["pretrain", "set", "--competence", "nan"], "target_accuracy is nan"),
-    (["pretrain", "set", "--competence", "0"], "target_accuracy is 0.0, seed 0; give a share above 0"),
+    (
+        ["pretrain", "set", "--competence", "0"],
+        "target_accuracy is 0.0, seed 0; give a share above 0",
+    ),
     (["pretrain", "set", "--seed", "99999999999999999999"], "0 <= seed < 2**32"),
     (["pretrain", "set", "--batch_size", "0"], "batch_size is 0; give an integer >= 1"),
     (
         ["pretrain", "set", "--batch_size", "1000000000"],
         "batch_size is 1000000000; give at most 1048576",
     ),
-    (["pretrain", "set", "--ramp_steps", "-1"], "curriculum_steps is -1; give 0 (no curriculum) or more"),
+    (
+        ["pretrain", "set", "--ramp_steps", "-1"],
+        "curriculum_steps is -1; give 0 (no curriculum) or more",
+    ),
     (["run", "x.yaml", "--only", "a--*", "--only=b--*"], "--only was given twice; give it once"),
     (["pretrain", "set", "--task", "identity"], "--task was given twice"),
     (

@@ -11,7 +11,8 @@ from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build, resolve_class
-from hf_synpre.models.packed_forward import AUTO_CLASSES, accept_rows, kind_of, positions
+from hf_synpre.models.families import AUTO_CLASSES, model_family
+from hf_synpre.models.packed_forward import accept_packed_rows, restarted_positions
 from hf_synpre.training.trainer import token_loss
 
 STREAM = {"vocabulary": 64, "min_length": 4, "max_length": 12}
@@ -72,8 +73,8 @@ def loss_and_gradients(model, dataset, count, start):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_packed_examples_give_the_loss_and_gradients_of_examples_alone(name, attention):
     config = config_of(name, attention)
-    kind = kind_of(config)
-    model = accept_rows(build(AUTO_CLASSES[kind], config, {}, 0))
+    kind = model_family(config)
+    model = accept_packed_rows(build(AUTO_CLASSES[kind], config, {}, 0))
     packed = PackedDataset(
         SyntheticDataset("set", size=10**6, **STREAM), layout_of(kind), size=10**4, length=64
     )
@@ -96,9 +97,9 @@ def test_packed_examples_give_the_loss_and_gradients_of_examples_alone(name, att
 def test_packed_logits_equal_those_of_the_stock_model(name, attention):
     """The reference is the untouched model with its own masks, one example at a time."""
     config = config_of(name, attention)
-    kind = kind_of(config)
+    kind = model_family(config)
     stock = build(AUTO_CLASSES[kind], config, {}, 0).eval()
-    ours = accept_rows(build(AUTO_CLASSES[kind], config, {}, 0)).eval()
+    ours = accept_packed_rows(build(AUTO_CLASSES[kind], config, {}, 0)).eval()
     examples = SyntheticDataset("set", size=8, **STREAM).__getitems__(list(range(8)))
     row = RowCollator(0, 0)([layout_of(kind).row(examples)])
     labels = row.pop("labels")
@@ -118,7 +119,7 @@ def test_rows_of_a_model_that_cannot_take_them_are_refused():
     with pytest.raises(
         UsageError, match=r'BloomForCausalLM cannot take several examples in a row .* "padded"'
     ):
-        accept_rows(resolve_class(AUTO_CLASSES["causal"], config)(config))
+        accept_packed_rows(resolve_class(AUTO_CLASSES["causal"], config)(config))
 
 
 def contents(row, second="labels"):
@@ -200,7 +201,9 @@ def test_a_dataset_with_too_few_examples_is_refused():
 
 
 def test_positions_begin_anew_with_every_segment():
-    assert positions(torch.tensor([[1, 1, 1, 2, 2, 0, 0]])).tolist() == [[0, 1, 2, 0, 1, 0, 1]]
+    assert restarted_positions(torch.tensor([[1, 1, 1, 2, 2, 0, 0]])).tolist() == [
+        [0, 1, 2, 0, 1, 0, 1]
+    ]
 
 
 def test_one_stream_ends_inputs_and_targets_and_predicts_the_next_id():

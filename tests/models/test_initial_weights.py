@@ -1,4 +1,7 @@
-"""Weights before the first step: T5X's, and those of an encoder that looks nearby."""
+"""Weights before the first step: T5X's, and encoders whose heads attend to near positions.
+
+Run: pytest tests/models/test_initial_weights.py
+"""
 
 import pytest
 import torch
@@ -7,7 +10,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from hf_synpre import UsageError
 from hf_synpre.initialization import build
-from hf_synpre.models.packed_forward import local_weights, t5x_weights
+from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.pretraining import fresh_model
 from hf_synpre.vocabulary import as_vocabulary
@@ -38,7 +41,7 @@ def changed(model, change):
     return {name for name, p in model.named_parameters() if not torch.equal(before[name], p)}
 
 
-def test_t5x_weights_have_the_distributions_of_the_spec():
+def test_t5x_weights_have_the_distributions_of_the_paper():
     model = build(AutoModelForSeq2SeqLM, AutoConfig.for_model("t5", **T5), {}, 0)
     names = changed(model, t5x_weights)
     assert names == {
@@ -66,7 +69,7 @@ def nearness(body):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_local_weights_look_nearby_with_half_the_heads_of_every_layer(name, tokenizer):
+def test_local_weights_let_half_the_heads_of_every_layer_attend_nearby(name, tokenizer):
     model, objective = ENCODERS[name]
     stock, local = (
         fresh_model(spec_of(objective, initial_weights=weights), model, as_vocabulary(tokenizer))
@@ -83,9 +86,9 @@ def test_local_weights_look_nearby_with_half_the_heads_of_every_layer(name, toke
     }
 
 
-def test_local_weights_need_a_table_of_positions():
+def test_local_weights_need_learned_position_embeddings():
     model = build(AutoModelForSeq2SeqLM, AutoConfig.for_model("t5", **T5), {}, 0)
     with pytest.raises(
-        UsageError, match=r"T5ForConditionalGeneration has no learned table .* give transformers\."
+        UsageError, match=r"T5ForConditionalGeneration has no learned position embeddings .* give transformers\."
     ):
         local_weights(model, torch.Generator())

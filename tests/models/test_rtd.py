@@ -1,4 +1,7 @@
-"""Replaced-token detection and what it needs: logits at hidden ids, losses, draws, health, ELECTRA's Adam, rates a layer."""
+"""Replaced-token detection: logits at masked positions, losses, sampled tokens, metrics, ELECTRA's Adam and schedule.
+
+Run: pytest tests/models/test_rtd.py
+"""
 
 import copy
 
@@ -18,18 +21,18 @@ from hf_synpre.config import build_spec
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build
 from hf_synpre.models.electra import (
+    DISCRIMINATOR_WEIGHT,
     DRAWS,
-    WEIGHT,
     RTDConfig,
     RTDOutput,
     build_rtd,
-    draw,
-    filled,
-    health,
+    evaluation_sums,
+    put_tokens,
     rtd_loss,
-    tally,
+    rtd_metrics,
+    sample_tokens,
 )
-from hf_synpre.models.packed_forward import accept_places
+from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.callbacks import divergence_warnings
 from hf_synpre.training.optimizers import UncorrectedAdamW, electra, layer_groups
@@ -38,7 +41,7 @@ from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.trainer import SynpreTrainer, token_loss
 from hf_synpre.vocabulary import as_vocabulary
 
-# Logits at hidden ids alone.
+# Logits at masked positions only.
 
 
 MORE = {
@@ -58,7 +61,7 @@ MORE = {
     "kind",
     ["bert", "roberta", "electra", "distilbert", "albert", "deberta-v2", "modernbert", "mpnet"],
 )
-def test_logits_at_hidden_places_are_those_of_all(kind, tokenizer):
+def test_logits_at_masked_positions_are_those_of_all_logits(kind, tokenizer):
     config = AutoConfig.for_model(kind, **SHAPE | MORE.get(kind, {}))
     model = build(AutoModelForMaskedLM, config, {}, 0).eval()
     batch = masked_batch(tokenizer)
@@ -69,7 +72,7 @@ def test_logits_at_hidden_places_are_those_of_all(kind, tokenizer):
     wanted.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    assert accept_places(model)
+    assert compute_masked_logits_only(model)
     outputs = model(masked_positions=places, **batch)
     assert outputs.logits.shape == picked.shape
     torch.testing.assert_close(outputs.logits, picked)
@@ -83,7 +86,7 @@ def test_logits_at_hidden_places_are_those_of_all(kind, tokenizer):
 # Replaced-token detection.
 
 
-def test_electra_small_has_the_parameters_that_the_spec_counts():
+def test_electra_small_has_the_published_number_of_parameters():
     model = build_rtd(ElectraConfig(pad_token_id=0), 0)
     assert sum(p.numel() for p in model.parameters()) == 14_196_219
     assert sum(p.numel() for p in model.generator.parameters()) == 4_620_026
@@ -113,7 +116,7 @@ def straightforward(model, batch):
         "attention_mask": batch["attention_mask"],
         "token_type_ids": batch.get("token_type_ids"),
     }
-    plain = copy.deepcopy(model)  # its generator's forward still knows how to look at all places
+    plain = copy.deepcopy(model)  # its generator's forward still gives all logits without masked_positions
     plain.load_state_dict(model.state_dict())
     logits = plain.generator(input_ids=batch["input_ids"], **shape).logits
     text, corrupted = batch["input_ids"].clone(), batch["input_ids"].clone()
@@ -155,24 +158,24 @@ def test_no_gradient_of_the_discriminator_reaches_the_generator(tokenizer):
     model = electra_pair(tokenizer)
     batch = masked_batch(tokenizer, objective="rtd")
     outputs = model(**batch)
-    outputs.verdicts.sum().backward()
+    outputs.discriminator_logits.sum().backward()
     own = [p for name, p in model.generator.named_parameters() if "embeddings." not in name]
     assert own
     assert all(p.grad is None for p in own)
 
 
-def test_draws_have_the_law_of_gumbel_argmax():
+def test_sampled_tokens_have_the_distribution_of_gumbel_argmax():
     logits = torch.tensor([2.0, 0.0, -1.0, 1.0, -30.0])
     many = logits.expand(1, 40_000, 5)
     uniform = (torch.arange(40_000) * (DRAWS // 40_000) + 7)[None]
-    mine = torch.bincount(draw(many, uniform)[0], minlength=5)
+    mine = torch.bincount(sample_tokens(many, uniform)[0], minlength=5)
     noise = -torch.log(
         -torch.log(torch.rand(40_000, 5, generator=torch.Generator().manual_seed(0)))
     )
     gumbel = torch.bincount((logits + noise).argmax(-1), minlength=5)
     torch.testing.assert_close(mine / 40_000, logits.softmax(-1), atol=1e-3, rtol=0)
     torch.testing.assert_close(mine / 40_000, gumbel / 40_000, atol=0.01, rtol=0)
-    sharp = torch.bincount(draw(many, uniform, temperature=0.1)[0], minlength=5)
+    sharp = torch.bincount(sample_tokens(many, uniform, temperature=0.1)[0], minlength=5)
     assert sharp[0] > 39_900
 
 
@@ -188,17 +191,17 @@ def test_a_right_guess_counts_as_original(tokenizer):
     assert (replaced == 1).sum() == (real & (batch["labels"] != 7)).sum()
 
 
-def test_a_place_that_is_first_is_filled_too():
+def test_the_first_position_is_filled_too():
     ids, places = (
         torch.tensor([[4, 5, 6, 4], [4, 8, 9, 4], [1, 2, 3, 4]]),
         torch.tensor([[0, 3, 0], [0, 0, 0], [0, 0, 0]]),
     )
     originals = torch.tensor([[7, 2, IGNORED], [3, IGNORED, IGNORED], [IGNORED] * 3])
     wanted = [[7, 5, 6, 2], [3, 8, 9, 4], [1, 2, 3, 4]]
-    assert filled(ids, places, originals, originals != IGNORED).tolist() == wanted
+    assert put_tokens(ids, places, originals, originals != IGNORED).tolist() == wanted
 
 
-def test_rows_without_a_frame_hide_their_first_id_too(tmp_path):
+def test_rows_without_special_tokens_mask_their_first_token_too(tmp_path):
     given = {
         "task": "set",
         "vocabulary": 64,
@@ -223,13 +226,13 @@ def test_a_generator_without_embeddings_to_share_is_refused(tokenizer):
         build_rtd(ROBERTA.config(as_vocabulary(tokenizer)), 0)
 
 
-def test_health_says_what_both_models_do():
+def test_metrics_say_what_both_models_do():
     logits = torch.zeros(1, 2, 4)
     logits[0, 0, 3] = logits[0, 1, 2] = 5.0
     verdicts = torch.tensor([[4.0, -4.0, -4.0, 4.0, -4.0, 0.0]])
     replaced = torch.tensor([[1, 1, 0, 0, 0, IGNORED]])
-    sums = tally((logits, verdicts, replaced), torch.tensor([[3, 1]]))
-    found = health(type("Prediction", (), {"predictions": sums.numpy()}))
+    sums = evaluation_sums((logits, verdicts, replaced), torch.tensor([[3, 1]]))
+    found = rtd_metrics(type("Prediction", (), {"predictions": sums.numpy()}))
     assert found["token_accuracy"] == 0.5
     assert found["replaced_recall"] == 0.5
     assert found["majority_floor"] == pytest.approx(0.6)
@@ -238,7 +241,7 @@ def test_health_says_what_both_models_do():
     both = RTDOutput(logits, verdicts, replaced)
     loss = rtd_loss(both, torch.tensor([[3, 1]])).item()
     assert loss == pytest.approx(
-        found["generator_loss"] + WEIGHT * found["discriminator_loss"], rel=1e-5
+        found["generator_loss"] + DISCRIMINATOR_WEIGHT * found["discriminator_loss"], rel=1e-5
     )
 
 
@@ -293,7 +296,7 @@ def test_warm_up_and_decay_overlap():
     assert electra(100, 10, 100) == 0.0
 
 
-def test_the_paper_preset_is_googles_recipe(tmp_path, tokenizer):
+def test_the_electra_preset_is_googles_recipe(tmp_path, tokenizer):
     spec = build_spec(PretrainingSpec, {"corpus": "x", "preset": "electra"}, "here")
     assert (spec.objective, spec.window, spec.batch_size, spec.pairs) == ("rtd", 128, 128, True)
     assert (

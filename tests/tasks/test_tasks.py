@@ -24,7 +24,9 @@ from hf_synpre.vocabulary import Vocabulary
 TASKS = list_tasks()
 SET_OPERATIONS = list(oracles.REFERENCE_ORDER)
 RANGED = [
-    name for name in TASKS if not isinstance(get_task(name), Mixture) and get_task(name).lowest_max_length
+    name
+    for name in TASKS
+    if not isinstance(get_task(name), Mixture) and get_task(name).lowest_max_length
 ]
 SMALL = Vocabulary.plain(90)
 SHORT = {"min_length": 10, "max_length": 30}
@@ -343,7 +345,9 @@ def test_shares_are_those_of_the_reference():
         ("set2_minus_set1", 0.085),
         ("union", 0),
     ):
-        assert abs((lengths(task, 50_000)[3] == v.special_ids["empty"]).sum() / 50_000 - empty) < 0.006
+        assert (
+            abs((lengths(task, 50_000)[3] == v.special_ids["empty"]).sum() / 50_000 - empty) < 0.006
+        )
     assert lengths("lime_induct")[0].max() <= 212
 
 
@@ -425,7 +429,8 @@ def test_no_two_functions_have_the_same_name_ids():
 @pytest.mark.parametrize("task", [*RANGED, "set:1,delete:2"])
 def test_a_ramp_starts_short_and_ends_at_full_length(task):
     early, late = (
-        np.diff(flat(task, np.arange(200) + start, curriculum_rows=100_000)[1]) for start in (0, 100_000)
+        np.diff(flat(task, np.arange(200) + start, curriculum_rows=100_000)[1])
+        for start in (0, 100_000)
     )
     assert early.max() < late.max() / 2
 

@@ -36,7 +36,7 @@ from hf_synpre.files import held
 from hf_synpre.hub.cards import model_card
 from hf_synpre.initialization import build
 from hf_synpre.models.electra import RTDModel
-from hf_synpre.models.packed_forward import accept_places
+from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
@@ -463,7 +463,7 @@ def test_segments_for_a_model_that_has_none_are_refused(tmp_path, corpus, tokeni
 def test_flops_count_the_head_at_hidden_ids_alone(tokenizer):
     model = build(AutoModelForMaskedLM, ROBERTA.config(as_vocabulary(tokenizer)), {}, 0)
     whole = FlopCounter(model)(1, 32, 0)
-    assert accept_places(model)
+    assert compute_masked_logits_only(model)
     counter, width, ids = FlopCounter(model), 32, len(tokenizer)
     head = 3 * 2 * (width * width + width * ids)
     assert counter(1, 32, 5) - counter(1, 32, 4) == head

@@ -21,7 +21,7 @@ from hf_synpre.data.collators import Seq2SeqCollator
 from hf_synpre.data.masking import noise_counts
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build
-from hf_synpre.models.packed_forward import AUTO_CLASSES, kind_of
+from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.flops import FlopCounter
@@ -275,7 +275,7 @@ def test_every_kind_of_model_and_batch_trains(name, tmp_path):
     assert facts["curve"][-1]["loss"] < facts["curve"][0]["loss"]
     assert 0 < facts["tokens"] <= facts["positions"]
     assert facts["flops"] > 0
-    kind = kind_of(model.config(as_vocabulary(48)))
+    kind = model_family(model.config(as_vocabulary(48)))
     _, report = AUTO_CLASSES[kind].from_pretrained(tmp_path / "run", output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
