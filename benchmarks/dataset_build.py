@@ -23,8 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_synpre.data.shards import BLOCK, GROUP_BLOCKS, PARQUET, Recipe, build_shards, row_blocks
-from hf_synpre.tasks import SCHEMA
+from hf_synpre.data.shards import BLOCK_ROWS, GROUP_BLOCKS, PARQUET, Recipe, build_shards
+from hf_synpre.tasks import SCHEMA, iter_row_blocks
 
 RESULT = Path(__file__).parent / "results" / "dataset_build.json"
 TASKS = ("set", "identity", "sort", "longest_word", "lime", "nonsense_summary", "nesting_language")
@@ -39,7 +39,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))
 def write_ready(table: pa.Table, file: Path, settings: dict) -> None:
     """What pyarrow does alone: write rows that are in memory."""
     with pq.ParquetWriter(file, SCHEMA, **settings) as writer:
-        writer.write_table(table, row_group_size=GROUP_BLOCKS * BLOCK)
+        writer.write_table(table, row_group_size=GROUP_BLOCKS * BLOCK_ROWS)
 
 
 def timed(call) -> tuple[float, float]:
@@ -52,7 +52,9 @@ def timed(call) -> tuple[float, float]:
 def measure(task: str, rows: int, repeats: int) -> dict[str, float]:
     """Rows a second of the three ways of writing, and ours as a share of pyarrow's."""
     recipe = Recipe(task, splits={"train": rows})
-    table = pa.Table.from_batches(row_blocks(recipe.stream("train"), 0, rows)).combine_chunks()
+    table = pa.Table.from_batches(
+        iter_row_blocks(recipe.stream("train"), 0, rows, BLOCK_ROWS)
+    ).combine_chunks()
     ways = {
         "ours": lambda folder: build_shards(recipe, "default", folder, num_shards=1),
         "pyarrow": lambda folder: write_ready(table, Path(folder) / "ready.parquet", PARQUET),

@@ -7,8 +7,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "hf_synpre.tasks": ("generate", "get_task", "list_tasks", "register_task"),
     "hf_synpre.vocabulary": ("Vocabulary",),
-    "hf_synpre.data.synthetic": ("SyntheticDataset",),
-    "hf_synpre.data.builder": ("SyntheticBuilder", "load_synthetic"),
+    "hf_synpre.data.synthetic": ("SyntheticBuilder", "SyntheticDataset", "load_synthetic"),
     "hf_synpre.initialization": ("ParameterStatistics", "StatisticsInit"),
     "hf_synpre.errors": ("UsageError",),
 }

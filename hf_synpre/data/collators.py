@@ -1,7 +1,4 @@
-"""Collators: a list of rows -> one batch of int64 tensors, padded to the longest row in multiples of 8.
-
-A multiple keeps the number of different widths small: a GPU prepares its kernels anew for every width that it meets.
-"""
+"""Collators: a list of rows -> one batch of int64 tensors, padded to the longest row in multiples of 8."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_synpre.data.packing import Seq2SeqLayout, filler
-from hf_synpre.data.rows import IGNORED, Row
-
-# Rows are padded to a multiple of so many ids.
-MULTIPLE = 8
+from hf_synpre.data.packing import Seq2SeqLayout, fill_value
+from hf_synpre.data.rows import IGNORED, MULTIPLE, Row
 
 
 def pad_arrays(arrays: list[np.ndarray], fill: int, multiple: int = 1) -> np.ndarray:
@@ -63,7 +57,7 @@ class RowCollator:
         for name in rows[0]:
             multiple = 1 if name in compact else self.multiple
             arrays = [row[name] for row in rows]
-            batch[name] = pad_arrays(arrays, filler(name, self.pad), multiple)
+            batch[name] = pad_arrays(arrays, fill_value(name, self.pad), multiple)
 
         if "target_segments" in batch:
             batch["decoder_input_ids"] = self._shifted(batch["labels"], batch["target_segments"])

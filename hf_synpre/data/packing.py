@@ -1,110 +1,174 @@
-"""Layer 2: examples laid out as rows of a model, several of them in one row: a position is a real token or not computed.
+"""Packing and bucketing: examples -> rows of a model with few padding positions.
 
-A row is a dict of int32 arrays. Encoder-decoders get input_ids and segments, labels and target_segments; models
-of one stream input_ids, segments and labels. A segment is the number (1, 2, ...) of the example within its row: masks,
-restarted positions and padding (segment 0) follow from it.
+1. A layout (Seq2SeqLayout, CausalLayout) turns one example, or several side by side, into one row.
+2. LengthBuckets reorders examples so that those of a batch have similar lengths; RowDataset gives each a row of its own.
+3. PackedDataset in their place puts several examples in each row, all rows of one shape.
+
+An example is {input_ids, labels}. A row of an encoder-decoder is {input_ids, segments, labels, target_segments}, that of a
+decoder-only or encoder-only model {input_ids, segments, labels}; all are int32. A segment is the number (1, 2, ...) of the
+example within its row: masks, restarted positions and padding (segment 0) follow from it.
 """
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numba import njit
 
-from hf_synpre.data.rows import IGNORED, Row
+from hf_synpre.data.rows import IGNORED, MULTIPLE, BatchDataset, MapDataset, Row, read_block
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
 
-BLOCK = 4096
+# Consecutive examples that are packed together: enough to fill rows well, few enough to be packed in milliseconds.
+BLOCK_EXAMPLES = 4096
+# Blocks whose examples decide the shape of the rows.
+SAMPLE_BLOCKS = 4
+# Without a length a row has room for so many examples of mean length.
+EXAMPLES_A_ROW = 4
+# Rows have room for examples longer than the longest of the sample by this factor.
 HEADROOM = 1.05
+# Shares of a block's positions that are tried as its filling, the fullest first.
 FILLS = (0.985, 0.98, 0.975, 0.97, 0.965, 0.96, 0.95, 0.94, 0.92, 0.9, 0.85, 0.8, 0.7)
+# The share of a block's ids that is packed. Lengths differ from block to block; what is left out of the first block is the
+# reserve by which later blocks, whose examples are shorter, still have enough to fill their rows.
+PACKED_SHARE = 0.985
+# How often fewer examples are tried where some found no room, each time one in 200 less.
+RETRIES = 1000
+# How much an uneven filling of inputs and targets costs a row, beside its filling.
+IMBALANCE_COST = 2.0
+# Sums of shares of a row may exceed 1 by rounding errors alone.
+TOLERANCE = 1e-9
+# Batches that LengthBuckets reorders together.
+MEGABATCH = 64
+
+
+class RowLayout(Protocol):
+    """How examples lie in a row."""
+
+    # The padding id.
+    @property
+    def pad(self) -> int: ...
+
+    def sizes(self, example: Row) -> tuple[int, int]:
+        """Return the positions that an example takes: of the inputs and of the targets, 0 where they lie with the inputs."""
+        ...
+
+    def within(self, source: int, target: int, /) -> "RowLayout":
+        """Return the layout that also cuts examples at these limits."""
+        ...
+
+    def row(self, examples: list[Row]) -> Row:
+        """Return examples side by side as one row."""
+        ...
 
 
 @dataclass(frozen=True)
 class Seq2SeqLayout:
-    """Inputs and targets as two streams, an end-of-sequence id after each; a stream beyond its limit is cut and loses it."""
+    """Rows of an encoder-decoder: inputs and targets apart, an end-of-sequence id after each.
 
+    What is longer than its limit is cut there and loses that id.
+    """
+
+    # The ids of the end of a sequence and of padding.
     eos: int
     pad: int = 0
+    # Limits of an example's inputs and targets, in positions.
     max_source: int = 512
     max_target: int = 512
 
     def sizes(self, example: Row) -> tuple[int, int]:
-        """Return the positions that an example takes in either stream."""
-        return min(len(example["input_ids"]) + 1, self.max_source), min(
-            len(example["labels"]) + 1, self.max_target
-        )
+        """Return the positions that an example takes in the inputs and in the targets."""
+        source = min(len(example["input_ids"]) + 1, self.max_source)
+        target = min(len(example["labels"]) + 1, self.max_target)
+        return source, target
 
-    def within(self, source: int, target: int) -> "Seq2SeqLayout":
-        """Return the layout that cuts at these limits too."""
-        return replace(
-            self, max_source=min(source, self.max_source), max_target=min(target, self.max_target)
-        )
+    def within(self, source: int, target: int, /) -> "Seq2SeqLayout":
+        """Return the layout that also cuts examples at these limits."""
+        max_source = min(source, self.max_source)
+        max_target = min(target, self.max_target)
+        return replace(self, max_source=max_source, max_target=max_target)
 
     def row(self, examples: list[Row]) -> Row:
-        """Lay examples side by side in one row."""
-        source = [np.append(e["input_ids"], self.eos)[: self.max_source] for e in examples]
-        target = [np.append(e["labels"], self.eos)[: self.max_target] for e in examples]
-        streams = {
-            "input_ids": source,
-            "segments": numbered(source),
-            "labels": target,
-            "target_segments": numbered(target),
+        """Return examples side by side as one row."""
+        sources, targets = [], []
+        for example in examples:
+            sources.append(np.append(example["input_ids"], self.eos)[: self.max_source])
+            targets.append(np.append(example["labels"], self.eos)[: self.max_target])
+        return {
+            "input_ids": np.concatenate(sources).astype(np.int32),
+            "segments": segment_numbers(sources),
+            "labels": np.concatenate(targets).astype(np.int32),
+            "target_segments": segment_numbers(targets),
         }
-        return {name: np.concatenate(parts).astype(np.int32) for name, parts in streams.items()}
 
 
 @dataclass(frozen=True)
 class CausalLayout:
-    """One stream: inputs, separator (the end-of-sequence id), targets, end of sequence; labels are the next ids.
+    """Rows of a decoder-only or encoder-only model: inputs, separator, targets, end of sequence; labels are the next ids.
 
-    `loss_on` "targets" leaves the inputs out of the loss, "all" does not. What goes beyond `max_length` is cut.
+    The separator is the end-of-sequence id. What is longer than the limit is cut.
     """
 
+    # The ids of the end of a sequence and of padding.
     eos: int
     pad: int = 0
+    # Limit of an example, in positions.
     max_length: int = 2048
+    # "targets" leaves the inputs out of the loss, "all" does not.
     loss_on: str = "targets"
 
     def sizes(self, example: Row) -> tuple[int, int]:
-        """Return the positions that an example takes, and 0 for the second stream that is not there."""
-        return min(len(example["input_ids"]) + len(example["labels"]) + 2, self.max_length), 0
+        """Return the positions that an example takes, and 0 for targets apart, which there are not."""
+        length = len(example["input_ids"]) + len(example["labels"]) + 2
+        return min(length, self.max_length), 0
 
-    def within(self, length: int, _: int) -> "CausalLayout":
-        """Return the layout that cuts at this limit too."""
+    def within(self, length: int, _: int, /) -> "CausalLayout":
+        """Return the layout that also cuts examples at this limit."""
         return replace(self, max_length=min(length, self.max_length))
 
     def row(self, examples: list[Row]) -> Row:
-        """Lay examples side by side in one row."""
-        streams = [joined(e, self.eos)[: self.max_length] for e in examples]
-        labels = [np.append(stream[1:], IGNORED) for stream in streams]
-        if self.loss_on == "targets":
-            for example, ids in zip(examples, labels, strict=True):
-                ids[: len(example["input_ids"])] = IGNORED
-        found = {"input_ids": streams, "segments": numbered(streams), "labels": labels}
-        return {name: np.concatenate(parts).astype(np.int32) for name, parts in found.items()}
+        """Return examples side by side as one row."""
+        sequences, labels = [], []
+        for example in examples:
+            parts = [example["input_ids"], [self.eos], example["labels"], [self.eos]]
+            ids = np.concatenate(parts)[: self.max_length]
+            next_ids = np.append(ids[1:], IGNORED)
+            if self.loss_on == "targets":
+                next_ids[: len(example["input_ids"])] = IGNORED
+            sequences.append(ids)
+            labels.append(next_ids)
+        return {
+            "input_ids": np.concatenate(sequences).astype(np.int32),
+            "segments": segment_numbers(sequences),
+            "labels": np.concatenate(labels).astype(np.int32),
+        }
 
 
-def filler(name: str, pad: int) -> int:
-    """Return what fills an array of a row after its examples."""
-    return {"input_ids": pad, "labels": IGNORED, "originals": IGNORED}.get(name, 0)
+def segment_numbers(sequences: list[np.ndarray]) -> np.ndarray:
+    """Return the segments of a row (int32): the number of its example at every position."""
+    numbers = [np.full(len(ids), k + 1, np.int32) for k, ids in enumerate(sequences)]
+    return np.concatenate(numbers)
 
 
-def joined(example: Row, eos: int) -> np.ndarray:
-    """Return inputs, end of sequence, targets, end of sequence as one stream."""
-    return np.concatenate([example["input_ids"], [eos], example["labels"], [eos]])
-
-
-def numbered(streams: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the segments of a row: the number of its example at every position."""
-    return [np.full(len(stream), number + 1) for number, stream in enumerate(streams)]
+def fill_value(name: str, pad: int) -> int:
+    """Return what fills an array of a row after its examples, `pad` being the padding id."""
+    if name == "input_ids":
+        return pad
+    if name in ("labels", "originals"):
+        return IGNORED
+    return 0
 
 
 class RowDataset:
-    """Every example of a dataset in a row of its own, by a layout."""
+    """Every example of a dataset as a row of its own.
 
-    def __init__(self, dataset: Any, layout: Any):
+    Args:
+        dataset: the examples; those of several indices are made together where it has `__getitems__`.
+        layout: how an example becomes a row.
+    """
+
+    def __init__(self, dataset: MapDataset[Row], layout: RowLayout):
         self.dataset, self.layout = dataset, layout
 
     def __len__(self) -> int:
@@ -114,45 +178,128 @@ class RowDataset:
         return self.layout.row([self.dataset[index]])
 
     def __getitems__(self, indices: list[int]) -> list[Row]:
-        """Return the rows at `indices`, their examples made together where the dataset can."""
-        many = getattr(
-            self.dataset, "__getitems__", lambda wanted: [self.dataset[i] for i in wanted]
-        )
-        return [self.layout.row([example]) for example in many(indices)]
+        """Return the rows at `indices`."""
+        read_many = getattr(self.dataset, "__getitems__", None)
+        if read_many is None:
+            examples = [self.dataset[index] for index in indices]
+        else:
+            examples = read_many(indices)
+        return [self.layout.row([example]) for example in examples]
+
+
+class LengthBuckets:
+    """A dataset in another order: each batch of consecutive rows has similar lengths, so it needs less padding.
+
+    Rows move only inside a megabatch, so row i stays a function of i; the batches of a megabatch come in a fixed random
+    order. Every row of the dataset appears once. The rows after the last whole megabatch stay where they are.
+
+    Args:
+        dataset: the rows.
+        batch_size: rows of a batch.
+        batches: batches of a megabatch.
+    """
+
+    def __init__(self, dataset: BatchDataset, batch_size: int, batches: int = MEGABATCH):
+        self.dataset, self.batch_size = dataset, batch_size
+        self.megabatch_rows = batch_size * batches
+        # The megabatch that was asked for last, and its rows in their new order.
+        self._megabatch = -1
+        self._ordered: list[Row] = []
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Row:
+        megabatch, position = divmod(index, self.megabatch_rows)
+        if (megabatch + 1) * self.megabatch_rows > len(self):
+            return self.dataset[index]
+        if self._megabatch != megabatch:
+            self._ordered = self._order_rows(megabatch)
+            self._megabatch = megabatch
+        return self._ordered[position]
+
+    def _order_rows(self, megabatch: int) -> list[Row]:
+        """Return the rows of a megabatch in their new order."""
+        rows = read_block(self.dataset, megabatch, self.megabatch_rows)
+        lengths = np.array([(len(row["input_ids"]), len(row["labels"])) for row in rows])
+        by_length = length_order(lengths, self.batch_size).reshape(-1, self.batch_size)
+
+        # Shuffle the batches: else short ones would come first in every megabatch.
+        first = megabatch * self.megabatch_rows
+        starts = range(first, first + self.megabatch_rows, self.batch_size)
+        hashes = [rng.mix(np.uint64(start)) for start in starts]
+        order = by_length[np.argsort(hashes)].flatten()
+        return [rows[k] for k in order]
+
+
+def length_order(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return an order of rows whose neighbours have similar lengths on both sides.
+
+    Rows are parted into groups by their input length, and each group is sorted by target length. A group has about as many
+    batches as there are groups, so that both lengths differ little within a batch.
+
+    Args:
+        lengths: int [rows, 2], inputs and targets.
+        batch_size: rows of a batch.
+    """
+    source, target = lengths.T
+    batches = len(lengths) / batch_size
+    group_rows = batch_size * round(batches**0.5)
+    rank = np.argsort(np.argsort(source, kind="stable"), kind="stable")
+    return np.lexsort((source, target, rank // group_rows))
 
 
 class PackedDataset:
-    """Map-style rows that hold several examples each and are filled on both sides: `size` rows of `shape` positions.
+    """Rows that hold several examples each and are filled on both sides, all of one shape.
 
-    A block of consecutive examples fills `rows` rows. It takes its examples in order while they fill the share `fill` of
-    its positions; the few per cent after that are left out, for their place and not for their length. Row i is a
-    function of i alone: block i // rows. `shape` follows from the first block: about `length` inputs (four mean examples
-    without it), and targets in the proportion of the mean lengths, both multiples of 8. What is longer than any of the
-    first 16,384 examples by more than 5 % is cut there. Raises UsageError where the dataset has too few examples.
+    A block of consecutive examples fills `block_rows` rows. It takes its examples in order while they fill the share `fill`
+    of its positions; the few per cent after that are left out, for their place in the block and not for their length. Row i
+    is a function of i alone: it belongs to block i // block_rows.
+
+    `shape` is (input positions, target positions), both multiples of 8; it follows from the first 16,384 examples, see
+    `row_shape`. An example that is longer than any of these by more than 5 % is cut.
+
+    Args:
+        dataset: the examples.
+        layout: how examples become a row.
+        size: the number of rows.
+        length: about the input positions of a row; four mean examples without it.
+
+    Raises:
+        UsageError: the dataset has too few examples.
     """
 
-    def __init__(self, dataset: Any, layout: Any, *, size: int, length: int | None = None):
+    def __init__(
+        self, dataset: BatchDataset, layout: RowLayout, *, size: int, length: int | None = None
+    ):
         self.dataset, self.layout, self.size = dataset, layout, size
-        self.block = min(BLOCK, len(dataset))
-        sizes = np.concatenate(
-            [
-                self._sizes(self._examples(block))
-                for block in range(min(4, len(dataset) // self.block))
-            ]
-        )
-        self.shape = row_shape(sizes, length or math.ceil(sizes[:, 0].mean() / 2) * 8)
+        self.block_examples = min(BLOCK_EXAMPLES, len(dataset))
+
+        # The shape of the rows, from the lengths of a sample.
+        sample_blocks = min(SAMPLE_BLOCKS, len(dataset) // self.block_examples)
+        sample = [self._sizes(self._examples(block)) for block in range(sample_blocks)]
+        sizes = np.concatenate(sample)  # [examples, 2]
+        if length is None:
+            length = round_up(EXAMPLES_A_ROW * sizes[:, 0].mean())
+        self.shape = row_shape(sizes, length)
         self.layout = layout.within(*self.shape)
-        self.rows, self.fill = density(sizes[: self.block], self.shape)
-        self._kept: tuple[int, list[list[Row]]] = (-1, [])
-        if (taken := -(-size // self.rows) * self.block) > len(dataset):
+
+        # How many rows a block fills, and how full.
+        self.block_rows, self.fill = choose_fill(sizes[: self.block_examples], self.shape)
+        needed = -(-size // self.block_rows) * self.block_examples
+        if needed > len(dataset):
             raise UsageError(
-                f"{size} packed rows take {taken} examples; the dataset has {len(dataset)}."
+                f"{size} packed rows take {needed} examples; the dataset has {len(dataset)}."
             )
+
+        # The block that was asked for last, and the examples of each of its rows.
+        self._block = -1
+        self._packed: list[list[Row]] = []
 
     @property
     def examples_per_row(self) -> float:
         """How many examples a row of the first block holds on average."""
-        return sum(map(len, self._pack(0))) / self.rows
+        return sum(map(len, self._pack(0))) / self.block_rows
 
     def __len__(self) -> int:
         return self.size
@@ -160,97 +307,148 @@ class PackedDataset:
     def __getitem__(self, index: int) -> Row:
         if not -self.size <= index < self.size:
             raise IndexError(f"Row {index} was asked for; the dataset has {self.size}.")
-        block, row = divmod(index % self.size, self.rows)
-        if self._kept[0] != block:
-            self._kept = block, self._pack(block)
-        return {
-            name: self._filled(name, ids)
-            for name, ids in self.layout.row(self._kept[1][row]).items()
-        }
+        block, position = divmod(index % self.size, self.block_rows)
+        if self._block != block:
+            self._packed = self._pack(block)
+            self._block = block
 
-    def _filled(self, name: str, ids: np.ndarray) -> np.ndarray:
-        width = self.shape[self.shape[1] > 0 and name in ("labels", "target_segments")]
-        return np.pad(ids, (0, width - len(ids)), constant_values=filler(name, self.layout.pad))
+        row = self.layout.row(self._packed[position])
+        return {name: self._padded(name, ids) for name, ids in row.items()}
+
+    def _padded(self, name: str, ids: np.ndarray) -> np.ndarray:
+        """Return an array of a row, padded to the rows' shape."""
+        source_width, target_width = self.shape
+        width = source_width
+        if target_width and name in ("labels", "target_segments"):
+            width = target_width
+        fill = fill_value(name, self.layout.pad)
+        return np.pad(ids, (0, width - len(ids)), constant_values=fill)
 
     def _examples(self, block: int) -> list[Row]:
-        return self.dataset.__getitems__(list(range(block * self.block, (block + 1) * self.block)))
+        """Return the examples of a block."""
+        return read_block(self.dataset, block, self.block_examples)
 
     def _sizes(self, examples: list[Row]) -> np.ndarray:
+        """Return the positions that examples take: int [examples, 2], inputs and targets."""
         return np.array([self.layout.sizes(example) for example in examples])
 
     def _pack(self, block: int) -> list[list[Row]]:
+        """Return the examples of every row of a block."""
         examples = self._examples(block)
-        homes = fit(self._sizes(examples), self.shape, self.rows, self.fill)
-        packed: list[list[Row]] = [[] for _ in range(self.rows)]
-        for example, home in zip(examples, homes, strict=False):
-            packed[home].append(example)
-        order = np.argsort(
-            [rng.mix(np.uint64(block * self.rows + row)) for row in range(self.rows)]
+        row_of_example = pack_examples(
+            self._sizes(examples), self.shape, self.block_rows, self.fill
         )
-        return [packed[row] for row in order]
+        packed: list[list[Row]] = [[] for _ in range(self.block_rows)]
+        for example, row in zip(examples, row_of_example, strict=False):
+            packed[row].append(example)
+
+        # Shuffle the rows: packing puts the longest examples into the first ones.
+        first = block * self.block_rows
+        hashes = [rng.mix(np.uint64(first + row)) for row in range(self.block_rows)]
+        return [packed[row] for row in np.argsort(hashes)]
+
+
+def round_up(positions: float) -> int:
+    """Return the least multiple of 8 that is no less."""
+    return math.ceil(positions / MULTIPLE) * MULTIPLE
 
 
 def row_shape(sizes: np.ndarray, length: int) -> tuple[int, int]:
-    """Return the multiples of 8 (at most `length`, unless an example is longer) that waste least on sizes like these.
+    """Return the shape of packed rows: (input positions, target positions), multiples of 8.
 
-    The second is 0 for layouts of one stream.
+    Inputs and targets of the examples have some ratio of their mean lengths. Of the shapes that hold the longest example
+    the one is taken whose sides have that ratio most nearly: then both sides fill up together.
+
+    Args:
+        sizes: int [examples, 2], the positions that examples take.
+        length: about the input positions; the shape has more where an example is longer, or its target is.
+
+    Returns:
+        The shape; target positions are 0 where `sizes` has none.
     """
-    longest = np.ceil(sizes.max(axis=0) * HEADROOM / 8).astype(int) * 8
-    if not longest[1]:
-        return max(int(longest[0]), length), 0
+    longest_source, longest_target = (round_up(most * HEADROOM) for most in sizes.max(axis=0))
+    wanted_source = max(longest_source, length)
+    if not longest_target:
+        return wanted_source, 0
+
+    # The longest target may ask for longer rows, at most twice as long; from there a quarter less is tried.
     ratio = sizes[:, 1].mean() / sizes[:, 0].mean()
-    narrow = max(int(longest[0]), length)
-    widest = min(max(narrow, math.ceil(longest[1] / ratio / 8) * 8), 2 * narrow)
-    narrowest = max(int(longest[0]), widest * 3 // 32 * 8)
-    pairs = [
-        (s, max(int(longest[1]), math.ceil(s * ratio / 8) * 8))
-        for s in range(narrowest, widest + 1, 8)
-    ]
-    return min(pairs, key=lambda pair: abs(pair[1] / pair[0] / ratio - 1))
+    widest = min(max(wanted_source, round_up(longest_target / ratio)), 2 * wanted_source)
+    three_quarters = widest * 3 // 4 // MULTIPLE * MULTIPLE
+    narrowest = max(longest_source, three_quarters)
+
+    shapes = []
+    for source in range(narrowest, widest + 1, MULTIPLE):
+        target = max(longest_target, round_up(source * ratio))
+        shapes.append((source, target))
+    return min(shapes, key=lambda shape: abs(shape[1] / shape[0] / ratio - 1))
 
 
-def density(sizes: np.ndarray, shape: tuple[int, int]) -> tuple[int, float]:
-    """Return how many rows a block fills, and how full, so that nothing that was taken fails to find a place."""
-    needed = max(
-        total / width for total, width in zip(sizes.sum(axis=0), shape, strict=True) if width
-    )
-    for fill in FILLS:
-        rows = max(1, int(0.985 * needed / fill))
-        if len(fit(sizes, shape, rows, fill, patience=1)):
-            return rows, fill
-    return max(1, int(0.985 * needed / FILLS[-1])), FILLS[-1]
+def choose_fill(sizes: np.ndarray, shape: tuple[int, int]) -> tuple[int, float]:
+    """Return (rows, fill) of a block: the fullest rows in which all examples that are taken find room.
 
-
-def fit(
-    sizes: np.ndarray, shape: tuple[int, int], rows: int, fill: float, patience: int = 1000
-) -> np.ndarray:
-    """Return the row of each of the first examples of a block, as many as fill `fill` of `rows` rows and all find room.
-
-    Where one finds none, fewer are tried, `patience` times.
+    Args:
+        sizes: int [examples, 2], the positions that the examples of a block take.
+        shape: the positions of a row.
     """
-    shares = sizes / np.maximum(shape, 1)
-    taken = int((shares.cumsum(axis=0).max(axis=1) <= fill * rows).sum())
-    for _ in range(patience):
-        homes = place(np.argsort(-shares[:taken].max(axis=1), kind="stable"), shares[:taken], rows)
-        if taken and homes.min() >= 0:
-            return homes
+    # Rows that the examples would need if no position stayed empty.
+    totals = sizes.sum(axis=0)
+    needed = max(total / width for total, width in zip(totals, shape, strict=True) if width)
+
+    for fill in FILLS:
+        rows = max(1, int(PACKED_SHARE * needed / fill))
+        if len(pack_examples(sizes, shape, rows, fill, retries=1)):
+            break
+    return rows, fill
+
+
+def pack_examples(
+    sizes: np.ndarray, shape: tuple[int, int], rows: int, fill: float, retries: int = RETRIES
+) -> np.ndarray:
+    """Return the row of each of the first examples of a block.
+
+    As many examples are taken as fill the share `fill` of the rows. Where one of them finds no room, fewer are tried.
+
+    Args:
+        sizes: int [examples, 2], the positions that the examples of a block take.
+        shape: the positions of a row.
+        rows: the number of rows.
+        fill: the share of the rows' positions that is to be filled.
+        retries: how many numbers of examples are tried.
+
+    Returns:
+        int64 [taken]; empty where none of them worked.
+    """
+    shares = sizes / np.maximum(shape, 1)  # [examples, 2], of a row
+    filled = shares.cumsum(axis=0).max(axis=1)
+    taken = int((filled <= fill * rows).sum())
+    for _ in range(retries):
+        largest_first = np.argsort(-shares[:taken].max(axis=1), kind="stable")
+        row_of_example = best_fit(largest_first, shares[:taken], rows)
+        if taken and row_of_example.min() >= 0:
+            return row_of_example
         taken = taken * 199 // 200
-    return homes[:0]
+    return np.empty(0, np.int64)
 
 
 @njit(cache=True)
-def place(order, shares, rows):
-    """Put each example in the row that stays least full and best balanced; return its row, -1 where none has room."""
-    load = np.zeros((rows, 2))
-    homes = np.full(len(shares), -1)
+def best_fit(order, shares, rows):
+    """Put each example in the row that stays least full and most balanced (a vector bin packing).
+
+    `order` (int64[examples]) is the order in which they are put, `shares` (float64[examples, 2]) what they fill of a row's
+    inputs and targets. Returns the row of each example, -1 where none has room.
+    """
+    filled = np.zeros((rows, 2))
+    row_of_example = np.full(len(shares), -1)
     for example in order:
-        a, b = shares[example]
+        source, target = shares[example]
         least = np.inf
         for row in range(rows):
-            first, second = load[row, 0] + a, load[row, 1] + b
-            cost = first + second + 2.0 * abs(first - second)
-            if first <= 1.0 + 1e-9 and second <= 1.0 + 1e-9 and cost < least:
-                least, homes[example] = cost, row
-        if homes[example] >= 0:
-            load[homes[example]] += shares[example]
-    return homes
+            a, b = filled[row, 0] + source, filled[row, 1] + target
+            has_room = a <= 1.0 + TOLERANCE and b <= 1.0 + TOLERANCE
+            cost = a + b + IMBALANCE_COST * abs(a - b)
+            if has_room and cost < least:
+                least, row_of_example[example] = cost, row
+        if row_of_example[example] >= 0:
+            filled[row_of_example[example]] += shares[example]
+    return row_of_example

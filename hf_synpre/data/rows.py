@@ -1,14 +1,27 @@
-"""What a row is: a dict of int32 arrays; and what a map-style dataset of rows offers."""
+"""What a row is, what a map-style dataset of rows offers, and the choice of which rows of a task a dataset has."""
 
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+
+from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.tasks import RowStream, SyntheticTask, get_task
+from hf_synpre.tasks.rng import SPLITS
 
 # One row: name of an array -> int32[length]. Every dataset of this room says which names its rows have.
 Row = dict[str, np.ndarray]
 
 # The label of a position that no loss counts (transformers' own value).
 IGNORED = -100
+
+# Widths of batches and rows are multiples of this: a GPU prepares its kernels anew for every width that it meets.
+MULTIPLE = 8
+
+# Rows of each split where nothing else is said (Wu et al. 2022, appendix).
+SPLIT_SIZES = {"train": 1_000_000, "validation": 10_000}
+# One more than the most rows of a split.
+ROWS_LIMIT = 2**40
 
 Item = TypeVar("Item", covariant=True)
 
@@ -25,3 +38,57 @@ class BatchDataset(MapDataset[Row], Protocol):
     """A map-style dataset that also makes many rows in one call, which is faster."""
 
     def __getitems__(self, indices: list[int], /) -> list[Row]: ...
+
+
+def read_block(dataset: BatchDataset, number: int, size: int) -> list[Row]:
+    """Return block `number` of a dataset, `size` consecutive rows, made in one call."""
+    first = number * size
+    return dataset.__getitems__(list(range(first, first + size)))
+
+
+@dataclass
+class RowsConfig:
+    """Which rows of a synthetic task the splits of a dataset have.
+
+    The task is looked up once and every split's stream is opened once, when the object is made.
+
+    Raises:
+        UsageError: an unknown task, split or parameter, a value that does not fit the task, or a bad number of rows.
+    """
+
+    # A task's name, or a mixture with its weights, "set:2,identity:1".
+    task: str = "set"
+    # The task's parameters, where they differ from the paper's.
+    parameters: dict[str, Any] = field(default_factory=dict)
+    # Whose ids the rows have; subclasses say what they take.
+    vocabulary: Any = None
+    # An integer >= 0; every seed is another stream.
+    seed: int = 0
+    # Split -> number of rows, the first of the split's endless stream.
+    splits: dict[str, int] = field(default_factory=lambda: dict(SPLIT_SIZES))
+
+    def __post_init__(self) -> None:
+        self.opened_task: SyntheticTask = get_task(self.task)
+        self.check_fields()
+        for split, rows in self.splits.items():
+            choose("split", split, SPLITS)
+            if as_integer(rows) is None or not 1 <= rows < ROWS_LIMIT:
+                raise UsageError(
+                    f"The split {split} has size {rows!r}; give a number of rows >= 1."
+                )
+        self._streams: dict[str, RowStream] = {}
+        for split in self.splits:
+            self._streams[split] = self.opened_task.open_stream(
+                split=split, seed=self.seed, vocabulary=self.stream_vocabulary(), **self.parameters
+            )
+
+    def stream(self, split: str) -> RowStream:
+        """Return the endless stream that the split's rows are the first of."""
+        return self._streams[split]
+
+    def check_fields(self) -> None:
+        """Check and complete the fields of a subclass. It runs before the streams are opened."""
+
+    def stream_vocabulary(self) -> Any:
+        """Return the vocabulary as `open_stream` takes it."""
+        return self.vocabulary

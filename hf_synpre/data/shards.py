@@ -1,11 +1,11 @@
-"""Layer 2: a recipe -> Parquet shards, the same bytes whoever builds them, and the sha256 of their rows.
+"""Published datasets: a Recipe -> Parquet shards, the same bytes whoever builds them, and the sha256 of their rows.
 
 The sha256 of a split is over its rows alone, however they are sharded, encoded or compressed: rows are taken in blocks of
 1,000 (the last may be shorter); of each block the lengths of the inputs, their ids, the lengths of the labels and their
 ids, as little-endian int32, are hashed; the split's sha256 is that of the blocks' 32-byte digests one after the other.
 
-Every shard carries its recipe, its place and its blocks' digests in its Parquet footer, so a folder of shards describes
-itself: builders on several machines share nothing but the recipe.
+Every shard carries its recipe, the rows that it holds and its blocks' digests in its Parquet footer, so a folder of shards
+describes itself: builders on several machines share nothing but the recipe.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,72 +24,113 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hf_synpre import __version__
-from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.data.rows import RowsConfig
+from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import whole_file
-from hf_synpre.tasks import SCHEMA, RowStream, get_task, open_stream, record_batch
-from hf_synpre.tasks.rng import SPLITS
+from hf_synpre.tasks import SCHEMA, RowStream, iter_row_blocks
 
-BLOCK = 1_000  # rows generated and hashed together; every shard begins at a multiple of it
-GROUP_BLOCKS = 10  # blocks in a Parquet row group: what is in memory at once
+# Rows that are generated and hashed together. Part of the definition of the sha256; every shard begins at a multiple of it.
+BLOCK_ROWS = 1_000
+# Blocks of a Parquet row group: what is in memory at once.
+GROUP_BLOCKS = 10
+# Rows of a shard where no number of shards is given: the paper's 1,000,000 make four files.
 SHARD_ROWS = 250_000
-SIZES = {"train": 1_000_000, "validation": 10_000}  # Wu et al. 2022, appendix
-FOOTER = b"synpre"
+# Names of files have five digits, see `shard_files`.
+MOST_SHARDS = 99_999
+
+# The key of a shard's footer in the Parquet metadata.
+FOOTER_KEY = b"synpre"
 ID_COLUMNS = ["input_ids.list.element", "labels.list.element"]
 # Ids are below 2**16 or so: split into bytes, half of them are zeros. Fastest to write and smallest of those tried.
 PARQUET = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": ID_COLUMNS}
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
+CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
+# The fields of a recipe as cards list them.
+RECIPE_KEYS = ("task", "version", "parameters", "vocabulary", "seed", "splits")
+
 Item = TypeVar("Item")
 
 
-@dataclass
-class Recipe:
-    """All that decides the rows of a dataset's configuration. Raises UsageError on what cannot be built.
+class ShardRows(TypedDict):
+    """Which rows a shard holds."""
 
-    `vocabulary` is "t5" (the paper's ids) or a plain size. `version` may be left out; given, it must be the task's.
+    split: str
+    # Its number, and how many shards the split has.
+    shard: int
+    shards: int
+    # Its first row in the split, and one past its last.
+    start: int
+    stop: int
+
+
+class ShardFooter(ShardRows):
+    """What a shard says of itself."""
+
+    # The version of the package that built it.
+    hf_synpre: str
+    # The fields of its Recipe.
+    recipe: dict[str, Any]
+    # The number of ids in all rows, inputs and labels.
+    ids: int
+    # The digests of its blocks as hex.
+    blocks: list[str]
+
+
+class SplitMetadata(TypedDict):
+    """What a card says of a split."""
+
+    rows: int
+    ids: int
+    shards: int
+    sha256: str
+
+
+@dataclass
+class Recipe(RowsConfig):
+    """All that decides the rows of a published dataset's configuration: which rows, and the version of the task.
+
     `parameters` are completed with the task's defaults.
+
+    Raises:
+        UsageError: what cannot be built.
     """
 
-    task: str
-    version: int | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
+    # "t5" (the paper's ids) or a plain size.
     vocabulary: int | str = "t5"
-    seed: int = 0
-    splits: dict[str, int] = field(default_factory=lambda: dict(SIZES))
+    # May be left out; where it is given it must be the task's.
+    version: int | None = None
 
-    def __post_init__(self) -> None:
-        version = get_task(self.task).version
+    def check_fields(self) -> None:
+        """Check version, vocabulary and splits; complete version and parameters."""
+        version = self.opened_task.version
         if self.version not in (None, version):
             raise UsageError(
-                f"The recipe wants {self.task} version {self.version}, hf_synpre {__version__} makes version {version}; "
-                "install the version of hf_synpre that the card names."
+                f"The recipe wants {self.task} version {self.version}, hf_synpre {__version__} "
+                f"makes version {version}; install the version of hf_synpre that the card names."
             )
-        self.version, self.parameters = version, get_task(self.task).resolve(self.parameters)
+        self.version = version
+        self.parameters = dict(self.opened_task.resolve(self.parameters))
         if isinstance(self.vocabulary, str):
             choose("vocabulary", self.vocabulary, ("t5",), do="Or give a plain size.")
-        for split, rows in self.splits.items():
-            choose("split", split, SPLITS)
-            if as_integer(rows) is None or not 1 <= rows < 2**40:
-                raise UsageError(
-                    f"The split {split} has size {rows!r}; give a number of rows >= 1."
-                )
-            self.stream(split)
         if not self.splits:
             raise UsageError(
                 f"The recipe of {self.task} has no splits; give splits: {{train: 1000}}."
             )
 
-    def stream(self, split: str) -> RowStream:
-        """Return the endless stream that the split's rows are the first of."""
-        words = None if self.vocabulary == "t5" else self.vocabulary
-        return open_stream(
-            self.task, split=split, seed=self.seed, vocabulary=words, **self.parameters
-        )
+    def stream_vocabulary(self) -> int | None:
+        """Return the vocabulary as `open_stream` takes it: None are the paper's ids."""
+        return None if isinstance(self.vocabulary, str) else self.vocabulary
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name, as footers and cards hold them."""
+        fields = asdict(self)
+        return {key: fields[key] for key in RECIPE_KEYS}
 
 
 @dataclass
 class DatasetRecipe:
-    """The configurations of one published dataset by name; `default` is the one that load_dataset takes unasked."""
+    """The recipes of one published dataset."""
 
+    # Name of a configuration -> its recipe; `default` is the one that load_dataset takes unasked.
     configs: dict[str, Recipe]
 
     def __post_init__(self) -> None:
@@ -98,39 +139,43 @@ class DatasetRecipe:
 
 
 def config_folder(name: str) -> str:
-    """Return the folder of a configuration inside a dataset: data for default. UsageError on what is no plain name."""
-    if not isinstance(name, str) or not NAME.fullmatch(name) or name == "data":
+    """Return the folder of a configuration inside a dataset: `data` for default.
+
+    Raises UsageError on what is no plain name.
+    """
+    if not isinstance(name, str) or not CONFIG_NAME.fullmatch(name) or name == "data":
         raise UsageError(
-            f"The configuration {name!r} becomes a folder's name; use letters, digits and _, and not data."
+            f"The configuration {name!r} becomes a folder's name; "
+            "use letters, digits and _, and not data."
         )
     return "data" if name == "default" else name
 
 
-# --- rows and their digests ----------------------------------------------------------------------------------------------
-
-
-def row_blocks(stream: RowStream, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-    """Yield rows start .. stop-1 of a stream in blocks."""
-    for first in range(start, stop, BLOCK):
-        yield record_batch(stream.rows(np.arange(first, min(first + BLOCK, stop), dtype=np.int64)))
+# --- rows and their digests ---------------------------------------------------------------------
 
 
 def stored_blocks(file: Path) -> Iterator[pa.Table]:
-    """Yield the rows of a Parquet file in blocks, whatever its row groups. Raises UsageError where it is no such file."""
+    """Yield the rows of a Parquet file in blocks of BLOCK_ROWS, whatever its row groups.
+
+    Raises UsageError where it is no whole file of rows.
+    """
     try:
-        waiting = SCHEMA.empty_table()
         with pq.ParquetFile(file) as reader:
-            for batch in reader.iter_batches(GROUP_BLOCKS * BLOCK, columns=SCHEMA.names):
-                waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(SCHEMA)])
-                whole = len(waiting) - len(waiting) % BLOCK
-                yield from (waiting.slice(first, BLOCK) for first in range(0, whole, BLOCK))
-                waiting = waiting.slice(whole).combine_chunks()
-        if len(waiting):
-            yield waiting
+            # Rows that have been read and are not yet a block.
+            pending = SCHEMA.empty_table()
+            for batch in reader.iter_batches(GROUP_BLOCKS * BLOCK_ROWS, columns=SCHEMA.names):
+                rows = pa.Table.from_batches([batch]).cast(SCHEMA)
+                pending = pa.concat_tables([pending, rows])
+
+                complete = len(pending) - len(pending) % BLOCK_ROWS
+                for first in range(0, complete, BLOCK_ROWS):
+                    yield pending.slice(first, BLOCK_ROWS)
+                pending = pending.slice(complete).combine_chunks()
+        if len(pending):
+            yield pending
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(
-            f"{file} is not a whole Parquet file of rows ({' '.join(str(error).split())})."
-        ) from None
+        cause = " ".join(str(error).split())
+        raise UsageError(f"{file} is not a whole Parquet file of rows ({cause}).") from None
 
 
 def block_digest(block: pa.RecordBatch | pa.Table) -> bytes:
@@ -138,8 +183,10 @@ def block_digest(block: pa.RecordBatch | pa.Table) -> bytes:
     digest = hashlib.sha256()
     for column in block.columns:
         lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        for part in (pc.list_value_length(lists), lists.flatten()):
-            digest.update(np.ascontiguousarray(part.to_numpy(zero_copy_only=False), "<i4"))
+        lengths = pc.list_value_length(lists)
+        for integers in (lengths, lists.flatten()):
+            array = integers.to_numpy(zero_copy_only=False)
+            digest.update(np.ascontiguousarray(array, "<i4"))
     return digest.digest()
 
 
@@ -148,15 +195,7 @@ def split_digest(blocks: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(blocks)).hexdigest()
 
 
-# --- shards --------------------------------------------------------------------------------------------------------------
-
-
-def shard_ranges(rows: int, num_shards: int | None = None) -> list[tuple[int, int]]:
-    """Return (first row, one past the last) of each shard: one in 250,000 rows by default, at most one a block."""
-    blocks = -(-rows // BLOCK)
-    shards = min(num_shards or -(-rows // SHARD_ROWS), blocks)
-    cuts = [min(k * blocks // shards * BLOCK, rows) for k in range(shards + 1)]
-    return list(itertools.pairwise(cuts))
+# --- shards -------------------------------------------------------------------------------------
 
 
 def build_shards(
@@ -168,74 +207,110 @@ def build_shards(
     shard_index: int | None = None,
     progress: Callable[[int], Any] = lambda rows: None,
 ) -> list[Path]:
-    """Write the shards of configuration `name` that `folder` lacks, all or those with one index; return their files.
+    """Write the shards of a configuration that a folder lacks. A shard is there whole or not at all.
 
-    `num_shards` is a number for all splits, or one a split; by default one shard in 250,000 rows. A shard is there whole or
-    not at all. Raises UsageError where the folder holds shards of another build.
+    Args:
+        recipe: which rows the configuration has.
+        name: the configuration's name.
+        folder: the folder of the dataset.
+        num_shards: shards of every split, one number or one a split; one in 250,000 rows without it.
+        shard_index: write the shards with this number alone, so that several machines share the work.
+        progress: called with the number of rows after every row group, or at once for a shard that is there.
+
+    Returns:
+        The files of the shards that this call was about.
+
+    Raises:
+        UsageError: the folder holds shards of another build, or a number of shards is out of bounds.
     """
-    counts = (
-        num_shards if isinstance(num_shards, Mapping) else dict.fromkeys(recipe.splits, num_shards)
-    )
-    for count in counts.values():
+    if isinstance(num_shards, Mapping):
+        split_shards: Mapping[str, int | None] = num_shards
+    else:
+        split_shards = dict.fromkeys(recipe.splits, num_shards)
+    for count in split_shards.values():
         check_sharding(count, shard_index)
-    target = Path(folder) / config_folder(name)
-    wanted = {target / file: place for file, place in shard_places(recipe.splits, counts).items()}
-    refuse_others(target, set(wanted))
-    own = {file: place for file, place in wanted.items() if shard_index in (None, place["shard"])}
-    for file, place in own.items():
-        identity = {"hf_synpre": __version__, "recipe": asdict(recipe), **place}
+
+    config_dir = Path(folder) / config_folder(name)
+    files = {
+        config_dir / file: rows for file, rows in shard_files(recipe.splits, split_shards).items()
+    }
+    refuse_other_files(config_dir, set(files))
+
+    built = []
+    for file, rows in files.items():
+        if shard_index not in (None, rows["shard"]):
+            continue
+        identity = {"hf_synpre": __version__, "recipe": recipe.as_dict(), **rows}
         if file.exists():
             check_identity(file, identity)
-            progress(place["stop"] - place["start"])
+            progress(rows["stop"] - rows["start"])
         else:
-            write_shard(file, recipe.stream(place["split"]), identity, progress)
-    return list(own)
+            write_shard(file, recipe.stream(rows["split"]), identity, progress)
+        built.append(file)
+    return built
 
 
-def shard_places(
-    splits: Mapping[str, int], counts: Mapping[str, int | None]
-) -> dict[str, dict[str, Any]]:
-    """Return file name -> split, number and rows of every shard."""
-    places = {}
+def shard_ranges(rows: int, num_shards: int | None = None) -> list[tuple[int, int]]:
+    """Return (first row, one past the last) of each shard of a split.
+
+    Args:
+        rows: the rows of the split.
+        num_shards: the number of shards; one in 250,000 rows without it, and at most one a block.
+    """
+    blocks = -(-rows // BLOCK_ROWS)
+    shards = min(num_shards or -(-rows // SHARD_ROWS), blocks)
+    cuts = [min(k * blocks // shards * BLOCK_ROWS, rows) for k in range(shards + 1)]
+    return list(itertools.pairwise(cuts))
+
+
+def shard_files(
+    splits: Mapping[str, int], split_shards: Mapping[str, int | None]
+) -> dict[str, ShardRows]:
+    """Return file name -> rows of every shard of a configuration.
+
+    Args:
+        splits: split -> number of rows.
+        split_shards: split -> number of shards, as in `shard_ranges`.
+    """
+    files: dict[str, ShardRows] = {}
     for split, rows in splits.items():
-        ranges = shard_ranges(rows, counts[split])
+        ranges = shard_ranges(rows, split_shards[split])
         for k, (start, stop) in enumerate(ranges):
-            place = {
-                "split": split,
-                "shard": k,
-                "shards": len(ranges),
-                "start": start,
-                "stop": stop,
-            }
-            places[f"{split}-{k:05d}-of-{len(ranges):05d}.parquet"] = place
-    return places
+            name = f"{split}-{k:05d}-of-{len(ranges):05d}.parquet"
+            files[name] = ShardRows(
+                split=split, shard=k, shards=len(ranges), start=start, stop=stop
+            )
+    return files
 
 
 def check_sharding(num_shards: int | None, shard_index: int | None) -> None:
-    """Raise UsageError on a number of shards below 1, or an index outside of it."""
-    if num_shards is not None and not 1 <= num_shards < 100_000:
-        raise UsageError(f"num_shards is {num_shards}; give 1 to 99999.")
+    """Raise UsageError on a number of shards out of bounds, or an index outside of it."""
+    if num_shards is not None and not 1 <= num_shards <= MOST_SHARDS:
+        raise UsageError(f"num_shards is {num_shards}; give 1 to {MOST_SHARDS}.")
     if shard_index is not None and (num_shards is None or not 0 <= shard_index < num_shards):
         raise UsageError(
-            f"shard_index is {shard_index} with num_shards {num_shards}; give 0 <= shard_index < num_shards."
+            f"shard_index is {shard_index} with num_shards {num_shards}; "
+            "give 0 <= shard_index < num_shards."
         )
 
 
-def refuse_others(target: Path, wanted: set[Path]) -> None:
-    """Raise UsageError where a folder holds Parquet files that are not of this build: a loader would read them too."""
-    if strange := sorted(set(target.glob("*.parquet")) - wanted):
+def refuse_other_files(config_dir: Path, expected: set[Path]) -> None:
+    """Raise UsageError where a folder holds Parquet files of another build: a loader would read them too."""
+    others = sorted(set(config_dir.glob("*.parquet")) - expected)
+    if others:
         raise UsageError(
-            f"{strange[0]} is not of this build; choose another output_dir, or the same num_shards and splits."
+            f"{others[0]} is not of this build; "
+            "choose another output_dir, or the same num_shards and splits."
         )
 
 
-def check_identity(file: Path, identity: dict[str, Any]) -> None:
+def check_identity(file: Path, identity: Mapping[str, Any]) -> None:
     """Raise UsageError where a shard that is there was made by another recipe or version."""
     footer = read_footer(file)
-    for what, value in identity.items():
-        if footer.get(what) != value:
+    for name, value in identity.items():
+        if footer.get(name) != value:
             raise UsageError(
-                f"{file} was built with another {what}; choose another output_dir or delete it."
+                f"{file} was built with another {name}; choose another output_dir or delete it."
             )
 
 
@@ -245,97 +320,119 @@ def write_shard(
     identity: dict[str, Any],
     progress: Callable[[int], Any] = lambda rows: None,
 ) -> None:
-    """Write one shard; the next row group is generated while one is written."""
-    digests, ids = [], 0
+    """Write one shard; the next row group is generated while one is written.
+
+    Args:
+        file: the shard's file.
+        stream: the stream of its split.
+        identity: the part of its footer that is known before: `hf_synpre`, `recipe` and the keys of ShardRows.
+        progress: called with the number of rows after every row group.
+    """
+    digests: list[str] = []
+    ids = 0
+    blocks = iter_row_blocks(stream, identity["start"], identity["stop"], BLOCK_ROWS)
     with whole_file(file) as partial, pq.ParquetWriter(partial, SCHEMA, **PARQUET) as writer:
-        for group, parts in ahead(
-            row_groups(row_blocks(stream, identity["start"], identity["stop"]))
-        ):
-            writer.write_table(group, row_group_size=GROUP_BLOCKS * BLOCK)
-            digests += parts
-            ids += sum(len(chunk.values) for column in group.columns for chunk in column.chunks)
+        for group, group_digests in prefetched(row_groups(blocks)):
+            writer.write_table(group, row_group_size=GROUP_BLOCKS * BLOCK_ROWS)
+            digests += group_digests
+            for column in group.columns:
+                ids += sum(len(chunk.values) for chunk in column.chunks)
             progress(len(group))
-        footer = identity | {"ids": ids, "blocks": digests}
-        writer.add_key_value_metadata({FOOTER: json.dumps(footer, sort_keys=True).encode()})
+
+        footer = json.dumps(identity | {"ids": ids, "blocks": digests}, sort_keys=True)
+        writer.add_key_value_metadata({FOOTER_KEY: footer.encode()})
 
 
 def row_groups(blocks: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.Table, list[str]]]:
     """Yield (table, digests of its blocks as hex) for every GROUP_BLOCKS blocks."""
-    group: list[pa.RecordBatch] = []
-    for block in blocks:
-        group.append(block)
-        if len(group) == GROUP_BLOCKS:
-            yield pa.Table.from_batches(group), [block_digest(b).hex() for b in group]
-            group = []
-    if group:
-        yield pa.Table.from_batches(group), [block_digest(b).hex() for b in group]
+    while group := list(itertools.islice(blocks, GROUP_BLOCKS)):
+        yield pa.Table.from_batches(group), [block_digest(block).hex() for block in group]
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
     """Yield the items; a thread makes the next one meanwhile (writing and hashing leave Python's lock)."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(next, items, None)
-        while (item := waiting.result()) is not None:
-            waiting = pool.submit(next, items, None)
+        pending = pool.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = pool.submit(next, items, None)
             yield item
 
 
-def read_footer(file: Path) -> dict[str, Any]:
+def read_footer(file: Path) -> ShardFooter:
     """Return what a shard says of itself. Raises UsageError where it is no shard of ours."""
     try:
-        return json.loads(pq.read_metadata(file).metadata[FOOTER])
+        return json.loads(pq.read_metadata(file).metadata[FOOTER_KEY])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise UsageError(
             f"{file} is not a shard that hf_synpre built; delete it or choose another folder."
         ) from None
 
 
-# --- a folder of shards --------------------------------------------------------------------------------------------------
+# --- a folder of shards -------------------------------------------------------------------------
 
 
 def read_configs(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """Return name -> facts of every complete configuration in a folder: recipe, and rows, shards, sha256 of its splits.
+    """Return the metadata of every complete configuration in a folder, `default` first.
 
-    A configuration with shards still to come is left out. Raises UsageError on shards that are not of one build.
+    Returns:
+        Name -> the keys of its recipe, `hf_synpre` (the package's version), and `splits`: split -> SplitMetadata. A
+        configuration with shards still to come is left out.
+
+    Raises:
+        UsageError: shards that are not of one build.
     """
-    found: dict[str, dict[str, list[dict]]] = {}
+    # Footers by configuration and split, in the order of their numbers.
+    footers: dict[str, dict[str, list[ShardFooter]]] = {}
     for file in sorted(Path(folder).glob("*/*-of-*.parquet")):
         footer = read_footer(file)
-        found.setdefault(file.parent.name, {}).setdefault(footer["split"], []).append(footer)
-    names = {("default" if place == "data" else place): splits for place, splits in found.items()}
-    facts = {
-        name: config_facts(name, splits)
-        for name, splits in sorted(names.items(), key=lambda i: i[0] != "default")
-    }
-    return {name: fact for name, fact in facts.items() if fact}
+        name = "default" if file.parent.name == "data" else file.parent.name
+        footers.setdefault(name, {}).setdefault(footer["split"], []).append(footer)
+
+    configs = {}
+    for name in sorted(footers, key=lambda name: (name != "default", name)):
+        metadata = config_metadata(name, footers[name])
+        if metadata:
+            configs[name] = metadata
+    return configs
 
 
-def config_facts(name: str, splits: dict[str, list[dict]]) -> dict[str, Any] | None:
-    """Return the facts of a configuration from its shards' footers, None where shards are missing."""
+def config_metadata(name: str, splits: dict[str, list[ShardFooter]]) -> dict[str, Any] | None:
+    """Return the metadata of a configuration from its shards' footers.
+
+    Args:
+        name: the configuration's name.
+        splits: split -> footers of its shards in order.
+
+    Returns:
+        As in `read_configs`; None where shards are missing.
+
+    Raises:
+        UsageError: shards that are not of one recipe and version.
+    """
     builds = [(f["hf_synpre"], f["recipe"]) for footers in splits.values() for f in footers]
+    package_version, recipe = builds[0]
     if any(build != builds[0] for build in builds):
         raise UsageError(
             f"The shards of {name} are not all of one recipe and version; build them anew."
         )
-    package, recipe = builds[0]
-    if any(
-        len(splits.get(split, ())) < splits[split][0]["shards"]
-        for split in recipe["splits"]
-        if split in splits
-    ):
-        return None
-    if recipe["splits"].keys() - splits.keys():
-        return None
-    facts = {key: recipe[key] for key in Recipe.__dataclass_fields__} | {"hf_synpre": package}
-    return facts | {"splits": {split: split_facts(splits[split]) for split in recipe["splits"]}}
+
+    for split in recipe["splits"]:
+        footers = splits.get(split, [])
+        if not footers or len(footers) < footers[0]["shards"]:
+            return None
+
+    metadata = {key: recipe[key] for key in RECIPE_KEYS}
+    metadata["hf_synpre"] = package_version
+    metadata["splits"] = {split: split_metadata(splits[split]) for split in recipe["splits"]}
+    return metadata
 
 
-def split_facts(footers: list[dict]) -> dict[str, Any]:
-    """Return rows, ids, shards and sha256 of a split from its shards' footers, in order."""
-    blocks = (bytes.fromhex(block) for footer in footers for block in footer["blocks"])
-    facts = {
-        "rows": footers[-1]["stop"],
-        "ids": sum(f["ids"] for f in footers),
-        "shards": len(footers),
-    }
-    return facts | {"sha256": split_digest(blocks)}
+def split_metadata(footers: list[ShardFooter]) -> SplitMetadata:
+    """Return the metadata of a split from its shards' footers, in order."""
+    blocks = [bytes.fromhex(block) for footer in footers for block in footer["blocks"]]
+    return SplitMetadata(
+        rows=footers[-1]["stop"],
+        ids=sum(footer["ids"] for footer in footers),
+        shards=len(footers),
+        sha256=split_digest(blocks),
+    )

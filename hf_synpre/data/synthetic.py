@@ -1,20 +1,52 @@
-"""Layer 2: generated rows as datasets."""
+"""Synthetic datasets: a task's name and a size -> its rows, the same rows in three forms.
 
+- SyntheticDataset: a map-style dataset that generates rows as they are asked for.
+- load_synthetic: a `datasets.Dataset` in the Hugging Face cache, or an IterableDataset that generates as it is read.
+- SyntheticBuilder: the builder behind it, for several splits or other ways to prepare it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow as pa
+from datasets.builder import Key
 
-from hf_synpre.data.rows import Row
+from hf_synpre.data.rows import SPLIT_SIZES, Row, RowsConfig
+from hf_synpre.data.shards import BLOCK_ROWS
 from hf_synpre.errors import UsageError
-from hf_synpre.tasks import open_stream
-from hf_synpre.tasks.rng import mix
+from hf_synpre.tasks import RowStream, VocabularyLike, iter_row_blocks, open_stream
+
+FEATURES = datasets.Features(
+    {name: datasets.List(datasets.Value("int32")) for name in ("input_ids", "labels")}
+)
+# A stream of a dataset is cut in parts, which workers share out among them. A part has this many rows at least, few enough
+# for a stream that is resumed to skip them soon; and there are this many parts at most, so that their list stays short.
+PART_ROWS = 10_000
+MOST_PARTS = 1024
 
 
 class SyntheticDataset:
     """A map-style dataset of a task's rows: {"input_ids", "labels"} as int32 arrays, without end-of-sequence ids.
 
-    Row i is the same in every process and for every size; a list of indices is one compiled call. The keywords are those
-    of `generate`. Raises UsageError on bad input, IndexError past the end.
+    Row i is the same in every process and for every size. A list of indices is one compiled call.
+
+    Args:
+        task: a task's name, or a mixture with its weights, "set:2,identity:1".
+        size: the number of rows.
+        stream: the keywords of `hf_synpre.generate`: split, seed, vocabulary, the task's parameters.
+
+    Raises:
+        UsageError: an unknown name, or a value that does not fit the task.
+        IndexError: a row past the end is asked for.
+
+    Example:
+        >>> dataset = SyntheticDataset("reverse", size=1000, vocabulary=64, max_length=20)
+        >>> len(dataset), sorted(dataset[0])
+        (1000, ['input_ids', 'labels'])
     """
 
     def __init__(self, task: str, *, size: int = 1_000_000, **stream: Any):
@@ -31,58 +63,122 @@ class SyntheticDataset:
 
     def __getitems__(self, indices: list[int]) -> list[Row]:
         """Return the rows at `indices`, generated together."""
-        rows = np.asarray(indices, np.int64)
-        if len(rows) and not (-self.size <= rows.min() and rows.max() < self.size):
-            raise IndexError(f"Row {rows.max()} was asked for; the dataset has {self.size}.")
-        x, x_ends, y, y_ends = self.stream.rows(rows % self.size)
-        return [
-            {"input_ids": x[a:b], "labels": y[c:d]}
-            for a, b, c, d in zip(x_ends, x_ends[1:], y_ends, y_ends[1:], strict=False)
-        ]
+        numbers = np.asarray(indices, np.int64)
+        if len(numbers) and not (-self.size <= numbers.min() and numbers.max() < self.size):
+            raise IndexError(f"Row {numbers.max()} was asked for; the dataset has {self.size}.")
+
+        x, x_ends, y, y_ends = self.stream.rows(numbers % self.size)
+        rows = []
+        for k in range(len(numbers)):
+            inputs = x[x_ends[k] : x_ends[k + 1]]
+            labels = y[y_ends[k] : y_ends[k + 1]]
+            rows.append({"input_ids": inputs, "labels": labels})
+        return rows
 
 
-class LengthBuckets:
-    """Reorders a dataset so that each batch of `batch_size` consecutive rows has similar lengths: less padding.
+@dataclass
+class SyntheticConfig(RowsConfig, datasets.BuilderConfig):
+    """The configuration of a SyntheticBuilder: which rows it makes.
 
-    Rows move only inside windows of `batches` batches, so row i stays a function of the index; the batches of a window
-    come in a fixed random order. Every row of the dataset appears once; what the size leaves over keeps its place.
+    `vocabulary` is what `hf_synpre.generate` takes: None (the paper's T5 ids), a size, a tokenizer or a Vocabulary. The
+    version of the configuration is the task's, so that the cache never serves rows of another version.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, batches: int = 64):
-        self.dataset, self.batch_size, self.window = dataset, batch_size, batch_size * batches
-        self._kept: tuple[int, list[Row]] = (-1, [])
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Row:
-        window, place = divmod(index, self.window)
-        return (
-            self._rows(window)[place]
-            if (window + 1) * self.window <= len(self)
-            else self.dataset[index]
-        )
-
-    def _rows(self, window: int) -> list[Row]:
-        if self._kept[0] != window:
-            rows = self.dataset.__getitems__(
-                list(range(window * self.window, (window + 1) * self.window))
-            )
-            order = by_length(
-                [(len(row["input_ids"]), len(row["labels"])) for row in rows], self.batch_size
-            )
-            starts = range(0, self.window, self.batch_size)
-            batches = np.argsort([mix(np.uint64(window * self.window + start)) for start in starts])
-            self._kept = (
-                window,
-                [rows[order[starts[b] + i]] for b in batches for i in range(self.batch_size)],
-            )
-        return self._kept[1]
+    def __post_init__(self) -> None:
+        datasets.BuilderConfig.__post_init__(self)
+        super().__post_init__()
+        component_versions = sum(task.version for task in self.opened_task.components)
+        self.version = datasets.Version(f"{self.opened_task.version}.{component_versions}.0")
 
 
-def by_length(sizes: list[tuple[int, int]], batch_size: int) -> np.ndarray:
-    """Return an order whose neighbours have similar (input, target) lengths: groups by the first, sorted by the second."""
-    source, target = np.array(sizes).T
-    group = batch_size * round((len(sizes) / batch_size) ** 0.5)
-    rank = np.argsort(np.argsort(source, kind="stable"), kind="stable") // group
-    return np.lexsort((source, target, rank))
+class SyntheticBuilder(datasets.ArrowBasedBuilder):
+    """A builder of generated rows for the Hugging Face cache.
+
+    Example:
+        >>> builder = SyntheticBuilder(task="set", seed=1, splits={"train": 1000})  # doctest: +SKIP
+        >>> builder.download_and_prepare()  # doctest: +SKIP
+        >>> builder.as_dataset("train")  # doctest: +SKIP
+    """
+
+    BUILDER_CONFIG_CLASS = SyntheticConfig
+
+    def _info(self) -> datasets.DatasetInfo:
+        """Return the description and the features of the rows."""
+        description = self.config.opened_task.description
+        return datasets.DatasetInfo(description=description, features=FEATURES)
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        """Return for each split its stream and the parts that it is cut in."""
+        generators = []
+        for split, rows in self.config.splits.items():
+            arguments = {"stream": self.config.stream(split), "ranges": part_ranges(rows)}
+            generators.append(datasets.SplitGenerator(split, arguments))
+        return generators
+
+    def _generate_tables(
+        self, stream: RowStream, ranges: list[tuple[int, int]]
+    ) -> Iterator[tuple[Key, pa.Table]]:
+        """Yield the rows of some parts of a split in blocks, each with (number of its part, number in it)."""
+        for part, (start, stop) in enumerate(ranges):
+            blocks = iter_row_blocks(stream, start, stop, BLOCK_ROWS)
+            for number, block in enumerate(blocks):
+                yield Key(part, number), pa.Table.from_batches([block])
+
+
+def part_ranges(rows: int) -> list[tuple[int, int]]:
+    """Return (first row, one past the last) of every part of a split."""
+    size = max(PART_ROWS, -(-rows // MOST_PARTS))
+    return [(first, min(first + size, rows)) for first in range(0, rows, size)]
+
+
+def load_synthetic(
+    task: str,
+    *,
+    split: str = "train",
+    size: int | None = None,
+    seed: int = 0,
+    vocabulary: VocabularyLike = None,
+    streaming: bool = False,
+    cache_dir: str | None = None,
+    **parameters: int | str,
+) -> datasets.Dataset | datasets.IterableDataset:
+    """Return the first rows of a task's stream, the rows of `hf_synpre.generate`, as a Hugging Face dataset.
+
+    Args:
+        task: a task's name, or a mixture with its weights, "set:2,identity:1".
+        split: train, validation or test; their rows are independent.
+        size: the number of rows; without it the paper's, 1,000,000 for train and 10,000 for the others.
+        seed: an integer >= 0; every seed is another stream.
+        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a Vocabulary.
+        streaming: generate rows as they are read, in place of a cache on disk.
+        cache_dir: the folder of the cache; Hugging Face's own without it.
+        parameters: the task's parameters, where they differ from the paper's.
+
+    Returns:
+        A Dataset in the cache; with `streaming` an IterableDataset in shards, which goes on exactly where its state_dict
+        says.
+
+    Raises:
+        UsageError: an unknown name, or a value that does not fit the task.
+
+    Example:
+        >>> rows = load_synthetic("set", streaming=True, vocabulary=64)
+        >>> sorted(next(iter(rows)))
+        ['input_ids', 'labels']
+    """
+    if size is None:
+        size = SPLIT_SIZES.get(split, SPLIT_SIZES["validation"])
+    name = re.sub(r"[^A-Za-z0-9]+", "_", str(task))
+    builder = SyntheticBuilder(
+        cache_dir=cache_dir,
+        dataset_name=f"hf_synpre_{name}",
+        task=task,
+        parameters=parameters,
+        vocabulary=vocabulary,
+        seed=seed,
+        splits={split: size},
+    )
+    if streaming:
+        return builder.as_streaming_dataset(split)
+    builder.download_and_prepare()
+    return builder.as_dataset(split)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_synpre.data.rows import IGNORED, BatchDataset, MapDataset, Row
+from hf_synpre.data.rows import IGNORED, BatchDataset, MapDataset, Row, read_block
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
 
@@ -168,7 +168,7 @@ class SentenceWindows:
 
     def __init__(self, dataset: BatchDataset, *, size: int, length: int):
         self.dataset, self.size, self.length = dataset, size, length
-        sample = dataset.__getitems__(list(range(min(self.SAMPLE, len(dataset)))))
+        sample = read_block(dataset, 0, min(self.SAMPLE, len(dataset)))
         mean_length = np.mean([len(row["input_ids"]) for row in sample])
         needed = self.WINDOWS * length / mean_length * self.SPARE_SHARE
         self.examples = int(needed) + self.SPARE_ROWS
@@ -181,8 +181,7 @@ class SentenceWindows:
     def __getitem__(self, index: int) -> np.ndarray:
         block, window = divmod(index, self.WINDOWS)
         if self._block != block:
-            first = block * self.examples
-            rows = self.dataset.__getitems__(list(range(first, first + self.examples)))
+            rows = read_block(self.dataset, block, self.examples)
             ids = np.concatenate([row["input_ids"] for row in rows])
             self._block, self._ids = block, np.resize(ids, self.WINDOWS * self.length)
         return self._ids[window * self.length : (window + 1) * self.length]

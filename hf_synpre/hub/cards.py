@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from hf_synpre.config import read_yaml
-from hf_synpre.data.shards import BLOCK, config_folder, read_configs
+from hf_synpre.data.shards import BLOCK_ROWS, config_folder, read_configs
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
 from hf_synpre.report import read_cells, summarize
@@ -94,7 +94,7 @@ def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
         "repo_id": repo_id,
         "configs": configs,
         "main": main,
-        "block": BLOCK,
+        "block": BLOCK_ROWS,
         "version": main["hf_synpre"],
     }
     facts |= {

@@ -32,20 +32,20 @@ from safetensors import SafetensorError, safe_open
 from hf_synpre import __version__
 from hf_synpre.config import build_spec
 from hf_synpre.data.shards import (
-    BLOCK,
+    BLOCK_ROWS,
     Recipe,
     block_digest,
     build_shards,
     config_folder,
     read_configs,
     read_footer,
-    row_blocks,
-    shard_places,
+    shard_files,
     split_digest,
     stored_blocks,
 )
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.hub.cards import CARD, dataset_card, model_card, write_dataset_card
+from hf_synpre.tasks import iter_row_blocks
 from hf_synpre.tasks.rng import SPLITS
 
 MODEL_FILES = (
@@ -391,8 +391,10 @@ def compare_split(
 ) -> bool:
     """Generate a split again, say whether it equals the card and every shard there, and return it."""
     rows = recipe.splits[choose("split", split, SPLITS)]
-    blocks = [block_digest(block) for block in row_blocks(recipe.stream(split), 0, rows)]
-    places = shard_places({split: rows}, {split: facts["shards"]})
+    blocks = [
+        block_digest(block) for block in iter_row_blocks(recipe.stream(split), 0, rows, BLOCK_ROWS)
+    ]
+    places = shard_files({split: rows}, {split: facts["shards"]})
     names = {f"{config_folder(name)}/{file}": place for file, place in places.items()}
     differ = []
     if (made := split_digest(blocks)) != facts["sha256"]:
@@ -404,7 +406,7 @@ def compare_split(
             folder / file,
             file,
             place["start"],
-            blocks[place["start"] // BLOCK : -(-place["stop"] // BLOCK)],
+            blocks[place["start"] // BLOCK_ROWS : -(-place["stop"] // BLOCK_ROWS)],
         )
     present = {
         p.relative_to(folder).as_posix()
@@ -435,5 +437,5 @@ def compare_shard(file: Path, name: str, start: int, blocks: list[bytes]) -> lis
     if found == blocks:
         return []
     return [
-        f"{name}: differs from the rebuilt rows, first in the {BLOCK:,} rows from {start + first * BLOCK:,}"
+        f"{name}: differs from the rebuilt rows, first in the {BLOCK_ROWS:,} rows from {start + first * BLOCK_ROWS:,}"
     ]

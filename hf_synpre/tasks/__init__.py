@@ -13,7 +13,7 @@
 A new task is one decorated function: `register_task` in registry.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +38,10 @@ __all__ = [
     "SCHEMA",
     "RowStream",
     "SyntheticTask",
+    "VocabularyLike",
     "generate",
     "get_task",
+    "iter_row_blocks",
     "list_tasks",
     "open_stream",
     "record_batch",
@@ -159,11 +161,24 @@ def generate(
 
     # Some thousand rows at once; fewer where a row may be very long.
     rows_a_call = max(1, min(ROWS_A_CALL, IDS_A_CALL // max(stream.bounds)))
-    batches = []
-    for call_start in range(first, end, rows_a_call):
-        call_stop = min(call_start + rows_a_call, end)
-        batches.append(record_batch(stream.rows(np.arange(call_start, call_stop, dtype=np.int64))))
+    batches = iter_row_blocks(stream, first, end, rows_a_call)
     return pa.Table.from_batches(batches, schema=SCHEMA)
+
+
+def iter_row_blocks(
+    stream: RowStream, start: int, stop: int, size: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield rows of a stream in blocks, each generated in one compiled call.
+
+    Args:
+        stream: the stream, as `open_stream` gives it.
+        start: the first row, an integer >= 0.
+        stop: one past the last row.
+        size: rows of a block; the last one may be shorter.
+    """
+    for block_start in range(start, stop, size):
+        block_stop = min(block_start + size, stop)
+        yield record_batch(stream.rows(np.arange(block_start, block_stop, dtype=np.int64)))
 
 
 def record_batch(rows: Rows) -> pa.RecordBatch:

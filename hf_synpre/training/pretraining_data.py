@@ -14,8 +14,14 @@ from hf_synpre.data.masking import (
     SpanCorruptionDataset,
     noise_counts,
 )
-from hf_synpre.data.packing import CausalLayout, PackedDataset, RowDataset, Seq2SeqLayout
-from hf_synpre.data.synthetic import LengthBuckets, SyntheticDataset
+from hf_synpre.data.packing import (
+    CausalLayout,
+    LengthBuckets,
+    PackedDataset,
+    RowDataset,
+    Seq2SeqLayout,
+)
+from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.data.windows import (
     EncoderRows,
     FullWindows,

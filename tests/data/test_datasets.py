@@ -1,36 +1,16 @@
 """Datasets: the same rows whichever way they are asked for; span corruption partitions the text."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hf_synpre import SyntheticDataset, UsageError, generate
+from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.data.corpora import open_corpus
 from hf_synpre.data.masking import MaskedDataset, SpanCorruptionDataset, noise_counts
+from hf_synpre.data.packing import LengthBuckets
 from hf_synpre.data.rows import IGNORED
-from hf_synpre.data.synthetic import LengthBuckets
 from hf_synpre.data.windows import NextTokenDataset, SentenceWindows, TextWindows
-
-
-def test_map_style_rows_are_the_generated_rows():
-    table = generate("set", 0, 50, seed=3).to_pylist()
-    dataset = SyntheticDataset("set", size=50, seed=3)
-    rows = dataset.__getitems__(list(range(50)))
-    assert [{k: v.tolist() for k, v in row.items()} for row in rows] == table
-    assert dataset[17]["labels"].tolist() == table[17]["labels"]
-    assert dataset[-1]["labels"].tolist() == table[-1]["labels"]
-    with pytest.raises(IndexError, match="has 50"):
-        dataset[50]
-
-
-@pytest.mark.parametrize("size", [0, -1, True, 2.5])
-def test_impossible_sizes_are_refused(size):
-    with pytest.raises(UsageError, match="size is"):
-        SyntheticDataset("set", size=size)
 
 
 def test_length_buckets_permute_within_windows_and_save_padding():
@@ -105,11 +85,6 @@ def test_every_position_is_hidden_equally_often():
 def test_a_corpus_shorter_than_a_window_is_refused():
     with pytest.raises(UsageError, match=r"5 ids, fewer than one window of 64"):
         TextWindows(np.arange(5, dtype=np.int32), size=1, length=64)
-
-
-def test_generating_imports_no_torch():
-    code = "import sys; from hf_synpre import generate; generate('set', 0, 3); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_masks_are_15_percent_80_10_10_and_dynamic():

@@ -135,7 +135,7 @@ def contents(row, second="labels"):
 def test_packing_keeps_every_example_of_a_block_but_its_last(task):
     plain = SyntheticDataset(task, size=10**6)
     packed = PackedDataset(plain, Seq2SeqLayout(1), size=10**5)
-    rows = [packed[i] for i in range(packed.rows, 2 * packed.rows)]
+    rows = [packed[i] for i in range(packed.block_rows, 2 * packed.block_rows)]
     found = [example for row in rows for example in contents(row)]
     limit = packed.layout.max_source - 1, packed.layout.max_target - 1
     wanted = [
@@ -144,7 +144,7 @@ def test_packing_keeps_every_example_of_a_block_but_its_last(task):
     ]
     cut = [i for i, (x, y) in enumerate(wanted) if len(x) == limit[0] or len(y) == limit[1]]
     whole = {w for i, w in enumerate(wanted[: len(found)]) if i not in set(cut)}
-    assert len(found) > 0.8 * packed.block
+    assert len(found) > 0.8 * packed.block_examples
     assert whole <= set(found), "what is left out is the end of the block, nothing in between"
     assert all(
         len(row["input_ids"]) == packed.shape[0] and len(row["labels"]) == packed.shape[1]
@@ -175,7 +175,7 @@ def test_rows_are_full_on_both_sides(task, length, share):
     packed = PackedDataset(
         SyntheticDataset(task, size=10**7), Seq2SeqLayout(1), size=10**5, length=length
     )
-    rows = [packed[i] for i in range(3 * packed.rows)]
+    rows = [packed[i] for i in range(3 * packed.block_rows)]
     for side in ("segments", "target_segments"):
         assert np.mean([(row[side] > 0).mean() for row in rows]) >= share
 

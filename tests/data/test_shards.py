@@ -1,7 +1,6 @@
 """Published datasets: the same bytes whoever builds them, a digest of the rows alone, loaders that give generate's rows."""
 
 import hashlib
-import json
 import os
 import signal
 import struct
@@ -16,20 +15,20 @@ import pytest
 from datasets import load_dataset
 from datasets.exceptions import NonMatchingSplitsSizesError
 
-from hf_synpre import UsageError, generate, hub, load_synthetic
+from hf_synpre import generate, hub
 from hf_synpre.cli import main
 from hf_synpre.data import shards
 from hf_synpre.data.shards import (
+    BLOCK_ROWS,
     Recipe,
     block_digest,
     build_shards,
     read_configs,
-    row_blocks,
     split_digest,
     stored_blocks,
 )
 from hf_synpre.hub import cards
-from hf_synpre.tasks import get_task
+from hf_synpre.tasks import get_task, iter_row_blocks
 
 HOME = Path(__file__).parents[2]
 BUILD = [sys.executable, str(HOME / "dataset_scripts" / "build.py")]
@@ -121,11 +120,11 @@ def test_a_killed_build_leaves_whole_shards_and_goes_on(tmp_path):
 
 
 def test_a_build_that_fails_leaves_no_half_shard(tmp_path, monkeypatch):
-    def failing(stream, start, stop):
-        yield from row_blocks(stream, start, start + 3000)
+    def failing(stream, start, stop, size):
+        yield from iter_row_blocks(stream, start, start + 3000, size)
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(shards, "row_blocks", failing)
+    monkeypatch.setattr(shards, "iter_row_blocks", failing)
     with pytest.raises(RuntimeError, match="power cut"):
         build_shards(Recipe("set", splits=SMALL), "default", tmp_path)
     assert content(tmp_path) == {}
@@ -168,7 +167,7 @@ def test_the_digest_is_of_the_rows_alone(tmp_path, built):
 
 def test_the_digest_has_not_changed():
     """Cards that are out there hold such digests: this one may change only together with the task's version."""
-    blocks = row_blocks(Recipe("set").stream("validation"), 0, 2500)
+    blocks = iter_row_blocks(Recipe("set").stream("validation"), 0, 2500, BLOCK_ROWS)
     assert (
         split_digest(map(block_digest, blocks))
         == "c36e634f672ec55ada7bea5ed1a1eaa790455737ccbd6d218e24baf5cc08392b"
@@ -251,46 +250,6 @@ def test_load_dataset_gives_the_rows_of_generate(built, tmp_path):
             load_dataset(str(built), cache_dir=str(tmp_path / "fresh"))
     finally:
         (tmp_path / "away").rename(built / "data" / "train-00001-of-00003.parquet")
-
-
-def test_load_synthetic_gives_the_rows_of_generate(tmp_path):
-    keywords = {"seed": 5, "vocabulary": 300, "min_length": 4, "max_length": 9}
-    table = generate("reverse", 0, 25_000, split="validation", **keywords)
-    more = {"split": "validation", "size": 25_000, "cache_dir": str(tmp_path)}
-    cached = load_synthetic("reverse", **more, **keywords)
-    assert cached.with_format("arrow")[:].cast(table.schema).equals(table)
-    assert load_synthetic("reverse", **more, **keywords | {"seed": 6})[0] != cached[0], (
-        "another recipe, another cache"
-    )
-    streamed = load_synthetic("reverse", streaming=True, **more, **keywords)
-    assert (streamed.num_shards, list(streamed)) == (3, table.to_pylist())
-    mixed = load_synthetic("set:2,identity:1", size=50, cache_dir=str(tmp_path))
-    assert mixed.to_list() == generate("set:2,identity:1", 0, 50).to_pylist()
-
-
-@pytest.mark.parametrize("position", [1, 4321, 10_000, 14_999])
-def test_a_stream_goes_on_exactly_where_it_stopped(position, tmp_path):
-    def stream():
-        return load_synthetic(
-            "length",
-            size=15_000,
-            streaming=True,
-            vocabulary=64,
-            max_length=12,
-            cache_dir=str(tmp_path),
-        )
-
-    first = stream()
-    rows = iter(first)
-    for _ in range(position):
-        next(rows)
-    state, second = json.loads(json.dumps(first.state_dict())), stream()
-    second.load_state_dict(state)
-    assert (
-        list(second)
-        == list(rows)
-        == generate("length", position, 15_000, vocabulary=64, max_length=12).to_pylist()
-    )
 
 
 def test_rebuilding_from_the_card(built, tmp_path, capsys):
@@ -468,12 +427,3 @@ def test_an_incomplete_folder_gets_no_card_and_is_not_pushed(built, tmp_path):
     assert cards.write_dataset_card(folder, "me/own")
     assert "config_name: other" not in (folder / "README.md").read_text()
     assert not any(name.startswith("other/") for name in hub.plan_push(folder, "me/own").files)
-
-
-@pytest.mark.parametrize(
-    ("keywords", "message"),
-    [({"size": 0}, "size is 0"), ({"split": "dev"}, "Unknown split"), ({"seed": -1}, "seed is -1")],
-)
-def test_load_synthetic_refuses(keywords, message, tmp_path):
-    with pytest.raises(UsageError, match=message):
-        load_synthetic("set", cache_dir=str(tmp_path), **keywords)
