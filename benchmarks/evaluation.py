@@ -21,6 +21,8 @@ from transformers import AutoModelForSeq2SeqLM
 from hf_synpre.config import build_spec, read_yaml
 from hf_synpre.experiments import ExperimentSpec
 from hf_synpre.finetuning import finetuning, prepare
+from hf_synpre.finetuning.text_head import longest_target
+from hf_synpre.finetuning.text_to_text import generate_ids
 from hf_synpre.initialization import build
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -77,9 +79,9 @@ def compare(model: torch.nn.Module, data: object, recipe: finetuning.FinetuningS
     trainer = finetuning.finetuning_trainer(
         model, data, recipe, 0, Path(tempfile.gettempdir()) / "unused"
     )
-    rows, limit = data.rows("test", recipe.test_examples), data.longest_target()
+    rows, limit = data.rows("test", recipe.test_examples), longest_target(data)
     started = time.process_time()
-    ours = finetuning.generate_ids(model, rows, trainer.data_collator, limit=limit)
+    ours = generate_ids(model, rows, trainer.data_collator, limit=limit)
     middle = time.process_time()
     theirs, end = [], model.config.eos_token_id
     for first in range(0, len(rows), 128):

@@ -67,10 +67,10 @@ EXPERIMENTS = sorted(
 
 
 def test_the_example_of_an_own_task_is_one_and_short():
-    from hf_synpre.finetuning import DownstreamTask
+    from hf_synpre.finetuning import TextToTextTask
 
     file = ROOT / "examples" / "own_task.yaml"
-    assert build_spec(DownstreamTask, read_yaml(file), file.name).metric == "rouge1"
+    assert build_spec(TextToTextTask, read_yaml(file), file.name).metric == "rouge1"
     assert len([line for line in file.read_text().splitlines() if not line.startswith("#")]) <= 12
 
 

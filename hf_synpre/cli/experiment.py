@@ -49,7 +49,7 @@ class FinetuneOptions:
 def finetune(options: FinetuneOptions) -> int:
     """Compute one cell of an experiment and print its score."""
     from hf_synpre import experiments as experiment
-    from hf_synpre.finetuning import LABEL_TASKS
+    from hf_synpre.finetuning import usual_model_type
 
     arm = {name: getattr(options, name) for name in ("init", "checkpoint", "scheme", "embeddings")}
     arm["lora"] = None if options.lora is None else pairs(options.lora, "lora")
@@ -57,8 +57,8 @@ def finetune(options: FinetuneOptions) -> int:
     training = budget | options.training
     task = {name: getattr(options, name) for name in ("data_dir", "tokenizer", "vocab_size")}
     name, defined = defined_task(options.task)
-    usual = "electra" if name in LABEL_TASKS or "head" in defined.get("define", ()) else "t5"
-    model = {"model_type": options.model_type or usual, "config_name": options.config_name}
+    model_type = options.model_type or usual_model_type(name, defined.get("define"))
+    model = {"model_type": model_type, "config_name": options.config_name}
     given = {
         "name": "finetune",
         "tasks": {name: task | defined | {"finetuning": {"training": training}}},

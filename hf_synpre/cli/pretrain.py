@@ -225,11 +225,10 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
 def named_corpus(name: str, data_dir: str | None, text: Any) -> Any:
     """Return the text of the train split of a task of hf_synpre, or of any dataset."""
     from hf_synpre.data.corpora import open_corpus
-    from hf_synpre.finetuning import DOWNSTREAM, LABEL_TASKS, task_texts
+    from hf_synpre.finetuning import TASKS
 
-    known = DOWNSTREAM | LABEL_TASKS
-    if name in known and not Path(name).exists():
-        return task_texts(known[name], data_dir, text)
+    if name in TASKS and not Path(name).exists():
+        return TASKS[name].corpus(data_dir, text)
     return open_corpus(name, data_dir, text)
 
 

@@ -27,15 +27,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiments.progress import Progress, shown, status
 from hf_synpre.experiments.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
 from hf_synpre.files import content_digest, lock, read_json, write_json
-from hf_synpre.finetuning import (
-    PreparedLabels,
-    PreparedTask,
-    finetune,
-    finetune_labels,
-    prepare,
-    task_texts,
-    tested_texts,
-)
+from hf_synpre.finetuning import Head, PreparedTask, finetune, prepare
 from hf_synpre.initialization import (
     StatisticsInit,
     build,
@@ -176,7 +168,7 @@ class Experiment:
             done = next(filter(is_done, self.folder.glob(f"{task}--*--*.json")), None)
             if (
                 done
-                and read_json(done).get("data", {}).get("splits") != self.data(task).facts["splits"]
+                and read_json(done).get("data", {}).get("splits") != self.data(task).metadata["splits"]
             ):
                 raise UsageError(
                     f"{self.folder} holds cells on other rows of {task} ({done.name}); choose another --output_dir, or "
@@ -228,15 +220,11 @@ class Experiment:
         finally:
             release_memory()
 
-    def data(self, task: str) -> PreparedTask | PreparedLabels:
+    def data(self, task: str) -> PreparedTask:
         """Return a downstream task as ids, made once."""
         given, downstream = self.spec.tasks[task], self.spec.downstream(task)
         options = {"tokenizer": given.tokenizer, "vocab_size": given.vocab_size}
-        recipe = {
-            k: v
-            for k, v in asdict(downstream).items()
-            if k not in ("presets", "metric", "max_source", "max_target")
-        }
+        recipe = downstream.rows_recipe()
         shared = given.tokenizer_corpora or []
         folder = (
             self.work
@@ -256,7 +244,7 @@ class Experiment:
     def rows_of(self, name: str) -> list[str | None]:
         """Return what tells the rows of a task or corpus: its name and, of a local copy, a digest of its files."""
         if name in self.spec.tasks:
-            place = self.spec.downstream(name).place(self.data_dir(name))
+            place = self.spec.downstream(name).data_folder(self.data_dir(name))
         else:
             place = (
                 None
@@ -286,7 +274,7 @@ class Experiment:
     def text(self, name: str, text: TextSpec | None) -> Corpus:
         """Return the text of a task's train split, or of a corpus by name."""
         if name in self.spec.tasks:
-            return task_texts(self.spec.downstream(name), self.data_dir(name), text)
+            return self.spec.downstream(name).corpus(self.data_dir(name), text)
         return open_corpus(name, self.spec.data_dir, text)
 
     def checkpoint(self, name: str, task: str) -> Path:
@@ -321,7 +309,7 @@ class Experiment:
         found = {}
         for run in (self.run_of(name, task) for name in self.spec.line_of(name)):
             if run.corpus in self.spec.tasks:
-                rows = tested_texts(self.spec.downstream(task), self.data_dir(task))
+                rows = self.spec.downstream(task).test_texts(self.data_dir(task))
                 whole = {"shuffled_sentences": "shuffled_rows"}.get(
                     run.text.order, run.text.order
                 )  # the same rows, uncut
@@ -331,13 +319,15 @@ class Experiment:
         return found
 
     def model(
-        self, cell: Cell, data: PreparedTask | PreparedLabels
+        self, cell: Cell, data: PreparedTask
     ) -> tuple[PreTrainedModel, dict | None]:
         """Return the cell's model before fine-tuning, and the facts of its pre-training."""
         arm = self.spec.arms[cell.arm]
-        config = data.configure(self.spec.model.config(as_vocabulary(data.tokenizer)))
+        config = self.spec.model.config(as_vocabulary(data.tokenizer))
+        head = data.head_for(config)
+        config = head.configure(config, data)
         if arm.init == "random":
-            return build(data.model_class, config, {}, cell.seed), None
+            return build(head.model_class, config, {}, cell.seed), None
         own = arm.checkpoint in self.spec.pretraining
         source = self.checkpoint(arm.checkpoint, cell.task) if own else arm.checkpoint
         if arm.embeddings == "kept":
@@ -352,7 +342,7 @@ class Experiment:
             arm.embeddings == "kept" and not own
         ):  # released embeddings may have more rows than their tokenizer has ids
             config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
-        return started(data, config, source, arm, cell.seed), facts
+        return started(head, config, source, arm, cell.seed), facts
 
     def run_cell(self, cell: Cell, wait: bool = True) -> str | None:
         """Compute one cell unless it is done, or another process is at it and we do not wait; return its failure, if any."""
@@ -391,7 +381,7 @@ class Experiment:
         model, pretraining = self.model(cell, data)
         adapt(model, arm, cell.seed)
         given = self.checkpoint(arm.compute_of, cell.task) if arm.compute_of else None
-        outcome = (finetune_labels if isinstance(data, PreparedLabels) else finetune)(
+        outcome = finetune(
             model,
             data,
             self.spec.finetuning_of(cell.task),
@@ -402,7 +392,7 @@ class Experiment:
         phases = {"pretraining": pretraining, "finetuning": outcome.pop("spent")}
         facts = {
             "higher_is_better": True,
-            "data": data.facts,
+            "data": data.metadata,
             "wall_s": round(time.perf_counter() - started, 1),
         }
         return (
@@ -415,15 +405,15 @@ class Experiment:
 
 
 def started(
-    data: PreparedTask | PreparedLabels,
+    head: Head,
     config: PreTrainedConfig,
     source: Any,
     arm: ArmSpec,
     seed: int,
 ) -> PreTrainedModel:
     """Return a model made from a checkpoint as the arm says; of weights, only the body's go below a head for labels."""
-    if arm.init == "weights" and isinstance(data, PreparedLabels):
-        model = build(data.model_class, config, {}, seed)
+    if arm.init == "weights" and head.adds_parameters:
+        model = build(head.model_class, config, {}, seed)
         take_weights(model, source, arm.embeddings)
         return model
     scheme = (
@@ -432,7 +422,7 @@ def started(
         else arm.scheme
     )
     factory = StatisticsInit(
-        data.model_class, scheme=scheme, seed=seed, value=arm.value, resize=arm.resize
+        head.model_class, scheme=scheme, seed=seed, value=arm.value, resize=arm.resize
     )
     return factory.from_config(config, source)
 

@@ -3,21 +3,20 @@
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hf_synpre.config import build_spec
+from hf_synpre.data.tokenizers import check_vocab_size
 from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.finetuning import (
-    DOWNSTREAM,
-    LABEL_TASKS,
-    DownstreamTask,
+    PRESET_NAMES,
     FinetuningSpec,
-    LabelTask,
-    check_vocab_size,
+    FinetuningTask,
+    get_finetuning_task,
+    task_from_fields,
 )
-from hf_synpre.finetuning.text_tasks import PRESETS
 from hf_synpre.initialization import RESIZE, SCHEMES
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -195,7 +194,7 @@ class ExperimentSpec:
                 )
         check_folder(self.data_dir)
         if self.preset is not None:
-            choose("preset", self.preset, PRESETS)
+            choose("preset", self.preset, PRESET_NAMES)
         for name in self.tasks:
             self.finetuning_of(name)
             self.downstream(name)
@@ -266,17 +265,12 @@ class ExperimentSpec:
     def _presets(self, task: str) -> Iterable[str]:
         return definition(task, self.tasks[task]).presets
 
-    def downstream(self, task: str) -> DownstreamTask | LabelTask:
+    def downstream(self, task: str) -> FinetuningTask:
         """Return a downstream task with the lengths that the preset and the YAML give it."""
         given, preset = self.tasks[task], self.preset_of(task)
-        found = definition(task, given)
-        limits = {
-            name: getattr(given, name) or preset.get(name) for name in ("max_source", "max_target")
-        }
-        if limits["max_target"] and isinstance(found, LabelTask):
-            raise UsageError(f"The task {task} has no target texts; leave max_target out.")
-        return replace(
-            found, **{name: limit for name, limit in limits.items() if limit is not None}
+        return definition(task, given).with_lengths(
+            given.max_source or preset.get("max_source"),
+            given.max_target or preset.get("max_target"),
         )
 
     def finetuning_of(self, task: str) -> FinetuningSpec:
@@ -321,12 +315,8 @@ def check_folder(data_dir: str | None) -> None:
         )
 
 
-def definition(name: str, given: TaskSpec) -> DownstreamTask | LabelTask:
+def definition(name: str, given: TaskSpec) -> FinetuningTask:
     """Return the task of hf_synpre by this name, or the one that the YAML defines."""
-    known = DOWNSTREAM | LABEL_TASKS
     if given.define is None:
-        return known[choose("downstream task", name, known)]
-    if name in known:
-        raise UsageError(f"The task '{name}' is one of hf_synpre's; give your own another name.")
-    kind = LabelTask if "head" in given.define else DownstreamTask
-    return build_spec(kind, {"name": name, **given.define}, f"tasks.{name}.define")
+        return get_finetuning_task(name)
+    return task_from_fields(name, given.define)

@@ -1,34 +1,52 @@
-"""The downstream tasks, their rows as ids on disk, and fine-tuning on one of them."""
+"""Fine-tuning on downstream tasks: a task and a model -> test scores, a curve, the cost.
 
-from hf_synpre.data.tokenizers import check_vocab_size, train_tokenizer
-from hf_synpre.finetuning.finetuning import FinetuningSpec, finetune
-from hf_synpre.finetuning.label_data import PreparedLabels
-from hf_synpre.finetuning.label_finetuning import finetune_labels
-from hf_synpre.finetuning.label_tasks import LABEL_TASKS, LabelTask
-from hf_synpre.finetuning.prepared import (
-    PreparedTask,
-    TokenRows,
-    prepare,
-    task_texts,
-    tested_texts,
+1. A task of the table TASKS (catalog.py), or of one's own (`task_from_fields`): where its rows are,
+   which columns hold text and labels, how it is scored. `TextToTextTask` (text_tasks.py) is
+   answered with text, `LabelTask` (label_tasks.py) with classes, numbers, choices, spans or tags.
+2. `prepare(task, folder)` (prepared.py): rows -> ids on disk, with a tokenizer and facts.json.
+   The `PreparedTask` opens its splits as rows.
+3. `data.head_for(config)` -> the head (heads.py; text_head.py, label_heads.py) by which a model's
+   family answers the task: the class of the model, its config, the loss, the scores.
+4. `finetune(model, data, spec)` (finetuning.py): a model of that class and a recipe,
+   `FinetuningSpec` -> `FinetuningResult`: weights chosen on validation, scores of the test.
+5. Scores (metrics.py): METRICS of generated texts, SCORES of labels.
+"""
+
+from hf_synpre.finetuning.catalog import (
+    HEADS,
+    TASKS,
+    find_head,
+    get_finetuning_task,
+    head_for,
+    task_from_fields,
+    usual_model_type,
 )
-from hf_synpre.finetuning.text_tasks import DOWNSTREAM, DownstreamTask, get_downstream
+from hf_synpre.finetuning.finetuning import FinetuningResult, FinetuningSpec, finetune
+from hf_synpre.finetuning.heads import Head
+from hf_synpre.finetuning.label_tasks import LabelTask
+from hf_synpre.finetuning.metrics import METRICS, SCORES
+from hf_synpre.finetuning.prepared import PreparedTask, prepare
+from hf_synpre.finetuning.tasks import PRESET_NAMES, FinetuningTask
+from hf_synpre.finetuning.text_tasks import TextToTextTask
 
 __all__ = [
-    "DOWNSTREAM",
-    "LABEL_TASKS",
-    "DownstreamTask",
+    "HEADS",
+    "METRICS",
+    "PRESET_NAMES",
+    "SCORES",
+    "TASKS",
+    "FinetuningResult",
     "FinetuningSpec",
+    "FinetuningTask",
+    "Head",
     "LabelTask",
-    "PreparedLabels",
     "PreparedTask",
-    "TokenRows",
-    "check_vocab_size",
+    "TextToTextTask",
+    "find_head",
     "finetune",
-    "finetune_labels",
-    "get_downstream",
+    "get_finetuning_task",
+    "head_for",
     "prepare",
-    "task_texts",
-    "tested_texts",
-    "train_tokenizer",
+    "task_from_fields",
+    "usual_model_type",
 ]

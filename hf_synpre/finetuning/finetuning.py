@@ -1,51 +1,51 @@
-"""Layer 4: fine-tuning on one downstream task: the recipe, the choice of weights, the test."""
+"""Fine-tuning: a model and a prepared task -> the model's curve, its test scores, its cost."""
 
 import itertools
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from hf_synpre.data.collators import Seq2SeqCollator
+from hf_synpre.config import option
 from hf_synpre.errors import UsageError
-from hf_synpre.files import pack_fractions
-from hf_synpre.finetuning.metrics import METRICS
+from hf_synpre.finetuning.heads import TestScores
 from hf_synpre.finetuning.prepared import PreparedTask
-from hf_synpre.finetuning.text_to_text import generate_ids
 from hf_synpre.training.arguments import check_training, training_arguments
 from hf_synpre.training.callbacks import BestModel
 from hf_synpre.training.flops import Meter
-from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced
+from hf_synpre.training.trainer import SynpreTrainer
 
-# On a CPU large teacher-forced batches are slower a row, their logits leave the cache: benchmarks/evaluation.py.
-EVAL_BATCH, GENERATION_BATCH = (128, 128) if torch.cuda.is_available() else (16, 64)
-MEGABATCH = (
-    50  # batches that Trainer's grouping by length sorts together: their mean is that of the data
-)
+# Batches whose mean cost stands for that of all: Trainer's grouping by length sorts so many
+# together, so that their mean is that of the data.
+PROBE_BATCHES = 50
 
 
 @dataclass
 class FinetuningSpec:
-    """The recipe of fine-tuning, the same for every arm. `training` holds transformers' TrainingArguments by name.
+    """The recipe of fine-tuning, the same for every way to start."""
 
-    `patience` ends a run after so many evaluations without a better validation token accuracy (0: never); examples None
-    means all; `max_new_tokens` None means the longest train or validation target; `layer_decay` multiplies the learning rate
-    of each layer by that of the one above it.
-    """
-
-    training: dict[str, Any] = field(default_factory=dict)
-    evaluations: int = 5
-    validation_examples: int | None = 500
-    test_examples: int | None = 1000
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    max_new_tokens: int | None = None
-    patience: int = 0
-    layer_decay: float = 1.0
+    training: dict[str, Any] = option(
+        "transformers' TrainingArguments by name", default_factory=dict
+    )
+    evaluations: int = option("how often validation is evaluated, at equal distances", 5)
+    validation_examples: int | None = option("rows of an evaluation; none: all", 500)
+    test_examples: int | None = option("rows of the test; none: all", 1000)
+    num_beams: int = option("beams of generation; 1: greedy", 1)
+    length_penalty: float = option("a beam's score is divided by its length to this power", 1.0)
+    max_new_tokens: int | None = option(
+        "the most ids that are generated; none: those of the longest train or validation target",
+        None,
+    )
+    patience: int = option(
+        "evaluations without a better one after which a run ends; 0: no early stop", 0
+    )
+    layer_decay: float = option(
+        "the learning rate of a layer over that of the layer above it; 1: one rate", 1.0
+    )
 
     def __post_init__(self) -> None:
         for name in (
@@ -55,7 +55,8 @@ class FinetuningSpec:
             "num_beams",
             "max_new_tokens",
         ):
-            if (value := getattr(self, name)) is not None and value < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise UsageError(f"finetuning: {name} is {value}; give an integer >= 1.")
         if self.patience < 0:
             raise UsageError(
@@ -63,9 +64,18 @@ class FinetuningSpec:
             )
         if not 0 < self.layer_decay <= 1:
             raise UsageError(
-                f"finetuning: layer_decay is {self.layer_decay}; give a factor in 0..1, 1 for one rate."
+                f"finetuning: layer_decay is {self.layer_decay}; give a factor in 0..1, 1 for one "
+                "rate."
             )
         check_training(self.training)
+
+
+class FinetuningResult(TestScores):
+    """What `finetune` returns: the scores of the test, and how the model got there."""
+
+    validation_score: float  # the score of the evaluation whose weights were tested
+    curve: list[dict[str, float]]  # an evaluation each: step, tokens, flops, loss, accuracy, score
+    spent: dict[str, Any]  # the cost: Trainer's meter, validation_s, test_s, what ended the run
 
 
 def finetune(
@@ -76,126 +86,125 @@ def finetune(
     seed: int,
     output_dir: Path,
     extra_flops: float = 0.0,
-) -> dict[str, Any]:
-    """Fine-tune on a task and return the curve, the test scores, and what was spent.
+) -> FinetuningResult:
+    """Fine-tune a model on a task, choose its weights on validation, and test them.
 
-    Validation is teacher-forced; the weights with the best token accuracy (the paper's choice; spec, section 4) are the
-    ones tested, by generation, on the test split, which is read once, at the end. `extra_flops` lengthens the run.
+    The weights with the best validation accuracy are tested, as in Wu et al. 2022 (docs/papers.md,
+    "Fine-tuning"). The test split is read once, at the end.
+
+    Args:
+        model: a model of the head that answers the task (`data.head_for(config)`); it is trained.
+        data: the task as ids.
+        spec: the recipe.
+        seed: of the order of rows and of dropout.
+        output_dir: the folder of Trainer's files.
+        extra_flops: the run is lengthened by as many steps as cost this.
+
+    Returns:
+        Curve, test scores and cost.
+
+    Raises:
+        FloatingPointError: where the loss is not finite.
+        UsageError: where the model's family does not fit the task, or a row does not fit the model.
+
+    Example:
+        >>> data = prepare(get_finetuning_task("stdlib_ast"), Path("runs/stdlib_ast"))
+        >>> spec = FinetuningSpec({"max_steps": 600})
+        >>> finetune(model, data, spec, seed=0, output_dir=Path("runs/model"))["score"]
     """
+    head = data.head_for(model.config)
     trainer = finetuning_trainer(model, data, spec, seed, output_dir)
-    best = train_best(trainer, model, spec, extra_flops)
-    tested = test_scores(model, data, spec, trainer)
-    seconds = {
-        "validation_s": round(best.seconds, 4),
-        "test_s": tested.pop("seconds"),
-        "stopped": best.stopped,
-    }
-    return tested | {
-        "validation_score": best.chosen["score"],
-        "curve": best.curve,
-        "spent": trainer.training_cost() | seconds,
-    }
 
+    # The budget, and the evaluations at equal distances in it
+    steps = planned_steps(trainer) + extra_steps(trainer, extra_flops)
+    trainer.args.max_steps = steps
+    trainer.args.eval_steps = math.ceil(steps / spec.evaluations)
 
-def train_best(
-    trainer: SynpreTrainer, model: PreTrainedModel, spec: FinetuningSpec, extra_flops: float
-) -> BestModel:
-    """Train, and leave the model with the weights that validation liked best. FloatingPointError where it diverged."""
-    trainer.args.max_steps = steps_of(trainer) + extra_steps(trainer, extra_flops)
-    trainer.args.eval_steps = math.ceil(trainer.args.max_steps / spec.evaluations)
+    # Train, and keep the weights of the best evaluation
     best = BestModel(trainer.training_cost, spec.patience)
     trainer.add_callback(best)
     trainer.train()
     if not all(math.isfinite(point["loss"]) for point in best.curve):
         raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     model.load_state_dict(best.weights)
-    return best
+
+    # Test them
+    test_start = time.perf_counter()
+    merge_adapters(model)
+    tested = head.test(model, data, spec, trainer)
+    test_seconds = time.perf_counter() - test_start
+
+    # The meter counts steps of training only
+    cost = trainer.training_cost()
+    cost["validation_s"] = round(best.seconds, 4)
+    cost["test_s"] = round(test_seconds, 4)
+    cost["stopped"] = best.stopped
+    return {
+        **tested,
+        "validation_score": best.chosen["score"],
+        "curve": best.curve,
+        "spent": cost,
+    }
 
 
 def finetuning_trainer(
     model: PreTrainedModel, data: PreparedTask, spec: FinetuningSpec, seed: int, output_dir: Path
 ) -> SynpreTrainer:
-    """Return the Trainer of one fine-tuning; its collator cuts both sides to the task's limits."""
-    tokenizer, task = data.tokenizer, data.task
-    args = training_arguments(
+    """Return the Trainer of one fine-tuning.
+
+    Args:
+        model: a model of the head that answers the task.
+        data: the task as ids.
+        spec: the recipe.
+        seed: of the order of rows and of dropout.
+        output_dir: the folder of Trainer's files.
+    """
+    head = data.head_for(model.config)
+    train = data.rows("train")
+    validation = data.rows("validation", spec.validation_examples)
+
+    # The recipe wins over the head's size of batches; what the head decides itself is fixed
+    chosen = {"per_device_eval_batch_size": head.evaluation_batch} | spec.training
+    arguments = training_arguments(
         output_dir,
-        {"per_device_eval_batch_size": EVAL_BATCH} | spec.training,
+        chosen,
         seed=seed,
         eval_strategy="steps",
-        eval_steps=1,
+        eval_steps=1,  # until the budget is known
         save_strategy="no",
-        train_sampling_strategy="group_by_length",
+        **head.training_arguments,
     )
-    start = model.config.decoder_start_token_id
-    limits = task.max_source, task.max_target
-    return SynpreTrainer(
+    return head.trainer_class(
         model,
-        args,
-        train_dataset=data.rows("train"),
-        eval_dataset=data.rows("validation", spec.validation_examples),
-        data_collator=Seq2SeqCollator(
-            tokenizer.pad_token_id, tokenizer.eos_token_id, start, *limits
-        ),
-        compute_metrics=teacher_forced,
-        preprocess_logits_for_metrics=most_likely,
+        arguments,
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=head.collator(data, model.config),
+        compute_metrics=head.validation_metrics(data, validation),
+        **head.trainer_options(spec),
     )
 
 
-def steps_of(trainer: SynpreTrainer) -> int:
+def planned_steps(trainer: SynpreTrainer) -> int:
     """Return the steps of a fine-tuning: max_steps, or as many as num_train_epochs take."""
     args = trainer.args
     if args.max_steps > 0:
         return args.max_steps
-    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return math.ceil(args.num_train_epochs * math.ceil(len(trainer.train_dataset) / batch))
+    batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    steps_an_epoch = math.ceil(len(trainer.train_dataset) / batch_size)
+    return math.ceil(args.num_train_epochs * steps_an_epoch)
 
 
 def extra_steps(trainer: SynpreTrainer, flops: float) -> int:
-    """Return how many more steps of this fine-tuning cost `flops`, by the mean of its first batches."""
+    """Return how many more steps of a fine-tuning cost `flops`, by the mean of its first batches."""
     if not flops:
         return 0
     probe = Meter()
-    batches = list(itertools.islice(trainer.get_train_dataloader(), MEGABATCH))
+    batches = list(itertools.islice(trainer.get_train_dataloader(), PROBE_BATCHES))
     for batch in batches:
         probe.add(batch, trainer.count_flops)
-    return round(
-        flops / (probe.cost["flops"] / len(batches) * trainer.args.gradient_accumulation_steps)
-    )
-
-
-def test_scores(
-    model: PreTrainedModel, data: PreparedTask, spec: FinetuningSpec, trainer: SynpreTrainer
-) -> dict[str, Any]:
-    """Generate the test split and return its scores: the reported one, all, and the reported one of each example."""
-    started = time.perf_counter()
-    rows, metric = (
-        data.rows("test", spec.test_examples),
-        METRICS[data.task.metric](keep_in_memory=True),
-    )
-    merge_adapters(model)
-    if model._supports_sdpa:  # the faster one where nothing is propagated back
-        model.set_attn_implementation("sdpa")
-    ids = generate_ids(
-        model,
-        rows,
-        trainer.data_collator,
-        limit=spec.max_new_tokens or data.longest_target(),
-        batch_size=GENERATION_BATCH,
-        num_beams=spec.num_beams,
-        length_penalty=spec.length_penalty,
-        bf16=trainer.args.bf16 and model.device.type != "cpu",  # which gains nothing there
-    )
-    texts = data.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    references = rows.references.to_pylist()
-    scores = metric.compute(predictions=texts, references=references)
-    return {
-        "metric": metric.main,
-        "score": scores[metric.main],
-        "scores": scores,
-        "test_examples": len(rows),
-        "example_scores": pack_fractions(metric.each(texts, references)[metric.main]),
-        "seconds": round(time.perf_counter() - started, 4),
-    }
+    flops_a_batch = probe.cost["flops"] / len(batches)
+    return round(flops / (flops_a_batch * trainer.args.gradient_accumulation_steps))
 
 
 def merge_adapters(model: PreTrainedModel) -> None:

@@ -1,189 +1,162 @@
-"""Layer 4: a labelled split's ids as the rows of a model with a head, and their batches."""
+"""Heads: what a kind of task needs, from the columns of its rows to the scores of its test.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+`Head` says what every kind gives. A kind is a subclass in a module of its own (text_head.py,
+label_heads.py), and one object of it stands in the table HEADS of catalog.py.
+"""
 
-import numpy as np
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NotRequired, TypedDict, TypeVar
+
 import pyarrow as pa
+import torch
+from torch.utils.data import Dataset as TorchDataset
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from hf_synpre.data.rows import IGNORED, Row
-from hf_synpre.errors import UsageError
+from hf_synpre.training.trainer import SynpreTrainer
 
-STRIDE = 128  # ids that two windows of a long context share (Devlin et al. 2019)
-LONGEST_QUESTION = 64
+if TYPE_CHECKING:
+    from hf_synpre.finetuning.finetuning import FinetuningSpec
+    from hf_synpre.finetuning.prepared import PreparedTask
+    from hf_synpre.finetuning.tasks import FinetuningTask
 
+Task = TypeVar("Task", bound="FinetuningTask")
 
-@dataclass(frozen=True)
-class Frame:
-    """How a tokenizer puts its control ids around one text or two, and how long the result may be."""
+Batch = dict[str, torch.Tensor]
+Collator = Callable[[list[Any]], Batch]
 
-    before: tuple[int, ...]
-    between: tuple[int, ...]
-    after: tuple[int, ...]
-    types: bool
-    length: int
-
-    @classmethod
-    def of(cls, tokenizer: Any, length: int) -> "Frame":
-        """Read the frame off what the tokenizer makes of two texts."""
-        alone, ids = (
-            tokenizer("a", **more)["input_ids"]
-            for more in ({"add_special_tokens": False}, {"text_pair": "a"})
-        )
-        starts = [i for i in range(len(ids) - len(alone) + 1) if ids[i : i + len(alone)] == alone]
-        first, second, n = starts[0], starts[-1], len(alone)
-        parts = ids[:first], ids[first + n : second], ids[second + n :]
-        return cls(*map(tuple, parts), "token_type_ids" in tokenizer.model_input_names, length)
-
-    def room(self, two: bool) -> int:
-        """Return how many ids of text fit."""
-        return self.length - len(self.before) - len(self.after) - (len(self.between) if two else 0)
-
-    def row(self, first: np.ndarray, second: np.ndarray | None = None) -> Row:
-        """Return one text or two as the ids of a model, the longer one cut first where they are too long."""
-        texts = (
-            [first[: self.room(False)]] if second is None else cut(first, second, self.room(True))
-        )
-        middle = [] if second is None else [self.between, texts[1]]
-        ids = np.concatenate(
-            [np.array(part, np.int32) for part in (self.before, texts[0], *middle, self.after)]
-        )
-        row = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        begin = len(self.before) + len(texts[0]) + len(self.between) if middle else len(ids)
-        return row | (
-            {"token_type_ids": (np.arange(len(ids)) >= begin).astype(np.int32)}
-            if self.types
-            else {}
-        )
+# Rows a batch of evaluation. On a CPU large batches are slower a row, as their logits leave the
+# cache: benchmarks/evaluation.py.
+EVALUATION_BATCH = 128 if torch.cuda.is_available() else 16
 
 
-def cut(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return both texts within `room` ids together, the longer one cut until it is the shorter one."""
-    left = min(len(first), max(room - len(second), room - room // 2))
-    return first[:left], second[: room - left]
+class TestScores(TypedDict):
+    """What a head says of a model on the test split."""
+
+    metric: str  # the name of the score that is reported
+    score: float  # its value
+    scores: dict[str, float]  # all scores by name
+    test_examples: int  # the examples that were scored
+    example_scores: NotRequired[str]  # the reported score of each, by files.pack_fractions
+    probabilities: NotRequired[str]  # of each class of each example, packed row by row
+    truths: NotRequired[list[int]]  # the true class of each example
 
 
-class LabelRows:
-    """Map-style rows with one label, several, or a number; `truths` are the labels by row."""
+class Head(Generic[Task]):
+    """One kind of answer to a downstream task: generated text, a class, a number, tags ...
 
-    def __init__(self, table: pa.Table, frame: Frame, *, train: bool):
-        self.frame, self.train = frame, train
-        pieces = table["pieces"].combine_chunks()
-        self.ends, self.inner, self.ids = (
-            pieces.offsets.to_numpy(),
-            pieces.values.offsets.to_numpy(),
-            pieces.values.values.to_numpy(),
-        )
-        self.labels = table["label"].to_pylist()
-        self.table = table
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def pieces(self, index: int) -> list[np.ndarray]:
-        """Return the ids of each text of a row."""
-        return [
-            self.ids[self.inner[k] : self.inner[k + 1]]
-            for k in range(self.ends[index], self.ends[index + 1])
-        ]
-
-    def size(self, index: int) -> int:
-        """Return the ids of the texts of a row, uncut."""
-        return sum(map(len, self.pieces(index)))
-
-    def __getitem__(self, index: int) -> Row:
-        label = self.labels[index]
-        kind = np.float32 if isinstance(label, float | list) else np.int32
-        return self.frame.row(*self.pieces(index)) | {"labels": np.array(label, kind)}
-
-    @property
-    def truths(self) -> np.ndarray:
-        """The labels of all rows."""
-        return np.array(self.labels)
-
-
-class ChoiceRows(LabelRows):
-    """Map-style rows of a context with each of its continuations."""
-
-    def size(self, index: int) -> int:
-        """Return the ids of the context and its longest continuation, uncut."""
-        context, *choices = map(len, self.pieces(index))
-        return context + max(choices)
-
-    def __getitem__(self, index: int) -> Row:
-        context, *choices = self.pieces(index)
-        rows = [self.frame.row(context, choice) for choice in choices]
-        return {"choices": rows, "labels": np.array(self.labels[index], np.int32)}
-
-
-class TagRows(LabelRows):
-    """Map-style rows of words with a tag each: the label stands at a word's first id; words beyond the length are cut."""
-
-    def __getitem__(self, index: int) -> Row:
-        words, tags = self.pieces(index), self.labels[index]
-        ids = np.concatenate(words)[: self.frame.room(False)]
-        row = self.frame.row(ids)
-        labels = np.full_like(row["input_ids"], IGNORED)
-        starts = self.starts(words)
-        labels[starts + len(self.frame.before)] = tags[: len(starts)]
-        return row | {"labels": labels}
-
-    def starts(self, words: list[np.ndarray]) -> np.ndarray:
-        """Return where the words that fit begin among the ids."""
-        starts = np.cumsum([0, *map(len, words)])[:-1]
-        return starts[starts < self.frame.room(False)]
-
-    @property
-    def truths(self) -> list:
-        """The tags of every row."""
-        return self.labels
-
-
-class SpanRows(LabelRows):
-    """Map-style windows of a question and its context; `windows` are (example, first id of the context, ids).
-
-    The label is the first and last place of the answer, 0 and 0 (the start of the row) where it is not in the window.
+    The first half of the methods reads the data and does not depend on the model; the second half
+    is the model's. Heads have no state.
     """
 
-    def __init__(self, table: pa.Table, frame: Frame, *, train: bool):
-        super().__init__(table, frame, train=train)
-        self.windows = list(self._windows())
+    # The name of the kind: the field `head` of a task's definition.
+    name: ClassVar[str]
+    # The Auto class of transformers that makes the models.
+    model_class: ClassVar[Any]
+    # The architecture where none is given: a model_type of transformers.
+    usual_model_type: ClassVar[str]
+    # Whether models have parameters that pre-training does not: then only its body is loaded.
+    adds_parameters: ClassVar[bool]
 
-    def _windows(self) -> Iterator[tuple[int, int, int]]:
-        for example in range(len(self.labels)):
-            question, context = self.pieces(example)
-            room = self.frame.room(True) - min(len(question), LONGEST_QUESTION)
-            if room < 2:
-                raise UsageError(
-                    f"A length of {self.frame.length} ids leaves no room beside a question; give max_source >= 96."
-                )
-            step = max(room - STRIDE, room // 2)
-            for first in range(0, max(1, len(context) - room + step), step):
-                yield example, first, min(room, len(context) - first)
+    # The Trainer, the rows of its evaluation batches, the arguments that the head decides.
+    trainer_class: ClassVar[type[SynpreTrainer]] = SynpreTrainer
+    evaluation_batch: ClassVar[int] = EVALUATION_BATCH
+    training_arguments: ClassVar[dict[str, Any]] = {}
 
-    def __len__(self) -> int:
-        return len(self.windows)
+    # ---- The data: rows of a dataset -> ids on disk -> rows of a model.
 
-    def __getitem__(self, index: int) -> Row:
-        example, first, count = self.windows[index]
-        question, context = self.pieces(example)
-        question = question[:LONGEST_QUESTION]
-        row = self.frame.row(question, context[first : first + count])
-        begin = len(self.frame.before) + len(question) + len(self.frame.between)
-        start, end = (place - first for place in self.labels[example])
-        inside = 0 <= start <= end < count
-        return row | {
-            "labels": np.array([begin + start, begin + end] if inside else [0, 0], np.int32)
-        }
+    def train_tokenizer(
+        self, task: Task, train: Any, vocab_size: int, corpus: Any
+    ) -> tuple[PreTrainedTokenizerBase, str]:
+        """Return a tokenizer of `vocab_size` ids for this kind of model, and a line on its origin.
 
-    def context(self, index: int) -> tuple[int, int, int, int]:
-        """Return (example, first place of the context in the row, places, first id of the context) of a window."""
-        example, first, count = self.windows[index]
-        question = min(len(self.pieces(example)[0]), LONGEST_QUESTION)
-        return example, len(self.frame.before) + question + len(self.frame.between), count, first
+        It is trained on the corpus, or on the texts of the train split where that is None.
+        """
+        raise NotImplementedError
 
-    @property
-    def truths(self) -> list[list[str]]:
-        """The gold answers of every example."""
-        return self.table["answers"].to_pylist()
+    def label_names(self, task: Task, train: Any) -> list[Any] | None:
+        """Return the names of the labels in the order of their numbers, None where there are none."""
+        return None
+
+    def metadata(
+        self, task: Task, label_names: list[Any] | None, data_dir: str | None
+    ) -> dict[str, Any]:
+        """Return what facts.json holds beside the tokenizer's origin and the splits."""
+        raise NotImplementedError
+
+    def encode(
+        self,
+        task: Task,
+        rows: Any,
+        label_names: list[Any] | None,
+        tokenizer: PreTrainedTokenizerBase,
+        split: str,
+    ) -> pa.Table:
+        """Return the ids and labels of a split's rows as the table that is written to disk."""
+        raise NotImplementedError
+
+    def digest(self, rows: Any, encoded: pa.Table) -> str:
+        """Return the sha256 by which a split's rows are known again."""
+        raise NotImplementedError
+
+    def make_rows(self, data: "PreparedTask", encoded: pa.Table) -> Any:
+        """Return a map-style dataset of the rows of an encoded split, as the collator takes them."""
+        raise NotImplementedError
+
+    def order_sample(self, encoded: pa.Table) -> pa.Table:
+        """Return the sampled rows of an evaluation in the order in which they are evaluated."""
+        return encoded
+
+    # ---- The model: config, batches, loss, validation, test.
+
+    def takes(self, config: PreTrainedConfig) -> bool:
+        """Say whether models of this config's family can have the head."""
+        raise NotImplementedError
+
+    def refusal(self, task: Task, config: PreTrainedConfig) -> str:
+        """Return the sentence that says why a config's family does not fit, and what does."""
+        raise NotImplementedError
+
+    def configure(self, config: PreTrainedConfig, data: "PreparedTask") -> PreTrainedConfig:
+        """Return the config with what the task decides. Raises UsageError where rows do not fit."""
+        return config
+
+    def collator(self, data: "PreparedTask", config: PreTrainedConfig) -> Collator:
+        """Return the function that makes a batch of rows for a model of this config."""
+        raise NotImplementedError
+
+    def loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean loss of a step.
+
+        Args:
+            outputs: what the model returned for the batch.
+            labels: the batch's labels.
+            num_items_in_batch: the labels of the whole step over accumulation and processes; None:
+                those of this batch.
+        """
+        raise NotImplementedError
+
+    def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
+        """Return what the Trainer is given beside its arguments, its rows and its collator."""
+        return {"loss": self.loss}
+
+    def validation_metrics(
+        self, data: "PreparedTask", rows: TorchDataset
+    ) -> Callable[[EvalPrediction], dict[str, float]]:
+        """Return the function that scores an evaluation on the validation rows.
+
+        It gives "token_accuracy", by which weights are chosen, and "score", which is reported.
+        """
+        raise NotImplementedError
+
+    def test(
+        self,
+        model: PreTrainedModel,
+        data: "PreparedTask",
+        spec: "FinetuningSpec",
+        trainer: SynpreTrainer,
+    ) -> TestScores:
+        """Return the scores of a fine-tuned model on the test split, which is read here only."""
+        raise NotImplementedError

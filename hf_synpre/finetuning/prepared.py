@@ -1,105 +1,75 @@
-"""Layer 4: a downstream task as ids on disk, made once: tokenizer, splits, facts."""
+"""A downstream task and a tokenizer -> a folder of ids, made once: splits, tokenizer, facts.json."""
 
-import hashlib
-from dataclasses import dataclass, replace
-from functools import singledispatch
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict
-from transformers import (
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoTokenizer, PreTrainedConfig
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
-from hf_synpre.data.tokenizers import read_tokenizer, train_tokenizer
-from hf_synpre.errors import UsageError
+from hf_synpre.data.corpora import Corpus
+from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.files import read_json, whole_folder, write_json
-from hf_synpre.finetuning.text_tasks import DownstreamTask
+from hf_synpre.finetuning.catalog import find_head, head_for
+from hf_synpre.finetuning.heads import Head
+from hf_synpre.finetuning.tasks import FinetuningTask
+
+METADATA_FILE = "facts.json"
 
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """A downstream task as ids on disk: <folder>/{train,validation,test}.parquet, tokenizer/, facts.json."""
+    """A task as ids on disk: {train,validation,test}.parquet, tokenizer/ and facts.json in a folder.
 
-    folder: Path
-    task: DownstreamTask
-    model_class = AutoModelForSeq2SeqLM
+    The ids do not depend on the model; `head_for` says how models of a family answer the task.
+    """
 
-    def configure(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """Return the config of a model for this task: nothing depends on it. UsageError: a model of one stream."""
-        if not config.is_encoder_decoder:
-            raise UsageError(
-                f"{self.task.name} is answered with generated text, for which a {config.model_type} has no decoder; give an "
-                "encoder-decoder (model_type t5), or a labelled task (squad_span for squad)."
-            )
-        return config
+    folder: Path  # where the files are
+    task: (
+        FinetuningTask  # the task; its lengths and its metric may differ from when it was prepared
+    )
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerFast:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that made the ids."""
         return AutoTokenizer.from_pretrained(self.folder / "tokenizer")
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """Rows and sha256 of each split, the Hub id if they are from there, the tokenizer's origin."""
-        return read_json(self.folder / "facts.json")
+    def metadata(self) -> dict[str, Any]:
+        """Rows and sha256 of each split, origin of the tokenizer, Hub id, names of labels if any."""
+        return read_json(self.folder / METADATA_FILE)
 
-    def rows(self, split: str, limit: int | None = None) -> "TokenRows":
-        """Return a split's rows; the first `limit` of a fixed shuffle, short ones first, when a limit is given."""
-        table = pq.read_table(self.folder / f"{split}.parquet")
+    def head_for(self, config: PreTrainedConfig) -> Head[Any]:
+        """Return the head by which models of this config's family answer the task.
+
+        Raises UsageError where no head of the task takes such a model.
+        """
+        return head_for(self.task, config)
+
+    def read_table(self, split: str, columns: list[str] | None = None) -> pa.Table:
+        """Return the encoded rows of a split, all columns of them without `columns`."""
+        return pq.read_table(self.folder / f"{split}.parquet", columns=columns)
+
+    def rows(self, split: str, limit: int | None = None) -> Any:
+        """Return a split as a map-style dataset of rows, as the head's collator takes them.
+
+        Args:
+            split: train, validation or test.
+            limit: how many rows of a fixed shuffle are taken; None for all, in their order.
+        """
+        head = find_head(self.task.head_name)
+        table = self.read_table(split)
         if limit is not None:
-            chosen = np.random.default_rng(0).permutation(len(table))[:limit]
-            table = table.take(chosen).sort_by("length")
-        return TokenRows(table)
-
-    def longest_target(self) -> int:
-        """Return the ids of the longest train or validation target, end of sequence included, within the task's limit."""
-        columns = [
-            pq.read_table(self.folder / f"{split}.parquet", columns=["labels"])[0]
-            for split in ("train", "validation")
-        ]
-        longest = max(
-            np.diff(chunk.offsets.to_numpy()).max()
-            for column in columns
-            for chunk in column.chunks
-            if len(chunk)
-        )
-        return min(int(longest) + 1, self.task.max_target)
+            shuffled = np.random.default_rng(0).permutation(len(table))
+            table = head.order_sample(table.take(shuffled[:limit]))
+        return head.make_rows(self, table)
 
 
-class TokenRows:
-    """Map-style rows of ids from a table; `references` are the gold texts, a list a row."""
-
-    def __init__(self, table: pa.Table):
-        self.columns = {
-            name: (
-                column.combine_chunks().values.to_numpy(),
-                column.combine_chunks().offsets.to_numpy(),
-            )
-            for name, column in ((c, table[c]) for c in ("input_ids", "labels"))
-        }
-        self.references = table["references"]
-
-    def __len__(self) -> int:
-        return len(self.references)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return {
-            name: values[ends[index] : ends[index + 1]]
-            for name, (values, ends) in self.columns.items()
-        }
-
-
-@singledispatch
 def prepare(
-    task: DownstreamTask,
+    task: FinetuningTask,
     folder: Path,
     *,
     data_dir: str | None = None,
@@ -107,66 +77,44 @@ def prepare(
     vocab_size: int = 1024,
     corpus: Corpus | None = None,
 ) -> PreparedTask:
-    """Tokenize a task into `folder`, once.
+    """Tokenize a task into a folder; a folder that is there is taken as it is.
 
-    `tokenizer` is a Hub id or folder; None trains one of `vocab_size` ids on the `corpus`, without it on the train split.
+    Args:
+        task: what is prepared.
+        folder: where the files go.
+        data_dir: a local copy of the dataset, or a folder of copies; None for the Hub.
+        tokenizer: a folder or Hub id; None trains a tokenizer.
+        vocab_size: the ids of the tokenizer that is trained.
+        corpus: the text that it is trained on; None for the task's train split.
+
+    Raises:
+        UsageError: where the data or the tokenizer cannot be read, or a row does not fit the task.
+
+    Example:
+        >>> prepare(get_finetuning_task("stdlib_ast"), Path("runs/stdlib_ast"), vocab_size=512)
     """
-    if not folder.exists():
-        tables = task.load(data_dir)
-        train = tables["train"]
-        own = (text.as_py() for column in ("source", "target") for text in train[column])
-        texts, source = (
-            (corpus.texts("train"), corpus.facts["name"]) if corpus else (own, "the train split")
-        )
-        coder = (
-            read_tokenizer(tokenizer, data_dir) if tokenizer else train_tokenizer(texts, vocab_size)
-        )
-        facts = {
-            "tokenizer": tokenizer or f"byte-level BPE trained on {source}, {vocab_size} ids",
-            "splits": {},
-        }
-        with whole_folder(folder) as partial:
-            coder.save_pretrained(partial / "tokenizer")
-            for split, table in tables.items():
-                pq.write_table(encode(table, coder), partial / f"{split}.parquet")
-                facts["splits"][split] = {"rows": len(table), "sha256": text_digest(table)}
-            write_json(
-                partial / "facts.json", facts | {"hub_id": None if data_dir else task.hub_id}
-            )
+    if folder.exists():
+        return PreparedTask(folder, task)
+    head = find_head(task.head_name)
+
+    # Read the rows, and the labels that train has
+    splits = task.load(data_dir)
+    label_names = head.label_names(task, splits["train"])
+
+    # Read a tokenizer or train one
+    if tokenizer:
+        coder, origin = read_tokenizer(tokenizer, data_dir), tokenizer
+    else:
+        coder, origin = head.train_tokenizer(task, splits["train"], vocab_size, corpus)
+
+    # Write ids, tokenizer and metadata; the folder appears once it is whole
+    metadata = {"tokenizer": origin, **head.metadata(task, label_names, data_dir), "splits": {}}
+    with whole_folder(folder) as partial:
+        coder.save_pretrained(partial / "tokenizer")
+        for split, rows in splits.items():
+            encoded = head.encode(task, rows, label_names, coder, split)
+            pq.write_table(encoded, partial / f"{split}.parquet")
+            digest = head.digest(rows, encoded)
+            metadata["splits"][split] = {"rows": len(rows), "sha256": digest}
+        write_json(partial / METADATA_FILE, metadata)
     return PreparedTask(folder, task)
-
-
-@singledispatch
-def task_texts(task: DownstreamTask, data_dir: str | None, text: TextSpec) -> Corpus:
-    """Return the text of a task's train split, inputs and targets, by a recipe."""
-    splits = {split: Dataset(table) for split, table in task.load(data_dir).items()}
-    recipe = replace(text, columns=text.columns or ["source", "target"])
-    return dataset_corpus(DatasetDict(splits), recipe, task.name)
-
-
-@singledispatch
-def tested_texts(task: DownstreamTask, data_dir: str | None) -> list[list[str]]:
-    """Return the texts of every test row: its input."""
-    return [[source] for source in task.load(data_dir)["test"]["source"].to_pylist()]
-
-
-def encode(table: pa.Table, tokenizer: Any) -> pa.Table:
-    """Return the ids of a table of texts: input_ids, labels (list<int32>, no EOS), gold texts, length in ids."""
-    columns = {}
-    for ids, text in (("input_ids", "source"), ("labels", "target")):
-        encoded = tokenizer(table[text].to_pylist(), add_special_tokens=False)["input_ids"]
-        columns[ids] = pa.array(encoded, pa.list_(pa.int32()))
-    lengths = [
-        len(x) + len(y) for x, y in zip(columns["input_ids"], columns["labels"], strict=True)
-    ]
-    return pa.table({**columns, "references": table["references"], "length": lengths})
-
-
-def text_digest(table: pa.Table) -> str:
-    """Return the sha256 of a table's texts, row by row: the source, then every gold answer."""
-    digest = hashlib.sha256()
-    for source, golds in zip(
-        table["source"].to_pylist(), table["references"].to_pylist(), strict=True
-    ):
-        digest.update("\t".join([source, *golds]).encode() + b"\n")
-    return digest.hexdigest()

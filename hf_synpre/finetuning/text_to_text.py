@@ -1,14 +1,22 @@
-"""Layer 4: generation of a split's targets: batched by length, and batches shrink as their rows end."""
+"""Generation: a model and rows of source ids -> the generated ids of every row.
 
-from collections.abc import Callable, Iterator
-from typing import Any
+Rows are batched by length, the longest first, and a batch shrinks as its rows end.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-SHRINK = 0.75  # a batch is cut to its open rows once fewer than this share of it is open
+if TYPE_CHECKING:
+    from hf_synpre.finetuning.heads import Collator
+    from hf_synpre.finetuning.text_head import TokenRows
+
+# A batch is cut to its open rows once fewer than this share of it is open: cutting copies the cache.
+SHRINK_BELOW = 0.75
 
 
 def batches_by_length(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -21,8 +29,8 @@ def batches_by_length(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
 @torch.inference_mode()
 def generate_ids(
     model: PreTrainedModel,
-    rows: Any,
-    collate: Callable[[list], dict[str, torch.Tensor]],
+    rows: "TokenRows",
+    collate: "Collator",
     *,
     limit: int,
     batch_size: int = 64,
@@ -30,64 +38,104 @@ def generate_ids(
     length_penalty: float = 1.0,
     bf16: bool = False,
 ) -> list[list[int]]:
-    """Return the generated ids of every row, in order: at most `limit`, cut before the end-of-sequence id."""
+    """Return the generated ids of every row, in the order of the rows.
+
+    Args:
+        model: an encoder-decoder; it is set to evaluation mode.
+        rows: map-style rows with input_ids.
+        collate: makes a batch of rows; its input_ids and attention_mask are used.
+        limit: the most ids that are generated for a row.
+        batch_size: rows that are generated together.
+        num_beams: beams of the search; 1 decodes greedily.
+        length_penalty: a beam's score is divided by its length to this power.
+        bf16: whether matrix products are computed in bfloat16.
+
+    Returns:
+        For each row at most `limit` ids, cut before the end-of-sequence id.
+    """
     model.eval()
-    found: list[list[int]] = [[] for _ in range(len(rows))]
-    lengths = np.array([len(rows[i]["input_ids"]) for i in range(len(rows))])
-    beam = {
-        "num_beams": num_beams,
-        "length_penalty": length_penalty,
-        "do_sample": False,
-        "max_new_tokens": limit,
-    }
-    for chosen in batches_by_length(lengths, batch_size):
-        batch = collate([rows[int(i)] for i in chosen])
-        inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    end_id = model.config.eos_token_id
+    lengths = np.array([len(rows[index]["input_ids"]) for index in range(len(rows))])
+
+    generated: list[list[int]] = [[] for _ in range(len(rows))]
+    for row_numbers in batches_by_length(lengths, batch_size):
+        batch = collate([rows[int(index)] for index in row_numbers])
+        input_ids = batch["input_ids"].to(model.device)  # [rows, source]
+        attention_mask = batch["attention_mask"].to(model.device)  # [rows, source]
+
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            ids = (
-                greedy(model, **inputs, limit=limit)
-                if num_beams == 1
-                else model.generate(**inputs, **beam)[:, 1:]
-            )
-        for row, generated in zip(chosen, ids.tolist(), strict=True):
-            end = model.config.eos_token_id
-            found[row] = generated[: generated.index(end)] if end in generated else generated
-    return found
+            if num_beams == 1:
+                ids = greedy(model, input_ids, attention_mask, limit)  # [rows, limit]
+            else:
+                ids = model.generate(
+                    input_ids=input_ids,
+                    attention_mask=attention_mask,
+                    num_beams=num_beams,
+                    length_penalty=length_penalty,
+                    do_sample=False,
+                    max_new_tokens=limit,
+                )[:, 1:]  # [rows, up to limit]: without the start id
+
+        for row_number, row_ids in zip(row_numbers, ids.tolist(), strict=True):
+            if end_id in row_ids:
+                row_ids = row_ids[: row_ids.index(end_id)]
+            generated[row_number] = row_ids
+    return generated
 
 
 def greedy(
     model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, limit: int
 ) -> torch.Tensor:
-    """Return the ids (rows x up to `limit`) of greedy decoding: those of `model.generate`, which computes ended rows on.
+    """Return the ids of greedy decoding: those of `model.generate`, which computes ended rows on.
 
-    Rows that have ended leave the batch: transformers keeps them until the last row ends.
+    Rows that have ended leave the batch; transformers keeps them until the last row ends.
+
+    Args:
+        model: an encoder-decoder in evaluation mode.
+        input_ids: the padded source ids, int64[rows, source].
+        attention_mask: 1 where a source id is real, int64[rows, source].
+        limit: the most ids that are generated for a row.
+
+    Returns:
+        int64[rows, limit], filled with the end-of-sequence id after a row's end.
     """
+    device = input_ids.device
+    end_id = model.config.eos_token_id
     encoded = model.get_encoder()(
         input_ids=input_ids, attention_mask=attention_mask
-    ).last_hidden_state
+    ).last_hidden_state  # [rows, source, width]
+
     cache = EncoderDecoderCache(
         DynamicCache(config=model.config), DynamicCache(config=model.config)
     )
-    out = torch.full((len(input_ids), limit), model.config.eos_token_id, device=input_ids.device)
-    open_rows = torch.arange(len(input_ids), device=input_ids.device)
-    last = torch.full(
-        (len(input_ids), 1), model.config.decoder_start_token_id, device=input_ids.device
-    )
+    generated = torch.full((len(input_ids), limit), end_id, device=device)  # [rows, limit]
+    open_rows = torch.arange(len(input_ids), device=device)  # [open rows]
+    start_id = model.config.decoder_start_token_id
+    last_ids = torch.full((len(input_ids), 1), start_id, device=device)  # [open rows, 1]
+
     for step in range(limit):
-        state = {
-            "encoder_outputs": BaseModelOutput(encoded),
-            "attention_mask": attention_mask,
-            "past_key_values": cache,
-        }
-        last = model(**state, decoder_input_ids=last, use_cache=True).logits[:, -1:].argmax(-1)
-        out[open_rows, step] = last[:, 0]
-        going = (out[open_rows] == model.config.eos_token_id)[:, : step + 1].sum(1) == 0
-        if not going.any():
+        logits = model(
+            encoder_outputs=BaseModelOutput(encoded),
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            decoder_input_ids=last_ids,
+            use_cache=True,
+        ).logits  # [open rows, 1, vocabulary]
+        last_ids = logits[:, -1:].argmax(-1)  # [open rows, 1]
+        generated[open_rows, step] = last_ids[:, 0]
+
+        # A row is open while no end-of-sequence id stands in it
+        ends = generated[open_rows] == end_id  # [open rows, limit]
+        is_open = ends[:, : step + 1].sum(1) == 0  # [open rows]
+        if not is_open.any():
             break
-        if going.float().mean() < SHRINK:
-            kept = going.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            open_rows, last, encoded, attention_mask = (
-                t[kept] for t in (open_rows, last, encoded, attention_mask)
-            )
-    return out
+
+        # Cut the batch to its open rows
+        if is_open.float().mean() < SHRINK_BELOW:
+            remaining = is_open.nonzero()[:, 0]  # [still open rows]
+            cache.batch_select_indices(remaining)
+            open_rows = open_rows[remaining]
+            last_ids = last_ids[remaining]
+            encoded = encoded[remaining]
+            attention_mask = attention_mask[remaining]
+    return generated

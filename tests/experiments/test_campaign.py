@@ -104,12 +104,12 @@ def test_edited_rows_are_read_anew_and_do_not_join_finished_cells(tmp_path):
     place = rows(tmp_path, ["ant", "bee"])
     one = made(tmp_path / "out", place, **changes, arms={"random": {}})
     assert one.run() == []
-    first = one.data("mine").facts
+    first = one.data("mine").metadata
     rows(tmp_path, ["fox", "owl"])
     again = made(tmp_path / "other", place, **changes, arms={"random": {}})
     again.work = one.work
     assert (
-        again.data("mine").facts["splits"]["train"]["sha256"] != first["splits"]["train"]["sha256"]
+        again.data("mine").metadata["splits"]["train"]["sha256"] != first["splits"]["train"]["sha256"]
     )
     more = made(tmp_path / "out", place, **changes | {"seeds": [0, 1]}, arms={"random": {}})
     with pytest.raises(

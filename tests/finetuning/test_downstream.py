@@ -15,13 +15,13 @@ from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments import ExperimentSpec
 from hf_synpre.finetuning import (
-    DOWNSTREAM,
-    DownstreamTask,
     FinetuningSpec,
+    TextToTextTask,
     finetune,
-    get_downstream,
+    get_finetuning_task,
     prepare,
 )
+from hf_synpre.finetuning.catalog import TEXT_TASKS
 from hf_synpre.finetuning.finetuning import finetuning_trainer
 from hf_synpre.finetuning.text_to_text import generate_ids
 from hf_synpre.initialization import build
@@ -74,14 +74,14 @@ def save(folder, splits):
 
 
 def test_every_task_has_an_example_here():
-    assert set(ROWS) | {"stdlib_ast"} == set(DOWNSTREAM)
+    assert set(ROWS) | {"stdlib_ast"} == {task.name for task in TEXT_TASKS}
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_columns_become_text(name, tmp_path):
     row, (source, golds) = ROWS[name]
     splits = ("train", "validation") if name == "squad" else ("train", "validation", "test")
-    tables = get_downstream(name).load(
+    tables = get_finetuning_task(name).load(
         str(save(tmp_path / name, dict.fromkeys(splits, [row] * 20)))
     )
     assert tables["test"].to_pylist()[0] == {
@@ -92,9 +92,9 @@ def test_columns_become_text(name, tmp_path):
     assert [len(t) for t in tables.values()] == ([18, 2, 20] if name == "squad" else [20] * 3)
 
 
-@pytest.mark.parametrize("name", DOWNSTREAM)
+@pytest.mark.parametrize("name", [task.name for task in TEXT_TASKS])
 def test_presets_are_whole_recipes(name):
-    for preset in DOWNSTREAM[name].presets:
+    for preset in get_finetuning_task(name).presets:
         spec = experiment(tasks={name: {}}, preset=preset)
         assert spec.finetuning_of(name).training["max_steps"] >= 600
         assert spec.finetuning_of(name).num_beams == (4 if preset == "paper" else 1)
@@ -219,12 +219,12 @@ def test_a_task_without_a_hub_id_says_where_its_rows_go():
     with pytest.raises(
         UsageError, match="webqsp is on no Hub id; give the folder of its rows as --data_dir"
     ):
-        get_downstream("webqsp").load()
+        get_finetuning_task("webqsp").load()
 
 
 def test_rows_that_are_no_text_are_named(tmp_path):
     row = {"source": "a", "target": []}
-    task = DownstreamTask("mine", ["source"], ["target"])
+    task = TextToTextTask("mine", ["source"], ["target"])
     with pytest.raises(UsageError, match="column target of train holds"):
         task.load(
             str(
@@ -240,7 +240,7 @@ def test_rows_that_are_no_text_are_named(tmp_path):
 
 def test_held_out_rows_are_in_no_other_split(tmp_path):
     rows = [{"source": f"s{i}", "target": "t"} for i in range(100)]
-    task = DownstreamTask("mine", ["source"], ["target"], rows={"train": 50})
+    task = TextToTextTask("mine", ["source"], ["target"], rows={"train": 50})
     tables = task.load(str(save(tmp_path / "mine", {"train": rows, "test": rows[:3]})))
     train, validation, test = (set(t["source"].to_pylist()) for t in tables.values())
     assert (len(train), len(validation), len(test)) == (50, 10, 3)
@@ -251,7 +251,7 @@ def test_held_out_rows_are_in_no_other_split(tmp_path):
 def mtop(tmp_path_factory, tiny_dataset):
     folder = tmp_path_factory.mktemp("mtop")
     return prepare(
-        get_downstream("mtop", max_target=48),
+        get_finetuning_task("mtop", max_target=48),
         folder / "data",
         data_dir=str(tiny_dataset),
         vocab_size=400,
@@ -261,13 +261,13 @@ def mtop(tmp_path_factory, tiny_dataset):
 def test_a_tokenizer_may_be_trained_on_another_corpus(tmp_path, tiny_dataset):
     corpus = Corpus(lambda split: ["quagga"] * 9, {"name": "zoo"})
     data = prepare(
-        get_downstream("mtop"),
+        get_finetuning_task("mtop"),
         tmp_path / "ids",
         data_dir=str(tiny_dataset),
         vocab_size=300,
         corpus=corpus,
     )
-    assert data.facts["tokenizer"] == "byte-level BPE trained on zoo, 300 ids"
+    assert data.metadata["tokenizer"] == "byte-level BPE trained on zoo, 300 ids"
     assert len(data.tokenizer("quagga")["input_ids"]) == 1
 
 

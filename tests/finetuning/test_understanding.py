@@ -13,20 +13,13 @@ from hf_synpre.config import build_spec
 from hf_synpre.data.collators import LabelCollator
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.experiments import Experiment, ExperimentSpec
-from hf_synpre.finetuning import (
-    DOWNSTREAM,
-    LABEL_TASKS,
-    FinetuningSpec,
-    LabelTask,
-    finetune_labels,
-    prepare,
-    task_texts,
-)
-from hf_synpre.finetuning.finetuning import steps_of
-from hf_synpre.finetuning.heads import ChoiceRows, Frame, cut
-from hf_synpre.finetuning.label_data import label_of, span_of
-from hf_synpre.finetuning.label_finetuning import LOSSES, best_span, judge, label_trainer
-from hf_synpre.finetuning.scores import (
+from hf_synpre.finetuning import TASKS as ALL_TASKS
+from hf_synpre.finetuning import FinetuningSpec, LabelTask, find_head, finetune, prepare
+from hf_synpre.finetuning.catalog import LABEL_TASKS, TEXT_TASKS
+from hf_synpre.finetuning.finetuning import finetuning_trainer, planned_steps
+from hf_synpre.finetuning.label_encoding import span_ids
+from hf_synpre.finetuning.label_rows import ChoiceRows, SpecialTokensTemplate, cut
+from hf_synpre.finetuning.metrics import (
     accuracy_f1,
     auc,
     entities,
@@ -35,6 +28,7 @@ from hf_synpre.finetuning.scores import (
     ranks,
     span_f1,
 )
+from hf_synpre.finetuning.span_answers import best_span
 from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.report import write_report
@@ -151,9 +145,13 @@ def prepared(tmp_path_factory):
 
 
 def fresh(data, seed=0):
-    return build(
-        data.model_class, data.configure(MODEL.config(as_vocabulary(data.tokenizer))), {}, seed
-    )
+    return headed(data, MODEL, seed)
+
+
+def headed(data, model, seed=0):
+    config = model.config(as_vocabulary(data.tokenizer))
+    head = data.head_for(config)
+    return build(head.model_class, head.configure(config, data), {}, seed)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -161,7 +159,7 @@ def test_every_head_learns(name, prepared, tmp_path):
     data, least = prepared[name], TASKS[name][2]
     slow = {"max_steps": 400, "learning_rate": 2e-3} if name == "labels" else {"max_steps": 160}
     spec = FinetuningSpec(TRAINING | slow, evaluations=4)
-    outcome = finetune_labels(fresh(data), data, spec, seed=0, output_dir=tmp_path)
+    outcome = finetune(fresh(data), data, spec, seed=0, output_dir=tmp_path)
     assert outcome["score"] >= least, outcome["scores"]
     assert outcome["metric"] == next(iter(outcome["scores"]))
     assert outcome["test_examples"] == 32
@@ -174,7 +172,7 @@ def first_step(data, batch, accumulation, folder):
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": accumulation,
     }
-    trainer = label_trainer(
+    trainer = finetuning_trainer(
         fresh(data),
         data,
         FinetuningSpec(training | {"max_steps": 1, "logging_steps": 1}),
@@ -205,7 +203,7 @@ def test_losses_are_the_models_own(name, prepared):
     labels = batch.pop("labels")
     outputs = model(**batch)
     wanted = model(**batch, **own or {"labels": labels}).loss
-    torch.testing.assert_close(LOSSES[data.task.head](outputs, labels), wanted)
+    torch.testing.assert_close(find_head(data.task.head).loss(outputs, labels), wanted)
 
 
 @pytest.mark.parametrize(
@@ -223,10 +221,8 @@ def test_a_model_without_segments_gets_none(kind, shape, types, prepared, tmp_pa
         overrides=shape
         | ({"n_embd": 32, "n_layer": 2, "n_head": 2} if kind == "gpt2" else ENCODER),
     )
-    made = build(
-        data.model_class, data.configure(model.config(as_vocabulary(data.tokenizer))), {}, 0
-    )
-    trainer = label_trainer(made, data, FinetuningSpec(TRAINING | {"max_steps": 1}), 0, tmp_path)
+    made = headed(data, model)
+    trainer = finetuning_trainer(made, data, FinetuningSpec(TRAINING | {"max_steps": 1}), 0, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     assert ("token_type_ids" in batch) == types
     assert torch.isfinite(trainer.compute_loss(made, batch))
@@ -240,7 +236,7 @@ def test_rows_are_framed_as_the_tokenizer_does(prepared):
     for name in ("input_ids", "token_type_ids", "attention_mask"):
         assert row[name].tolist() == wanted[name]
     assert row["labels"] == 1
-    short = Frame.of(tokenizer, 12).row(*data.rows("train").pieces(3))
+    short = SpecialTokensTemplate.from_tokenizer(tokenizer, 12).row(*data.rows("train").pieces(3))
     assert len(short["input_ids"]) == 12
 
 
@@ -264,17 +260,17 @@ def test_a_span_is_found_in_any_window(prepared):
     logits = np.full((2, len(rows), 48), -10.0)
     for i in range(len(rows)):
         logits[0, i, rows[i]["labels"][0]] = logits[1, i, rows[i]["labels"][1]] = 10.0
-    assert judge(data, rows, logits)[0] == {"f1": 1.0, "exact_match": 1.0}
+    assert find_head(data.task.head).score(data, rows, logits)[0] == {"f1": 1.0, "exact_match": 1.0}
     question, context = map(len, rows.pieces(0))
     narrow = type(rows)(
-        rows.table, Frame.of(data.tokenizer, 3 + question + context // 2 + 2), train=False
+        rows.encoded, SpecialTokensTemplate.from_tokenizer(data.tokenizer, 3 + question + context // 2 + 2)
     )
     assert len(narrow) > len(rows)
     covered = {
-        i for k in range(len(narrow)) for i in [narrow.windows[k][0]] if narrow[k]["labels"][1]
+        window.example for k, window in enumerate(narrow.windows) if narrow[k]["labels"][1]
     }
     assert covered == set(range(32))
-    assert span_of([(0, 3), (4, 7), (8, 11)], {"text": ["def g"], "answer_start": [4]}) == [1, 2]
+    assert span_ids([(0, 3), (4, 7), (8, 11)], {"text": ["def g"], "answer_start": [4]}) == [1, 2]
     assert best_span(np.array([0.0, 5.0, 1.0]), np.array([9.0, 0.0, 2.0])) == (9.0, 0, 0)
     assert best_span(np.array([0.0, 5.0, 1.0]), np.array([1.0, 0.0, 3.0])) == (8.0, 1, 2)
 
@@ -282,13 +278,13 @@ def test_a_span_is_found_in_any_window(prepared):
 def test_words_beyond_the_length_are_said_to_be_outside(prepared):
     data = prepared["tags"]
     rows = type(data.rows("test"))(
-        data.rows("test").table, Frame.of(data.tokenizer, 6), train=False
+        data.rows("test").encoded, SpecialTokensTemplate.from_tokenizer(data.tokenizer, 6)
     )
     logits = np.zeros((32, 8, 2))
-    logits[:, :, data.facts["labels"].index("B-pet")] = 1.0
-    scores, _ = judge(data, rows, logits)
+    logits[:, :, data.metadata["labels"].index("B-pet")] = 1.0
+    scores, _ = find_head(data.task.head).score(data, rows, logits)
     assert scores["tag_accuracy"] < 0.7
-    assert all(len(row) == 7 for row in rows.truths)
+    assert all(len(row) == 7 for row in rows.true_labels)
 
 
 def test_scores_have_known_values():
@@ -331,11 +327,12 @@ def test_the_registry_has_the_papers_datasets():
         "yahoo_answers_topics",
     }
     others = {"amazon_polarity", "squad_span", "swag", "hellaswag", "conll2012"}
-    assert ten | others <= LABEL_TASKS.keys()
-    assert not LABEL_TASKS.keys() & DOWNSTREAM.keys()
-    assert {"cola", "sst2", "mrpc", "stsb", "qnli", "rte", "wnli"} <= LABEL_TASKS.keys()
-    assert all(task.hub_id for task in LABEL_TASKS.values())
-    for task in LABEL_TASKS.values():
+    labelled_tasks = {task.name for task in LABEL_TASKS}
+    assert ten | others <= labelled_tasks
+    assert {"cola", "sst2", "mrpc", "stsb", "qnli", "rte", "wnli"} <= labelled_tasks
+    assert len(ALL_TASKS) == len(LABEL_TASKS) + len(TEXT_TASKS)
+    assert all(task.hub_id for task in LABEL_TASKS)
+    for task in LABEL_TASKS:
         for recipe in task.presets.values():
             build_spec(FinetuningSpec, recipe["finetuning"], task.name)
 
@@ -367,7 +364,7 @@ def test_a_hidden_test_is_not_pre_trained_on_either(tmp_path):
         test=hidden,
         validation_mismatched=other,
     )
-    facts = task_texts(TASKS["classes"][0], str(tmp_path), TextSpec()).facts
+    facts = TASKS["classes"][0].corpus(str(tmp_path), TextSpec()).facts
     unused = {"unused test": 10, "unused validation_mismatched": 5}
     assert facts["checked_against"] == {"validation": 10, "test": 20} | unused
     assert facts["rows"] + facts["held_out_rows"] == 90 - facts["dropped_rows_of_other_splits"]
@@ -379,10 +376,10 @@ def test_a_label_of_the_test_alone_may_be_left_out(tmp_path):
     test = {"text": labelled(100, 9)["text"], "sentiment": [0, 2, 4] * 3}
     write_dataset(tmp_path / "sentiment140", train=train, test=test)
     data = prepare(
-        LABEL_TASKS["sentiment140"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400
+        ALL_TASKS["sentiment140"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400
     )
-    assert data.rows("test").truths.tolist() == [0, 1] * 3
-    assert data.facts["labels"] == [0, 4]
+    assert data.rows("test").true_labels.tolist() == [0, 1] * 3
+    assert data.metadata["labels"] == [0, 4]
 
 
 def test_tags_that_are_numbers_have_the_names_of_their_task(tmp_path):
@@ -393,16 +390,16 @@ def test_tags_that_are_numbers_have_the_names_of_their_task(tmp_path):
     }
     write_dataset(tmp_path / "conll2012", train=found, test=found)
     data = prepare(
-        LABEL_TASKS["conll2012"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400
+        ALL_TASKS["conll2012"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400
     )
-    assert data.facts["labels"][:3] == ["O", "B-CARDINAL", "B-DATE"]
-    assert len(data.facts["labels"]) == 37 == len(set(data.facts["labels"]))
+    assert data.metadata["labels"][:3] == ["O", "B-CARDINAL", "B-DATE"]
+    assert len(data.metadata["labels"]) == 37 == len(set(data.metadata["labels"]))
     found["ner_tags"] = found.pop("tags")
     write_dataset(tmp_path / "wnut_17", train=found, test=found)
     with pytest.raises(
         UsageError, match=r"the tags \[0, 1\] are not BIO, as B-PER, I-PER, O; give label_names"
     ):
-        prepare(LABEL_TASKS["wnut_17"], tmp_path / "others", data_dir=str(tmp_path), vocab_size=400)
+        prepare(ALL_TASKS["wnut_17"], tmp_path / "others", data_dir=str(tmp_path), vocab_size=400)
 
 
 @pytest.mark.parametrize(
@@ -513,7 +510,7 @@ def test_a_label_that_train_lacks_is_refused(tmp_path):
         UsageError,
         match="a row of train has the label 'red'; give a list of 3 times 0 or 1 in every row",
     ):
-        label_of(TASKS["labels"][0], "red", ["a", "b", "c"], "train")
+        find_head("labels").read_label(TASKS["labels"][0], "red", ["a", "b", "c"], "train")
     rows = {"train": labelled(0, 40), "test": labelled(0, 4) | {"label": [0, 1, 0, 7]}}
     write_dataset(tmp_path / "classes", **rows)
     with pytest.raises(
@@ -558,7 +555,7 @@ def test_swag_continues_with_the_beginning_of_its_second_sentence(tmp_path):
         "label": [i % 4 for i in range(30)],
     } | columns
     write_dataset(tmp_path / "swag", train=rows, test=rows)
-    data = prepare(LABEL_TASKS["swag"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+    data = prepare(ALL_TASKS["swag"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
     found = data.rows("train")
     assert isinstance(found, ChoiceRows)
     row = next(
@@ -686,7 +683,7 @@ def test_tasks_share_a_tokenizer_and_so_a_pre_training(tmp_path):
     )
     first, second = (experiment.data(name) for name in ("one", "two"))
     assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
-    assert first.facts["tokenizer"] == "strict: trained on two, one, 400 ids"
+    assert first.metadata["tokenizer"] == "strict: trained on two, one, 400 ids"
     assert experiment.checkpoint("one", "one") == experiment.checkpoint("one", "two")
     alone = Experiment(campaign(tmp_path), tmp_path / "alone")
     assert alone.data("one").tokenizer.get_vocab() != first.tokenizer.get_vocab()
@@ -795,12 +792,9 @@ def test_a_pair_of_arms_has_known_overlap():
     ],
 )
 def test_models_that_do_not_fit_a_task_are_refused(model, overrides, message, prepared):
-    config = ModelSpec(model, overrides=overrides).config(
-        as_vocabulary(prepared["classes"].tokenizer)
-    )
     with pytest.raises(UsageError, match=message):
-        prepared["classes"].configure(config)
-    prepared["classes"].configure(MODEL.config(as_vocabulary(prepared["classes"].tokenizer)))
+        headed(prepared["classes"], ModelSpec(model, overrides=overrides))
+    headed(prepared["classes"], MODEL)
 
 
 def test_finetuning_on_labels_takes_an_encoder_unless_told_otherwise(tmp_path):
@@ -864,11 +858,11 @@ def test_a_checkpoint_of_the_hub_is_an_arm(kind, tmp_path, prepared):
 def test_the_length_of_training_may_be_given_in_epochs(prepared, tmp_path):
     data = prepared["classes"]
     made = [
-        label_trainer(
+        finetuning_trainer(
             fresh(data), data, FinetuningSpec(TRAINING | {"num_train_epochs": n}), 0, tmp_path
         )
         for n in (1, 2)
     ]
-    assert [steps_of(trainer) for trainer in made] == [12, 24]
+    assert [planned_steps(trainer) for trainer in made] == [12, 24]
     made[1].args.max_steps = 7
-    assert steps_of(made[1]) == 7
+    assert planned_steps(made[1]) == 7

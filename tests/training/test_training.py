@@ -290,7 +290,7 @@ def test_padding_is_small_where_rows_are_packed(tmp_path):
 
 
 def test_text_in_a_folder_is_a_corpus(tmp_path):
-    from hf_synpre.finetuning import train_tokenizer
+    from hf_synpre.data.tokenizers import train_tokenizer
 
     (tmp_path / "text").mkdir()
     for split in ("train", "validation"):
@@ -529,7 +529,7 @@ def test_the_best_weights_are_the_ones_kept(tiny_config):
 
 def test_natural_text_never_comes_from_the_test_files(monkeypatch):
     from hf_synpre.data import stdlib
-    from hf_synpre.finetuning import train_tokenizer
+    from hf_synpre.data.tokenizers import train_tokenizer
 
     contents = {
         split: {text for text in stdlib.texts(split) if len(text) > 500}
@@ -550,10 +550,10 @@ def test_natural_text_never_comes_from_the_test_files(monkeypatch):
 
 
 def test_a_diverged_run_says_so(tmp_path, tiny_dataset):
-    from hf_synpre.finetuning import FinetuningSpec, finetune, get_downstream, prepare
+    from hf_synpre.finetuning import FinetuningSpec, finetune, get_finetuning_task, prepare
 
     data = prepare(
-        get_downstream("mtop", max_target=48),
+        get_finetuning_task("mtop", max_target=48),
         tmp_path / "data",
         data_dir=str(tiny_dataset),
         vocab_size=400,
@@ -571,10 +571,10 @@ def test_a_diverged_run_says_so(tmp_path, tiny_dataset):
 
 
 def test_evaluation_rows_are_a_fixed_shuffle(tmp_path, tiny_dataset):
-    from hf_synpre.finetuning import get_downstream, prepare
+    from hf_synpre.finetuning import get_finetuning_task, prepare
 
     data = prepare(
-        get_downstream("mtop"), tmp_path / "data", data_dir=str(tiny_dataset), vocab_size=400
+        get_finetuning_task("mtop"), tmp_path / "data", data_dir=str(tiny_dataset), vocab_size=400
     )
     chosen, again = (
         [r[0] for r in data.rows("train", 20).references.to_pylist()] for _ in range(2)
@@ -585,9 +585,9 @@ def test_evaluation_rows_are_a_fixed_shuffle(tmp_path, tiny_dataset):
 
 def test_the_test_score_is_that_of_greedy_decoding(tmp_path, tiny_dataset):
     """Teacher forcing finds exactly the rows that greedy decoding gets right, in whatever order they are batched."""
-    from hf_synpre.finetuning import FinetuningSpec, finetune, get_downstream, prepare
+    from hf_synpre.finetuning import FinetuningSpec, finetune, get_finetuning_task, prepare
 
-    task = get_downstream("mtop", max_target=48)
+    task = get_finetuning_task("mtop", max_target=48)
     data = prepare(task, tmp_path / "data", data_dir=str(tiny_dataset), vocab_size=400)
     for split in ("validation", "test"):
         (data.folder / f"{split}.parquet").write_bytes((data.folder / "train.parquet").read_bytes())
@@ -615,7 +615,7 @@ def test_the_test_score_is_that_of_greedy_decoding(tmp_path, tiny_dataset):
 
 
 def test_windows_that_need_more_sentinels_than_the_tokenizer_has_are_refused():
-    from hf_synpre.finetuning import train_tokenizer
+    from hf_synpre.data.tokenizers import train_tokenizer
 
     tokenizer = train_tokenizer(["x = f(1)"], 400)
     spec = PretrainingSpec(corpus="stdlib", window=2000, training={"max_steps": 1})

@@ -1,0 +1,337 @@
+"""What the heads of labelled tasks share: texts and labels -> rows, logits -> scores."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from torch.utils.data import SequentialSampler
+from transformers import (
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from hf_synpre.data.collators import MULTIPLE, LabelCollator
+from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
+from hf_synpre.data.tokenizers import train_encoder_tokenizer
+from hf_synpre.errors import UsageError
+from hf_synpre.files import pack_fractions
+from hf_synpre.finetuning.heads import EVALUATION_BATCH, Collator, Head, TestScores
+from hf_synpre.finetuning.label_encoding import (
+    IDS_OF_TEXTS,
+    check_tags_are_bio,
+    class_number,
+    ids_digest,
+    label_values,
+    text_columns,
+    text_rows,
+    tokenize_texts,
+)
+from hf_synpre.finetuning.label_rows import (
+    LabelRows,
+    SpecialTokensTemplate,
+)
+from hf_synpre.finetuning.metrics import SCORES, Scores
+from hf_synpre.initialization import skeleton
+from hf_synpre.models.families import longest_input, uses_token_types
+from hf_synpre.training.trainer import SynpreTrainer
+
+if TYPE_CHECKING:
+    from hf_synpre.finetuning.finetuning import FinetuningSpec
+    from hf_synpre.finetuning.label_tasks import LabelTask
+    from hf_synpre.finetuning.prepared import PreparedTask
+
+# Labels have few logits, so evaluation batches are larger than those of text.
+LABEL_BATCH = 4 * EVALUATION_BATCH
+
+
+class RowOrderTrainer(SynpreTrainer):
+    """A SynpreTrainer that evaluates rows in their order, whatever the order of training."""
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler | None:
+        # transformers has none where the rows have no length
+        if super()._get_eval_sampler(eval_dataset) is None:
+            return None
+        return SequentialSampler(eval_dataset)
+
+
+class LabelHead(Head["LabelTask"]):
+    """What the heads of labelled tasks share: an encoder, or a decoder, with a small layer on top.
+
+    Weights are chosen by the reported score of the validation rows.
+    """
+
+    usual_model_type = "electra"
+    adds_parameters = True
+    trainer_class = RowOrderTrainer
+    evaluation_batch = LABEL_BATCH
+    training_arguments: ClassVar[dict[str, Any]] = {
+        "label_names": ["labels"],
+        "train_sampling_strategy": "group_by_length",
+    }
+
+    # The score that is reported unless a task says otherwise: a name of SCORES.
+    default_metric: ClassVar[str]
+    # transformers' name of the loss, where a class of models has several.
+    problem_type: ClassVar[str | None] = None
+    # The width of the logits where labels have no names.
+    unnamed_outputs: ClassVar[int] = 1
+    # The rows that a model takes, and whether each position of a row has a label.
+    row_class: ClassVar[type[LabelRows]] = LabelRows
+    labels_positions: ClassVar[bool] = False
+    # Whether text columns must hold lists of words.
+    reads_words: ClassVar[bool] = False
+    # Whether the result holds the probability of every class, for ensembles.
+    reports_probabilities: ClassVar[bool] = False
+
+    # ---- The data.
+
+    def accepts_label_type(self, column_type: pa.DataType) -> bool:
+        """Say whether a column of this Arrow type can hold the head's labels."""
+        raise NotImplementedError
+
+    def texts(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
+        """Return the texts of each row that become ids."""
+        return [list(texts) for texts in text_rows(task, rows)]
+
+    def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any] | None:
+        """Return the names of the labels in the order of their numbers, None where there are none."""
+        return None
+
+    def label_names(self, task: "LabelTask", train: Dataset) -> list[Any] | None:
+        """Return the names of the labels. Raises UsageError where entities are scored by no BIO."""
+        names = self.find_label_names(task, train)
+        check_tags_are_bio(task, names)
+        return names
+
+    def label_number(
+        self, task: "LabelTask", value: Any, names: list[Any], split: str
+    ) -> int | float | list[Any]:
+        """Return a label of the dataset as a number or numbers.
+
+        Raises ValueError or TypeError where it is none.
+        """
+        return class_number(value, names)
+
+    def label_remedy(self, names: list[Any]) -> str:
+        """Return the end of the sentence that refuses a label."""
+        return ", which no row of train has"
+
+    def read_label(
+        self, task: "LabelTask", value: Any, names: list[Any] | None, split: str
+    ) -> int | float | list[Any]:
+        """Return the label of a row as the number, or numbers, of the head.
+
+        Args:
+            task: the task that the messages name.
+            value: the label as the dataset has it.
+            names: the names of the labels of train, None where there are none.
+            split: the split that the messages name.
+
+        Raises:
+            UsageError: where there is no label, or one that train does not have.
+        """
+        is_nan = value != value
+        if value is None or is_nan:
+            raise UsageError(
+                f"{task.name}: a row of {split} has no label ({value}); give one in every row."
+            )
+        try:
+            return self.label_number(task, value, names or [], split)
+        except UsageError:
+            raise
+        except (TypeError, ValueError) as error:
+            remedy = self.label_remedy(names or [])
+            raise UsageError(
+                f"{task.name}: a row of {split} has the label {value!r}{remedy}."
+            ) from error
+
+    def train_tokenizer(
+        self, task: "LabelTask", train: Dataset, vocab_size: int, corpus: Corpus | None
+    ) -> tuple[PreTrainedTokenizerBase, str]:
+        """Return a tokenizer that puts [CLS] and [SEP] around texts, and a line on its origin."""
+        if corpus is not None:
+            tokenizer = train_encoder_tokenizer(
+                corpus.texts("train"), vocab_size, corpus.facts["name"]
+            )
+        else:
+            text = TextSpec(text_columns(task, train))
+            train_text = dataset_corpus(train, text, task.name)
+            tokenizer = train_encoder_tokenizer(train_text.texts("train"), vocab_size)
+        return tokenizer, tokenizer.init_kwargs["origin"]
+
+    def metadata(
+        self, task: "LabelTask", label_names: list[Any] | None, data_dir: str | None
+    ) -> dict[str, Any]:
+        """Return the names of the labels and the dataset's Hub id."""
+        return {"labels": label_names, "hub_id": task.hub_id}
+
+    def encode(
+        self,
+        task: "LabelTask",
+        rows: Dataset,
+        label_names: list[Any] | None,
+        tokenizer: PreTrainedTokenizerBase,
+        split: str,
+    ) -> pa.Table:
+        """Return `pieces`, the ids of every text of a row, and `label`."""
+        pieces = tokenize_texts(tokenizer, self.texts(task, rows, split))
+        labels = []
+        for value in label_values(task, rows):
+            labels.append(self.read_label(task, value, label_names, split))
+        return pa.table({"pieces": pa.array(pieces, IDS_OF_TEXTS), "label": labels})
+
+    def digest(self, rows: Dataset, encoded: pa.Table) -> str:
+        """Return the sha256 of a split's ids and labels."""
+        return ids_digest(encoded)
+
+    def make_rows(self, data: "PreparedTask", encoded: pa.Table) -> LabelRows:
+        """Return the rows of an encoded split, special tokens around the texts."""
+        template = SpecialTokensTemplate.from_tokenizer(data.tokenizer, data.task.max_source)
+        return self.row_class(encoded, template)
+
+    # ---- The model.
+
+    def takes(self, config: PreTrainedConfig) -> bool:
+        """Say whether the config is an encoder's or a decoder's, not that of both."""
+        return not config.is_encoder_decoder
+
+    def refusal(self, task: "LabelTask", config: PreTrainedConfig) -> str:
+        """Return why an encoder-decoder does not fit."""
+        return (
+            f"{task.name} is answered by a head on an encoder, and {config.model_type} is an "
+            "encoder-decoder; give model_type electra, bert, roberta ..."
+        )
+
+    def configure(self, config: PreTrainedConfig, data: "PreparedTask") -> PreTrainedConfig:
+        """Return the config with the task's labels.
+
+        Raises UsageError where rows are longer than the model's position embeddings.
+        """
+        self._check_positions(config, data)
+
+        names = data.metadata["labels"]
+        config.num_labels = len(names) if names else self.unnamed_outputs
+        if names:
+            config.id2label = {number: str(name) for number, name in enumerate(names)}
+            config.label2id = {name: number for number, name in config.id2label.items()}
+        config.problem_type = self.problem_type
+        return config
+
+    def _check_positions(self, config: PreTrainedConfig, data: "PreparedTask") -> None:
+        """Raise UsageError where rows are longer than the model's position embeddings."""
+        positions = longest_input(skeleton(self.model_class, config))
+        longest_possible = data.task.max_source + MULTIPLE - 1  # rows are padded to a multiple
+        if positions is None or positions >= longest_possible:
+            return
+
+        # Only now read all rows: most are shorter than the task's limit
+        longest = self.longest_row(data)
+        if positions < longest:
+            raise UsageError(
+                f"Rows of {data.task.name} take up to {longest} positions, the model's table has "
+                f"{positions}; give a smaller max_source (of the task) or a longer table (of the "
+                "config)."
+            )
+
+    def longest_row(self, data: "PreparedTask") -> int:
+        """Return the positions of the longest row of all splits, padded as the collator pads."""
+        longest_text = 0
+        for split in ("train", "validation", "test"):
+            rows = data.rows(split)
+            for example in range(len(rows.labels)):
+                longest_text = max(longest_text, rows.text_length(example))
+
+        template = rows.template
+        special = len(template.before) + len(template.between) + len(template.after)
+        longest = min(longest_text + special, template.length)
+        return -(-longest // MULTIPLE) * MULTIPLE
+
+    def collator(self, data: "PreparedTask", config: PreTrainedConfig) -> Collator:
+        """Return the collator that pads texts, and labels where positions have them."""
+        return LabelCollator(
+            data.tokenizer.pad_token_id,
+            tags=self.labels_positions,
+            types=uses_token_types(config),
+        )
+
+    def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
+        """Return the loss, and how learning rates fall from layer to layer."""
+        return {"loss": self.loss, "layer_decay": spec.layer_decay}
+
+    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> Any:
+        """Return what the logits say of each example, as the score functions take it.
+
+        Args:
+            rows: the rows that the model saw, in their order.
+            logits: the model's logits of these rows, [rows, ...].
+            names: the names of the labels, None where there are none.
+        """
+        return logits.argmax(-1)  # [rows]
+
+    def true_labels(self, rows: Any, names: list[Any] | None) -> Any:
+        """Return the labels of each example, as the score functions take them."""
+        return rows.true_labels
+
+    def score(self, data: "PreparedTask", rows: LabelRows, logits: Any) -> Scores:
+        """Return the scores of a model's logits.
+
+        Args:
+            data: the task: its metric and the names of its labels.
+            rows: the rows that the model saw, in their order.
+            logits: the model's logits of these rows, [rows, ...].
+
+        Returns:
+            The scores by name, the reported one first; that one of each example, if it is a mean.
+        """
+        names = data.metadata["labels"]
+        predictions = self.predictions(rows, logits, names)
+        return SCORES[data.task.metric_name](predictions, self.true_labels(rows, names))
+
+    def validation_metrics(
+        self, data: "PreparedTask", rows: Any
+    ) -> Callable[[EvalPrediction], dict[str, float]]:
+        """Return the function that gives the reported score, by which weights are chosen too."""
+
+        def scored(prediction: EvalPrediction) -> dict[str, float]:
+            scores, _ = self.score(data, rows, prediction.predictions)
+            reported = next(iter(scores.values()))
+            return {"token_accuracy": reported, "score": reported}
+
+        return scored
+
+    def test(
+        self,
+        model: PreTrainedModel,
+        data: "PreparedTask",
+        spec: "FinetuningSpec",
+        trainer: SynpreTrainer,
+    ) -> TestScores:
+        """Predict the rows of the test split and score them."""
+        rows = data.rows("test", spec.test_examples)
+        trainer.compute_metrics = None  # it knows the validation rows
+        logits = trainer.predict(rows).predictions
+
+        scores, example_scores = self.score(data, rows, logits)
+        metric = next(iter(scores))
+        tested: TestScores = {
+            "metric": metric,
+            "score": scores[metric],
+            "scores": scores,
+            "test_examples": len(rows.true_labels),
+        }
+        if example_scores is not None:
+            tested["example_scores"] = pack_fractions(example_scores)
+        if self.reports_probabilities:
+            tested["probabilities"] = pack_fractions(softmax(logits))
+            tested["truths"] = rows.true_labels.tolist()
+        return tested
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities of logits [rows, classes], by row."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)

@@ -1,0 +1,304 @@
+"""The heads of labelled tasks: classes, labels, number, choices, span and tags.
+
+Each reads the labels of a dataset as numbers, and turns the logits of a model into predictions,
+which a score function of metrics.py compares with the labels. To add one, write a class here and
+put an object of it into LABEL_HEADS.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from hf_synpre.data.corpora import is_text
+from hf_synpre.errors import UsageError
+from hf_synpre.finetuning.heads import EVALUATION_BATCH
+from hf_synpre.finetuning.label_encoding import (
+    check_choices,
+    check_words,
+    choice_texts,
+    class_names,
+    class_number,
+    declared_names,
+    encode_spans,
+    label_values,
+    text_rows,
+)
+from hf_synpre.finetuning.label_head import LabelHead
+from hf_synpre.finetuning.label_rows import ChoiceRows, SpanRows, TagRows
+from hf_synpre.finetuning.span_answers import extract_answers
+from hf_synpre.training.trainer import token_loss
+
+if TYPE_CHECKING:
+    from hf_synpre.finetuning.label_tasks import LabelTask
+
+
+class ClassHead(LabelHead):
+    """One of several classes, of a text or a pair of texts."""
+
+    name = "classes"
+    default_metric = "accuracy"
+    model_class = AutoModelForSequenceClassification
+    problem_type = "single_label_classification"
+    reports_probabilities = True
+
+    def accepts_label_type(self, column_type: pa.DataType) -> bool:
+        """Say whether the column holds integers, strings or booleans."""
+        return is_class_type(column_type)
+
+    def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any]:
+        """Return the names of the classes."""
+        column = task.find_columns(train, "label")[0]
+        return class_names(task, train, column, train[column])
+
+    def loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean cross-entropy over the rows of the step."""
+        total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
+        return total / count_labels(labels, num_items_in_batch)
+
+
+class MultiLabelHead(LabelHead):
+    """Any of several labels, of a text or a pair of texts."""
+
+    name = "labels"
+    default_metric = "auc"
+    model_class = AutoModelForSequenceClassification
+    problem_type = "multi_label_classification"
+
+    def accepts_label_type(self, column_type: pa.DataType) -> bool:
+        """Say whether the column holds one label a row (of several columns), or a list of them."""
+        is_number = pa.types.is_floating(column_type)
+        return is_class_type(column_type) or is_number or pa.types.is_list(column_type)
+
+    def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any]:
+        """Return the names of the labels: the columns, the dataset's own, or their numbers."""
+        columns = task.find_columns(train, "label")
+        if len(columns) > 1:
+            return columns
+        if (names := declared_names(train, columns[0])) is not None:
+            return names
+        return [str(number) for number in range(len(train[columns[0]][0]))]
+
+    def label_number(
+        self, task: "LabelTask", value: Any, names: list[Any], split: str
+    ) -> list[float]:
+        """Return the share of each label. Raises UsageError on another number of them."""
+        shares = [float(part) for part in value]
+        if len(shares) != len(names) or not all(0 <= share <= 1 for share in shares):
+            raise UsageError(
+                f"{task.name}: a row of {split} has the labels {shares}; give {len(names)} of 0 or "
+                "1 in every row."
+            )
+        return shares
+
+    def label_remedy(self, names: list[Any]) -> str:
+        """Return the end of the sentence that refuses a label."""
+        return f"; give a list of {len(names)} times 0 or 1 in every row"
+
+    def loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean binary cross-entropy over rows and labels."""
+        total = binary_cross_entropy_with_logits(
+            outputs.logits.float(), labels.float(), reduction="sum"
+        )
+        return total / count_labels(labels, num_items_in_batch)
+
+    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> np.ndarray:
+        """Return the logits themselves: AUC compares their order."""
+        return logits  # [rows, labels]
+
+
+class NumberHead(LabelHead):
+    """A number, of a text or a pair of texts: similarity."""
+
+    name = "number"
+    default_metric = "pearson_spearman"
+    model_class = AutoModelForSequenceClassification
+    problem_type = "regression"
+
+    def accepts_label_type(self, column_type: pa.DataType) -> bool:
+        """Say whether the column holds numbers."""
+        return pa.types.is_floating(column_type) or pa.types.is_integer(column_type)
+
+    def label_number(self, task: "LabelTask", value: Any, names: list[Any], split: str) -> float:
+        """Return the number."""
+        return float(value)
+
+    def label_remedy(self, names: list[Any]) -> str:
+        """Return the end of the sentence that refuses a label."""
+        return "; give a number in every row"
+
+    def loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean squared error over the rows."""
+        total = mse_loss(outputs.logits[:, 0].float(), labels.float(), reduction="sum")
+        return total / count_labels(labels, num_items_in_batch)
+
+    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> np.ndarray:
+        """Return the only logit of each row."""
+        return logits[:, 0]  # [rows]
+
+
+class ChoiceHead(LabelHead):
+    """One of several continuations of a context."""
+
+    name = "choices"
+    default_metric = "accuracy"
+    model_class = AutoModelForMultipleChoice
+    row_class = ChoiceRows
+    reports_probabilities = True
+    evaluation_batch = EVALUATION_BATCH  # a row holds several texts
+    training_arguments: ClassVar[dict[str, Any]] = {
+        "label_names": ["labels"],
+        "train_sampling_strategy": "random",
+    }
+
+    def accepts_label_type(self, column_type: pa.DataType) -> bool:
+        """Say whether the column holds integers, strings or booleans."""
+        return is_class_type(column_type)
+
+    def texts(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
+        """Return the context and the continuations of each row."""
+        texts = choice_texts(task, rows)
+        check_choices(task, texts, label_values(task, rows), split)
+        return texts
+
+    def label_number(self, task: "LabelTask", value: Any, names: list[Any], split: str) -> int:
+        """Return the number of the right continuation, from 0."""
+        return int(value)
+
+    def loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean cross-entropy over the rows of the step."""
+        total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
+        return total / count_labels(labels, num_items_in_batch)
+
+
+class SpanHead(LabelHead):
+    """An answer that is a part of a context."""
+
+    name = "span"
+    default_metric = "f1"
+    model_class = AutoModelForQuestionAnswering
+    unnamed_outputs = 2  # a logit for the first position of an answer, one for the last
+    row_class = SpanRows
+    evaluation_batch = EVALUATION_BATCH  # rows are long
+    training_arguments: ClassVar[dict[str, Any]] = {
+        "label_names": ["labels"],
+        "train_sampling_strategy": "random",
+    }
+
+    def accepts_label_type(self, column_type: pa.DataType) -> bool:
+        """Say whether the column holds answers as SQuAD has them."""
+        return pa.types.is_struct(column_type) or pa.types.is_list(column_type)
+
+    def encode(
+        self,
+        task: "LabelTask",
+        rows: Dataset,
+        label_names: list[Any] | None,
+        tokenizer: PreTrainedTokenizerBase,
+        split: str,
+    ) -> pa.Table:
+        """Return the ids of questions and contexts, answers, and where in the text each id is."""
+        return encode_spans(task, rows, tokenizer)
+
+    def loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean of the cross-entropies of the first and the last position."""
+        firsts, lasts = labels.unbind(1)  # [rows], [rows]
+        total = cross_entropy(outputs.start_logits.float(), firsts, reduction="sum")
+        total = total + cross_entropy(outputs.end_logits.float(), lasts, reduction="sum")
+        return total / count_labels(labels, num_items_in_batch)
+
+    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> list[str]:
+        """Return the most likely answer of each example."""
+        start_logits, end_logits = logits  # [windows, positions] each
+        return extract_answers(rows, start_logits, end_logits)
+
+
+class TagHead(LabelHead):
+    """A tag for each word: entities."""
+
+    name = "tags"
+    default_metric = "span_f1"
+    model_class = AutoModelForTokenClassification
+    row_class = TagRows
+    labels_positions = True
+    reads_words = True
+
+    def accepts_label_type(self, column_type: pa.DataType) -> bool:
+        """Say whether the column holds lists."""
+        return pa.types.is_list(column_type)
+
+    def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any]:
+        """Return the names of the tags."""
+        column = task.find_columns(train, "label")[0]
+        all_tags = (tag for tags in train[column] for tag in tags)
+        return class_names(task, train, column, all_tags)
+
+    def texts(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
+        """Return the words of each row, each after a space."""
+        words = [list(row_words) for row_words, *_ in text_rows(task, rows)]
+        check_words(task, words, label_values(task, rows), split)
+        return [[f" {word}" for word in row_words] for row_words in words]
+
+    def label_number(
+        self, task: "LabelTask", value: Any, names: list[Any], split: str
+    ) -> list[int]:
+        """Return the number of each word's tag."""
+        return [class_number(tag, names) for tag in value]
+
+    def loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean cross-entropy over the words of the step."""
+        return token_loss(outputs, labels, num_items_in_batch)
+
+    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> list[list[str]]:
+        """Return the tags of all words of each row, "O" for those beyond its length."""
+        tagged = []
+        for index, numbers in enumerate(logits.argmax(-1)):  # [positions]
+            words = rows.pieces(index)
+            positions = rows.word_positions(words)
+            tags = [str(names[number]) for number in numbers[positions]]
+            tags += ["O"] * (len(words) - len(tags))
+            tagged.append(tags)
+        return tagged
+
+    def true_labels(self, rows: Any, names: list[Any] | None) -> list[list[str]]:
+        """Return the true tags of each example by name."""
+        return [[str(names[number]) for number in numbers] for numbers in rows.true_labels]
+
+
+def is_class_type(column_type: pa.DataType) -> bool:
+    """Say whether a column can hold the names or numbers of classes."""
+    is_number = pa.types.is_integer(column_type) or pa.types.is_boolean(column_type)
+    return is_number or is_text(column_type)
+
+
+def count_labels(labels: torch.Tensor, num_items_in_batch: Any) -> Any:
+    """Return the labels of the whole step, or of this batch where that number is not known."""
+    return labels.numel() if num_items_in_batch is None else num_items_in_batch
+
+
+LABEL_HEADS: dict[str, LabelHead] = {
+    head.name: head
+    for head in (ClassHead(), MultiLabelHead(), NumberHead(), ChoiceHead(), SpanHead(), TagHead())
+}

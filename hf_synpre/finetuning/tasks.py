@@ -1,0 +1,165 @@
+"""Downstream tasks: where the rows of a task are -> its splits, its text, the texts of its test.
+
+`FinetuningTask` is what all tasks have in common; text_tasks.py and label_tasks.py have the two
+kinds of rows.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetDict
+
+from hf_synpre.config import option
+from hf_synpre.data.corpora import Corpus, TextSpec
+from hf_synpre.errors import UsageError, choose
+
+# split -> the names that it has in datasets
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "val", "dev", "valid"),
+    "test": ("test",),
+}
+# Rows taken from train, 1 in 10 at most, where a dataset lacks a split to choose weights on.
+HELD_OUT_ROWS = 1000
+PRESET_NAMES = ("small", "paper")
+
+# What does not decide a task's rows: with other lengths or another metric the same ids are used.
+NOT_OF_THE_ROWS = ("presets", "metric", "max_source", "max_target")
+
+
+@dataclass(frozen=True)
+class FinetuningTask(ABC):
+    """A downstream task: where its rows are, how it is scored, how long its texts are.
+
+    A subclass adds the columns that it reads.
+    """
+
+    name: str = option("the name of the task, and of its folder in --data_dir")
+    _: KW_ONLY
+    hub_id: str | None = option("the dataset on the Hub; none: its rows are in --data_dir", None)
+    hub_config: str | None = option("the dataset's configuration on the Hub", None)
+    hub_revision: str | None = option("the branch, tag or commit on the Hub", None)
+    rows: dict[str, int] = option(
+        "split -> how many rows of it are used, of a fixed shuffle", default_factory=dict
+    )
+    max_source: int = option("the most ids of a source text; the rest is cut", 512)
+    presets: dict[str, Any] = option(
+        "name (small or paper) -> recipe: finetuning, max_source, max_target", default_factory=dict
+    )
+
+    # Whether rows have target texts, which are cut to max_target.
+    has_target_texts: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def head_name(self) -> str:
+        """The kind of answer: the name of a head of the table HEADS."""
+
+    @property
+    @abstractmethod
+    def metric_name(self) -> str:
+        """The metric that is reported."""
+
+    @abstractmethod
+    def load(self, data_dir: str | None = None) -> Mapping[str, pa.Table | Dataset]:
+        """Return the rows of train, validation and test, from a folder or the Hub.
+
+        Args:
+            data_dir: a local copy of the dataset, or a folder of copies; None for the Hub.
+
+        Raises:
+            UsageError: where a folder, a split or a column is missing, or holds something else.
+        """
+
+    @abstractmethod
+    def data_folder(self, data_dir: str | None) -> Path | None:
+        """Return the folder or file in `data_dir` that holds the rows, None: none there."""
+
+    @abstractmethod
+    def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
+        """Return the text of the train split, for pre-training or a tokenizer.
+
+        Args:
+            data_dir: as of `load`.
+            text: what is taken of it; without columns, the columns that the task reads.
+        """
+
+    @abstractmethod
+    def test_texts(self, data_dir: str | None) -> list[list[str]]:
+        """Return the texts of every test row, which no corpus should hold."""
+
+    def check_fields(self, metrics: Iterable[str]) -> None:
+        """Raise UsageError where the metric is none of these, or a field that all have is wrong."""
+        choose("metric", self.metric_name, metrics)
+        for split, count in self.rows.items():
+            choose("split", split, SPLIT_NAMES)
+            if not isinstance(count, int) or count < 1:
+                raise UsageError(
+                    f"{self.name}: rows of {split} is {count!r}; give an integer >= 1."
+                )
+
+    def sample_rows(self, rows: Dataset, split: str) -> Dataset:
+        """Return as many rows of a split as the task uses, of a fixed shuffle."""
+        if split not in self.rows:
+            return rows
+        order = np.random.default_rng(0).permutation(len(rows))
+        return rows.select(order[: self.rows[split]])
+
+    def with_lengths(self, max_source: int | None, max_target: int | None) -> Self:
+        """Return the task with other limits of its texts, in ids; None leaves one as it is.
+
+        Raises UsageError where a task without target texts is given a limit for them.
+        """
+        changes = {}
+        if max_source is not None:
+            changes["max_source"] = max_source
+        if max_target is not None:
+            if not self.has_target_texts:
+                raise UsageError(f"The task {self.name} has no target texts; leave max_target out.")
+            changes["max_target"] = max_target
+        return replace(self, **changes)
+
+    def rows_recipe(self) -> dict[str, Any]:
+        """Return the fields that decide the task's rows: what was prepared by them is used again."""
+        return {name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_ROWS}
+
+
+def complete_splits(task: str, dataset: DatasetDict) -> dict[str, Dataset]:
+    """Return train, validation and test of a dataset; one of the latter two may be missing.
+
+    Then the split that is there is the test, and HELD_OUT_ROWS rows of train are the validation.
+
+    Args:
+        task: the name that messages give the dataset.
+        dataset: its splits by name.
+
+    Raises:
+        UsageError: where train is missing, or both of the others.
+    """
+    splits = {}
+    for split, names in SPLIT_NAMES.items():
+        for name in names:
+            if name in dataset:
+                splits[split] = dataset[name]
+
+    if "train" not in splits or len(splits) < 2:
+        missing = "train" if "train" not in splits else "validation"
+        raise UsageError(f"{task} has no {missing} split; it has {', '.join(dataset)}.")
+    if len(splits) == 3:
+        return splits
+
+    # Hold out rows of train, in a fixed shuffle, and leave the others in their order
+    train = splits["train"]
+    test = splits["test"] if "test" in splits else splits["validation"]
+    order = np.random.default_rng(0).permutation(len(train))
+    held_out = min(HELD_OUT_ROWS, len(train) // 10)
+    return {
+        "train": train.select(np.sort(order[held_out:])),
+        "validation": train.select(order[:held_out]),
+        "test": test,
+    }
