@@ -1,10 +1,10 @@
-"""checkpoints.yaml -> pre-trained checkpoints; keep their config, statistics and result in the package, their cards here.
+"""checkpoints.yaml -> pre-trained checkpoints; their released files in the package, cards here.
 
     python model_cards/make.py [--only t5-mini-set ...] [--jobs 2] [--work_dir runs/checkpoints]
     (make checkpoints)
 
-A checkpoint whose card is here is not made again; a run that was killed continues from its last saved step. The weights stay
-in the work folder: `synpre push` publishes them from there.
+A checkpoint whose card is here is not made again; a run that was killed continues from its last
+saved step. The weights stay in the work folder: `synpre push` publishes them from there.
 """
 
 import argparse
@@ -31,11 +31,12 @@ RELEASED = ("config.json", "pretraining.json", "parameter_statistics.json")
 
 
 def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -> None:
-    """Pre-train one checkpoint unless it has a card; copy its JSON files into the package and render its card.
+    """Pre-train one checkpoint unless it has a card; keep its JSON files and its card.
 
     Args:
         name: a key of checkpoints["checkpoints"], the name after "synpre/" on the Hub.
-        checkpoints: the content of checkpoints.yaml: model, run (for all), checkpoints (name -> options of its run).
+        checkpoints: the content of checkpoints.yaml: model, run (for all), checkpoints (name ->
+            options of its run).
         work_folder: the folder of the runs; the weights go into its folder `name` and stay there.
     """
     card = CARDS / name / "README.md"

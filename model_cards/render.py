@@ -1,4 +1,4 @@
-"""JSON files of the released checkpoints (hf_synpre/statistics/ID/*.json) -> their cards (README.md in ID/ here).
+"""JSON files of the released checkpoints, hf_synpre/statistics/ID/ -> their cards, ID/README.md.
 
 python model_cards/render.py        (make cards)
 """
@@ -16,7 +16,8 @@ def cards(statistics: Path = STATISTICS, folder: Path = CARDS) -> dict[Path, str
     """Return the card of every released checkpoint.
 
     Args:
-        statistics: the folder with ID/pretraining.json, parameter_statistics.json, config.json and results/.
+        statistics: the folder with ID/pretraining.json, parameter_statistics.json, config.json and
+            results/.
         folder: where the cards belong.
 
     Returns:

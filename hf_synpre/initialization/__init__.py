@@ -1,5 +1,26 @@
-"""Layer 3: models that start from the parameter statistics of a pre-trained one, or from parts of its weights."""
+"""Statistics of a checkpoint's parameters -> a model. The steps of StatisticsInit, in order:
 
+1. Read: checkpoints.find_config, find_weights: folder or Hub id -> local folder;
+   statistics.ParameterStatistics: folder -> mean and standard deviation (Moments) of each tensor,
+   or StoredTensors: folder -> the tensors themselves.
+2. Roles: roles.read_parameters: model -> Parameter for each name, with its role ("query", "mlp",
+   "pre_attention_norm").
+3. Match: matching.Matching: parameters, names and shapes in the checkpoint -> the SourceTensor of
+   each parameter.
+4. Pool: schemes.SCHEMES: Parameter -> name of its group; statistics.pool: Moments of a group ->
+   (mean, sd).
+5. Draw: build.tensor_generator: (seed, name of the parameter) -> generator -> tensor, float32.
+6. Build: build.build: config, tensors by name, seed -> model; what has no tensor is its own random
+   init under the seed.
+"""
+
+from hf_synpre.initialization.build import (
+    build,
+    embedding_names,
+    resolve_class,
+    skeleton,
+    tensor_generator,
+)
 from hf_synpre.initialization.checkpoints import (
     STATISTICS_FILE,
     bundled_checkpoints,
@@ -7,18 +28,11 @@ from hf_synpre.initialization.checkpoints import (
     find_config,
     read_config,
 )
-from hf_synpre.initialization.roles import PARTS, ROLES, read_parameters
+from hf_synpre.initialization.parameters import PARTS, ROLES, Parameter
+from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
 from hf_synpre.initialization.statistics import Moments, ParameterStatistics, measure, pool
-from hf_synpre.initialization.statistics_init import (
-    RESIZE,
-    StatisticsInit,
-    build,
-    embedding_names,
-    resolve_class,
-    skeleton,
-    tensor_generator,
-)
+from hf_synpre.initialization.statistics_init import RESIZE, StatisticsInit
 
 __all__ = [
     "PARTS",
@@ -27,6 +41,7 @@ __all__ = [
     "SCHEMES",
     "STATISTICS_FILE",
     "Moments",
+    "Parameter",
     "ParameterStatistics",
     "Scheme",
     "StatisticsInit",

@@ -1,12 +1,13 @@
-"""Layer 3: which tensor of a checkpoint belongs to which parameter of a model, of the same size or of another.
+"""A model's parameters and a checkpoint's tensors -> the source tensor of each parameter.
 
-Another size of the same family: layer i of n takes the statistics of the layer of the checkpoint's m that is nearest to
-i (m - 1) / (n - 1), and a linear map is scaled by sqrt(fan-in there / fan-in here), so that its outputs keep their scale.
+Another size of the same family: layer i of n takes the statistics of the layer of the checkpoint's
+m layers that is nearest to i (m - 1) / (n - 1). A linear map is scaled by sqrt(fan-in in the
+checkpoint / fan-in in the model), so that its outputs keep their scale.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
@@ -14,119 +15,163 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from hf_synpre.errors import UsageError
-from hf_synpre.initialization.roles import Parameter
-
-
-def bare_names(model: PreTrainedModel) -> Callable[[str], str]:
-    """Return the function that takes the name of the base model off a parameter's name."""
-    return lambda name: (
-        name.removeprefix(f"{model.base_model_prefix}.") if model.base_model_prefix else name
-    )
-
-
-def check_shape(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    """Raise UsageError where a tensor does not fit."""
-    if stored != wanted:
-        raise UsageError(f"{name} has shape {list(stored)}, the model wants {list(wanted)}.")
+from hf_synpre.initialization.build import body_name, check_shape
+from hf_synpre.initialization.parameters import Parameter
 
 
 @dataclass(frozen=True)
-class Twin:
-    """What a checkpoint has for a parameter: its stored name, its shape there, and its place as the model would name it."""
+class SourceTensor:
+    """A tensor of a checkpoint, seen as a parameter of the model."""
 
-    stored: str
+    # Its name in the checkpoint's files.
+    stored_name: str
+
+    # Its shape in the checkpoint.
     shape: tuple[int, ...]
-    place: Parameter
+
+    # The model's parameter with the checkpoint's layer instead of the model's: it tells the group
+    # of the tensor.
+    parameter: Parameter
 
 
 class Matching:
-    """The twins of a model's parameters among a checkpoint's tensors, given as name -> shape."""
+    """Which tensor of a checkpoint belongs to which parameter of a model.
+
+    Args:
+        model: the model; one without memory for its weights will do.
+        parameters: name -> role and layer of the model's parameters, as read_parameters returns
+            them.
+        stored_shapes: the name of each tensor of the checkpoint -> its shape.
+
+    Attributes:
+        source_tensors: template of a parameter -> its source tensors by their layer in the
+            checkpoint (None outside the layers).
+        stored_names: name in the base model, as this version of transformers writes it -> name in
+            the checkpoint.
+        model_depths: stack of layers -> number of layers in the model.
+        checkpoint_depths: stack of layers -> number of layers in the checkpoint.
+        joins_tensors: whether transformers joins or splits some of the stored tensors when it loads
+            this model.
+    """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        parameters: dict[str, Parameter],
-        shapes: Mapping[str, tuple[int, ...]],
+        parameters: Mapping[str, Parameter],
+        stored_shapes: Mapping[str, tuple[int, ...]],
     ):
-        bare = bare_names(model)
+        self.model = model
+        self.parameters = parameters
+
+        # The checkpoint's names, old ones renamed as transformers does on loading.
         conversions = get_model_conversion_mapping(model)
-        renamings = [r for r in conversions if isinstance(r, WeightRenaming)]
-        self.fused = len(renamings) < len(
-            conversions
-        )  # transformers joins or splits some stored tensors on loading
-        found = {bare(apply_renamings(name, renamings)): name for name in shapes}
-        self.depth_here, self.depth_there = depths(parameters, bare), {}
-        self.twins: dict[str, dict[int | None, Twin]] = defaultdict(
-            dict
-        )  # template -> layer -> twin
-        templates = {bare(p.template): p for p in parameters.values()}
-        templates |= {
-            bare(alias): parameters[name]
-            for alias, name in tied_names(model).items()
-            if bare(alias) not in templates
-        }
-        stacks = {bare(p.stack) for p in parameters.values() if p.layer is not None}
-        for name, stored in found.items():
-            stack, layer = next(
-                ((s, i) for s in stacks if (i := index_in(name, s)) is not None), ("", None)
+        renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
+        self.joins_tensors = len(renamings) < len(conversions)
+        self.stored_names: dict[str, str] = {}
+        for stored_name in stored_shapes:
+            self.stored_names[body_name(model, apply_renamings(stored_name, renamings))] = (
+                stored_name
             )
-            template = (
-                name if layer is None else name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1)
-            )
+
+        # The model's stacks of layers.
+        self.model_depths: dict[str, int] = {}
+        for parameter in parameters.values():
+            if parameter.layer is not None:
+                stack = body_name(model, parameter.stack)
+                depth = max(self.model_depths.get(stack, 0), parameter.layer + 1)
+                self.model_depths[stack] = depth
+
+        # The same parameter in all layers is one template, as layers.*.mlp.weight. A tied parameter
+        # has one for each of its names: a checkpoint may have stored it under any of them.
+        templates = {body_name(model, p.template): p for p in parameters.values()}
+        for other_name, name in tied_names(model).items():
+            templates.setdefault(body_name(model, other_name), parameters[name])
+
+        # Each tensor of the checkpoint goes to the template that its name fits. One that the model
+        # lacks goes nowhere.
+        self.checkpoint_depths: dict[str, int] = {}
+        self.source_tensors: dict[str, dict[int | None, SourceTensor]] = defaultdict(dict)
+        for name, stored_name in self.stored_names.items():
+            stack, layer = find_layer(name, self.model_depths)
+            template = name
             if layer is not None:
-                self.depth_there[stack] = max(self.depth_there.get(stack, 0), layer + 1)
-            if template in templates:
-                p = templates[template]
-                place = replace(
-                    p,
-                    name=p.template.replace("*", str(layer)) if p.layer is not None else p.name,
-                    layer=layer,
-                )
-                self.twins[p.template].setdefault(layer, Twin(stored, tuple(shapes[stored]), place))
-        self.bare, self.parameters, self.found = bare, parameters, found
+                template = name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1)
+                depth = max(self.checkpoint_depths.get(stack, 0), layer + 1)
+                self.checkpoint_depths[stack] = depth
+            if template not in templates:
+                continue
+
+            parameter = templates[template]
+            name_in_layer = parameter.name
+            if parameter.layer is not None:
+                name_in_layer = parameter.template.replace("*", str(layer))
+            source = SourceTensor(
+                stored_name,
+                tuple(stored_shapes[stored_name]),
+                replace(parameter, name=name_in_layer, layer=layer),
+            )
+            self.source_tensors[parameter.template].setdefault(layer, source)
+
+    def all_source_tensors(self) -> Iterator[SourceTensor]:
+        """Yield every tensor of the checkpoint that belongs to a parameter, in any layer."""
+        for by_layer in self.source_tensors.values():
+            yield from by_layer.values()
+
+    def source_tensor(self, parameter: Parameter, resize: str) -> SourceTensor | None:
+        """Return the source tensor of one parameter, None where the checkpoint has none.
+
+        Args:
+            parameter: one of the model's parameters.
+            resize: "none" takes the same layer; "depth" and "fan_in" the one at the same relative
+                depth where the checkpoint has another number of layers.
+        """
+        by_layer = self.source_tensors.get(parameter.template, {})
+        if parameter.layer is None or not by_layer or resize == "none":
+            return by_layer.get(parameter.layer)
+
+        stack = body_name(self.model, parameter.stack)
+        model_depth = self.model_depths[stack]
+        checkpoint_depth = self.checkpoint_depths.get(stack)
+        if checkpoint_depth is None or checkpoint_depth == model_depth:
+            return by_layer.get(parameter.layer)
+
+        # The nearest layer at the same relative depth, the lower one of two that are equally near.
+        # A single layer of the model is its first.
+        position = parameter.layer * (checkpoint_depth - 1) / max(model_depth - 1, 1)
+        layers = [layer for layer in by_layer if layer is not None]
+        return by_layer[min(layers, key=lambda layer: (abs(layer - position), layer))]
 
     def check_shapes(self) -> None:
-        """Raise UsageError where a tensor does not fit its parameter, or layers are too many; the vocabulary may differ."""
-        for stack, there in self.depth_there.items():
-            if there != (here := self.depth_here[stack]):
+        """Raise UsageError where a number of layers or a shape differs; that of embeddings may."""
+        for stack, checkpoint_depth in self.checkpoint_depths.items():
+            model_depth = self.model_depths[stack]
+            if checkpoint_depth != model_depth:
                 raise UsageError(
-                    f"The checkpoint has {there} layers in {stack}, the model wants {here}."
+                    f"The checkpoint has {checkpoint_depth} layers in {stack}, the model "
+                    f"{model_depth}; give a config with the checkpoint's number of layers."
                 )
-        for p in self.parameters.values():
-            if p.part != "embedding" and (twin := self.twins.get(p.template, {}).get(p.layer)):
-                check_shape(p.name, twin.shape, p.shape)
-
-    def all(self) -> Iterable[Twin]:
-        """Return all twins."""
-        return (twin for layers in self.twins.values() for twin in layers.values())
-
-    def twin(self, p: Parameter, resize: str) -> Twin | None:
-        """Return the twin of a parameter: in the same layer, or at the same relative depth where sizes may differ."""
-        layers, stack = self.twins.get(p.template, {}), self.bare(p.stack)
-        here, there = self.depth_here.get(stack), self.depth_there.get(stack)
-        if p.layer is None or resize == "none" or here == there or not layers:
-            return layers.get(p.layer)
-        wanted = p.layer * (there - 1) / max(here - 1, 1)
-        return layers[min(layers, key=lambda i: (abs(i - wanted), i))]
+        for parameter in self.parameters.values():
+            if parameter.part == "embedding":
+                continue
+            source = self.source_tensors.get(parameter.template, {}).get(parameter.layer)
+            if source is not None:
+                check_shape(parameter.name, source.shape, parameter.shape)
 
 
-def index_in(name: str, stack: str) -> int | None:
-    """Return the layer that a name says within a stack, None where it is not in it."""
-    found = re.match(re.escape(stack) + r"\.(\d+)\.", name)
-    return found and int(found.group(1))
-
-
-def depths(parameters: Mapping[str, Parameter], bare: Callable[[str], str]) -> dict[str, int]:
-    """Return stack -> number of layers."""
-    found: dict[str, int] = {}
-    for p in parameters.values():
-        if p.layer is not None:
-            found[bare(p.stack)] = max(found.get(bare(p.stack), 0), p.layer + 1)
-    return found
+def find_layer(name: str, stacks: Collection[str]) -> tuple[str, int | None]:
+    """Return the stack of layers that a name is in, and the layer; ("", None) outside of all."""
+    for stack in stacks:
+        match = re.match(re.escape(stack) + r"\.(\d+)\.", name)
+        if match:
+            return stack, int(match.group(1))
+    return "", None
 
 
 def tied_names(model: PreTrainedModel) -> dict[str, str]:
-    """Return further name -> first name of the parameters that have several."""
-    first = {id(p): name for name, p in model.named_parameters()}
-    every = model.named_parameters(remove_duplicate=False)
-    return {name: first[id(p)] for name, p in every if name != first[id(p)]}
+    """Return further name -> first name of the parameters that have several names."""
+    first_names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        name: first_names[id(parameter)]
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if name != first_names[id(parameter)]
+    }

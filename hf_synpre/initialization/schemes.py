@@ -1,35 +1,42 @@
-"""Layer 3: the schemes: which parameters share their moments, and what a tensor becomes (Wu et al. 2022, section 5).
+"""A parameter -> the name of its group, and what fills it: Wu et al. 2022, section 5.
 
-A scheme is a key function: a parameter -> the name of its group, None where it stays the model's own random init. The
-moments of a group are those of its tensors in the checkpoint taken together; each tensor of the model is then filled by
-itself.
+A scheme's group function maps a parameter to the name of its group, or to None where the parameter
+keeps the model's own random init. The moments of a group are those of its tensors in the checkpoint
+taken together; each tensor of the model is then drawn by itself.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from hf_synpre.initialization.roles import PARTS, Parameter
+from hf_synpre.initialization.parameters import PARTS, Parameter
 
-Key = Callable[[Parameter], str | None]
+GroupFunction = Callable[[Parameter], str | None]
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """A key function and what fills a tensor.
+    """Which parameters share their moments, and what fills a tensor."""
 
-    `fill`: "mean_sd" is N(mean, sd) everywhere; "scale" is N(0, sd), but for norms the constant mean; "constant" is the
-    constant `value` of StatisticsInit, without a checkpoint; "weights" copies the checkpoint's values. `by_role`: whether
-    roles must be known; `embeddings`: whether token embeddings are taken without being asked for.
-    """
+    # A parameter -> the name of its group, None where it keeps the model's own random init.
+    group: GroupFunction
 
-    key: Key
-    fill: str
+    # What fills a tensor of a group with moments (mean, sd):
+    # "mean_sd"   N(mean, sd);
+    # "scale"     N(0, sd), but for norms the constant mean;
+    # "constant"  the constant `value` of StatisticsInit, without a checkpoint;
+    # "weights"   the checkpoint's own values.
+    fill: Literal["mean_sd", "scale", "constant", "weights"]
+
+    # Whether the roles of all parameters must be known.
     by_role: bool = True
+
+    # Whether token embeddings are filled without being named in `include`.
     embeddings: bool = False
 
     @property
     def needs_checkpoint(self) -> bool:
-        """Whether there is something to read from a checkpoint."""
+        """Whether the scheme reads statistics or weights of a checkpoint."""
         return self.fill != "constant"
 
 
@@ -39,41 +46,59 @@ def per_param(p: Parameter) -> str:
 
 
 def whole_model(p: Parameter) -> str:
-    """All matrices of attention, MLP and projections together, all norms, all position tables; heads by themselves."""
-    pooled = {
-        "attention": "matrices",
-        "mlp": "matrices",
-        "projection": "matrices",
-        "norm": "norms",
-        "position": "positions",
-    }
-    return pooled_name(p, pooled.get(p.part))
+    """All matrices together, all norms, all position tables; heads and the rest by themselves."""
+    if p.part in ("attention", "mlp", "projection"):
+        return pooled_group(p, "matrices")
+    if p.part == "norm":
+        return pooled_group(p, "norms")
+    if p.part == "position":
+        return pooled_group(p, "positions")
+    return p.name
 
 
 def across_layers(p: Parameter) -> str:
-    """One group a role, over all layers and stacks: queries, keys, values, outputs, MLP, three kinds of norms, positions."""
-    return pooled_name(p, None if p.part in ("embedding", "head", "other") else p.role)
+    """One group a role over all layers and stacks: queries, keys, values, outputs, MLP ..."""
+    if p.part in ("embedding", "head", "other") or p.role is None:
+        return p.name
+    return pooled_group(p, p.role)
 
 
 def per_layer(p: Parameter) -> str:
-    """The matrices of a layer together, and its norms; what is no layer's, and position tables, by themselves."""
-    kind = {"attention": "matrices", "mlp": "matrices", "norm": "norms"}.get(p.part)
-    return pooled_name(
-        p, None if p.layer is None or kind is None else f"{p.stack}.{p.layer}.{kind}"
-    )
+    """The matrices of a layer together, and its norms; everything else by itself."""
+    if p.layer is None:
+        return p.name
+    if p.part in ("attention", "mlp"):
+        return pooled_group(p, f"{p.stack}.{p.layer}.matrices")
+    if p.part == "norm":
+        return pooled_group(p, f"{p.stack}.{p.layer}.norms")
+    return p.name
 
 
-def pooled_name(p: Parameter, group: str | None) -> str:
-    """Return the name of a group, biases apart; the parameter's own where there is none."""
-    return p.name if group is None else group + " biases" * p.bias
+def pre_attention_gains(p: Parameter) -> str | None:
+    """The gains of the norms before attention, without their biases."""
+    if p.role == "pre_attention_norm" and not p.bias:
+        return p.name
+    return None
 
 
-def only(*roles: str) -> Key:
-    """Return the key function of a scheme that takes the tensors of these roles by themselves."""
-    return lambda p: p.name if p.role in roles else None
+def pooled_group(p: Parameter, group: str) -> str:
+    """Return the name of a parameter's group: biases are pooled with biases only."""
+    if p.bias:
+        return f"{group} biases"
+    return group
+
+
+def only(*roles: str) -> GroupFunction:
+    """Return the group function that takes the tensors of these roles, each by itself."""
+
+    def group(p: Parameter) -> str | None:
+        return p.name if p.role in roles else None
+
+    return group
 
 
 SCHEMES: dict[str, Scheme] = {
+    # Wu et al. 2022
     "per_param_mean_sd": Scheme(per_param, "mean_sd", by_role=False),
     "per_param_scale": Scheme(per_param, "scale"),
     "whole_model_scale": Scheme(whole_model, "scale"),
@@ -83,9 +108,8 @@ SCHEMES: dict[str, Scheme] = {
     "pre_mlp_ln_scale": Scheme(only("pre_mlp_norm"), "scale"),
     "attention_scale": Scheme(only(*PARTS["attention"]), "scale"),
     "mlp_scale": Scheme(only("mlp"), "scale"),
-    "constant_pre_attn_ln": Scheme(
-        lambda p: None if p.bias else only("pre_attention_norm")(p), "constant"
-    ),
+    "constant_pre_attn_ln": Scheme(pre_attention_gains, "constant"),
+    # Copies of the checkpoint's values, whole or by part
     "weights": Scheme(per_param, "weights", by_role=False, embeddings=True),
     "body_weights": Scheme(per_param, "weights", by_role=False),
     "attention_weights": Scheme(only(*PARTS["attention"]), "weights"),

@@ -1,8 +1,13 @@
-"""Layer 3: the first two moments of every parameter: streamed from safetensors, pooled, stored, validated."""
+"""Safetensors files or a model -> mean and standard deviation of every parameter.
+
+The statistics file (parameter_statistics.json) is JSON with "format": 1, "source" (whose statistics
+these are) and "parameters", a list with name, shape, numel, mean and sd of each parameter.
+"""
 
 import contextlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -21,40 +26,63 @@ from hf_synpre.files import read_json, write_text
 from hf_synpre.initialization.checkpoints import (
     STATISTICS_FILE,
     broken_file,
-    find_statistics,
-    is_current,
+    find_config,
+    find_weights,
+    has_current_statistics,
     weight_files,
 )
 
-FORMAT = 1
+FORMAT = 1  # of the statistics file
 CHUNK = 1 << 22  # bytes read at a time
-LARGEST = torch.finfo(torch.float32).max  # what a parameter can be
 BLOCK = 4096  # elements that stay in the first-level cache for a second pass
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+LARGEST = torch.finfo(torch.float32).max  # the largest number that a parameter can be
+
+# Below this share of the sum of squares, what the mean leaves of it has lost digits to
+# cancellation.
+CANCELLATION = 0.01
+
+# How safetensors calls the floating-point dtypes; tensors of other dtypes have no moments.
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def accumulate(values, state):
-    """Add values (n,) float32 or float64 to state = [count, mean, sum of squared deviations], all in float64.
+    """Add values to running moments, in float64.
 
-    Blocks are merged as by Chan et al. 1979. Within a block the squares are summed in the pass that sums the values; where
-    the mean is large beside the spread that would cancel, and a second pass over the block sums the deviations.
+    Blocks are merged as by Chan et al. 1979. Within a block the squares are summed in the pass that
+    sums the values. Where the mean is large beside the spread that would cancel, and a second pass
+    over the block sums the deviations.
+
+    Args:
+        values: [n] float32 or float64.
+        state: [3] float64, changed in place: count, mean, sum of squared deviations from the mean.
     """
     for start in range(0, len(values), BLOCK):
-        block = values[start : start + BLOCK]
+        block = values[start : start + BLOCK]  # [up to BLOCK]
+
+        # Sum of the values and of their squares. By index: Numba makes vector instructions of this,
+        # not of `for value in block`.
         total, raw = np.float64(0), np.float64(0)
-        for i in range(
-            len(block)
-        ):  # by index: Numba makes vector instructions of this, not of `for value in block`
+        for i in range(len(block)):
             total += np.float64(block[i])
             raw += np.float64(block[i]) ** 2
         mean = total / len(block)
+
+        # Sum of squared deviations.
         squares = raw - total * mean
-        if not squares > 0.01 * raw:
+        if not squares > CANCELLATION * raw:
             squares = np.float64(0)
             for i in range(len(block)):
                 squares += (np.float64(block[i]) - mean) ** 2
+
+        # Merge the block into the state.
         count = state[0] + len(block)
         delta = mean - state[1]
         state[2] += squares + delta * delta * state[0] * len(block) / count
@@ -64,11 +92,16 @@ def accumulate(values, state):
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and population standard deviation of one parameter's `numel` elements."""
+    """Mean and standard deviation of one parameter's elements."""
 
     shape: tuple[int, ...]
+
+    # Number of elements.
     numel: int
+
     mean: float
+
+    # Population standard deviation: the squares are divided by numel.
     sd: float
 
     @classmethod
@@ -81,177 +114,306 @@ class Moments:
 
     @classmethod
     def from_state(cls, shape: tuple[int, ...], state: np.ndarray) -> "Moments":
-        """Return the moments that `accumulate` has gathered; of no elements, mean and sd 0."""
+        """Return the moments that `accumulate` has gathered; 0 where there are no elements."""
         count, mean, squares = state.tolist()
-        return cls(shape, int(count), mean, math.sqrt(squares / count) if count else 0.0)
+        sd = 0.0
+        if count:
+            sd = math.sqrt(squares / count)
+        return cls(shape, int(count), mean, sd)
 
 
 def pool(parts: Iterable[Moments]) -> tuple[float, float]:
-    """Return mean and sd of the parts' elements taken together: those of the concatenated tensors."""
+    """Return (mean, sd) of the elements of several tensors taken together.
+
+    Args:
+        parts: the moments of each tensor.
+
+    Returns:
+        The mean and the population standard deviation of the concatenated tensors, without reading
+        them again.
+
+    Example:
+        mean, sd = pool(statistics.parameters[name] for name in group)
+    """
     parts = list(parts)
     count = sum(m.numel for m in parts) or 1
     mean = math.fsum(m.numel * m.mean for m in parts) / count
-    return mean, math.sqrt(
-        math.fsum(m.numel * (m.sd**2 + (m.mean - mean) ** 2) for m in parts) / count
-    )
+
+    # Spread within each tensor and of the tensors' means around the common one.
+    squares = math.fsum(m.numel * (m.sd**2 + (m.mean - mean) ** 2) for m in parts)
+    return mean, math.sqrt(squares / count)
 
 
 def as_floats(tensor: torch.Tensor) -> np.ndarray:
-    """Return a CPU tensor as the array that `accumulate` takes: float64 as it is, all else as float32."""
-    return (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
+    """Return a CPU tensor as `accumulate` takes it: float64 as it is, all else as float32."""
+    if tensor.dtype != torch.float64:
+        tensor = tensor.float()
+    return tensor.numpy()
 
 
 def read_chunks(file: Path) -> Iterator[tuple[str, tuple[int, ...], torch.Tensor]]:
-    """Yield (name, shape, part of its elements) of a safetensors file's floating-point tensors.
+    """Yield the floating-point tensors of a safetensors file in chunks.
 
-    Two buffers of CHUNK bytes take turns: a part is valid until the next but one is asked for.
+    Two buffers of CHUNK bytes take turns: a chunk is valid until the next but one is asked for.
+
+    Args:
+        file: the safetensors file.
+
+    Yields:
+        Name, shape of the whole tensor, and some of its elements in their order, [n] in the dtype
+        that they are stored in. A tensor without elements yields one empty chunk.
+
+    Raises:
+        UsageError: the file is broken.
     """
     try:
         tensors = parse_local_safetensors_file_metadata(file).tensors
     except (SafetensorsParsingError, ValueError) as error:
-        raise broken_file(file, error) from None
-    buffers = [torch.empty(CHUNK, dtype=torch.uint8) for _ in range(2)]
+        raise broken_file(file, str(error)) from None
+
+    # The file is the length of its header in 8 bytes, the header, the tensors' bytes.
+    buffer = torch.empty(CHUNK, dtype=torch.uint8)
+    other_buffer = torch.empty(CHUNK, dtype=torch.uint8)
     with open(file, "rb") as stream:
-        start = 8 + int.from_bytes(stream.read(8), "little")
+        data_start = 8 + int.from_bytes(stream.read(8), "little")
         for name, info in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
+            if info.dtype not in DTYPES:
+                continue
             first, last = info.data_offsets
-            stream.seek(start + first)
-            for offset in range(first, max(last, first + 1), CHUNK) if info.dtype in DTYPES else ():
-                buffers.reverse()
-                part = buffers[0][: min(CHUNK, last - offset)]
-                if stream.readinto(part.numpy()) < len(part):
+            stream.seek(data_start + first)
+            for offset in range(first, max(last, first + 1), CHUNK):
+                buffer, other_buffer = other_buffer, buffer
+                chunk = buffer[: min(CHUNK, last - offset)]  # [bytes]
+                if stream.readinto(chunk.numpy()) < len(chunk):
                     raise broken_file(file, "it ends too early")
-                yield name, tuple(info.shape), part.view(DTYPES[info.dtype])
+                yield name, tuple(info.shape), chunk.view(DTYPES[info.dtype])
 
 
 def measure(files: Iterable[Path]) -> dict[str, Moments]:
-    """Return name -> moments of the tensors in safetensors files; one part is read while the last one is summed."""
-    states: dict[str, tuple[tuple[int, ...], np.ndarray, Path]] = {}
+    """Return the moments of every floating-point tensor in a checkpoint's safetensors files.
+
+    Args:
+        files: the files of one checkpoint. No more than two chunks of a file are in memory at a
+            time.
+
+    Returns:
+        Name of the tensor -> its moments.
+
+    Raises:
+        UsageError: a file is broken, or two files hold a tensor of the same name.
+
+    Example:
+        moments = measure([Path("runs/pretrained/model.safetensors")])
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    states: dict[str, np.ndarray] = {}  # count, mean, sum of squared deviations
+    origins: dict[str, Path] = {}
+
+    # One chunk is read while a thread sums the one before it; `accumulate` releases the GIL.
     pending: Future | None = None
     with ThreadPoolExecutor(1) as worker:
         for file in files:
-            for name, shape, part in read_chunks(file):
-                _, state, origin = states.setdefault(name, (shape, np.zeros(3), file))
-                if origin != file:
+            for name, shape, chunk in read_chunks(file):
+                if name not in states:
+                    shapes[name] = shape
+                    states[name] = np.zeros(3)
+                    origins[name] = file
+                if origins[name] != file:
                     raise UsageError(
-                        f"{name} is in both {origin} and {file}; keep the files of one checkpoint."
+                        f"{name} is in both {origins[name]} and {file}; "
+                        "keep the files of one checkpoint."
                     )
-                task = worker.submit(
-                    lambda values, state: accumulate(as_floats(values), state), part, state
-                )
+                submitted = worker.submit(accumulate_chunk, chunk, states[name])
                 if pending:
                     pending.result()
-                pending = task
-    return {name: Moments.from_state(shape, state) for name, (shape, state, _) in states.items()}
+                pending = submitted
+        if pending:
+            pending.result()
+
+    return {name: Moments.from_state(shapes[name], state) for name, state in states.items()}
+
+
+def accumulate_chunk(chunk: torch.Tensor, state: np.ndarray) -> None:
+    """Add a chunk of a tensor, [n] of any floating-point dtype, to its running moments."""
+    accumulate(as_floats(chunk), state)
 
 
 @dataclass(frozen=True)
 class ParameterStatistics:
-    """The first two moments of every parameter of a model: what is left of it when the values are thrown away."""
+    """Mean and standard deviation of every parameter of a model.
 
+    Raises:
+        UsageError: there are no parameters, or a number cannot be that of a parameter.
+
+    Example:
+        statistics = ParameterStatistics.from_pretrained("google-t5/t5-small")
+        statistics.parameters["encoder.final_layer_norm.weight"].mean
+        statistics.save("t5-small/parameter_statistics.json")
+    """
+
+    # Whose statistics these are: a Hub id, a folder, the task of the pre-training.
     source: str
+
+    # Name of each parameter -> its moments.
     parameters: dict[str, Moments]
 
     def __post_init__(self) -> None:
         if not self.parameters:
             raise UsageError(
-                f"{self.source} holds no parameters in floating point; give the checkpoint of a model."
+                f"{self.source} holds no parameters in floating point; "
+                "give the checkpoint of a model."
             )
         for name, m in self.parameters.items():
             if not (abs(m.mean) <= LARGEST and 0 <= m.sd <= LARGEST):
                 raise UsageError(
-                    f"{self.source}: {name} has mean {m.mean}, sd {m.sd}; both must be finite, sd >= 0."
+                    f"{self.source}: {name} has mean {m.mean}, sd {m.sd}; "
+                    "both must be finite, sd >= 0."
                 )
             if m.numel != math.prod(m.shape) or min(m.shape, default=1) < 0:
                 raise UsageError(
-                    f"{self.source}: {name} has shape {list(m.shape)}, which does not hold numel {m.numel}."
+                    f"{self.source}: {name} has shape {list(m.shape)}, "
+                    f"which does not hold numel {m.numel}."
                 )
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, source: str = "") -> "ParameterStatistics":
-        """Measure a model; tied parameters count once, under their first name."""
-        return cls(
-            source or model.name_or_path,
-            {name: Moments.of(p) for name, p in model.named_parameters()},
-        )
+        """Measure a model in memory; tied parameters count once, under their first name.
+
+        Args:
+            model: a model of transformers on any device.
+            source: whose statistics these are; the model's name or path without it.
+        """
+        moments = {name: Moments.of(p) for name, p in model.named_parameters()}
+        return cls(source or model.name_or_path, moments)
 
     @classmethod
     def measured(cls, folder: Path, source: str) -> "ParameterStatistics":
-        """Measure a folder's safetensors, whatever statistics are beside them."""
+        """Measure the safetensors files in a folder, even where it has a statistics file.
+
+        Args:
+            folder: a local folder with model.safetensors or shards of it.
+            source: whose statistics these are.
+
+        Raises:
+            UsageError: there are no such files, or one is broken.
+        """
         return cls(source, measure(weight_files(folder)))
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> "ParameterStatistics":
-        """Read a checkpoint's statistics file, or measure its safetensors; `hub` goes to the Hub (revision, token ...).
+        """Read a checkpoint's statistics file, or measure its safetensors where it has none.
 
-        A local folder that may be written to gets the file; the path of a statistics file is read as it is. Raises
-        UsageError where there is neither.
+        Of a Hub id with a statistics file no weights are downloaded. A local folder gets the file,
+        if it may be written to, and is measured again when its weights are newer.
+
+        Args:
+            name_or_path: a checkpoint's folder, its Hub id, or the path of a statistics file.
+            **hub: where and how the Hub is asked: revision, token, cache_dir, subfolder,
+                local_files_only ...
+
+        Returns:
+            The statistics; names are those that the checkpoint stores.
+
+        Raises:
+            UsageError: there is neither a statistics file nor safetensors, or they are broken.
+            OSError: the Hub does not give the files.
         """
-        if Path(name_or_path).is_file():
-            if Path(name_or_path).suffix == ".safetensors":
-                raise UsageError(f"{name_or_path} is a file of weights; give its folder.")
-            return cls.load(name_or_path)
-        folder, local = find_statistics(name_or_path, **hub), Path(name_or_path).is_dir()
-        if is_current(folder, trusted=not local):
+        if not Path(name_or_path).is_file():
+            return cls.of_checkpoint(name_or_path, find_config(name_or_path, **hub), **hub)
+        if Path(name_or_path).suffix == ".safetensors":
+            raise UsageError(f"{name_or_path} is a file of weights; give its folder.")
+        return cls.load(name_or_path)
+
+    @classmethod
+    def of_checkpoint(
+        cls, name_or_path: str | Path, folder: Path, **hub: Any
+    ) -> "ParameterStatistics":
+        """Read or measure the statistics of a checkpoint whose config has been found already.
+
+        Args:
+            name_or_path: the checkpoint's folder or Hub id.
+            folder: what find_config returns for it.
+            **hub: where and how the Hub is asked for weights, if they are needed.
+        """
+        is_local = Path(name_or_path).is_dir()
+        if not (folder / STATISTICS_FILE).exists():
+            folder = find_weights(name_or_path, **hub)
+        if has_current_statistics(folder, trusted=not is_local):
             return cls.load(folder / STATISTICS_FILE)
-        measured = cls.measured(folder, str(name_or_path))
-        if local:
-            with contextlib.suppress(UsageError):  # a read-only place: measured again next time
-                measured.save(folder / STATISTICS_FILE)
-        return measured
+
+        statistics = cls.measured(folder, str(name_or_path))
+        if is_local:
+            # A folder that may not be written to is measured again next time.
+            with contextlib.suppress(UsageError):
+                statistics.save(folder / STATISTICS_FILE)
+        return statistics
 
     @classmethod
     def load(cls, file: str | Path) -> "ParameterStatistics":
-        """Read a statistics file. Raises UsageError with what is wrong in it."""
-        stored = read_json(file)
+        """Read a statistics file.
+
+        Raises:
+            UsageError: the file is missing or broken; the text says what is wrong in it.
+        """
+        content = read_json(file)
         try:
-            if stored["format"] != FORMAT:
+            if content["format"] != FORMAT:
                 raise UsageError(
-                    f"{file} has format {stored['format']}; this version reads format {FORMAT}."
+                    f"{file} has format {content['format']}; this version reads format {FORMAT}."
                 )
-            entries = [(p["name"], as_moments(p)) for p in stored["parameters"]]
-            source = str(stored["source"])
+            names = [entry["name"] for entry in content["parameters"]]
+            moments = [parse_entry(entry) for entry in content["parameters"]]
+            source = str(content["source"])
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"{file} is not a statistics file ({error}); make one with `synpre statistics`."
             ) from None
-        if not all(name for name, _ in entries):
+
+        if not all(names):
             raise UsageError(
                 f"{file} holds a parameter without a name; make it again with `synpre statistics`."
             )
-        names = [name for name, _ in entries]
-        if doubled := sorted(
-            {name for name in names if names.count(name) > 1}
-            if len(set(names)) < len(names)
-            else ()
-        ):
+        doubled = sorted(name for name, count in Counter(names).items() if count > 1)
+        if doubled:
             raise UsageError(
                 f"{file} holds {doubled[0]} twice; make it again with `synpre statistics`."
             )
+
         try:
-            return cls(source, dict(entries))
+            return cls(source, dict(zip(names, moments, strict=True)))
         except UsageError as error:
             raise UsageError(f"{file} is broken: {error}") from None
 
     def save(self, file: str | Path) -> None:
-        """Write the statistics file (format 1: source, and name, shape, numel, mean, sd of each parameter), a line each."""
-        lines = ",\n".join(
-            json.dumps({"name": name, **asdict(m)}, allow_nan=False)
-            for name, m in self.parameters.items()
-        )
+        """Write the statistics file, a line for each parameter."""
+        lines = []
+        for name, moments in self.parameters.items():
+            lines.append(json.dumps({"name": name, **asdict(moments)}, allow_nan=False))
+        entries = ",\n".join(lines)
         head = f'"format": {FORMAT},\n"source": {json.dumps(self.source)}'
-        write_text(file, f'{{\n{head},\n"parameters": [\n{lines}\n]\n}}\n')
+        write_text(file, f'{{\n{head},\n"parameters": [\n{entries}\n]\n}}\n')
 
 
-def as_moments(entry: dict[str, Any]) -> Moments:
-    """Return one parameter of a statistics file. Raises KeyError or TypeError where a field lacks or is no number."""
+def parse_entry(entry: dict[str, Any]) -> Moments:
+    """Return the moments of one parameter of a statistics file.
+
+    Raises KeyError where a field is missing, TypeError where one is not a number that a parameter
+    can have.
+    """
     values = {field.name: entry[field.name] for field in fields(Moments)}
-    numbers = [values["numel"], values["mean"], values["sd"], *values["shape"]]
-    whole = [values["numel"], *values["shape"]]
-    if not isinstance(entry["name"], str) or any(
-        isinstance(v, bool) or not isinstance(v, int | float) for v in numbers
-    ):
+    integers = [values["numel"], *values["shape"]]
+    numbers = [*integers, values["mean"], values["sd"]]
+
+    if not isinstance(entry["name"], str):
         raise TypeError(f"{entry['name']} has {values}")
-    if any(not isinstance(v, int) for v in whole) or any(abs(v) > LARGEST for v in numbers):
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise TypeError(f"{entry['name']} has {values}")
+
+    if not all(isinstance(number, int) for number in integers):
         raise TypeError(f"{entry['name']} has numbers that no parameter has")
-    return Moments(**values | {"shape": tuple(values["shape"])})
+    if any(abs(number) > LARGEST for number in numbers):
+        raise TypeError(f"{entry['name']} has numbers that no parameter has")
+
+    values["shape"] = tuple(values["shape"])
+    return Moments(**values)

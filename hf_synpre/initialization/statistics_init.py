@@ -1,26 +1,30 @@
-"""Layer 3: models whose weights are sampled from a checkpoint's parameter statistics, or copied from it, by one of SCHEMES.
+"""A checkpoint's statistics or weights, and a scheme -> a model (Wu et al. 2022, section 5).
 
-Every tensor is drawn from a generator of its own, keyed by (seed, its name), on the CPU in float32: its numbers do not
-depend on order, device, dtype, sharding or on what else is drawn. The name is that in the base model, so that a body has
-the same numbers under any head. What a scheme leaves out is the model's own random init, keyed in the same way.
+Read the statistics, tell the roles of the model's parameters, match them with the checkpoint's
+tensors, pool the moments of each group, draw every tensor, build the model. What a scheme leaves
+out is the model's own random init. Both kinds of numbers depend on (seed, name of the parameter)
+alone; see build.py.
 """
 
-import copy
-import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
-from transformers.initialization import no_init_weights
 
 from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.initialization.build import (
+    body_name,
+    build,
+    check_shape,
+    skeleton,
+    tensor_generator,
+)
 from hf_synpre.initialization.checkpoints import (
     STATISTICS_FILE,
     StoredTensors,
@@ -28,120 +32,57 @@ from hf_synpre.initialization.checkpoints import (
     find_weights,
     read_config,
 )
-from hf_synpre.initialization.matching import Matching, Twin, bare_names, check_shape
-from hf_synpre.initialization.roles import (
-    PARTS,
-    ROLES,
-    Parameter,
-    read_parameters,
-    require_roles,
-    token_parameters,
-)
+from hf_synpre.initialization.matching import Matching, SourceTensor
+from hf_synpre.initialization.parameters import PARTS, ROLES, Parameter, require_roles
+from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
 from hf_synpre.initialization.statistics import Moments, ParameterStatistics, pool
 
+# What happens where the model has another size than the checkpoint; see StatisticsInit.
 RESIZE = ("fan_in", "depth", "none")
-HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-LOADING = (
-    "dtype",
-    "torch_dtype",
-    "attn_implementation",
-    "experts_implementation",
-)  # keywords that a config has fields for
 
+# Keywords of from_pretrained that say where and how the Hub is asked.
+HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
-def tensor_generator(seed: int, name: str) -> torch.Generator:
-    """Return a CPU generator that depends on (seed, parameter name) only."""
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
-class KeyedDraws(TorchDispatchMode):
-    """Inside, whatever draws into a parameter of `model` does so from the parameter's own generator.
-
-    A draw into a temporary tensor, as trunc_normal_ makes, goes on with the parameter that was drawn into last.
-    """
-
-    def __init__(self, model: PreTrainedModel, seed: int):
-        super().__init__()
-        bare = bare_names(model)
-        named = reversed(list(model.named_parameters()))
-        self.generators = {
-            p.untyped_storage().data_ptr(): tensor_generator(seed, bare(name)) for name, p in named
-        }
-        self.current: torch.Generator | None = None
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if any(
-            argument.name == "generator" for argument in function._schema.arguments
-        ) and torch.is_tensor(args[0]):
-            self.current = self.generators.get(args[0].untyped_storage().data_ptr(), self.current)
-            kwargs = kwargs | {"generator": self.current}
-        return function(*args, **kwargs)
-
-
-def build(
-    model_class: Any, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor], seed: int
-) -> PreTrainedModel:
-    """Return a float32 model of `config` that owns these tensors; the rest is its own random init under `seed`."""
-    with no_init_weights(), torch.random.fork_rng(devices=[]):
-        model = resolve_class(model_class, config)._from_config(
-            copy.deepcopy(config), dtype=torch.float32
-        )
-    own = dict(model.named_parameters())
-    for name, tensor in tensors.items():
-        check_shape(name, tuple(tensor.shape), tuple(own[name].shape))
-        own[name].data = tensor
-        own[name]._is_hf_initialized = True
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), KeyedDraws(model, seed):
-        torch.manual_seed(seed)
-        model.init_weights()
-    for thing in (*model.modules(), *own.values()):
-        thing.__dict__.pop("_is_hf_initialized", None)
-    return model
-
-
-def resolve_class(model_class: Any, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """Return the model class that an Auto class stands for under `config`; a model class as it is."""
-    mapping = getattr(model_class, "_model_mapping", None)
-    if mapping is None:
-        return model_class
-    if type(config) not in mapping:
-        raise UsageError(
-            f"{model_class.__name__} has no model for {type(config).__name__}; use another Auto class."
-        )
-    found = mapping[type(config)]
-    return found[0] if isinstance(found, tuple) else found
-
-
-def skeleton(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
-    """Return the model without memory for its weights."""
-    with torch.device("meta"):
-        return resolve_class(model_class, config)._from_config(config)
-
-
-def embedding_names(model: PreTrainedModel) -> set[str]:
-    """Return the names of the token embeddings and of the head that maps back to tokens, tied or not."""
-    owned = token_parameters(model)
-    return {name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in owned}
+# Keywords of from_pretrained that say how a model is loaded, though a config has fields of these
+# names.
+LOADING_KEYWORDS = ("dtype", "torch_dtype", "attn_implementation", "experts_implementation")
 
 
 class StatisticsInit:
-    """A factory with `from_pretrained` and `from_config` of a model class, whose models start from parameter statistics.
+    """Makes models of one class from parameter statistics, or with weights of a checkpoint.
 
-    `model_class` is a transformers model or Auto class, `scheme` a name of SCHEMES, `seed` decides every number. `include`
-    and `exclude` hold parts ("attention", "mlp", "norm", "position", "projection", "other", "embedding", "head"), ROLES or
-    patterns of parameter names with *; token embeddings stay fresh unless `include` names them. `value` is the constant of
-    constant_pre_attn_ln, `roles` maps parameters to ROLES where the modules do not tell them. `resize` says what happens
-    where a given config has another size: "fan_in" adapts depth and scale, "depth" depth only, "none" is a UsageError.
+    It stands where code calls `AutoModelForX.from_pretrained` or `.from_config`, with the same
+    keywords.
+
+    Args:
+        model_class: an Auto class or model class of transformers.
+        scheme: a name of SCHEMES: which parameters share their moments, and what fills them.
+        seed: an integer in 0..2**63-1; decides every number.
+        include: which parameters are filled: parts (keys of PARTS, as "attention"), ROLES, or
+            patterns of names with *. All but token embeddings without it; these stay fresh unless
+            it names them.
+        exclude: which parameters are not filled, in the same words.
+        value: the constant of the scheme constant_pre_attn_ln.
+        resize: what happens where the model has another size than the checkpoint. "fan_in" takes
+            layers at the same relative depth and scales linear maps by the root of the ratio of
+            their inputs; "depth" takes layers only; "none" refuses it. Schemes that copy weights
+            refuse it always.
+        roles: parameter name, or pattern with * -> one of ROLES, for models whose modules do not
+            tell them.
+
+    Raises:
+        UsageError: an argument has a value that is not allowed.
+
+    Example:
+        init = StatisticsInit(AutoModelForSeq2SeqLM, scheme="per_param_mean_sd", seed=0)
+        model = init.from_pretrained("synpre/t5-mini-set")
+        larger = init.from_config(T5Config(d_model=512), "synpre/t5-mini-set")
     """
 
     def __init__(
         self,
-        model_class: Any,
+        model_class: type,
         *,
         scheme: str = "per_param_mean_sd",
         seed: int = 0,
@@ -151,16 +92,20 @@ class StatisticsInit:
         resize: str = "fan_in",
         roles: Mapping[str, str] | None = None,
     ):
-        self.model_class, self.roles, self.value = model_class, roles, value
-        self.scheme_name, self.scheme = scheme, SCHEMES[choose("scheme", scheme, SCHEMES)]
-        self.resize = choose("resize", resize, RESIZE)
-        self.seed = as_integer(seed)
-        if self.seed is None or not 0 <= self.seed < 2**63:
+        seed_as_integer = as_integer(seed)
+        if seed_as_integer is None or not 0 <= seed_as_integer < 2**63:
             raise UsageError(f"seed is {seed!r}; give an integer in 0..2**63-1.")
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-            raise UsageError(f"value is {value!r}; give a finite number.")
-        self.include = None if include is None else as_words("include", include)
-        self.exclude = as_words("exclude", exclude or ())
+        self.model_class = model_class
+        self.scheme_name = choose("scheme", scheme, SCHEMES)
+        self.scheme = SCHEMES[scheme]
+        self.seed = seed_as_integer
+        self.include = None
+        if include is not None:
+            self.include = check_rules("include", include)
+        self.exclude = check_rules("exclude", exclude or ())
+        self.value = check_number("value", value)
+        self.resize = choose("resize", resize, RESIZE)
+        self.roles = roles
 
     def from_pretrained(
         self,
@@ -169,27 +114,54 @@ class StatisticsInit:
         config: PreTrainedConfig | str | Path | None = None,
         **kwargs: Any,
     ) -> PreTrainedModel | tuple[PreTrainedModel, dict[str, Any]]:
-        """Return a model with the architecture of a checkpoint, made from its statistics; keywords as of transformers.
+        """Make a model with the architecture of a checkpoint from its statistics.
 
-        Where there is a statistics file, only it and the config are downloaded. With output_loading_info=True, missing_keys
-        are the fresh parameters. Raises UsageError where the checkpoint does not fit its config.
+        Where the checkpoint has a statistics file, only it and the config are downloaded.
+
+        Args:
+            pretrained_model_name_or_path: the checkpoint: a folder or a Hub id.
+            config: another config for the model, or the folder or Hub id of one.
+            **kwargs: as of transformers' from_pretrained: dtype, device_map, revision, token,
+                fields of the config ...
+
+        Returns:
+            The model in eval mode; with output_loading_info=True also the loading info, in which
+            missing_keys are the parameters with a fresh random init.
+
+        Raises:
+            UsageError: the checkpoint is missing or broken, does not fit the config, or lacks what
+                the scheme needs.
+            OSError: the Hub does not give the files.
         """
         if kwargs.pop("trust_remote_code", None):
             raise UsageError(
-                "trust_remote_code=True was given; hf_synpre runs no remote code. Use a model of transformers."
+                "trust_remote_code=True was given; hf_synpre runs no remote code. "
+                "Use a model of transformers."
             )
-        hub = {key: value for key in HUB if (value := kwargs.pop(key, None)) is not None}
-        name_or_path, resize = pretrained_model_name_or_path, self.resize
+        name_or_path = pretrained_model_name_or_path
+        hub_keywords = {name: kwargs.pop(name, None) for name in HUB_KEYWORDS}
+        hub = {name: value for name, value in hub_keywords.items() if value is not None}
+
+        # Read the config. The checkpoint's own without changes has the checkpoint's size.
+        folder = find_config(name_or_path, **hub)
+        resize = self.resize
         if not isinstance(config, PreTrainedConfig):
-            kept = {key: kwargs.pop(key) for key in LOADING if key in kwargs}
-            own, given = config is None, set(kwargs)
-            config, kwargs = read_config(
-                find_config(name_or_path if own else config, **hub), kwargs
-            )
-            resize = "none" if own and given == set(kwargs) else resize
-            kwargs |= kept
-        model, fresh = self.make(config, self.read(name_or_path, **hub), resize)
-        return load(model, config, fresh, find_config(name_or_path, **hub), kwargs)
+            loading = {name: kwargs.pop(name) for name in LOADING_KEYWORDS if name in kwargs}
+            config_folder = folder
+            if config is not None:
+                config_folder = find_config(config, **hub)
+            new_config, unused = read_config(config_folder, kwargs)
+            if config is None and unused.keys() == kwargs.keys():
+                resize = "none"
+            config = new_config
+            kwargs = unused | loading
+
+        # Read the statistics, or open the weights.
+        source = self.read_source(name_or_path, folder, hub)
+
+        # Make the model, and load it as transformers would: dtype, device, attention ...
+        model, fresh_names = self.make_model(config, source, resize)
+        return finish_loading(model, config, fresh_names, folder, kwargs)
 
     def from_config(
         self,
@@ -197,230 +169,399 @@ class StatisticsInit:
         statistics: ParameterStatistics | str | Path | None = None,
         **kwargs: Any,
     ) -> PreTrainedModel:
-        """Return a model of `config` made from statistics, or from those of a checkpoint's folder or Hub id.
+        """Make a model of a config from statistics.
 
-        Keywords as of transformers' from_config: dtype, attn_implementation. constant_pre_attn_ln takes no statistics;
-        schemes that copy weights take a folder or Hub id. Raises UsageError where one of its parameters is missing.
+        Args:
+            config: the config of the model, of the checkpoint's size or another.
+            statistics: the statistics, or a checkpoint's folder or Hub id. The scheme
+                constant_pre_attn_ln takes none; schemes that copy weights take a folder or Hub id.
+            **kwargs: as of transformers' from_config: dtype, attn_implementation.
+
+        Returns:
+            The model in training mode.
+
+        Raises:
+            UsageError: the scheme needs something else, or the checkpoint lacks a parameter or does
+                not fit.
+            OSError: the Hub does not give the files.
         """
-        source = self.read(statistics) if isinstance(statistics, str | Path) else statistics
-        model, fresh = self.make(config, source, self.resize)
+        source: ParameterStatistics | StoredTensors | None = None
+        if isinstance(statistics, ParameterStatistics):
+            source = statistics
+        elif statistics is not None:
+            source = self.read_source(statistics)
+
+        model, fresh_names = self.make_model(config, source, self.resize)
         if kwargs or config.dtype not in (None, torch.float32):
-            model = load(model, config, fresh, None, kwargs).train()
+            model = finish_loading(model, config, fresh_names, None, kwargs).train()
         return model
 
-    def read(
-        self, name_or_path: str | Path, **hub: Any
+    def groups(self, config: PreTrainedConfig) -> dict[str, list[str]]:
+        """Return name of a group -> names of the parameters in it, which share their moments.
+
+        Args:
+            config: the config of a model; only its parameters' names and roles are read.
+        """
+        parameters = read_parameters(skeleton(self.model_class, config), self.roles)
+        groups: dict[str, list[str]] = defaultdict(list)
+        for parameter in self.select_parameters(parameters):
+            groups[str(self.scheme.group(parameter))].append(parameter.name)
+        return dict(groups)
+
+    def read_source(
+        self,
+        name_or_path: str | Path,
+        folder: Path | None = None,
+        hub: Mapping[str, Any] | None = None,
     ) -> ParameterStatistics | StoredTensors | None:
-        """Return what the scheme needs of a checkpoint."""
+        """Return what the scheme needs of a checkpoint: its statistics, its weights, or nothing.
+
+        Args:
+            name_or_path: the checkpoint's folder or Hub id.
+            folder: the local folder of its config, if find_config has been asked already.
+            hub: where and how the Hub is asked.
+        """
+        hub = hub or {}
         if not self.scheme.needs_checkpoint:
             return None
         if self.scheme.fill == "weights":
             return StoredTensors(find_weights(name_or_path, **hub))
-        return ParameterStatistics.from_pretrained(name_or_path, **hub)
+        if folder is None:
+            return ParameterStatistics.from_pretrained(name_or_path, **hub)
+        return ParameterStatistics.of_checkpoint(name_or_path, folder, **hub)
 
-    def make(
+    def make_model(
         self,
         config: PreTrainedConfig,
         source: ParameterStatistics | StoredTensors | None,
         resize: str,
     ) -> tuple[PreTrainedModel, set[str]]:
-        """Return the float32 model on the CPU and the names of its fresh parameters."""
+        """Make a float32 model on the CPU.
+
+        Args:
+            config: the config of the model.
+            source: what read_source returned.
+            resize: one of RESIZE.
+
+        Returns:
+            The model, and the names of its parameters with a fresh random init.
+        """
         self.check_source(source)
-        bare_model = skeleton(self.model_class, config)
-        parameters = read_parameters(bare_model, self.roles)
-        chosen = self.chosen(parameters)
-        if not chosen:
+
+        # Roles: what each parameter is for, and which ones the scheme fills.
+        empty_model = skeleton(self.model_class, config)
+        parameters = read_parameters(empty_model, self.roles)
+        selected = self.select_parameters(parameters)
+        if not selected:
             raise UsageError(
-                f"Scheme {self.scheme_name} under include and exclude fills no parameter of {type(bare_model).__name__}; "
-                "give another scheme, or roles=."
+                f"Scheme {self.scheme_name} under include and exclude fills no parameter of "
+                f"{type(empty_model).__name__}; give another scheme, or roles=."
             )
-        if self.scheme.fill == "constant":
+
+        # A constant needs no checkpoint.
+        if source is None or self.scheme.fill == "constant":
             model = build(self.model_class, config, {}, self.seed)
-            return self.with_constant(model, chosen), parameters.keys() - {p.name for p in chosen}
-        matching = Matching(bare_model, parameters, shapes_of(source))
-        tensors = self.tensors(chosen, source, matching, resize)
+            fill_with_constant(model, selected, self.value)
+            return model, parameters.keys() - {parameter.name for parameter in selected}
+
+        # Match: the source tensor of each parameter.
+        matching = Matching(empty_model, parameters, stored_shapes(source))
+        if self.scheme.fill == "weights":
+            resize = "none"
+        pairs = match_parameters(selected, matching, source, resize)
+
+        # Copy the source tensors; or pool the moments of each group and draw every tensor by
+        # itself.
+        tensors: dict[str, torch.Tensor] = {}
+        if isinstance(source, StoredTensors):
+            for parameter, source_tensor in pairs:
+                tensors[parameter.name] = source[source_tensor.stored_name]
+        else:
+            moments = pool_groups(self.scheme, matching, source.parameters)
+            for parameter, source_tensor in pairs:
+                mean, sd = moments[self.scheme.group(source_tensor.parameter)]
+                scale = 1.0
+                if resize == "fan_in" and not self.is_constant_gain(parameter):
+                    scale = parameter.fan_in_scale(source_tensor.shape)
+                generator = tensor_generator(self.seed, body_name(empty_model, parameter.name))
+                tensors[parameter.name] = self.draw(parameter, mean, sd, scale, generator)
+
+        # Build. A copy of the whole model has the checkpoint's buffers too.
         model = build(self.model_class, config, tensors, self.seed)
-        if isinstance(source, StoredTensors) and not self.scheme.by_role and self.include is None:
-            take_buffers(model, source, matching)
+        is_whole = not self.scheme.by_role and self.include is None
+        if isinstance(source, StoredTensors) and is_whole:
+            copy_buffers(model, source, matching)
         return model, parameters.keys() - tensors.keys()
 
-    def with_constant(self, model: PreTrainedModel, chosen: list[Parameter]) -> PreTrainedModel:
-        """Return the model with `value` as the gain of the chosen norms; one that starts at 0 is added to 1 (Gemma's)."""
-        own = dict(model.named_parameters())
-        with torch.no_grad():
-            for p in chosen:
-                own[p.name].fill_(self.value if own[p.name].any() else self.value - 1)
-        return model
-
-    def check_source(self, source: Any) -> None:
-        """Raise UsageError where the scheme needs something else than was given."""
-        if self.scheme.needs_checkpoint and source is None:
-            raise UsageError(
-                f"Scheme {self.scheme_name} needs statistics; give them, or a checkpoint's folder or Hub id."
-            )
-        if self.scheme.fill == "weights" and isinstance(source, ParameterStatistics):
-            raise UsageError(
-                f"Scheme {self.scheme_name} copies values; give a checkpoint's folder or Hub id, no statistics."
-            )
-
-    def groups(self, config: PreTrainedConfig) -> dict[str, list[str]]:
-        """Return group -> names of the parameters of a model of `config` that the scheme fills."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for p in self.chosen(read_parameters(skeleton(self.model_class, config), self.roles)):
-            found[self.scheme.key(p)].append(p.name)
-        return dict(found)
-
-    def chosen(self, parameters: dict[str, Parameter]) -> list[Parameter]:
-        """Return the parameters that the scheme fills under include and exclude."""
-        rules = [*(self.include or ()), *self.exclude]
-        if self.scheme.by_role or any(rule in PARTS or rule in ROLES for rule in rules):
-            require_roles(parameters, f"Scheme {self.scheme_name}")
-        for rule in rules:
-            if (
-                rule not in PARTS
-                and rule not in ROLES
-                and not any(fnmatchcase(name, rule) for name in parameters)
-            ):
-                raise UsageError(
-                    f"'{rule}' in include or exclude is no part ({', '.join(PARTS)}), no role and fits no parameter's name."
-                )
-        learned = [p for p in parameters.values() if not p.fixed or self.scheme.fill == "weights"]
-        return [p for p in learned if self.scheme.key(p) is not None and self.takes(p)]
-
-    def takes(self, p: Parameter) -> bool:
-        """Say whether include and exclude let a parameter through."""
-        if self.include is None:
-            wanted = self.scheme.embeddings or p.part != "embedding"
-        else:
-            wanted = any(fits(p, rule) for rule in self.include)
-        return wanted and not any(fits(p, rule) for rule in self.exclude)
-
-    def tensors(
-        self,
-        chosen: list[Parameter],
-        source: ParameterStatistics | StoredTensors,
-        matching: Matching,
-        resize: str,
-    ) -> dict[str, torch.Tensor]:
-        """Return name -> tensor of the chosen parameters that the source knows. Raises UsageError where it lacks one."""
-        resize = "none" if self.scheme.fill == "weights" else resize
-        twins = {p: matching.twin(p, resize) for p in chosen}
-        needed = {
-            p.name: twin
-            for p, twin in twins.items()
-            if p.part not in ("head", "projection") and not p.fixed
-        }
-        if missing := sorted(name for name, twin in needed.items() if twin is None):
-            cause = "use a config of the same architecture" + (
-                " and depth." if resize == "none" else "."
-            )
-            if matching.fused:
-                cause = (
-                    "transformers joins stored tensors on loading; put ParameterStatistics.from_model(the loaded model)"
-                    f".save('{STATISTICS_FILE}') into the folder and take a scheme of statistics, or {cause}"
-                )
-            more = f" and {len(missing) - 1} more" if missing[1:] else ""
-            raise UsageError(
-                f"{name_of(source)} lacks {missing[0]}{more} of the model's parameters; {cause}"
-            )
-        pairs = [(p, twin) for p, twin in twins.items() if twin]
-        if resize == "none":
-            matching.check_shapes()
-        for p, twin in pairs:
-            if len(twin.shape) != len(p.shape):
-                check_shape(p.name, twin.shape, p.shape)
-        if isinstance(source, StoredTensors):
-            return {p.name: source[twin.stored] for p, twin in pairs}
-        moments = pooled_moments(self.scheme, matching, source.parameters)
-        return {
-            p.name: self.draw(p, twin, moments[self.scheme.key(twin.place)], resize, matching.bare)
-            for p, twin in pairs
-        }
+    def is_constant_gain(self, parameter: Parameter) -> bool:
+        """Say whether a parameter is filled with the mean alone: norms in schemes of scale."""
+        return self.scheme.fill == "scale" and parameter.part == "norm"
 
     def draw(
         self,
-        p: Parameter,
-        twin: Twin,
-        moments: tuple[float, float],
-        resize: str,
-        bare: Callable[[str], str],
+        parameter: Parameter,
+        mean: float,
+        sd: float,
+        scale: float,
+        generator: torch.Generator,
     ) -> torch.Tensor:
-        """Return the tensor of one parameter, (shape), float32."""
-        mean, sd = moments
-        if self.scheme.fill == "scale" and p.part == "norm":
-            return torch.full(p.shape, mean, dtype=torch.float32, device="cpu")
-        scale = p.scale(twin.shape) if resize == "fan_in" else 1.0
-        mean = mean * scale if self.scheme.fill == "mean_sd" else 0.0
-        tensor = torch.empty(p.shape, dtype=torch.float32, device="cpu")
-        return tensor.normal_(mean, sd * scale, generator=tensor_generator(self.seed, bare(p.name)))
+        """Draw the tensor of one parameter.
+
+        Args:
+            parameter: the parameter of the model.
+            mean: the mean of its group in the checkpoint.
+            sd: the standard deviation of its group in the checkpoint.
+            scale: what both are multiplied by because of another fan-in.
+            generator: the parameter's own generator, on the CPU.
+
+        Returns:
+            A tensor of the parameter's shape, float32, on the CPU.
+        """
+        if self.is_constant_gain(parameter):
+            return torch.full(parameter.shape, mean, dtype=torch.float32, device="cpu")
+        if self.scheme.fill == "scale":
+            mean = 0.0
+        tensor = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
+        return tensor.normal_(mean * scale, sd * scale, generator=generator)
+
+    def check_source(self, source: ParameterStatistics | StoredTensors | None) -> None:
+        """Raise UsageError where the scheme needs something else than was given."""
+        if self.scheme.needs_checkpoint and source is None:
+            raise UsageError(
+                f"Scheme {self.scheme_name} needs statistics; give them, or a checkpoint's folder "
+                "or Hub id."
+            )
+        if self.scheme.fill == "weights" and isinstance(source, ParameterStatistics):
+            raise UsageError(
+                f"Scheme {self.scheme_name} copies values; give a checkpoint's folder or Hub id, "
+                "not statistics."
+            )
+
+    def select_parameters(self, parameters: Mapping[str, Parameter]) -> list[Parameter]:
+        """Return the parameters that the scheme fills under include and exclude.
+
+        Raises UsageError where a role is needed and not known, or a rule of include or exclude fits
+        nothing.
+        """
+        rules = (*(self.include or ()), *self.exclude)
+        names_roles = any(rule in PARTS or rule in ROLES for rule in rules)
+        if self.scheme.by_role or names_roles:
+            require_roles(parameters, f"Scheme {self.scheme_name}")
+        for rule in rules:
+            is_pattern = rule not in PARTS and rule not in ROLES
+            if is_pattern and not any(fnmatchcase(name, rule) for name in parameters):
+                raise UsageError(
+                    f"'{rule}' in include or exclude is no part ({', '.join(PARTS)}), no role "
+                    f"({', '.join(ROLES)}) and no pattern that fits a parameter's name."
+                )
+
+        selected = []
+        for parameter in parameters.values():
+            # Tables that are computed are copied with the weights, but never drawn.
+            if parameter.fixed and self.scheme.fill != "weights":
+                continue
+            if self.scheme.group(parameter) is not None and self.is_included(parameter):
+                selected.append(parameter)
+        return selected
+
+    def is_included(self, parameter: Parameter) -> bool:
+        """Say whether include and exclude let a parameter through."""
+        if any(rule_fits(rule, parameter) for rule in self.exclude):
+            return False
+        if self.include is not None:
+            return any(rule_fits(rule, parameter) for rule in self.include)
+        return self.scheme.embeddings or parameter.part != "embedding"
 
 
-def take_buffers(model: PreTrainedModel, source: StoredTensors, matching: Matching) -> None:
-    """Copy what a checkpoint stores beside its parameters, as the running means of BatchNorm."""
+def match_parameters(
+    selected: Iterable[Parameter],
+    matching: Matching,
+    source: ParameterStatistics | StoredTensors,
+    resize: str,
+) -> list[tuple[Parameter, SourceTensor]]:
+    """Return each parameter that is filled with its source tensor.
+
+    Args:
+        selected: the parameters that the scheme fills.
+        matching: which tensor belongs to which parameter.
+        source: the statistics or weights, for the text of errors.
+        resize: one of RESIZE.
+
+    Returns:
+        Pairs; heads and projections that the checkpoint lacks are left out, and stay fresh.
+
+    Raises:
+        UsageError: another parameter is missing, or a tensor has a shape that does not fit.
+    """
+    pairs, missing = [], []
+    for parameter in selected:
+        source_tensor = matching.source_tensor(parameter, resize)
+        if source_tensor is not None:
+            pairs.append((parameter, source_tensor))
+        elif parameter.part not in ("head", "projection") and not parameter.fixed:
+            missing.append(parameter.name)
+
+    if missing:
+        raise missing_error(sorted(missing), matching, source, resize)
+    if resize == "none":
+        matching.check_shapes()
+    for parameter, source_tensor in pairs:
+        if len(source_tensor.shape) != len(parameter.shape):
+            check_shape(parameter.name, source_tensor.shape, parameter.shape)
+    return pairs
+
+
+def missing_error(
+    missing: list[str],
+    matching: Matching,
+    source: ParameterStatistics | StoredTensors,
+    resize: str,
+) -> UsageError:
+    """Return the error of parameters that a checkpoint lacks: which ones, and what to do.
+
+    Args:
+        missing: their names, sorted.
+        matching: which tensor belongs to which parameter.
+        source: the statistics or weights.
+        resize: one of RESIZE.
+    """
+    if isinstance(source, StoredTensors):
+        source_name = str(source.folder)
+    else:
+        source_name = f"The statistics of {source.source}"
+
+    listed = missing[0]
+    if len(missing) > 1:
+        listed += f" and {len(missing) - 1} more"
+
+    remedy = "use a config of the same architecture."
+    if resize == "none":
+        remedy = "use a config of the same architecture and depth."
+    if matching.joins_tensors:
+        remedy = (
+            "transformers joins stored tensors on loading; put "
+            "ParameterStatistics.from_model(the loaded model)"
+            f".save('{STATISTICS_FILE}') into the folder and take a scheme of statistics, or "
+            f"{remedy}"
+        )
+    return UsageError(f"{source_name} lacks {listed} of the model's parameters; {remedy}")
+
+
+def stored_shapes(
+    source: ParameterStatistics | StoredTensors,
+) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of every tensor of a checkpoint."""
+    if isinstance(source, StoredTensors):
+        return source.shapes
+    return {name: moments.shape for name, moments in source.parameters.items()}
+
+
+def pool_groups(
+    scheme: Scheme, matching: Matching, measured: Mapping[str, Moments]
+) -> dict[str | None, tuple[float, float]]:
+    """Pool the moments of the checkpoint's tensors by group.
+
+    Args:
+        scheme: tells the group of a tensor.
+        matching: which tensor belongs to which parameter; tensors that the model lacks are not
+            pooled.
+        measured: the name of a tensor in the checkpoint -> its moments.
+
+    Returns:
+        Name of the group -> mean and standard deviation of its tensors taken together.
+    """
+    members: dict[str | None, list[Moments]] = defaultdict(list)
+    for source_tensor in matching.all_source_tensors():
+        group = scheme.group(source_tensor.parameter)
+        if group is not None:
+            members[group].append(measured[source_tensor.stored_name])
+    return {group: pool(moments) for group, moments in members.items()}
+
+
+def fill_with_constant(model: PreTrainedModel, selected: Iterable[Parameter], value: float) -> None:
+    """Set the gains of the selected norms to a constant, in place.
+
+    A norm whose gain starts at 0 adds it to 1 (Gemma's), so that it gets `value` - 1.
+    """
+    named = dict(model.named_parameters())
     with torch.no_grad():
-        for name in model.state_dict().keys() - {
-            name for name, _ in model.named_parameters(remove_duplicate=False)
-        }:
-            if stored := matching.found.get(matching.bare(name)):
-                check_shape(name, source.shapes[stored], tuple(model.get_buffer(name).shape))
-                model.get_buffer(name).copy_(source.stored(stored))
+        for parameter in selected:
+            gain = named[parameter.name]
+            starts_at_zero = not gain.any()
+            gain.fill_(value - 1 if starts_at_zero else value)
 
 
-def load(
+def copy_buffers(model: PreTrainedModel, source: StoredTensors, matching: Matching) -> None:
+    """Copy a checkpoint's buffers, as the running means of BatchNorm, in place."""
+    parameter_names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    with torch.no_grad():
+        for name in model.state_dict().keys() - parameter_names:
+            stored_name = matching.stored_names.get(body_name(model, name))
+            if stored_name is None:
+                continue
+            buffer = model.get_buffer(name)
+            check_shape(name, source.shapes[stored_name], tuple(buffer.shape))
+            buffer.copy_(source.stored(stored_name))
+
+
+def finish_loading(
     model: PreTrainedModel,
     config: PreTrainedConfig,
-    fresh: set[str],
+    fresh_names: set[str],
     folder: Path | None,
     kwargs: dict[str, Any],
 ) -> Any:
-    """Return a made model as transformers' own loader hands it over: dtype, device, attention, loading info, eval mode."""
-    info_wanted = kwargs.pop("output_loading_info", False)
+    """Return a made model as transformers' own loader would: dtype, device, attention, eval mode.
+
+    Args:
+        model: the float32 model on the CPU.
+        config: its config.
+        fresh_names: its parameters with a fresh random init, missing_keys of the loading info.
+        folder: the checkpoint's folder, for its generation config.
+        kwargs: the keywords of from_pretrained that concern loading.
+
+    Returns:
+        The model; with output_loading_info=True in `kwargs`, the model and the loading info.
+    """
+    with_info = kwargs.pop("output_loading_info", False)
     loaded, info = type(model).from_pretrained(
         None, config=config, state_dict=model.state_dict(), output_loading_info=True, **kwargs
     )
     if folder and (folder / "generation_config.json").exists() and loaded.can_generate():
         loaded.generation_config = GenerationConfig.from_pretrained(folder)
-    return (loaded, info | {"missing_keys": fresh}) if info_wanted else loaded
+
+    if not with_info:
+        return loaded
+    info["missing_keys"] = fresh_names
+    return loaded, info
 
 
-def shapes_of(source: ParameterStatistics | StoredTensors) -> dict[str, tuple[int, ...]]:
-    """Return name -> shape of what a source holds."""
-    return (
-        source.shapes
-        if isinstance(source, StoredTensors)
-        else {n: m.shape for n, m in source.parameters.items()}
-    )
-
-
-def name_of(source: ParameterStatistics | StoredTensors) -> str:
-    """Return how an error calls a source."""
-    return (
-        str(source.folder)
-        if isinstance(source, StoredTensors)
-        else f"The statistics of {source.source}"
-    )
-
-
-def pooled_moments(
-    scheme: Scheme, matching: Matching, measured: Mapping[str, Moments]
-) -> dict[str, tuple[float, float]]:
-    """Return group -> mean and sd of the checkpoint's tensors in it, taken together."""
-    members: dict[str, list[Moments]] = defaultdict(list)
-    for twin in matching.all():
-        if (group := scheme.key(twin.place)) is not None:
-            members[group].append(measured[twin.stored])
-    return {group: pool(parts) for group, parts in members.items()}
-
-
-def fits(p: Parameter, rule: str) -> bool:
+def rule_fits(rule: str, parameter: Parameter) -> bool:
     """Say whether a parameter is of a part or role, or its name fits a pattern."""
-    return rule in (p.part, p.role) or (rule not in PARTS and fnmatchcase(p.name, rule))
+    if rule in (parameter.part, parameter.role):
+        return True
+    return rule not in PARTS and fnmatchcase(parameter.name, rule)
 
 
-def as_words(name: str, given: Iterable[str]) -> tuple[str, ...]:
-    """Return include or exclude as a tuple. Raises UsageError on a bare string, which would be read letter by letter."""
-    if isinstance(given, str):
-        raise UsageError(f"{name} is '{given}'; give a list, as ['{given}'].")
-    if wrong := [word for word in given if not isinstance(word, str)]:
-        raise UsageError(f"{name} holds {wrong[0]!r}; give names of parts, roles or parameters.")
-    return tuple(given)
+def check_number(argument: str, number: object) -> Any:
+    """Return a finite number of Python or NumPy. Raises UsageError for anything else."""
+    if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):
+        raise UsageError(f"{argument} is {number!r}; give a finite number.")
+    return number
+
+
+def check_rules(argument: str, rules: Iterable[str]) -> tuple[str, ...]:
+    """Return the rules of include or exclude as a tuple.
+
+    Raises UsageError where they are a single string, which would be read letter by letter, or hold
+    something else.
+    """
+    if isinstance(rules, str):
+        raise UsageError(f"{argument} is '{rules}'; give a list, as ['{rules}'].")
+    rules = tuple(rules)
+    for rule in rules:
+        if not isinstance(rule, str):
+            raise UsageError(
+                f"{argument} holds {rule!r}; give names of parts, roles or parameters."
+            )
+    return rules

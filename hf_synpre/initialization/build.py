@@ -1,0 +1,172 @@
+"""A config, tensors by name and a seed -> a model; what has no tensor is its own random init.
+
+Every parameter is drawn from a generator of its own, keyed by (seed, its name), on the CPU in
+float32: its numbers do not depend on order, device, dtype, sharding or on what else is drawn. The
+name is that in the base model, so that a body has the same numbers under any head.
+"""
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from hf_synpre.errors import UsageError
+from hf_synpre.initialization.roles import token_parameters
+
+# transformers marks with this attribute what its own init must not touch.
+INITIALIZED_MARK = "_is_hf_initialized"
+
+
+def resolve_class(model_class: type, config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """Return the model class that an Auto class stands for under a config.
+
+    Args:
+        model_class: an Auto class of transformers, or a model class, which is returned as it is.
+        config: the config of the model.
+
+    Raises:
+        UsageError: the Auto class has no model for this kind of config.
+    """
+    mapping = getattr(model_class, "_model_mapping", None)
+    if mapping is None:
+        return model_class
+    if type(config) not in mapping:
+        raise UsageError(
+            f"{model_class.__name__} has no model for {type(config).__name__}; "
+            "use another Auto class."
+        )
+
+    # An Auto class may know several models for a config; the first is the usual one.
+    resolved = mapping[type(config)]
+    if isinstance(resolved, tuple):
+        resolved = resolved[0]
+    return resolved
+
+
+def skeleton(model_class: type, config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the model of a config without memory for its weights (on the device "meta").
+
+    Args:
+        model_class: an Auto class or model class of transformers.
+        config: the config of the model.
+    """
+    with torch.device("meta"):
+        return resolve_class(model_class, config)._from_config(config)
+
+
+def build(
+    model_class: type,
+    config: PreTrainedConfig,
+    tensors: Mapping[str, torch.Tensor],
+    seed: int,
+) -> PreTrainedModel:
+    """Return a float32 model on the CPU with the given tensors; the rest is its own random init.
+
+    Args:
+        model_class: an Auto class or model class of transformers.
+        config: the config of the model; it is copied.
+        tensors: parameter name -> tensor, (shape of the parameter), float32. They are not copied.
+        seed: decides every number of the other parameters, each by (seed, its name).
+
+    Raises:
+        UsageError: a tensor has another shape than its parameter.
+
+    Example:
+        model = build(AutoModelForCausalLM, config, {}, seed=0)   # a random init
+    """
+    # Allocate the model; its parameters hold no numbers yet.
+    with no_init_weights(), torch.random.fork_rng(devices=[]):
+        model = resolve_class(model_class, config)._from_config(
+            copy.deepcopy(config), dtype=torch.float32
+        )
+
+    # Put the tensors in, and mark them so that the random init leaves them alone.
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        parameter = parameters[name]
+        check_shape(name, tuple(tensor.shape), tuple(parameter.shape))
+        parameter.data = tensor
+        setattr(parameter, INITIALIZED_MARK, True)
+
+    # Draw the rest. What is drawn before any parameter uses the global generator, seeded here and
+    # restored after.
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), KeyedDraws(model, seed):
+        torch.manual_seed(seed)
+        model.init_weights()
+
+    # Take the marks off: a later init_weights of transformers may touch everything again.
+    for marked in (*model.modules(), *parameters.values()):
+        marked.__dict__.pop(INITIALIZED_MARK, None)
+    return model
+
+
+class KeyedDraws(TorchDispatchMode):
+    """While active, a random draw into a parameter of a model uses the parameter's own generator.
+
+    A draw into a temporary tensor, as trunc_normal_ makes, uses the generator of the parameter that
+    was drawn into last.
+    """
+
+    def __init__(self, model: PreTrainedModel, seed: int):
+        super().__init__()
+        self.current: torch.Generator | None = None
+
+        # By address, because draws see tensors and not names. In reverse order, so that of
+        # parameters that share their memory the first name decides.
+        self.generators: dict[int, torch.Generator] = {}
+        for name, parameter in reversed(list(model.named_parameters())):
+            address = parameter.untyped_storage().data_ptr()
+            self.generators[address] = tensor_generator(seed, body_name(model, name))
+
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one operation of torch, with the parameter's generator where it takes one."""
+        kwargs = dict(kwargs or {})
+        takes_generator = any(
+            argument.name == "generator" for argument in function._schema.arguments
+        )
+        if takes_generator and torch.is_tensor(args[0]):
+            address = args[0].untyped_storage().data_ptr()
+            self.current = self.generators.get(address, self.current)
+            kwargs["generator"] = self.current
+        return function(*args, **kwargs)
+
+
+def tensor_generator(seed: int, name: str) -> torch.Generator:
+    """Return a CPU generator that depends on nothing but (seed, parameter name)."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    # One bit less: manual_seed takes a signed number of 64 bits.
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def body_name(model: PreTrainedModel, name: str) -> str:
+    """Return a parameter's name in the base model, without the base model's prefix."""
+    if not model.base_model_prefix:
+        return name
+    return name.removeprefix(f"{model.base_model_prefix}.")
+
+
+def check_shape(name: str, stored_shape: tuple[int, ...], parameter_shape: tuple[int, ...]) -> None:
+    """Raise UsageError where a tensor does not fit its parameter."""
+    if stored_shape != parameter_shape:
+        raise UsageError(
+            f"{name} has shape {list(stored_shape)} in the checkpoint and {list(parameter_shape)} "
+            "in the model; give a config with the checkpoint's sizes."
+        )
+
+
+def embedding_names(model: PreTrainedModel) -> set[str]:
+    """Return the names of the parameters that embed tokens or map back to them, tied or not."""
+    token_ids = token_parameters(model)
+    named = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if id(parameter) in token_ids}
