@@ -18,6 +18,7 @@ setup(
             "*/templates/*.jinja",
             "*/templates/*.yaml",
             "tasks/*.npz",
+            "py.typed",
             "statistics/*/*.json",
         ],
     },

@@ -1,21 +1,57 @@
-"""The benefit of pre-training without a natural corpus. The public names; torch is imported only by those that need it."""
+"""hf_synpre: pre-training without a natural corpus, for any Hugging Face model. The public names.
+
+They are imported when they are first used: what works on arrays alone does not import torch.
+"""
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_synpre.data.synthetic import SyntheticBuilder, SyntheticDataset, load_synthetic
+    from hf_synpre.errors import UsageError
+    from hf_synpre.initialization import ParameterStatistics, StatisticsInit
+    from hf_synpre.tasks import generate, get_task, list_tasks, register_task
+    from hf_synpre.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "hf_synpre.tasks": ("generate", "get_task", "list_tasks", "register_task"),
-    "hf_synpre.vocabulary": ("Vocabulary",),
-    "hf_synpre.data.synthetic": ("SyntheticBuilder", "SyntheticDataset", "load_synthetic"),
-    "hf_synpre.initialization": ("ParameterStatistics", "StatisticsInit"),
-    "hf_synpre.errors": ("UsageError",),
+# public name -> the module that has it; the same names stand above for editors and type checkers
+_MODULES = {
+    "ParameterStatistics": "hf_synpre.initialization",
+    "StatisticsInit": "hf_synpre.initialization",
+    "SyntheticBuilder": "hf_synpre.data.synthetic",
+    "SyntheticDataset": "hf_synpre.data.synthetic",
+    "UsageError": "hf_synpre.errors",
+    "Vocabulary": "hf_synpre.vocabulary",
+    "generate": "hf_synpre.tasks",
+    "get_task": "hf_synpre.tasks",
+    "list_tasks": "hf_synpre.tasks",
+    "load_synthetic": "hf_synpre.data.synthetic",
+    "register_task": "hf_synpre.tasks",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME_OF)
+
+__all__ = [
+    "ParameterStatistics",
+    "StatisticsInit",
+    "SyntheticBuilder",
+    "SyntheticDataset",
+    "UsageError",
+    "Vocabulary",
+    "generate",
+    "get_task",
+    "list_tasks",
+    "load_synthetic",
+    "register_task",
+]
 
 
-def __getattr__(name: str):
-    if name not in _HOME_OF:
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'hf_synpre' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names beside those that are already there."""
+    return sorted({*globals(), *__all__})

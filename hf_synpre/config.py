@@ -1,4 +1,4 @@
-"""Layer 0: dataclasses from YAML and from the command line, with every key and type checked."""
+"""Dataclasses from YAML and from flags: keys and values -> a dataclass, every key and type checked."""
 
 import dataclasses
 import math
@@ -17,14 +17,16 @@ Spec = TypeVar("Spec")
 
 
 class Loader(yaml.SafeLoader):
-    """The safe YAML loader, reading 1e-3 as a number (YAML 1.1 alone wants 1.0e-3) and refusing a key given twice."""
+    """The safe YAML loader. It reads 1e-3 as a number (YAML 1.1 wants 1.0e-3) and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Return a mapping. Raises ConstructorError where a key stands twice."""
         names = [key.value for key, _ in node.value]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{twice.pop()}' stands twice", node.start_mark
-            )
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{name}' stands twice", node.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -95,7 +97,7 @@ def current_names(spec: type, values: Mapping[str, Any], where: str) -> dict[str
     renamed = dict(values)
     for field in dataclasses.fields(spec):
         former = field.metadata.get("former")
-        if former not in renamed:
+        if former is None or former not in renamed:
             continue
         if field.name in renamed:
             raise UsageError(
@@ -105,64 +107,92 @@ def current_names(spec: type, values: Mapping[str, Any], where: str) -> dict[str
     return renamed
 
 
-def build_spec(spec: type[Spec], given: Any, where: str) -> Spec:
-    """Return the dataclass `spec` from a mapping, nested dataclasses included. Raises UsageError naming the wrong key."""
-    if not isinstance(given, Mapping):
-        raise UsageError(
-            f"{where} is {given!r}; give keys and values: {', '.join(f.name for f in dataclasses.fields(spec))}."
-        )
-    given = current_names(spec, given, where)
-    given = spec.defaults(given) if hasattr(spec, "defaults") else given
-    fields = {f.name: f for f in dataclasses.fields(spec)}
-    hints = typing.get_type_hints(spec)
-    for key in given:
+def build_spec(spec: type[Spec], values: Any, where: str) -> Spec:
+    """Return a dataclass made from a mapping, dataclasses inside it included.
+
+    Args:
+        spec: the dataclass. Its classmethod `defaults`, if it has one, may add values: those of a preset.
+        values: the mapping, as YAML or flags give it; former names of fields are understood.
+        where: how messages name the mapping, such as the YAML file or a key in it.
+
+    Raises:
+        UsageError: a key that the dataclass has not, a key that is missing, or a value of another type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(spec)}  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where} is {values!r}; give keys and values: {', '.join(fields)}.")
+
+    values = current_names(spec, values, where)
+    if hasattr(spec, "defaults"):
+        values = spec.defaults(values)
+
+    for key in values:
         choose(f"key in {where}", str(key), fields)
-    required = [
-        n
-        for n, f in fields.items()
-        if f.default is f.default_factory is dataclasses.MISSING and n not in given
-    ]
-    if required:
-        raise UsageError(f"{where} lacks the key '{required[0]}'.")
-    return spec(
-        **{key: convert(hints[key], value, f"{where}.{key}") for key, value in given.items()}
-    )
+    for name, field in fields.items():
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise UsageError(f"{where} lacks the key '{name}'.")
+
+    hints = typing.get_type_hints(spec)
+    converted = {}
+    for key, value in values.items():
+        meaning = fields[key].metadata.get("help", "")
+        converted[key] = convert(hints[key], value, f"{where}.{key}", meaning)
+    return spec(**converted)
 
 
-def convert(hint: Any, value: Any, where: str) -> Any:
-    """Return `value` as the type `hint`. Raises UsageError on a value of another type."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
+    """Return a value of YAML as a type.
+
+    Args:
+        hint: the type of a dataclass's field: a plain type, a union, a list, a dict, a dataclass, or Any.
+        value: the value.
+        where: how messages name the value.
+        meaning: the help text of the field, which the message repeats.
+
+    Raises:
+        UsageError: the value is of another type, or is a number that JSON cannot hold.
+    """
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
     if hint is Any:
-        return finite(value, where)
+        return check_finite(value, where)
+
+    # A union is converted as the first of its types that fits.
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return convert(next((a for a in arguments if fits(a, value)), arguments[0]), value, where)
+        fitting = [argument for argument in arguments if fits(argument, value)]
+        return convert(fitting[0] if fitting else arguments[0], value, where, meaning)
+
+    # What holds other values is converted part by part.
     if dataclasses.is_dataclass(hint):
-        return build_spec(hint, {} if value is None else value, where)
+        return build_spec(hint, {} if value is None else value, where)  # type: ignore[arg-type]
     if origin is dict and isinstance(value, dict):
         return {str(k): convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is list and isinstance(value, list):
         return [convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not fits(hint, value) or origin is not None:
-        raise UsageError(f"{where} is {value!r}; give {getattr(origin or hint, '__name__', hint)}.")
-    return finite(value, where)
+    if origin is not None or not fits(hint, value):
+        type_name = getattr(origin or hint, "__name__", hint)
+        message = f"{where} is {value!r}; give {type_name}."
+        if meaning:
+            message += f" It means: {meaning}"
+        raise UsageError(message)
+    return check_finite(value, where)
 
 
-def finite(value: Any, where: str) -> Any:
-    """Return a value of any type. Raises UsageError on a number, at any depth, that JSON cannot hold."""
-    inner = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for key, part in inner:
-        finite(part, f"{where}.{key}")
-    if isinstance(value, float) and not math.isfinite(value):
+def check_finite(value: Any, where: str) -> Any:
+    """Return a value of any type. Raises UsageError where it holds, at any depth, a number that JSON cannot hold."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            check_finite(part, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            check_finite(part, f"{where}.{index}")
+    elif isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{where} is {value}; give a finite number.")
     return value
 
@@ -173,4 +203,6 @@ def fits(hint: Any, value: Any) -> bool:
         return True
     if isinstance(value, bool):
         return hint is bool
-    return isinstance(value, int | float if hint is float else hint)
+    if hint is float:
+        return isinstance(value, int | float)
+    return isinstance(value, hint)

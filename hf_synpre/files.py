@@ -1,4 +1,4 @@
-"""Layer 0: files that appear whole or not at all."""
+"""Files and folders that appear complete or not at all, and the locks of those who write them."""
 
 import base64
 import functools
@@ -27,31 +27,38 @@ def read_json(file: str | Path) -> Any:
     except ValueError as error:
         raise UsageError(
             f"{file} is not valid JSON ({error}); make it again, or give another."
-        ) from None
+        ) from error
 
 
-def content_digest(place: str | Path) -> str:
-    """Return a digest of the names and bytes of a file or of a folder's files; what has not changed is not read again."""
-    root = Path(place)
-    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-    stamps = [
-        (file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ctime_ns) for file in files
-    ]
+def content_digest(path: str | Path) -> str:
+    """Return a digest of the names and contents of a file, or of all files of a folder.
+
+    A file is read again only if its size or one of its times has changed.
+    """
+    root = Path(path)
+    files = [root]
+    if root.is_dir():
+        files = sorted(file for file in root.rglob("*") if file.is_file())
+
+    stamps = []
+    for file in files:
+        status = file.stat()
+        stamps.append((status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return _content_digest(root, tuple(files), tuple(stamps))
 
 
 @functools.lru_cache(maxsize=256)
 def _content_digest(root: Path, files: tuple[Path, ...], stamps: tuple) -> str:
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for file in files:
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "blake2b").hexdigest()
-        found.update(f"{file.relative_to(root)} {content}\n".encode())
-    return found.hexdigest()
+        digest.update(f"{file.relative_to(root)} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def write_json(file: str | Path, value: Any) -> None:
-    """Write JSON so that a reader, or a run killed now, sees the old file or the whole new one."""
+    """Write JSON so that a reader, or a run killed now, sees the old file or the complete new one."""
     write_text(file, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
@@ -61,16 +68,21 @@ def write_text(file: str | Path, text: str) -> None:
 
 
 def write_bytes(file: str | Path, content: bytes) -> None:
-    """Write a file atomically: a temporary file in the same folder, then a rename. UsageError where that is refused."""
+    """Write a file atomically. Raises UsageError where the system refuses."""
     with whole_file(file) as partial:
         partial.write_bytes(content)
 
 
 @contextmanager
 def whole_file(file: str | Path) -> Iterator[Path]:
-    """Yield the name of a file to write, which becomes `file` when the block ends well and is deleted when it does not.
+    """Write a file atomically: under a temporary name in the same folder, then renamed.
 
-    The name is this process's own. What a killed process leaves begins with a dot and is no part of anything.
+    Yields:
+        The temporary name, which is this process's own. It becomes `file` when the block ends well, and is deleted
+        when it does not. What a killed process leaves begins with a dot and is part of nothing.
+
+    Raises:
+        UsageError: the system refuses to write there.
     """
     target = Path(file)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
@@ -79,34 +91,21 @@ def whole_file(file: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, target)
     except OSError as error:
-        raise UsageError(
-            f"Cannot write {target} ({error.strerror or error}); give another place."
-        ) from None
+        cause = error.strerror or error
+        raise UsageError(f"Cannot write {target} ({cause}); give another place.") from error
     finally:
         with suppress(OSError):
             partial.unlink()
 
 
-def pack_fractions(values: np.ndarray) -> str:
-    """Return fractions in 0..1 as text for JSON, to 1 / 65,535: 0 and 1 are exact, a thousand of those take 200 bytes."""
-    return base64.b64encode(
-        zlib.compress(np.round(np.asarray(values) * 65535).astype("<u2").tobytes(), 9)
-    ).decode()
-
-
-def unpack_fractions(text: str) -> np.ndarray:
-    """Return what pack_fractions packed (float64[n]). Raises ValueError on anything else."""
-    try:
-        return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), "<u2") / 65535
-    except zlib.error as error:
-        raise ValueError(f"no packed fractions: {error}") from None
-
-
 @contextmanager
 def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block ends well, and is deleted when it does not.
+    """Make a folder that appears with all its files at once.
 
-    One process at a time may make a folder: hold a lock.
+    One process at a time may make a folder: hold its lock.
+
+    Yields:
+        A temporary folder. It becomes `folder` when the block ends well, and is deleted when it does not.
     """
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,14 +120,21 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def lock(target: Path, wait: bool = True) -> FileLock:
-    """Return the lock of one product; the system releases it when its holder dies. Timeout at once if not to `wait`."""
+    """Return the lock of a file or folder that one process makes while others wait or go elsewhere.
+
+    The system releases it when its holder dies.
+
+    Args:
+        target: what is made; the lock is a hidden file beside it.
+        wait: wait for the lock; without it entering the lock raises filelock's Timeout at once.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(target.with_name(f".{target.name}.lock"), timeout=-1 if wait else 0)
 
 
 @contextmanager
 def held(target: Path) -> Iterator[None]:
-    """Hold the lock of one product. Raises UsageError where another process does."""
+    """Hold the lock of a file or folder. Raises UsageError where another process does."""
     try:
         with lock(target, wait=False):
             yield
@@ -136,3 +142,22 @@ def held(target: Path) -> Iterator[None]:
         raise UsageError(
             f"Another command is at work on {target}; wait for it, or choose another folder."
         ) from None
+
+
+# Fractions are stored as integers up to this: 0 and 1 are exact, others to 1 / 65,535.
+FRACTION_STEPS = 65535
+
+
+def pack_fractions(values: np.ndarray) -> str:
+    """Return fractions in 0..1 as text for JSON; a thousand that are 0 or 1 take 200 bytes."""
+    steps = np.round(np.asarray(values) * FRACTION_STEPS).astype("<u2")
+    return base64.b64encode(zlib.compress(steps.tobytes(), level=9)).decode()
+
+
+def unpack_fractions(text: str) -> np.ndarray:
+    """Return what pack_fractions packed (float64 [n]). Raises ValueError on anything else."""
+    try:
+        packed = zlib.decompress(base64.b64decode(text, validate=True))
+    except zlib.error as error:
+        raise ValueError(f"no packed fractions: {error}") from error
+    return np.frombuffer(packed, "<u2") / FRACTION_STEPS

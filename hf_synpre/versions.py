@@ -1,4 +1,4 @@
-"""Layer 0: which versions made a result."""
+"""Which versions made a result: nothing -> version of every package that decides a result."""
 
 import importlib.metadata
 import importlib.util
@@ -12,25 +12,31 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide a result: interpreter, packages, and the commit where hf_synpre is a checkout."""
-    found = {p: importlib.metadata.version(p) for p in PACKAGES if importlib.util.find_spec(p)}
+    """Return the versions that decide a result: of the interpreter, of hf_synpre, its commit, and of packages."""
+    installed = {
+        package: importlib.metadata.version(package)
+        for package in PACKAGES
+        if importlib.util.find_spec(package)
+    }
     return {
         "python": platform.python_version(),
         "hf_synpre": hf_synpre.__version__,
         "commit": commit(),
-        **found,
+        **installed,
     }
 
 
 def commit() -> str:
-    """Return the commit of the checkout that hf_synpre runs from, "+" where it was changed since, or "none"."""
+    """Return the commit of the checkout that hf_synpre runs from; "+" follows where files were changed.
+
+    Without a checkout it is "none".
+    """
     git = ["git", "-C", str(Path(hf_synpre.__file__).parent)]
     try:
         head = subprocess.run(
             [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        return head + "+" * bool(
-            subprocess.run([*git, "status", "--porcelain", "."], capture_output=True).stdout
-        )
-    except (OSError, subprocess.CalledProcessError):
+        changes = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # git is not installed, or this is no checkout
         return "none"
+    return f"{head}+" if changes else head

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -92,6 +93,12 @@ def flag_values(verb: str, words: list[str]) -> Iterator[tuple[str, str]]:
         yield name, value or "true"
 
 
+def show_traceback() -> None:
+    """Print where the error was raised, with its causes, if SYNPRE_TRACEBACK=1 is in the environment."""
+    if os.environ.get("SYNPRE_TRACEBACK") == "1":
+        traceback.print_exc()
+
+
 def main(words: list[str] | None = None) -> int:
     """Run one verb; return the exit code: 0 done, 1 a run failed, 2 bad input (one line on standard error)."""
     words = sys.argv[1:] if words is None else words
@@ -103,9 +110,11 @@ def main(words: list[str] | None = None) -> int:
         verb = choose("verb", words[0], VERBS, do="See `synpre --help`.")
         return VERBS[verb][1](parse(verb, words[1:]))
     except UsageError as error:
+        show_traceback()
         print(f"synpre: {error}", file=sys.stderr)
         return 2
     except (NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        show_traceback()
         print(
             f"synpre: {error.filename} cannot be used ({error.strerror}); give another place.",
             file=sys.stderr,

@@ -468,7 +468,7 @@ def registered_task(name: str) -> SyntheticTask:
     """Return the task or mixture of a name. Raises UsageError with the closest name where there is none."""
     if name not in REGISTRY:
         load_families()
-    return REGISTRY[choose("task", name, REGISTRY)]
+    return REGISTRY[choose("task", name, REGISTRY, do="See `synpre tasks`.")]
 
 
 def add_to_registry(task: SyntheticTask) -> None:

@@ -515,3 +515,14 @@ def test_specs_reject_what_is_no_mapping():
         UsageError, match="model is 3; give keys and values: model_type, config_name, overrides"
     ):
         build_spec(ModelSpec, 3, "model")
+
+
+def test_the_environment_may_ask_for_the_whole_traceback(capsys, monkeypatch):
+    assert main(["generate", "sett"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("SYNPRE_TRACEBACK", "1")
+    assert main(["generate", "sett"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert "in choose" in err
+    assert err.endswith("See `synpre tasks`.\n")

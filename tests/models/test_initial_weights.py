@@ -89,6 +89,7 @@ def test_local_weights_let_half_the_heads_of_every_layer_attend_nearby(name, tok
 def test_local_weights_need_learned_position_embeddings():
     model = build(AutoModelForSeq2SeqLM, AutoConfig.for_model("t5", **T5), {}, 0)
     with pytest.raises(
-        UsageError, match=r"T5ForConditionalGeneration has no learned position embeddings .* give transformers\."
+        UsageError,
+        match=r"T5ForConditionalGeneration has no learned position embeddings .* give transformers\.",
     ):
         local_weights(model, torch.Generator())

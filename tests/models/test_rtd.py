@@ -116,7 +116,9 @@ def straightforward(model, batch):
         "attention_mask": batch["attention_mask"],
         "token_type_ids": batch.get("token_type_ids"),
     }
-    plain = copy.deepcopy(model)  # its generator's forward still gives all logits without masked_positions
+    plain = copy.deepcopy(
+        model
+    )  # its generator's forward still gives all logits without masked_positions
     plain.load_state_dict(model.state_dict())
     logits = plain.generator(input_ids=batch["input_ids"], **shape).logits
     text, corrupted = batch["input_ids"].clone(), batch["input_ids"].clone()

@@ -1,0 +1,74 @@
+"""Dataclasses from YAML and flags: types, former names of fields, the form in which they are stored.
+
+Run: pytest tests/test_config.py
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hf_synpre.config import build_spec, current_names, option, stored_form
+from hf_synpre.errors import UsageError
+
+
+@dataclass
+class Inner:
+    rate: float = option("The learning rate.", 0.1, former="speed")
+
+
+@dataclass
+class Outer:
+    steps: int = option("Steps of the run.")
+    inner: Inner = option("What is inside.", default_factory=Inner)
+    parts: dict[str, Inner] = option("Named parts.", default_factory=dict)
+    names: list[str] | None = option("Names.", None)
+    anything: Any = option("Anything.", None)
+
+
+def test_a_mapping_becomes_a_dataclass_with_those_inside_it():
+    values = {"steps": 3, "inner": {"rate": 1}, "parts": {"a": {"rate": 2e-3}}, "names": ["x"]}
+    spec = build_spec(Outer, values, "file")
+    assert spec == Outer(3, Inner(1.0), {"a": Inner(2e-3)}, ["x"])
+    assert isinstance(spec.inner.rate, float)
+
+
+def test_a_former_name_is_read_and_is_what_is_stored():
+    spec = build_spec(Outer, {"steps": 3, "inner": {"speed": 2}}, "file")
+    assert spec.inner.rate == 2.0
+    stored = stored_form(spec)
+    assert stored["inner"] == {"speed": 2.0}
+    assert build_spec(Outer, stored, "file") == spec
+
+
+def test_a_stored_form_shares_nothing_with_its_dataclass():
+    spec = Outer(3, names=["x"], anything={"a": [1]})
+    stored = stored_form(spec)
+    stored["names"].append("y")
+    stored["anything"]["a"].append(2)
+    assert (spec.names, spec.anything) == (["x"], {"a": [1]})
+
+
+def test_a_name_beside_its_former_name_is_refused():
+    with pytest.raises(UsageError, match="file has rate and speed, which is its former name"):
+        current_names(Inner, {"rate": 1, "speed": 2}, "file")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (3, "file is 3; give keys and values: steps, inner, parts, names, anything."),
+        ({}, "file lacks the key 'steps'."),
+        ({"steps": 1, "step": 2}, "Unknown key in file 'step'. Did you mean 'steps'?"),
+        ({"steps": "x"}, "file.steps is 'x'; give int. It means: Steps of the run."),
+        ({"steps": True}, "file.steps is True; give int."),
+        ({"steps": 1, "inner": {"rate": "fast"}}, "file.inner.rate is 'fast'; give float."),
+        ({"steps": 1, "names": [3]}, r"file.names\[0\] is 3; give str."),
+        ({"steps": 1, "inner": {"rate": float("nan")}}, "file.inner.rate is nan; give a finite"),
+        ({"steps": 1, "anything": {"a": [float("inf")]}}, "file.anything.a.0 is inf; give a fin"),
+        ({"steps": 1, None: 2}, "Unknown key in file 'None'"),
+    ],
+)
+def test_bad_values_are_one_clear_line(values, message):
+    with pytest.raises(UsageError, match=message):
+        build_spec(Outer, values, "file")

@@ -1,0 +1,43 @@
+"""The one-line messages for bad input: a guess where it is close, ten names at the most.
+
+Run: pytest tests/test_errors.py
+"""
+
+import numpy as np
+import pytest
+
+from hf_synpre.errors import UsageError, as_integer, choose
+
+
+def message(value, allowed, do=""):
+    with pytest.raises(UsageError) as caught:
+        choose("task", value, allowed, do=do)
+    return str(caught.value)
+
+
+def test_a_name_that_is_allowed_comes_back():
+    assert choose("task", "set", ["set", "sort"]) == "set"
+
+
+def test_a_close_name_is_guessed_and_a_far_one_is_not():
+    assert message("sett", ["set", "sort"]) == (
+        "Unknown task 'sett'. Did you mean 'set'? Allowed: set, sort."
+    )
+    assert message("--foo", ["--stop", "--start"]) == (
+        "Unknown task '--foo'. Allowed: --start, --stop."
+    )
+    assert message("set", []) == "Unknown task 'set'. Allowed: none."
+
+
+def test_ten_names_are_listed_and_the_others_counted():
+    text = message("xyz", [f"name_{i:02}" for i in range(34)], do="See `synpre tasks`.")
+    assert text.endswith("name_08, name_09 and 24 more. See `synpre tasks`.")
+    assert text.count("name_") == 10
+
+
+@pytest.mark.parametrize(
+    ("value", "integer"),
+    [(3, 3), (np.int64(3), 3), (True, None), (3.0, None), ("3", None), (np.array([1, 2]), None)],
+)
+def test_integers_are_told_from_what_looks_like_them(value, integer):
+    assert as_integer(value) == integer
