@@ -215,7 +215,7 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     spec = build_spec(PretrainingSpec, given, "options")
     folder = finished_or_new(Path(options.output_dir))
     corpus = named_corpus(options.dataset, options.data_dir, build_spec(TextSpec, text, "options"))
-    print_facts(corpus.facts)
+    print_facts(corpus.metadata)
     tokenizer = own_tokenizer(options, kind, corpus)
     return trained(
         lambda: run(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False)

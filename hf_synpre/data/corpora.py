@@ -1,9 +1,12 @@
-"""Layer 2: corpora: the embedded one, text in a folder or on the Hub, and the text of a labelled dataset's train split."""
+"""Corpora: a name -> documents to pre-train on, for training and for a validation loss.
+
+A name is "stdlib" (Python's own sources), a folder or file, or a Hub id. With a TextSpec the corpus is the text of the
+dataset's train split, and no row of another split is in it; without one it is the text of the splits as they are.
+"""
 
 import hashlib
 import math
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,37 +14,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetGenerationError
 
 from hf_synpre.config import option
 from hf_synpre.data import stdlib
+from hf_synpre.data.splits import READERS, guess_columns, is_text, open_splits, row_texts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import content_digest
 
-READERS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".txt": "text",
-}
 ORDERS = ("natural", "shuffled_rows", "shuffled_sentences")
-NOT_TEXT = re.compile(
-    r"(^|_)(id|idx|index|guid|uid|url|label|labels|split|source|source_id|tag|tags|type|ind)$", re.I
-)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+# More rows held out make the validation loss no more exact than it needs to be.
+MOST_HELD_OUT = 500
+# Rows of a Parquet file that are in memory at once; a row may be a book.
+ROWS_A_READ = 8
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents to pre-train on: `texts(split)` yields those of "train" and "validation" (for a loss); and their facts."""
+    """Documents to pre-train on."""
 
+    # Split ("train", or "validation" for a loss) -> its documents.
     texts: Callable[[str], Iterable[str]]
-    facts: dict[str, Any] = field(default_factory=dict)
+    # What results say of the corpus: its name, and a digest or the keys that `dataset_corpus` lists.
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The metadata, under its former name."""
+        return self.metadata
 
 
 @dataclass
@@ -75,199 +77,198 @@ class TextSpec:
             raise UsageError(f"text: limit_mb is {self.limit_mb}; give a number > 0.")
 
 
-def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = None) -> Corpus:
-    """Return the corpus of this name: "stdlib", a folder (in `data_dir` or not) or file, or a Hub id NAMESPACE/NAME.
+# --- from a name to documents -------------------------------------------------------------------
 
-    With `text` it is the text of the dataset's train split by that recipe; without, the splits' column text as it is.
-    Raises UsageError where there is none.
+
+def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = None) -> Corpus:
+    """Return the corpus of a name.
+
+    Args:
+        name: "stdlib", a folder (in `data_dir` or not), a file, or a Hub id NAMESPACE/NAME.
+        data_dir: the folder of local copies.
+        text: what is taken from the dataset's train split. Without it the corpus is the column text of both splits, or the
+            text of a folder's files, as they are.
+
+    Raises:
+        UsageError: there is no such corpus, or it has no text.
     """
     if name == "stdlib":
         return Corpus(stdlib.texts, {"name": name})
-    place = corpus_place(name, data_dir, files=text is not None)
+
+    source = corpus_source(name, data_dir, files=text is not None)
+    path = Path(source)
     if text is not None:
-        return dataset_corpus(
-            open_splits(place, text.config), text, Path(name).name if Path(place).exists() else name
-        )
-    folder = Path(place)
-    plain = folder.is_dir() and text_files(folder, "train")
-    facts = {"name": name} | ({"digest": content_digest(folder)} if folder.exists() else {})
-    return Corpus(partial(folder_texts, folder) if plain else partial(dataset_texts, place), facts)
+        shown_name = Path(name).name if path.exists() else name
+        return dataset_corpus(open_splits(source, text.config), text, shown_name)
+
+    metadata = {"name": name}
+    if path.exists():
+        metadata["digest"] = content_digest(path)
+    if path.is_dir() and text_files(path, "train"):
+        return Corpus(partial(folder_texts, path), metadata)
+    return Corpus(partial(column_texts, source), metadata)
 
 
-def corpus_place(name: str, data_dir: str | None = None, *, files: bool = False) -> str:
-    """Return where a corpus is: a folder or, with `files`, a file (`name` in `data_dir`, or itself), or a Hub id.
+def corpus_source(name: str, data_dir: str | None = None, *, files: bool = False) -> str:
+    """Return where a corpus is: the path of a folder or file, or a Hub id.
 
-    Raises UsageError where it is nowhere.
+    Args:
+        name: a folder or file, in `data_dir` or not, or a Hub id.
+        data_dir: the folder of local copies.
+        files: allow a file.
+
+    Raises:
+        UsageError: it is nowhere.
     """
-    for place in (Path(data_dir or ".") / name, Path(name)):
-        if place.is_file() and not files:
+    for path in (Path(data_dir or ".") / name, Path(name)):
+        if path.is_file() and not files:
             raise UsageError(
                 f"corpus '{name}' is a file; give its folder, with train*.txt and validation*.txt."
             )
-        if place.exists():
-            return str(place)
+        if path.exists():
+            return str(path)
+
     if Path(name).suffix in READERS:
         raise UsageError(
-            f"There is no file {name}; give one that is there, or a folder, or a Hub id NAMESPACE/NAME."
+            f"There is no file {name}; "
+            "give one that is there, or a folder, or a Hub id NAMESPACE/NAME."
         )
-    if name.count("/") != 1 or name.startswith(("/", ".")):
-        where = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
+    is_hub_id = name.count("/") == 1 and not name.startswith(("/", "."))
+    if not is_hub_id:
+        folder = f"a folder in {data_dir}" if data_dir else "a folder (see --data_dir)"
         raise UsageError(
-            f"Unknown corpus '{name}'. Allowed: stdlib, {where}, a Hub id NAMESPACE/NAME."
+            f"Unknown corpus '{name}'. Allowed: stdlib, {folder}, a Hub id NAMESPACE/NAME."
         )
     return name
 
 
-def dataset_texts(name: str, split: str) -> Iterator[str]:
+def column_texts(source: str, split: str) -> Iterator[str]:
     """Yield the column text of a split of a dataset, as it is read. Raises UsageError where there is none."""
     try:
-        yield from (row["text"] for row in load_dataset(name, split=split, streaming=True))
+        for row in load_dataset(source, split=split, streaming=True):
+            yield row["text"]
     except (OSError, ValueError, KeyError) as error:
         cause = " ".join(str(error).split())
         raise UsageError(
-            f"corpus '{name}': no column text of a split {split} could be read ({cause})"
-        ) from None
+            f"corpus '{source}': no column text of a split {split} could be read ({cause})"
+        ) from error
 
 
 def folder_texts(folder: Path, split: str) -> Iterator[str]:
-    """Yield the documents of a split: data/SPLIT*.parquet with a column text (else its first of strings) or SPLIT*.txt."""
+    """Yield the documents of a split of a folder.
+
+    They are the rows of data/SPLIT*.parquet (the column text, else the first column of strings), then the files SPLIT*.txt,
+    each of them one document.
+
+    Raises:
+        UsageError: the folder has neither, or a Parquet file has no column of strings.
+    """
     files = text_files(folder, split)
     if not files:
         raise UsageError(
-            f"corpus '{folder}' has no data/{split}*.parquet and no {split}*.txt; give stdlib or a folder that has one."
+            f"corpus '{folder}' has no data/{split}*.parquet and no {split}*.txt; "
+            "give stdlib or a folder that has one."
         )
     for file in files:
         if file.suffix == ".txt":
             yield file.read_text(encoding="utf-8", errors="replace")
             continue
+
         reader = pq.ParquetFile(file)
-        strings = [f.name for f in reader.schema_arrow if is_text(f.type)]
-        if not strings:
+        columns = [column.name for column in reader.schema_arrow if is_text(column.type)]
+        if not columns:
             raise UsageError(f"{file} has no column of text.")
-        column = "text" if "text" in strings else strings[0]
-        for batch in reader.iter_batches(batch_size=8, columns=[column]):
+        column = "text" if "text" in columns else columns[0]
+        for batch in reader.iter_batches(batch_size=ROWS_A_READ, columns=[column]):
             yield from batch.column(0).to_pylist()
 
 
 def text_files(folder: Path, split: str) -> list[Path]:
-    """Return the files that hold a split's text."""
+    """Return the files of a folder that hold a split's text."""
     return [*sorted(folder.glob(f"data/{split}*.parquet")), *sorted(folder.glob(f"{split}*.txt"))]
 
 
-def open_splits(place: str, config: str | None = None, revision: str | None = None) -> DatasetDict:
-    """Return the splits of a dataset: a folder in Hub layout, a file (as split train), or a Hub id. UsageError: none."""
-    path = Path(place)
-    if not path.exists():
-        try:
-            return load_dataset(place, config, revision=revision)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"The dataset '{place}' could not be read from the Hub ({' '.join(str(error).split())[:200]}); "
-                "give a local copy as --data_dir."
-            ) from None
-    files = {"data_files": {"train": str(path)}} if path.is_file() else {}
-    reader = READERS.get(path.suffix, "") if path.is_file() else str(path)
-    if not reader:
-        raise UsageError(
-            f"{path} is no dataset; give a folder in Hub layout or a file: {', '.join(READERS)}."
-        )
-    more = {"sep": "\t"} if path.suffix == ".tsv" else {}
-    with (
-        tempfile.TemporaryDirectory() as cache
-    ):  # offline, the shared cache may give another folder of the same name
-        try:
-            found = load_dataset(reader, cache_dir=cache, keep_in_memory=True, **files, **more)
-        except (OSError, ValueError, TypeError, StopIteration, DatasetGenerationError) as error:
-            cause = " ".join(str(error.__cause__ or error).split()) or "it is empty"
-            raise UsageError(
-                f"{path} cannot be read as a dataset: {cause}; give one in Hub layout."
-            ) from None
-    if path.suffix in (".csv", ".tsv"):
-        check_columns(path, found["train"].column_names)
-    return found
+# --- the text of a dataset's train split --------------------------------------------------------
 
 
-def check_columns(file: Path, names: list[str]) -> None:
-    """Raise UsageError where a table of text was cut in other columns than its writer meant."""
-    for name in names:
-        if name.startswith("__index_level_") or ";" in name or "\t" in name:
-            raise UsageError(
-                f"{file} has the columns {', '.join(names)}: rows with more fields than the header, or another separator; "
-                "save it with commas (.csv) or tabs (.tsv) and one field a column."
-            )
+def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "dataset") -> Corpus:
+    """Return the text of the train split as a corpus: no row of another split is in it, and that is checked.
 
+    Args:
+        splits: the splits of a dataset, or the rows of the train split alone.
+        text: what is taken, and in which order.
+        name: the dataset's name in errors and metadata.
 
-def is_text(kind: pa.DataType) -> bool:
-    """Say whether a column holds strings."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    Returns:
+        The corpus. Its metadata: name; columns; rows trained on; held_out_rows; dropped_rows_of_other_splits (train rows
+        whose text is also a row of another split); checked_against (rows of each other split); with_test; order;
+        duplicates_dropped (texts); bytes and sha256 of the train documents.
 
-
-def is_list_of_text(kind: pa.DataType) -> bool:
-    """Say whether a column holds lists of strings: tokens, or the choices of a question."""
-    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and is_text(kind.value_type)
-
-
-def guess_columns(rows: Dataset) -> list[str]:
-    """Return the columns that hold text: strings, or lists of them, that are mostly longer than a word and no labels.
-
-    Raises UsageError where there are none.
+    Raises:
+        UsageError: the split train or its text is missing.
     """
-    sample = rows.with_format("arrow")[: min(200, len(rows))]
-    found = [
-        name for name in sample.column_names if not NOT_TEXT.search(name) and speaks(sample[name])
-    ]
-    if not found:
+    if isinstance(splits, Dataset):
+        splits = {"train": splits}
+    if "train" not in splits:
+        raise UsageError(f"{name} has no train split; it has {', '.join(splits)}.")
+
+    # Read the texts of every row.
+    columns = text.columns or guess_columns(splits["train"])
+    rows = {split: row_texts(data, columns) for split, data in splits.items()}
+
+    # Leave out the train rows that are also rows of another split.
+    candidates: list[list[str]] = []
+    excluded: set[str] = set()
+    for split, split_rows in rows.items():
+        if split == "train" or text.with_test:
+            candidates += [row for row in split_rows if row]
+        else:
+            excluded.update(normalized(row) for row in split_rows)
+    allowed = [row for row in candidates if normalized(row) not in excluded]
+
+    # Hold rows out for a validation loss, and put the others in order.
+    train, held_out = hold_out(limit_size(allowed, text), text)
+    documents = {
+        "train": order_texts(train, text),
+        "validation": texts_not_in(train, held_out),
+    }
+    if not documents["train"]:
+        problem = "no text"
+        if candidates:
+            problem = "no text but what is also in another split, or one text throughout,"
         raise UsageError(
-            f"No column looks like text among {', '.join(rows.column_names)}; name them as columns."
+            f"{name} has {problem} in the columns {', '.join(columns)} of its train split: "
+            "an empty corpus."
         )
-    return found
+    if not held_out:
+        raise UsageError(
+            f"{name} has one row with text, and one is held out for a loss; "
+            "cut its text into several rows."
+        )
+    check_leakage(train, excluded, name)
 
-
-def speaks(column: pa.ChunkedArray) -> bool:
-    """Say whether a column's values mostly have several words."""
-    if not is_text(column.type) and not is_list_of_text(column.type):
-        return False
-    texts = [
-        " ".join(value) if isinstance(value, list) else value
-        for value in column.to_pylist()
-        if value
-    ]
-    return bool(texts) and float(np.median([len(text.split()) for text in texts])) > 1
-
-
-def row_texts(rows: Dataset, columns: list[str]) -> list[list[str]]:
-    """Return the texts of every row, column by column; of choices each is one, tokens are joined.
-
-    Raises UsageError where a column is missing or holds something else.
-    """
-    table = rows.with_format("arrow")[:].flatten() if len(rows) else rows.data.table
-    for name in columns:
-        if name not in table.column_names:
-            raise UsageError(
-                f"Column {name} is not in the dataset; it has {', '.join(table.column_names)}."
-            )
-        if not is_text(table[name].type) and not is_list_of_text(table[name].type):
-            raise UsageError(
-                f"Column {name} holds {table[name].type}; a corpus is made of text. Name other columns."
-            )
-    return [
-        [text for value in values for text in parts(value)]
-        for values in zip(*map(table_column(table), columns), strict=True)
-    ]
-
-
-def table_column(table: pa.Table) -> Callable[[str], list]:
-    """Return a function that gives a column as a Python list."""
-    return lambda name: table[name].to_pylist()
-
-
-def parts(value: Any) -> list[str]:
-    """Return the non-empty texts of one value: a string, choices (several words in one of them) or tokens (joined)."""
-    if isinstance(value, list):
-        tokens = all(len((part or "").split()) <= 1 for part in value)
-        value = [" ".join(part for part in value if part)] if tokens else value
-    texts = value if isinstance(value, list) else [value]
-    return [text.strip() for text in texts if text and text.strip()]
+    # Say what the corpus is.
+    checked_against = {}
+    if excluded:
+        checked_against = {split: len(rows[split]) for split in rows if split != "train"}
+    duplicates = 0
+    if text.deduplicate:
+        texts = [part for row in train for part in row]
+        duplicates = len(texts) - len(set(texts))
+    metadata = {
+        "name": name,
+        "columns": columns,
+        "rows": len(train),
+        "held_out_rows": len(held_out),
+        "dropped_rows_of_other_splits": len(candidates) - len(allowed),
+        "checked_against": checked_against,
+        "with_test": text.with_test,
+        "order": text.order,
+        "duplicates_dropped": duplicates,
+        "bytes": sum(len(document.encode()) for document in documents["train"]),
+        "sha256": texts_digest(documents["train"]),
+    }
+    return Corpus(documents.__getitem__, metadata)
 
 
 def normalized(texts: Iterable[str]) -> str:
@@ -275,69 +276,15 @@ def normalized(texts: Iterable[str]) -> str:
     return " ".join(" ".join(texts).casefold().split())
 
 
-def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "dataset") -> Corpus:
-    """Return the text of the train split as a corpus: no row of another split is in it, and that is proved.
-
-    A train row whose text is also a row of another split is left out and counted. Raises UsageError where the split
-    train or text is missing.
-    """
-    splits = {"train": splits} if isinstance(splits, Dataset) else splits
-    if "train" not in splits:
-        raise UsageError(f"{name} has no train split; it has {', '.join(splits)}.")
-    columns = text.columns or guess_columns(splits["train"])
-    rows = {split: row_texts(data, columns) for split, data in splits.items()}
-    barred = (
-        {}
-        if text.with_test
-        else {normalized(row) for split in rows if split != "train" for row in rows[split]}
-    )
-    taken = [
-        row for split in rows if split == "train" or text.with_test for row in rows[split] if row
-    ]
-    kept = [row for row in taken if normalized(row) not in barred]
-    train, held = hold_out(limited(kept, text), text)
-    documents = {"train": arranged(train, text), "validation": unseen(held, train)}
-    if not documents["train"]:
-        cause = (
-            "no text but what is also in another split, or one text throughout,"
-            if taken
-            else "no text"
-        )
-        raise UsageError(
-            f"{name} has {cause} in the columns {', '.join(columns)} of its train split: an empty corpus."
-        )
-    if not held:
-        raise UsageError(
-            f"{name} has one row with text, and one is held out for a loss; cut its text into several rows."
-        )
-    guard(train, barred, name)
-    facts = {
-        "name": name,
-        "columns": columns,
-        "rows": len(train),
-        "held_out_rows": len(held),
-        "dropped_rows_of_other_splits": len(taken) - len(kept),
-        "checked_against": {
-            split: len(found) for split, found in rows.items() if split != "train" and barred
-        },
-        "with_test": text.with_test,
-        "order": text.order,
-        "duplicates_dropped": sum(map(len, train)) - len({part for row in train for part in row})
-        if text.deduplicate
-        else 0,
-        "bytes": sum(len(part.encode()) for part in documents["train"]),
-        "sha256": digest(documents["train"]),
-    }
-    return Corpus(documents.__getitem__, facts)
-
-
-def limited(rows: list[list[str]], text: TextSpec) -> list[list[str]]:
+def limit_size(rows: list[list[str]], text: TextSpec) -> list[list[str]]:
     """Return rows that have `limit_mb` million bytes together: the first, or any where their order is shuffled."""
     if text.limit_mb is None:
         return rows
-    rows = rows if text.order == "natural" else shuffled(rows, text.seed)
-    ends = np.cumsum([sum(len(part.encode()) for part in row) for row in rows])
-    return rows[: int(np.searchsorted(ends, text.limit_mb * 1e6)) + 1]
+    if text.order != "natural":
+        rows = shuffled(rows, text.seed)
+    sizes = [sum(len(part.encode()) for part in row) for row in rows]
+    rows_within = int(np.searchsorted(np.cumsum(sizes), text.limit_mb * 1e6))
+    return rows[: rows_within + 1]
 
 
 def shuffled(items: list, seed: int) -> list:
@@ -346,57 +293,62 @@ def shuffled(items: list, seed: int) -> list:
 
 
 def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], list[list[str]]]:
-    """Return (rows to train on, rows for a loss): the latter a fixed random share, 1 to 500 of them.
+    """Return (rows to train on, rows held out for a loss).
 
-    Rows that read like one held out are in neither.
+    The latter are a fixed random share, 1 to 500 rows. Rows that read like one of them are in neither list.
     """
-    count = min(max(1, round(len(rows) * text.held_out)), 500, max(len(rows) - 1, 0))
-    chosen = set(np.random.default_rng(0).permutation(len(rows))[:count].tolist())
-    held = [rows[i] for i in sorted(chosen)]
-    seen = {normalized(row) for row in held}
-    return [row for row in rows if normalized(row) not in seen], held
+    count = min(max(1, round(len(rows) * text.held_out)), MOST_HELD_OUT, max(len(rows) - 1, 0))
+    chosen = np.random.default_rng(0).permutation(len(rows))[:count]
+    held_out = [rows[i] for i in sorted(chosen.tolist())]
+    held_out_texts = {normalized(row) for row in held_out}
+    train = [row for row in rows if normalized(row) not in held_out_texts]
+    return train, held_out
 
 
-def unseen(held: list[list[str]], train: list[list[str]]) -> list[str]:
-    """Return the held-out rows' texts that no row to train on has (a context has many questions); all if none is left."""
-    texts = [part for row in held for part in row]
-    wanted = set(texts)
-    shared = {part for row in train for part in row if part in wanted}
+def texts_not_in(train: list[list[str]], held_out: list[list[str]]) -> list[str]:
+    """Return the texts of held-out rows that no train row has (a context has many questions); all if none is left."""
+    texts = [part for row in held_out for part in row]
+    held_out_texts = set(texts)
+    shared = {part for row in train for part in row if part in held_out_texts}
     return [part for part in texts if part not in shared] or texts
 
 
-def arranged(rows: list[list[str]], text: TextSpec) -> list[str]:
-    """Return the texts of the rows in the order that is wanted, each once if so."""
+def order_texts(rows: list[list[str]], text: TextSpec) -> list[str]:
+    """Return the texts of rows in the order of a TextSpec, each once if it says so."""
     if text.order == "shuffled_rows":
         rows = shuffled(rows, text.seed)
     texts = [part for row in rows for part in row]
-    texts = list(dict.fromkeys(texts)) if text.deduplicate else texts
+    if text.deduplicate:
+        texts = list(dict.fromkeys(texts))
     if text.order == "shuffled_sentences":
-        texts = shuffled(
-            [sentence for part in texts for sentence in SENTENCE_END.split(part)], text.seed
-        )
+        sentences = [sentence for part in texts for sentence in SENTENCE_END.split(part)]
+        texts = shuffled(sentences, text.seed)
     return texts
 
 
-def guard(rows: list[list[str]], barred: Iterable[str], name: str) -> None:
-    """Prove that no row of another split is among the rows. Raises UsageError naming the first that is."""
-    if leaked := next((text for text in map(normalized, rows) if text in barred), None):
-        raise UsageError(
-            f"{name}: the corpus holds a row of another split: '{leaked[:80]}'. This is a defect; report it."
-        )
+def check_leakage(train: list[list[str]], excluded: Iterable[str], name: str) -> None:
+    """Raise UsageError naming the first train row that is a row of another split; `excluded` are those, normalized."""
+    for row in train:
+        if normalized(row) in excluded:
+            raise UsageError(
+                f"{name}: the corpus holds a row of another split: '{normalized(row)[:80]}'. "
+                "This is a defect; report it."
+            )
 
 
 def count_seen(rows: Iterable[list[str]], corpus: Corpus) -> int:
-    """Return how many rows have all their texts among the documents that are trained on, as rows are compared."""
+    """Return how many rows have all their texts among a corpus's train documents, as rows are compared."""
     documents = {normalized([text]) for text in corpus.texts("train")}
-    return sum(
-        bool(row) and documents.issuperset(normalized([part]) for part in row) for row in rows
-    )
+    count = 0
+    for row in rows:
+        if row and all(normalized([part]) in documents for part in row):
+            count += 1
+    return count
 
 
-def digest(texts: Iterable[str]) -> str:
+def texts_digest(texts: Iterable[str]) -> str:
     """Return the sha256 of texts in order."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for text in texts:
-        found.update(text.encode() + b"\0")
-    return found.hexdigest()
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Layer 1: the embedded data. Real Python source of the running interpreter's standard library, and its syntax trees."""
+"""The embedded corpus: Python's standard library on this machine -> its source files, and (source, syntax tree) rows."""
 
 import ast
 import sysconfig
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+# Folders of the library that hold no source of its own, or tests.
 SKIPPED_FOLDERS = {
     "site-packages",
     "dist-packages",
@@ -19,7 +20,11 @@ SKIPPED_FOLDERS = {
     "lib2to3",
     "config",
 }
+# Fields of syntax trees that the source does not show, or that not every Python version has.
 HIDDEN_FIELDS = {"ctx", "type_comment", "kind", "type_params"}
+# Of 12 files one is validation, one is test; the remainder of the hash of a file's name says which.
+SPLIT_FILES = 12
+SPLIT_OF_REMAINDER = {0: "validation", 1: "test"}
 SCHEMA = pa.schema([("source", pa.string()), ("tree", pa.string())])
 
 
@@ -30,10 +35,11 @@ def s_expression(node: object) -> str:
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.AST):
-        fields = [
-            s_expression(getattr(node, f, None)) for f in node._fields if f not in HIDDEN_FIELDS
-        ]
-        return "(" + " ".join([type(node).__name__, *fields]) + ")"
+        parts = [type(node).__name__]
+        for name in node._fields:
+            if name not in HIDDEN_FIELDS:
+                parts.append(s_expression(getattr(node, name, None)))
+        return "(" + " ".join(parts) + ")"
     if isinstance(node, list):
         return "[" + " ".join(map(s_expression, node)) + "]"
     return "-" if node is None else str(node)
@@ -42,10 +48,11 @@ def s_expression(node: object) -> str:
 def source_files() -> list[Path]:
     """Return the standard library's source files that belong to no test suite, shuffled by the hashes of their names."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    return sorted(
-        (p for p in root.rglob("*.py") if not SKIPPED_FOLDERS & set(p.relative_to(root).parts)),
-        key=name_hash,
-    )
+    files = []
+    for file in root.rglob("*.py"):
+        if not SKIPPED_FOLDERS & set(file.relative_to(root).parts):
+            files.append(file)
+    return sorted(files, key=name_hash)
 
 
 def name_hash(path: Path) -> int:
@@ -54,57 +61,72 @@ def name_hash(path: Path) -> int:
 
 
 def texts(split: str) -> Iterator[str]:
-    """Yield the text of every source file of a split (1 file in 12 is validation, 1 in 12 test); no other is read."""
+    """Yield the text of every source file of a split: train, validation or test. No other file is read."""
     for path in source_files():
-        if {0: "validation", 1: "test"}.get(name_hash(path) % 12, "train") == split:
+        remainder = name_hash(path) % SPLIT_FILES
+        if SPLIT_OF_REMAINDER.get(remainder, "train") == split:
             yield path.read_text(encoding="utf-8", errors="replace")
 
 
 def fragments(text: str, shortest: int, longest: int) -> Iterator[str]:
-    """Yield the one-line statements and expressions of a module that have `shortest` to `longest` characters."""
+    """Yield the one-line statements and expressions of a module.
+
+    Args:
+        text: the source of the module.
+        shortest: the fewest characters of a fragment.
+        longest: the most characters of a fragment.
+    """
     lines = text.encode().splitlines()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.stmt | ast.expr) and node.lineno == node.end_lineno:
-            piece = lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode(
-                errors="replace"
-            )
-            if shortest <= len(piece) <= longest:
-                yield piece
+        if not isinstance(node, ast.stmt | ast.expr) or node.lineno != node.end_lineno:
+            continue
+        # Columns count bytes.
+        line = lines[node.lineno - 1][node.col_offset : node.end_col_offset]
+        fragment = line.decode(errors="replace")
+        if shortest <= len(fragment) <= longest:
+            yield fragment
 
 
-def parse_row(piece: str) -> tuple[str, str] | None:
-    """Return (source, tree) of one fragment, or None where it does not stand alone or is a bare name or constant."""
+def parse_row(fragment: str) -> tuple[str, str] | None:
+    """Return (source, tree) of a fragment; None where it does not stand alone or is a bare name, constant or f-string."""
     try:
-        body = ast.parse(piece).body
+        statements = ast.parse(fragment).body
     except (SyntaxError, ValueError):
         return None
-    node = (
-        body[0].value
-        if len(body) == 1 and isinstance(body[0], ast.Expr)
-        else body[0]
-        if len(body) == 1
-        else None
-    )
-    return (
-        None
-        if node is None or isinstance(node, ast.Name | ast.Constant | ast.JoinedStr)
-        else (piece, s_expression(node))
-    )
+    if len(statements) != 1:
+        return None
+
+    node: ast.AST = statements[0]
+    if isinstance(node, ast.Expr):
+        node = node.value
+    if isinstance(node, ast.Name | ast.Constant | ast.JoinedStr):
+        return None
+    return fragment, s_expression(node)
 
 
 def syntax_trees(shortest: int = 8, longest: int = 60) -> dict[str, pa.Table]:
-    """Return the rows (source, tree) of train, validation and test; a fragment of an earlier split is in no later one."""
-    seen: set[str] = set()
+    """Return split -> rows (source, tree) of one-line fragments of the library.
+
+    A fragment of an earlier split (train, validation, test) is in no later one.
+
+    Args:
+        shortest: the fewest characters of a fragment.
+        longest: the most characters of a fragment.
+    """
     tables = {}
+    earlier: set[str] = set()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # the library's own old escapes
+        # The library's own old escapes.
+        warnings.simplefilter("ignore", SyntaxWarning)
         for split in ("train", "validation", "test"):
-            pieces = dict.fromkeys(
-                piece for text in texts(split) for piece in fragments(text, shortest, longest)
-            )
-            rows = [row for row in map(parse_row, [p for p in pieces if p not in seen]) if row]
-            tables[split] = pa.table(
-                [pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=SCHEMA
-            )
-            seen.update(pieces)
+            # A dict keeps the order in which fragments come, each once.
+            split_fragments: dict[str, None] = {}
+            for text in texts(split):
+                split_fragments.update(dict.fromkeys(fragments(text, shortest, longest)))
+
+            rows = [parse_row(fragment) for fragment in split_fragments if fragment not in earlier]
+            columns = zip(*[row for row in rows if row is not None], strict=True)
+            arrays = [pa.array(column, pa.string()) for column in columns]
+            tables[split] = pa.table(arrays, schema=SCHEMA)
+            earlier.update(split_fragments)
     return tables

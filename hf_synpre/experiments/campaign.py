@@ -22,7 +22,7 @@ from joblib import Parallel, delayed, parallel_config
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.config import build_spec, stored_form
-from hf_synpre.data.corpora import Corpus, TextSpec, corpus_place, count_seen, open_corpus
+from hf_synpre.data.corpora import Corpus, TextSpec, corpus_source, count_seen, open_corpus
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiments.progress import Progress, shown, status
 from hf_synpre.experiments.spec import SELF, ArmSpec, Cell, ExperimentSpec, lora_config, needs_run
@@ -95,7 +95,7 @@ class Experiment:
         for name, files in sorted(read, key=str):
             if name not in (None, "stdlib", SELF, *self.spec.tasks):
                 try:
-                    corpus_place(name, self.spec.data_dir, files=files)
+                    corpus_source(name, self.spec.data_dir, files=files)
                 except UsageError as error:
                     raise UsageError(
                         f"{error} Or a task of the experiment: {', '.join(self.spec.tasks)}."
@@ -249,7 +249,7 @@ class Experiment:
             place = (
                 None
                 if name == "stdlib"
-                else Path(corpus_place(name, self.spec.data_dir, files=True))
+                else Path(corpus_source(name, self.spec.data_dir, files=True))
             )
         return [name, content_digest(place) if place and place.exists() else None]
 
@@ -294,7 +294,7 @@ class Experiment:
                 "tokenizer": self.data(task).tokenizer,
                 "corpus": self.text(spec.corpus, spec.text),
             }
-            recipe += [options["corpus"].facts, tokenizer_facts(options["tokenizer"])]
+            recipe += [options["corpus"].metadata, tokenizer_facts(options["tokenizer"])]
             name = f"{spec.objective or 'text'}-{Path(spec.corpus).name}"
         folder = self.work / "pretraining" / recipe_name(name, recipe)
         with lock(folder):

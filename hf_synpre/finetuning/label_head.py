@@ -14,8 +14,9 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from hf_synpre.data.collators import MULTIPLE, LabelCollator
+from hf_synpre.data.collators import LabelCollator
 from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
+from hf_synpre.data.rows import MULTIPLE
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.files import pack_fractions
@@ -155,7 +156,7 @@ class LabelHead(Head["LabelTask"]):
         """Return a tokenizer that puts [CLS] and [SEP] around texts, and a line on its origin."""
         if corpus is not None:
             tokenizer = train_encoder_tokenizer(
-                corpus.texts("train"), vocab_size, corpus.facts["name"]
+                corpus.texts("train"), vocab_size, corpus.metadata["name"]
             )
         else:
             text = TextSpec(text_columns(task, train))

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from hf_synpre.data.corpora import is_text
+from hf_synpre.data.splits import is_text
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import EVALUATION_BATCH
 from hf_synpre.finetuning.label_encoding import (

@@ -7,16 +7,8 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import option
-from hf_synpre.data.corpora import (
-    READERS,
-    Corpus,
-    TextSpec,
-    dataset_corpus,
-    is_list_of_text,
-    is_text,
-    open_splits,
-    row_texts,
-)
+from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
+from hf_synpre.data.splits import READERS, is_list_of_text, is_text, open_splits, row_texts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.label_encoding import text_columns
 from hf_synpre.finetuning.label_heads import LABEL_HEADS

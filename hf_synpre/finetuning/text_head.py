@@ -76,7 +76,7 @@ class TextHead(Head["TextToTextTask"]):
     ) -> tuple[PreTrainedTokenizerBase, str]:
         """Return a byte-level tokenizer with T5's special tokens, and a line on its origin."""
         if corpus is not None:
-            texts, source = corpus.texts("train"), corpus.facts["name"]
+            texts, source = corpus.texts("train"), corpus.metadata["name"]
         else:
             texts = (text.as_py() for column in ("source", "target") for text in train[column])
             source = "the train split"

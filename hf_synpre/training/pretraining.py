@@ -101,7 +101,7 @@ def pretrain(
     if spec.batch_size is not None:
         share_rows(rows_of(spec, model_family(model.config(vocabulary)), vocabulary), args)
     recipe = recipe_of(spec, args) | {"model": stored_form(model), "tokens": tokens}
-    recipe |= {"corpus": corpus.facts, "tokenizer": tokenizer_facts(tokenizer)} if corpus else {}
+    recipe |= {"corpus": corpus.metadata, "tokenizer": tokenizer_facts(tokenizer)} if corpus else {}
     if done := already(folder, work, recipe):
         return done
     spec = replace(spec, start=str(start)) if start else spec

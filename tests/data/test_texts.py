@@ -9,19 +9,20 @@ from selfpre import labelled, sentence
 
 from hf_synpre import UsageError
 from hf_synpre.data import corpora as texts_module
-from hf_synpre.data.corpora import TextSpec, dataset_corpus, guess_columns, open_corpus
+from hf_synpre.data.corpora import TextSpec, dataset_corpus, open_corpus
 from hf_synpre.data.masking import MaskedDataset
 from hf_synpre.data.rows import IGNORED
+from hf_synpre.data.splits import guess_columns
 from hf_synpre.data.windows import EncoderRows, FullWindows
 
 
 def test_a_corpus_is_the_train_split_without_rows_of_others(folder, corpus):
-    facts, train = corpus.facts, corpus.texts("train")
-    assert facts["columns"] == ["text"]
-    assert facts["dropped_rows_of_other_splits"] == 1
-    assert facts["checked_against"] == {"test": 20}
-    assert facts["rows"] + facts["held_out_rows"] == 199
-    assert facts["bytes"] == sum(map(len, train))
+    metadata, train = corpus.metadata, corpus.texts("train")
+    assert metadata["columns"] == ["text"]
+    assert metadata["dropped_rows_of_other_splits"] == 1
+    assert metadata["checked_against"] == {"test": 20}
+    assert metadata["rows"] + metadata["held_out_rows"] == 199
+    assert metadata["bytes"] == sum(map(len, train))
     said = {" ".join(text.casefold().split()) for text in train}
     assert not said & {" ".join(text.casefold().split()) for text in labelled(200, 20)["text"]}
     assert not set(corpus.texts("validation")) & set(train)
@@ -38,11 +39,11 @@ def test_the_guard_speaks_where_a_row_has_slipped_in(folder, monkeypatch):
 
 
 def test_the_text_of_other_splits_comes_in_only_when_asked_and_is_named(folder, corpus):
-    more = open_corpus(str(folder), text=TextSpec(with_test=True)).facts
+    more = open_corpus(str(folder), text=TextSpec(with_test=True)).metadata
     assert more["with_test"]
     assert more["rows"] + more["held_out_rows"] == 220
     assert more["checked_against"] == {}
-    assert not corpus.facts["with_test"]
+    assert not corpus.metadata["with_test"]
 
 
 def test_columns_are_guessed_by_what_they_say():
@@ -79,20 +80,20 @@ def test_duplicates_and_orders():
     )
     once = dataset_corpus(rows, TextSpec(deduplicate=True))
     assert once.texts("train").count("one two. three four.") == 1
-    assert once.facts["duplicates_dropped"] == once.facts["rows"] - 1
+    assert once.metadata["duplicates_dropped"] == once.metadata["rows"] - 1
     natural, shuffled = (
         dataset_corpus(rows, TextSpec(order=o)).texts("train") for o in ("natural", "shuffled_rows")
     )
     assert natural != shuffled
     assert sorted(natural) == sorted(shuffled)
     sentences = dataset_corpus(rows, TextSpec(order="shuffled_sentences")).texts("train")
-    assert sentences.count("three four.") == sentences.count("one two.") == once.facts["rows"]
+    assert sentences.count("three four.") == sentences.count("one two.") == once.metadata["rows"]
     both = dataset_corpus(rows, TextSpec(order="shuffled_sentences", deduplicate=True))
-    assert both.facts["duplicates_dropped"] == once.facts["duplicates_dropped"]
+    assert both.metadata["duplicates_dropped"] == once.metadata["duplicates_dropped"]
     first, any_rows = (
         dataset_corpus(rows, TextSpec(limit_mb=1e-4, order=o)) for o in ("natural", "shuffled_rows")
     )
-    assert first.facts["bytes"] <= 200
+    assert first.metadata["bytes"] <= 200
     assert first.texts("train")[-1] < "what is 5?"
     assert set(first.texts("train")) != set(any_rows.texts("train"))  # shuffled before it is cut
 
@@ -103,7 +104,7 @@ def test_the_held_out_loss_is_of_texts_that_are_not_trained_on():
         {"context": contexts, "question": [f"what is {i}?" for i in range(100)]}
     )
     found = dataset_corpus(rows, TextSpec(held_out=0.1))
-    assert len(found.texts("validation")) >= found.facts["held_out_rows"] == 10
+    assert len(found.texts("validation")) >= found.metadata["held_out_rows"] == 10
     assert not set(found.texts("validation")) & set(found.texts("train"))
 
 
@@ -161,7 +162,7 @@ def test_files_are_datasets_too(tmp_path):
         "".join(json.dumps({"text": sentence(i)}) + "\n" for i in range(30))
     )
     sizes = {
-        name: open_corpus(str(tmp_path / name), text=TextSpec()).facts["bytes"]
+        name: open_corpus(str(tmp_path / name), text=TextSpec()).metadata["bytes"]
         for name in ("rows.csv", "rows.jsonl")
     }
     assert len(set(sizes.values())) == 1

@@ -357,7 +357,7 @@ def test_a_corpus_is_a_folder_or_says_what_is_missing(tmp_path):
     assert list(corpus.texts("train")) == ["It was", "a night."]
     assert list(open_corpus(str(tmp_path / "novels")).texts("validation")) == ["x"]
     (tmp_path / "novels" / "more.txt").write_text("edited")
-    assert open_corpus("novels", str(tmp_path)).facts != corpus.facts
+    assert open_corpus("novels", str(tmp_path)).metadata != corpus.metadata
     with pytest.raises(UsageError, match=r"Unknown corpus 'novel'\. Allowed: stdlib, a folder in "):
         open_corpus("novel", str(tmp_path))
     with pytest.raises(UsageError, match=r"no data/test\*\.parquet and no test"):

@@ -364,7 +364,7 @@ def test_a_hidden_test_is_not_pre_trained_on_either(tmp_path):
         test=hidden,
         validation_mismatched=other,
     )
-    facts = TASKS["classes"][0].corpus(str(tmp_path), TextSpec()).facts
+    facts = TASKS["classes"][0].corpus(str(tmp_path), TextSpec()).metadata
     unused = {"unused test": 10, "unused validation_mismatched": 5}
     assert facts["checked_against"] == {"validation": 10, "test": 20} | unused
     assert facts["rows"] + facts["held_out_rows"] == 90 - facts["dropped_rows_of_other_splits"]

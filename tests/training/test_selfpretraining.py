@@ -74,7 +74,7 @@ def test_every_objective_learns_and_exports_a_plain_model(name, tmp_path, corpus
     facts = pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
     ignorance = np.log(len(tokenizer)) + (50 * np.log(2) if objective == "rtd" else 0)
     assert facts["curve"][-1]["loss"] < 0.8 * ignorance
-    assert facts["recipe"]["corpus"]["bytes"] == corpus.facts["bytes"]
+    assert facts["recipe"]["corpus"]["bytes"] == corpus.metadata["bytes"]
     assert facts["recipe"]["tokenizer"]["origin"].startswith("strict: trained on the corpus alone")
     assert facts["tokens"] <= facts["positions"]
     assert facts["flops"] > 0
