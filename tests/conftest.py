@@ -78,3 +78,20 @@ def tokenizer(corpus):
     from hf_synpre.data.tokenizers import train_encoder_tokenizer
 
     return train_encoder_tokenizer(corpus.texts("train"), 320)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """Every task of label_examples as ids: name -> PreparedTask."""
+    from label_examples import TASKS
+    from selfpre import write_dataset
+
+    from hf_synpre.finetuning import prepare
+
+    folder = tmp_path_factory.mktemp("tasks")
+    made = {}
+    for name, (task, rows, _) in TASKS.items():
+        parts = {"train": rows(0, 192), "validation": rows(192, 32), "test": rows(224, 32)}
+        write_dataset(folder / name, **parts)
+        made[name] = prepare(task, folder / f"{name}.ids", data_dir=str(folder), vocab_size=400)
+    return made

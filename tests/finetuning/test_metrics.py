@@ -1,8 +1,22 @@
-"""Every metric against the examples that the public implementations publish; no network."""
+"""Every metric against the examples that the public implementations publish, and known values.
 
+Run: pytest tests/finetuning/test_metrics.py
+"""
+
+import numpy as np
 import pytest
 
-from hf_synpre.finetuning.metrics import METRICS, normalized
+from hf_synpre.finetuning.metrics import (
+    METRICS,
+    accuracy_f1,
+    auc,
+    entities,
+    matthews,
+    normalized,
+    pearson_spearman,
+    ranks,
+    span_f1,
+)
 
 
 def scores(name, predictions, references):
@@ -84,3 +98,30 @@ def test_a_metric_is_the_mean_of_its_examples_and_takes_both_kinds_of_references
     each = metric.each(predictions, golds)
     assert {k: v.mean() for k, v in each.items()} == {k: found[k] for k in metric.judges}
     assert found[metric.main] == 0.5
+
+
+def test_scores_have_known_values():
+    said, true = np.array([1, 1, 0, 0]), np.array([1, 0, 0, 1])
+    assert accuracy_f1(said, true)[0] == {"accuracy": 0.5, "f1": 0.5}
+    assert matthews(said, true)[0]["matthews_corr"] == 0.0
+    assert matthews(true, true)[0]["matthews_corr"] == pytest.approx(1.0)
+    assert matthews(np.ones(4), true)[0]["matthews_corr"] == 0.0
+    assert ranks(np.array([3.0, 1.0, 3.0])).tolist() == [2.5, 1.0, 2.5]
+    curved = pearson_spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 10.0, 11.0]))[0]
+    assert curved["spearman_corr"] == pytest.approx(1.0)
+    assert curved["pearson_corr"] < 0.95
+    two = auc(
+        np.array([[0.1, 0.0], [0.4, 0.0], [0.35, 0.0], [0.8, 0.0]]),
+        np.array([[0, 1], [0, 1], [1, 1], [1, 1]]),
+    )[0]
+    assert two["auc"] == 0.75  # the second label never varies
+    assert entities(["B-a", "I-a", "I-b", "O", "I-a", "B-a"]) == {
+        ("a", 0, 1),
+        ("b", 2, 2),
+        ("a", 4, 4),
+        ("a", 5, 5),
+    }
+    assert span_f1([["B-a", "O"]], [["B-a", "B-b"]])[0] == {
+        "span_f1": pytest.approx(2 / 3),
+        "tag_accuracy": 0.5,
+    }
