@@ -1,54 +1,83 @@
-"""Layer 5: the cells of an experiment -> report.json, report.md, report.tex, model-index.yaml, plots and a table."""
+"""The room of reports: the cells of an experiment -> its report. It reads JSON, without torch.
+
+1. `read_cells`: a folder results/<experiment> -> its cells, a checked dict each.
+2. `summarize`: cells -> a `Report`, every number of it: `intervals` makes the estimates of means,
+   differences and benefits.
+3. `summarize_transfer`: cells of labelled tasks -> the matrix of gains and pairs of arms.
+4. `markdown`, `latex`, `model_index`, `table`, `draw_plots`: a report -> texts and images.
+5. `write_report`: all of it, a folder -> report.json, report.md, report.tex, model-index.yaml and
+   the plots.
+
+schema.py has the shapes of all dicts.
+"""
 
 import json
 from pathlib import Path
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_bytes
-from hf_synpre.report.cells import benefit, read_cells, summarize
-from hf_synpre.report.plots import plots
-from hf_synpre.report.render import latex, model_index, model_index_yaml, render, table
-from hf_synpre.report.transfer import transfer, transfer_plots, transfer_text
+from hf_synpre.report.cells import read_cells
+from hf_synpre.report.plots import draw_plots
+from hf_synpre.report.render import latex, markdown, model_index, model_index_yaml, table
+from hf_synpre.report.schema import CellResult, Report
+from hf_synpre.report.summary import benefit, summarize
+from hf_synpre.report.transfer import summarize_transfer
 
 __all__ = [
+    "CellResult",
+    "Report",
     "benefit",
+    "draw_plots",
     "latex",
+    "make_report",
+    "markdown",
     "model_index",
-    "plots",
     "read_cells",
-    "render",
-    "report_of",
     "summarize",
     "table",
     "write_report",
 ]
 
 
-def report_of(cells: list[dict]) -> dict:
-    """Return all that a report says of cells: report.json's content."""
+def make_report(cells: list[CellResult]) -> Report:
+    """Return every number that a report says of cells: the content of report.json."""
     report = summarize(cells)
-    return report | transfer(cells, report)
+    labelled = summarize_transfer(cells, report)
+    if labelled:
+        report["transfer"] = labelled
+    return report
 
 
-def write_report(directory: str | Path, output_dir: str | Path | None = None) -> dict:
-    """Write the report of the cells in `directory` (to it by default) in all its forms; return report.json's content."""
+def write_report(directory: str | Path, output_dir: str | Path | None = None) -> Report:
+    """Write the report of an experiment in all its forms.
+
+    Args:
+        directory: the folder of the cells.
+        output_dir: where the report's files go, by default beside the cells.
+
+    Returns:
+        The content of report.json.
+
+    Raises:
+        UsageError: the folder holds no cells, or some that do not fit together.
+    """
     cells = read_cells(directory)
     try:
-        report = report_of(cells)
+        report = make_report(cells)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"The cells of '{directory}' do not fit together ({error!r}); delete what was edited, run again."
-        ) from None
+            f"The cells of '{directory}' do not fit together ({error!r}); delete what was edited, "
+            "run again."
+        ) from error
+
     texts = {
         "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
-        "report.md": render(report, str(directory)) + transfer_text(report),
+        "report.md": markdown(report, str(directory)),
         "report.tex": latex(report),
         "model-index.yaml": model_index_yaml(report),
     }
-    for name, content in (
-        {name: text.encode() for name, text in texts.items()}
-        | plots(report)
-        | transfer_plots(report)
-    ).items():
+    files = {name: text.encode() for name, text in texts.items()}
+    files |= draw_plots(report)
+    for name, content in files.items():
         write_bytes(Path(output_dir or directory) / name, content)
     return report

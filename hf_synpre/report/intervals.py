@@ -1,185 +1,330 @@
-"""Layer 0: 95 % intervals of means, differences and benefits over a handful of seeds.
+"""Scores of a handful of seeds -> 95 % intervals of means, differences and benefits.
 
-Means and differences use Student's t: a percentile bootstrap over 3-5 seeds under-covers. A benefit, the ratio
-(arm - random) / (natural - random), uses a parametric bootstrap with fixed streams: every mean is drawn from
-mean + se * t(n - 1), which errs on the wide side: in simulations its 95 % intervals cover 97-99 % at 3-5 seeds.
-It is refused where |natural - random| is below 2 combined standard errors.
-Where the scores of single examples are known, all of them cover the draw of the test examples as well as the seeds.
-Every result is a dict: value, low, high, note (a caveat, or why there is no value), and se where it is known.
+- Means and differences use Student's t: a percentile bootstrap over 3 to 5 seeds under-covers.
+- A benefit, the ratio (arm - random) / (natural - random), uses a parametric bootstrap with fixed
+  random streams: every mean is drawn from mean + se * t(n - 1). That errs on the wide side: in
+  simulations its 95 % intervals cover 97 to 99 % at 3 to 5 seeds. It is refused where
+  |natural - random| is below 2 combined standard errors.
+- Where the scores of single examples are known, all of them cover the draw of the test examples
+  as well as the seeds.
+
+Every result is an `Estimate`.
 """
 
 import math
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-DRAWS = 10_000
-LEVELS = (0.025, 0.975)
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
+from hf_synpre.report.schema import Estimate
+
+DRAWS = 10_000  # of the parametric bootstrap
+LEVELS = (0.025, 0.975)  # the quantiles that a 95 % interval lies between
+LEAST_ERRORS = 2  # a benefit needs natural - random to be this many standard errors
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)  # exact to 1e-6 in the quantiles of t
+
+# Below these, what differs is the rounding of floats.
+LEAST_RANGE = 1e-12
+LEAST_VARIANCE = 1e-24
+
 ONE_SEED = "one seed: no interval"
 REFUSED = "natural and random differ by less than 2 standard errors"
 ROUGH = "rough: natural - random changes its sign in {:.0%} of the draws"
 
 
+# --- Student's t ----------------------------------------------------------------------------------
+
+
 @lru_cache
 def t_quantile(probability: float, df: float) -> float:
-    """Return the quantile of Student's t with `df` > 0 degrees of freedom, by bisection on t = sqrt(df) tan(angle)."""
+    """Return a quantile of Student's t distribution, by bisection on t = sqrt(df) * tan(angle).
+
+    Args:
+        probability: the share of the distribution below the quantile, in 0..1.
+        df: degrees of freedom, > 0 and not necessarily whole.
+    """
     constant = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(math.pi)
     low, high = -math.pi / 2, math.pi / 2
-    for _ in range(60):
+    for _ in range(60):  # halvings: to the last digit of a float
         angle = (low + high) / 2
+        # The density in terms of the angle is constant * cos(angle) ** (df - 1).
         area = angle / 2 * np.sum(WEIGHTS * np.cos(angle * (NODES + 1) / 2) ** (df - 1))
-        low, high = (angle, high) if 0.5 + constant * area < probability else (low, angle)
+        if 0.5 + constant * area < probability:
+            low = angle
+        else:
+            high = angle
     return math.sqrt(df) * math.tan((low + high) / 2)
 
 
-def estimate(values: list[float], examples: np.ndarray | None = None) -> dict:
-    """Return the mean of `values` (one a seed) with its Student-t interval, in their units; no interval from one value.
+class ErrorPart(NamedTuple):
+    """One source of error of a mean."""
 
-    `examples` (seeds x examples) holds the scores that the values are means of: the interval then covers the draw of the
-    examples too, and "se_seeds" tells the part of the seeds.
+    se: float  # its standard error
+    df: float  # the degrees of freedom of that
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of its 95 % interval."""
+        return t_quantile(LEVELS[1], self.df) * self.se if self.se else 0.0
+
+
+def _t_interval(value: float, parts: list[ErrorPart], n: int, note: str | None) -> Estimate:
+    """Return a value with the interval of independent parts of its error.
+
+    The half width is the root of the parts' summed squares (MOVER: Zou & Donner 2008).
+    """
+    half = math.hypot(*(part.half_width for part in parts))
+    se = math.hypot(*(part.se for part in parts))
+    return {
+        "value": value,
+        "low": value - half,
+        "high": value + half,
+        "se": se,
+        "note": note,
+        "n": n,
+    }
+
+
+def _without_interval(value: float, n: int) -> Estimate:
+    """Return a value that one seed tells, so that nothing is known of its error."""
+    return {"value": value, "low": None, "high": None, "se": None, "note": ONE_SEED, "n": n}
+
+
+# --- Means and differences ------------------------------------------------------------------------
+
+
+def estimate(values: list[float], examples: np.ndarray | None = None) -> Estimate:
+    """Return the mean of scores with its interval, in the scores' unit.
+
+    Args:
+        values: one score a seed.
+        examples: scores of single examples, [seeds, examples], whose means `values` are. The
+            interval then covers the draw of the examples too, and "se_seeds" is the part of seeds.
     """
     n = len(values)
+    mean = float(np.mean(values))
     if n == 1:
-        return _t_interval(float(np.mean(values)), None, ONE_SEED) | {"n": n}
-    seeds = float(np.std(values, ddof=1)) / math.sqrt(n) if np.ptp(values) > 1e-12 else 0.0
+        return _without_interval(mean, n)
+
+    se_seeds = 0.0
+    if np.ptp(values) > LEAST_RANGE:
+        se_seeds = float(np.std(values, ddof=1)) / math.sqrt(n)
+    seeds = ErrorPart(se_seeds, n - 1)
+
+    # Seeds alone.
     if examples is None or examples.shape[1] < 2:
-        return _t_interval(
-            float(np.mean(values)), [(seeds, n - 1)], None if seeds else "the seeds do not differ"
-        ) | {"n": n}
-    by_examples, rest = _example_errors(examples)
-    floor = rest, (n - 1) * (examples.shape[1] - 1)
-    parts = [max((seeds, n - 1), floor, key=half_width), (by_examples, examples.shape[1] - 1)]
-    note = None if any(se for se, _ in parts) else "neither seeds nor examples differ"
-    return _t_interval(float(np.mean(values)), parts, note) | {"n": n, "se_seeds": max(seeds, rest)}
+        note = None if se_seeds else "the seeds do not differ"
+        return _t_interval(mean, [seeds], n, note)
+
+    # Seeds and examples. Seeds that agree by chance are given the error that chance alone makes.
+    size = examples.shape[1]
+    se_examples, se_rest = _example_errors(examples)
+    rest = ErrorPart(se_rest, (n - 1) * (size - 1))
+    widest = max(seeds, rest, key=lambda part: part.half_width)
+    parts = [widest, ErrorPart(se_examples, size - 1)]
+    note = None
+    if not any(part.se for part in parts):
+        note = "neither seeds nor examples differ"
+    result = _t_interval(mean, parts, n, note)
+    result["se_seeds"] = max(se_seeds, se_rest)
+    return result
 
 
 def _example_errors(scores: np.ndarray) -> tuple[float, float]:
-    """Return two standard errors of the mean of seeds x examples: by the examples' own differences, and by the rest alone.
+    """Return two standard errors of the mean of scores, [seeds, examples].
 
-    sqrt((MS_example - MS_rest) / (n N)), 0 where the examples differ less than the rest does, and sqrt(MS_rest / (n N)),
-    below which the seeds' own falls by chance alone: the two-way random-effects model.
+    The first comes from the examples' own differences, sqrt((MS_example - MS_rest) / (n N)), and is
+    0 where the examples differ less than the rest does. The second is the rest's,
+    sqrt(MS_rest / (n N)): the error over seeds falls below it by chance alone. Both are those of
+    the two-way random-effects model.
     """
     n, size = scores.shape
-    seeds, examples = scores.mean(1), scores.mean(0)
-    rest = float(((scores - seeds[:, None] - examples + scores.mean()) ** 2).sum()) / (
-        (n - 1) * (size - 1)
-    )
-    rest = rest if rest > 1e-24 else 0.0
-    return math.sqrt(max(float(n * examples.var(ddof=1)) - rest, 0.0) / (n * size)), math.sqrt(
-        rest / (n * size)
-    )
+    seed_means, example_means = scores.mean(1), scores.mean(0)  # [seeds], [examples]
 
+    # Mean squares of the two-way layout.
+    residuals = scores - seed_means[:, None] - example_means + scores.mean()  # [seeds, examples]
+    ms_rest = float((residuals**2).sum()) / ((n - 1) * (size - 1))
+    if ms_rest <= LEAST_VARIANCE:
+        ms_rest = 0.0
+    ms_examples = float(n * example_means.var(ddof=1))
 
-def _t_interval(value: float, parts: list[tuple[float, float]] | None, note: str | None) -> dict:
-    """Return value -+ the root of the summed squares of the parts' half widths t(df) * se (Zou & Donner 2008: MOVER)."""
-    half = None if parts is None else math.hypot(*map(half_width, parts))
-    low, high = (None, None) if half is None else (value - half, value + half)
-    se = None if parts is None else math.hypot(*(se for se, _ in parts))
-    return {"value": value, "low": low, "high": high, "se": se, "note": note}
-
-
-def half_width(part: tuple[float, float]) -> float:
-    """Return half the width of the interval of a standard error with its degrees of freedom."""
-    return t_quantile(LEVELS[1], part[1]) * part[0] if part[0] else 0.0
+    se_examples = math.sqrt(max(ms_examples - ms_rest, 0.0) / (n * size))
+    se_rest = math.sqrt(ms_rest / (n * size))
+    return se_examples, se_rest
 
 
 def difference(
-    scores: dict, reference: dict, examples: dict | None = None, others: dict | None = None
-) -> dict:
-    """Return the estimate of mean scores - mean reference, both {seed: score}: paired if >= 2 are shared, else Welch.
+    scores: dict[int, float],
+    reference: dict[int, float],
+    examples: dict[int, np.ndarray] | None = None,
+    reference_examples: dict[int, np.ndarray] | None = None,
+) -> Estimate:
+    """Return mean scores - mean reference with its interval: paired, or Welch's.
 
-    `examples` and `others` are {seed: the scores of the same examples} of the two, where they are known.
+    Args:
+        scores: seed -> score of one arm.
+        reference: seed -> score of the other. Two seeds that both have make the difference paired.
+        examples: seed -> scores of single examples, [examples], of the one arm, if known.
+        reference_examples: seed -> scores of the same examples of the other arm, if known.
     """
     shared = sorted(scores.keys() & reference.keys())
     if len(shared) > 1:
-        known = examples and others and all(seed in examples and seed in others for seed in shared)
-        pairs = np.array([examples[seed] - others[seed] for seed in shared]) if known else None
-        result = estimate([scores[seed] - reference[seed] for seed in shared], pairs) | {
-            "paired": True
-        }
+        pairs = None  # [seeds, examples]
+        if examples and reference_examples:
+            pairs = np.array([examples[seed] - reference_examples[seed] for seed in shared])
+        result = estimate([scores[seed] - reference[seed] for seed in shared], pairs)
+        result["paired"] = True
     else:
-        result = _welch(estimate([*scores.values()]), estimate([*reference.values()])) | {
-            "paired": False
-        }
-    return result | {"excludes_zero": bool(result["se"]) and result["low"] * result["high"] > 0}
+        result = _welch(estimate([*scores.values()]), estimate([*reference.values()]))
+        result["paired"] = False
+
+    # An interval without width says nothing of zero.
+    low, high = result["low"], result["high"]
+    excludes_zero = False
+    if result["se"] and low is not None and high is not None:
+        excludes_zero = low * high > 0
+    result["excludes_zero"] = excludes_zero
+    return result
 
 
-def _welch(a: dict, b: dict) -> dict:
-    value, n = a["value"] - b["value"], min(a["n"], b["n"])
+def _welch(a: Estimate, b: Estimate) -> Estimate:
+    """Return the difference of two means of independent seeds, by Welch's t."""
+    assert a["value"] is not None
+    assert b["value"] is not None
+    value = a["value"] - b["value"]
+    n = min(a["n"], b["n"])
     if n < 2:
-        return _t_interval(value, None, ONE_SEED) | {"n": n}
+        return _without_interval(value, n)
+
+    assert a["se"] is not None
+    assert b["se"] is not None
     variances = a["se"] ** 2, b["se"] ** 2
     spread = variances[0] ** 2 / (a["n"] - 1) + variances[1] ** 2 / (b["n"] - 1)
     df = sum(variances) ** 2 / spread if spread else n - 1
-    return _t_interval(
-        value, [(math.sqrt(sum(variances)), df)], "not paired: fewer than 2 shared seeds"
-    ) | {"n": n}
+    part = ErrorPart(math.sqrt(sum(variances)), df)
+    return _t_interval(value, [part], n, "not paired: fewer than 2 shared seeds")
 
 
-def draw_mean(score: dict, stream: str) -> np.ndarray:
-    """Return the value of an estimate, then DRAWS draws of it from value + se * t(n - 1), NaN for one seed."""
+# --- Benefits -------------------------------------------------------------------------------------
+
+
+@dataclass
+class GainDraws:
+    """The two gains over random that a benefit is the ratio of, on one task or averaged over many.
+
+    Each array holds the value itself and then DRAWS draws of the bootstrap; the draws are NaN where
+    they are not known.
+    """
+
+    gain: np.ndarray  # [1 + DRAWS], arm - random
+    natural_gain: np.ndarray  # [1 + DRAWS], natural - random
+    natural_error: float  # standard error of natural - random, NaN where it is not known
+
+
+def draw_gains(
+    scores: list[Estimate], streams: list[str], examples: list[np.ndarray] | None = None
+) -> GainDraws:
+    """Return draws of arm - random and natural - random on one task.
+
+    Args:
+        scores: the estimates over seeds of arm, random and natural, in this order.
+        streams: three names that fix the random numbers of their draws.
+        examples: for each of the three its mean score over seeds of each test example, [examples].
+            The draws then cover the examples too.
+    """
+    arm, random, natural = (
+        _draw_mean(score, stream) for score, stream in zip(scores, streams, strict=True)
+    )
+    errors = [_seed_error(score) for score in scores[1:]]
+
+    # The same draw of test examples shifts all three means.
+    if examples is not None:
+        shifts = _draw_example_shifts(examples, "--".join(streams))  # [3, 1 + DRAWS]
+        arm = arm + shifts[0]
+        random = random + shifts[1]
+        natural = natural + shifts[2]
+        by_example = examples[2] - examples[1]
+        errors.append(float(np.std(by_example, ddof=1)) / math.sqrt(len(by_example)))
+
+    return GainDraws(arm - random, natural - random, math.hypot(*errors))
+
+
+def _draw_mean(score: Estimate, stream: str) -> np.ndarray:
+    """Return an estimate's value and DRAWS draws from value + se * t(n - 1), NaN for one seed."""
     draws = np.full(DRAWS + 1, np.nan)
     draws[0] = score["value"]
     if score["n"] > 1:
         rng = np.random.default_rng(zlib.crc32(stream.encode()))
-        draws[1:] = score["value"] + seed_error(score) * rng.standard_t(score["n"] - 1, size=DRAWS)
+        noise = rng.standard_t(score["n"] - 1, size=DRAWS)
+        draws[1:] = draws[0] + _seed_error(score) * noise
     return draws
 
 
-def seed_error(score: dict) -> float:
+def _seed_error(score: Estimate) -> float:
     """Return the standard error over seeds alone, NaN for one seed."""
-    found = score.get("se_seeds", score["se"])
-    return math.nan if found is None else found
+    error = score.get("se_seeds", score["se"])
+    return math.nan if error is None else error
 
 
-def resampled(means: dict[str, np.ndarray], stream: str) -> dict[str, np.ndarray]:
-    """Return, for arms whose scores of the same examples are given, DRAWS + 1 shifts of their means; the first is 0.
+def _draw_example_shifts(examples: list[np.ndarray], stream: str) -> np.ndarray:
+    """Return how the means of arms shift when their common test examples are drawn again.
 
-    The examples are drawn again, the same for all arms (their normal approximation: the arms' covariance over N).
+    Args:
+        examples: for each arm its scores of the same examples, [examples].
+        stream: a name that fixes the random numbers.
+
+    Returns:
+        [arms, 1 + DRAWS], the first shift 0. It is the normal approximation of drawing examples
+        with replacement: the arms' covariance over the number of examples.
     """
-    values = np.array([*means.values()])
-    covariance = np.atleast_2d(np.cov(values)) / values.shape[1]
+    scores = np.array(examples)  # [arms, examples]
+    covariance = np.atleast_2d(np.cov(scores)) / scores.shape[1]  # [arms, arms]
     rng = np.random.default_rng(zlib.crc32(stream.encode()))
-    shifts = rng.multivariate_normal(np.zeros(len(values)), covariance, size=DRAWS, method="eigh")
-    return dict(zip(means, np.vstack([np.zeros(len(values)), shifts]).T, strict=True))
+    none = np.zeros(len(scores))
+    shifts = rng.multivariate_normal(none, covariance, size=DRAWS, method="eigh")  # [DRAWS, arms]
+    return np.vstack([none, shifts]).T
 
 
-def gains(ends: list[dict], streams: list[str], examples: list[np.ndarray] | None = None) -> tuple:
-    """Return draws of arm - random and of natural - random, and the standard error of the latter (NaN if not known).
+def pool_gains(tasks: list[GainDraws]) -> GainDraws:
+    """Return the mean over tasks of their gains."""
+    return GainDraws(
+        gain=np.mean([task.gain for task in tasks], axis=0),
+        natural_gain=np.mean([task.natural_gain for task in tasks], axis=0),
+        natural_error=math.hypot(*(task.natural_error for task in tasks)) / len(tasks),
+    )
 
-    `ends` are the estimates of arm, random and natural over seeds; `examples` their mean scores of the same examples.
+
+def ratio(gains: GainDraws) -> tuple[Estimate, np.ndarray | None]:
+    """Return gain / natural gain as an estimate, and its draws, [1 + DRAWS].
+
+    Where natural - random is below 2 standard errors the ratio is refused and has no draws.
     """
-    a, r, n = (draw_mean(score, stream) for score, stream in zip(ends, streams, strict=True))
-    errors = [seed_error(score) for score in ends[1:]]
-    if examples is not None:
-        shifts = resampled(dict(zip("arn", examples, strict=True)), "--".join(streams))
-        a, r, n = a + shifts["a"], r + shifts["r"], n + shifts["n"]
-        errors.append(
-            float(np.std(examples[2] - examples[1], ddof=1)) / math.sqrt(len(examples[1]))
-        )
-    return a - r, n - r, math.hypot(*errors)
+    natural_gain = gains.natural_gain
+    if abs(natural_gain[0]) <= LEAST_ERRORS * np.nan_to_num(gains.natural_error):
+        return refuse(REFUSED), None
+
+    draws = gains.gain / natural_gain
+    sign_changes = np.mean(natural_gain[1:] * natural_gain[0] < 0)
+    note = ROUGH.format(sign_changes) if sign_changes > LEVELS[0] else None
+    return summarize_draws(draws, note), draws
 
 
-def ratio(rows: list[tuple]) -> tuple[dict, np.ndarray | None]:
-    """Return mean gain / mean room over `rows` (one `gains` a task; one row: its benefit), and its draws."""
-    gain, room = (np.mean([row[i] for row in rows], axis=0) for i in (0, 1))
-    error = math.hypot(*(row[2] for row in rows)) / len(rows)
-    if abs(room[0]) <= 2 * np.nan_to_num(error):
-        return refusal(REFUSED), None
-    flips = np.mean(room[1:] * room[0] < 0)
-    return from_draws(gain / room, ROUGH.format(flips) if flips > LEVELS[0] else None), gain / room
+def summarize_draws(draws: np.ndarray, note: str | None = None) -> Estimate:
+    """Return an estimate from draws, [1 + DRAWS]: the first is its value, the rest its interval.
 
-
-def from_draws(draws: np.ndarray, note: str | None = None) -> dict:
-    """Return the first of `draws` as the value and the quantiles of the rest as its interval; none where they are NaN."""
-    low, high = (float(x) for x in np.quantile(draws[1:], LEVELS))
+    Where the rest is NaN there is no interval, and the note says so instead of `note`.
+    """
+    value = float(draws[0])
+    low, high = (float(end) for end in np.quantile(draws[1:], LEVELS))
     if math.isnan(low):
-        low, high, note = None, None, ONE_SEED + ", and natural - random was not tested"
-    return {"value": float(draws[0]), "low": low, "high": high, "note": note}
+        note = ONE_SEED + ", and natural - random was not tested"
+        return {"value": value, "low": None, "high": None, "note": note}
+    return {"value": value, "low": low, "high": high, "note": note}
 
 
-def refusal(reason: str) -> dict:
+def refuse(reason: str) -> Estimate:
     """Return an estimate without a value, and why."""
     return {"value": None, "low": None, "high": None, "note": reason}

@@ -1,12 +1,23 @@
-"""Layer 5: the three plots of a report, drawn from its dict alone. Matplotlib is imported only when they are drawn."""
+"""The numbers of a report -> its plots as the bytes of PNG and SVG files; equal for equal reports.
+
+Matplotlib is imported only when something is drawn.
+"""
 
 import math
 import textwrap
 from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-RANDOM, NATURAL = "random", "natural"
+from hf_synpre.report.schema import NATURAL, RANDOM, Estimate, GainMatrix, Report, TaskSummary
+from hf_synpre.report.transfer import matrix_row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colours of the usual arms; other arms take the spare ones in turn (Okabe & Ito, Tol).
 COLOURS = {
     RANDOM: "#8A8A8A",
     NATURAL: "#0072B2",
@@ -23,8 +34,8 @@ SPARE_COLOURS = (
     "#44AA99",
     "#999933",
     "#DDCC77",
-)  # Okabe & Ito, Tol
-REFUSED_LOOK = {
+)
+REFUSED_TEXT: dict[str, Any] = {
     "ha": "center",
     "va": "center",
     "color": "#777777",
@@ -38,190 +49,259 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "svg.hashsalt": "hf_synpre",
+    "svg.hashsalt": "hf_synpre",  # the ids inside an SVG, else random
 }
+X_LABELS = {"step": "fine-tuning step", "flops": "FLOPs, pre-training included"}
+FORMATS = ("png", "svg")
+
+# Inches of a panel: a lone one is wider.
+LONE_WIDTH, PANEL_WIDTH, CURVE_HEIGHT = 3.4, 2.4, 2.2
 
 
-def plots(report: dict) -> dict[str, bytes]:
-    """Return curves, compute and benefit as {name.png and name.svg: bytes}; equal bytes for equal reports."""
+def draw_plots(report: Report) -> dict[str, bytes]:
+    """Return the plots of a report as file name -> bytes.
+
+    Args:
+        report: the content of report.json.
+
+    Returns:
+        curves, compute and benefit as PNG and SVG, and gains for a report with a matrix of gains.
+    """
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
         figures = {
-            name: _curves(report, x) for name, x in (("curves", "step"), ("compute", "flops"))
+            "curves": draw_curves(report, "step"),
+            "compute": draw_curves(report, "flops"),
+            "benefit": draw_benefits(report) or draw_differences(report),
         }
-        figures["benefit"] = _benefits(report) or _differences(report)
+        if "transfer" in report and report["transfer"]["matrix"]["gains"]:
+            figures["gains"] = draw_heat_map(report["transfer"]["matrix"])
         return {
-            f"{name}.{kind}": image(figure, kind)
+            f"{name}.{file_format}": image(figure, file_format)
             for name, figure in figures.items()
-            for kind in ("png", "svg")
+            for file_format in FORMATS
         }
 
 
-def image(figure, kind: str) -> bytes:
-    """Return a figure as the bytes of a file."""
+def image(figure: "Figure", file_format: str) -> bytes:
+    """Return a figure as the bytes of a PNG or SVG file, without the date of today."""
+    metadata = {"Date": None} if file_format == "svg" else None
     buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=300, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(buffer, format=file_format, dpi=300, metadata=metadata)
     return buffer.getvalue()
 
 
-def _grid(n: int, width: float, height: float, columns: int = 3, **shared):
-    """Return a figure of `n` panels (inches each) and the panels."""
+# --- What all plots share -------------------------------------------------------------------------
+
+
+def panel_grid(count: int, height: float, share_y: bool = False) -> tuple["Figure", list["Axes"]]:
+    """Return a figure of panels in up to three columns, and the panels.
+
+    Args:
+        count: number of panels.
+        height: height of a panel in inches.
+        share_y: whether the panels have one y axis.
+    """
     from matplotlib.figure import Figure
 
-    columns = min(n, columns if n != 4 else 2)
-    rows = -(-n // columns)
-    figure = Figure(figsize=(width * columns, height * rows + 0.3), layout="constrained")
-    panels = [*figure.subplots(rows, columns, squeeze=False, **shared).flat]
-    for panel in panels[n:]:
+    width = LONE_WIDTH if count == 1 else PANEL_WIDTH
+    columns = 2 if count == 4 else min(count, 3)
+    rows = math.ceil(count / columns)
+    size = (width * columns, height * rows + 0.3)  # 0.3 for the title or the legend
+    figure = Figure(figsize=size, layout="constrained")
+    panels = [*figure.subplots(rows, columns, squeeze=False, sharey=share_y).flat]
+    for panel in panels[count:]:
         panel.set_axis_off()
-    return figure, panels[:n]
+    return figure, panels[:count]
 
 
-def _colours(report: dict) -> dict[str, str]:
+def arm_colours(report: Report) -> dict[str, str]:
+    """Return arm -> its colour."""
+    colours = dict(COLOURS)
     others = [arm for arm in report["arms"] if arm not in COLOURS]
-    return COLOURS | {arm: SPARE_COLOURS[i % len(SPARE_COLOURS)] for i, arm in enumerate(others)}
+    for i, arm in enumerate(others):
+        colours[arm] = SPARE_COLOURS[i % len(SPARE_COLOURS)]
+    return colours
 
 
-def _legend(figure, report: dict, panels: list) -> None:
-    """Name each arm that is drawn once, below all panels, in the order of the report."""
-    drawn = {
-        label: handle
-        for panel in panels
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    arms = [arm for arm in report["arms"] if arm in drawn]
-    if arms:
-        rows = math.ceil(
-            sum(0.28 + 0.065 * len(arm) for arm in arms) / figure.get_figwidth()
-        )  # inches, about
-        look = {
-            "ncols": math.ceil(len(arms) / rows),
-            "handlelength": 1.2,
-            "columnspacing": 1.0,
-            "handletextpad": 0.5,
-        }
-        figure.legend([drawn[arm] for arm in arms], arms, loc="outside lower center", **look)
+def axis_label(task: TaskSummary, what: str) -> str:
+    """Return what an axis shows in a task's metric."""
+    label = f"{what}{task['metric'] or ''}"
+    if task["unit"] == "%":
+        label += " (%)"
+    if task["higher_is_better"] is False:
+        label += "\nlower is better"
+    return label
 
 
-def _axis(facts: dict, what: str) -> str:
-    unit = " (%)" if facts["unit"] == "%" else ""
-    return f"{what}{facts['metric'] or ''}{unit}" + (
-        "\nlower is better" if facts["higher_is_better"] is False else ""
-    )
+# --- Curves ---------------------------------------------------------------------------------------
 
 
-XLABELS = {"step": "fine-tuning step", "flops": "FLOPs, pre-training included"}
+def draw_curves(report: Report, x: str) -> "Figure":
+    """Return a panel a task: mean validation score against `x`, a line and a band an arm.
 
-
-def _curves(report: dict, x: str):
-    """One panel a task: validation score against `x`, a line and a band an arm."""
-    figure, panels = _grid(len(report["tasks"]), 3.4 if len(report["tasks"]) == 1 else 2.4, 2.2)
-    colours = _colours(report)
-    for panel, (task, facts) in zip(panels, report["tasks"].items(), strict=True):
-        scale = 100 if facts["unit"] == "%" else 1
+    Args:
+        report: the content of report.json.
+        x: "step" or "flops"; an arm whose curve lacks it is left out.
+    """
+    figure, panels = panel_grid(len(report["tasks"]), CURVE_HEIGHT)
+    colours = arm_colours(report)
+    for panel, (task, summary) in zip(panels, report["tasks"].items(), strict=True):
+        scale = 100 if summary["unit"] == "%" else 1
         for arm, curve in report["curves"][task].items():
-            if x in curve:
-                mean, low, high = (
-                    scale * np.array(curve[key], dtype=float) for key in ("mean", "low", "high")
-                )
-                panel.fill_between(curve[x], low, high, color=colours[arm], alpha=0.12, linewidth=0)
-                panel.plot(
-                    curve[x],
-                    mean,
-                    color=colours[arm],
-                    linewidth=1.3,
-                    label=arm,
-                    zorder=2 + (arm in (RANDOM, NATURAL)),
-                )
-        panel.set(title=task, xlabel=XLABELS[x], ylabel=_axis(facts, "validation "))
+            xs = curve["step"] if x == "step" else curve.get("flops")
+            if xs is None:
+                continue
+            mean = scale * np.array(curve["mean"], dtype=float)
+            low = scale * np.array(curve["low"], dtype=float)
+            high = scale * np.array(curve["high"], dtype=float)
+            colour = colours[arm]
+            above_others = arm in (RANDOM, NATURAL)
+            panel.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
+            panel.plot(xs, mean, color=colour, linewidth=1.3, label=arm, zorder=2 + above_others)
+
+        panel.set(title=task, xlabel=X_LABELS[x], ylabel=axis_label(summary, "validation "))
         panel.margins(x=0.02)
-        if facts["unit"] == "%":
-            panel.set_ylim(max(panel.get_ylim()[0], 0), min(panel.get_ylim()[1], 100))
-    _legend(figure, report, panels)
+        if summary["unit"] == "%":
+            low_end, high_end = panel.get_ylim()
+            panel.set_ylim(max(low_end, 0), min(high_end, 100))
+    add_legend(figure, report, panels)
     return figure
 
 
-def _benefits(report: dict):
-    """A panel a task, and one a mean over tasks: share of natural's gain over random, an arm a line. None if all refused."""
-    arms, tasks = [*report["benefits"]], [*report["tasks"]]
-    means = (
-        {"mean of ratios": "mean_of_ratios", "ratio of means": "ratio_of_means"}
-        if len(tasks) > 1
-        else {}
+def add_legend(figure: "Figure", report: Report, panels: list["Axes"]) -> None:
+    """Name each arm that is drawn once, below all panels, in the order of the report."""
+    drawn = {}
+    for panel in panels:
+        handles, labels = panel.get_legend_handles_labels()
+        drawn |= dict(zip(labels, handles, strict=True))
+    arms = [arm for arm in report["arms"] if arm in drawn]
+    if not arms:
+        return
+
+    # As many rows as the names need: about 0.28 inches for a line and 0.065 a letter.
+    width = sum(0.28 + 0.065 * len(arm) for arm in arms)
+    rows = math.ceil(width / figure.get_figwidth())
+    figure.legend(
+        [drawn[arm] for arm in arms],
+        arms,
+        loc="outside lower center",
+        ncols=math.ceil(len(arms) / rows),
+        handlelength=1.2,
+        columnspacing=1.0,
+        handletextpad=0.5,
     )
-    groups = {task: {arm: report["benefits"][arm]["tasks"][task] for arm in arms} for task in tasks}
-    groups |= {
-        name: {arm: report["benefits"][arm][key] for arm in arms} for name, key in means.items()
-    }
-    if all(share["value"] is None for shares in groups.values() for share in shares.values()):
+
+
+# --- Benefits and differences ---------------------------------------------------------------------
+
+
+def draw_benefits(report: Report) -> "Figure | None":
+    """Return a panel a task and one a mean over tasks: each arm's share of natural's gain.
+
+    None where every share is refused.
+    """
+    arms = list(report["benefits"])
+    benefits = report["benefits"]
+    groups: dict[str, dict[str, Estimate]] = {}
+    for task in report["tasks"]:
+        groups[task] = {arm: benefits[arm]["tasks"][task] for arm in arms}
+    means = {}
+    if len(report["tasks"]) > 1:
+        means["mean of ratios"] = {arm: benefits[arm]["mean_of_ratios"] for arm in arms}
+        means["ratio of means"] = {arm: benefits[arm]["ratio_of_means"] for arm in arms}
+    groups |= means
+    shares = [share for group in groups.values() for share in group.values()]
+    if all(share["value"] is None for share in shares):
         return None
-    figure, panels = _grid(
-        len(groups), 3.4 if len(groups) == 1 else 2.4, _height(arms), sharey=True
-    )
-    for panel, (group, shares) in zip(panels, groups.items(), strict=True):
-        cut = _lines(panel, arms, shares, 100, _colours(report), reach=100)
-        panel.set_title(group, fontweight="bold" if group in means else None)
+
+    figure, panels = panel_grid(len(groups), intervals_height(arms), share_y=True)
+    colours = arm_colours(report)
+    for panel, (name, group) in zip(panels, groups.items(), strict=True):
+        cut = draw_intervals(panel, arms, group, 100, colours, reference=100)
+        panel.set_title(name, fontweight="bold" if name in means else None)
         panel.set_xlabel(f"% (0 = random, 100 = natural){cut}")
-    known = any(share["low"] is not None for shares in groups.values() for share in shares.values())
-    figure.suptitle(
-        "Benefit of natural pre-training" + ("" if known else "\n(one seed: no intervals)")
-    )
+    title = "Benefit of natural pre-training"
+    if all(share["low"] is None for share in shares):
+        title += "\n(one seed: no intervals)"
+    figure.suptitle(title)
     return figure
 
 
-def _differences(report: dict):
-    """A panel a task: the difference to random, where no benefit is defined. The title says why."""
+def draw_differences(report: Report) -> "Figure":
+    """Return a panel a task: each arm's difference to random. The title says why no benefit is."""
     arms = [arm for arm in report["arms"] if arm != RANDOM]
-    figure, panels = _grid(
-        len(report["tasks"]), 3.4 if len(report["tasks"]) == 1 else 2.4, _height(arms), sharey=True
-    )
-    for panel, (task, facts) in zip(panels, report["tasks"].items(), strict=True):
-        values = {arm: report["differences"][task].get(arm) for arm in arms}
-        cut = _lines(panel, arms, values, 100 if facts["unit"] == "%" else 1, _colours(report))
-        panel.set(title=task, xlabel=_axis(facts, "difference in ") + cut)
-    figure.suptitle("Score difference to random\n" + _why(report))
+    figure, panels = panel_grid(len(report["tasks"]), intervals_height(arms), share_y=True)
+    colours = arm_colours(report)
+    for panel, (task, summary) in zip(panels, report["tasks"].items(), strict=True):
+        row = report["differences"][task]
+        scale = 100 if summary["unit"] == "%" else 1
+        cut = draw_intervals(panel, arms, row, scale, colours)
+        panel.set(title=task, xlabel=axis_label(summary, "difference in ") + cut)
+    figure.suptitle("Score difference to random\n" + why_no_benefit(report))
     return figure
 
 
-def _why(report: dict) -> str:
-    reasons = sorted(
-        {e["note"] for result in report["benefits"].values() for e in result["tasks"].values()}
-    )
-    if missing := [f"'{arm}'" for arm in (RANDOM, NATURAL) if arm not in report["arms"]]:
-        reasons = [f"no arm {' or '.join(missing)}"]
-    reason = reasons[0] if len(reasons) == 1 else "see the notes of the report"
-    return (
-        textwrap.fill(f"(benefit not shown: {reason})", 52)
-        if report["benefits"]
-        else "(no arm besides random and natural)"
-    )
+def why_no_benefit(report: Report) -> str:
+    """Return in brackets why a report has no benefit to draw."""
+    if not report["benefits"]:
+        return "(no arm besides random and natural)"
+
+    notes = {
+        share["note"]
+        for benefit in report["benefits"].values()
+        for share in benefit["tasks"].values()
+    }
+    missing = [f"'{arm}'" for arm in (RANDOM, NATURAL) if arm not in report["arms"]]
+    if missing:
+        reason = f"no arm {' or '.join(missing)}"
+    elif len(notes) == 1:
+        reason = str(notes.pop())
+    else:
+        reason = "see the notes of the report"
+    return textwrap.fill(f"(benefit not shown: {reason})", 52)
 
 
-def _height(arms: list[str]) -> float:
+def intervals_height(arms: list[str]) -> float:
+    """Return the height in inches of a panel with an interval an arm."""
     return 0.9 + 0.17 * max(len(arms), 2)
 
 
-def _lines(
-    panel, arms: list[str], values: dict, scale: float, colours: dict, reach: float = 0
+def draw_intervals(
+    panel: "Axes",
+    arms: list[str],
+    estimates: dict[str, Estimate],
+    scale: float,
+    colours: dict[str, str],
+    reference: float = 0,
 ) -> str:
-    """Draw values[arm] * scale as a point with its interval, the first arm on top, and a line at `reach`; see _limit."""
+    """Draw each arm's estimate as a point with its interval, the first arm on top.
+
+    Args:
+        panel: where to draw.
+        arms: a line of the panel each.
+        estimates: arm -> estimate; an arm without one gets a dash.
+        scale: what values are multiplied by, 100 for %.
+        colours: arm -> colour.
+        reference: where a second vertical line stands beside that at 0, in scaled values.
+
+    Returns:
+        What the label of the x axis adds: that long intervals are cut, or nothing.
+    """
+    # Points and intervals.
     for y, arm in enumerate(arms):
-        e = values[arm]
-        if not e or e["value"] is None:
-            panel.text(
-                0.5,
-                y,
-                "refused" if e else "–",
-                transform=panel.get_yaxis_transform(),
-                **REFUSED_LOOK,
-            )
+        share = estimates.get(arm)
+        if share is None or share["value"] is None:
+            text = "–" if share is None else "refused"
+            panel.text(0.5, y, text, transform=panel.get_yaxis_transform(), **REFUSED_TEXT)
             continue
-        panel.plot(scale * e["value"], y, "o", color=colours[arm], markersize=4)
-        if e["low"] is not None:
-            panel.plot(
-                [scale * e["low"], scale * e["high"]], [y, y], color=colours[arm], linewidth=1.4
-            )
+        panel.plot(scale * share["value"], y, "o", color=colours[arm], markersize=4)
+        if share["low"] is not None and share["high"] is not None:
+            ends = [scale * share["low"], scale * share["high"]]
+            panel.plot(ends, [y, y], color=colours[arm], linewidth=1.4)
+
+    # Axes.
     panel.set_yticks(range(len(arms)), arms)
     panel.set_ylim(max(len(arms), 1) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
@@ -229,21 +309,59 @@ def _lines(
     panel.set_axisbelow(True)
     panel.spines["left"].set_visible(False)
     panel.axvline(0, color="#222222", linewidth=0.8, zorder=0)
-    if reach:
-        panel.axvline(reach, color=COLOURS[NATURAL], linewidth=1, linestyle="--", zorder=0)
-    return _limit(panel, [e for e in values.values() if e and e["value"] is not None], scale, reach)
+    if reference:
+        panel.axvline(reference, color=COLOURS[NATURAL], linewidth=1, linestyle="--", zorder=0)
+
+    drawn = [estimates[arm] for arm in arms if arm in estimates]
+    return limit_x_axis(panel, drawn, scale, reference)
 
 
-def _limit(panel, found: list[dict], scale: float, reach: float) -> str:
-    """Keep the axis within one span of the points on each side, however long an interval; return what its label adds."""
-    if not found:
+def limit_x_axis(panel: "Axes", estimates: list[Estimate], scale: float, reference: float) -> str:
+    """Keep the x axis within one span of the points on each side, however long an interval is.
+
+    Returns what the label of the axis adds.
+    """
+    values = [scale * e["value"] for e in estimates if e["value"] is not None]
+    if not values:
         return ""
-    points = [scale * e["value"] for e in found] + [0.0, reach]
+
+    points = [*values, 0.0, reference]
     span = (max(points) - min(points)) or 1.0
     low, high = panel.get_xlim()
-    new = max(low, min(points) - span), min(high, max(points) + span)
-    panel.set_xlim(*new)
-    ends = [scale * e[end] for e in found for end in ("low", "high") if e["low"] is not None]
-    return (
-        "\n(long intervals are cut)" if ends and (min(ends) < new[0] or max(ends) > new[1]) else ""
-    )
+    new_low = max(low, min(points) - span)
+    new_high = min(high, max(points) + span)
+    panel.set_xlim(new_low, new_high)
+
+    ends = [scale * end for e in estimates for end in (e["low"], e["high"]) if end is not None]
+    if ends and (min(ends) < new_low or max(ends) > new_high):
+        return "\n(long intervals are cut)"
+    return ""
+
+
+# --- The matrix of gains --------------------------------------------------------------------------
+
+
+def draw_heat_map(matrix: GainMatrix) -> "Figure":
+    """Return a matrix of gains as a heat map: arms down, tasks across, the mean last."""
+    from matplotlib.figure import Figure
+
+    arms = list(matrix["gains"])
+    tasks = list(matrix["gains"][arms[0]])
+    values = np.array([matrix_row(matrix, arm, tasks) for arm in arms])  # [arms, tasks + 1]
+
+    # The strongest colour is that of the largest gain, within 1 and 200.
+    limit = float(np.nanmax(np.abs(values), initial=1.0))
+    limit = min(limit, 200.0)
+
+    size = (1.6 + 0.62 * (len(tasks) + 1), 1.1 + 0.3 * len(arms))
+    figure = Figure(figsize=size, layout="constrained")
+    panel = figure.subplots()
+    panel.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    panel.set_xticks(range(len(tasks) + 1), [*tasks, "mean"], rotation=40, ha="right")
+    panel.set_yticks(range(len(arms)), arms)
+    for (row, column), value in np.ndenumerate(values):
+        text = "–" if np.isnan(value) else f"{value:.0f}"
+        colour = "white" if abs(value) > 0.6 * limit else "black"  # legible on a dark field
+        panel.text(column, row, text, ha="center", va="center", color=colour)
+    panel.set_title(f"Gain, {matrix['unit']}")
+    return figure

@@ -1,221 +1,349 @@
-"""Layer 5: the dict of a report -> Markdown, a table for the terminal, LaTeX, model-index entries."""
+"""The numbers of a report -> Markdown, a table for the terminal, LaTeX and model-index entries."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from hf_synpre.report.cells import ABSENT
+from hf_synpre.report.schema import Benefit, Estimate, Pair, Report, TaskSummary
+from hf_synpre.report.transfer import matrix_row
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
 AGGREGATES = {"mean_of_ratios": "mean of the ratios", "ratio_of_means": "ratio of the means"}
+TABLE_HEAD = (
+    "arm",
+    "seeds",
+    "score",
+    "difference to random",
+    "benefit of natural, %",
+    "pre-training tokens",
+)
+ADVANCES = {9: " G", 6: " M", 3: " k"}  # powers of ten and their letters
 
 
-def _number(x: float, unit: str, sign: str = "") -> str:
-    return f"{100 * x:{sign}z.1f}" if unit == "%" else f"{x:{sign}z.3f}"
+# --- Numbers --------------------------------------------------------------------------------------
 
 
-def _interval(e: dict | None, unit: str = "%", sign: str = "") -> str:
-    """Render an estimate as 'mean [low, high]', with a star where the interval excludes zero."""
-    if e is None or e["value"] is None:
-        return "–" if e is None or e["note"].startswith(ABSENT) else "refused"
-    ends = (
-        ""
-        if e["low"] is None
-        else f" [{_number(e['low'], unit, sign)}, {_number(e['high'], unit, sign)}]"
-    )
-    return _number(e["value"], unit, sign) + ends + (" *" if e.get("excludes_zero") else "")
+def format_number(value: float, unit: str | None, sign: str = "") -> str:
+    """Write a number in its unit: fractions in % with one digit, the rest with three.
+
+    Args:
+        value: the number; a fraction where the unit is %.
+        unit: "%" or the name of a metric.
+        sign: "+" to write the sign of positive numbers too.
+    """
+    if unit == "%":
+        return f"{100 * value:{sign}z.1f}"
+    return f"{value:{sign}z.3f}"
 
 
-def _short(x: float | None) -> str:
-    """Render a count with three digits: 950, 12.3 k, 4.56 M, 7.89e+15; – if absent."""
-    if x is None or x >= 1e12:
-        return "–" if x is None else f"{x:.2e}"
-    power = next((p for p in (9, 6, 3) if x >= 0.9995 * 10**p), 0)
-    return f"{x / 10**power:.3g}{({9: ' G', 6: ' M', 3: ' k'}).get(power, '')}"
+def is_absent(estimate: Estimate | None) -> bool:
+    """Say whether there is no estimate because no cell is finished, rather than refused."""
+    return estimate is None or (estimate["note"] or "").startswith(ABSENT)
 
 
-def _heading(task: str, facts: dict) -> str:
-    unit = " in %" if facts["unit"] == "%" else ""
-    better = ", lower is better" if facts["higher_is_better"] is False else ""
-    return f"{task}: {facts['metric'] or 'nothing finished'}{unit}{better}"
+def format_interval(estimate: Estimate | None, unit: str | None = "%", sign: str = "") -> str:
+    """Write an estimate as 'mean [low, high]', with a star where the interval excludes zero."""
+    if estimate is None or estimate["value"] is None:
+        return "–" if is_absent(estimate) else "refused"
+
+    text = format_number(estimate["value"], unit, sign)
+    if estimate["low"] is not None and estimate["high"] is not None:
+        low, high = (format_number(estimate[end], unit, sign) for end in ("low", "high"))
+        text += f" [{low}, {high}]"
+    if estimate.get("excludes_zero"):
+        text += " *"
+    return text
 
 
-def _notes(report: dict) -> list[str]:
-    """Return one line for every refusal or caveat of a benefit, naming the arms that it holds for."""
-    found = {}
-    for arm, result in report["benefits"].items():
-        parts = result["tasks"] | (
-            {AGGREGATES[k]: result[k] for k in AGGREGATES} if len(report["tasks"]) > 1 else {}
-        )
-        for where, e in parts.items():
-            if e["note"]:
-                refused = e["value"] is None and not e["note"].startswith(ABSENT)
-                found.setdefault((where, "refused, " * refused + e["note"]), []).append(arm)
-    return [f"{where}, {', '.join(arms)}: {note}" for (where, note), arms in found.items()]
+def format_count(value: float | None) -> str:
+    """Write a count with three digits: 950, 12.3 k, 4.56 M, 7.89e+15; – if absent."""
+    if value is None:
+        return "–"
+    if value >= 1e12:
+        return f"{value:.2e}"
+    for power, letter in ADVANCES.items():
+        if value >= 0.9995 * 10**power:  # what rounds to 1 of the next letter takes that one
+            return f"{value / 10**power:.3g}{letter}"
+    return f"{value:.3g}"
 
 
-def render(report: dict, directory: str) -> str:
-    """Return the Markdown of `report`, from templates/report.md.jinja; `directory` is named in the command that made it."""
-    from jinja2 import Environment, StrictUndefined
+def task_heading(task: str, summary: TaskSummary) -> str:
+    """Return a task with its metric and unit."""
+    text = f"{task}: {summary['metric'] or 'nothing finished'}"
+    if summary["unit"] == "%":
+        text += " in %"
+    if summary["higher_is_better"] is False:
+        text += ", lower is better"
+    return text
 
-    environment = Environment(
+
+def benefit_notes(report: Report) -> list[str]:
+    """Return one line for every refusal or caveat of a benefit, with the arms that it holds for."""
+    arms_by_note: dict[tuple[str, str], list[str]] = {}
+    for arm, benefit in report["benefits"].items():
+        shares = dict(benefit["tasks"])
+        if len(report["tasks"]) > 1:
+            shares |= aggregates(benefit)
+
+        for where, share in shares.items():
+            note = share["note"]
+            if not note:
+                continue
+            if share["value"] is None and not is_absent(share):
+                note = f"refused, {note}"
+            arms_by_note.setdefault((where, note), []).append(arm)
+    return [f"{where}, {', '.join(arms)}: {note}" for (where, note), arms in arms_by_note.items()]
+
+
+def aggregates(benefit: Benefit) -> dict[str, Estimate]:
+    """Return the name of each aggregate of a benefit over tasks, and its estimate."""
+    return {
+        AGGREGATES["mean_of_ratios"]: benefit["mean_of_ratios"],
+        AGGREGATES["ratio_of_means"]: benefit["ratio_of_means"],
+    }
+
+
+# --- Markdown -------------------------------------------------------------------------------------
+
+
+def template_environment(folder: Path, **options: Any) -> "Environment":
+    """Return a Jinja environment in which an unknown name is an error and a block leaves no line.
+
+    Args:
+        folder: where the templates are.
+        options: further arguments of jinja2.Environment.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=lambda x: (
-            x.replace("\n", " ").replace("|", "\\|").replace("*", "\\*")
-            if isinstance(x, str)
-            else x
-        ),
+        **options,
     )
-    template = environment.from_string(
-        (Path(__file__).parent / "templates" / "report.md.jinja").read_text(encoding="utf-8")
-    )
-    helpers = {
-        "interval": _interval,
-        "short": _short,
-        "heading": _heading,
-        "notes": _notes(report),
+
+
+def markdown(report: Report, directory: str) -> str:
+    """Return a report as Markdown, from templates/report.md.jinja.
+
+    Args:
+        report: the content of report.json.
+        directory: the folder of the cells, which the text names in the command that made it.
+    """
+    environment = template_environment(TEMPLATES, finalize=escape_markdown)
+    environment.globals |= {
+        "interval": format_interval,
+        "count": format_count,
+        "heading": task_heading,
+        "matrix_row": lambda arm: matrix_row_texts(report, arm),
+        "pair_row": pair_row_texts,
+        "notes": benefit_notes(report),
         "aggregates": AGGREGATES,
+        "directory": directory,
     }
-    return template.render(report | helpers, directory=directory)
+    return environment.get_template("report.md.jinja").render(report)
 
 
-def table(report: dict) -> str:
-    """Return the report as a plain-text table for a terminal: a block a task, then both aggregates if there are several."""
-    counts = f"{len(report['cells'])} cells found, {len(report['failed'])} of them failed"
+def escape_markdown(value: Any) -> Any:
+    """Return a text as it may stand in a cell of a Markdown table; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\n", " ").replace("|", "\\|").replace("*", "\\*")
+
+
+def matrix_row_texts(report: Report, arm: str) -> list[str]:
+    """Return an arm's gains on all tasks and their mean as they are shown."""
+    gains = matrix_row(report["transfer"]["matrix"], arm, list(report["tasks"]))
+    return [f"{gain:.1f}" if gain == gain else "–" for gain in gains]  # NaN differs from itself
+
+
+def pair_row_texts(pair: Pair) -> list[str]:
+    """Return a pair of arms and its shares of examples in %."""
+    shares = (pair["ensemble"], pair["better"], pair["both_wrong"], pair["one_right"])
+    return [" + ".join(pair["arms"]), *(f"{100 * share:.1f}" for share in shares)]
+
+
+# --- Table for the terminal -----------------------------------------------------------------------
+
+
+def table(report: Report) -> str:
+    """Return a report as plain text: a block a task, then both means over tasks if several."""
+    cells, failed = len(report["cells"]), len(report["failed"])
     lines = [
-        f"{report['experiment']}: {counts}; mean [95 % interval over seeds], * = interval excludes zero"
+        f"{report['experiment']}: {cells} cells found, {failed} of them failed; "
+        "mean [95 % interval over seeds], * = interval excludes zero"
     ]
-    for task, facts in report["tasks"].items():
-        head = (
-            "arm",
-            "seeds",
-            "score",
-            "difference to random",
-            "benefit of natural, %",
-            "pre-training tokens",
-        )
-        lines += [
-            "",
-            _heading(task, facts),
-            *_columns([head, *(_row(report, task, arm) for arm in report["arms"])]),
-        ]
+
+    # A block a task.
+    for task, summary in report["tasks"].items():
+        rows = [table_row(report, task, arm) for arm in report["arms"]]
+        lines += ["", task_heading(task, summary), *align_columns([TABLE_HEAD, *rows])]
+
+    # The means over tasks.
     if len(report["tasks"]) > 1:
-        rows = [
-            (arm, *(_interval(result[k]) for k in AGGREGATES))
-            for arm, result in report["benefits"].items()
-        ]
-        lines += [
-            "",
-            "benefit of natural over all tasks, %",
-            *_columns([("arm", *AGGREGATES.values()), *rows]),
-        ]
-    failed = [f"failed: {cell['file']}: {cell['error']}" for cell in report["failed"]]
-    return "\n".join([*lines, *[""][: len(_notes(report) + failed)], *_notes(report), *failed])
+        rows = []
+        for arm, benefit in report["benefits"].items():
+            rows.append((arm, *(format_interval(e) for e in aggregates(benefit).values())))
+        head = ("arm", *AGGREGATES.values())
+        lines += ["", "benefit of natural over all tasks, %", *align_columns([head, *rows])]
+
+    # Caveats and failures.
+    remarks = benefit_notes(report)
+    remarks += [f"failed: {cell['file']}: {cell['error']}" for cell in report["failed"]]
+    if remarks:
+        lines += ["", *remarks]
+    return "\n".join(lines)
 
 
-def _row(report: dict, task: str, arm: str) -> tuple[str, ...]:
-    score, unit = report["scores"][task].get(arm), report["tasks"][task]["unit"]
-    share = report["benefits"][arm]["tasks"][task] if arm in report["benefits"] else None
-    tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
-    gain = _interval(report["differences"][task].get(arm), unit, "+")
+def table_row(report: Report, task: str, arm: str) -> tuple[str, ...]:
+    """Return what the terminal's table says of an arm on a task."""
+    unit = report["tasks"][task]["unit"]
+    score = report["scores"][task].get(arm)
+    difference = report["differences"][task].get(arm)
+    share = None
+    if arm in report["benefits"]:
+        share = report["benefits"][arm]["tasks"][task]
+    pretraining = report["phases"][arm]["pretraining"] or {}
     return (
         arm,
         str(score["n"] if score else 0),
-        _interval(score, unit),
-        gain,
-        _interval(share),
-        _short(tokens),
+        format_interval(score, unit),
+        format_interval(difference, unit, "+"),
+        format_interval(share),
+        format_count(pretraining.get("tokens")),
     )
 
 
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def align_columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines whose columns stand below each other."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
 
 
-LATEX = str.maketrans({c: f"\\{c}" for c in "_%&#$"} | {"–": "--"})
+# --- LaTeX ----------------------------------------------------------------------------------------
+
+LATEX_ESCAPES = str.maketrans(
+    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "–": "--"}
+)
 
 
-def latex(report: dict) -> str:
-    """Return the scores and benefits as a LaTeX table (booktabs): an arm a row; bold where the difference is significant."""
+def latex(report: Report) -> str:
+    """Return scores and benefits as a LaTeX table (booktabs), an arm a row.
+
+    A score is bold where its difference to random is significant.
+    """
     tasks = report["tasks"]
-    means = AGGREGATES if len(tasks) > 1 else {}
-    head = [
-        "start",
-        *map(_heading, tasks, tasks.values()),
-        *(f"benefit, {name}, %" for name in means.values()),
-    ]
-    rows = []
+    shown_aggregates = AGGREGATES if len(tasks) > 1 else {}
+    head = ["start", *(task_heading(task, summary) for task, summary in tasks.items())]
+    head += [f"benefit, {name}, %" for name in shown_aggregates.values()]
+
+    # A row an arm: its score on each task, then its benefits over tasks.
+    rows = [[text.translate(LATEX_ESCAPES) for text in head]]
     for arm in report["arms"]:
-        cells = [_latex_cell(report, task, arm) for task in tasks]
-        benefits = report["benefits"].get(arm)
-        rows.append(
-            [
-                arm.translate(LATEX),
-                *cells,
-                *(_pm(benefits[key] if benefits else None, "%") for key in means),
-            ]
-        )
-    lines = [" & ".join(row) + r" \\" for row in ([h.translate(LATEX) for h in head], *rows)]
-    note = (
-        "% mean and half width of the 95 % interval; bold: the difference to random excludes zero"
+        row = [arm.translate(LATEX_ESCAPES)]
+        row += [latex_score(report, task, arm) for task in tasks]
+        if shown_aggregates and arm in report["benefits"]:
+            row += [latex_estimate(e, "%") for e in aggregates(report["benefits"][arm]).values()]
+        elif shown_aggregates:
+            row += [latex_estimate(None, "%") for _ in shown_aggregates]
+        rows.append(row)
+
+    lines = [" & ".join(row) + r" \\" for row in rows]
+    columns = "l" + "r" * (len(head) - 1)
+    return "\n".join(
+        [
+            "% mean and half width of the 95 % interval; "
+            "bold: the difference to random excludes zero",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
     )
-    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-    begin = r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}"
-    return "\n".join([note, begin, *body, r"\end{tabular}"]) + "\n"
 
 
-def _latex_cell(report: dict, task: str, arm: str) -> str:
-    text = _pm(report["scores"][task].get(arm), report["tasks"][task]["unit"])
-    clear = (report["differences"][task].get(arm) or {}).get("excludes_zero")
-    return rf"\textbf{{{text}}}" if clear else text
+def latex_score(report: Report, task: str, arm: str) -> str:
+    """Return an arm's score on a task, bold where it differs from random."""
+    score, difference = report["scores"][task].get(arm), report["differences"][task].get(arm)
+    text = latex_estimate(score, report["tasks"][task]["unit"])
+    if difference and difference["excludes_zero"]:
+        return rf"\textbf{{{text}}}"
+    return text
 
 
-def _pm(e: dict | None, unit: str) -> str:
-    """Render an estimate as 'mean $\\pm$ half width'; an interval that is not symmetric as 'mean [low, high]'."""
-    if e is None or e["value"] is None or e["low"] is None:
-        return _interval(e, unit).translate(LATEX)
-    half = (e["high"] - e["low"]) / 2
-    if abs(e["high"] + e["low"] - 2 * e["value"]) > 0.01 * half:
-        return _interval({k: e[k] for k in ("value", "low", "high")}, unit)
-    return rf"{_number(e['value'], unit)} $\pm$ {_number(half, unit)}"
+def latex_estimate(estimate: Estimate | None, unit: str | None) -> str:
+    r"""Write an estimate as 'mean $\pm$ half width', 'mean [low, high]' if it is not symmetric."""
+    if estimate is None or estimate["value"] is None:
+        return format_interval(estimate, unit).translate(LATEX_ESCAPES)
+    mean, low, high = estimate["value"], estimate["low"], estimate["high"]
+    if low is None or high is None:
+        return format_interval(estimate, unit).translate(LATEX_ESCAPES)
+
+    # Half a percent of the width counts as symmetric.
+    half = (high - low) / 2
+    if abs(high + low - 2 * mean) > 0.01 * half:
+        return format_interval({"value": mean, "low": low, "high": high, "note": None}, unit)
+    return rf"{format_number(mean, unit)} $\pm$ {format_number(half, unit)}"
 
 
-def model_index(report: dict) -> list[dict]:
-    """Return the model-index entries of a model card, one an arm: the mean test score over seeds of every metric."""
+# --- model-index ----------------------------------------------------------------------------------
+
+
+def model_index(report: Report) -> list[dict[str, Any]]:
+    """Return the model-index entries of a model card, one an arm.
+
+    Their values are mean test scores over seeds, in every metric.
+    """
     entries = []
     for arm in report["arms"]:
         results = [
-            _result(report, task, arm) for task in report["tasks"] if arm in report["scores"][task]
+            index_entry(report, task, arm)
+            for task in report["tasks"]
+            if arm in report["scores"][task]
         ]
         if results:
             entries.append({"name": f"{report['experiment']}-{arm}", "results": results})
     return entries
 
 
-def _result(report: dict, task: str, arm: str) -> dict:
-    facts, score = report["tasks"][task], report["scores"][task][arm]
-    found = {facts["metric"]: score} | {
-        n: arms[arm] for n, arms in report["beside"][task].items() if arm in arms
-    }
-    metrics = [
-        {"type": n, "value": round(e["value"], 6), "name": f"{n}, mean of {e['n']} seeds"}
-        for n, e in found.items()
-    ]
-    dataset = {"type": (facts["hub_id"] or [task])[0], "name": task, "split": "test"}
+def index_entry(report: Report, task: str, arm: str) -> dict[str, Any]:
+    """Return the scores of an arm on a task as a model-index holds them."""
+    # The task's metric, then the others.
+    summary = report["tasks"][task]
+    scores = {summary["metric"]: report["scores"][task][arm]}
+    for metric, arms in report["beside"][task].items():
+        if arm in arms:
+            scores[metric] = arms[arm]
+
+    metrics = []
+    for metric, score in scores.items():
+        assert score["value"] is not None
+        name = f"{metric}, mean of {score['n']} seeds"
+        metrics.append({"type": metric, "value": round(score["value"], 6), "name": name})
+
+    source = summary["hub_id"][0] if summary["hub_id"] else task
     return {
         "task": {"type": "text2text-generation", "name": task},
-        "dataset": dataset,
+        "dataset": {"type": source, "name": task, "split": "test"},
         "metrics": metrics,
     }
 
 
-def model_index_yaml(report: dict) -> str:
+def model_index_yaml(report: Report) -> str:
     """Return the entries as the YAML that a model card's front matter takes."""
     return yaml.safe_dump({"model-index": model_index(report)}, sort_keys=False)

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from label_examples import MODEL, TRAINING
@@ -13,7 +12,6 @@ from hf_synpre.config import build_spec
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.report import write_report
-from hf_synpre.report.transfer import couple, gain_matrix, transfer
 from hf_synpre.vocabulary import as_vocabulary
 
 # Arms of an experiment.
@@ -164,39 +162,6 @@ def test_a_shared_tokenizer_needs_text(given, message, tmp_path):
         ).claim()
 
 
-def test_tasks_without_probabilities_have_a_matrix_too():
-    cell = {
-        "status": "done",
-        "task": "tags",
-        "arm": "self",
-        "seed": 0,
-        "data": {"labels": ["O", "B-pet"]},
-    }
-    report = {
-        "tasks": {"tags": {}},
-        "arms": ["random", "self"],
-        "benefits": {"self": {"tasks": {"tags": {"value": None}}}},
-    }
-    found = transfer([cell], report | {"differences": {"tags": {"self": {"value": 0.25}}}})[
-        "transfer"
-    ]
-    assert found["matrix"]["means"] == {"self": 0.25}
-    assert found["ensembles"] == {}
-    for known, arms in (
-        (0, {"self", "natural"}),
-        (1, {"self"}),
-    ):  # of two shares one is refused, or both
-        shares = {"a": {"value": 0.8 if known else None}, "b": {"value": None}}
-        given = {
-            "tasks": {"a": {}, "b": {}},
-            "arms": ["random", "self", "natural"],
-            "benefits": {"self": {"tasks": shares, "mean_of_ratios": {"value": 0.8}}},
-        }
-        rows = {task: {"self": {"value": 0.2}, "natural": {"value": 0.1}} for task in "ab"}
-        assert gain_matrix(given | {"differences": rows})["gains"].keys() == arms
-    assert transfer([cell | {"data": {"tokenizer": "x"}}], report) == {}
-
-
 def test_runs_that_need_each_other_are_refused(tmp_path):
     own = RUN | {"corpus": "self", "training": STEPS}
     with pytest.raises(
@@ -207,24 +172,6 @@ def test_runs_that_need_each_other_are_refused(tmp_path):
             pretraining={"a": own | {"start": "b"}, "b": own | {"start": "a"}},
             arms={"random": {}},
         )
-
-
-def test_a_pair_of_arms_has_known_overlap():
-    truths = [0, 1, 1, 0]
-    one = {
-        "truths": truths,
-        "probabilities": np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]).ravel(),
-    }
-    two = {
-        "truths": truths,
-        "probabilities": np.array([[0.6, 0.4], [0.05, 0.95], [0.6, 0.4], [0.45, 0.55]]).ravel(),
-    }
-    assert couple(one, two) == {
-        "ensemble": 0.75,
-        "better": 0.5,
-        "both_wrong": 0.25,
-        "one_right": 0.5,
-    }
 
 
 @pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])

@@ -1,0 +1,139 @@
+"""The shapes of the room's dicts, a comment a key: a cell's file, an estimate, report.json."""
+
+from typing import Any, NotRequired, Required, TypedDict
+
+import numpy as np
+
+# The two arms that every other one is compared with.
+RANDOM = "random"  # fine-tuned from random initial weights
+NATURAL = "natural"  # fine-tuned from weights that were pre-trained on natural text
+
+
+class CurvePoint(TypedDict, total=False):
+    """One evaluation during fine-tuning."""
+
+    step: Required[int]  # optimizer steps taken
+    score: Required[float]  # validation score, in the task's metric
+    tokens: int  # tokens trained on so far, without padding
+    flops: float  # FLOPs of fine-tuning so far
+
+
+class CellResult(TypedDict, total=False):
+    """A cell, one fine-tuning run of an arm on a task under a seed, as `read_cells` returns it."""
+
+    format: Required[int]  # version of the file format
+    experiment: Required[str]  # name of the experiment
+    task: Required[str]  # name of the downstream task
+    arm: Required[str]  # name of the arm: how the model was initialised
+    seed: Required[int]  # seed of the fine-tuning run
+    status: Required[str]  # "done" or "failed"
+    error: str | None  # why it failed
+    metric: str  # name of the metric that `score` is in
+    higher_is_better: bool
+    score: Any  # test score of the checkpoint that validation chose; None where the cell failed
+    scores: dict[str, float] | None  # every metric of the test split, `metric` among them
+    validation_score: float | None  # validation score of that checkpoint
+    test_examples: int | None  # how many test examples were scored
+    example_scores: np.ndarray  # float64[test examples], scores in 0..1 whose mean is `score`
+    probabilities: np.ndarray  # float64[test examples * labels], for labelled tasks
+    truths: list[int]  # the right label of each test example, for labelled tasks
+    curve: list[CurvePoint] | None  # evaluations during fine-tuning
+    data: dict[str, Any] | None  # tokenizer, Hub id, labels, and rows and sha256 of each split
+    phases: dict[str, Any] | None  # cost of "pretraining" (None without one) and "finetuning"
+    embeddings: str | None  # "fresh" or "kept": whether token embeddings came from the checkpoint
+    config: dict[str, Any]  # specs of the arm, the task, the model and fine-tuning
+    versions: dict[str, str] | None  # versions of the libraries and the commit
+    wall_s: float  # seconds that the whole cell took
+    file: str  # name of the cell's file
+    sha256: str  # digest of the file's bytes
+
+
+class Estimate(TypedDict):
+    """A number with its 95 % interval, in the unit of the scores that it was made of."""
+
+    value: float | None  # None where nothing can be said; `note` says why
+    low: float | None  # lower end of the interval, None where there is none
+    high: float | None  # upper end
+    note: str | None  # a caveat, or the reason for a missing value
+    se: NotRequired[float | None]  # standard error, None for one seed
+    n: NotRequired[int]  # number of seeds
+    se_seeds: NotRequired[float]  # the part of `se` that comes from seeds
+    seeds: NotRequired[list[int]]  # the seeds of a score
+    paired: NotRequired[bool]  # whether a difference was paired by seed
+    excludes_zero: NotRequired[bool]  # whether a difference's interval leaves zero out
+
+
+class TaskSummary(TypedDict):
+    """What the cells of a task have in common."""
+
+    metric: str | None  # None where no cell is finished
+    higher_is_better: bool | None
+    unit: str | None  # "%" for metrics that are fractions, else the metric's name
+    test_examples: list[int]  # distinct sizes of the test split
+    covers_examples: bool  # whether intervals cover the draw of test examples as well as seeds
+    hub_id: list[str]  # where the rows came from on the Hub, if they did
+
+
+class Curve(TypedDict):
+    """The mean validation score of an arm on a task, one entry an evaluation."""
+
+    step: list[int]
+    mean: list[float]
+    low: list[float]  # t-interval over seeds, or the least score below three seeds
+    high: list[float]
+    flops: NotRequired[list[float]]  # mean FLOPs so far, pre-training included
+
+
+class Benefit(TypedDict):
+    """The share of natural's gain over random that an arm has."""
+
+    tasks: dict[str, Estimate]
+    mean_of_ratios: Estimate  # mean of the shares of the tasks
+    ratio_of_means: Estimate  # mean gain over mean gain of natural
+
+
+class GainMatrix(TypedDict):
+    """Gains of arms on tasks, as numbers to multiply by `scale`."""
+
+    unit: str  # "% of natural's gain" or "points over random"
+    scale: int
+    gains: dict[str, dict[str, Estimate | None]]  # arm -> task -> gain
+    means: dict[str, float | None]  # arm -> mean over tasks
+
+
+class Pair(TypedDict):
+    """Two arms on one task, as an ensemble: means over the seeds that both have."""
+
+    arms: list[str]
+    seeds: int  # number of pairs of cells
+    ensemble: float  # accuracy of the averaged probabilities
+    better: float  # accuracy of the better one of the two
+    both_wrong: float  # share of examples that neither has right
+    one_right: float  # share of examples that exactly one has right
+
+
+class Transfer(TypedDict):
+    """What labelled tasks add to a report."""
+
+    matrix: GainMatrix
+    ensembles: dict[str, list[Pair]]  # task -> pairs of arms
+
+
+class Report(TypedDict):
+    """The content of report.json: every number of a report, fractions as fractions."""
+
+    format: int
+    experiment: str
+    arms: list[str]  # random first, natural last
+    tasks: dict[str, TaskSummary]
+    scores: dict[str, dict[str, Estimate]]  # task -> arm -> mean test score
+    beside: dict[str, dict[str, dict[str, Estimate]]]  # task -> other metric -> arm -> mean
+    differences: dict[str, dict[str, Estimate]]  # task -> arm -> difference to random
+    benefits: dict[str, Benefit]  # arm -> share of natural's gain
+    curves: dict[str, dict[str, Curve]]  # task -> arm -> validation scores
+    phases: dict[str, dict[str, dict[str, Any] | None]]  # arm -> phase -> mean cost of its runs
+    embeddings: dict[str, list[str]]  # arm -> "fresh" or "kept"
+    versions: dict[str, list[str]]  # library -> its versions
+    failed: list[dict[str, Any]]  # file, task, arm, seed and error of each failed cell
+    cells: list[dict[str, Any]]  # file, sha256, status and scores of each cell
+    transfer: NotRequired[Transfer]  # for labelled tasks

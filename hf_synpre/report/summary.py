@@ -1,0 +1,369 @@
+"""Cells -> every number of a report, as one dict. It reads no files and never trains."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from hf_synpre.report.cells import ABSENT, FORMAT, is_finite
+from hf_synpre.report.intervals import (
+    difference,
+    draw_gains,
+    estimate,
+    pool_gains,
+    ratio,
+    refuse,
+    summarize_draws,
+)
+from hf_synpre.report.schema import (
+    NATURAL,
+    RANDOM,
+    Benefit,
+    CellResult,
+    Curve,
+    Estimate,
+    Report,
+    TaskSummary,
+)
+
+# Words in the names of metrics that are no fractions: they lie in 0..1 only by chance.
+NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", "corr")
+PHASES = ("pretraining", "finetuning")
+FAILED_KEYS = ("file", "task", "arm", "seed", "error")
+CELL_KEYS = ("file", "sha256", "status", "score", "validation_score")
+LEAST_SEEDS = 3  # below, a curve's band is the range of its scores, no t-interval
+
+# The finished cells of one task (or of all), by arm, in the order of the report.
+ByArm = dict[str, list[CellResult]]
+
+
+def summarize(cells: list[CellResult]) -> Report:
+    """Return every number of a report but those of `transfer`.
+
+    Args:
+        cells: the cells of one experiment, from `read_cells`.
+
+    Returns:
+        The report. Fractions stay fractions; what is absent or refused has the value None.
+    """
+    finished = [cell for cell in cells if cell["status"] == "done"]
+    failed = [cell for cell in cells if cell["status"] != "done"]
+    arms = sort_arms(cells)
+    report: Report = {
+        "format": FORMAT,
+        "experiment": cells[0]["experiment"],
+        "arms": arms,
+        "tasks": {},
+        "scores": {},
+        "beside": {},
+        "differences": {},
+        "benefits": {},
+        "curves": {},
+        "phases": {},
+        "embeddings": {},
+        "versions": collect_versions(finished),
+        "failed": [{key: cell.get(key) for key in FAILED_KEYS} for cell in failed],
+        "cells": [{key: cell.get(key) for key in CELL_KEYS} for cell in cells],
+    }
+
+    # Each task by itself.
+    example_means = {}
+    for task in dict.fromkeys(cell["task"] for cell in cells):
+        cells_of_task = [cell for cell in finished if cell["task"] == task]
+        by_arm = group_by_arm(cells_of_task, arms)
+        report["tasks"][task] = summarize_task(cells_of_task)
+        report["scores"][task] = {arm: mean_score(group) for arm, group in by_arm.items()}
+        report["beside"][task] = other_metrics(by_arm)
+        report["differences"][task] = differences_to_random(by_arm)
+        report["curves"][task] = {arm: mean_curve(group) for arm, group in by_arm.items()}
+        example_means[task] = mean_examples(by_arm)
+
+    # Each arm over all tasks.
+    for arm in arms:
+        group = [cell for cell in finished if cell["arm"] == arm]
+        if arm not in (RANDOM, NATURAL):
+            report["benefits"][arm] = benefit(arm, report["scores"], report["tasks"], example_means)
+        report["phases"][arm] = {phase: mean_run(group, phase) for phase in PHASES}
+        report["embeddings"][arm] = distinct(cell.get("embeddings") for cell in group)
+    return report
+
+
+def sort_arms(cells: list[CellResult]) -> list[str]:
+    """Return the arms of cells in their order, but random first and natural last."""
+    arms = dict.fromkeys(cell["arm"] for cell in cells)
+    others = [arm for arm in arms if arm not in (RANDOM, NATURAL)]
+    return [
+        *(arm for arm in arms if arm == RANDOM),
+        *others,
+        *(arm for arm in arms if arm == NATURAL),
+    ]
+
+
+def group_by_arm(cells: list[CellResult], arms: list[str]) -> ByArm:
+    """Return the cells of each arm that has any, in the order of `arms`."""
+    groups: ByArm = {arm: [] for arm in arms}
+    for cell in cells:
+        groups[cell["arm"]].append(cell)
+    return {arm: group for arm, group in groups.items() if group}
+
+
+def distinct(values: Iterable[Any]) -> list:
+    """Return the distinct values that are not None, sorted."""
+    return sorted({value for value in values if value is not None})
+
+
+# --- A task ---------------------------------------------------------------------------------------
+
+
+def summarize_task(cells: list[CellResult]) -> TaskSummary:
+    """Return what the finished cells of a task have in common."""
+    metric, higher_is_better = None, None
+    if cells:
+        metric, higher_is_better = cells[0]["metric"], cells[0]["higher_is_better"]
+
+    # Fractions are shown in %, by their values and by what the metric is called.
+    unit = metric
+    in_range = all(0 <= cell["score"] <= 1 for cell in cells)
+    if metric and in_range and not any(word in metric.lower() for word in NO_FRACTIONS):
+        unit = "%"
+
+    return {
+        "metric": metric,
+        "higher_is_better": higher_is_better,
+        "unit": unit,
+        "test_examples": distinct(cell.get("test_examples") for cell in cells),
+        "covers_examples": stack_examples(cells) is not None,
+        "hub_id": distinct((cell.get("data") or {}).get("hub_id") for cell in cells),
+    }
+
+
+def stack_examples(cells: list[CellResult]) -> np.ndarray | None:
+    """Return scores of single examples, [cells, examples]; None unless all cells have as many."""
+    examples = [cell.get("example_scores") for cell in cells]
+    known = [scores for scores in examples if scores is not None]
+    if not known or len(known) < len(cells) or len({len(scores) for scores in known}) > 1:
+        return None
+    return np.array(known)
+
+
+def know_examples(by_arm: ByArm) -> bool:
+    """Say whether all cells of a task have scores of the same examples."""
+    return stack_examples([cell for group in by_arm.values() for cell in group]) is not None
+
+
+def mean_examples(by_arm: ByArm) -> dict[str, np.ndarray]:
+    """Return arm -> mean score over seeds of each example, [examples]; {} unless all are known."""
+    if not know_examples(by_arm):
+        return {}
+    return {
+        arm: np.array([cell["example_scores"] for cell in group]).mean(0)
+        for arm, group in by_arm.items()
+    }
+
+
+def mean_score(cells: list[CellResult]) -> Estimate:
+    """Return the mean test score of an arm's cells on a task, with the seeds that it is over."""
+    result = estimate([cell["score"] for cell in cells], stack_examples(cells))
+    result["seeds"] = [cell["seed"] for cell in cells]
+    return result
+
+
+def other_metrics(by_arm: ByArm) -> dict[str, dict[str, Estimate]]:
+    """Return metric -> arm -> mean of the scores in every metric but the task's own."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for arm, group in by_arm.items():
+        for cell in group:
+            for metric, score in (cell.get("scores") or {}).items():
+                if metric != cell["metric"]:
+                    values.setdefault(metric, {}).setdefault(arm, []).append(score)
+
+    return {
+        metric: {arm: estimate(scores) for arm, scores in arms.items()}
+        for metric, arms in values.items()
+    }
+
+
+def differences_to_random(by_arm: ByArm) -> dict[str, Estimate]:
+    """Return arm -> difference of its mean score to that of the arm random; {} without that."""
+    if RANDOM not in by_arm:
+        return {}
+
+    scores = {arm: {cell["seed"]: cell["score"] for cell in group} for arm, group in by_arm.items()}
+    examples: dict[str, dict[int, np.ndarray]] = {}
+    if know_examples(by_arm):
+        for arm, group in by_arm.items():
+            examples[arm] = {cell["seed"]: cell["example_scores"] for cell in group}
+
+    return {
+        arm: difference(scores[arm], scores[RANDOM], examples.get(arm), examples.get(RANDOM))
+        for arm in by_arm
+        if arm != RANDOM
+    }
+
+
+# --- Benefits -------------------------------------------------------------------------------------
+
+
+def benefit(
+    arm: str,
+    scores: dict[str, dict[str, Estimate]],
+    tasks: dict[str, TaskSummary],
+    examples: dict[str, dict[str, np.ndarray]] | None = None,
+) -> Benefit:
+    """Return the share of natural's gain over random that an arm has, by task and over all tasks.
+
+    Args:
+        arm: name of the arm.
+        scores: task -> arm -> mean score over seeds.
+        tasks: what is known of each task.
+        examples: task -> arm -> mean score over seeds of each test example, [examples]; {} for a
+            task where they are not known.
+    """
+    shares: dict[str, Estimate] = {}
+    task_gains, share_draws = [], []
+    compared = (arm, RANDOM, NATURAL)
+    for task, summary in tasks.items():
+        absent = [name for name in (RANDOM, NATURAL, arm) if name not in scores[task]]
+        if absent:
+            shares[task] = refuse(f"{ABSENT} of the arm '{absent[0]}'")
+            continue
+
+        # Gains over random, positive where they are for the better.
+        known_examples = None
+        if examples and examples.get(task):
+            known_examples = [examples[task][name] for name in compared]
+        gains = draw_gains(
+            [scores[task][name] for name in compared],
+            [f"{task}--{name}" for name in compared],
+            known_examples,
+        )
+        if not summary["higher_is_better"]:
+            gains.gain = -gains.gain
+            gains.natural_gain = -gains.natural_gain
+
+        shares[task], draws = ratio(gains)
+        task_gains.append(gains)
+        if draws is not None:
+            share_draws.append(draws)
+
+    # Both aggregates; where there is nothing to aggregate, they take the tasks' reasons.
+    reasons = {share["note"] for share in shares.values() if share["value"] is None}
+    reason = "; ".join(sorted(note for note in reasons if note))
+    mean_of_ratios = ratio_of_means = refuse(reason)
+    if share_draws:
+        mean_of_ratios = summarize_draws(np.mean(share_draws, axis=0))
+    if task_gains:
+        ratio_of_means, _ = ratio(pool_gains(task_gains))
+    units = {summary["unit"] for summary in tasks.values() if summary["metric"]}
+    if len(units) > 1:
+        ratio_of_means = refuse("the metrics of the tasks have different units")
+
+    _note_missing_tasks(mean_of_ratios, len(share_draws), len(tasks))
+    _note_missing_tasks(ratio_of_means, len(task_gains), len(tasks))
+    return {"tasks": shares, "mean_of_ratios": mean_of_ratios, "ratio_of_means": ratio_of_means}
+
+
+def _note_missing_tasks(aggregate: Estimate, used: int, tasks: int) -> None:
+    """Add to the note of an aggregate over how many of the tasks it is, unless it is over all."""
+    if aggregate["value"] is None or used == tasks:
+        return
+    missing = f"over {used} of {tasks} tasks"
+    aggregate["note"] = f"{aggregate['note']}; {missing}" if aggregate["note"] else missing
+
+
+# --- Curves and costs -----------------------------------------------------------------------------
+
+
+def mean_curve(cells: list[CellResult]) -> Curve:
+    """Return the mean validation score of an arm's cells at each step that all of them evaluated.
+
+    Its band is the t-interval over seeds, or the range of the scores below three seeds. "flops" is
+    the mean of what was spent up to there, pre-training included; absent where a cell lacks it.
+    """
+    points_of_cells = [
+        {point["step"]: point for point in cell.get("curve") or [] if is_finite(point["score"])}
+        for cell in cells
+    ]
+    steps = sorted(set.intersection(*(set(points) for points in points_of_cells)))
+    curve: Curve = {"step": steps, "mean": [], "low": [], "high": []}
+
+    # Scores.
+    for step in steps:
+        scores = [points[step]["score"] for points in points_of_cells]
+        low, high = min(scores), max(scores)
+        if len(scores) >= LEAST_SEEDS:
+            interval = estimate(scores)
+            assert interval["low"] is not None
+            assert interval["high"] is not None
+            low, high = interval["low"], interval["high"]
+        curve["mean"].append(float(np.mean(scores)))
+        curve["low"].append(low)
+        curve["high"].append(high)
+
+    # FLOPs, NaN where a cell does not tell them.
+    before = np.array([[pretraining_flops(cell)] for cell in cells])  # [cells, 1]
+    finetuning = np.array(
+        [[points[step].get("flops", math.nan) for step in steps] for points in points_of_cells]
+    )  # [cells, steps]
+    flops = np.mean(before + finetuning, axis=0).tolist()
+    if steps and all(math.isfinite(value) for value in flops):
+        curve["flops"] = flops
+    return curve
+
+
+def pretraining_flops(cell: CellResult) -> float:
+    """Return the FLOPs of a cell's pre-training: 0 without one, NaN where they are not known."""
+    runs = collect_runs([cell], "pretraining")
+    return runs[0].get("flops", math.nan) if runs else 0.0
+
+
+def collect_runs(cells: list[CellResult], phase: str) -> list[dict[str, Any]]:
+    """Return what the cells say of their runs of a phase.
+
+    Tokens and FLOPs are summed with those of the runs that a run went on from ("before").
+    """
+    runs = []
+    for cell in cells:
+        run = (cell.get("phases") or {}).get(phase)
+        if not run:
+            continue
+        run = dict(run)
+        for name, earlier in (run.get("before") or {}).items():
+            if name in run:
+                run[name] += earlier
+        runs.append(run)
+    return runs
+
+
+def mean_run(cells: list[CellResult], phase: str) -> dict[str, Any] | None:
+    """Return the mean of each number that runs of a phase report, None where there is no run.
+
+    Beside it stand how many runs there are ("runs"), their names ("names") and how often each
+    reason to stop came ("stopped").
+    """
+    runs = collect_runs(cells, phase)
+    if not runs:
+        return None
+
+    result: dict[str, Any] = {}
+    for key in sorted(set().union(*runs)):
+        numbers = [run[key] for run in runs if is_finite(run.get(key))]
+        if numbers:
+            result[key] = math.fsum(numbers) / len(numbers)
+
+    reasons = Counter(str(run["stopped"]) for run in runs if run.get("stopped"))
+    result["runs"] = len(runs)
+    result["names"] = distinct(run.get("name") for run in runs)
+    result["stopped"] = dict(sorted(reasons.items()))
+    return result
+
+
+def collect_versions(cells: list[CellResult]) -> dict[str, list[str]]:
+    """Return library -> its versions in the cells, "unknown" where a cell does not say."""
+    versions = [cell.get("versions") or {} for cell in cells]
+    names = sorted({name for of_cell in versions for name in of_cell})
+    return {
+        name: distinct(str(of_cell.get(name, "unknown")) for of_cell in versions) for name in names
+    }

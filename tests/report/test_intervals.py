@@ -1,0 +1,126 @@
+"""Intervals of means and differences: equal to hand calculations, and they cover in simulations.
+
+Run: pytest tests/report/test_intervals.py
+"""
+
+import numpy as np
+import pytest
+from simulated_cells import simulate_scores
+
+from hf_synpre.report.intervals import difference, estimate, t_quantile
+
+
+@pytest.mark.parametrize(
+    ("df", "expected"),
+    [
+        (1, 12.7062),
+        (2, 4.302653),
+        (3, 3.182446),
+        (4, 2.776445),
+        (10, 2.228139),
+        (30, 2.042272),
+        (1000, 1.962339),
+    ],
+)
+def test_t_quantile_equals_the_printed_tables(df, expected):
+    assert t_quantile(0.975, df) == pytest.approx(expected, rel=1e-6)
+    assert t_quantile(0.025, df) == pytest.approx(-expected, rel=1e-6)
+
+
+def test_t_quantile_is_smooth_in_df():
+    assert t_quantile(0.5, 3) == pytest.approx(0, abs=1e-12)
+    assert t_quantile(0.95, 5) == pytest.approx(2.015048, rel=1e-6)
+    assert t_quantile(0.975, 3) < t_quantile(0.975, 2.5) < t_quantile(0.975, 2)
+
+
+def test_estimate_by_hand():
+    e = estimate([1.0, 2.0, 3.0])
+    assert (e["value"], e["n"]) == (2.0, 3)
+    assert e["high"] - 2 == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+    assert estimate([2.0]) == {
+        "value": 2.0,
+        "low": None,
+        "high": None,
+        "se": None,
+        "note": "one seed: no interval",
+        "n": 1,
+    }
+    assert estimate([0.1, 0.1, 0.1])["note"] == "the seeds do not differ"
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_intervals_of_means_cover(n):
+    samples = np.random.default_rng(n).normal(size=(2000, n))
+    covered = [e["low"] < 0 < e["high"] for e in map(estimate, samples)]
+    assert 0.935 < np.mean(covered) < 0.965
+
+
+# The same seeds in both arms: paired. No seed shared: Welch.
+@pytest.mark.parametrize("shift", [0, 100])
+def test_null_difference_is_rarely_found_and_a_planted_one_is(shift):
+    rng = np.random.default_rng(1)
+    significant = {0.0: [], 6.0: []}  # by the planted effect
+    for effect, hits in significant.items():
+        for a, b in rng.normal(size=(600, 2, 4)):
+            d = difference({s + shift: x + effect for s, x in enumerate(a)}, dict(enumerate(b)))
+            assert d["paired"] == (shift == 0)
+            hits.append(d["excludes_zero"])
+    assert 0.025 < np.mean(significant[0.0]) < 0.07
+    assert np.mean(significant[6.0]) > 0.95
+
+
+def test_pairing_takes_the_noise_of_the_seed_out():
+    noise = [0.0, 0.3, -0.2]
+    reference = dict(enumerate(noise))
+    scores = {s: x + 0.1 + 0.001 * s for s, x in reference.items()}
+    assert difference(scores, reference)["excludes_zero"]
+    assert not difference({s + 10: x for s, x in scores.items()}, reference)["excludes_zero"]
+    assert difference({0: 0.5}, reference)["low"] is None
+    assert not difference(reference, reference)["excludes_zero"]
+
+
+# --- Seeds and examples ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.03), (5, 0.03), (3, 0.0), (5, 0.1)])
+def test_intervals_over_seeds_and_examples_cover(seeds, seed_sd):
+    rng = np.random.default_rng(seeds)
+    runs = [simulate_scores(rng, seeds, {"a": 0.5}, seed_sd=seed_sd)["a"] for _ in range(800)]
+    covered = [e["low"] < 0.5 < e["high"] for e in (estimate([*x.mean(1)], x) for x in runs)]
+    assert 0.94 < np.mean(covered) < 0.985
+    if seed_sd < 0.1:  # seeds alone leave the draw of the examples out
+        by_seeds = [estimate([*x.mean(1)]) for x in runs]
+        assert np.mean([e["low"] < 0.5 < e["high"] for e in by_seeds]) < 0.93
+
+
+def test_the_variance_of_seeds_and_examples_by_hand():
+    scores = np.array([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    e = estimate([*scores.mean(1)], scores)  # mean squares: seeds 1/6, examples 1/2, rest 1/6
+    assert e["se"] == pytest.approx((1 / 6 / 6 + (1 / 2 - 1 / 6) / 6) ** 0.5)
+    assert e["se_seeds"] == pytest.approx(1 / 6)
+
+
+def test_seeds_that_agree_by_chance_have_an_interval():
+    # Both seeds have half of the examples right.
+    scores = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+    e = estimate([0.5, 0.5], scores)  # mean squares: seeds 0, examples 0, rest 2 / 3
+    assert e["se_seeds"] == pytest.approx((2 / 3 / 8) ** 0.5)
+    assert e["high"] - 0.5 == pytest.approx(t_quantile(0.975, 3) * e["se_seeds"])
+
+
+def paired_difference(scores):
+    """Return the difference of the arms a and b from their scores, [seeds, examples] each."""
+    means = {arm: {seed: x.mean() for seed, x in enumerate(scores[arm])} for arm in ("a", "b")}
+    examples = {arm: dict(enumerate(scores[arm])) for arm in ("a", "b")}
+    return difference(means["a"], means["b"], examples["a"], examples["b"])
+
+
+def test_paired_examples_find_planted_effects_and_no_null_ones():
+    rng = np.random.default_rng(2)
+    significant = {0.0: [], 0.15: []}  # by the planted effect
+    for effect, hits in significant.items():
+        for _ in range(500):
+            scores = simulate_scores(rng, 4, {"a": 0.5 + effect, "b": 0.5})
+            hits.append(paired_difference(scores)["excludes_zero"])
+    assert 0.02 < np.mean(significant[0.0]) < 0.07
+    assert np.mean(significant[0.15]) > 0.9

@@ -1,0 +1,61 @@
+"""The matrix of gains and the pairs of arms that labelled tasks add to a report.
+
+Run: pytest tests/report/test_transfer.py
+"""
+
+import numpy as np
+import pytest
+
+from hf_synpre.report.transfer import error_overlap, gain_matrix, summarize_transfer
+
+CELL = {
+    "status": "done",
+    "task": "tags",
+    "arm": "self",
+    "seed": 0,
+    "data": {"labels": ["O", "B-pet"]},
+}
+
+
+def test_tasks_without_probabilities_have_a_matrix_too():
+    report = {
+        "tasks": {"tags": {}},
+        "arms": ["random", "self"],
+        "benefits": {"self": {"tasks": {"tags": {"value": None}}}},
+        "differences": {"tags": {"self": {"value": 0.25}}},
+    }
+    transfer = summarize_transfer([CELL], report)
+    assert transfer["matrix"]["means"] == {"self": 0.25}
+    assert transfer["ensembles"] == {}
+    assert summarize_transfer([CELL | {"data": {"tokenizer": "x"}}], report) is None
+
+
+@pytest.mark.parametrize(("first_share", "arms"), [(None, {"self", "natural"}), (0.8, {"self"})])
+def test_the_matrix_is_of_differences_where_most_shares_are_refused(first_share, arms):
+    shares = {"a": {"value": first_share}, "b": {"value": None}}
+    row = {"self": {"value": 0.2}, "natural": {"value": 0.1}}
+    report = {
+        "tasks": {"a": {}, "b": {}},
+        "arms": ["random", "self", "natural"],
+        "benefits": {"self": {"tasks": shares, "mean_of_ratios": {"value": 0.8}}},
+        "differences": {"a": row, "b": row},
+    }
+    assert gain_matrix(report)["gains"].keys() == arms
+
+
+def test_a_pair_of_arms_has_known_overlap():
+    labels = [0, 1, 1, 0]
+    one = {
+        "truths": labels,
+        "probabilities": np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]).ravel(),
+    }
+    two = {
+        "truths": labels,
+        "probabilities": np.array([[0.6, 0.4], [0.05, 0.95], [0.6, 0.4], [0.45, 0.55]]).ravel(),
+    }
+    assert error_overlap(one, two) == {
+        "ensemble": 0.75,
+        "better": 0.5,
+        "both_wrong": 0.25,
+        "one_right": 0.5,
+    }
