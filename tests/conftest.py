@@ -1,6 +1,7 @@
 """Shared pieces: no network, one thread, tiny models and data made on the spot."""
 
 import os
+import shutil
 
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
@@ -95,3 +96,35 @@ def prepared(tmp_path_factory):
         write_dataset(folder / name, **parts)
         made[name] = prepare(task, folder / f"{name}.ids", data_dir=str(folder), vocab_size=400)
     return made
+
+
+@pytest.fixture(scope="session")
+def saved_t5(tmp_path_factory):
+    """The folder of a saved T5 of two layers, weights only; its parameters differ in moments."""
+    from small_models import t5, with_distinct_moments
+    from transformers import AutoModelForSeq2SeqLM
+
+    from hf_synpre.initialization import build
+
+    folder = tmp_path_factory.mktemp("saved")
+    model = build(AutoModelForSeq2SeqLM, t5(num_layers=2, num_decoder_layers=2), {}, 0)
+    with_distinct_moments(model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def t5_checkpoint(saved_t5, tmp_path):
+    """A copy of the saved T5 that a test may change."""
+    return shutil.copytree(saved_t5, tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def llama_checkpoint(tmp_path):
+    """The folder of a saved Llama of two layers with a random init."""
+    from small_models import llama
+    from transformers import AutoModelForCausalLM
+
+    from hf_synpre.initialization import build
+
+    build(AutoModelForCausalLM, llama(), {}, 0).save_pretrained(tmp_path / "llama")
+    return tmp_path / "llama"

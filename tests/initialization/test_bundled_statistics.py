@@ -10,8 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from small_models import SEQ2SEQ, assert_equal
+from transformers import AutoModel
 
-from hf_synpre.initialization import bundled_checkpoints
+from hf_synpre import ParameterStatistics, StatisticsInit
+from hf_synpre.initialization import STATISTICS_FILE, bundled_checkpoints, checkpoints
 
 HOME = Path(__file__).parents[2]
 FILES = ("config.json", "parameter_statistics.json", "pretraining.json")
@@ -51,3 +54,35 @@ def test_a_wheel_holds_all_files_that_the_package_reads(tmp_path):
     assert {file.relative_to(tmp_path).as_posix() for file in files} <= packed
     for folder in bundled_checkpoints().values():
         assert {f"hf_synpre/statistics/{folder.name}/{name}" for name in FILES} <= packed
+
+
+def test_an_id_that_is_bundled_with_the_package_needs_no_hub(t5_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "BUNDLED", tmp_path / "statistics")
+    folder = tmp_path / "statistics" / "t5-tiny"
+    folder.mkdir(parents=True)
+    ParameterStatistics.from_pretrained(t5_checkpoint).save(folder / STATISTICS_FILE)
+    shutil.copy(t5_checkpoint / "config.json", folder)
+    assert bundled_checkpoints() == {"synpre/t5-tiny": folder}
+    assert_equal(
+        SEQ2SEQ().from_pretrained("synpre/t5-tiny"), SEQ2SEQ().from_pretrained(t5_checkpoint)
+    )
+    with pytest.raises(OSError, match="'synpre/t5-tiny' is no folder and could not be downloaded"):
+        SEQ2SEQ(scheme="weights").from_pretrained("synpre/t5-tiny")
+
+
+@pytest.mark.parametrize("name", sorted(bundled_checkpoints()))
+def test_bundled_statistics_make_a_model(name):
+    model = StatisticsInit(AutoModel).from_pretrained(name)
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("synpre/t5-mini-set", "only its statistics are released"),
+        ("synpre/t5-mini-sett", "statistics are released of synpre/t5"),
+    ],
+)
+def test_an_error_says_that_weights_are_not_released(name, message):
+    with pytest.raises(OSError, match=message):
+        StatisticsInit(AutoModel, scheme="weights").from_pretrained(name, local_files_only=True)
