@@ -20,7 +20,7 @@ from hf_synpre.finetuning.tasks import FinetuningTask
 from hf_synpre.finetuning.text_head import TextHead
 from hf_synpre.finetuning.text_tasks import TextToTextTask
 
-# All heads. Several may have one name: models of different families answer a task in their own ways.
+# All heads. Several may have one name: model families answer a task in their own ways.
 HEADS: tuple[Head[Any], ...] = (TextHead(), *LABEL_HEADS.values())
 
 # The head of a definition -> the class of its task, where that is not LabelTask.

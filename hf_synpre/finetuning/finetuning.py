@@ -196,7 +196,7 @@ def planned_steps(trainer: SynpreTrainer) -> int:
 
 
 def extra_steps(trainer: SynpreTrainer, flops: float) -> int:
-    """Return how many more steps of a fine-tuning cost `flops`, by the mean of its first batches."""
+    """Return how many more steps cost `flops`, by the mean of the first batches."""
     if not flops:
         return 0
     probe = Meter()

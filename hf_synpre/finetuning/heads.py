@@ -75,7 +75,7 @@ class Head(Generic[Task]):
         raise NotImplementedError
 
     def label_names(self, task: Task, train: Any) -> list[Any] | None:
-        """Return the names of the labels in the order of their numbers, None where there are none."""
+        """Return the names of the labels in the order of their numbers, None without names."""
         return None
 
     def metadata(
@@ -99,8 +99,8 @@ class Head(Generic[Task]):
         """Return the sha256 by which a split's rows are known again."""
         raise NotImplementedError
 
-    def make_rows(self, data: "PreparedTask", encoded: pa.Table) -> Any:
-        """Return a map-style dataset of the rows of an encoded split, as the collator takes them."""
+    def make_rows(self, data: "PreparedTask[Task]", encoded: pa.Table) -> Any:
+        """Return the rows of an encoded split as a map-style dataset, as the collator takes them."""
         raise NotImplementedError
 
     def order_sample(self, encoded: pa.Table) -> pa.Table:
@@ -117,11 +117,11 @@ class Head(Generic[Task]):
         """Return the sentence that says why a config's family does not fit, and what does."""
         raise NotImplementedError
 
-    def configure(self, config: PreTrainedConfig, data: "PreparedTask") -> PreTrainedConfig:
+    def configure(self, config: PreTrainedConfig, data: "PreparedTask[Task]") -> PreTrainedConfig:
         """Return the config with what the task decides. Raises UsageError where rows do not fit."""
         return config
 
-    def collator(self, data: "PreparedTask", config: PreTrainedConfig) -> Collator:
+    def collator(self, data: "PreparedTask[Task]", config: PreTrainedConfig) -> Collator:
         """Return the function that makes a batch of rows for a model of this config."""
         raise NotImplementedError
 
@@ -143,7 +143,7 @@ class Head(Generic[Task]):
         return {"loss": self.loss}
 
     def validation_metrics(
-        self, data: "PreparedTask", rows: TorchDataset
+        self, data: "PreparedTask[Task]", rows: TorchDataset
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return the function that scores an evaluation on the validation rows.
 
@@ -154,7 +154,7 @@ class Head(Generic[Task]):
     def test(
         self,
         model: PreTrainedModel,
-        data: "PreparedTask",
+        data: "PreparedTask[Task]",
         spec: "FinetuningSpec",
         trainer: SynpreTrainer,
     ) -> TestScores:

@@ -99,7 +99,7 @@ class LabelHead(Head["LabelTask"]):
         return [list(texts) for texts in text_rows(task, rows)]
 
     def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any] | None:
-        """Return the names of the labels in the order of their numbers, None where there are none."""
+        """Return the names of the labels in the order of their numbers, None without names."""
         return None
 
     def label_names(self, task: "LabelTask", train: Dataset) -> list[Any] | None:
@@ -189,7 +189,7 @@ class LabelHead(Head["LabelTask"]):
         """Return the sha256 of a split's ids and labels."""
         return ids_digest(encoded)
 
-    def make_rows(self, data: "PreparedTask", encoded: pa.Table) -> LabelRows:
+    def make_rows(self, data: "PreparedTask[LabelTask]", encoded: pa.Table) -> LabelRows:
         """Return the rows of an encoded split, special tokens around the texts."""
         template = SpecialTokensTemplate.from_tokenizer(data.tokenizer, data.task.max_source)
         return self.row_class(encoded, template)
@@ -207,7 +207,9 @@ class LabelHead(Head["LabelTask"]):
             "encoder-decoder; give model_type electra, bert, roberta ..."
         )
 
-    def configure(self, config: PreTrainedConfig, data: "PreparedTask") -> PreTrainedConfig:
+    def configure(
+        self, config: PreTrainedConfig, data: "PreparedTask[LabelTask]"
+    ) -> PreTrainedConfig:
         """Return the config with the task's labels.
 
         Raises UsageError where rows are longer than the model's position embeddings.
@@ -222,7 +224,7 @@ class LabelHead(Head["LabelTask"]):
         config.problem_type = self.problem_type
         return config
 
-    def _check_positions(self, config: PreTrainedConfig, data: "PreparedTask") -> None:
+    def _check_positions(self, config: PreTrainedConfig, data: "PreparedTask[LabelTask]") -> None:
         """Raise UsageError where rows are longer than the model's position embeddings."""
         positions = longest_input(skeleton(self.model_class, config))
         longest_possible = data.task.max_source + MULTIPLE - 1  # rows are padded to a multiple
@@ -238,7 +240,7 @@ class LabelHead(Head["LabelTask"]):
                 "config)."
             )
 
-    def longest_row(self, data: "PreparedTask") -> int:
+    def longest_row(self, data: "PreparedTask[LabelTask]") -> int:
         """Return the positions of the longest row of all splits, padded as the collator pads."""
         longest_text = 0
         for split in ("train", "validation", "test"):
@@ -251,7 +253,7 @@ class LabelHead(Head["LabelTask"]):
         longest = min(longest_text + special, template.length)
         return -(-longest // MULTIPLE) * MULTIPLE
 
-    def collator(self, data: "PreparedTask", config: PreTrainedConfig) -> Collator:
+    def collator(self, data: "PreparedTask[LabelTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator that pads texts, and labels where positions have them."""
         return LabelCollator(
             data.tokenizer.pad_token_id,
@@ -263,21 +265,21 @@ class LabelHead(Head["LabelTask"]):
         """Return the loss, and how learning rates fall from layer to layer."""
         return {"loss": self.loss, "layer_decay": spec.layer_decay}
 
-    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> Any:
+    def predictions(self, rows: Any, logits: Any, names: list[Any]) -> Any:
         """Return what the logits say of each example, as the score functions take it.
 
         Args:
             rows: the rows that the model saw, in their order.
             logits: the model's logits of these rows, [rows, ...].
-            names: the names of the labels, None where there are none.
+            names: the names of the labels, none where they have none.
         """
         return logits.argmax(-1)  # [rows]
 
-    def true_labels(self, rows: Any, names: list[Any] | None) -> Any:
+    def true_labels(self, rows: Any, names: list[Any]) -> Any:
         """Return the labels of each example, as the score functions take them."""
         return rows.true_labels
 
-    def score(self, data: "PreparedTask", rows: LabelRows, logits: Any) -> Scores:
+    def score(self, data: "PreparedTask[LabelTask]", rows: LabelRows, logits: Any) -> Scores:
         """Return the scores of a model's logits.
 
         Args:
@@ -288,12 +290,12 @@ class LabelHead(Head["LabelTask"]):
         Returns:
             The scores by name, the reported one first; that one of each example, if it is a mean.
         """
-        names = data.metadata["labels"]
+        names = data.metadata["labels"] or []
         predictions = self.predictions(rows, logits, names)
         return SCORES[data.task.metric_name](predictions, self.true_labels(rows, names))
 
     def validation_metrics(
-        self, data: "PreparedTask", rows: Any
+        self, data: "PreparedTask[LabelTask]", rows: Any
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return the function that gives the reported score, by which weights are chosen too."""
 
@@ -307,7 +309,7 @@ class LabelHead(Head["LabelTask"]):
     def test(
         self,
         model: PreTrainedModel,
-        data: "PreparedTask",
+        data: "PreparedTask[LabelTask]",
         spec: "FinetuningSpec",
         trainer: SynpreTrainer,
     ) -> TestScores:

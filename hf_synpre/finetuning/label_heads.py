@@ -116,7 +116,7 @@ class MultiLabelHead(LabelHead):
         )
         return total / count_labels(labels, num_items_in_batch)
 
-    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> np.ndarray:
+    def predictions(self, rows: Any, logits: Any, names: list[Any]) -> np.ndarray:
         """Return the logits themselves: AUC compares their order."""
         return logits  # [rows, labels]
 
@@ -148,7 +148,7 @@ class NumberHead(LabelHead):
         total = mse_loss(outputs.logits[:, 0].float(), labels.float(), reduction="sum")
         return total / count_labels(labels, num_items_in_batch)
 
-    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> np.ndarray:
+    def predictions(self, rows: Any, logits: Any, names: list[Any]) -> np.ndarray:
         """Return the only logit of each row."""
         return logits[:, 0]  # [rows]
 
@@ -227,7 +227,7 @@ class SpanHead(LabelHead):
         total = total + cross_entropy(outputs.end_logits.float(), lasts, reduction="sum")
         return total / count_labels(labels, num_items_in_batch)
 
-    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> list[str]:
+    def predictions(self, rows: Any, logits: Any, names: list[Any]) -> list[str]:
         """Return the most likely answer of each example."""
         start_logits, end_logits = logits  # [windows, positions] each
         return extract_answers(rows, start_logits, end_logits)
@@ -271,7 +271,7 @@ class TagHead(LabelHead):
         """Return the mean cross-entropy over the words of the step."""
         return token_loss(outputs, labels, num_items_in_batch)
 
-    def predictions(self, rows: Any, logits: Any, names: list[Any] | None) -> list[list[str]]:
+    def predictions(self, rows: Any, logits: Any, names: list[Any]) -> list[list[str]]:
         """Return the tags of all words of each row, "O" for those beyond its length."""
         tagged = []
         for index, numbers in enumerate(logits.argmax(-1)):  # [positions]
@@ -282,7 +282,7 @@ class TagHead(LabelHead):
             tagged.append(tags)
         return tagged
 
-    def true_labels(self, rows: Any, names: list[Any] | None) -> list[list[str]]:
+    def true_labels(self, rows: Any, names: list[Any]) -> list[list[str]]:
         """Return the true tags of each example by name."""
         return [[str(names[number]) for number in numbers] for numbers in rows.true_labels]
 

@@ -113,7 +113,7 @@ class LabelRows:
         self.template = template
         self.labels = encoded["label"].to_pylist()
 
-        # The ids of all texts lie end to end: row -> texts by the outer offsets, text -> ids by the inner
+        # The ids of all texts lie end to end: a row is a range of texts, a text a range of ids
         pieces = encoded["pieces"].combine_chunks()
         self.row_offsets = pieces.offsets.to_numpy()  # [rows + 1]
         self.text_offsets = pieces.values.offsets.to_numpy()  # [texts + 1]

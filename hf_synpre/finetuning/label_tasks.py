@@ -26,7 +26,7 @@ class LabelTask(FinetuningTask):
     which are there is taken.
 
     Example:
-        >>> LabelTask("mine", "classes", [["premise", "hypothesis"]], [["label"]], hub_id="someone/mine")
+        >>> LabelTask("mine", "classes", [["title", "body"], ["text"]], [["label"]])
     """
 
     head: str = option(f"what is predicted: {', '.join(LABEL_HEADS)}")
@@ -150,7 +150,7 @@ class LabelTask(FinetuningTask):
         return DatasetDict(splits)
 
     def data_folder(self, data_dir: str | None) -> Path | None:
-        """Return the folder in `data_dir` of the task's or the dataset's name, or `data_dir` itself.
+        """Return the folder of the task's or the dataset's name in `data_dir`, or that itself.
 
         None where the rows are not there, or on the Hub.
         """

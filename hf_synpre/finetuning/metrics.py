@@ -1,4 +1,4 @@
-"""Metrics of downstream tasks: predictions and references -> scores by name, and a score an example.
+"""Metrics of downstream tasks: predictions and labels -> scores by name, a score an example.
 
 METRICS compare generated texts with their references, as `evaluate.Metric`s that need no download.
 SCORES compare the predictions of a head with labels: classes, numbers, tags, answers.
@@ -21,7 +21,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
-# The scores by name, the reported one first, and that one of each example where it is a mean of examples.
+# The scores by name, the reported one first; and that one of each example, if it is their mean.
 Scores = tuple[dict[str, float], np.ndarray | None]
 
 
@@ -152,7 +152,7 @@ class TokenF1(TextMetric):
 
 
 class Squad(TextMetric):
-    """Exact match and F1 of normalised answers, the best reference counts (Rajpurkar et al. 2016)."""
+    """Exact match and F1 of normalised answers; the best reference counts."""
 
     judges: ClassVar = {"exact_match": normalized_exact_match, "f1": normalized_token_f1}
 
@@ -172,7 +172,7 @@ class ExactMatchBleu(ExactMatch):
         """Return BLEU. All references of an example count."""
         lists = as_lists(references)
 
-        # sacrebleu wants the first reference of every example, then the second; a missing one is None
+        # sacrebleu wants the first reference of all examples, then the second; None: there is none
         columns = []
         for position in range(max(map(len, lists))):
             columns.append([entry[position] if position < len(entry) else None for entry in lists])
@@ -189,7 +189,9 @@ METRICS: dict[str, type[TextMetric]] = {
 }
 
 
-def score_texts(metric: str, predictions: list[str], references: list[Any]) -> Scores:
+def score_texts(
+    metric: str, predictions: list[str], references: list[Any]
+) -> tuple[dict[str, float], np.ndarray]:
     """Return the scores of generated texts.
 
     Args:

@@ -1,8 +1,8 @@
-"""A downstream task and a tokenizer -> a folder of ids, made once: splits, tokenizer, facts.json."""
+"""A downstream task and a tokenizer -> a folder of ids, made once: splits, tokenizer, metadata."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import pyarrow as pa
@@ -14,23 +14,23 @@ from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.files import read_json, whole_folder, write_json
 from hf_synpre.finetuning.catalog import find_head, head_for
-from hf_synpre.finetuning.heads import Head
+from hf_synpre.finetuning.heads import Head, Task
 from hf_synpre.finetuning.tasks import FinetuningTask
 
 METADATA_FILE = "facts.json"
 
 
 @dataclass(frozen=True)
-class PreparedTask:
-    """A task as ids on disk: {train,validation,test}.parquet, tokenizer/ and facts.json in a folder.
+class PreparedTask(Generic[Task]):
+    """A task as ids in a folder: {train,validation,test}.parquet, tokenizer/ and facts.json.
 
     The ids do not depend on the model; `head_for` says how models of a family answer the task.
     """
 
-    folder: Path  # where the files are
-    task: (
-        FinetuningTask  # the task; its lengths and its metric may differ from when it was prepared
-    )
+    # Where the files are.
+    folder: Path
+    # The task. Its lengths and its metric may be others than when it was prepared.
+    task: Task
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -39,7 +39,7 @@ class PreparedTask:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Rows and sha256 of each split, origin of the tokenizer, Hub id, names of labels if any."""
+        """Rows and sha256 of each split, the tokenizer's origin, Hub id, names of labels if any."""
         return read_json(self.folder / METADATA_FILE)
 
     def head_for(self, config: PreTrainedConfig) -> Head[Any]:

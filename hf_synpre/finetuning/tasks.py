@@ -115,7 +115,7 @@ class FinetuningTask(ABC):
 
         Raises UsageError where a task without target texts is given a limit for them.
         """
-        changes = {}
+        changes: dict[str, Any] = {}
         if max_source is not None:
             changes["max_source"] = max_source
         if max_target is not None:
@@ -125,7 +125,7 @@ class FinetuningTask(ABC):
         return replace(self, **changes)
 
     def rows_recipe(self) -> dict[str, Any]:
-        """Return the fields that decide the task's rows: what was prepared by them is used again."""
+        """Return the fields that decide the rows: what was prepared by them is used again."""
         return {name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_ROWS}
 
 

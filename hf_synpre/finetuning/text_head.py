@@ -41,7 +41,7 @@ class TokenRows:
     """
 
     def __init__(self, encoded: pa.Table):
-        # column -> (the ids of all rows end to end, int32[ids]; where each row begins, int32[rows + 1])
+        # column -> the ids of all rows end to end [ids], and where each row begins [rows + 1]
         self.columns: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for name in ("input_ids", "labels"):
             column = encoded[name].combine_chunks()
@@ -122,7 +122,7 @@ class TextHead(Head["TextToTextTask"]):
             digest.update("\t".join([source, *accepted]).encode() + b"\n")
         return digest.hexdigest()
 
-    def make_rows(self, data: "PreparedTask", encoded: pa.Table) -> TokenRows:
+    def make_rows(self, data: "PreparedTask[TextToTextTask]", encoded: pa.Table) -> TokenRows:
         """Return the rows of an encoded split."""
         return TokenRows(encoded)
 
@@ -142,7 +142,7 @@ class TextHead(Head["TextToTextTask"]):
             "squad)."
         )
 
-    def collator(self, data: "PreparedTask", config: PreTrainedConfig) -> Collator:
+    def collator(self, data: "PreparedTask[TextToTextTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator that ends both sides and cuts them to the task's limits."""
         tokenizer, task = data.tokenizer, data.task
         return Seq2SeqCollator(
@@ -164,7 +164,7 @@ class TextHead(Head["TextToTextTask"]):
         return {"loss": self.loss, "preprocess_logits_for_metrics": most_likely}
 
     def validation_metrics(
-        self, data: "PreparedTask", rows: Any
+        self, data: "PreparedTask[TextToTextTask]", rows: Any
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return the function that gives the share of right tokens, and of right targets."""
         return teacher_forced
@@ -172,7 +172,7 @@ class TextHead(Head["TextToTextTask"]):
     def test(
         self,
         model: PreTrainedModel,
-        data: "PreparedTask",
+        data: "PreparedTask[TextToTextTask]",
         spec: "FinetuningSpec",
         trainer: SynpreTrainer,
     ) -> TestScores:
@@ -208,7 +208,7 @@ class TextHead(Head["TextToTextTask"]):
         }
 
 
-def longest_target(data: "PreparedTask") -> int:
+def longest_target(data: "PreparedTask[TextToTextTask]") -> int:
     """Return the ids of the longest train or validation target, within the task's limit.
 
     The end of sequence is counted.

@@ -49,7 +49,7 @@ class TextToTextTask(FinetuningTask):
     first one whose columns are there is taken.
 
     Example:
-        >>> TextToTextTask("mine", ["question: {q}"], ["answer"], hub_id="someone/mine", rows={"train": 500})
+        >>> TextToTextTask("mine", ["question: {q}"], ["answer"], rows={"train": 500})
     """
 
     source: list[str] = option("columns or templates of the input; the first that is there counts")
@@ -222,8 +222,17 @@ def fill_template(
     filled = []
     for index in range(row_count):
         row = {name: " ".join(column[index]) for name, column in texts.items()}
-        filled.append([COLUMN.sub(lambda match, row=row: row[match[1]], template)])
+        filled.append([fill_row(template, row)])
     return filled
+
+
+def fill_row(template: str, row: dict[str, str]) -> str:
+    """Return the template with every {column} replaced by the row's text."""
+
+    def column_text(match: re.Match[str]) -> str:
+        return row[match[1]]
+
+    return COLUMN.sub(column_text, template)
 
 
 def text_table(sources: list[str], targets: list[Any]) -> pa.Table:

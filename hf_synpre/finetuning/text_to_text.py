@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.heads import Collator
     from hf_synpre.finetuning.text_head import TokenRows
 
-# A batch is cut to its open rows once fewer than this share of it is open: cutting copies the cache.
+# A batch is cut to its open rows once fewer than this share of it is open; that copies the cache.
 SHRINK_BELOW = 0.75
 
 

@@ -238,7 +238,7 @@ def test_a_label_that_train_lacks_is_refused(tmp_path):
     [
         ({"head": "class"}, "Did you mean 'classes'"),
         ({"head": "choices"}, "choices need columns"),
-        ({"metric": "f2"}, "Did you mean 'f1'"),
+        ({"metric": "accuracy_f2"}, "Did you mean 'accuracy_f1'"),
         ({"rows": {"dev": 10}}, "Unknown split 'dev'"),
         ({"rows": {"train": 0}}, "rows of train is 0; give an integer >= 1"),
     ],

@@ -1,4 +1,7 @@
-"""Heads: every kind of label learned from a tiny dataset, scores against known values, arms, gains, ensembles."""
+"""Experiments on labelled tasks: arms of self-pretraining, shared tokenizers, gains, ensembles.
+
+Run: pytest tests/experiments/test_self_pretraining.py
+"""
 
 import json
 
@@ -13,8 +16,6 @@ from hf_synpre.data.corpora import TextSpec
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.report import write_report
 from hf_synpre.vocabulary import as_vocabulary
-
-# Arms of an experiment.
 
 RUN = {
     "objective": "rtd",
