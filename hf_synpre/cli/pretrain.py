@@ -172,8 +172,7 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     from hf_synpre.data.corpora import TextSpec
     from hf_synpre.models.families import model_family
     from hf_synpre.training.pretraining import pretrain as run
-    from hf_synpre.training.pretraining_data import usual_objective
-    from hf_synpre.training.pretraining_spec import PretrainingSpec
+    from hf_synpre.training.pretraining_spec import OBJECTIVES, PretrainingSpec
     from hf_synpre.vocabulary import Vocabulary
 
     if not options.dataset:
@@ -211,7 +210,7 @@ def self_pretrain(options: SelfPretrainOptions) -> int:
     if (
         kind := model_family(model.config(Vocabulary.plain(64)))
     ) != "mlm":  # the presets are those of encoders
-        given.setdefault("objective", usual_objective(kind, True))
+        given.setdefault("objective", OBJECTIVES[kind].for_text)
     spec = build_spec(PretrainingSpec, given, "options")
     folder = finished_or_new(Path(options.output_dir))
     corpus = named_corpus(options.dataset, options.data_dir, build_spec(TextSpec, text, "options"))

@@ -36,7 +36,12 @@ from hf_synpre.initialization import (
     find_config,
 )
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
-from hf_synpre.training.pretraining import RESULT_FILE, pretrain, spent_before, tokenizer_facts
+from hf_synpre.training.pretraining import (
+    RESULT_FILE,
+    accumulated_cost,
+    pretrain,
+    tokenizer_metadata,
+)
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
@@ -61,6 +66,8 @@ class Experiment:
     def claim(self) -> None:
         """Mark the folder as this experiment's. Raises UsageError where it holds something else."""
         self.spec.model.validate()
+        for run in self.spec.pretraining.values():
+            run.validate()
         mark, recipe = self.folder / EXPERIMENT_FILE, recipe_of(self.spec)
         for place in (self.folder, self.work):
             if place.exists() and not place.is_dir():
@@ -294,7 +301,7 @@ class Experiment:
                 "tokenizer": self.data(task).tokenizer,
                 "corpus": self.text(spec.corpus, spec.text),
             }
-            recipe += [options["corpus"].metadata, tokenizer_facts(options["tokenizer"])]
+            recipe += [options["corpus"].metadata, tokenizer_metadata(options["tokenizer"])]
             name = f"{spec.objective or 'text'}-{Path(spec.corpus).name}"
         folder = self.work / "pretraining" / recipe_name(name, recipe)
         with lock(folder):
@@ -387,7 +394,7 @@ class Experiment:
             self.spec.finetuning_of(cell.task),
             seed=cell.seed,
             output_dir=self.work / "finetuning" / cell.file_name,
-            extra_flops=spent_before(given).get("flops", 0.0),
+            extra_flops=accumulated_cost(given).get("flops", 0.0),
         )
         phases = {"pretraining": pretraining, "finetuning": outcome.pop("spent")}
         facts = {

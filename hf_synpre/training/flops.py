@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -113,6 +113,31 @@ def peak_flops() -> float | None:
     return None
 
 
+class TrainingCost(TypedDict):
+    """What a run has cost, over its processes and over the lives that a kill has cut it into."""
+
+    # Optimizer steps.
+    steps: int
+    # Real tokens of all rows: inputs, and a decoder's targets.
+    tokens: int
+    # Positions that were computed: tokens and padding.
+    positions: int
+    # Floating-point operations, by `FlopCounter`.
+    flops: float
+    # Seconds of training steps, and of waiting for rows.
+    train_s: float
+    wait_s: float
+    # 1 - tokens / positions.
+    padding_share: float
+    # Per second of training and waiting.
+    tokens_per_s: float
+    positions_per_s: float
+    # The share of the waiting in those seconds.
+    wait_share: float
+    # The share of the devices' peak FLOP/s that was reached, where the peak is known.
+    mfu: NotRequired[float]
+
+
 class Meter(TrainerCallback, ExportableState):
     """Adds up the cost of a run, over its processes and over the lives that a kill has cut it into.
 
@@ -203,16 +228,12 @@ class Meter(TrainerCallback, ExportableState):
 
     def summary(
         self, reduce: Callable[[torch.Tensor], torch.Tensor], processes: int
-    ) -> dict[str, Any]:
+    ) -> TrainingCost:
         """Return the totals with rates: what every result file says of the cost.
 
         Args:
             reduce: sums a tensor over the processes, all of which call this.
             processes: how many there are; the share of the devices' peak is over all of them.
-
-        Returns:
-            steps, tokens, positions, flops, train_s and wait_s (seconds), padding_share,
-            tokens_per_s, positions_per_s, wait_share, and mfu where the device's peak is known.
         """
         totals = self.totals(reduce)
         rates = {
@@ -231,7 +252,7 @@ class Meter(TrainerCallback, ExportableState):
             if peak is not None:
                 rates["mfu"] = totals["flops"] / seconds / processes / peak
 
-        summary = totals | rates
+        summary: Any = totals | rates
         for name, value in summary.items():
             if isinstance(value, float):
                 summary[name] = round(value, 4)

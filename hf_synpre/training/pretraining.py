@@ -1,17 +1,25 @@
-"""Layer 4: one pre-training run: a task or a corpus, a fresh model of any kind, a stop at competence or budget."""
+"""A pre-training spec and an architecture -> a folder with the trained model and pretraining.json.
+
+`pretrain` is the run from its start to its end; what follows it are its steps, in their order.
+"""
 
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
 
 from hf_synpre.config import stored_form
 from hf_synpre.data.collators import RowCollator
@@ -41,8 +49,8 @@ from hf_synpre.training.callbacks import (
     divergence_warnings,
     evaluation_curve,
 )
-from hf_synpre.training.flops import FlopCounter
-from hf_synpre.training.pretraining_data import TEXT_TASKS, objective_of, open_source, rows_of
+from hf_synpre.training.flops import FlopCounter, TrainingCost
+from hf_synpre.training.pretraining_data import open_rows, rows_per_step
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
 from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced
 from hf_synpre.versions import versions
@@ -50,6 +58,8 @@ from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 RESULT_FILE = "pretraining.json"
 RECIPE_FILE = "recipe.json"
+# Training arguments that a run sets itself. Rows come in their order, so that a resumed run reads
+# on where the killed one was; the meter of the training cost is in the checkpoint.
 PRETRAINING_ARGUMENTS = {
     "eval_strategy": "steps",
     "save_strategy": "steps",
@@ -57,8 +67,8 @@ PRETRAINING_ARGUMENTS = {
     "train_sampling_strategy": "sequential",
     "restore_callback_states_from_checkpoint": True,
 }
-# Training arguments that may differ between the lives of one run.
-MACHINE = {
+# Training arguments that may differ between the lives of one run: they do not decide the weights.
+MACHINE_ARGUMENTS = {
     "per_device_train_batch_size",
     "per_device_eval_batch_size",
     "gradient_accumulation_steps",
@@ -74,319 +84,485 @@ MACHINE = {
 }
 
 
+class RunResult(TrainingCost):
+    """What pretraining.json holds: the training cost of the run, over all its lives, and these."""
+
+    # How often the run has read its corpus; None where rows have no end.
+    epochs: float | None
+    # What ended the run: "competence" is the target accuracy, "budget" all else.
+    stopped: str
+    # The token accuracy of the last evaluation.
+    accuracy: float | None
+    # The evaluations; see `evaluation_curve`.
+    curve: list[dict[str, Any]]
+    # The warnings of `divergence_warnings` about the whole curve.
+    alarms: list[str]
+    # Tokens and FLOPs of the runs that this one went on from.
+    before: dict[str, float]
+    # What decides the weights: pretraining, rows_a_step, model, tokens, and of text corpus and
+    # tokenizer.
+    recipe: dict[str, Any]
+    # Of Python and the libraries.
+    versions: dict[str, str]
+
+
 def pretrain(
     spec: PretrainingSpec,
     model: ModelSpec,
     folder: Path,
     *,
-    tokenizer: Any = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     tokens: int | None = None,
     corpus: Corpus | None = None,
     start: Path | None = None,
     quiet: bool = True,
-) -> dict[str, Any]:
-    """Pre-train into `folder`: weights, parameter_statistics.json, pretraining.json; a killed run goes on where it was.
+) -> RunResult:
+    """Pre-train a model into a folder. A run that was killed goes on where its last checkpoint was.
 
-    Runs in every process of a launcher. `tokens` (end-of-sequence included) replaces the budget in steps; `tokenizer`
-    the ids of `spec.vocabulary`; `corpus` and `start` what the spec's names stand for. Returns the facts of the run.
+    All processes of a launcher call this together.
+
+    Args:
+        spec: what is pre-trained on, and for how long.
+        model: the architecture.
+        folder: where the model, parameter_statistics.json and pretraining.json go. Until the run is
+            finished its work lies beside it, in a hidden folder.
+        tokenizer: whose ids the rows have, instead of those of `spec.vocabulary`; it is saved with
+            the model. Text needs one.
+        tokens: the budget of the run, ends of sequence included, instead of the spec's.
+        corpus: the text, instead of what `spec.corpus` names.
+        start: the folder of a finished run to go on from, which `spec.start` names.
+        quiet: show no progress.
+
+    Returns:
+        What pretraining.json holds. Where the folder holds this run already, nothing is done.
+
+    Raises:
+        UsageError: rows, weights or training arguments that do not fit each other, or a folder that
+            was begun with another recipe.
+        FloatingPointError: the loss was not finite.
+
+    Example:
+        >>> spec = PretrainingSpec(task="set", vocabulary=128, training={"max_steps": 1000})
+        >>> result = pretrain(spec, ModelSpec("t5"), Path("runs/set"))
+        >>> result["accuracy"], result["stopped"]
     """
+    # What is checked by opening a stream or building an architecture.
+    spec.validate()
     model.validate()
     work = folder.with_name(f".{folder.name}.work")
-    if corpus is None and spec.corpus is not None:
-        corpus = open_corpus(spec.corpus, text=spec.text)
     args = training_arguments(
         work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed
     )
+
+    # Corpus, ids, and the rows of a step.
+    if corpus is None and spec.corpus is not None:
+        corpus = open_corpus(spec.corpus, text=spec.text)
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
     if spec.batch_size is not None:
-        share_rows(rows_of(spec, model_family(model.config(vocabulary)), vocabulary), args)
-    recipe = recipe_of(spec, args) | {"model": stored_form(model), "tokens": tokens}
-    recipe |= {"corpus": corpus.metadata, "tokenizer": tokenizer_facts(tokenizer)} if corpus else {}
-    if done := already(folder, work, recipe):
-        return done
-    spec = replace(spec, start=str(start)) if start else spec
-    args.max_steps = steps = steps_of(
-        spec, args, tokens, lambda: fresh_model(spec, model, vocabulary)
-    )
-    args.eval_steps = spec.training.get("eval_steps", max(1, steps // spec.evaluations))
+        family = model_family(model.config(vocabulary))
+        share_rows(rows_per_step(spec, family, vocabulary), args)
+
+    # The recipe: what decides the weights. The same recipe finds its finished run.
+    pretraining = stored_form(spec)
+    for name in MACHINE_ARGUMENTS & spec.training.keys():
+        del pretraining["training"][name]
+    recipe = {
+        "pretraining": pretraining,
+        "rows_a_step": args.per_device_train_batch_size * batches_per_step(args),
+        "model": stored_form(model),
+        "tokens": tokens,
+    }
+    if corpus is not None:
+        recipe["corpus"] = corpus.metadata
+        recipe["tokenizer"] = tokenizer_metadata(tokenizer)
+    finished = load_finished_run(folder, work, recipe)
+    if finished is not None:
+        return finished
+
+    # The model and its Trainer, for as many steps as the budget pays for.
+    if start is not None:
+        spec = replace(spec, start=str(start))
+    network = fresh_model(spec, model, vocabulary)
+    args.max_steps = count_steps(spec, args, network, tokens)
+    args.eval_steps = spec.training.get("eval_steps", max(1, args.max_steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
-    trainer = pretraining_trainer(spec, model, vocabulary, args, corpus)
+    trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
+
+    # One command at a time works on a folder; its first process holds the lock for all.
     with held(work / "run") if args.process_index == 0 else nullcontext():
+        # Resume from the last checkpoint, and train to the end.
         with args.main_process_first(local=False, desc="checkpoints"):
             write_json(work / RECIPE_FILE, {"recipe": recipe})
-            given = args.resume_from_checkpoint
-            checkpoint = given if isinstance(given, str) else last_whole_checkpoint(work)
-        go_on(trainer, checkpoint)
-        facts = run_facts(spec, trainer) | {
-            "before": spent_before(start),
-            "recipe": recipe,
-            "versions": versions(),
-        }
+            checkpoint = args.resume_from_checkpoint
+            if not isinstance(checkpoint, str):
+                checkpoint = last_whole_checkpoint(work)
+        resume(trainer, checkpoint)
+
+        # Write the result: all processes gather the weights, the first one writes them.
+        result = run_result(spec, trainer, recipe, start)
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():
-            finish(trainer, weights, facts, folder, work, tokenizer)
+            write_model(trainer, weights, tokenizer, result, work / "model")
+            (work / "model").rename(folder)
+            shutil.rmtree(work)
         trainer.accelerator.wait_for_everyone()
-    return facts
+    return result
 
 
-def go_on(trainer: SynpreTrainer, checkpoint: str | None) -> None:
-    """Train to the end of the budget, from a checkpoint if there is one. Raises UsageError where that is broken."""
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except SafetensorError as error:
+def batches_per_step(args: Seq2SeqTrainingArguments) -> int:
+    """Return how many batches make a step: those of all processes, and accumulated ones."""
+    return args.gradient_accumulation_steps * args.world_size
+
+
+def share_rows(rows: int, args: Seq2SeqTrainingArguments) -> None:
+    """Give every batch of a step its share of the rows, in `args`. UsageError: unequal shares."""
+    batches = batches_per_step(args)
+    if rows < 1 or rows % batches:
         raise UsageError(
-            f"{checkpoint} cannot be read ({error}); delete it, and the run goes on from what is before."
-        ) from None
+            f"batch_size makes {rows} rows a step, over {args.world_size} processes x "
+            f"{args.gradient_accumulation_steps} accumulated batches; give one that makes a "
+            f"multiple of {batches}."
+        )
+    args.per_device_train_batch_size = rows // batches
 
 
-def recipe_of(spec: PretrainingSpec, args: Any) -> dict[str, Any]:
-    """Return what decides the weights: the spec without what a machine decides, and the rows of a step."""
-    given = stored_form(spec)
-    given["training"] = {
-        name: value for name, value in spec.training.items() if name not in MACHINE
-    }
-    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return {"pretraining": given, "rows_a_step": rows}
+def tokenizer_metadata(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any] | None:
+    """Return what tells a tokenizer from others: class, size, origin, and a digest of its ids.
 
-
-def already(folder: Path, work: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the facts of a finished run, None where it is to be made. Raises UsageError where a folder holds another."""
-    for begun in (folder / RESULT_FILE, work / RECIPE_FILE):
-        if begun.exists() and read_json(begun).get("recipe") != json.loads(json.dumps(recipe)):
-            raise UsageError(
-                f"{folder} was begun with another recipe ({begun}); choose another folder or delete it."
-            )
-    return read_json(folder / RESULT_FILE) if (folder / RESULT_FILE).exists() else None
-
-
-def spent_before(start: Path | None) -> dict[str, float]:
-    """Return the tokens and FLOPs of a finished run and of those that it went on from; {} without one."""
-    if start is None:
-        return {}
-    facts = read_json(start / RESULT_FILE)
-    return {
-        name: facts[name] + (facts.get("before") or {}).get(name, 0) for name in ("tokens", "flops")
-    }
-
-
-def tokenizer_facts(tokenizer: Any) -> dict[str, Any] | None:
-    """Return what names a tokenizer: class, size, where it is from ("strict" ones say so), and a digest of its ids."""
+    Its origin is "stock" unless it was trained by this package, which then says on what.
+    """
     if tokenizer is None:
         return None
-    words = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
-    origin = tokenizer.init_kwargs.get("origin") or "stock"
-    digest = hashlib.blake2b(words, digest_size=8).hexdigest()
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
     return {
         "class": type(tokenizer).__name__,
         "size": len(tokenizer),
-        "origin": origin,
-        "digest": digest,
+        "origin": tokenizer.init_kwargs.get("origin") or "stock",
+        "digest": hashlib.blake2b(vocabulary.encode(), digest_size=8).hexdigest(),
     }
 
 
-def share_rows(rows: int, args: Any) -> None:
-    """Give each process and accumulated batch its share of a step's rows. Raises UsageError where the shares are unequal."""
-    shares = args.world_size * args.gradient_accumulation_steps
-    if rows < 1 or rows % shares:
-        raise UsageError(
-            f"batch_size makes {rows} rows a step, over {args.world_size} processes x {args.gradient_accumulation_steps} "
-            f"accumulated batches; give one that makes a multiple of {shares}."
-        )
-    args.per_device_train_batch_size = rows // shares
+def load_finished_run(folder: Path, work: Path, recipe: dict[str, Any]) -> RunResult | None:
+    """Return the result of a finished run, None where the run is still to be made.
+
+    Args:
+        folder: of the finished run.
+        work: of a run that was begun.
+        recipe: of the run that is asked for.
+
+    Raises:
+        UsageError: one of the folders holds a run with another recipe.
+    """
+    result_file = folder / RESULT_FILE
+    as_stored = json.loads(json.dumps(recipe))
+    for begun in (result_file, work / RECIPE_FILE):
+        if begun.exists() and read_json(begun).get("recipe") != as_stored:
+            raise UsageError(
+                f"{folder} was begun with another recipe ({begun}); choose another folder or "
+                "delete it."
+            )
+    return read_json(result_file) if result_file.exists() else None
 
 
-def steps_of(
-    spec: PretrainingSpec, args: Any, tokens: int | None, fresh: Callable[[], PreTrainedModel]
+def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary) -> PreTrainedModel:
+    """Return the model of a run before its first step.
+
+    Args:
+        spec: says the objective, the seed, the initial weights, and the checkpoint to start from.
+        model: the architecture.
+        vocabulary: whose ids the embeddings are for.
+
+    Returns:
+        A language model of the architecture, or for objective rtd a generator and discriminator.
+        The head of an encoder is computed at masked positions alone where it allows that.
+
+    Raises:
+        UsageError: initial weights or a checkpoint that do not fit the architecture.
+    """
+    # A fresh model: every tensor is drawn from the seed and its own name.
+    config = model.config(vocabulary)
+    family = model_family(config)
+    if spec.objective_for(family) == "rtd":
+        network = build_rtd(config, spec.seed, spec.generator_fraction)
+    else:
+        network = build(AUTO_CLASSES[family], config, {}, spec.seed)
+    draw_weights = INITIAL_WEIGHTS[spec.initial_weights]
+    if draw_weights is not None:
+        draw_weights(network, tensor_generator(spec.seed, spec.initial_weights))
+
+    # The weights of a checkpoint. A run for objective rtd has left its generator beside its
+    # discriminator.
+    if spec.start is not None:
+        if spec.start_embeddings == "kept" and vocabulary.tokenizer is not None:
+            check_ids(spec.start, vocabulary.tokenizer)
+        if isinstance(network, RTDModel):
+            take_weights(network.discriminator, spec.start, spec.start_embeddings, head=True)
+            generator = Path(spec.start) / "generator"
+            if generator.is_dir():
+                take_weights(network.generator, str(generator), spec.start_embeddings, head=True)
+        else:
+            take_weights(network, spec.start, spec.start_embeddings, head=True)
+
+    if family == "mlm" and not isinstance(network, RTDModel):
+        compute_masked_logits_only(network)
+    return network
+
+
+def count_steps(
+    spec: PretrainingSpec,
+    args: Seq2SeqTrainingArguments,
+    network: PreTrainedModel,
+    tokens: int | None = None,
 ) -> int:
-    """Return the number of steps: as many as `tokens` or the spec's budget pay for; `fresh` makes the model."""
-    rows, tokens = (
-        args.world_size * args.gradient_accumulation_steps * args.train_batch_size,
-        tokens or spec.budget_tokens,
-    )
+    """Return the steps of a run: as many as its budget pays for.
+
+    Args:
+        spec: its budget is budget_tokens or budget_flops, else args.max_steps.
+        args: say the rows of a step, the warm-up, and max_steps.
+        network: the model, whose step costs FLOPs.
+        tokens: the budget, instead of the spec's.
+
+    Raises:
+        UsageError: the budget ends before the warm-up does.
+    """
+    rows = args.train_batch_size * batches_per_step(args)
+    tokens = tokens or spec.budget_tokens
     if tokens is not None:
-        steps = math.ceil(tokens / (rows * row_tokens(spec, fresh)))
+        # A window; span corruption has sentinels on both sides and two ends of sequence besides.
+        row_tokens = spec.window
+        if network.config.is_encoder_decoder:
+            _, spans = noise_counts(spec.window)
+            row_tokens += 2 * spans + 2
+        steps = math.ceil(tokens / (rows * row_tokens))
     elif spec.budget_flops is not None:
-        steps = math.ceil(spec.budget_flops / step_flops(spec, fresh(), rows))
+        steps = math.ceil(spec.budget_flops / step_flops(spec, network, rows))
     else:
         return args.max_steps
-    if spec.match_tokens_of is None and (warmup := args.get_warmup_steps(steps)) >= steps:
+
+    warmup_steps = args.get_warmup_steps(steps)
+    if spec.match_tokens_of is None and warmup_steps >= steps:
         raise UsageError(
-            f"The budget pays for {steps} steps, warmup_steps is {warmup}; give training.warmup_steps (below 1: a share)."
+            f"The budget pays for {steps} steps, warmup_steps is {warmup_steps}; give "
+            "training.warmup_steps (below 1: a share)."
         )
     return steps
 
 
-def step_flops(spec: PretrainingSpec, model: PreTrainedModel, rows: int) -> float:
-    """Return the FLOPs of a step of `rows` windows of text, as the run itself will count them; the model is changed."""
-    noise, spans = noise_counts(spec.window)
-    if model.config.is_encoder_decoder:  # sides are padded to multiples of 8
-        return FlopCounter(model)(
-            rows, *(-(-n // 8) * 8 for n in (spec.window - noise + spans + 1, noise + spans + 1))
-        )
-    if not isinstance(model, RTDModel) and model_family(model.config) == "mlm":
-        compute_masked_logits_only(model)
-    return FlopCounter(model)(rows, spec.window, noise)
+def step_flops(spec: PretrainingSpec, network: PreTrainedModel, rows: int) -> float:
+    """Return the FLOPs of a step of `rows` windows of text, as the run itself will count them."""
+    hidden, spans = noise_counts(spec.window)
+    if network.config.is_encoder_decoder:
+        # Spans become sentinels, and an end of sequence is appended. Collators pad to multiples
+        # of 8.
+        source = pad_to_multiple(spec.window - hidden + spans + 1)
+        target = pad_to_multiple(spans + hidden + 1)
+        return FlopCounter(network)(rows, source, target)
+    # As many tokens are masked as span corruption hides.
+    return FlopCounter(network)(rows, spec.window, hidden)
 
 
-def row_tokens(spec: PretrainingSpec, fresh: Callable[[], PreTrainedModel]) -> int:
-    """Return the tokens of a row: a window's; span corruption has sentinels on both sides and two ends besides."""
-    two = fresh().config.is_encoder_decoder
-    return spec.window + (2 * noise_counts(spec.window)[1] + 2 if two else 0)
+def pad_to_multiple(length: int, multiple: int = 8) -> int:
+    """Return the smallest multiple that is no shorter than a length."""
+    return math.ceil(length / multiple) * multiple
 
 
 def pretraining_trainer(
     spec: PretrainingSpec,
-    model: ModelSpec,
+    network: PreTrainedModel,
     vocabulary: Vocabulary,
-    args: Any,
+    args: Seq2SeqTrainingArguments,
     corpus: Corpus | None = None,
 ) -> SynpreTrainer:
-    """Return the Trainer of a run over a freshly initialised model."""
-    fresh = fresh_model(spec, model, vocabulary)
-    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    config = part_config(fresh.config)
-    rtd = isinstance(fresh, RTDModel)
-    if spec.pairs and not uses_token_types(config):
+    """Return the Trainer of a run.
+
+    Args:
+        spec: what is pre-trained on.
+        network: the model, as `fresh_model` makes it. Packed rows change its forward.
+        vocabulary: whose ids the rows have.
+        args: with the final max_steps.
+        corpus: the text, instead of what `spec.corpus` names.
+
+    Raises:
+        UsageError: rows that the model cannot read, or arguments that it cannot be trained with.
+    """
+    # Of a generator and discriminator the discriminator is the model that is pre-trained.
+    is_pair = isinstance(network, RTDModel)
+    pretrained = network.discriminator if is_pair else network
+    if spec.pairs and not uses_token_types(pretrained.config):
         raise UsageError(
-            f"pairs makes rows of two segments, of which {type(config).__name__} knows none; leave pairs out."
+            f"pairs makes rows of two segments, of which {type(pretrained.config).__name__} knows "
+            "none; leave pairs out."
         )
-    source = open_source(
+
+    # Rows.
+    batch_size = args.train_batch_size * batches_per_step(args)
+    rows = open_rows(
         spec,
-        model_family(config),
+        model_family(pretrained.config),
         vocabulary,
-        rows=args.max_steps * batch,
-        batch=batch,
-        longest=longest_input(fresh.discriminator if rtd else fresh),
+        rows=args.max_steps * batch_size,
+        batch_size=batch_size,
+        longest_input=longest_input(pretrained),
         corpus=corpus,
-        compact=rtd or (model_family(config) == "mlm" and compute_masked_logits_only(fresh)),
+        compact="masked_positions" in getattr(network, "second_inputs", ()),
     )
-    if source.packed:
-        accept_packed_rows(fresh)
-    watches = (
+    if rows.packed:
+        accept_packed_rows(network)
+
+    # Callbacks, loss and metrics.
+    callbacks: list[TrainerCallback] = [
         StopAtTargetAccuracy(spec.target_accuracy),
         DivergenceChecks(),
-        *([Deadline(spec.budget_seconds)] if spec.budget_seconds else ()),
-    )
-    judges = {
-        "loss": rtd_loss,
-        "compute_metrics": rtd_metrics,
-        "preprocess_logits_for_metrics": evaluation_sums,
+    ]
+    if spec.budget_seconds:
+        callbacks.append(Deadline(spec.budget_seconds))
+    options: dict[str, Any] = {
+        "compute_metrics": teacher_forced,
+        "preprocess_logits_for_metrics": most_likely,
     }
+    if is_pair:
+        options = {
+            "loss": rtd_loss,
+            "compute_metrics": rtd_metrics,
+            "preprocess_logits_for_metrics": evaluation_sums,
+        }
+
     try:
         trainer = SynpreTrainer(
-            fresh,
+            network,
             args,
             schedule=spec.schedule,
             bias_correction=spec.bias_correction,
-            callbacks=watches,
-            train_dataset=source.train,
-            eval_dataset=source.validation,
-            data_collator=RowCollator(vocabulary.pad, vocabulary.pad, alone=not source.packed),
-            **judges
-            if rtd
-            else {"compute_metrics": teacher_forced, "preprocess_logits_for_metrics": most_likely},
+            callbacks=callbacks,
+            train_dataset=rows.train,
+            eval_dataset=rows.validation,
+            data_collator=RowCollator(vocabulary.pad, alone=not rows.packed),
+            **options,
         )
     except Exception as error:  # whatever the model or transformers has against these arguments
         cause = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"{type(fresh).__name__} cannot be trained with these arguments: {cause}"
-        ) from None
-    trainer.epochs_a_step = batch / source.epoch_rows if source.epoch_rows else None
+            f"{type(network).__name__} cannot be trained with these arguments: {cause}"
+        ) from error
+    if rows.epoch_rows:
+        trainer.epochs_per_step = batch_size / rows.epoch_rows
     return trainer
 
 
-def part_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Return the config that says what kind of model this is: of a pair, the discriminator's."""
-    return config.part("discriminator") if hasattr(config, "part") else config
-
-
-def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary) -> PreTrainedModel:
-    """Return the model of a run before its first step: fresh, or with the weights that it starts from."""
-    config = model.config(vocabulary)
-    kind = model_family(config)
-    if (
-        objective_of(kind, spec.objective, spec.corpus is not None or spec.task in TEXT_TASKS)
-        == "rtd"
-    ):
-        fresh = build_rtd(config, spec.seed, spec.generator_fraction)
-        parts = {
-            "discriminator": spec.start,
-            "generator": spec.start and generator_folder(spec.start),
-        }
-    else:
-        fresh = build(AUTO_CLASSES[kind], config, {}, spec.seed)
-        parts = {None: spec.start}
-    if redraw := INITIAL_WEIGHTS[spec.initial_weights]:
-        redraw(fresh, tensor_generator(spec.seed, spec.initial_weights))
-    if (
-        spec.start is not None
-        and spec.start_embeddings == "kept"
-        and vocabulary.tokenizer is not None
-    ):
-        check_ids(spec.start, vocabulary.tokenizer)
-    for name, source in parts.items():
-        if source is not None:
-            take_weights(
-                getattr(fresh, name) if name else fresh, source, spec.start_embeddings, head=True
-            )
-    return fresh
-
-
-def generator_folder(start: str) -> str | None:
-    """Return the folder of the generator that a run has left beside its discriminator, None where there is none."""
-    folder = Path(start) / "generator"
-    return str(folder) if folder.is_dir() else None
-
-
-def finish(
-    trainer: SynpreTrainer,
-    weights: dict,
-    facts: dict[str, Any],
-    folder: Path,
-    work: Path,
-    tokenizer: Any,
-) -> None:
-    """Write the finished run beside its folder, then move it there whole."""
-    made = work / "model"
-    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-    if isinstance(model, RTDModel):
-        save_parts(model, weights, made)
-    else:
-        model.save_pretrained(made, state_dict=weights)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(made)
-    statistics = ParameterStatistics.from_pretrained(made)
-    source = facts["recipe"]["pretraining"]
-    replace(statistics, source=source["task"] or source["corpus"]).save(made / STATISTICS_FILE)
-    write_json(made / RESULT_FILE, facts)
-    made.rename(folder)
-    shutil.rmtree(work)
-
-
-def run_facts(spec: PretrainingSpec, trainer: SynpreTrainer) -> dict[str, Any]:
-    """Return what a finished run spent and reached, its curve of evaluations, and what was wrong with it if anything."""
-    curve = evaluation_curve(trainer.state.log_history)
-    if not all(math.isfinite(point["loss"]) for point in curve):
-        raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
-    reached = curve[-1]["token_accuracy"] if curve else None
-    stopped = "competence" if reached is not None and reached >= spec.target_accuracy else "budget"
-    epochs = trainer.epochs_a_step and trainer.state.global_step * trainer.epochs_a_step
-    facts = {
-        **trainer.training_cost(),
-        "epochs": epochs,
-        "stopped": stopped,
-        "accuracy": reached,
-        "curve": curve,
-    }
-    return facts | {"alarms": divergence_warnings(curve)}
-
-
 def last_whole_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that was written to its end (trainer_state.json comes last), or None."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1])):
+    """Return the newest checkpoint that was written to its end, None where there is none.
+
+    trainer_state.json is written last. Checkpoints without it are deleted.
+    """
+
+    def step(checkpoint: Path) -> int:
+        return int(checkpoint.name.removeprefix("checkpoint-"))
+
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step, reverse=True):
         try:
             read_json(checkpoint / "trainer_state.json")
             return str(checkpoint)
         except UsageError:
             shutil.rmtree(checkpoint)
     return None
+
+
+def resume(trainer: SynpreTrainer, checkpoint: str | None) -> None:
+    """Train to the end of the budget, from a checkpoint if there is one.
+
+    Raises:
+        UsageError: the checkpoint's weights cannot be read.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except SafetensorError as error:
+        raise UsageError(
+            f"{checkpoint} cannot be read ({error}); delete it, and the run goes on from what is "
+            "before."
+        ) from error
+
+
+def run_result(
+    spec: PretrainingSpec, trainer: SynpreTrainer, recipe: dict[str, Any], start: Path | None
+) -> RunResult:
+    """Return what pretraining.json says of a finished run.
+
+    Args:
+        spec: what was pre-trained on.
+        trainer: of the run, at its end.
+        recipe: what decided the weights.
+        start: the folder of the run that this one went on from.
+
+    Raises:
+        FloatingPointError: an evaluation's loss was not finite.
+    """
+    curve = evaluation_curve(trainer.state.log_history)
+    if not all(math.isfinite(point["loss"]) for point in curve):
+        raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
+
+    accuracy = curve[-1]["token_accuracy"] if curve else None
+    stopped = "budget"
+    if accuracy is not None and accuracy >= spec.target_accuracy:
+        stopped = "competence"
+    epochs = None
+    if trainer.epochs_per_step is not None:
+        epochs = trainer.state.global_step * trainer.epochs_per_step
+
+    return {
+        **trainer.training_cost(),
+        "epochs": epochs,
+        "stopped": stopped,
+        "accuracy": accuracy,
+        "curve": curve,
+        "alarms": divergence_warnings(curve),
+        "before": accumulated_cost(start),
+        "recipe": recipe,
+        "versions": versions(),
+    }
+
+
+def accumulated_cost(run: Path | None) -> dict[str, float]:
+    """Return the tokens and FLOPs of a finished run and of all that it went on from.
+
+    Args:
+        run: its folder; None for no run, which costs nothing.
+
+    Returns:
+        "tokens" and "flops"; an empty dict without a run.
+    """
+    if run is None:
+        return {}
+    result = read_json(run / RESULT_FILE)
+    earlier = result.get("before") or {}
+    return {name: result[name] + earlier.get(name, 0) for name in ("tokens", "flops")}
+
+
+def write_model(
+    trainer: SynpreTrainer,
+    weights: dict[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase | None,
+    result: RunResult,
+    folder: Path,
+) -> None:
+    """Write a trained model with its tokenizer, parameter statistics and result into a folder.
+
+    Args:
+        trainer: of the finished run.
+        weights: the model's state dict, gathered from all processes.
+        tokenizer: None where the ids are those of a plain vocabulary.
+        result: what pretraining.json holds.
+        folder: is made.
+    """
+    network = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    if isinstance(network, RTDModel):
+        save_parts(network, weights, folder)
+    else:
+        network.save_pretrained(folder, state_dict=weights)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+    pretraining = result["recipe"]["pretraining"]
+    statistics = ParameterStatistics.from_pretrained(folder)
+    statistics = replace(statistics, source=pretraining["task"] or pretraining["corpus"])
+    statistics.save(folder / STATISTICS_FILE)
+    write_json(folder / RESULT_FILE, result)

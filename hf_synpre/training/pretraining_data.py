@@ -1,11 +1,15 @@
-"""Layer 3: what a pre-training run reads: rows of a task or of text, laid out for an objective and a kind of model."""
+"""A pre-training spec, a model family and a vocabulary -> rows to train on and rows to evaluate on.
 
+1. Tokens: examples of the task (`SyntheticDataset`), or windows of the text (`text_windows`).
+2. Rows of a task: examples laid out for the objective, padded, bucketed or packed (`task_rows`).
+   Rows of text: windows made into rows by the objective's function (`text_rows`, `ROWS_OF_TEXT`).
+3. Rows whose ids are to be guessed: some of them masked, or replaced (`masked_rows`).
+"""
+
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.data.masking import (
@@ -21,6 +25,7 @@ from hf_synpre.data.packing import (
     RowDataset,
     Seq2SeqLayout,
 )
+from hf_synpre.data.rows import MapDataset, Row
 from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.data.windows import (
     EncoderRows,
@@ -30,204 +35,258 @@ from hf_synpre.data.windows import (
     TextWindows,
     encode_corpus,
 )
-from hf_synpre.errors import UsageError, choose
-from hf_synpre.vocabulary import Vocabulary, as_vocabulary
+from hf_synpre.errors import UsageError
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
+
+Windows = TextWindows | FullWindows | SentenceWindows
+Layout = Seq2SeqLayout | CausalLayout
+
+# The size of a task's dataset that is read as far as a run goes: rows are functions of their index,
+# so this costs nothing, and no run takes as many.
 ENDLESS = 2**62
-TEXT_TASKS = ("nesting_language",)
-BATCHINGS = ("padded", "bucketed", "packed")
-# kind of model -> objectives: the usual one for rows with a target, the usual one for text, others
-OBJECTIVES = {
-    "seq2seq": ("seq2seq", "span_corruption"),
-    "causal": ("causal", "causal"),
-    "mlm": ("mlm", "mlm", "rtd"),
-}
+# Of 100 masked tokens, how many become the mask id and how many a random id; the others stay:
+# Devlin et al. 2019 for masked language modelling, ELECTRA for replaced-token detection.
 MASKING = {
     "mlm": {"masked_percent": 80, "random_percent": 10},
     "rtd": {"masked_percent": 85, "random_percent": 0},
 }
+# A corpus is read as far as a run goes, but for so many windows at least, so that short runs see
+# more than its first lines.
+FEWEST_WINDOWS = 1000
+# Examples whose lengths say whether a task fits the model's position embeddings.
+PROBED_EXAMPLES = 4096
 
 
-@dataclass
-class Source:
-    """Rows to pre-train on, rows to judge competence on, and whether they hold several examples (segments matter).
+@dataclass(frozen=True)
+class PretrainingRows:
+    """What a pre-training run reads: map-style datasets of rows, as its objective has them."""
 
-    `epoch_rows` are the rows that hold the corpus once, as far as the run reads it; None where rows are made without end.
-    """
-
-    train: Any
-    validation: Any
+    train: MapDataset[Row]
+    validation: MapDataset[Row]
+    # Whether a train row holds several examples, which the model must be made to tell apart.
     packed: bool = False
+    # How many train rows hold the corpus once, as far as the run reads it; None where rows have no
+    # end.
     epoch_rows: float | None = None
 
 
-def objective_of(kind: str, given: str | None, is_text: bool) -> str:
-    """Return the objective of a run: `given`, or the usual one of the kind of model. Raises UsageError."""
-    allowed = dict.fromkeys(OBJECTIVES[kind])
-    objective = (
-        choose(f"objective of a {kind} model", given, allowed)
-        if given
-        else usual_objective(kind, is_text)
-    )
-    if objective == "seq2seq" and is_text:
-        raise UsageError(
-            "Text has no targets, so the objective seq2seq cannot apply; give span_corruption."
-        )
-    return objective
+@dataclass(frozen=True)
+class RowOptions:
+    """What the rows of one split depend on beside their tokens."""
+
+    spec: PretrainingSpec
+    objective: str
+    vocabulary: Vocabulary
+    # "train" or "validation"; each has draws of its own.
+    split: str
+    # Whether labels are those of masked positions alone, because the model looks at no others.
+    compact: bool
 
 
-def usual_objective(kind: str, is_text: bool) -> str:
-    """Return the objective that a kind of model usually has."""
-    return OBJECTIVES[kind][is_text]
-
-
-def open_source(
-    spec: Any,
-    kind: str,
+def open_rows(
+    spec: PretrainingSpec,
+    model_family: str,
     vocabulary: Vocabulary,
     *,
     rows: int,
-    batch: int,
-    longest: int | None = None,
+    batch_size: int,
+    longest_input: int | None = None,
     corpus: Corpus | None = None,
     compact: bool = False,
-) -> Source:
-    """Return the rows of a run: `rows` for training in batches of `batch`; `longest` is the model's table of positions.
+) -> PretrainingRows:
+    """Return the rows of a run.
 
-    `corpus` is the text, what `spec.corpus` names without it; with `compact` the model looks at masked positions alone.
+    Args:
+        spec: what is pre-trained on.
+        model_family: "seq2seq", "causal" or "mlm".
+        vocabulary: whose ids the rows have; text needs one with a tokenizer.
+        rows: how many the run trains on.
+        batch_size: the rows of a step; buckets and the curriculum are made of steps.
+        longest_input: how many positions the model has embeddings for; None for any number.
+        corpus: the text, instead of what `spec.corpus` names.
+        compact: the model looks at masked positions alone, so rows have labels for those alone.
+
+    Raises:
+        UsageError: rows that are longer than the model's inputs, a text without a tokenizer, or an
+            objective that this model or text cannot have.
     """
     if corpus is None and spec.corpus is not None:
         corpus = open_corpus(spec.corpus, text=spec.text)
-    is_text = spec.corpus is not None or spec.task in TEXT_TASKS
-    objective = objective_of(kind, spec.objective, is_text)
-    if is_text or objective == "span_corruption":
-        if longest is not None and spec.window > longest:
+    objective = spec.objective_for(model_family)
+    if spec.reads_text or objective == "span_corruption":
+        if longest_input is not None and spec.window > longest_input:
             raise UsageError(
-                f"window is {spec.window}, the model's table of positions has {longest}; give a shorter window or a longer "
-                "table (max_position_embeddings)."
+                f"window is {spec.window}, the model has position embeddings for {longest_input}; "
+                "give a shorter window or more of them (max_position_embeddings)."
             )
-        windows = [
-            text_windows(spec, objective, vocabulary, *part, corpus) for part in parts(spec, rows)
-        ]
-        splits = zip(("train", "validation"), windows, strict=True)
-        found = [text_rows(spec, objective, vocabulary, *part, compact) for part in splits]
-        return Source(*found, epoch_rows=getattr(windows[0], "epoch_rows", None))
-    layout = layout_of(spec, objective, vocabulary)
-    refuse_longer(spec, layout, vocabulary, longest)
-    size = ENDLESS if spec.batching == "packed" else rows
-    examples = examples_of(spec, vocabulary, size=size, ramp=spec.curriculum_steps * batch)
-    validation = examples_of(spec, vocabulary, size=spec.validation_examples, split="validation")
-    train = arranged(spec, examples, layout, rows, batch)
-    found = [
-        masked(spec, data, vocabulary, split, objective, compact) if objective in MASKING else data
-        for data, split in ((train, "train"), (RowDataset(validation, layout), "validation"))
-    ]
-    return Source(*found, packed=spec.batching == "packed")
+        return text_rows(spec, objective, vocabulary, rows, corpus, compact)
+    check_example_lengths(spec, objective, vocabulary, longest_input)
+    return task_rows(spec, objective, vocabulary, rows, batch_size, compact)
 
 
-def rows_of(spec: Any, kind: str, vocabulary: Vocabulary) -> int:
-    """Return the rows of a step of `spec.batch_size` examples: as many, but for packed rows, of which a multiple of 8."""
-    if spec.batching != "packed" or spec.corpus is not None or spec.task in TEXT_TASKS:
+def rows_per_step(spec: PretrainingSpec, model_family: str, vocabulary: Vocabulary) -> int:
+    """Return the rows of a step that has `spec.batch_size` examples.
+
+    Packed rows hold several examples: there are as many rows, a multiple of 8, as hold so many.
+    """
+    if spec.batching != "packed" or spec.reads_text:
         return spec.batch_size
-    layout = layout_of(spec, objective_of(kind, spec.objective, False), vocabulary)
-    probe = PackedDataset(
-        examples_of(spec, vocabulary, size=ENDLESS), layout, size=1, length=spec.row_length
+    examples = SyntheticDataset(
+        spec.task, size=ENDLESS, vocabulary=vocabulary, seed=spec.seed, **spec.parameters
     )
-    return max(1, round(spec.batch_size / probe.examples_per_row / 8)) * 8
+    layout = example_layout(spec, spec.objective_for(model_family), vocabulary)
+    packed = PackedDataset(examples, layout, size=1, length=spec.row_length)
+    return max(1, round(spec.batch_size / packed.examples_per_row / 8)) * 8
 
 
-def examples_of(spec: Any, vocabulary: Vocabulary, **more: Any) -> SyntheticDataset:
-    """Return the task's examples."""
-    return SyntheticDataset(
-        spec.task, vocabulary=vocabulary, seed=spec.seed, **spec.parameters, **more
+# Rows of a task.
+
+
+def task_rows(
+    spec: PretrainingSpec,
+    objective: str,
+    vocabulary: Vocabulary,
+    rows: int,
+    batch_size: int,
+    compact: bool,
+) -> PretrainingRows:
+    """Return a task's examples as rows; arguments as for `open_rows`."""
+    layout = example_layout(spec, objective, vocabulary)
+    examples = functools.partial(
+        SyntheticDataset, spec.task, vocabulary=vocabulary, seed=spec.seed, **spec.parameters
     )
 
+    # Training rows: several examples a row, or one; of similar lengths in a batch, or as they come.
+    train: MapDataset[Row]
+    if spec.batching == "packed":
+        train = PackedDataset(examples(size=ENDLESS), layout, size=rows, length=spec.row_length)
+    else:
+        ordered = examples(size=rows, curriculum_rows=spec.curriculum_steps * batch_size)
+        if spec.batching == "bucketed":
+            ordered = LengthBuckets(ordered, batch_size)
+        train = RowDataset(ordered, layout)
 
-def parts(spec: Any, rows: int) -> Iterator[tuple[str, int]]:
-    """Yield (split, rows) of training and validation."""
-    yield from (("train", rows), ("validation", spec.validation_examples))
-
-
-def refuse_longer(spec: Any, layout: Any, vocabulary: Vocabulary, longest: int | None) -> None:
-    """Raise UsageError where one of the first 4,096 examples is longer than the model's table of positions."""
-    if longest is None:
-        return
-    size = max(
-        max(layout.sizes(e))
-        for e in examples_of(spec, vocabulary, size=4096).__getitems__(list(range(4096)))
+    # Validation rows: one example each, always the same.
+    validation: MapDataset[Row] = RowDataset(
+        examples(size=spec.validation_examples, split="validation"), layout
     )
-    if size > longest:
-        raise UsageError(
-            f"Examples of {spec.task} take up to {size} positions, the model's table has {longest}; give shorter ones "
-            "(--parameters max_length=...) or a longer table (--config_overrides)."
-        )
+
+    if objective in MASKING:
+        train = masked_rows(train, RowOptions(spec, objective, vocabulary, "train", compact))
+        options = RowOptions(spec, objective, vocabulary, "validation", compact)
+        validation = masked_rows(validation, options)
+    return PretrainingRows(train, validation, packed=spec.batching == "packed")
 
 
-def layout_of(spec: Any, objective: str, vocabulary: Vocabulary) -> Any:
-    """Return how examples lie in rows."""
+def example_layout(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -> Layout:
+    """Return how a task's examples lie in rows: as input and target, or one after the other."""
     if objective == "seq2seq":
         return Seq2SeqLayout(vocabulary.eos, vocabulary.pad)
+    # Masking replaces the labels, whatever they are.
     loss_on = spec.loss_on if objective == "causal" else "all"
     return CausalLayout(vocabulary.eos, vocabulary.pad, loss_on=loss_on)
 
 
-def arranged(spec: Any, dataset: Any, layout: Any, rows: int, batch: int) -> Any:
-    """Return the training rows, batched as the run wants them."""
-    if spec.batching == "packed":
-        return PackedDataset(dataset, layout, size=rows, length=spec.row_length)
-    dataset = LengthBuckets(dataset, batch) if spec.batching == "bucketed" else dataset
-    return RowDataset(dataset, layout)
+def check_example_lengths(
+    spec: PretrainingSpec, objective: str, vocabulary: Vocabulary, longest_input: int | None
+) -> None:
+    """Raise UsageError where one of the task's first examples is longer than the model's inputs."""
+    if longest_input is None:
+        return
+    layout = example_layout(spec, objective, vocabulary)
+    examples = SyntheticDataset(
+        spec.task, size=PROBED_EXAMPLES, vocabulary=vocabulary, seed=spec.seed, **spec.parameters
+    )
+    longest = 0
+    for example in examples.__getitems__(list(range(PROBED_EXAMPLES))):
+        longest = max(longest, *layout.sizes(example))
+    if longest > longest_input:
+        raise UsageError(
+            f"Examples of {spec.task} take up to {longest} positions, the model has position "
+            f"embeddings for {longest_input}; give shorter ones (--parameters max_length=...) or "
+            "more embeddings (--config_overrides max_position_embeddings=...)."
+        )
 
 
-def masked(
-    spec: Any, rows: Any, vocabulary: Vocabulary, split: str, objective: str, compact: bool
-) -> Any:
-    """Return rows with hidden ids; where no id is a mask the padding id serves, unseen otherwise."""
-    tokenizer = vocabulary.tokenizer
-    mask = getattr(tokenizer, "mask_token_id", None)
-    special = (
-        set() if tokenizer is None else {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+# Rows of text.
+
+
+def text_rows(
+    spec: PretrainingSpec,
+    objective: str,
+    vocabulary: Vocabulary,
+    rows: int,
+    corpus: Corpus | None,
+    compact: bool,
+) -> PretrainingRows:
+    """Return text as rows; arguments as for `open_rows`. Without a corpus a task's rows are it."""
+    train_windows = text_windows(spec, objective, vocabulary, "train", rows, corpus)
+    validation_windows = text_windows(
+        spec, objective, vocabulary, "validation", spec.validation_examples, corpus
     )
-    rows = MaskedDataset(
-        rows,
-        mask=vocabulary.pad if mask is None else mask,
-        regular_tokens=(vocabulary.first_regular, vocabulary.regular_count),
-        special_tokens=tuple(sorted(special | {vocabulary.eos, vocabulary.pad})),
-        compact=compact,
-        split=split,
-        seed=spec.seed,
-        **MASKING[objective],
+    make_rows = ROWS_OF_TEXT[objective]
+    train = RowOptions(spec, objective, vocabulary, "train", compact)
+    validation = RowOptions(spec, objective, vocabulary, "validation", compact)
+    return PretrainingRows(
+        make_rows(train_windows, train),
+        make_rows(validation_windows, validation),
+        epoch_rows=getattr(train_windows, "epoch_rows", None),
     )
-    return ReplacedRows(rows, split=split, seed=spec.seed) if objective == "rtd" else rows
 
 
 def text_windows(
-    spec: Any, objective: str, vocabulary: Vocabulary, split: str, size: int, corpus: Corpus | None
-) -> TextWindows | FullWindows | SentenceWindows:
-    """Return `size` windows of ids, natural or drawn; a corpus is read as far as the run goes (but 1,000 at least)."""
+    spec: PretrainingSpec,
+    objective: str,
+    vocabulary: Vocabulary,
+    split: str,
+    size: int,
+    corpus: Corpus | None,
+) -> Windows:
+    """Return windows of ids.
+
+    Args:
+        spec: its `window` is the length of a row, its `text` says that windows are cut end to end.
+        objective: of the rows that the windows become.
+        vocabulary: whose tokenizer makes ids of a corpus.
+        split: "train" or "validation".
+        size: how many windows; a validation split has each of its windows once, and may have fewer.
+        corpus: the text; None for the sentences of `spec.task`.
+    """
+    # Sentences that a task generates.
     if corpus is None:
-        sentences = examples_of(spec, vocabulary, size=ENDLESS, split=split)
+        sentences = SyntheticDataset(
+            spec.task,
+            size=ENDLESS,
+            vocabulary=vocabulary,
+            seed=spec.seed,
+            split=split,
+            **spec.parameters,
+        )
         return SentenceWindows(sentences, size=size, length=spec.window)
+
+    # The ids of the corpus, as far as the run reads it.
     if vocabulary.tokenizer is None:
         raise UsageError(
-            "Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a vocabulary size."
+            "Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a "
+            "vocabulary size."
         )
-    enough = max(size, 1000) * spec.window
-    ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, enough, vocabulary.eos)
+    most_ids = max(size, FEWEST_WINDOWS) * spec.window
+    ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, most_ids, vocabulary.eos)
     if spec.text is None:
         return TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
-    if len(ids) == enough and split == "train" and spec.text.order == "natural":
+    if len(ids) == most_ids and split == "train" and spec.text.order == "natural":
         logger.warning(
             "the run reads the first %d ids of its corpus, in their order; else order shuffled_rows",
-            enough,
+            most_ids,
         )
-    return full_windows(spec, objective, split, size, ids)
 
-
-def full_windows(spec: Any, objective: str, split: str, size: int, ids: np.ndarray) -> FullWindows:
-    """Return the windows of a corpus cut end to end, with room for a frame; validation has each once, and short ones too."""
-    length = spec.window - (2 + spec.pairs if objective in MASKING else 0)
+    # Windows that are cut end to end, with room for the special tokens of an encoder's row.
+    length = spec.window
+    if objective in MASKING:
+        length -= 3 if spec.pairs else 2
     if split == "validation":
         length = min(length, len(ids))
         size = min(size, -(-len(ids) // length))
@@ -235,77 +294,112 @@ def full_windows(spec: Any, objective: str, split: str, size: int, ids: np.ndarr
         ids,
         size=size,
         length=length,
-        wrap=objective == "span_corruption",
+        wrap=objective == "span_corruption",  # all its rows are equally long
         split=split,
         seed=spec.seed,
     )
 
 
-def text_rows(
-    spec: Any, objective: str, vocabulary: Vocabulary, split: str, windows: Any, compact: bool
-) -> Any:
-    """Return windows of text as rows of the objective; those cut end to end get a frame where ids are hidden."""
-    if objective == "span_corruption":
-        return span_rows(spec, vocabulary, windows, split)
-    if objective == "causal":
-        return NextTokenDataset(windows)
-    framed = isinstance(windows, FullWindows)
-    rows = encoder_rows(spec, vocabulary, windows, split) if framed else NextTokenDataset(windows)
-    return masked(spec, rows, vocabulary, split, objective, compact)
-
-
-def encoder_rows(
-    spec: Any, vocabulary: Vocabulary, windows: FullWindows, split: str
-) -> EncoderRows:
-    """Return windows between the ids that an encoder's inputs begin and end with."""
-    start = vocabulary.tokenizer.cls_token_id
-    start = vocabulary.eos if start is None else start
-    return EncoderRows(
-        windows, start=start, end=vocabulary.eos, pairs=spec.pairs, split=split, seed=spec.seed
+def span_corruption_rows(windows: Windows, options: RowOptions) -> MapDataset[Row]:
+    """Return windows as rows of an encoder-decoder: spans are hidden, the target lists them."""
+    spec, vocabulary = options.spec, options.vocabulary
+    rows = SpanCorruptionDataset(
+        windows,
+        sentinel=first_sentinel(vocabulary, spec.window),
+        split=options.split,
+        seed=spec.seed,
     )
-
-
-def span_rows(spec: Any, vocabulary: Vocabulary, windows: Any, split: str) -> RowDataset:
-    """Return windows as rows of span corruption."""
-    first = sentinels(vocabulary, noise_counts(spec.window)[1], spec.window)
-    rows = SpanCorruptionDataset(windows, sentinel=first, split=split, seed=spec.seed)
     return RowDataset(rows, Seq2SeqLayout(vocabulary.eos, vocabulary.pad))
 
 
-def sentinels(vocabulary: Vocabulary, spans: int, window: int) -> int:
-    """Return the first sentinel id of `spans` descending ones. Raises UsageError where the vocabulary has too few."""
+def next_token_rows(windows: Windows, options: RowOptions) -> MapDataset[Row]:
+    """Return windows as rows of a decoder: the label of a position is the next id."""
+    return NextTokenDataset(windows)
+
+
+def masked_text_rows(windows: Windows, options: RowOptions) -> MapDataset[Row]:
+    """Return windows as rows of an encoder: some ids are masked, and replaced for objective rtd.
+
+    Windows that are cut end to end get the special tokens of the encoder's inputs.
+    """
+    if not isinstance(windows, FullWindows):
+        return masked_rows(NextTokenDataset(windows), options)
+    spec, vocabulary = options.spec, options.vocabulary
+    start = vocabulary.tokenizer.cls_token_id
+    if start is None:
+        start = vocabulary.eos
+    rows = EncoderRows(
+        windows,
+        start=start,
+        end=vocabulary.eos,
+        pairs=spec.pairs,
+        split=options.split,
+        seed=spec.seed,
+    )
+    return masked_rows(rows, options)
+
+
+# Objective -> the function that makes rows of windows of text.
+ROWS_OF_TEXT: dict[str, Callable[[Windows, RowOptions], MapDataset[Row]]] = {
+    "span_corruption": span_corruption_rows,
+    "causal": next_token_rows,
+    "mlm": masked_text_rows,
+    "rtd": masked_text_rows,
+}
+
+
+def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
+    """Return rows with masked tokens to be guessed, and for objective rtd with draws to replace them.
+
+    A vocabulary without a mask token is masked by its padding id, which rows hold nowhere else.
+    """
+    spec, vocabulary = options.spec, options.vocabulary
+    mask = vocabulary.pad
+    special_tokens = {vocabulary.eos, vocabulary.pad}
+    tokenizer = vocabulary.tokenizer
+    if tokenizer is not None:
+        # Unknown words are words: they are masked as others are.
+        special_tokens |= {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+        mask_token = getattr(tokenizer, "mask_token_id", None)
+        if mask_token is not None:
+            mask = mask_token
+    masked = MaskedDataset(
+        rows,
+        mask=mask,
+        regular_tokens=(vocabulary.first_regular, vocabulary.regular_count),
+        special_tokens=tuple(sorted(special_tokens)),
+        compact=options.compact,
+        split=options.split,
+        seed=spec.seed,
+        **MASKING[options.objective],
+    )
+    if options.objective == "rtd":
+        return ReplacedRows(masked, split=options.split, seed=spec.seed)
+    return masked
+
+
+def first_sentinel(vocabulary: Vocabulary, window: int) -> int:
+    """Return the id of the first sentinel; those of a window's other spans descend from it.
+
+    A tokenizer has sentinels of its own, <extra_id_0> and so on; a plain vocabulary lends its last
+    ids, as far as they are no regular tokens.
+
+    Raises:
+        UsageError: there are too few for the spans of a window of so many ids.
+    """
+    _, spans = noise_counts(window)
     tokenizer = vocabulary.tokenizer
     if tokenizer is None:
-        first, last = vocabulary.size - 1, vocabulary.size - spans
-        enough = last >= vocabulary.first_regular + vocabulary.regular_count
+        first = vocabulary.size - 1
+        last = first - (spans - 1)
+        are_enough = last >= vocabulary.first_regular + vocabulary.regular_count
     else:
         first, last = tokenizer.convert_tokens_to_ids(["<extra_id_0>", f"<extra_id_{spans - 1}>"])
-        enough = first not in (None, tokenizer.unk_token_id) and last == first - (spans - 1)
-    if not enough:
+        are_known = first not in (None, tokenizer.unk_token_id)
+        are_enough = are_known and last == first - (spans - 1)
+    if not are_enough:
         raise UsageError(
-            f"A window of {window} hides {spans} spans; the vocabulary has not so many sentinels (<extra_id_*>). "
-            "Give a shorter window."
+            f"A window of {window} hides {spans} spans; the vocabulary has not so many sentinels "
+            "(<extra_id_*>). Give a shorter window."
         )
     return first
-
-
-def check_source(spec: Any) -> None:
-    """Raise UsageError where a run's rows cannot be made, as far as that shows before the model is known."""
-    choose("batching", spec.batching, BATCHINGS)
-    choose("loss_on", spec.loss_on, ("targets", "all"))
-    if spec.window < 4:
-        raise UsageError(f"window is {spec.window}; give 4 ids or more.")
-    if spec.curriculum_steps < 0:
-        raise UsageError(
-            f"curriculum_steps is {spec.curriculum_steps}; give 0 (no curriculum) or more."
-        )
-    if spec.objective == "rtd" and spec.batching == "packed":
-        raise UsageError(
-            "Rows of several examples (batching packed) do not reach a discriminator; give padded or bucketed."
-        )
-    if spec.batching == "packed" and spec.curriculum_steps:
-        raise UsageError(
-            "Packed rows have one shape, so a curriculum by length (curriculum_steps) cannot apply; give one or the other."
-        )
-    if spec.task is not None:
-        examples_of(spec, as_vocabulary(spec.vocabulary), size=1, ramp=spec.curriculum_steps)

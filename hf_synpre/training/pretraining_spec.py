@@ -1,4 +1,4 @@
-"""Layer 4: what a pre-training run is asked for: its recipe, and the presets of both papers."""
+"""YAML keys or flags of a pre-training -> a checked PretrainingSpec; the presets of both papers."""
 
 import math
 from dataclasses import dataclass
@@ -6,13 +6,44 @@ from typing import Any
 
 from hf_synpre.config import option
 from hf_synpre.data.corpora import TextSpec
+from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
+from hf_synpre.tasks import get_task
 from hf_synpre.training.arguments import check_training
 from hf_synpre.training.optimizers import SCHEDULES
-from hf_synpre.training.pretraining_data import TEXT_TASKS, check_source
+from hf_synpre.vocabulary import as_vocabulary
 
-# What the papers did (spec, section 3) and what reaches their 99 % soonest (benchmarks/recipe.py; examples/LOG.md).
+BATCHINGS = ("padded", "bucketed", "packed")
+INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weights}
+# Tasks whose rows are sentences without a target: they are read as text.
+TEXT_TASKS = ("nesting_language",)
+LARGEST_BATCH = 2**20  # examples of a step: more than any run has, and what a typing error exceeds
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """The pre-training objectives of one model family."""
+
+    # The usual one for rows with a target, and the usual one for text.
+    for_targets: str
+    for_text: str
+    others: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """Return all of them, the usual ones first."""
+        return list(dict.fromkeys([self.for_targets, self.for_text, *self.others]))
+
+
+# By model family: encoder-decoder, decoder-only, encoder-only.
+OBJECTIVES = {
+    "seq2seq": Objectives(for_targets="seq2seq", for_text="span_corruption"),
+    "causal": Objectives(for_targets="causal", for_text="causal"),
+    "mlm": Objectives(for_targets="mlm", for_text="mlm", others=("rtd",)),
+}
+
+# On a synthetic task: what the papers did (docs/papers.md, "Pre-training"), and what reaches their
+# 99 % soonest (benchmarks/recipe.py; examples/LOG.md).
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "batching": "padded",
@@ -39,8 +70,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
 }
-# ELECTRA-small and RoBERTa-base on a dataset's own text (Krishna et al. 2022; spec, sections 3.1 to 3.3) and parts of their
-# budgets. RoBERTa's betas, weight decay and epsilon are those of its paper.
+# On a dataset's own text: ELECTRA-small and RoBERTa-base of Krishna et al. 2022 (docs/papers.md,
+# "Self-pretraining: recipes"). RoBERTa's betas, weight decay and epsilon are those of its paper.
 SELF_PRETRAINING: dict[str, dict[str, Any]] = {
     "electra": {
         "objective": "rtd",
@@ -70,44 +101,47 @@ SELF_PRETRAINING: dict[str, dict[str, Any]] = {
         },
     },
 }
-BUDGETS = {"": 1.0, "_tenth": 0.1, "_hundredth": 0.01, "_smoke": 0.0001}
+# The same with a share of their steps, under the name with this ending.
+BUDGET_SHARES = {"": 1.0, "_tenth": 0.1, "_hundredth": 0.01, "_smoke": 0.0001}
 
 
-def part_of(recipe: dict[str, Any], share: float) -> dict[str, Any]:
-    """Return a recipe with a share of its steps and of its warm-up."""
-    steps = {
-        name: round(recipe["training"][name] * share) for name in ("max_steps", "warmup_steps")
-    }
-    common = {"optim": "adamw_torch", "learning_rate": 5e-4}
-    return recipe | {
+def self_pretraining_preset(recipe: dict[str, Any], share: float) -> dict[str, Any]:
+    """Return the preset of a recipe of SELF_PRETRAINING with a share of its steps and warm-up."""
+    training = {"optim": "adamw_torch", "learning_rate": 5e-4, **recipe["training"]}
+    for name in ("max_steps", "warmup_steps"):
+        training[name] = round(training[name] * share)
+    return {
+        **recipe,
         "text": {},
-        "target_accuracy": 1.1,
+        "target_accuracy": 1.1,  # token accuracy ends no run on text
         "evaluations": 20,
-        "training": common | recipe["training"] | steps,
+        "training": training,
     }
 
 
-PRESETS |= {
-    name + part: part_of(recipe, share)
-    for name, recipe in SELF_PRETRAINING.items()
-    for part, share in BUDGETS.items()
-}
-INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weights}
+for model_name, recipe in SELF_PRETRAINING.items():
+    for ending, share in BUDGET_SHARES.items():
+        PRESETS[model_name + ending] = self_pretraining_preset(recipe, share)
 
 
 @dataclass
 class PretrainingSpec:
     """What a model is pre-trained on, and for how long.
 
-    The rows are those of a synthetic `task` or windows of a text `corpus`: exactly one of the two is named. The budget is
-    one of `training.max_steps`, `budget_tokens`, `budget_flops` and `match_tokens_of`; `budget_seconds` may end it before.
+    The rows are those of a synthetic `task` or windows of a text `corpus`: exactly one of the two
+    is named. The budget is one of `training.max_steps`, `budget_tokens`, `budget_flops` and
+    `match_tokens_of`; `budget_seconds` may end the run before. What the fields mean is said at
+    each of them.
+
+    Args:
+        task: and all others: see the fields' help below; `synpre pretrain --help` shows the same.
 
     Raises:
         UsageError: a value that is not allowed, or two that exclude each other.
 
     Example:
         >>> spec = PretrainingSpec(task="set", vocabulary=128, training={"max_steps": 1000})
-        >>> spec = build_spec(PretrainingSpec, {"task": "set", "preset": "fast"}, "my options")
+        >>> spec = build_spec(PretrainingSpec, {"task": "set", "preset": "fast"}, "options")
     """
 
     task: str | None = option(
@@ -115,16 +149,17 @@ class PretrainingSpec:
         None,
     )
     preset: str | None = option(
-        "A named recipe that fills all other fields; what is given beside it wins. For tasks: paper or "
-        "fast. For a dataset's own text: electra or roberta, or _tenth, _hundredth or _smoke of them.",
+        "A named recipe that fills all other fields; what is given beside it wins. For tasks: "
+        "paper or fast. For a dataset's own text: electra or roberta, or _tenth, _hundredth or _smoke of "
+        "them.",
         None,
     )
     parameters: dict[str, Any] = option(
         "Parameters of the task, as min_length=4,max_length=24.", default_factory=dict
     )
     vocabulary: int | None = option(
-        "Size of a plain vocabulary, in ids; the T5 vocabulary of the paper without it. A tokenizer "
-        "that is given replaces it.",
+        "Size of a plain vocabulary, in ids; the T5 vocabulary of the paper without it. A "
+        "tokenizer that is given replaces it.",
         None,
     )
     curriculum_steps: int = option(
@@ -133,8 +168,8 @@ class PretrainingSpec:
         former="ramp_steps",
     )
     corpus: str | None = option(
-        "The text whose windows are the rows, instead of a task: stdlib, a Hub id, or a folder with "
-        "train and validation, data/train*.parquet or train*.txt.",
+        "The text whose windows are the rows, instead of a task: stdlib, a Hub id, or a folder "
+        "with train and validation, data/train*.parquet or train*.txt.",
         None,
     )
     text: TextSpec | None = option(
@@ -155,7 +190,8 @@ class PretrainingSpec:
         None,
     )
     start_embeddings: str = option(
-        "Token embeddings of `start`: kept (and the head, where it is one of this objective) or fresh.",
+        "Token embeddings of `start`: kept (and the head, where it is one of this objective) or "
+        "fresh.",
         "kept",
     )
     objective: str | None = option(
@@ -173,22 +209,22 @@ class PretrainingSpec:
         "Input positions of a packed row, about; four mean examples without it.", None
     )
     batch_size: int | None = option(
-        "Examples of a step over all processes; of packed rows as many, a multiple of 8, as hold them. "
-        "Without it training.per_device_train_batch_size counts the rows of one process.",
+        "Examples of a step over all processes; of packed rows as many, a multiple of 8, as hold "
+        "them. Without it training.per_device_train_batch_size counts the rows of one process.",
         None,
     )
     schedule: str | None = option(
-        "Learning-rate schedule: rsqrt (1/sqrt(max(step, 10000)) times the learning rate) or electra "
-        "(warm-up times linear decay); training.lr_scheduler_type without it.",
+        "Learning-rate schedule: rsqrt (1/sqrt(max(step, 10000)) times the learning rate) or "
+        "electra (warm-up times linear decay); training.lr_scheduler_type without it.",
         None,
     )
     bias_correction: bool = option(
         "Correct the bias of Adam's moments; without it Adam is that of BERT and ELECTRA.", True
     )
     initial_weights: str = option(
-        "Weights before the first step: transformers, t5x, or local (encoders with learned position "
-        "embeddings, half of whose heads attend to near ids first: they learn text much sooner; "
-        "examples/LOG.md).",
+        "Weights before the first step: transformers, t5x, or local (for encoders with learned "
+        "position embeddings: half the heads attend to near ids first, so that text is learned "
+        "much sooner; examples/LOG.md).",
         "transformers",
     )
     match_tokens_of: str | None = option(
@@ -217,78 +253,17 @@ class PretrainingSpec:
     def __post_init__(self) -> None:
         if (self.task is None) == (self.corpus is None):
             raise UsageError(
-                f"Pre-training has task {self.task!r} and corpus {self.corpus!r}; give exactly one of the two."
+                f"Pre-training has task {self.task!r} and corpus {self.corpus!r}; give exactly one "
+                "of the two."
             )
-        check_source(self)
-        choose("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
-        if self.schedule is not None:
-            choose("schedule", self.schedule, SCHEDULES)
-        for name in ("window", "row_length", "batch_size", "evaluations", "validation_examples"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
-        if not self.target_accuracy > 0 or not 0 <= self.seed < 2**32:
-            raise UsageError(
-                f"pretraining: target_accuracy is {self.target_accuracy}, seed {self.seed}; give a share above 0 "
-                "(above 1: never stop) and 0 <= seed < 2**32."
-            )
-        if self.batch_size is not None and "per_device_train_batch_size" in self.training:
-            raise UsageError(
-                f"pretraining: batch_size is {self.batch_size} and per_device_train_batch_size is given too; leave one out "
-                "(a preset brings batch_size)."
-            )
-        if (self.batch_size or 1) > 2**20:
-            raise UsageError(f"pretraining: batch_size is {self.batch_size}; give at most {2**20}.")
+        if self.task is not None:
+            get_task(self.task)
+        self._check_names()
+        self._check_numbers()
+        self._check_rows()
         check_training(self.training)
-        if "num_train_epochs" in self.training:
-            raise UsageError(
-                "A run's rows have no end, so num_train_epochs cannot apply; give max_steps."
-            )
-        choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
-        if not 0 < self.generator_fraction <= 1:
-            raise UsageError(
-                f"generator_fraction is {self.generator_fraction}; give a share of the width, in 0..1."
-            )
-        if not self.bias_correction and not str(self.training.get("optim", "adafactor")).startswith(
-            "adamw"
-        ):
-            raise UsageError(
-                "Without bias_correction the optimizer is Adam; give training.optim adamw_torch."
-            )
+        self._check_optimizer()
         self._check_budget()
-
-    def _check_budget(self) -> None:
-        limits = {
-            name: getattr(self, name)
-            for name in ("budget_tokens", "budget_flops", "budget_seconds")
-        }
-        for name, limit in limits.items():
-            if limit is not None and not 0 < limit < math.inf:
-                raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
-        windows = (
-            self.corpus is not None
-            or self.task in TEXT_TASKS
-            or self.objective == "span_corruption"
-        )
-        if not windows and (
-            limits["budget_tokens"] or limits["budget_flops"] or self.match_tokens_of
-        ):
-            raise UsageError(
-                f"The rows of {self.task} have no fixed length, so budget_tokens, budget_flops and match_tokens_of cannot apply; "
-                "give training.max_steps or budget_seconds."
-            )
-        if (
-            self.match_tokens_of is None
-            and "max_steps" not in self.training
-            and limits["budget_tokens"] is limits["budget_flops"] is None
-        ):
-            cause = (
-                "a limit of seconds alone, and its schedule no length"
-                if limits["budget_seconds"]
-                else "no budget"
-            )
-            raise UsageError(
-                f"pretraining has {cause}; give training.max_steps >= 1 or match_tokens_of."
-            )
 
     @classmethod
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -296,4 +271,142 @@ class PretrainingSpec:
         if given.get("preset") is None:
             return given
         preset = PRESETS[choose("preset", given["preset"], PRESETS)]
-        return preset | given | {"training": preset["training"] | (given.get("training") or {})}
+        training = preset["training"] | (given.get("training") or {})
+        return {**preset, **given, "training": training}
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether rows are made of text: of a corpus, or of a task whose rows are sentences."""
+        return self.corpus is not None or self.task in TEXT_TASKS
+
+    def objective_for(self, model_family: str) -> str:
+        """Return the objective of the run: `objective`, or the usual one of a model family.
+
+        Args:
+            model_family: "seq2seq", "causal" or "mlm".
+
+        Raises:
+            UsageError: an objective that this family, or text, cannot have.
+        """
+        allowed = OBJECTIVES[model_family]
+        if self.objective:
+            what = f"objective of a {model_family} model"
+            objective = choose(what, self.objective, allowed.names())
+        elif self.reads_text:
+            objective = allowed.for_text
+        else:
+            objective = allowed.for_targets
+        if objective == "seq2seq" and self.reads_text:
+            raise UsageError(
+                "Text has no targets, so the objective seq2seq cannot apply; give span_corruption."
+            )
+        return objective
+
+    def validate(self) -> None:
+        """Open the task's stream, which raises UsageError on parameters that the task refuses.
+
+        A run calls this once, where it starts, before it makes anything.
+        """
+        if self.task is not None:
+            SyntheticDataset(
+                self.task,
+                size=1,
+                vocabulary=as_vocabulary(self.vocabulary),
+                seed=self.seed,
+                curriculum_rows=self.curriculum_steps,
+                **self.parameters,
+            )
+
+    def _check_names(self) -> None:
+        choose("batching", self.batching, BATCHINGS)
+        choose("loss_on", self.loss_on, ("targets", "all"))
+        choose("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
+        if self.schedule is not None:
+            choose("schedule", self.schedule, SCHEDULES)
+        choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
+
+    def _check_numbers(self) -> None:
+        for name in ("window", "row_length", "batch_size", "evaluations", "validation_examples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
+        if self.window < 4:
+            raise UsageError(f"window is {self.window}; give 4 ids or more.")
+        if self.curriculum_steps < 0:
+            raise UsageError(
+                f"curriculum_steps is {self.curriculum_steps}; give 0 (no curriculum) or more."
+            )
+        if not self.target_accuracy > 0 or not 0 <= self.seed < 2**32:  # nan is not above 0 either
+            raise UsageError(
+                f"pretraining: target_accuracy is {self.target_accuracy}, seed {self.seed}; give a "
+                "share above 0 (above 1: never stop) and 0 <= seed < 2**32."
+            )
+        if self.batch_size is not None and self.batch_size > LARGEST_BATCH:
+            raise UsageError(
+                f"pretraining: batch_size is {self.batch_size}; give at most {LARGEST_BATCH}."
+            )
+        if not 0 < self.generator_fraction <= 1:
+            raise UsageError(
+                f"generator_fraction is {self.generator_fraction}; give a share of the width, in "
+                "0..1."
+            )
+
+    def _check_rows(self) -> None:
+        """Raise UsageError where two options about rows exclude each other."""
+        if self.batching == "packed" and self.objective == "rtd":
+            raise UsageError(
+                "Rows of several examples (batching packed) do not reach a discriminator; give "
+                "padded or bucketed."
+            )
+        if self.batching == "packed" and self.curriculum_steps:
+            raise UsageError(
+                "Packed rows have one shape, so a curriculum by length (curriculum_steps) cannot "
+                "apply; give one or the other."
+            )
+        if self.batch_size is not None and "per_device_train_batch_size" in self.training:
+            raise UsageError(
+                f"pretraining: batch_size is {self.batch_size} and per_device_train_batch_size is "
+                "given too; leave one out (a preset brings batch_size)."
+            )
+
+    def _check_optimizer(self) -> None:
+        optimizer = str(self.training.get("optim", "adafactor"))
+        if not self.bias_correction and not optimizer.startswith("adamw"):
+            raise UsageError(
+                "Without bias_correction the optimizer is Adam; give training.optim adamw_torch."
+            )
+
+    def _check_budget(self) -> None:
+        if "num_train_epochs" in self.training:
+            raise UsageError(
+                "A run's rows have no end, so num_train_epochs cannot apply; give max_steps."
+            )
+        for name in ("budget_tokens", "budget_flops", "budget_seconds"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < math.inf:
+                raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
+
+        # Tokens and FLOPs pay for steps only where all rows are equally long.
+        rows_are_windows = self.reads_text or self.objective == "span_corruption"
+        if not rows_are_windows and (
+            self.budget_tokens or self.budget_flops or self.match_tokens_of
+        ):
+            raise UsageError(
+                f"The rows of {self.task} have no fixed length, so budget_tokens, budget_flops and "
+                "match_tokens_of cannot apply; give training.max_steps or budget_seconds."
+            )
+
+        # A schedule needs the number of steps, which seconds do not give.
+        gives_steps = (
+            self.match_tokens_of is not None
+            or "max_steps" in self.training
+            or self.budget_tokens is not None
+            or self.budget_flops is not None
+        )
+        if not gives_steps:
+            cause = "no budget"
+            if self.budget_seconds:
+                cause = "a limit of seconds alone, and its schedule no length"
+            raise UsageError(
+                f"pretraining has {cause}; give training.max_steps >= 1 or match_tokens_of."
+            )

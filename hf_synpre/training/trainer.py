@@ -22,7 +22,7 @@ from transformers.training_args import OptimizerNames
 
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.models.electra import rtd_loss
-from hf_synpre.training.flops import FlopCounter, Meter
+from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
 
 # Adafactor of the papers: no momentum, update clipping at 1, steps relative to each tensor's size
@@ -129,6 +129,8 @@ class SynpreTrainer(Seq2SeqTrainer):
         layer_decay: float = 1.0,
         **kwargs: Any,
     ):
+        # Times that a step reads the corpus, where the rows have an end: a pre-training sets it.
+        self.epochs_per_step: float | None = None
         self.count_flops = FlopCounter(model)
         self.schedule = schedule
         self.layer_decay = layer_decay
@@ -158,7 +160,7 @@ class SynpreTrainer(Seq2SeqTrainer):
         """The meter of the run; a resumed Trainer makes it anew from the checkpoint."""
         return next(c for c in self.callback_handler.callbacks if isinstance(c, Meter))
 
-    def training_cost(self) -> dict[str, Any]:
+    def training_cost(self) -> TrainingCost:
         """Return the cost of the run so far (`Meter.summary`); all processes call this together."""
 
         def sum_over_processes(shares: torch.Tensor) -> torch.Tensor:

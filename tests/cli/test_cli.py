@@ -118,7 +118,7 @@ BAD_WORDS = [
             "--config_overrides",
             "n_positions=64,n_embd=32,n_head=2",
         ],
-        "positions, the model's table has 64; give shorter ones",
+        "positions, the model has position embeddings for 64; give shorter ones",
     ),
     (
         ["pretrain", "set", "--hub_token", "hf_x"],
@@ -234,7 +234,7 @@ BAD_YAML = [
     (GOOD.replace("{random: {}}", "{a--b: {}}"), "The name 'a--b' becomes a file name"),
     (GOOD + "pretraining: {p: {}}", "give exactly one of the two"),
     (GOOD + "pretraining: {p: {task: sett}}", "Unknown task 'sett'"),
-    (GOOD + "pretraining: {p: {task: set, parameters: {min_length: 0}}}", "min_length"),
+    (GOOD + "pretraining: {p: {task: set, parameters: {min_length: 0}, training: {max_steps: 1}}}", "min_length"),
     (
         GOOD + "pretraining: {p: {corpus: wikipedia, training: {max_steps: 1}}}",
         "Unknown corpus 'wikipedia'. Allowed: stdlib, a folder",

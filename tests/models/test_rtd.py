@@ -36,7 +36,7 @@ from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.callbacks import divergence_warnings
 from hf_synpre.training.optimizers import UncorrectedAdamW, electra, layer_groups
-from hf_synpre.training.pretraining import pretraining_trainer
+from hf_synpre.training.pretraining import fresh_model, pretraining_trainer
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.trainer import SynpreTrainer, token_loss
 from hf_synpre.vocabulary import as_vocabulary
@@ -215,7 +215,9 @@ def test_rows_without_special_tokens_mask_their_first_token_too(tmp_path):
     args = training_arguments(
         tmp_path, {"use_cpu": True, "max_steps": 4, "per_device_train_batch_size": 8}
     )
-    trainer = pretraining_trainer(spec, ELECTRA, as_vocabulary(64), args)
+    trainer = pretraining_trainer(
+        spec, fresh_model(spec, ELECTRA, as_vocabulary(64)), as_vocabulary(64), args
+    )
     said = []
     for batch in trainer.get_train_dataloader():
         hidden = ((batch["masked_positions"] == 0) & (batch["labels"] != IGNORED)).any(1)

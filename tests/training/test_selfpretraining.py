@@ -42,7 +42,7 @@ from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.flops import FlopCounter, Meter
 from hf_synpre.training.pretraining import fresh_model, pretrain, pretraining_trainer, step_flops
-from hf_synpre.training.pretraining_data import open_source
+from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import PRESETS
 from hf_synpre.training.trainer import token_loss
 from hf_synpre.vocabulary import as_vocabulary
@@ -144,7 +144,10 @@ def first_step(objective, batch_size, accumulation, folder, corpus, tokenizer):
     short = texts_module.Corpus(
         lambda split: corpus.texts(split)[:30], {}
     )  # an epoch has few windows, one of them short
-    trainer = pretraining_trainer(spec, ELECTRA, as_vocabulary(tokenizer), args, short)
+    vocabulary = as_vocabulary(tokenizer)
+    trainer = pretraining_trainer(
+        spec, fresh_model(spec, ELECTRA, vocabulary), vocabulary, args, short
+    )
     assert trainer.train_dataset.rows.rows.windows.count < 16 if objective == "rtd" else True
     trainer.train()
     log = trainer.state.log_history[0]
@@ -182,7 +185,10 @@ def test_a_decoders_loss_counts_every_label(tmp_path, corpus, tokenizer):
     args = training_arguments(
         tmp_path, spec.training, train_sampling_strategy="sequential", save_strategy="no"
     )
-    trainer = pretraining_trainer(spec, model, as_vocabulary(tokenizer), args, corpus)
+    vocabulary = as_vocabulary(tokenizer)
+    trainer = pretraining_trainer(
+        spec, fresh_model(spec, model, vocabulary), vocabulary, args, corpus
+    )
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.no_grad():
         wanted = token_loss(
@@ -346,7 +352,7 @@ def test_a_broken_checkpoint_of_a_run_is_named(tmp_path, corpus, tokenizer, monk
         pretrain, spec_of("mlm"), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus
     )
     with monkeypatch.context() as patch:
-        patch.setattr("hf_synpre.training.pretraining.run_facts", lambda *_: pytest.fail("killed"))
+        patch.setattr("hf_synpre.training.pretraining.run_result", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             run()
     last = max((tmp_path / ".run.work").glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
@@ -430,7 +436,7 @@ def test_bad_recipes_are_refused(fields, message):
 
 
 def test_windows_beyond_the_models_positions_are_refused(tmp_path, corpus, tokenizer):
-    with pytest.raises(UsageError, match="window is 80, the model's table of positions has 64"):
+    with pytest.raises(UsageError, match="window is 80, the model has position embeddings for 64"):
         pretrain(
             spec_of("rtd", window=80), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus
         )
@@ -444,7 +450,7 @@ def test_a_run_says_that_it_reads_but_the_beginning(order, said, caplog, tokeniz
     )
     spec = spec_of("mlm", window=4, text=TextSpec(order=order))
     with caplog.at_level("WARNING"):
-        open_source(spec, "mlm", as_vocabulary(tokenizer), rows=8, batch=8, corpus=corpus)
+        open_rows(spec, "mlm", as_vocabulary(tokenizer), rows=8, batch_size=8, corpus=corpus)
     assert (
         sum("reads the first 4000 ids" in record.getMessage() for record in caplog.records) == said
     )
@@ -622,7 +628,7 @@ def test_the_default_preset_fits_every_kind_of_model(kind, shape, objective, tmp
         ),
         (
             ["FOLDER", "--window", "4000"],
-            "fewer than one window|the model's table of positions has 512",
+            "fewer than one window|the model has position embeddings for 512",
         ),
         (["FOLDER", "--limit_mb=-1"], "limit_mb is -1.0; give a number > 0"),
         (["FOLDER", "--budget_flops=0"], "budget_flops is 0.0; give a number > 0"),

@@ -25,8 +25,13 @@ from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.flops import FlopCounter
-from hf_synpre.training.pretraining import last_whole_checkpoint, pretrain, pretraining_trainer
-from hf_synpre.training.pretraining_data import open_source, rows_of
+from hf_synpre.training.pretraining import (
+    fresh_model,
+    last_whole_checkpoint,
+    pretrain,
+    pretraining_trainer,
+)
+from hf_synpre.training.pretraining_data import open_rows, rows_per_step
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.trainer import SynpreTrainer, token_loss
 from hf_synpre.vocabulary import as_vocabulary
@@ -335,7 +340,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
     from hf_synpre.training import pretraining
 
     pretrain_in_parts(tmp_path / "one", 1)
-    monkeypatch.setattr(pretraining, "run_facts", lambda *_: pytest.fail("killed"))
+    monkeypatch.setattr(pretraining, "run_result", lambda *_: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
         pretrain_in_parts(tmp_path / "two", 1)
     shutil.rmtree(tmp_path / ".two.work" / "checkpoint-4")
@@ -400,7 +405,7 @@ def test_a_tokenizer_without_end_of_sequence_reads_text(tmp_path):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **named)
     spec, model = run_of("bert packed", task=None, corpus="stdlib", batching="bucketed", window=16)
     pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer)
-    source = open_source(spec, "mlm", as_vocabulary(tokenizer), rows=50, batch=1)
+    source = open_rows(spec, "mlm", as_vocabulary(tokenizer), rows=50, batch_size=1)
     ids = np.concatenate([source.train[i]["input_ids"] for i in range(50)])
     assert (ids == 4).mean() > 0.08, "hidden ids are [MASK]"
 
@@ -424,7 +429,7 @@ def test_a_config_file_is_an_architecture(tmp_path):
 def test_batch_size_counts_examples(batching, rows):
     """Four mean examples a packed row, in multiples of eight rows."""
     spec, _ = run_of("t5 packed", batching=batching, batch_size=90, row_length=None)
-    assert rows_of(spec, "seq2seq", as_vocabulary(48)) == rows
+    assert rows_per_step(spec, "seq2seq", as_vocabulary(48)) == rows
 
 
 def test_rsqrt_is_the_schedule_of_t5x(tmp_path, tiny_config):
@@ -459,7 +464,9 @@ def test_logs_say_how_fast_and_how_long(tmp_path):
     args = training_arguments(
         tmp_path, spec.training, save_strategy="no", train_sampling_strategy="sequential"
     )
-    trainer = pretraining_trainer(spec, model, as_vocabulary(48), args)
+    trainer = pretraining_trainer(
+        spec, fresh_model(spec, model, as_vocabulary(48)), as_vocabulary(48), args
+    )
     trainer.train()
     first, last = (
         log for log in trainer.state.log_history if "loss" in log and log["step"] in (1, 12)
@@ -542,8 +549,8 @@ def test_natural_text_never_comes_from_the_test_files(monkeypatch):
     spec = PretrainingSpec(
         corpus="stdlib", window=32, training={"max_steps": 1}, validation_examples=8
     )
-    source = open_source(
-        spec, "seq2seq", as_vocabulary(train_tokenizer(["x = f(1)"], 400)), rows=4, batch=4
+    source = open_rows(
+        spec, "seq2seq", as_vocabulary(train_tokenizer(["x = f(1)"], 400)), rows=4, batch_size=4
     )
     assert (len(source.train), len(source.validation)) == (4, 8)
     assert asked == ["train", "validation"]
@@ -620,4 +627,4 @@ def test_windows_that_need_more_sentinels_than_the_tokenizer_has_are_refused():
     tokenizer = train_tokenizer(["x = f(1)"], 400)
     spec = PretrainingSpec(corpus="stdlib", window=2000, training={"max_steps": 1})
     with pytest.raises(UsageError, match="A window of 2000 hides 100 spans"):
-        open_source(spec, "seq2seq", as_vocabulary(tokenizer), rows=1, batch=1)
+        open_rows(spec, "seq2seq", as_vocabulary(tokenizer), rows=1, batch_size=1)
