@@ -436,7 +436,10 @@ def pretraining_trainer(
             callbacks=callbacks,
             train_dataset=rows.train,
             eval_dataset=rows.validation,
-            data_collator=RowCollator(vocabulary.pad, alone=not rows.packed),
+            # A decoder's input begins with the padding id, as its config says.
+            data_collator=RowCollator(
+                pad=vocabulary.pad, start=vocabulary.pad, alone=not rows.packed
+            ),
             **options,
         )
     except Exception as error:  # whatever the model or transformers has against these arguments

@@ -148,7 +148,7 @@ def first_step(objective, batch_size, accumulation, folder, corpus, tokenizer):
     trainer = pretraining_trainer(
         spec, fresh_model(spec, ELECTRA, vocabulary), vocabulary, args, short
     )
-    assert trainer.train_dataset.rows.rows.windows.count < 16 if objective == "rtd" else True
+    assert trainer.train_dataset.rows.rows.windows.epoch_rows < 16 if objective == "rtd" else True
     trainer.train()
     log = trainer.state.log_history[0]
     (folder / f"{rank()}.json").write_text(json.dumps([log["loss"], log["grad_norm"]]))
