@@ -1,19 +1,24 @@
 """Data: anything that has rows -> rows of ids -> batches. What happens on the way, and where:
 
-1. Rows come from a synthetic task: `SyntheticDataset(task, size=...)` (synthetic.py) gives {input_ids, labels} without
-   padding, `load_synthetic` the same rows as a Hugging Face dataset, and `build_shards(recipe, ...)` (shards.py) as the
-   Parquet files of a published dataset. `RowsConfig` (rows.py) says which rows of a task that are.
-2. Or they come from text: `open_corpus(name, text=TextSpec())` (corpora.py) gives a `Corpus`, documents of a train and a
-   validation split; splits.py reads datasets, stdlib.py is the text that every machine has.
-3. Text becomes ids: `train_tokenizer`, `train_encoder_tokenizer` or `read_tokenizer` (tokenizers.py) give a tokenizer, and
-   `encode_corpus(texts, tokenizer, ...)` (windows.py) an int32 array.
-4. Ids become windows: `TextWindows`, `FullWindows` or `SentenceWindows`, and windows become rows of a model:
-   `NextTokenDataset` or `EncoderRows` (windows.py).
+1. Rows come from a synthetic task: `SyntheticDataset(task, size=...)` (synthetic.py) gives
+   {input_ids, labels} without padding, `load_synthetic` the same rows as a Hugging Face dataset,
+   and `build_shards(recipe, ...)` (shards.py) as the Parquet files of a published dataset.
+   `RowsConfig` (rows.py) says which rows of a task that are.
+2. Or they come from text: `open_corpus(name, text=TextSpec())` (corpora.py) gives a `Corpus`,
+   documents of a train and a validation split; splits.py reads datasets, stdlib.py is the text that
+   every machine has.
+3. Text becomes ids: `train_tokenizer`, `train_encoder_tokenizer` or `read_tokenizer`
+   (tokenizers.py) give a tokenizer, and `encode_corpus(texts, tokenizer, ...)` (windows.py) an
+   int32 array.
+4. Ids become windows: `TextWindows`, `FullWindows` or `SentenceWindows`, and windows become rows of
+   a model: `NextTokenDataset` or `EncoderRows` (windows.py).
 5. The objective hides ids: `SpanCorruptionDataset`, `MaskedDataset`, `ReplacedRows` (masking.py).
-6. Examples are laid out as rows with little padding: `LengthBuckets` and `RowDataset`, or `PackedDataset`, by a layout
-   (packing.py).
-7. Rows become a batch of tensors: `RowCollator`, `Seq2SeqCollator` or `LabelCollator` (collators.py).
+6. Examples are laid out as rows with little padding: `LengthBuckets` and `RowDataset`, or
+   `PackedDataset`, by a layout (packing.py).
+7. Rows become a batch of tensors: `RowCollator`, `Seq2SeqCollator` or `LabelCollator`
+   (collators.py).
 
-Every dataset here is map-style: row i is a function of i, whatever the batch, the worker or the process (rows.py).
-Nothing is imported here: torch and transformers only come with the modules that need them.
+Every dataset here is map-style: row i is a function of i, whatever the batch, the worker or the
+process (rows.py). Nothing is imported here: torch and transformers only come with the modules that
+need them.
 """

@@ -1,4 +1,4 @@
-"""Collators: a list of rows -> one batch of int64 tensors, padded to the longest row in multiples of 8."""
+"""Collators: a list of rows -> one batch of int64 tensors, padded to a multiple of 8 ids."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,15 +33,17 @@ def pad_arrays(arrays: list[np.ndarray], fill: int, multiple: int = 1) -> np.nda
 class RowCollator:
     """Rows of a layout (see packing.py) -> a batch: every array padded to the longest.
 
-    Encoder-decoders also get decoder_input_ids: the labels one position later, each example begun with the id `start`.
-    They are made here because a loss outside the model takes the labels away from it.
+    Encoder-decoders also get decoder_input_ids: the labels one position later, each example begun
+    with the id `start`. They are made here because a loss outside the model takes the labels away
+    from it.
     """
 
     # The padding id.
     pad: int
     # The id that begins a decoder's input; needed where rows have target_segments.
     start: int | None = None
-    # Widths are multiples of this; the arrays of masked tokens, as long in every full row, are not rounded up.
+    # Widths are multiples of this; the arrays of masked tokens, as long in every full row, are not
+    # rounded up.
     multiple: int = MULTIPLE
     # Every row holds one example: an attention_mask, which any model takes, replaces the segments.
     alone: bool = False
@@ -49,7 +51,7 @@ class RowCollator:
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return the batch of rows: name -> int64 [rows, width]."""
         # Rows with masked positions have one label a masked token, not one a position.
-        compact = ()
+        compact: tuple[str, ...] = ()
         if "masked_positions" in rows[0]:
             compact = ("masked_positions", "labels", "originals", "draws")
 
@@ -79,8 +81,8 @@ class RowCollator:
 class Seq2SeqCollator:
     """Rows {input_ids, labels} of one example each -> a batch for any encoder-decoder.
 
-    The end-of-sequence id is appended to both sides, then each is cut to its limit: a row that is cut loses that id, as
-    in the reference implementation.
+    The end-of-sequence id is appended to both sides, then each is cut to its limit: a row that is
+    cut loses that id, as in the reference implementation.
     """
 
     # The ids of padding, of the end of a sequence, and of the beginning of a decoder's input.
@@ -104,21 +106,26 @@ class Seq2SeqCollator:
 class LabelCollator:
     """Rows of a labelled task -> a batch: ids padded to the longest, labels stacked.
 
-    A row is {input_ids, attention_mask, token_type_ids (where the tokenizer has them), labels}, or for a choice between
-    texts {choices: such rows without labels, labels}; choices become one more dimension, [rows, choices, width].
+    A row is {input_ids, attention_mask, token_type_ids (where the tokenizer has them), labels}, or
+    for a choice between texts {choices: such rows without labels, labels}; choices become one more
+    dimension, [rows, choices, width].
     """
 
     # The padding id.
     pad: int
     # Every position has a label (tags): labels are padded with IGNORED like the ids.
     tags: bool = False
-    # False where the model has no segments: token_type_ids are left out, whatever the tokenizer makes.
+    # False where the model has no segments: token_type_ids are left out, whatever the tokenizer
+    # makes.
     types: bool = True
     # Widths are multiples of this.
     multiple: int = MULTIPLE
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return the batch of rows; labels are float32 where they are numbers or several yes-no answers, else int64."""
+        """Return the batch of rows.
+
+        Labels are float32 where they are numbers or several yes-no answers, else int64.
+        """
         texts = []
         for row in rows:
             texts += row.get("choices", [row])

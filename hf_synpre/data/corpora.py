@@ -1,7 +1,8 @@
 """Corpora: a name -> documents to pre-train on, for training and for a validation loss.
 
-A name is "stdlib" (Python's own sources), a folder or file, or a Hub id. With a TextSpec the corpus is the text of the
-dataset's train split, and no row of another split is in it; without one it is the text of the splits as they are.
+A name is "stdlib" (Python's own sources), a folder or file, or a Hub id. With a TextSpec the corpus
+is the text of the dataset's train split, and no row of another split is in it; without one it is
+the text of the splits as they are.
 """
 
 import hashlib
@@ -37,7 +38,8 @@ class Corpus:
 
     # Split ("train", or "validation" for a loss) -> its documents.
     texts: Callable[[str], Iterable[str]]
-    # What results say of the corpus: its name, and a digest or the keys that `dataset_corpus` lists.
+    # What results say of the corpus: its name, and a digest or the keys that `dataset_corpus`
+    # lists.
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -86,8 +88,8 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
     Args:
         name: "stdlib", a folder (in `data_dir` or not), a file, or a Hub id NAMESPACE/NAME.
         data_dir: the folder of local copies.
-        text: what is taken from the dataset's train split. Without it the corpus is the column text of both splits, or the
-            text of a folder's files, as they are.
+        text: what is taken from the dataset's train split. Without it the corpus is the column text
+            of both splits, or the text of a folder's files, as they are.
 
     Raises:
         UsageError: there is no such corpus, or it has no text.
@@ -143,7 +145,7 @@ def corpus_source(name: str, data_dir: str | None = None, *, files: bool = False
 
 
 def column_texts(source: str, split: str) -> Iterator[str]:
-    """Yield the column text of a split of a dataset, as it is read. Raises UsageError where there is none."""
+    """Yield the column text of a split of a dataset, as it is read. UsageError: there is none."""
     try:
         for row in load_dataset(source, split=split, streaming=True):
             yield row["text"]
@@ -157,8 +159,8 @@ def column_texts(source: str, split: str) -> Iterator[str]:
 def folder_texts(folder: Path, split: str) -> Iterator[str]:
     """Yield the documents of a split of a folder.
 
-    They are the rows of data/SPLIT*.parquet (the column text, else the first column of strings), then the files SPLIT*.txt,
-    each of them one document.
+    They are the rows of data/SPLIT*.parquet (the column text, else the first column of strings),
+    then the files SPLIT*.txt, each of them one document.
 
     Raises:
         UsageError: the folder has neither, or a Parquet file has no column of strings.
@@ -192,7 +194,7 @@ def text_files(folder: Path, split: str) -> list[Path]:
 
 
 def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "dataset") -> Corpus:
-    """Return the text of the train split as a corpus: no row of another split is in it, and that is checked.
+    """Return the text of the train split as a corpus; no row of another split is in it.
 
     Args:
         splits: the splits of a dataset, or the rows of the train split alone.
@@ -200,9 +202,10 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         name: the dataset's name in errors and metadata.
 
     Returns:
-        The corpus. Its metadata: name; columns; rows trained on; held_out_rows; dropped_rows_of_other_splits (train rows
-        whose text is also a row of another split); checked_against (rows of each other split); with_test; order;
-        duplicates_dropped (texts); bytes and sha256 of the train documents.
+        The corpus. Its metadata: name; columns; rows trained on; held_out_rows;
+        dropped_rows_of_other_splits (train rows whose text is also a row of another split);
+        checked_against (rows of each other split); with_test; order; duplicates_dropped (texts);
+        bytes and sha256 of the train documents.
 
     Raises:
         UsageError: the split train or its text is missing.
@@ -277,7 +280,10 @@ def normalized(texts: Iterable[str]) -> str:
 
 
 def limit_size(rows: list[list[str]], text: TextSpec) -> list[list[str]]:
-    """Return rows that have `limit_mb` million bytes together: the first, or any where their order is shuffled."""
+    """Return rows that have `limit_mb` million bytes together.
+
+    They are the first ones, or any where the order of the corpus is shuffled.
+    """
     if text.limit_mb is None:
         return rows
     if text.order != "natural":
@@ -295,7 +301,8 @@ def shuffled(items: list, seed: int) -> list:
 def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], list[list[str]]]:
     """Return (rows to train on, rows held out for a loss).
 
-    The latter are a fixed random share, 1 to 500 rows. Rows that read like one of them are in neither list.
+    The latter are a fixed random share, 1 to 500 rows. Rows that read like one of them are in
+    neither list.
     """
     count = min(max(1, round(len(rows) * text.held_out)), MOST_HELD_OUT, max(len(rows) - 1, 0))
     chosen = np.random.default_rng(0).permutation(len(rows))[:count]
@@ -306,7 +313,10 @@ def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], li
 
 
 def texts_not_in(train: list[list[str]], held_out: list[list[str]]) -> list[str]:
-    """Return the texts of held-out rows that no train row has (a context has many questions); all if none is left."""
+    """Return the texts of held-out rows that no train row has; all of them if none is left.
+
+    A context, for example, has many questions: it may stand in rows of both kinds.
+    """
     texts = [part for row in held_out for part in row]
     held_out_texts = set(texts)
     shared = {part for row in train for part in row if part in held_out_texts}
@@ -327,7 +337,7 @@ def order_texts(rows: list[list[str]], text: TextSpec) -> list[str]:
 
 
 def check_leakage(train: list[list[str]], excluded: Iterable[str], name: str) -> None:
-    """Raise UsageError naming the first train row that is a row of another split; `excluded` are those, normalized."""
+    """Raise UsageError where a train row is a row of another split; `excluded` are their texts."""
     for row in train:
         if normalized(row) in excluded:
             raise UsageError(
@@ -337,7 +347,7 @@ def check_leakage(train: list[list[str]], excluded: Iterable[str], name: str) ->
 
 
 def count_seen(rows: Iterable[list[str]], corpus: Corpus) -> int:
-    """Return how many rows have all their texts among a corpus's train documents, as rows are compared."""
+    """Return how many rows have all their texts among a corpus's train documents, normalized."""
     documents = {normalized([text]) for text in corpus.texts("train")}
     count = 0
     for row in rows:

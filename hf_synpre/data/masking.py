@@ -2,7 +2,8 @@
 
 - Span corruption (Raffel et al. 2020), for encoder-decoders: SpanCorruptionDataset.
 - Masked language modelling (Devlin et al. 2019), for encoders: MaskedDataset.
-- Replaced-token detection (Clark et al. 2020), for a generator and a discriminator: MaskedDataset, then ReplacedRows.
+- Replaced-token detection (Clark et al. 2020), for a generator and a discriminator: MaskedDataset,
+  then ReplacedRows.
 
 All draws of row i come from hash(key, i).
 """
@@ -43,9 +44,10 @@ def noise_counts(length: int, density: float = 0.15, mean_span: float = 3.0) -> 
 
 
 class SpanCorruptionDataset:
-    """Rows of span corruption: input_ids is a window with spans replaced by sentinels, labels lists sentinels and spans.
+    """Rows of span corruption: {input_ids, labels}, all rows equally long.
 
-    All rows are equally long.
+    The input is a window with spans replaced by sentinels; the labels list each sentinel and the
+    span that it stands for.
 
     Args:
         windows: the windows of ids.
@@ -85,9 +87,10 @@ class SpanCorruptionDataset:
 
 @njit(cache=True)
 def draw_lengths(state, lengths, total):
-    """Fill `lengths` (int64[n]) with integers >= 1 that sum to `total`, every such filling equally likely.
+    """Fill `lengths` (int64[n]) with integers >= 1 that sum to `total`, all ways equally likely.
 
-    Of the total - 1 gaps between `total` items n - 1 are drawn without replacement; they part the items.
+    Of the total - 1 gaps between `total` items n - 1 are drawn without replacement; they part the
+    items.
     """
     lengths[:] = 1
     cuts_left, gaps = len(lengths) - 1, total - 1
@@ -104,8 +107,9 @@ def draw_lengths(state, lengths, total):
 def corrupt_spans(state, tokens, x, y, sentinel, spans, noise):
     """Write a window's corrupted input to `x` and its target to `y`; return how many ids each has.
 
-    `tokens` is cut in kept and hidden spans by turns, beginning with a kept one; there are `spans` of each, and the
-    hidden ones have `noise` ids together. In `x` span k is replaced by the id sentinel - k; in `y` it follows that id.
+    `tokens` is cut in kept and hidden spans by turns, beginning with a kept one; there are `spans`
+    of each, and the hidden ones have `noise` ids together. In `x` span k is replaced by the id
+    sentinel - k; in `y` it follows that id.
     """
     kept, hidden = np.empty(spans, np.int64), np.empty(spans, np.int64)
     draw_lengths(state, kept, len(tokens) - noise)
@@ -125,19 +129,21 @@ def corrupt_spans(state, tokens, x, y, sentinel, spans, noise):
 
 
 class MaskedDataset:
-    """Rows for masked language modelling: 15 % of a row's ids are masked tokens, chosen anew for every row index.
+    """Rows for masked language modelling: 15 % of a row's ids are masked, anew for every index.
 
-    A masked token becomes the mask id, a random id, or stays: 80, 10 and 10 % (Devlin et al. 2019; chosen anew as in Liu
-    et al. 2019), or 85, 0 and 15 % (Clark et al. 2020). A row of n candidates has 0.15 n masked tokens, rounded up or down
-    at random, as in fairseq; ELECTRA rounds to the nearest, of all ids of a row, and may draw a position twice.
+    A masked token becomes the mask id, a random id, or stays: 80, 10 and 10 % (Devlin et al. 2019;
+    chosen anew as in Liu et al. 2019), or 85, 0 and 15 % (Clark et al. 2020). A row of n candidates
+    has 0.15 n masked tokens, rounded up or down at random, as in fairseq; ELECTRA rounds to the
+    nearest, of all ids of a row, and may draw a position twice.
 
     Args:
         rows: rows with input_ids.
         mask: the mask id.
         regular_tokens: (first id, number of ids) of the range from which random ids are drawn.
         special_tokens: ids that are never masked: end of sequence, padding and the like.
-        compact: rows have masked_positions and labels [masked]: the positions of the masked tokens, ascending, and their
-            ids. Without it labels are [length], IGNORED where no token is masked.
+        compact: rows have masked_positions and labels [masked]: the positions of the masked tokens,
+            ascending, and their ids. Without it labels are [length], IGNORED where no token is
+            masked.
         masked_percent: how many of 100 masked tokens become the mask id.
         random_percent: how many of 100 become a random id.
         split: train, validation or test; each has draws of its own.
@@ -199,10 +205,12 @@ class MaskedDataset:
 
 @njit(cache=True)
 def mask_tokens(state, ids, special, density, mask, masked_below, changed_below, first, count):
-    """Mask a share of `ids` (int32[length]) in place; return the masked positions (int64[masked]), ascending.
+    """Mask a share of `ids` (int32[length]) in place; return the masked positions (int64[masked]).
 
-    No id of `special` is masked. Of 100 masked tokens `masked_below` become the id `mask`, those up to `changed_below` one
-    of the `count` regular ids from `first` on, the others stay. One token at least is masked where there is a candidate.
+    The positions are ascending.
+    No id of `special` is masked. Of 100 masked tokens `masked_below` become the id `mask`, those up
+    to `changed_below` one of the `count` regular ids from `first` on, the others stay. One token at
+    least is masked where there is a candidate.
     """
     # Candidates: the positions of all ids that are not special.
     candidates = np.empty(len(ids), np.int64)
@@ -235,10 +243,11 @@ def mask_tokens(state, ids, special, density, mask, masked_below, changed_below,
 
 
 class ReplacedRows:
-    """Rows for replaced-token detection: compact masked rows with `originals` and `draws` beside them, both int32[masked].
+    """Rows for replaced-token detection: compact masked rows with `originals` and `draws`.
 
-    `originals` are the ids of the masked tokens; `draws` are integers below DRAWS, by which the generator's guesses are
-    drawn.
+    Both are int32[masked].
+    `originals` are the ids of the masked tokens; `draws` are integers below DRAWS, by which the
+    generator's guesses are drawn.
 
     Args:
         rows: rows of a MaskedDataset that is compact.

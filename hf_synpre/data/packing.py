@@ -1,12 +1,14 @@
 """Packing and bucketing: examples -> rows of a model with few padding positions.
 
 1. A layout (Seq2SeqLayout, CausalLayout) turns one example, or several side by side, into one row.
-2. LengthBuckets reorders examples so that those of a batch have similar lengths; RowDataset gives each a row of its own.
+2. LengthBuckets reorders examples so that those of a batch have similar lengths; RowDataset gives
+   each a row of its own.
 3. PackedDataset in their place puts several examples in each row, all rows of one shape.
 
-An example is {input_ids, labels}. A row of an encoder-decoder is {input_ids, segments, labels, target_segments}, that of a
-decoder-only or encoder-only model {input_ids, segments, labels}; all are int32. A segment is the number (1, 2, ...) of the
-example within its row: masks, restarted positions and padding (segment 0) follow from it.
+An example is {input_ids, labels}. A row of an encoder-decoder is {input_ids, segments, labels,
+target_segments}, that of a decoder-only or encoder-only model {input_ids, segments, labels}; all
+are int32. A segment is the number (1, 2, ...) of the example within its row: masks, restarted
+positions and padding (segment 0) follow from it.
 """
 
 import math
@@ -20,7 +22,8 @@ from hf_synpre.data.rows import IGNORED, MULTIPLE, BatchDataset, MapDataset, Row
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
 
-# Consecutive examples that are packed together: enough to fill rows well, few enough to be packed in milliseconds.
+# Consecutive examples that are packed together: enough to fill rows well, few enough to be packed
+# in milliseconds.
 BLOCK_EXAMPLES = 4096
 # Blocks whose examples decide the shape of the rows.
 SAMPLE_BLOCKS = 4
@@ -30,8 +33,9 @@ EXAMPLES_A_ROW = 4
 HEADROOM = 1.05
 # Shares of a block's positions that are tried as its filling, the fullest first.
 FILLS = (0.985, 0.98, 0.975, 0.97, 0.965, 0.96, 0.95, 0.94, 0.92, 0.9, 0.85, 0.8, 0.7)
-# The share of a block's ids that is packed. Lengths differ from block to block; what is left out of the first block is the
-# reserve by which later blocks, whose examples are shorter, still have enough to fill their rows.
+# The share of a block's ids that is packed. Lengths differ from block to block; what is left out of
+# the first block is the reserve by which later blocks, whose examples are shorter, still have
+# enough to fill their rows.
 PACKED_SHARE = 0.985
 # How often fewer examples are tried where some found no room, each time one in 200 less.
 RETRIES = 1000
@@ -51,7 +55,10 @@ class RowLayout(Protocol):
     def pad(self) -> int: ...
 
     def sizes(self, example: Row) -> tuple[int, int]:
-        """Return the positions that an example takes: of the inputs and of the targets, 0 where they lie with the inputs."""
+        """Return the positions that an example takes, of the inputs and of the targets.
+
+        The second is 0 where targets lie beside their inputs.
+        """
         ...
 
     def within(self, source: int, target: int, /) -> "RowLayout":
@@ -105,9 +112,10 @@ class Seq2SeqLayout:
 
 @dataclass(frozen=True)
 class CausalLayout:
-    """Rows of a decoder-only or encoder-only model: inputs, separator, targets, end of sequence; labels are the next ids.
+    """Rows of a decoder-only or encoder-only model: inputs, separator, targets, end of sequence.
 
-    The separator is the end-of-sequence id. What is longer than the limit is cut.
+    Labels are the next ids. The separator is the end-of-sequence id. What is longer than the limit
+    is cut.
     """
 
     # The ids of the end of a sequence and of padding.
@@ -119,7 +127,7 @@ class CausalLayout:
     loss_on: str = "targets"
 
     def sizes(self, example: Row) -> tuple[int, int]:
-        """Return the positions that an example takes, and 0 for targets apart, which there are not."""
+        """Return the positions that an example takes, and 0: targets lie beside their inputs."""
         length = len(example["input_ids"]) + len(example["labels"]) + 2
         return min(length, self.max_length), 0
 
@@ -131,8 +139,9 @@ class CausalLayout:
         """Return examples side by side as one row."""
         sequences, labels = [], []
         for example in examples:
-            parts = [example["input_ids"], [self.eos], example["labels"], [self.eos]]
-            ids = np.concatenate(parts)[: self.max_length]
+            eos = np.array([self.eos], np.int32)
+            ids = np.concatenate([example["input_ids"], eos, example["labels"], eos])
+            ids = ids[: self.max_length]
             next_ids = np.append(ids[1:], IGNORED)
             if self.loss_on == "targets":
                 next_ids[: len(example["input_ids"])] = IGNORED
@@ -164,7 +173,8 @@ class RowDataset:
     """Every example of a dataset as a row of its own.
 
     Args:
-        dataset: the examples; those of several indices are made together where it has `__getitems__`.
+        dataset: the examples; those of several indices are made together where it has
+            `__getitems__`.
         layout: how an example becomes a row.
     """
 
@@ -188,10 +198,11 @@ class RowDataset:
 
 
 class LengthBuckets:
-    """A dataset in another order: each batch of consecutive rows has similar lengths, so it needs less padding.
+    """A dataset in another order: the rows of a batch have similar lengths and need less padding.
 
-    Rows move only inside a megabatch, so row i stays a function of i; the batches of a megabatch come in a fixed random
-    order. Every row of the dataset appears once. The rows after the last whole megabatch stay where they are.
+    Rows move only inside a megabatch, so row i stays a function of i; the batches of a megabatch
+    come in a fixed random order. Every row of the dataset appears once. The rows after the last
+    whole megabatch stay where they are.
 
     Args:
         dataset: the rows.
@@ -235,8 +246,9 @@ class LengthBuckets:
 def length_order(lengths: np.ndarray, batch_size: int) -> np.ndarray:
     """Return an order of rows whose neighbours have similar lengths on both sides.
 
-    Rows are parted into groups by their input length, and each group is sorted by target length. A group has about as many
-    batches as there are groups, so that both lengths differ little within a batch.
+    Rows are parted into groups by their input length, and each group is sorted by target length. A
+    group has about as many batches as there are groups, so that both lengths differ little within a
+    batch.
 
     Args:
         lengths: int [rows, 2], inputs and targets.
@@ -252,12 +264,14 @@ def length_order(lengths: np.ndarray, batch_size: int) -> np.ndarray:
 class PackedDataset:
     """Rows that hold several examples each and are filled on both sides, all of one shape.
 
-    A block of consecutive examples fills `block_rows` rows. It takes its examples in order while they fill the share `fill`
-    of its positions; the few per cent after that are left out, for their place in the block and not for their length. Row i
-    is a function of i alone: it belongs to block i // block_rows.
+    A block of consecutive examples fills `block_rows` rows. It takes its examples in order while
+    they fill the share `fill` of its positions; the few per cent after that are left out, for their
+    place in the block and not for their length. Row i is a function of i alone: it belongs to block
+    i // block_rows.
 
-    `shape` is (input positions, target positions), both multiples of 8; it follows from the first 16,384 examples, see
-    `row_shape`. An example that is longer than any of these by more than 5 % is cut.
+    `shape` is (input positions, target positions), both multiples of 8; it follows from the first
+    16,384 examples, see `row_shape`. An example that is longer than any of these by more than 5 %
+    is cut.
 
     Args:
         dataset: the examples.
@@ -356,12 +370,14 @@ def round_up(positions: float) -> int:
 def row_shape(sizes: np.ndarray, length: int) -> tuple[int, int]:
     """Return the shape of packed rows: (input positions, target positions), multiples of 8.
 
-    Inputs and targets of the examples have some ratio of their mean lengths. Of the shapes that hold the longest example
-    the one is taken whose sides have that ratio most nearly: then both sides fill up together.
+    Inputs and targets of the examples have some ratio of their mean lengths. Of the shapes that
+    hold the longest example the one is taken whose sides have that ratio most nearly: then both
+    sides fill up together.
 
     Args:
         sizes: int [examples, 2], the positions that examples take.
-        length: about the input positions; the shape has more where an example is longer, or its target is.
+        length: about the input positions; the shape has more where an example is longer, or its
+            target is.
 
     Returns:
         The shape; target positions are 0 where `sizes` has none.
@@ -371,7 +387,8 @@ def row_shape(sizes: np.ndarray, length: int) -> tuple[int, int]:
     if not longest_target:
         return wanted_source, 0
 
-    # The longest target may ask for longer rows, at most twice as long; from there a quarter less is tried.
+    # The longest target may ask for longer rows, at most twice as long; from there a quarter less
+    # is tried.
     ratio = sizes[:, 1].mean() / sizes[:, 0].mean()
     widest = min(max(wanted_source, round_up(longest_target / ratio)), 2 * wanted_source)
     three_quarters = widest * 3 // 4 // MULTIPLE * MULTIPLE
@@ -385,7 +402,7 @@ def row_shape(sizes: np.ndarray, length: int) -> tuple[int, int]:
 
 
 def choose_fill(sizes: np.ndarray, shape: tuple[int, int]) -> tuple[int, float]:
-    """Return (rows, fill) of a block: the fullest rows in which all examples that are taken find room.
+    """Return (rows, fill) of a block: the fullest rows in which all examples taken find room.
 
     Args:
         sizes: int [examples, 2], the positions that the examples of a block take.
@@ -407,7 +424,8 @@ def pack_examples(
 ) -> np.ndarray:
     """Return the row of each of the first examples of a block.
 
-    As many examples are taken as fill the share `fill` of the rows. Where one of them finds no room, fewer are tried.
+    As many examples are taken as fill the share `fill` of the rows. Where one of them finds no
+    room, fewer are tried.
 
     Args:
         sizes: int [examples, 2], the positions that the examples of a block take.
@@ -435,8 +453,9 @@ def pack_examples(
 def best_fit(order, shares, rows):
     """Put each example in the row that stays least full and most balanced (a vector bin packing).
 
-    `order` (int64[examples]) is the order in which they are put, `shares` (float64[examples, 2]) what they fill of a row's
-    inputs and targets. Returns the row of each example, -1 where none has room.
+    `order` (int64[examples]) is the order in which they are put, `shares` (float64[examples, 2])
+    what they fill of a row's inputs and targets. Returns the row of each example, -1 where none has
+    room.
     """
     filled = np.zeros((rows, 2))
     row_of_example = np.full(len(shares), -1)

@@ -1,4 +1,4 @@
-"""What a row is, what a map-style dataset of rows offers, and the choice of which rows of a task a dataset has."""
+"""What a row is, what a dataset of rows offers, and which rows of a task a dataset has."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -9,13 +9,15 @@ from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.tasks import RowStream, SyntheticTask, get_task
 from hf_synpre.tasks.rng import SPLITS
 
-# One row: name of an array -> int32[length]. Every dataset of this room says which names its rows have.
+# One row: name of an array -> int32[length]. Every dataset of this room says which names its rows
+# have.
 Row = dict[str, np.ndarray]
 
 # The label of a position that no loss counts (transformers' own value).
 IGNORED = -100
 
-# Widths of batches and rows are multiples of this: a GPU prepares its kernels anew for every width that it meets.
+# Widths of batches and rows are multiples of this: a GPU prepares its kernels anew for every width
+# that it meets.
 MULTIPLE = 8
 
 # Rows of each split where nothing else is said (Wu et al. 2022, appendix).
@@ -53,7 +55,8 @@ class RowsConfig:
     The task is looked up once and every split's stream is opened once, when the object is made.
 
     Raises:
-        UsageError: an unknown task, split or parameter, a value that does not fit the task, or a bad number of rows.
+        UsageError: an unknown task, split or parameter, a value that does not fit the task, or a
+            bad number of rows.
     """
 
     # A task's name, or a mixture with its weights, "set:2,identity:1".

@@ -1,11 +1,15 @@
-"""Published datasets: a Recipe -> Parquet shards, the same bytes whoever builds them, and the sha256 of their rows.
+"""Published datasets: a Recipe -> Parquet shards and the sha256 of their rows.
 
-The sha256 of a split is over its rows alone, however they are sharded, encoded or compressed: rows are taken in blocks of
-1,000 (the last may be shorter); of each block the lengths of the inputs, their ids, the lengths of the labels and their
-ids, as little-endian int32, are hashed; the split's sha256 is that of the blocks' 32-byte digests one after the other.
+The shards have the same bytes whoever builds them.
 
-Every shard carries its recipe, the rows that it holds and its blocks' digests in its Parquet footer, so a folder of shards
-describes itself: builders on several machines share nothing but the recipe.
+The sha256 of a split is over its rows alone, however they are sharded, encoded or compressed: rows
+are taken in blocks of 1,000 (the last may be shorter); of each block the lengths of the inputs,
+their ids, the lengths of the labels and their ids, as little-endian int32, are hashed; the split's
+sha256 is that of the blocks' 32-byte digests one after the other.
+
+Every shard carries its recipe, the rows that it holds and its blocks' digests in its Parquet
+footer, so a folder of shards describes itself: builders on several machines share nothing but the
+recipe.
 """
 
 import hashlib
@@ -29,7 +33,8 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import whole_file
 from hf_synpre.tasks import SCHEMA, RowStream, iter_row_blocks
 
-# Rows that are generated and hashed together. Part of the definition of the sha256; every shard begins at a multiple of it.
+# Rows that are generated and hashed together. Part of the definition of the sha256; every shard
+# begins at a multiple of it.
 BLOCK_ROWS = 1_000
 # Blocks of a Parquet row group: what is in memory at once.
 GROUP_BLOCKS = 10
@@ -41,7 +46,8 @@ MOST_SHARDS = 99_999
 # The key of a shard's footer in the Parquet metadata.
 FOOTER_KEY = b"synpre"
 ID_COLUMNS = ["input_ids.list.element", "labels.list.element"]
-# Ids are below 2**16 or so: split into bytes, half of them are zeros. Fastest to write and smallest of those tried.
+# Ids are below 2**16 or so: split into bytes, half of them are zeros. Fastest to write and smallest
+# of those tried.
 PARQUET = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": ID_COLUMNS}
 CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
 # The fields of a recipe as cards list them.
@@ -86,7 +92,7 @@ class SplitMetadata(TypedDict):
 
 @dataclass
 class Recipe(RowsConfig):
-    """All that decides the rows of a published dataset's configuration: which rows, and the version of the task.
+    """All that decides the rows of a published dataset's configuration, the task's version too.
 
     `parameters` are completed with the task's defaults.
 
@@ -179,14 +185,14 @@ def stored_blocks(file: Path) -> Iterator[pa.Table]:
 
 
 def block_digest(block: pa.RecordBatch | pa.Table) -> bytes:
-    """Return the sha256 of a block: lengths of the inputs, their ids, lengths of the labels, their ids."""
+    """Return the sha256 of a block: lengths of inputs, their ids, lengths of labels, their ids."""
     digest = hashlib.sha256()
     for column in block.columns:
         lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         lengths = pc.list_value_length(lists)
         for integers in (lengths, lists.flatten()):
             array = integers.to_numpy(zero_copy_only=False)
-            digest.update(np.ascontiguousarray(array, "<i4"))
+            digest.update(np.ascontiguousarray(array, "<i4").data)
     return digest.digest()
 
 
@@ -207,21 +213,25 @@ def build_shards(
     shard_index: int | None = None,
     progress: Callable[[int], Any] = lambda rows: None,
 ) -> list[Path]:
-    """Write the shards of a configuration that a folder lacks. A shard is there whole or not at all.
+    """Write the shards of a configuration that a folder lacks, each whole or not at all.
 
     Args:
         recipe: which rows the configuration has.
         name: the configuration's name.
         folder: the folder of the dataset.
-        num_shards: shards of every split, one number or one a split; one in 250,000 rows without it.
-        shard_index: write the shards with this number alone, so that several machines share the work.
-        progress: called with the number of rows after every row group, or at once for a shard that is there.
+        num_shards: shards of every split, one number or one a split; one in 250,000 rows without
+            it.
+        shard_index: write the shards with this number alone, so that several machines share the
+            work.
+        progress: called with the number of rows after every row group, or at once for a shard that
+            is there.
 
     Returns:
         The files of the shards that this call was about.
 
     Raises:
-        UsageError: the folder holds shards of another build, or a number of shards is out of bounds.
+        UsageError: the folder holds shards of another build, or a number of shards is out of
+            bounds.
     """
     if isinstance(num_shards, Mapping):
         split_shards: Mapping[str, int | None] = num_shards
@@ -295,7 +305,10 @@ def check_sharding(num_shards: int | None, shard_index: int | None) -> None:
 
 
 def refuse_other_files(config_dir: Path, expected: set[Path]) -> None:
-    """Raise UsageError where a folder holds Parquet files of another build: a loader would read them too."""
+    """Raise UsageError where a folder holds Parquet files of another build.
+
+    A loader would read them too.
+    """
     others = sorted(set(config_dir.glob("*.parquet")) - expected)
     if others:
         raise UsageError(
@@ -325,7 +338,8 @@ def write_shard(
     Args:
         file: the shard's file.
         stream: the stream of its split.
-        identity: the part of its footer that is known before: `hf_synpre`, `recipe` and the keys of ShardRows.
+        identity: the part of its footer that is known before: `hf_synpre`, `recipe` and the keys of
+            ShardRows.
         progress: called with the number of rows after every row group.
     """
     digests: list[str] = []
@@ -350,7 +364,10 @@ def row_groups(blocks: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.Table, lis
 
 
 def prefetched(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield the items; a thread makes the next one meanwhile (writing and hashing leave Python's lock)."""
+    """Yield the items; a thread makes the next one meanwhile.
+
+    It gains time because writing and hashing release Python's lock.
+    """
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(next, items, None)
         while (item := pending.result()) is not None:
@@ -375,8 +392,8 @@ def read_configs(folder: str | Path) -> dict[str, dict[str, Any]]:
     """Return the metadata of every complete configuration in a folder, `default` first.
 
     Returns:
-        Name -> the keys of its recipe, `hf_synpre` (the package's version), and `splits`: split -> SplitMetadata. A
-        configuration with shards still to come is left out.
+        Name -> the keys of its recipe, `hf_synpre` (the package's version), and `splits`: split ->
+        SplitMetadata. A configuration with shards still to come is left out.
 
     Raises:
         UsageError: shards that are not of one build.

@@ -1,4 +1,4 @@
-"""Splits: a folder, a file or a Hub id -> the splits of a dataset; a split and columns -> the texts of every row."""
+"""Splits: a folder, file or Hub id -> the splits of a dataset; a split -> texts of its rows."""
 
 import re
 import tempfile
@@ -96,8 +96,9 @@ def check_columns(file: Path, names: list[str]) -> None:
     for name in names:
         if name.startswith("__index_level_") or ";" in name or "\t" in name:
             raise UsageError(
-                f"{file} has the columns {', '.join(names)}: rows with more fields than the header, "
-                "or another separator; save it with commas (.csv) or tabs (.tsv) and one field a column."
+                f"{file} has the columns {', '.join(names)}: rows with more fields than the "
+                "header, or another separator; save it with commas (.csv) or tabs (.tsv) and one "
+                "field a column."
             )
 
 
@@ -113,8 +114,9 @@ def is_list_of_text(column_type: pa.DataType) -> bool:
 
 
 def guess_columns(rows: Dataset) -> list[str]:
-    """Return the columns that hold text: strings, or lists of them, that mostly have several words and are no labels.
+    """Return the columns that hold text: strings, or lists of them, of mostly several words.
 
+    Columns whose names are those of labels or ids are none.
     Raises UsageError where there are none.
     """
     sample = rows.with_format("arrow")[: min(SAMPLE_ROWS, len(rows))]
@@ -146,7 +148,8 @@ def row_texts(rows: Dataset, columns: list[str]) -> list[list[str]]:
 
     Args:
         rows: the rows of a split.
-        columns: the names of columns of strings, of choices (each is a text) or of tokens (they are joined).
+        columns: the names of columns of strings, of choices (each is a text) or of tokens (they are
+            joined).
 
     Raises:
         UsageError: a column is missing or holds something else.
@@ -174,7 +177,10 @@ def row_texts(rows: Dataset, columns: list[str]) -> list[list[str]]:
 
 
 def value_texts(value: str | list[str | None] | None) -> list[str]:
-    """Return the non-empty texts of one value: of a string, of choices (one has several words), of tokens (joined)."""
+    """Return the non-empty texts of one value: a string, choices, or tokens, which are joined.
+
+    A list is one of choices where one of its strings has several words.
+    """
     if isinstance(value, list):
         are_tokens = all(len((part or "").split()) <= 1 for part in value)
         texts = [" ".join(part for part in value if part)] if are_tokens else value

@@ -1,4 +1,4 @@
-"""The embedded corpus: Python's standard library on this machine -> its source files, and (source, syntax tree) rows."""
+"""Python's standard library -> the text of its source files, and rows (source, syntax tree)."""
 
 import ast
 import sysconfig
@@ -29,7 +29,10 @@ SCHEMA = pa.schema([("source", pa.string()), ("tree", pa.string())])
 
 
 def s_expression(node: object) -> str:
-    """Write a syntax tree as an S-expression: `f(1)` is `(Call f [1] [])`; names and constants stand bare, None is `-`."""
+    """Return a syntax tree as an S-expression: `f(1)` is `(Call f [1] [])`.
+
+    Names and constants stand bare, None is `-`.
+    """
     if isinstance(node, ast.Constant):
         return repr(node.value)
     if isinstance(node, ast.Name):
@@ -46,7 +49,7 @@ def s_expression(node: object) -> str:
 
 
 def source_files() -> list[Path]:
-    """Return the standard library's source files that belong to no test suite, shuffled by the hashes of their names."""
+    """Return the library's source files without its tests, in the order of their names' hashes."""
     root = Path(sysconfig.get_paths()["stdlib"])
     files = []
     for file in root.rglob("*.py"):
@@ -61,7 +64,7 @@ def name_hash(path: Path) -> int:
 
 
 def texts(split: str) -> Iterator[str]:
-    """Yield the text of every source file of a split: train, validation or test. No other file is read."""
+    """Yield the text of every source file of a split: train, validation or test."""
     for path in source_files():
         remainder = name_hash(path) % SPLIT_FILES
         if SPLIT_OF_REMAINDER.get(remainder, "train") == split:
@@ -88,7 +91,10 @@ def fragments(text: str, shortest: int, longest: int) -> Iterator[str]:
 
 
 def parse_row(fragment: str) -> tuple[str, str] | None:
-    """Return (source, tree) of a fragment; None where it does not stand alone or is a bare name, constant or f-string."""
+    """Return (source, tree) of a fragment.
+
+    None where it does not stand alone, or is a bare name, constant or f-string.
+    """
     try:
         statements = ast.parse(fragment).body
     except (SyntaxError, ValueError):

@@ -1,7 +1,8 @@
 """Synthetic datasets: a task's name and a size -> its rows, the same rows in three forms.
 
 - SyntheticDataset: a map-style dataset that generates rows as they are asked for.
-- load_synthetic: a `datasets.Dataset` in the Hugging Face cache, or an IterableDataset that generates as it is read.
+- load_synthetic: a `datasets.Dataset` in the Hugging Face cache, or an IterableDataset that
+  generates as it is read.
 - SyntheticBuilder: the builder behind it, for several splits or other ways to prepare it.
 """
 
@@ -23,21 +24,24 @@ from hf_synpre.tasks import RowStream, VocabularyLike, iter_row_blocks, open_str
 FEATURES = datasets.Features(
     {name: datasets.List(datasets.Value("int32")) for name in ("input_ids", "labels")}
 )
-# A stream of a dataset is cut in parts, which workers share out among them. A part has this many rows at least, few enough
-# for a stream that is resumed to skip them soon; and there are this many parts at most, so that their list stays short.
+# A stream of a dataset is cut in parts, which workers share out among them. A part has this many
+# rows at least, few enough for a stream that is resumed to skip them soon; and there are this many
+# parts at most, so that their list stays short.
 PART_ROWS = 10_000
 MOST_PARTS = 1024
 
 
 class SyntheticDataset:
-    """A map-style dataset of a task's rows: {"input_ids", "labels"} as int32 arrays, without end-of-sequence ids.
+    """A map-style dataset of a task's rows: {"input_ids", "labels"}, int32 arrays.
 
-    Row i is the same in every process and for every size. A list of indices is one compiled call.
+    Rows have no end-of-sequence ids. Row i is the same in every process and for every size. A list
+    of indices is one compiled call.
 
     Args:
         task: a task's name, or a mixture with its weights, "set:2,identity:1".
         size: the number of rows.
-        stream: the keywords of `hf_synpre.generate`: split, seed, vocabulary, the task's parameters.
+        stream: the keywords of `hf_synpre.generate`: split, seed, vocabulary, the task's
+            parameters.
 
     Raises:
         UsageError: an unknown name, or a value that does not fit the task.
@@ -80,8 +84,9 @@ class SyntheticDataset:
 class SyntheticConfig(RowsConfig, datasets.BuilderConfig):
     """The configuration of a SyntheticBuilder: which rows it makes.
 
-    `vocabulary` is what `hf_synpre.generate` takes: None (the paper's T5 ids), a size, a tokenizer or a Vocabulary. The
-    version of the configuration is the task's, so that the cache never serves rows of another version.
+    `vocabulary` is what `hf_synpre.generate` takes: None (the paper's T5 ids), a size, a tokenizer
+    or a Vocabulary. The version of the configuration is the task's, so that the cache never serves
+    rows of another version.
     """
 
     def __post_init__(self) -> None:
@@ -118,7 +123,7 @@ class SyntheticBuilder(datasets.ArrowBasedBuilder):
     def _generate_tables(
         self, stream: RowStream, ranges: list[tuple[int, int]]
     ) -> Iterator[tuple[Key, pa.Table]]:
-        """Yield the rows of some parts of a split in blocks, each with (number of its part, number in it)."""
+        """Yield the rows of parts of a split in blocks, each with its part's number and its own."""
         for part, (start, stop) in enumerate(ranges):
             blocks = iter_row_blocks(stream, start, stop, BLOCK_ROWS)
             for number, block in enumerate(blocks):
@@ -142,21 +147,23 @@ def load_synthetic(
     cache_dir: str | None = None,
     **parameters: int | str,
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """Return the first rows of a task's stream, the rows of `hf_synpre.generate`, as a Hugging Face dataset.
+    """Return the rows of `hf_synpre.generate` as a Hugging Face dataset.
 
     Args:
         task: a task's name, or a mixture with its weights, "set:2,identity:1".
         split: train, validation or test; their rows are independent.
-        size: the number of rows; without it the paper's, 1,000,000 for train and 10,000 for the others.
+        size: the number of rows; without it the paper's, 1,000,000 for train and 10,000 for the
+            others.
         seed: an integer >= 0; every seed is another stream.
-        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a Vocabulary.
+        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a
+            Vocabulary.
         streaming: generate rows as they are read, in place of a cache on disk.
         cache_dir: the folder of the cache; Hugging Face's own without it.
         parameters: the task's parameters, where they differ from the paper's.
 
     Returns:
-        A Dataset in the cache; with `streaming` an IterableDataset in shards, which goes on exactly where its state_dict
-        says.
+        A Dataset in the cache; with `streaming` an IterableDataset in shards, which goes on exactly
+        where its state_dict says.
 
     Raises:
         UsageError: an unknown name, or a value that does not fit the task.

@@ -1,7 +1,7 @@
-"""Tokenizers: texts -> a tokenizer trained on them; the name of a folder or Hub id -> the tokenizer that is there.
+"""Tokenizers: texts -> a tokenizer trained on them; a folder or Hub id -> its tokenizer.
 
-Every tokenizer trained here is a byte-level BPE, because that is a function of the texts. Word pieces are not: their
-trainer breaks ties by hash order. Two templates of special tokens exist:
+Every tokenizer trained here is a byte-level BPE, because that is a function of the texts. Word
+pieces are not: their trainer breaks ties by hash order. Two templates of special tokens exist:
 
 - train_tokenizer, for encoder-decoders and decoders: T5's <pad>, </s>, <unk> and sentinels.
 - train_encoder_tokenizer, for encoders: BERT's [CLS] a [SEP] b [SEP], lower case.
@@ -28,7 +28,8 @@ from transformers import (
 
 from hf_synpre.errors import UsageError
 
-# T5's special tokens, ids 0 to 2, and how many sentinels <extra_id_*> stand at the end of the vocabulary.
+# T5's special tokens, ids 0 to 2, and how many sentinels <extra_id_*> stand at the end of the
+# vocabulary.
 T5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 SENTINELS = 32
 # BERT's special tokens, ids 0 to 4.
@@ -39,8 +40,8 @@ BERT_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-# The fewest ids. The 256 bytes and the special tokens must fit; an encoder's ids leave room for the special tokens of
-# synthetic tasks too.
+# The fewest ids. The 256 bytes and the special tokens must fit; an encoder's ids leave room for the
+# special tokens of synthetic tasks too.
 LEAST_IDS = len(T5_TOKENS) + 256 + SENTINELS
 LEAST_IDS_OF_ENCODER = 300
 
@@ -49,8 +50,8 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
     """Return the tokenizer of a folder or of the Hub.
 
     Args:
-        name: a folder, a Hub id, or the name of a folder tokenizers/NAME in `data_dir`. A folder with a bare vocab.txt
-            is taken for BERT's, lower case.
+        name: a folder, a Hub id, or the name of a folder tokenizers/NAME in `data_dir`. A folder
+            with a bare vocab.txt is taken for BERT's, lower case.
         data_dir: the folder of local copies.
 
     Raises:
@@ -74,7 +75,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
     Args:
         texts: the documents.
-        vocab_size: ids of the tokenizer, the 32 sentinels included; as in T5 <extra_id_0> is the last id.
+        vocab_size: ids of the tokenizer, the 32 sentinels included; as in T5 <extra_id_0> is the
+            last id.
 
     Raises:
         UsageError: vocab_size is too small.
@@ -121,7 +123,12 @@ def train_encoder_tokenizer(
 
 
 def check_vocab_size(vocab_size: int, *, encoder: bool = False) -> None:
-    """Raise UsageError where a tokenizer of so many ids cannot be trained; `encoder` means train_encoder_tokenizer."""
+    """Raise UsageError where no tokenizer of so many ids can be trained.
+
+    Args:
+        vocab_size: ids of the tokenizer.
+        encoder: it is for train_encoder_tokenizer, which needs more ids than train_tokenizer.
+    """
     least, whose = LEAST_IDS, ""
     if encoder:
         least, whose = LEAST_IDS_OF_ENCODER, " of an encoder"
@@ -132,7 +139,7 @@ def check_vocab_size(vocab_size: int, *, encoder: bool = False) -> None:
 
 
 def _byte_level_bpe(*, add_prefix_space: bool) -> Tokenizer:
-    """Return an untrained BPE whose symbols are bytes; a prefix space makes the first word of a text like all others."""
+    """Return an untrained BPE of bytes; a prefix space makes a first word like all others."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     backend.decoder = decoders.ByteLevel()
@@ -142,7 +149,7 @@ def _byte_level_bpe(*, add_prefix_space: bool) -> Tokenizer:
 def _train(
     backend: Tokenizer, texts: Iterable[str], vocab_size: int, special_tokens: dict[str, str]
 ) -> None:
-    """Train a BPE in place: special tokens first, then the bytes, then what is merged most often."""
+    """Train a BPE in place: ids of special tokens first, then of bytes, then of merged pairs."""
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(special_tokens.values()),

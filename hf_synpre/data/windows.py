@@ -1,7 +1,8 @@
-"""Windows: a corpus of ids, or a dataset of sentences -> windows of ids -> rows of a decoder or an encoder.
+"""Windows: a corpus or sentences -> windows of ids -> rows of a decoder or an encoder.
 
-A window is int32[length], a row a dict of int32 arrays. Every class here is a map-style dataset whose item i is a
-function of i: what is random is drawn from hash(key, i). Masks and corrupted spans come after this, see masking.py.
+A window is int32[length], a row a dict of int32 arrays. Every class here is a map-style dataset
+whose item i is a function of i: what is random is drawn from hash(key, i). Masks and corrupted
+spans come after this, see masking.py.
 """
 
 import itertools
@@ -17,7 +18,8 @@ from hf_synpre.tasks import rng
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Texts that a tokenizer is given in one call: enough for it to be fast, few enough to stop soon after the limit.
+# Texts that a tokenizer is given in one call: enough for it to be fast, few enough to stop soon
+# after the limit.
 TEXTS_A_CALL = 256
 # ELECTRA leaves one row in ten in one segment (Clark et al. 2020).
 ONE_SEGMENT_IN = 10
@@ -93,15 +95,15 @@ class TextWindows:
 class FullWindows:
     """Windows of a corpus cut end to end: every id comes once an epoch.
 
-    The corpus is a ring. Every epoch begins its cuts at another id and has its windows in another order, both drawn from
-    hash(key, epoch).
+    The corpus is a ring. Every epoch begins its cuts at another id and has its windows in another
+    order, both drawn from hash(key, epoch).
 
     Args:
         tokens: the corpus, int32[n].
         size: the number of windows.
         length: the most ids of a window.
-        wrap: the last cut of an epoch runs on over the epoch's first ids, so that it is as long as the others; without
-            it that window is shorter.
+        wrap: the last cut of an epoch runs on over the epoch's first ids, so that it is as long as
+            the others; without it that window is shorter.
         split: train, validation or test; each has draws of its own.
         seed: the seed of the draws.
 
@@ -153,7 +155,8 @@ class FullWindows:
 class SentenceWindows:
     """Windows of a dataset's input rows, joined end to end; the reference joins 128 sentences.
 
-    A block of `examples` consecutive rows gives `WINDOWS` windows; what remains of the block is left out.
+    A block of `examples` consecutive rows gives `WINDOWS` windows; what remains of the block is
+    left out.
 
     Args:
         dataset: rows with input_ids, one sentence each, at least as many as the windows need.
@@ -163,7 +166,8 @@ class SentenceWindows:
 
     # Windows of a block: many enough that little of a block remains, few enough to be made at once.
     WINDOWS = 16
-    # Rows whose mean length says how many rows a block needs; a tenth more and 8 keep it from being too short.
+    # Rows whose mean length says how many rows a block needs; a tenth more and 8 keep it from being
+    # too short.
     SAMPLE, SPARE_SHARE, SPARE_ROWS = 1024, 1.1, 8
 
     def __init__(self, dataset: BatchDataset, *, size: int, length: int):
@@ -188,7 +192,10 @@ class SentenceWindows:
 
 
 class NextTokenDataset:
-    """Windows as rows of a decoder-only or encoder-only model: input_ids, segments (all 1), labels (the next ids)."""
+    """Windows as rows of a decoder-only or encoder-only model.
+
+    A row is {input_ids, segments (all 1), labels (the next ids)}.
+    """
 
     def __init__(self, windows: MapDataset[np.ndarray]):
         self.windows = windows
@@ -205,10 +212,11 @@ class NextTokenDataset:
 class EncoderRows:
     """Windows as rows of an encoder: the id `start`, the window, the id `end`.
 
-    With `pairs` a window is cut in two segments at an id drawn from hash(key, i); each segment ends with `end`, and
-    token_type_ids are 0 in the first, 1 in the second. One row in ten has one segment, as in ELECTRA (Clark et al. 2020).
-    Two things differ from ELECTRA: the cut is at any id, uniformly, not at the end of the line next to the middle, and no
-    row in twenty is shortened at random.
+    With `pairs` a window is cut in two segments at an id drawn from hash(key, i); each segment ends
+    with `end`, and token_type_ids are 0 in the first, 1 in the second. One row in ten has one
+    segment, as in ELECTRA (Clark et al. 2020). Two things differ from ELECTRA: the cut is at any
+    id, uniformly, not at the end of the line next to the middle, and no row in twenty is shortened
+    at random.
 
     Args:
         windows: the windows, int32[length] each.
@@ -238,9 +246,10 @@ class EncoderRows:
     def __getitem__(self, index: int) -> Row:
         window = self.windows[index]
         cut = self._cut(index, len(window))
-        parts = [[self.start], window[:cut], [self.end]]
+        start, end = np.array([self.start], np.int32), np.array([self.end], np.int32)
+        parts = [start, window[:cut], end]
         if cut < len(window):
-            parts += [window[cut:], [self.end]]
+            parts += [window[cut:], end]
         ids = np.concatenate(parts).astype(np.int32)
 
         row = {"input_ids": ids, "segments": np.ones_like(ids)}
@@ -250,7 +259,7 @@ class EncoderRows:
         return row
 
     def _cut(self, index: int, length: int) -> int:
-        """Return the ids of the first segment of a row: all of the window where it has one segment."""
+        """Return how many ids the first segment has: all of the window where it is the only one."""
         if not self.pairs or length <= 1:
             return length
         state = np.empty(1, np.uint64)
