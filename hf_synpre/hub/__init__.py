@@ -1,12 +1,23 @@
-"""Cards, and pushes of datasets, models and reports; datasets rebuilt from their cards."""
+"""The Hugging Face Hub: folders that this package made in, cards and commits out, and back again.
 
-from hf_synpre.hub.publish import (
-    PushError,
-    check_file_name,
-    check_repo_id,
-    plan_push,
-    push,
-    rebuild,
-)
+1. `cards.dataset_card`, `cards.model_card`: footers of shards or JSON files of a run -> README.md.
+2. `plan_push`: a folder -> the files that would be published, each checked (`checks`).
+3. `push`: a folder -> one commit on the Hub, and its URL.
+4. `callback.PushToHub`: the same at the end of a Trainer's run (imported by its own name, for it
+   needs torch).
+5. `rebuild`: a published dataset's card -> its rows generated again, and what differs.
+"""
 
-__all__ = ["PushError", "check_file_name", "check_repo_id", "plan_push", "push", "rebuild"]
+from hf_synpre.hub.checks import PushError, check_file_name, check_repo_id
+from hf_synpre.hub.publish import PushPlan, plan_push, push
+from hf_synpre.hub.rebuild import rebuild
+
+__all__ = [
+    "PushError",
+    "PushPlan",
+    "check_file_name",
+    "check_repo_id",
+    "plan_push",
+    "push",
+    "rebuild",
+]

@@ -1,12 +1,18 @@
-"""Layer 5: cards of datasets and models, rendered from templates/ and what JSON files and shards say of themselves."""
+"""Cards: shards or a model folder's JSON files in, the text of README.md out.
+
+`dataset_card` renders what the footers of shards say, `model_card` what pretraining.json,
+parameter_statistics.json, config.json and the results of experiments say. The texts around the
+numbers stand in templates/. The same files always give the same card.
+"""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from huggingface_hub import DatasetCardData, EvalResult, ModelCardData, metadata_load
 
 from hf_synpre.config import read_yaml
 from hf_synpre.data.shards import BLOCK_ROWS, config_folder, read_configs
@@ -18,16 +24,18 @@ from hf_synpre.vocabulary import as_vocabulary
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"
-FIRST_PAPER = "2206.10139"
-SELF_PAPER = "2209.14389"  # Krishna et al.: pre-training on a dataset's own text
-ROW_COUNTS = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
-SAME_RUN = (
-    "tokens",
-    "flops",
-    "accuracy",
-    "train_s",
-)  # what tells that a cell started from a checkpoint
-RUN_FACTS = {
+SYNTHETIC_TASKS_PAPER = "2206.10139"  # Wu et al. 2022, cited by every card
+SELF_PRETRAINING_PAPER = "2209.14389"  # Krishna et al. 2023
+# What the Hub calls the sizes of datasets; the first is that of up to three digits.
+SIZE_CATEGORIES = (
+    *("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"),
+    *("1M<n<10M", "10M<n<100M", "100M<n<1B"),
+)
+# Keys of pretraining.json that a result file repeats: where all are equal, the result's
+# fine-tuning started from this very run.
+RUN_IDENTITY = ("tokens", "flops", "accuracy", "train_s")
+# Row of a model card's table -> key of pretraining.json.
+RUN_ROWS = {
     "steps": "steps",
     "tokens (input and target, without padding)": "tokens",
     "FLOPs (matrix products, forward and backward)": "flops",
@@ -35,159 +43,8 @@ RUN_FACTS = {
     "stopped by": "stopped",
     "validation token accuracy": "accuracy",
 }
-
-
-def render(template: str, data: DatasetCardData | ModelCardData, facts: Mapping[str, Any]) -> str:
-    """Return a card: the YAML of `data`, then the template with `facts`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    looks = {
-        "undefined": StrictUndefined,
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-        "keep_trailing_newline": True,
-    }
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), **looks)
-    environment.filters |= {
-        "number": number,
-        "json": lambda value: json.dumps(value, sort_keys=True),
-    }
-    body = environment.get_template(template).render(facts)
-    return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{body}"
-
-
-def papers(*texts: str) -> list[dict[str, Any]]:
-    """Return the papers whose arXiv numbers stand in the texts, Wu et al. 2022 first."""
-    known = {str(number): paper for number, paper in read_yaml(TEMPLATES / "papers.yaml").items()}
-    numbers = dict.fromkeys([FIRST_PAPER, *re.findall(r"\d{4}\.\d{5}", " ".join(texts))])
-    return [{"arxiv": number, **known[number]} for number in numbers if number in known]
-
-
-def definition(task: str) -> dict[str, str]:
-    """Return what a task's docstring says, and the example drawn in it."""
-    says, _, drawn = (get_task(task).function.__doc__ or "").partition("\n\n")
-    return {
-        "says": " ".join(says.split()),
-        "drawn": "\n".join(line.strip() for line in drawn.strip().splitlines()),
-    }
-
-
-def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
-    """Return the card of a dataset; its YAML holds all that `load_dataset` and `rebuild` need."""
-    configs = dict(sorted(configs.items(), key=lambda item: item[0] != "default"))
-    main = next(iter(configs.values()))
-    tasks = list(dict.fromkeys(config["task"] for config in configs.values()))
-    rows = sum(split["rows"] for split in main["splits"].values())
-    data = DatasetCardData(
-        license="apache-2.0",
-        pretty_name=repo_id.split("/")[1],
-        tags=["synthetic", "pre-training", "hf_synpre"],
-        size_categories=[ROW_COUNTS[min(max(len(str(rows)) - 3, 0), len(ROW_COUNTS) - 1)]],
-        configs=[
-            files_entry(name, config, name == next(iter(configs)))
-            for name, config in configs.items()
-        ],
-        dataset_info=[info_entry(name, config) for name, config in configs.items()],
-        synpre={"configs": configs},
-    )
-    facts = {
-        "repo_id": repo_id,
-        "configs": configs,
-        "main": main,
-        "block": BLOCK_ROWS,
-        "version": main["hf_synpre"],
-    }
-    facts |= {
-        "tasks": {task: definition(task) for task in tasks},
-        "papers": papers(*(get_task(t).paper for t in tasks)),
-    }
-    return render("dataset_card.md.jinja", data, facts)
-
-
-def files_entry(name: str, config: dict[str, Any], default: bool) -> dict[str, Any]:
-    """Return the entry of `configs:` that tells load_dataset which files a configuration has."""
-    files = [{"split": s, "path": f"{config_folder(name)}/{s}-*.parquet"} for s in config["splits"]]
-    return {"config_name": name, **({"default": True} if default else {}), "data_files": files}
-
-
-def info_entry(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry of `dataset_info:`; load_dataset checks the numbers of rows against it."""
-    splits = [
-        {
-            "name": split,
-            "num_bytes": 4 * facts["ids"] + 8 * facts["rows"],
-            "num_examples": facts["rows"],
-        }
-        for split, facts in config["splits"].items()
-    ]
-    features = [{"name": column, "list": "int32"} for column in ("input_ids", "labels")]
-    return {"config_name": name, "features": features, "splits": splits}
-
-
-def write_dataset_card(folder: str | Path, repo_id: str) -> bool:
-    """Write the card of a folder of shards, from their footers; say whether any configuration was complete."""
-    configs = read_configs(folder)
-    if configs:
-        write_text(Path(folder) / CARD, dataset_card(repo_id, configs))
-    return bool(configs)
-
-
-def model_card(folder: str | Path, repo_id: str) -> str:
-    """Return the card of a model folder from its JSON files: pretraining.json, parameter_statistics.json, results/."""
-    try:
-        facts = model_facts(Path(folder))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"The JSON files of {folder} are not what hf_synpre writes ({error!r}); make them again."
-        ) from None
-    data = ModelCardData(
-        license="apache-2.0",
-        library_name="transformers",
-        tags=["synthetic-pretraining", "hf_synpre"],
-        model_name=repo_id.split("/")[1],
-        eval_results=[eval_result(row) for row in facts["results"] if row["from_here"]] or None,
-        synpre={name: facts[name] for name in ("task", "recipe", "vocabulary", "versions")},
-    )
-    return render("model_card.md.jinja", data, facts | {"repo_id": repo_id})
-
-
-def model_facts(folder: Path) -> dict[str, Any]:
-    """Return what a model folder's JSON files say. Raises UsageError where there are none."""
-    run, statistics, config = (
-        optional(folder / f"{name}.json")
-        for name in ("pretraining", "parameter_statistics", "config")
-    )
-    if run is None and statistics is None:
-        raise UsageError(
-            f"{folder} holds neither pretraining.json nor parameter_statistics.json; nothing is known of it."
-        )
-    recipe = (run or {}).get("recipe") or {}
-    spec = recipe.get("pretraining") or {}
-    task = spec.get("task")
-    return {
-        "task": task,
-        "spec": spec,
-        "recipe": recipe,
-        "versions": (run or {}).get("versions"),
-        "vocabulary": vocabulary_facts(spec.get("vocabulary")) if task else None,
-        "spent": spent_rows(run, spec) if run else [],
-        "config": config or {},
-        "auto_class": auto_class(
-            (config or {}).get("architectures") or ["T5ForConditionalGeneration"]
-        ),
-        "tensors": [p["numel"] for p in (statistics or {}).get("parameters", ())],
-        "results": [
-            row for cells in result_folders(folder) for row in result_rows(cells, run or {})
-        ],
-        "has_weights": any(folder.glob("*.safetensors")),
-        "about": definition(task) if task else None,
-        "papers": papers(
-            get_task(task).paper if task else SELF_PAPER if spec.get("text") is not None else ""
-        ),
-    }
-
-
-AUTO_CLASSES = {
+# End of an architecture's name -> the Auto class of transformers that loads it.
+AUTO_CLASS_OF_HEAD = {
     "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
     "ForMaskedLM": "AutoModelForMaskedLM",
     "ForPreTraining": "AutoModelForPreTraining",
@@ -195,100 +52,379 @@ AUTO_CLASSES = {
 }
 
 
-def auto_class(architectures: list[str]) -> str:
-    """Return the Auto class of transformers that loads the first of `architectures`."""
-    return next(
-        (auto for head, auto in AUTO_CLASSES.items() if architectures[0].endswith(head)),
-        "AutoModelForCausalLM",
+# --- templates ------------------------------------------------------------------------------------
+
+
+def render_card(
+    template: str, data: DatasetCardData | ModelCardData, context: Mapping[str, Any]
+) -> str:
+    """Return the text of a card.
+
+    Args:
+        template: the name of a file in templates/.
+        data: what becomes the YAML at the top of the card.
+        context: the template's variables.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters["number"] = format_number
+    environment.filters["json"] = sorted_json
+    body = environment.get_template(template).render(context)
+    header = data.to_yaml(line_break="\n")
+    return f"---\n{header}\n---\n\n{body}"
 
 
-def vocabulary_facts(given: Any) -> dict[str, Any]:
-    """Return the ids that a synthetic run used: their number, control ids, content range and marks."""
-    words = as_vocabulary(given)
-    return {name: getattr(words, name) for name in ("size", "pad", "eos", "first", "content")} | {
-        "marks": dict(words.special_ids)
+def format_number(value: Any) -> str:
+    """Return a value of a JSON file as a card shows it: 12,345 or 0.9876; strings stay."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}"
+
+
+def sorted_json(value: Any) -> str:
+    """Return a value as JSON in one line, its keys in alphabetical order."""
+    return json.dumps(value, sort_keys=True)
+
+
+def cited_papers(*texts: str) -> list[dict[str, Any]]:
+    """Return the entries of papers.yaml whose arXiv numbers stand in the texts.
+
+    Wu et al. 2022 come first, whatever the texts say.
+    """
+    papers = {str(number): paper for number, paper in read_yaml(TEMPLATES / "papers.yaml").items()}
+
+    numbers = [SYNTHETIC_TASKS_PAPER]
+    for text in texts:
+        for number in re.findall(r"\d{4}\.\d{5}", text):
+            if number in papers and number not in numbers:
+                numbers.append(number)
+    return [{"arxiv": number, **papers[number]} for number in numbers]
+
+
+def task_definition(task: str) -> dict[str, str]:
+    """Return the two parts of a task's docstring: its definition, and the example drawn below."""
+    docstring = get_task(task).function.__doc__ or ""
+    sentences, _, drawing = docstring.partition("\n\n")
+    lines = [line.strip() for line in drawing.strip().splitlines()]
+    return {"sentences": " ".join(sentences.split()), "drawing": "\n".join(lines)}
+
+
+# --- datasets -------------------------------------------------------------------------------------
+
+
+def write_dataset_card(folder: str | Path, repo_id: str) -> bool:
+    """Write README.md into a folder of shards.
+
+    Args:
+        folder: the folder of a built dataset.
+        repo_id: the name that the card gives to the dataset, namespace/name.
+
+    Returns:
+        Whether a configuration was complete; without one no card is written.
+    """
+    configs = read_configs(folder)
+    if configs:
+        write_text(Path(folder) / CARD, dataset_card(repo_id, configs))
+    return bool(configs)
+
+
+def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
+    """Return the card of a dataset; its YAML holds all that `load_dataset` and `rebuild` need.
+
+    Args:
+        repo_id: namespace/name on the Hub.
+        configs: configuration -> its recipe and the metadata of its splits, as
+            `data.shards.read_configs` returns them.
+    """
+    # The configuration called default comes first; without one the first is the default.
+    configs = dict(sorted(configs.items(), key=lambda item: item[0] != "default"))
+    first_name, first_config = next(iter(configs.items()))
+    rows = sum(split["rows"] for split in first_config["splits"].values())
+    tasks = list(dict.fromkeys(config["task"] for config in configs.values()))
+
+    data = DatasetCardData(
+        license="apache-2.0",
+        pretty_name=repo_id.split("/")[1],
+        tags=["synthetic", "pre-training", "hf_synpre"],
+        size_categories=[size_category(rows)],
+        configs=[
+            data_files_entry(name, config, is_default=name == first_name)
+            for name, config in configs.items()
+        ],
+        dataset_info=[dataset_info_entry(name, config) for name, config in configs.items()],
+        synpre={"configs": configs},
+    )
+    context = {
+        "repo_id": repo_id,
+        "configs": configs,
+        "main": first_config,
+        "block": BLOCK_ROWS,
+        "version": first_config["hf_synpre"],
+        "tasks": {task: task_definition(task) for task in tasks},
+        "papers": cited_papers(*(get_task(task).paper for task in tasks)),
+    }
+    return render_card("dataset_card.md.jinja", data, context)
+
+
+def size_category(rows: int) -> str:
+    """Return the Hub's name for a number of rows, as 1K<n<10K."""
+    thousands_digits = max(len(str(rows)) - 3, 0)
+    return SIZE_CATEGORIES[min(thousands_digits, len(SIZE_CATEGORIES) - 1)]
+
+
+def data_files_entry(name: str, config: dict[str, Any], is_default: bool) -> dict[str, Any]:
+    """Return the entry of `configs:` that tells load_dataset which files a configuration has."""
+    entry: dict[str, Any] = {"config_name": name}
+    if is_default:
+        entry["default"] = True
+    entry["data_files"] = [
+        {"split": split, "path": f"{config_folder(name)}/{split}-*.parquet"}
+        for split in config["splits"]
+    ]
+    return entry
+
+
+def dataset_info_entry(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of `dataset_info:`; load_dataset checks the numbers of rows against it."""
+    features = [{"name": column, "list": "int32"} for column in ("input_ids", "labels")]
+    splits = []
+    for split, metadata in config["splits"].items():
+        # In Arrow an id takes four bytes; the ends of a row's two lists take four bytes each.
+        num_bytes = 4 * metadata["ids"] + 8 * metadata["rows"]
+        splits.append({"name": split, "num_bytes": num_bytes, "num_examples": metadata["rows"]})
+    return {"config_name": name, "features": features, "splits": splits}
+
+
+def read_card_configs(file: str | Path) -> dict[str, dict[str, Any]] | None:
+    """Return the configurations that `dataset_card` wrote into a card; None where it has none.
+
+    The card may be anybody's: its values are not checked here.
+    """
+    try:
+        configs = (metadata_load(file) or {})["synpre"]["configs"]
+        return {name: dict(config) for name, config in configs.items()}
+    except Exception:  # whatever the YAML of somebody else's card holds
+        return None
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def model_card(folder: str | Path, repo_id: str) -> str:
+    """Return the card of a model folder, from its JSON files alone.
+
+    Args:
+        folder: a folder with pretraining.json or parameter_statistics.json; config.json, weights
+            and results/ are used where they are there.
+        repo_id: namespace/name on the Hub.
+
+    Raises:
+        UsageError: neither of the two files is there, or a file is not what hf_synpre writes.
+    """
+    try:
+        context = model_card_context(Path(folder))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"The JSON files of {folder} are not what hf_synpre writes ({error!r}); "
+            "make them again."
+        ) from error
+
+    own_scores = [score for score in context["scores"] if score.from_this_run]
+    data = ModelCardData(
+        license="apache-2.0",
+        library_name="transformers",
+        tags=["synthetic-pretraining", "hf_synpre"],
+        model_name=repo_id.split("/")[1],
+        eval_results=[model_index_entry(score) for score in own_scores] or None,
+        synpre={name: context[name] for name in ("task", "recipe", "vocabulary", "versions")},
+    )
+    return render_card("model_card.md.jinja", data, context | {"repo_id": repo_id})
+
+
+def model_card_context(folder: Path) -> dict[str, Any]:
+    """Return the variables of the template of a model card.
+
+    Raises:
+        UsageError: the folder has neither pretraining.json nor parameter_statistics.json.
+    """
+    run = read_json_if_there(folder / "pretraining.json")
+    statistics = read_json_if_there(folder / "parameter_statistics.json")
+    config = read_json_if_there(folder / "config.json") or {}
+    if run is None and statistics is None:
+        raise UsageError(
+            f"{folder} holds neither pretraining.json nor parameter_statistics.json; nothing is "
+            "known of it."
+        )
+
+    # The pre-training: its recipe and what it was trained on.
+    recipe = (run or {}).get("recipe") or {}
+    pretraining = recipe.get("pretraining") or {}
+    task = pretraining.get("task")
+    if task:
+        paper = get_task(task).paper
+    elif pretraining.get("text") is not None:
+        paper = SELF_PRETRAINING_PAPER
+    else:
+        paper = ""
+
+    # Every experiment whose results lie below the folder.
+    scores: list[Score] = []
+    for results in sorted({file.parent for file in folder.glob("results/**/*--*--*.json")}):
+        scores += experiment_scores(read_cells(results), run or {})
+
+    architectures = config.get("architectures") or ["T5ForConditionalGeneration"]
+    return {
+        "task": task,
+        "definition": task_definition(task) if task else None,
+        "pretraining": pretraining,
+        "recipe": recipe,
+        "versions": (run or {}).get("versions"),
+        "vocabulary": vocabulary_entry(pretraining.get("vocabulary")) if task else None,
+        "run_rows": run_rows(run, pretraining) if run else [],
+        "config": config,
+        "auto_class": auto_class(architectures[0]),
+        "tensor_sizes": [tensor["numel"] for tensor in (statistics or {}).get("parameters", ())],
+        "has_weights": any(folder.glob("*.safetensors")),
+        "scores": scores,
+        "papers": cited_papers(paper),
     }
 
 
-def spent_rows(run: dict[str, Any], spec: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (what, value) of a run's facts for its card."""
-    given = {name: run.get(key) for name, key in RUN_FACTS.items()} | {"seed": spec.get("seed")}
-    given |= {"epochs of the text": run["epochs"]} if run.get("epochs") else {}
-    versions = ", ".join(
-        f"{name} {version}" for name, version in (run.get("versions") or {}).items()
-    )
-    return [
-        *((what, number(value)) for what, value in given.items()),
-        ("versions", versions or "not recorded"),
-    ]
-
-
-def number(value: Any) -> str:
-    """Return a fact for people."""
-    if value is None:
-        return "not recorded"
-    return (
-        value
-        if isinstance(value, str)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.4g}"
-    )
-
-
-def optional(file: Path) -> Any:
-    """Return the content of a JSON file, None where there is none."""
+def read_json_if_there(file: Path) -> Any:
+    """Return the content of a JSON file, None where there is no such file."""
     return read_json(file) if file.exists() else None
 
 
-def result_folders(folder: Path) -> Iterator[list[dict]]:
-    """Yield the cells of every experiment under results/."""
-    for place in sorted({file.parent for file in folder.glob("results/**/*--*--*.json")}):
-        yield read_cells(place)
+def auto_class(architecture: str) -> str:
+    """Return the Auto class of transformers that loads an architecture."""
+    for head, auto in AUTO_CLASS_OF_HEAD.items():
+        if architecture.endswith(head):
+            return auto
+    return "AutoModelForCausalLM"
 
 
-def result_rows(cells: list[dict], run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each task and arm of an experiment; `from_here` says that its pre-training is this `run`."""
-    report, rows = summarize(cells), []
-    for task, arms in report["scores"].items():
-        for arm, score in arms.items():
-            group = [c for c in cells if (c["task"], c["arm"], c["status"]) == (task, arm, "done")]
-            runs = [(c.get("phases") or {}).get("pretraining") or {} for c in group]
-            same = all(of.get(key) == run.get(key) for of in runs for key in SAME_RUN)
-            start = (group[0].get("config") or {}).get("arm") or {}
-            row = {
-                "experiment": report["experiment"],
-                "task": task,
-                "arm": arm,
-                "init": start.get("init"),
-                "score": score,
-            }
-            row |= {
-                "metric": report["tasks"][task]["metric"],
-                "from_here": bool(run.get("tokens")) and same,
-            }
-            rows.append(row | {"examples": report["tasks"][task]["test_examples"]})
+def vocabulary_entry(size: int | None) -> dict[str, Any]:
+    """Return the ids of a synthetic run as its card lists them.
+
+    Args:
+        size: the size of a plain vocabulary; None for the paper's T5 ids.
+    """
+    vocabulary = as_vocabulary(size)
+    return {
+        "size": vocabulary.size,
+        "pad": vocabulary.pad,
+        "eos": vocabulary.eos,
+        "first": vocabulary.first,
+        "content": vocabulary.content,
+        "marks": dict(vocabulary.special_ids),
+    }
+
+
+def run_rows(run: dict[str, Any], pretraining: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows (name, value) of the table that says what a pre-training run took.
+
+    Args:
+        run: the content of pretraining.json.
+        pretraining: the PretrainingSpec in its recipe.
+    """
+    rows = [(name, format_number(run.get(key))) for name, key in RUN_ROWS.items()]
+    rows.append(("seed", format_number(pretraining.get("seed"))))
+    if run.get("epochs"):
+        rows.append(("epochs of the text", format_number(run["epochs"])))
+
+    versions = [f"{name} {version}" for name, version in (run.get("versions") or {}).items()]
+    rows.append(("versions", ", ".join(versions) or "not recorded"))
     return rows
 
 
-def eval_result(row: dict[str, Any]) -> EvalResult:
-    """Return the model-index entry of a row: a score after fine-tuning, which its names say."""
-    score, start = (
-        row["score"],
-        "these weights" if row["init"] == "weights" else "weights sampled from these statistics",
-    )
-    spread = (
-        "" if score["low"] is None else f", 95 % interval {score['low']:.4f} to {score['high']:.4f}"
-    )
+# --- scores after fine-tuning ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Score:
+    """The test score of one arm on one task, over the seeds of an experiment."""
+
+    experiment: str
+    task: str
+    arm: str
+    init: str | None  # initialization of the arm: random, weights or statistics
+    metric: str
+    estimate: dict[str, Any]  # value, low and high of the interval (None of one seed), n seeds
+    from_this_run: bool  # the arm's fine-tunings started from the pre-training of the card
+
+
+def experiment_scores(cells: list[dict], run: dict[str, Any]) -> list[Score]:
+    """Return the score of every task and arm of an experiment.
+
+    Args:
+        cells: the result files of the experiment's fine-tuning runs.
+        run: the content of the model folder's pretraining.json; {} where there is none.
+    """
+    report = summarize(cells)
+    scores = []
+    for task, arms in report["scores"].items():
+        for arm, estimate in arms.items():
+            finished = [
+                cell
+                for cell in cells
+                if (cell["task"], cell["arm"], cell["status"]) == (task, arm, "done")
+            ]
+            arm_config = (finished[0].get("config") or {}).get("arm") or {}
+            score = Score(
+                experiment=report["experiment"],
+                task=task,
+                arm=arm,
+                init=arm_config.get("init"),
+                metric=report["tasks"][task]["metric"],
+                estimate=estimate,
+                from_this_run=started_from(run, finished),
+            )
+            scores.append(score)
+    return scores
+
+
+def started_from(run: dict[str, Any], cells: list[dict]) -> bool:
+    """Say whether the fine-tunings of all cells started from a pre-training run."""
+    if not run.get("tokens"):
+        return False
+    for cell in cells:
+        pretraining = (cell.get("phases") or {}).get("pretraining") or {}
+        if any(pretraining.get(key) != run.get(key) for key in RUN_IDENTITY):
+            return False
+    return True
+
+
+def model_index_entry(score: Score) -> EvalResult:
+    """Return a score as an entry of the card's model index, which says that it was fine-tuned."""
+    if score.init == "weights":
+        start = "these weights"
+    else:
+        start = "weights sampled from these statistics"
+
+    estimate = score.estimate
+    interval = ""
+    if estimate["low"] is not None:
+        interval = f", 95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}"
+
     return EvalResult(
         task_type="text2text-generation",
-        task_name=f"{row['task']}, fine-tuned from {start}",
-        dataset_type=row["task"],
-        dataset_name=row["task"],
+        task_name=f"{score.task}, fine-tuned from {start}",
+        dataset_type=score.task,
+        dataset_name=score.task,
         dataset_split="test",
-        metric_type=row["metric"],
-        metric_name=f"{row['metric']}, mean of {score['n']} fine-tunings{spread}",
-        metric_value=round(score["value"], 4),
+        metric_type=score.metric,
+        metric_name=f"{score.metric}, mean of {estimate['n']} fine-tunings{interval}",
+        metric_value=round(estimate["value"], 4),
         verified=False,
     )
