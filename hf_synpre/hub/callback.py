@@ -1,11 +1,17 @@
-"""Layer 6: a Trainer callback that publishes what a pre-training run made."""
+"""A Trainer callback: the end of a pre-training run in, its model and card on the Hub out."""
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.utils import logging
 
 from hf_synpre import hub
@@ -19,20 +25,35 @@ logger = logging.get_logger(__name__)
 
 
 class PushToHub(TrainerCallback):
-    """Pushes model, tokenizer, parameter statistics, the run's facts and a card, in one commit, when training ends.
+    """Publishes what a run made in one commit when training ends.
 
-    `spent` returns what the run took (the `training_cost` of a SynpreTrainer); the recipe is that of the run's output folder. A
-    push that fails is logged, not raised: the run goes on to save what it made.
+    Published are the model, its tokenizer, its parameter statistics, pretraining.json and a card.
+    The recipe in the card is that of recipe.json in the run's output folder. A push that fails is
+    logged, not raised: the run goes on to save what it made.
+
+    Args:
+        repo_id: namespace/name on the Hub.
+        training_cost: returns what the run has cost (`SynpreTrainer.training_cost`): tokens, FLOPs
+            and seconds.
+        private: whether a new repository is private; None leaves it to the account's settings.
+
+    Attributes:
+        url: the URL of the commit, None before it and where the push failed.
+
+    Example:
+        >>> trainer.add_callback(PushToHub("me/t5-set", trainer.training_cost))
     """
 
     def __init__(
         self,
         repo_id: str,
-        spent: Callable[[], dict[str, Any]] = dict,
+        training_cost: Callable[[], dict[str, Any]] = dict,
         *,
         private: bool | None = None,
     ):
-        self.repo_id, self.spent, self.private = hub.check_repo_id(repo_id), spent, private
+        self.repo_id = hub.check_repo_id(repo_id)
+        self.training_cost = training_cost
+        self.private = private
         self.url: str | None = None
 
     def on_train_end(
@@ -40,35 +61,46 @@ class PushToHub(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Push from the first process."""
+        """Write the model's files into a temporary folder and push it, in the first process."""
         if not state.is_world_process_zero:
             return
-        with tempfile.TemporaryDirectory() as folder:
-            for part in filter(None, (model, kwargs.get("processing_class"))):
-                part.save_pretrained(folder)
-            ParameterStatistics.from_model(model, source=self.repo_id).save(
-                Path(folder) / STATISTICS_FILE
-            )
-            write_json(Path(folder) / RESULT_FILE, self.facts(args, state))
+        model: PreTrainedModel = kwargs["model"]
+        tokenizer = kwargs.get("processing_class")
+
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            model.save_pretrained(folder)
+            if tokenizer:
+                tokenizer.save_pretrained(folder)
+            statistics = ParameterStatistics.from_model(model, source=self.repo_id)
+            statistics.save(folder / STATISTICS_FILE)
+            write_json(folder / RESULT_FILE, self.run_result(args, state))
+
             try:
                 self.url = hub.push(folder, self.repo_id, private=self.private)
             except (UsageError, hub.PushError) as error:
                 logger.error(f"The model was not pushed: {error} `synpre push` does it later.")
 
-    def facts(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
-        """Return what pretraining.json says: spent, curve and accuracy, and the recipe that the run's folder holds."""
+    def run_result(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
+        """Return the content of pretraining.json: the run's cost, its curve and its recipe.
+
+        Args:
+            args: the run's arguments; its output folder may hold a recipe.
+            state: what the Trainer has logged.
+        """
         curve = evaluation_curve(state.log_history, metrics=("loss", "token_accuracy"))
-        stored = Path(args.output_dir) / RECIPE_FILE
-        recipe = read_json(stored).get("recipe") if stored.exists() else None
         accuracy = curve[-1].get("token_accuracy") if curve else None
-        stopped = "budget" if state.global_step >= state.max_steps else "competence"
+        used_all_steps = state.global_step >= state.max_steps
+
+        recipe_file = Path(args.output_dir) / RECIPE_FILE
+        recipe = read_json(recipe_file).get("recipe") if recipe_file.exists() else None
         return {
             "steps": state.global_step,
-            **self.spent(),
-            "stopped": stopped,
+            **self.training_cost(),
+            "stopped": "budget" if used_all_steps else "competence",
             "accuracy": accuracy,
             "curve": curve,
-        } | {"recipe": recipe}
+            "recipe": recipe,
+        }

@@ -1,18 +1,21 @@
-"""A stand-in of the Hugging Face Hub's HTTP API, in memory, for unmodified huggingface_hub, datasets and transformers.
+"""A stand-in of the Hugging Face Hub's HTTP API, in memory, for unmodified clients.
 
-    python tests/hub_server.py        prints its address on the first line, serves until it is killed
+    python tests/hub/hub_server.py        prints its address, serves until it is killed
 
-Clients need HF_ENDPOINT (the address) and HF_HUB_DISABLE_XET=1 (classic LFS uploads) before they are imported. It has the
-endpoints that the three libraries really call: who am I, create, preupload, LFS, commit, resolve (large files are sent from
-another host name, as on the Hub), info, tree, paths, refs, tags. As on the Hub,
+Clients need HF_ENDPOINT (the address) and HF_HUB_DISABLE_XET=1 (classic LFS uploads) before they
+are imported. It has the endpoints that huggingface_hub, datasets and transformers really call: who
+am I, create, preupload, LFS, commit, resolve (large files are sent from another host name, as on
+the Hub), info, tree, paths, refs, tags. As on the Hub,
 
-- a commit is applied whole or not at all: its body is read and checked before anything changes, LFS files must have arrived
-  whole, and a parent commit that is not the head is refused (412);
+- a commit is applied whole or not at all: its body is read and checked before anything changes,
+  LFS files must have arrived whole, and a parent commit that is not the head is refused (412);
 - who may not see a repository is told that there is none: 401 without a valid token, 404 with one;
-- a repository or a tag that exists is 409, another's namespace 403, an unknown revision or file 404 with X-Error-Code.
+- a repository or a tag that exists is 409, another's namespace 403, an unknown revision or file 404
+  with X-Error-Code.
 
-Tests steer it: POST /stand-in/break {"what": "put" | "commit" | "answer", "times": n} cuts the connection in the middle of
-the next n uploads, inside the commit's body, or after the commit; GET /stand-in/log lists requests and repositories.
+Tests steer it: POST /stand-in/break {"what": "put" | "commit" | "answer", "times": n} cuts the
+connection in the middle of the next n uploads, inside the commit's body, or after the commit; GET
+/stand-in/log lists requests and repositories.
 """
 
 import base64
@@ -182,7 +185,7 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_one  # noqa: N815 - http.server's names
 
-    # --- plumbing --------------------------------------------------------------------------------------------------------
+    # --- plumbing ---------------------------------------------------------------------------------
 
     def who(self) -> tuple[str | None, bool]:
         """The user of the token and whether it may write; a wrong token is refused."""
@@ -244,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args) -> None:
         pass
 
-    # --- routes ----------------------------------------------------------------------------------------------------------
+    # --- routes -----------------------------------------------------------------------------------
 
     def whoami(self) -> None:
         if self.user is None:
