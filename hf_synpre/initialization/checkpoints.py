@@ -181,8 +181,8 @@ def indexed_files(index: Path) -> list[Path]:
     try:
         names = set(read_json(index)["weight_map"].values())
         return [index.parent / name for name in sorted(names)]
-    except (KeyError, TypeError, AttributeError):
-        raise UsageError(f"{index} is no index of safetensors files; copy it again.") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{index} is no index of safetensors files; copy it again.") from error
 
 
 def broken_file(file: Path, cause: str) -> UsageError:

@@ -83,10 +83,12 @@ def read_parameters(
 
     # By the rules.
     reader = RoleReader(model)
-    parameters = {name: reader.parameter(name, tensor) for name, tensor in model.named_parameters()}
+    parameters = {
+        name: reader.read_parameter(name, tensor) for name, tensor in model.named_parameters()
+    }
     settle_by_layers(parameters, reader.norms_beside)
 
-    # By the caller's word.
+    # By `roles`.
     for pattern, role in (roles or {}).items():
         choose("role", role, ROLES)
         matched = [name for name in parameters if fnmatchcase(name, pattern)]
@@ -159,20 +161,21 @@ class RoleReader:
 
         self.norms_beside = dict(self.read_norms_beside_blocks())
 
-        self.stacks = set()
+        self.stacks: set[str] = set()
         for stack, layer in {self.layer_around(path) for path in self.modules}:
             if layer is not None and holds_attention(self.modules[f"{stack}.{layer}"]):
                 self.stacks.add(stack)
 
-    def parameter(self, name: str, tensor: nn.Parameter) -> Parameter:
+    def read_parameter(self, name: str, tensor: nn.Parameter) -> Parameter:
         """Read one parameter."""
         path, _, attribute = name.rpartition(".")
         module = self.modules[path]
         stack, layer = self.layer_around(path)
         role: str | None = "embedding"
         if id(tensor) not in self.token_ids:
-            role = self.role(path, attribute)
+            role = self.parameter_role(path, attribute)
         bias = attribute == "bias" or attribute.endswith("_bias")
+        is_computed = "sinusoidal" in type(module).__name__.lower()
 
         # The inputs of a linear map or convolution: all axes of its weight but the first; Conv1D
         # has them the other way.
@@ -182,10 +185,11 @@ class RoleReader:
             summed_axes = tuple(range(1, tensor.dim()))
             if isinstance(module, Conv1D):
                 summed_axes = (0,)
+
+        # A matrix that is an attribute of a block itself: no module tells its inputs.
         in_block = role in (*PARTS["attention"], "mlp")
         axes_unknown = in_block and tensor.dim() > 1 and attribute != "weight" and not bias
 
-        is_computed = "sinusoidal" in type(module).__name__.lower()
         return Parameter(
             name=name,
             shape=tuple(tensor.shape),
@@ -198,7 +202,7 @@ class RoleReader:
             fixed=is_computed or not tensor.requires_grad,
         )
 
-    def role(self, path: str, attribute: str) -> str | None:
+    def parameter_role(self, path: str, attribute: str) -> str | None:
         """Return the role of a parameter that embeds no tokens, None where no rule tells it.
 
         Args:
@@ -278,11 +282,12 @@ class RoleReader:
             if not self.attention_around(path) and holds_attention(self.modules[parent(path)]):
                 beside.append(path)
 
+        # Module by module: those that stand beside the same blocks.
         for host, group in groupby(beside, parent):
             # In order of declaration; but GPT-2 declares the norm of its cross-attention last.
             paths = sorted(group, key=lambda path: "cross" not in last_part(path))
 
-            # The attention blocks beside these norms, and the norms that lie deeper.
+            # The attention blocks beside these norms, and the norms that lie deeper, in some block.
             blocks = set()
             for path in self.modules:
                 if path.startswith(f"{host}."):
@@ -290,23 +295,27 @@ class RoleReader:
             blocks.discard(None)
             deeper = [p for p in norms if p.startswith(f"{host}.") and p not in paths]
 
-            # Which blocks have no norm of their own: a norm of queries or keys does not count as
-            # one.
+            # How many attention blocks have no norm inside; one of queries or keys does not count.
             attentions = 0
             for block in blocks:
-                own_norms = [p for p in deeper if p.startswith(f"{block}.")]
-                attentions += all(names_query_or_key(p) for p in own_norms)
-            mlps = int(all(self.attention_around(path) for path in deeper))
+                inside = [path for path in deeper if path.startswith(f"{block}.")]
+                if all(names_query_or_key(path) for path in inside):
+                    attentions += 1
+
+            # The MLP has one inside where a norm lies deeper and in no attention block.
+            mlps = 1
+            if not all(self.attention_around(path) for path in deeper):
+                mlps = 0
 
             # Deal the norms out evenly: one for each block, or two (before and after it).
-            told: list[str | None] = []
+            roles: list[str | None] = []
             norms_per_block, remainder = divmod(len(paths), max(attentions + mlps, 1))
             if remainder == 0:
-                told += ["pre_attention_norm"] * attentions * norms_per_block
-                told += ["pre_mlp_norm"] * mlps * norms_per_block
-            if not told:
-                told += [None] * len(paths)
-            yield from zip(paths, told, strict=True)
+                roles += ["pre_attention_norm"] * attentions * norms_per_block
+                roles += ["pre_mlp_norm"] * mlps * norms_per_block
+            if not roles:
+                roles += [None] * len(paths)
+            yield from zip(paths, roles, strict=True)
 
     def ancestors(self, path: str) -> list[str]:
         """Return the paths from the outermost module to `path` itself; none for the whole model."""

@@ -95,6 +95,7 @@ class StatisticsInit:
         seed_as_integer = as_integer(seed)
         if seed_as_integer is None or not 0 <= seed_as_integer < 2**63:
             raise UsageError(f"seed is {seed!r}; give an integer in 0..2**63-1.")
+
         self.model_class = model_class
         self.scheme_name = choose("scheme", scheme, SCHEMES)
         self.scheme = SCHEMES[scheme]
@@ -147,14 +148,12 @@ class StatisticsInit:
         resize = self.resize
         if not isinstance(config, PreTrainedConfig):
             loading = {name: kwargs.pop(name) for name in LOADING_KEYWORDS if name in kwargs}
-            config_folder = folder
-            if config is not None:
-                config_folder = find_config(config, **hub)
-            new_config, unused = read_config(config_folder, kwargs)
-            if config is None and unused.keys() == kwargs.keys():
+            config_folder = folder if config is None else find_config(config, **hub)
+            model_config, other_keywords = read_config(config_folder, kwargs)
+            if config is None and other_keywords.keys() == kwargs.keys():
                 resize = "none"
-            config = new_config
-            kwargs = unused | loading
+            config = model_config
+            kwargs = other_keywords | loading
 
         # Read the statistics, or open the weights.
         source = self.read_source(name_or_path, folder, hub)
@@ -270,8 +269,7 @@ class StatisticsInit:
             resize = "none"
         pairs = match_parameters(selected, matching, source, resize)
 
-        # Copy the source tensors; or pool the moments of each group and draw every tensor by
-        # itself.
+        # Copy the source tensors; or pool the moments of each group, and draw every tensor.
         tensors: dict[str, torch.Tensor] = {}
         if isinstance(source, StoredTensors):
             for parameter, source_tensor in pairs:
