@@ -1,4 +1,4 @@
-"""Dataclasses from YAML and from flags: keys and values -> a dataclass, every key and type checked."""
+"""Dataclasses from YAML and from flags: keys and values -> a dataclass, all of them checked."""
 
 import dataclasses
 import math
@@ -17,7 +17,10 @@ Spec = TypeVar("Spec")
 
 
 class Loader(yaml.SafeLoader):
-    """The safe YAML loader. It reads 1e-3 as a number (YAML 1.1 wants 1.0e-3) and refuses a key given twice."""
+    """The safe YAML loader.
+
+    It reads 1e-3 as a number (YAML 1.1 wants 1.0e-3) and refuses a key given twice.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """Return a mapping. Raises ConstructorError where a key stands twice."""
@@ -38,7 +41,10 @@ Loader.add_implicit_resolver(
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises UsageError where the file is missing, is no YAML, or holds no mapping."""
+    """Read a YAML mapping.
+
+    Raises UsageError where the file is missing, is no YAML, or holds no mapping.
+    """
     try:
         value = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
     except OSError as error:
@@ -59,21 +65,21 @@ def option(
     default_factory: Any = dataclasses.MISSING,
     former: str | None = None,
 ) -> Any:
-    """Return a dataclass field that carries its help text, the one text that flags, YAML errors and documents show.
+    """Return a dataclass field that carries its help, the text of flags, YAML errors and documents.
 
     Args:
         help: what the option means, its unit and its allowed values, in one or two sentences.
         default: the value without it. Neither this nor `default_factory`: the option is required.
         default_factory: a function that makes the default, for dicts and lists.
-        former: the name that the option had before. YAML files may still use it, and `stored_form` writes it,
-            so that folders and results made under it are found again.
+        former: the name that the option had before. YAML files may still use it, and `stored_form`
+            writes it, so that folders and results made under it are found again.
     """
     metadata = {"help": help, "former": former}
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
 
 def stored_form(spec: Any) -> dict[str, Any]:
-    """Return a dataclass as nested dicts under the names that recipes and results are stored by: the former ones."""
+    """Return a dataclass as nested dicts under its stored names: in recipes, results and hashes."""
     stored = {}
     for field in dataclasses.fields(spec):
         name = field.metadata.get("former") or field.name
@@ -82,7 +88,7 @@ def stored_form(spec: Any) -> dict[str, Any]:
 
 
 def _stored_value(value: Any) -> Any:
-    """Return a field's value with every dataclass inside it in its stored form, and every container copied."""
+    """Return a copy of a field's value with every dataclass inside it in its stored form."""
     if dataclasses.is_dataclass(value):
         return stored_form(value)
     if isinstance(value, dict):
@@ -93,7 +99,10 @@ def _stored_value(value: Any) -> Any:
 
 
 def current_names(spec: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return a mapping with former names of fields replaced by today's. Raises UsageError where both are given."""
+    """Return a mapping with former names of fields replaced by today's.
+
+    Raises UsageError where both are given.
+    """
     renamed = dict(values)
     for field in dataclasses.fields(spec):
         former = field.metadata.get("former")
@@ -101,7 +110,8 @@ def current_names(spec: type, values: Mapping[str, Any], where: str) -> dict[str
             continue
         if field.name in renamed:
             raise UsageError(
-                f"{where} has {field.name} and {former}, which is its former name; leave {former} out."
+                f"{where} has {field.name} and {former}, which is its former name; "
+                f"leave {former} out."
             )
         renamed[field.name] = renamed.pop(former)
     return renamed
@@ -111,12 +121,12 @@ def build_spec(spec: type[Spec], values: Any, where: str) -> Spec:
     """Return a dataclass made from a mapping, dataclasses inside it included.
 
     Args:
-        spec: the dataclass. Its classmethod `defaults`, if it has one, may add values: those of a preset.
+        spec: the dataclass. Its classmethod `defaults`, if it has one, may add a preset's values.
         values: the mapping, as YAML or flags give it; former names of fields are understood.
         where: how messages name the mapping, such as the YAML file or a key in it.
 
     Raises:
-        UsageError: a key that the dataclass has not, a key that is missing, or a value of another type.
+        UsageError: an unknown key, a key that is missing, or a value of another type.
     """
     fields = {field.name: field for field in dataclasses.fields(spec)}  # type: ignore[arg-type]
     if not isinstance(values, Mapping):
@@ -145,7 +155,8 @@ def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
     """Return a value of YAML as a type.
 
     Args:
-        hint: the type of a dataclass's field: a plain type, a union, a list, a dict, a dataclass, or Any.
+        hint: the type of a dataclass's field: a plain type, a union, a list, a dict, a dataclass,
+            or Any.
         value: the value.
         where: how messages name the value.
         meaning: the help text of the field, which the message repeats.
@@ -185,7 +196,10 @@ def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
 
 
 def check_finite(value: Any, where: str) -> Any:
-    """Return a value of any type. Raises UsageError where it holds, at any depth, a number that JSON cannot hold."""
+    """Return a value of any type.
+
+    Raises UsageError where it holds, at any depth, a number that JSON cannot hold.
+    """
     if isinstance(value, dict):
         for key, part in value.items():
             check_finite(part, f"{where}.{key}")

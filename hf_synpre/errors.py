@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex
 
 # So many allowed names are listed; more of them would hide the guess.
 MOST_LISTED = 10
-# How alike a name must be to be guessed, 1 for equal: one wrong letter in three is, one in two is not.
+# How alike a name must be to be guessed; 1 is equal, one wrong letter in three is close enough.
 CLOSE = 0.65
 
 
@@ -19,7 +19,7 @@ class UsageError(ValueError):
 
 
 def as_integer(value: Any) -> int | None:
-    """Return an integer of Python or NumPy as int, None for anything else, True and False included."""
+    """Return an integer of Python or NumPy as int, None for anything else, also for a bool."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         return None
     try:
@@ -38,7 +38,7 @@ def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
         do: a sentence that ends the message, such as where all names are listed.
 
     Raises:
-        UsageError: it is none of them. The message guesses the name that was meant, where one is close.
+        UsageError: it is none of them. The message guesses the name meant, where one is close.
 
     Example:
         >>> choose("task", "sett", ["set", "sort"])

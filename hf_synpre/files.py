@@ -49,6 +49,7 @@ def content_digest(path: str | Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _content_digest(root: Path, files: tuple[Path, ...], stamps: tuple) -> str:
+    """Return the digest of files; `stamps` make the cache forget it when a file changes."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         with file.open("rb") as stream:
@@ -58,7 +59,7 @@ def _content_digest(root: Path, files: tuple[Path, ...], stamps: tuple) -> str:
 
 
 def write_json(file: str | Path, value: Any) -> None:
-    """Write JSON so that a reader, or a run killed now, sees the old file or the complete new one."""
+    """Write JSON atomically: a reader sees the old file or the new one."""
     write_text(file, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
@@ -69,17 +70,18 @@ def write_text(file: str | Path, text: str) -> None:
 
 def write_bytes(file: str | Path, content: bytes) -> None:
     """Write a file atomically. Raises UsageError where the system refuses."""
-    with whole_file(file) as partial:
+    with atomic_file(file) as partial:
         partial.write_bytes(content)
 
 
 @contextmanager
-def whole_file(file: str | Path) -> Iterator[Path]:
+def atomic_file(file: str | Path) -> Iterator[Path]:
     """Write a file atomically: under a temporary name in the same folder, then renamed.
 
     Yields:
-        The temporary name, which is this process's own. It becomes `file` when the block ends well, and is deleted
-        when it does not. What a killed process leaves begins with a dot and is part of nothing.
+        The temporary name, which no other process uses. It becomes `file` when the block ends well
+        and is deleted otherwise. What a killed process leaves behind begins with a dot; no reader
+        looks at it.
 
     Raises:
         UsageError: the system refuses to write there.
@@ -99,13 +101,13 @@ def whole_file(file: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(folder: str | Path) -> Iterator[Path]:
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Make a folder that appears with all its files at once.
 
     One process at a time may make a folder: hold its lock.
 
     Yields:
-        A temporary folder. It becomes `folder` when the block ends well, and is deleted when it does not.
+        A temporary folder. It becomes `folder` when the block ends well and is deleted otherwise.
     """
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide a result: of the interpreter, of hf_synpre, its commit, and of packages."""
+    """Return the versions that decide a result: Python, hf_synpre with its commit, and packages."""
     installed = {
         package: importlib.metadata.version(package)
         for package in PACKAGES
@@ -27,9 +27,9 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit of the checkout that hf_synpre runs from; "+" follows where files were changed.
+    """Return the commit of the checkout that hf_synpre runs from, "none" without a checkout.
 
-    Without a checkout it is "none".
+    A "+" follows where files of the package were changed since.
     """
     git = ["git", "-C", str(Path(hf_synpre.__file__).parent)]
     try:

@@ -14,7 +14,7 @@ def rank() -> int:
 
 
 def kill_after_a_checkpoint(command: list[str], folder: Path) -> None:
-    """Start a pre-training run into `folder` and kill it as soon as it has left a whole checkpoint."""
+    """Start a pre-training run into `folder`; kill it once it has left a complete checkpoint."""
     process = subprocess.Popen(command)
     while not list(
         folder.with_name(f".{folder.name}.work").glob("checkpoint-*/trainer_state.json")

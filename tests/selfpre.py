@@ -1,4 +1,4 @@
-"""What the tests of self-pretraining share: a small labelled dataset on disk, tiny encoders, specs."""
+"""What tests of self-pretraining share: a small labelled dataset on disk, tiny encoders, specs."""
 
 import numpy as np
 import pyarrow as pa
@@ -91,12 +91,24 @@ def spec_of(objective, **changes):
 ELECTRA_DROPPING = ModelSpec("electra", overrides=ELECTRA.overrides | {"hidden_dropout_prob": 0.1})
 
 
+# The shape of a tiny encoder as fields of its config, and the fields in which architectures differ.
 SHAPE = {
     "vocab_size": 320,
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 64,
+}
+SHAPE_CHANGES = {
+    "modernbert": {
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+        "cls_token_id": 1,
+        "sep_token_id": 1,
+    },
+    "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2},
+    "electra": {"embedding_size": 16},
 }
 
 

@@ -1,4 +1,4 @@
-"""Dataclasses from YAML and flags: types, former names of fields, the form in which they are stored.
+"""Dataclasses from YAML and flags: types, former names of fields, the form that is stored.
 
 Run: pytest tests/test_config.py
 """

@@ -1,4 +1,7 @@
-"""What the documents show: the README's snippet runs, the gallery and the results on the first screen are up to date."""
+"""What documents show: the README's snippet runs, the gallery and the results are up to date.
+
+Run: pytest tests/test_examples.py
+"""
 
 import importlib.util
 import json
@@ -75,7 +78,7 @@ def test_the_example_of_an_own_task_is_one_and_short():
 
 
 def test_the_paper_s_recipe_is_that_of_its_table(tmp_path):
-    """The example with the architecture and the vocabulary from here: steps, rates, beams as in the spec, section 4."""
+    """Steps, rates and beams are those of docs/papers.md, "Fine-tuning"."""
     from hf_synpre.experiments import ExperimentSpec
 
     given = read_yaml(ROOT / "examples" / "paper.yaml") | {"model": {}}

@@ -18,7 +18,8 @@ DATA = ARRAYS | {"datasets", "tokenizers", "torch", "transformers"}
 MODELS = DATA | {"safetensors", "huggingface_hub"}
 TRAINING = MODELS | {"accelerate", "evaluate", "peft", "rouge_score", "sacrebleu", "tqdm"}
 
-# The rooms and flat modules from the lowest to the highest: each imports itself and what stands before it.
+# The rooms and flat modules from the lowest to the highest: each imports itself and what stands
+# before it.
 ROOMS = {
     "errors": set(),
     "config": {"yaml"},
@@ -37,7 +38,8 @@ ROOMS = {
     "cli": {"yaml", "pyarrow", "transformers"},
 }
 ORDER = list(ROOMS)
-# The report and the Hub's room read files that runs wrote; what they import of the house needs no torch.
+# The report and the Hub's room read files that runs wrote; what they import of the house needs no
+# torch.
 WITHOUT_TORCH = {"report", "hub"}
 TORCH_ROOMS = {"initialization", "models", "training", "finetuning", "experiments"}
 

@@ -1,4 +1,4 @@
-"""The names of `from hf_synpre import ...`: editors see them, they import what they need and no more.
+"""The names of `from hf_synpre import ...`: editors see them, they import only what they need.
 
 Run: pytest tests/test_public_names.py
 """

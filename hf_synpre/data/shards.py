@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from hf_synpre import __version__
 from hf_synpre.data.rows import RowsConfig
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.files import whole_file
+from hf_synpre.files import atomic_file
 from hf_synpre.tasks import SCHEMA, RowStream, iter_row_blocks
 
 # Rows that are generated and hashed together. Part of the definition of the sha256; every shard
@@ -345,7 +345,7 @@ def write_shard(
     digests: list[str] = []
     ids = 0
     blocks = iter_row_blocks(stream, identity["start"], identity["stop"], BLOCK_ROWS)
-    with whole_file(file) as partial, pq.ParquetWriter(partial, SCHEMA, **PARQUET) as writer:
+    with atomic_file(file) as partial, pq.ParquetWriter(partial, SCHEMA, **PARQUET) as writer:
         for group, group_digests in prefetched(row_groups(blocks)):
             writer.write_table(group, row_group_size=GROUP_BLOCKS * BLOCK_ROWS)
             digests += group_digests

@@ -12,7 +12,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.tokenizers import read_tokenizer
-from hf_synpre.files import read_json, whole_folder, write_json
+from hf_synpre.files import atomic_folder, read_json, write_json
 from hf_synpre.finetuning.catalog import find_head, head_for
 from hf_synpre.finetuning.heads import Head, Task
 from hf_synpre.finetuning.tasks import FinetuningTask
@@ -109,7 +109,7 @@ def prepare(
 
     # Write ids, tokenizer and metadata; the folder appears once it is whole
     metadata = {"tokenizer": origin, **head.metadata(task, label_names, data_dir), "splits": {}}
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         coder.save_pretrained(partial / "tokenizer")
         for split, rows in splits.items():
             encoded = head.encode(task, rows, label_names, coder, split)

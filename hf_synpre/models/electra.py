@@ -1,4 +1,6 @@
-"""Replaced-token detection (ELECTRA, Clark et al. 2020): a generator and a discriminator trained as one model.
+"""Replaced-token detection (ELECTRA): a generator and a discriminator trained as one model.
+
+Source: Clark et al. 2020.
 
 Three steps, each its own function:
 
@@ -6,7 +8,8 @@ Three steps, each its own function:
 2. `sample_tokens` draws a token for each of them; `put_tokens` writes the tokens into the row.
 3. The discriminator says of every token of that row whether it was replaced.
 
-`rtd_loss` is the loss of both, `rtd_metrics` what an evaluation says of them, `save_parts` writes two plain models.
+`rtd_loss` is the loss of both, `rtd_metrics` the metrics of an evaluation; `save_parts` writes two
+plain models.
 """
 
 import copy
@@ -66,12 +69,12 @@ class RTDConfig(PreTrainedConfig):
         super().__init__(**fields)
 
     @classmethod
-    def around(cls, config: PreTrainedConfig, fraction: float = 0.25) -> "RTDConfig":
+    def for_discriminator(cls, config: PreTrainedConfig, fraction: float = 0.25) -> "RTDConfig":
         """Return the config of a pair for a discriminator.
 
         Args:
             config: the discriminator's config.
-            fraction: width of the generator as a share of the discriminator's. It has as many layers.
+            fraction: width of the generator as a share of the discriminator's; the depth is equal.
         """
         generator = copy.deepcopy(config)
         width = max(1, round(config.hidden_size * fraction))
@@ -99,8 +102,8 @@ class RTDOutput(ModelOutput):
 
     Attributes:
         logits: the generator's, [rows, masked, vocabulary].
-        discriminator_logits: above 0 where the discriminator takes a token for replaced, [rows, length].
-        replaced: 1 where a token was replaced, 0 where it was not, IGNORED at padding, [rows, length].
+        discriminator_logits: above 0 where it takes a token for replaced, [rows, length].
+        replaced: 1 at replaced tokens, 0 at others, IGNORED at padding, [rows, length].
     """
 
     logits: torch.Tensor | None = None
@@ -111,8 +114,9 @@ class RTDOutput(ModelOutput):
 class RTDModel(PreTrainedModel):
     """A generator and a discriminator that share their embeddings.
 
-    Shared are all parameters of the embeddings that have one shape in both: word, position and token-type embeddings with
-    their layer norm, where the config has an embedding_size. A config without one shares nothing and is refused.
+    They share all parameters of the embeddings that have one shape in both: word, position and
+    token-type embeddings with their layer norm, where the config has an embedding_size. A config
+    without one shares nothing and is refused.
     """
 
     config_class = RTDConfig
@@ -146,7 +150,7 @@ class RTDModel(PreTrainedModel):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> RTDOutput:
-        """Fill the masked positions with the generator's tokens and let the discriminator find them.
+        """Replace masked tokens by the generator's, and let the discriminator find those replaced.
 
         Args:
             input_ids: rows with masked tokens, [rows, length].
@@ -192,14 +196,14 @@ def put_tokens(
         ids: rows, [rows, length].
         masked_positions: where to write, [rows, masked].
         tokens: what to write, [rows, masked].
-        is_real: which of the entries count, [rows, masked]; those of a row come first. The others, which fill a row with
-            fewer masked positions up, change nothing.
+        is_real: which entries are masked positions, [rows, masked]; those of a row come first. The
+            others pad a row with fewer masked positions and change nothing.
 
     Returns:
         New rows, [rows, length].
     """
-    # An entry that does not count writes the row's first token once more, or where the row has none what stands there
-    # already. So no position is written with two values, whose order would be undefined.
+    # Padding writes the row's first entry once more, or where the row has none the token that is
+    # already there. So no position is written with two values, whose order would be undefined.
     positions = torch.where(is_real, masked_positions, masked_positions[:, :1])
     tokens = torch.where(is_real, tokens, tokens[:, :1])
     has_any = is_real[:, :1]  # [rows, 1]
@@ -208,7 +212,7 @@ def put_tokens(
 
 
 def build_discriminator(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return the model that judges every token: ELECTRA's own head, else a token classifier with one label."""
+    """Return ELECTRA's own discriminator, or for others a token classifier with one label."""
     if config.model_type == "electra":
         return AutoModelForPreTraining.from_config(config)
     config.num_labels = 1
@@ -216,7 +220,7 @@ def build_discriminator(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def shared_embeddings(generator: PreTrainedModel, discriminator: PreTrainedModel) -> dict[str, str]:
-    """Return the generator's name -> the discriminator's name of every embedding parameter that they share.
+    """Return the embedding parameters that both share: generator's name -> discriminator's name.
 
     Raises:
         UsageError: they share no word embeddings.
@@ -229,8 +233,8 @@ def shared_embeddings(generator: PreTrainedModel, discriminator: PreTrainedModel
 
     if not any("word_embeddings" in name for name in shared):
         raise UsageError(
-            f"{type(discriminator.config).__name__} has no embedding_size of its own, so a narrower "
-            "generator cannot share its embeddings; use model_type electra."
+            f"{type(discriminator.config).__name__} has no embedding_size of its own, so a "
+            "narrower generator cannot share its embeddings; use model_type electra."
         )
     return shared
 
@@ -240,7 +244,8 @@ def sample_tokens(
 ) -> torch.Tensor:
     """Draw tokens from softmax(logits / temperature), the distribution of ELECTRA's Gumbel argmax.
 
-    The number drawn for a position belongs to its row, so that a token depends on neither the batch nor the process.
+    The number drawn for a position belongs to its row, so that a token depends on neither the batch
+    nor the process.
 
     Args:
         logits: [rows, masked, vocabulary]; no gradient goes through.
@@ -273,12 +278,14 @@ def build_rtd(config: PreTrainedConfig, seed: int, fraction: float = 0.25) -> RT
     for name in ("hidden_size", "intermediate_size", "num_attention_heads"):
         if not hasattr(config, name):
             raise UsageError(
-                f"{type(config).__name__} has no {name}, so no generator can be derived; use electra."
+                f"{type(config).__name__} has no {name}, so no generator can be derived; "
+                "use model_type electra."
             )
-    pair = build(RTDModel, RTDConfig.around(config, fraction), {}, seed)
+    pair = build(RTDModel, RTDConfig.for_discriminator(config, fraction), {}, seed)
     if not head_works_by_position(pair.generator):
         raise UsageError(
-            f"The head of {type(pair.generator).__name__} does not work position by position; use electra."
+            f"The head of {type(pair.generator).__name__} does not work position by position; "
+            "use model_type electra."
         )
     return pair
 
@@ -291,10 +298,12 @@ def rtd_loss(
     Args:
         outputs: what `RTDModel` returned.
         labels: the original tokens, [rows, masked]; IGNORED in rows with fewer.
-        num_items_in_batch: masked tokens and tokens of the whole step, [2]; those of this batch without it.
+        num_items_in_batch: masked tokens and tokens of the step over all batches and processes,
+            [2]; without it those of this batch.
 
     Returns:
-        Mean cross-entropy over masked tokens + DISCRIMINATOR_WEIGHT x mean binary cross-entropy over tokens.
+        The generator's mean cross-entropy over masked tokens + DISCRIMINATOR_WEIGHT x the
+        discriminator's mean binary cross-entropy over tokens.
     """
     generator_losses, discriminator_losses = losses_by_row(outputs, labels)
     counts = num_items_in_batch
@@ -329,7 +338,7 @@ def losses_by_row(outputs: RTDOutput, labels: torch.Tensor) -> tuple[torch.Tenso
     return generator_losses.sum(1), discriminator_losses.sum(1)
 
 
-# The columns of what `evaluation_sums` keeps of a row.
+# The columns of `evaluation_sums`, for every row.
 SUMS = (
     "generator_loss",
     "discriminator_loss",
@@ -343,7 +352,7 @@ SUMS = (
 
 
 def evaluation_sums(outputs: tuple, labels: torch.Tensor) -> torch.Tensor:
-    """Reduce the outputs of an evaluation to what the metrics need (Trainer's preprocess_logits_for_metrics).
+    """Reduce the outputs of an evaluation to sums (Trainer's preprocess_logits_for_metrics).
 
     Args:
         outputs: the fields of an RTDOutput.
@@ -376,10 +385,14 @@ def rtd_metrics(prediction: EvalPrediction) -> dict[str, float]:
         prediction: its predictions are the rows of `evaluation_sums`.
 
     Returns:
-        `token_accuracy` and `score`, both the generator's accuracy at masked tokens; the losses of both models in nats;
-        `replaced_share` of the tokens; `replaced_recall`; `discriminator_accuracy`; `majority_floor`, the accuracy of
-        always saying "original"; `balanced_accuracy`, the mean of the recall on replaced and on original tokens, which is
-        0.5 for a discriminator that has learnt nothing.
+        `token_accuracy` and `score`: both the generator's accuracy at masked tokens.
+        `generator_loss`, `discriminator_loss`: in nats, a masked token and a token.
+        `replaced_share`: the share of tokens that were replaced.
+        `replaced_recall`: the share of replaced tokens that the discriminator finds.
+        `discriminator_accuracy`: its accuracy over all tokens.
+        `majority_floor`: the accuracy of always answering "original".
+        `balanced_accuracy`: the mean of the recall on replaced and on original tokens; 0.5 for a
+            discriminator that has learnt nothing.
     """
     sums = dict(zip(SUMS, prediction.predictions.astype("float64").sum(0).tolist(), strict=True))
     masked = max(sums["masked"], 1)
@@ -403,7 +416,7 @@ def rtd_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def save_parts(model: RTDModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write the discriminator as a plain model of its architecture into a folder, the generator into generator/ below it.
+    """Write the pair as two plain models: the discriminator, and the generator in generator/.
 
     Args:
         model: the pair, for the classes and configs of its parts.

@@ -1,7 +1,7 @@
-"""What a model's config tells before there is a model: a config -> its family, its positions, its token types.
+"""Families of models: a config or model -> its family, token types, first position, longest input.
 
-A *family* is what a model is pre-trained as: "seq2seq" (encoder-decoder, T5), "causal" (decoder-only, GPT-2) or "mlm"
-(encoder-only, BERT).
+A *family* is what a model is pre-trained as: "seq2seq" (encoder-decoder, T5), "causal"
+(decoder-only, GPT-2) or "mlm" (encoder-only, BERT).
 """
 
 from transformers import (
@@ -54,7 +54,7 @@ def uses_token_types(config: PreTrainedConfig) -> bool:
 
 
 def first_position(model: PreTrainedModel) -> int:
-    """Return the position id of the first token: RoBERTa keeps the ids up to padding's for padding."""
+    """Return the position id of the first token: in RoBERTa the one after padding's, else 0."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings"):
             padding = getattr(module, "padding_idx", None)

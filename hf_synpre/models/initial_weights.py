@@ -1,12 +1,12 @@
-"""Weights before the first step, other than transformers' own: a fresh model -> the same model with weights drawn anew.
+"""Weights before the first step: a fresh model -> the same with some weights drawn anew, in place.
 
-| initialisation | tensors | distribution |
-| --- | --- | --- |
-| t5x | matrices of the MLP | normal cut at two deviations, variance 1 / inputs |
-| t5x | tables of relative positions | uniform in +-sqrt(6 / (rows + columns)) |
-| local | position embeddings | sines and cosines, deviation twice that of word embeddings |
-| local | queries of half the heads | normal, so wide that a position scores itself LOCAL_SCORE on average |
-| local | keys of those heads | equal to the queries |
+| weights | tensors                          | distribution                                   |
+| ------- | -------------------------------- | ---------------------------------------------- |
+| t5x     | matrices of the MLP              | normal cut at 2 deviations, variance 1 / inputs |
+| t5x     | relative position embeddings     | uniform in +-sqrt(6 / (rows + columns))        |
+| local   | position embeddings              | sinusoids, amplitude 2 x deviation of words'   |
+| local   | queries of half the heads        | normal; mean score with itself is LOCAL_SCORE  |
+| local   | keys of those heads              | equal to the queries                           |
 
 All other tensors stay as transformers drew them.
 """
@@ -24,6 +24,9 @@ from hf_synpre.models.families import longest_input
 TRUNCATED_DEVIATION = 0.87962566103423978
 # The mean attention score (logit) of a position with itself in a local head.
 LOCAL_SCORE = 6.5
+# The longest sinusoid is so many times the shortest, which is 2 pi positions long: some hundreds of
+# positions, as many as these encoders read.
+SINUSOID_BASE = 100.0
 
 
 def t5x_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
@@ -51,17 +54,17 @@ def t5x_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
 def local_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
     """Let half of an encoder's heads attend to near positions from the first step, in place.
 
-    Position embeddings become sinusoids: the shortest wave is six positions long, the longest some hundreds. In half of the
-    heads of every layer keys equal queries, drawn so wide that a position prefers itself and its neighbours. The other
-    heads attend to everything alike, as in a fresh model. It helps where embeddings are as wide as the layers
-    (examples/LOG.md). Of a generator and discriminator both are changed.
+    Position embeddings become sinusoids. In half of the heads of every layer keys equal queries,
+    drawn so wide that a position prefers itself and its neighbours. The other heads attend to
+    everything alike, as in a fresh model. It helps where embeddings are as wide as the layers
+    (examples/LOG.md). Of a pair of generator and discriminator both are changed.
 
     Args:
         model: an encoder with learned position embeddings, or a pair of them (models/electra.py).
         generator: the source of all numbers drawn.
 
     Raises:
-        UsageError: the model has no learned position embeddings, or no matrices of queries and keys.
+        UsageError: the model has no learned position embeddings, no queries, or no keys.
     """
     generator_part = getattr(model, "generator", None)
     if generator_part is not None:
@@ -84,11 +87,11 @@ def _make_half_the_heads_local(body: PreTrainedModel, generator: torch.Generator
     ]
     if not position_tables or not attention_maps:
         raise UsageError(
-            f"{type(body).__name__} has no learned position embeddings beside matrices of queries and "
-            "keys, so initial_weights local cannot apply; give transformers."
+            f"{type(body).__name__} has no learned position embeddings beside matrices of queries "
+            "and keys, so initial_weights local cannot apply; give transformers."
         )
 
-    # Run the body once, with transformers' own weights, and note the squared length of what enters each map.
+    # Run the body once with transformers' own weights; note the squared length of each map's input.
     squared_lengths: dict[torch.nn.Module, torch.Tensor] = {}
 
     def note_input_length(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -109,7 +112,8 @@ def _make_half_the_heads_local(body: PreTrainedModel, generator: torch.Generator
             heads = body.config.num_attention_heads
             head_width = query.out_features // heads
             local_rows = slice(0, head_width * max(1, heads // 2))
-            # Of a state with squared length L the score with itself is deviation^2 * L * sqrt(head_width) on average.
+            # A state of squared length L scores variance * L * sqrt(head_width) with itself, on
+            # average.
             variance = LOCAL_SCORE / (head_width**0.5 * squared_lengths[query])
             query.weight[local_rows].normal_(0, variance**0.5, generator=generator)
             key.weight[local_rows] = query.weight[local_rows]
@@ -118,9 +122,10 @@ def _make_half_the_heads_local(body: PreTrainedModel, generator: torch.Generator
 
 
 def _fill_with_sinusoids(table: torch.Tensor, size: torch.Tensor) -> None:
-    """Fill position embeddings [positions, width] with sines and cosines of falling frequency, in place."""
+    """Fill position embeddings [positions, width] with sinusoids of falling frequency, in place."""
     positions, width = table.shape
     column = torch.arange(width)
-    frequency = 100.0 ** -(column // 2 * 2 / width)  # [width], the same for a sine and its cosine
+    # [width], the same for a sine and its cosine
+    frequency = SINUSOID_BASE ** -(column // 2 * 2 / width)
     angle = torch.arange(positions)[:, None] * frequency  # [positions, width]
     table.copy_(size * torch.where(column % 2 == 0, angle.sin(), angle.cos()))

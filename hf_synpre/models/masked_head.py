@@ -1,7 +1,8 @@
-"""The head of a masked language model at masked positions only: 15 % of its work, and of the memory for logits.
+"""A masked language model -> the same, with its head at masked positions only, 15 % of the work.
 
-`compute_masked_logits_only` makes a model's forward take `masked_positions` [rows, masked]; it then returns logits
-[rows, masked, vocabulary]. The body still runs over the whole row; its last hidden states are cut down before the head.
+`compute_masked_logits_only` makes a model's forward take `masked_positions` [rows, masked]; it then
+returns logits [rows, masked, vocabulary]. The body still runs over the whole row; of its last
+hidden states those at masked positions go into the head.
 """
 
 import functools
@@ -23,8 +24,9 @@ def compute_masked_logits_only(model: PreTrainedModel) -> bool:
         model: a masked language model, with weights or on the meta device.
 
     Returns:
-        True, and the forward with these positions returns logits [rows, masked, vocabulary]. False, with the model as it
-        was, where its head does not work position by position on what the body returns.
+        True where the forward with these positions returns logits [rows, masked, vocabulary].
+        False, with the model unchanged, where the head does not work position by position on what
+        the body returns.
     """
     body = model.base_model
     original_forwards = model.forward, body.forward
@@ -54,7 +56,7 @@ def forward_with_head(
     masked_positions: torch.Tensor | None = None,
     **batch: Any,
 ) -> ModelOutput:
-    """Call a model's forward while its body knows at which positions the head is wanted."""
+    """Call a model's forward while its body knows the masked positions."""
     model.base_model.masked_positions = masked_positions
     try:
         return original_forward(*args, **batch)
@@ -68,7 +70,7 @@ def forward_body(
     *args: Any,
     **batch: Any,
 ) -> ModelOutput:
-    """Call a body's forward and keep its last hidden states at the masked positions, where there are any."""
+    """Call a body's forward; with masked positions keep only the last hidden states there."""
     outputs = original_forward(*args, **batch)
     positions = getattr(body, "masked_positions", None)  # [rows, masked]
     if positions is None:
@@ -84,7 +86,7 @@ def forward_body(
 
 
 def head_works_by_position(model: PreTrainedModel) -> bool:
-    """Say whether the logits at masked positions equal those at the same positions of all logits."""
+    """Say whether logits at masked positions alone equal those of the head on the whole row."""
     ids = torch.arange(5, 17).remainder(model.config.vocab_size)[None].to(model.device)  # [1, 12]
     positions = torch.tensor([[7, 2]], device=model.device)  # [1, 2]
 

@@ -1,8 +1,9 @@
-"""Packed rows through transformers' own models: several examples in one row, each seeing itself alone.
+"""A model -> the same, which takes packed rows: several examples in one row, apart from each other.
 
-A packed row comes with `segments` [rows, length]: which example of the row a position belongs to, counted from 1; 0 is
-padding. `accept_packed_rows` replaces a model's `forward` by one that builds block-diagonal attention masks and restarted
-position ids from the segments, and then proves on a small row that examples do not see each other.
+A packed row comes with `segments` [rows, length]: which example of the row a position belongs to,
+counted from 1; 0 is padding. `accept_packed_rows` replaces a model's `forward` by one that builds
+block-diagonal attention masks and restarted position ids from the segments, and then proves on a
+small row that examples do not see each other.
 """
 
 import functools
@@ -33,7 +34,8 @@ def block_mask(
         causal: forbid later positions too.
 
     Returns:
-        The mask [rows, 1, queries, keys]. Padding (segment 0) sees everything, so that no softmax is over nothing.
+        The mask, [rows, 1, queries, keys]. Padding (segment 0) sees everything, so that no softmax
+        runs over an empty set.
     """
     visible = queries[:, :, None] == keys[:, None, :]  # [rows, queries, keys]
     visible |= (queries == 0)[:, :, None]
@@ -57,7 +59,9 @@ def restarted_positions(segments: torch.Tensor) -> torch.Tensor:
 
 
 def accept_packed_rows(model: PreTrainedModel) -> PreTrainedModel:
-    """Make a model take packed rows, in place: its forward understands `segments`; without them it is as before.
+    """Make a model take packed rows, in place: its forward understands `segments` from now on.
+
+    A batch without segments goes through the forward that the model had.
 
     Args:
         model: any language model of the three families.
@@ -66,7 +70,8 @@ def accept_packed_rows(model: PreTrainedModel) -> PreTrainedModel:
         The same model. The logits of an example in a packed row equal those that it has alone.
 
     Raises:
-        UsageError: this architecture's do not (its positions or its attention do not follow masks and position ids).
+        UsageError: they do not, because this architecture's attention does not follow the mask, or
+            its positions do not follow the position ids.
     """
     packed: Callable[..., ModelOutput]
     if model.config.is_encoder_decoder:
@@ -81,8 +86,8 @@ def accept_packed_rows(model: PreTrainedModel) -> PreTrainedModel:
         alone = False
     if not alone:
         raise UsageError(
-            f"{type(model).__name__} cannot take several examples in a row (its masks or positions do not "
-            'allow it); give batching "padded" or "bucketed".'
+            f"{type(model).__name__} cannot take several examples in a row (its masks or positions "
+            'do not allow it); give batching "padded" or "bucketed".'
         )
     return model
 
@@ -113,8 +118,8 @@ def packed_encoder_decoder(
 ) -> ModelOutput:
     """Run an encoder-decoder on packed rows with three block-diagonal masks.
 
-    Relative positions need no restart: examples do not see each other. What Trainer adds for the model's own loss
-    (`labels`) is dropped.
+    Relative positions need no restart: examples do not see each other. What Trainer adds for the
+    model's own loss (`labels`) is dropped.
     """
     encoded = model.get_encoder()(
         input_ids=input_ids,  # [rows, source]
@@ -141,7 +146,10 @@ def packed_single_stack(
     masked_positions: torch.Tensor | None = None,
     **_: Any,
 ) -> ModelOutput:
-    """Run a decoder or an encoder on packed rows: one block-diagonal mask, positions restarted at `first`."""
+    """Run a decoder or an encoder on packed rows with one block-diagonal mask.
+
+    Positions begin again with every example, at the position id `first`.
+    """
     causal = model_family(model.config) == "causal"
     inputs: dict[str, Any] = {
         "input_ids": input_ids,  # [rows, length]

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint -> a model that goes on from them, with the same head, another one or none."""
+"""Pretrained weights: a model and a checkpoint -> the model with the checkpoint's weights."""
 
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,16 @@ def take_weights(
         model: the model that goes on from the checkpoint.
         source: the checkpoint: a folder or a Hub id.
         embeddings: "kept" copies the token embeddings too, "fresh" leaves the model's own.
-        head: copy the head too, where the checkpoint has this one and embeddings are kept: pre-training goes on.
-            Otherwise the head, and a pooler that the checkpoint was not trained with, stay the model's own.
+        head: copy the head too, where the checkpoint has this one and embeddings are kept:
+            pre-training goes on. Otherwise the head, and a pooler that the checkpoint was not
+            trained with, stay the model's own.
 
     Returns:
         The names of the tensors that did not come from the checkpoint.
 
     Raises:
-        UsageError: the checkpoint cannot be read, is of another architecture, has a tensor of another shape, or
-            holds numbers that are not finite.
+        UsageError: the checkpoint cannot be read, is of another architecture, has a tensor of
+            another shape, or holds numbers that are not finite.
     """
     with_head = head and embeddings == "kept"
     target = model if with_head else model_body(model)
@@ -43,21 +44,22 @@ def take_weights(
     stored, missing = read_weights(source, target.config, checkpoint_class)
 
     # Choose the tensors that both have; fresh embeddings stay, their biases too.
-    own = target.state_dict()
+    current = target.state_dict()
     fresh_modules = set()
     if embeddings == "fresh":
         fresh_modules = {name.rpartition(".")[0] for name in embedding_names(target)}
     copied = {
         name: tensor
         for name, tensor in stored.items()
-        if name in own and name.rpartition(".")[0] not in fresh_modules
+        if name in current and name.rpartition(".")[0] not in fresh_modules
     }
 
     # Check all of them before the first is copied.
     for name, tensor in copied.items():
-        if own[name].shape != tensor.shape:
+        shape = current[name].shape
+        if shape != tensor.shape:
             raise UsageError(
-                f"{source}: {name} has shape {list(tensor.shape)}, the model wants {list(own[name].shape)}; "
+                f"{source}: {name} has shape {list(tensor.shape)}, the model wants {list(shape)}; "
                 'give the same architecture and vocabulary, or embeddings "fresh".'
             )
         if not torch.isfinite(tensor).all():
@@ -67,8 +69,8 @@ def take_weights(
             )
     with torch.no_grad():
         for name, tensor in copied.items():
-            own[name].copy_(tensor)
-    return sorted(own.keys() - copied.keys()) + missing
+            current[name].copy_(tensor)
+    return sorted(current.keys() - copied.keys()) + missing
 
 
 def model_body(model: PreTrainedModel) -> PreTrainedModel:
@@ -83,7 +85,7 @@ def read_weights(
 
     Args:
         source: the checkpoint: a folder or a Hub id.
-        config: the config of the model that the weights are for; its model_type must be the checkpoint's.
+        config: the config of the model that takes the weights, of the checkpoint's model_type.
         model_class: the class, with or without a head, under whose names the tensors are wanted.
 
     Returns:

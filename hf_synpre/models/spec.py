@@ -13,8 +13,8 @@ from hf_synpre.initialization import skeleton
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.vocabulary import Vocabulary
 
-# Fields in which the published models differ from their config's defaults. RoBERTa has 512 positions, and two ids of
-# positions that it never uses.
+# Fields in which the published models differ from their config's defaults. RoBERTa has 512
+# positions, and two ids of positions that it never uses.
 PUBLISHED_FIELDS = {"roberta": {"max_position_embeddings": 514}}
 # The vocabulary with which an architecture is tried out; any small one does.
 TRIAL_VOCABULARY = 64
@@ -40,16 +40,17 @@ class ModelSpec:
         "Fields of the config that are changed, as d_model=128,num_layers=2.", default_factory=dict
     )
     attention: str | None = option(
-        "transformers' attention implementation: eager or sdpa. Without it eager on a CPU, where the "
-        "backward pass of sdpa is slower, and transformers' choice on a GPU.",
+        "transformers' attention implementation: eager or sdpa. Without it eager on a CPU, where "
+        "the backward pass of sdpa is slower, and transformers' choice on a GPU.",
         None,
     )
 
     def validate(self) -> None:
-        """Build the model without its weights, so that fields which contradict each other are found before any work.
+        """Build the model without its weights: fields that contradict each other are found early.
 
         Raises:
-            UsageError: an unknown field, a value that is not allowed, or an architecture that cannot be built.
+            UsageError: an unknown field, a value that is not allowed, or fields with which the
+                architecture cannot be built.
         """
         config = self.config(Vocabulary.plain(TRIAL_VOCABULARY))
         auto_class = AUTO_CLASSES[model_family(config)]
@@ -81,8 +82,8 @@ class ModelSpec:
             # Made anew, because some fields follow from others.
             config = self._default_config(self.overrides)
 
-        # The vocabulary decides the size of the embeddings and the ids of special tokens. Those that the architecture
-        # has by default are ids of another vocabulary.
+        # The vocabulary decides the size of the embeddings and the ids of special tokens. Those
+        # that the architecture has by default are ids of another vocabulary.
         config.vocab_size = vocabulary.size
         for name, value in vars(config).copy().items():
             if name.endswith("_token_id") and isinstance(value, int) and value >= vocabulary.size:
