@@ -1,13 +1,15 @@
-"""Measuring a checkpoint beside reading its files, and starting a model beside transformers' own random init.
+"""Speed of measuring a checkpoint and of StatisticsInit, beside reading the files and random init.
 
-    python benchmarks/parameter_statistics.py [--gigabytes 2] [--repeats 5]  -> results/parameter_statistics.json
+    python benchmarks/parameter_statistics.py [--gigabytes 2] [--repeats 5]
+    -> results/parameter_statistics.json
 
-A sharded checkpoint is made in a temporary folder, in float32 and in bfloat16. Two readings of its files stand beside
-measuring it: "tensors" reads every tensor into memory with safetensors, "bytes" reads the files into one small buffer and
-does nothing with it, the least that any program can do. "warm" has the files in the page cache, where reading is copying
-memory; "cold" has them dropped from it first, where the system allows. The jobs take turns; a ratio is the median over the
-repeats of measuring / reading in the same turn. Peak memory is that of a process of its own which measures the checkpoint
-once: what it adds to the peak after importing, and the whole.
+A sharded checkpoint is made in a temporary folder, in float32 and in bfloat16. Two readings of its
+files stand beside measuring it: "tensors" reads every tensor into memory with safetensors, "bytes"
+reads the files into one small buffer and does nothing with it, the least that any program can do.
+"warm" has the files in the page cache, where reading is copying memory; "cold" has them dropped
+from it first, where the system allows. The jobs take turns; a ratio is the median over the repeats
+of measuring / reading in the same turn. Peak memory is that of a process of its own which measures
+the checkpoint once: what it adds to the peak after importing, and the whole.
 """
 
 import argparse
@@ -92,7 +94,7 @@ def seconds(job: Callable[[], object]) -> float:
 def compare(
     repeats: int, before: Callable[[], object], **jobs: Callable[[], object]
 ) -> dict[str, float]:
-    """Return the median seconds of jobs that take turns, and the median ratio of the last one to each other."""
+    """Time jobs that take turns: median seconds of each, median ratio of the last to each."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
@@ -123,7 +125,7 @@ def measure_once(folder: Path) -> None:
 
 
 def peak_mb() -> float:
-    """Return the peak resident memory of this process, MB (of the program itself, unlike getrusage's)."""
+    """Return the peak resident memory of the program itself, in MB, unlike getrusage's."""
     line = next(
         text
         for text in Path("/proc/self/status").read_text().splitlines()

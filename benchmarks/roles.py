@@ -1,8 +1,9 @@
-"""Which models of transformers tell the roles of all their parameters: every architecture at its default config, two layers.
+"""Every architecture of transformers, two layers -> whether its modules tell all roles.
 
     python benchmarks/roles.py [--only t5 bert ...]     -> results/roles.json (about four minutes)
 
-The limit is all models that can be built from a default config without the network; those that cannot are counted apart.
+The limit is all models that can be built from a default config without the network; those that
+cannot are counted apart.
 """
 
 import argparse
@@ -33,7 +34,7 @@ DEPTHS = (
 
 
 def shallow(model_type: str) -> transformers.PreTrainedConfig:
-    """Return the default config of an architecture, its parts' depths cut to two where they have the usual names."""
+    """Return the default config of an architecture, its depths cut to two layers."""
     config = CONFIG_MAPPING[model_type]()
     for part in (
         config,
@@ -46,7 +47,7 @@ def shallow(model_type: str) -> transformers.PreTrainedConfig:
 
 
 def untold(model_type: str) -> list[str] | None:
-    """Return the templates of the parameters without a role; None where the model cannot be built."""
+    """Return the templates of parameters without a role; None for a model that is not built."""
     try:
         model = skeleton(AutoModel, shallow(model_type))
     except Exception:  # whatever an architecture raises on its own defaults

@@ -69,9 +69,8 @@ class Matching:
         self.joins_tensors = len(renamings) < len(conversions)
         self.stored_names: dict[str, str] = {}
         for stored_name in stored_shapes:
-            self.stored_names[body_name(model, apply_renamings(stored_name, renamings))] = (
-                stored_name
-            )
+            new_name = apply_renamings(stored_name, renamings)
+            self.stored_names[body_name(model, new_name)] = stored_name
 
         # The model's stacks of layers.
         self.model_depths: dict[str, int] = {}
@@ -87,8 +86,8 @@ class Matching:
         for other_name, name in tied_names(model).items():
             templates.setdefault(body_name(model, other_name), parameters[name])
 
-        # Each tensor of the checkpoint goes to the template that its name fits. One that the model
-        # lacks goes nowhere.
+        # Each tensor of the checkpoint belongs to the template that its name fits. Tensors that the
+        # model has no parameter for count for the depth only.
         self.checkpoint_depths: dict[str, int] = {}
         self.source_tensors: dict[str, dict[int | None, SourceTensor]] = defaultdict(dict)
         for name, stored_name in self.stored_names.items():
@@ -101,6 +100,7 @@ class Matching:
             if template not in templates:
                 continue
 
+            # The model's parameter as it would be in the checkpoint's layer.
             parameter = templates[template]
             name_in_layer = parameter.name
             if parameter.layer is not None:
