@@ -32,9 +32,9 @@ RESULT = Path(__file__).parent / "results" / "evaluation.json"
 
 def measure(spec: ExperimentSpec, task: str, data_dir: str | None, folder: Path) -> dict:
     """Return the seconds of one cell's phases, their share, and the peer's generation of the same test rows."""
-    given, recipe = spec.tasks[task], spec.finetuning_of(task)
+    given, recipe = spec.tasks[task], spec.finetuning_spec(task)
     data = prepare(
-        spec.downstream(task), folder / "data", data_dir=data_dir, vocab_size=given.vocab_size
+        spec.finetuning_task(task), folder / "data", data_dir=data_dir, vocab_size=given.vocab_size
     )
     model = build(AutoModelForSeq2SeqLM, spec.model.config(as_vocabulary(data.tokenizer)), {}, 0)
     outcome = finetuning.finetune(model, data, recipe, seed=0, output_dir=folder / "work")

@@ -83,7 +83,7 @@ def test_the_paper_s_recipe_is_that_of_its_table(tmp_path):
 
     given = read_yaml(ROOT / "examples" / "paper.yaml") | {"model": {}}
     spec = build_spec(ExperimentSpec, given, "paper.yaml")
-    found = {name: spec.finetuning_of(name) for name in spec.tasks}
+    found = {name: spec.finetuning_spec(name) for name in spec.tasks}
     assert {name: recipe.training["max_steps"] for name, recipe in found.items()} == {
         "cnn_dailymail_10k": 100_000,
         "mtop": 100_000,
@@ -98,7 +98,7 @@ def test_the_paper_s_recipe_is_that_of_its_table(tmp_path):
         "retrosynthesis",
     }
     lengths = {
-        name: (spec.downstream(name).max_source, spec.downstream(name).max_target)
+        name: (spec.finetuning_task(name).max_source, spec.finetuning_task(name).max_target)
         for name in spec.tasks
     }
     assert (lengths["mtop"], lengths["webqsp"], lengths["squad"]) == (

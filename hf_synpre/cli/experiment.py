@@ -141,7 +141,7 @@ def run(options: RunOptions) -> int:
     )
     only = [pattern for pattern in (options.only or "").split(",") if pattern]
     if options.list:
-        one.claim()
+        one.open_folder()
         for cell in one.missing(one.cells(only), options.retry):
             print(command_of(options, one.folder, cell.name))
         return 0

@@ -1,4 +1,4 @@
-"""Layer 4: how far an experiment is, read from its folder: the same whoever computes the cells."""
+"""How far an experiment is: the files of its cells -> a table or a line, the same whoever computes the cells."""
 
 import sys
 import threading
@@ -16,36 +16,49 @@ from hf_synpre.errors import UsageError
 from hf_synpre.experiments.spec import Cell
 from hf_synpre.files import read_json
 
+# Seconds above which a duration is said in minutes.
+LONGEST_IN_SECONDS = 90
+
 
 def status(file: Path) -> dict[str, Any]:
     """Return the content of a cell's file, {} where there is none or it is broken."""
+    if not file.exists():
+        return {}
     try:
-        content = read_json(file) if file.exists() else {}
+        content = read_json(file)
     except UsageError:
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def seconds_left(cells: list[Cell], walls: dict[Cell, float], jobs: int) -> float | None:
-    """Return the seconds that the cells without a wall time will take `jobs` workers, None where nothing was timed.
+def seconds_left(cells: list[Cell], seconds_of_done: dict[Cell, float], jobs: int) -> float | None:
+    """Return how long the cells that are not done will take.
 
-    A cell takes the mean of its arm on its task, else of its task, else of all.
+    A cell takes the mean of its arm on its task, where one of those is done; else of its task; else of all.
+
+    Args:
+        cells: all cells.
+        seconds_of_done: wall time of those that are done.
+        jobs: how many are computed at the same time.
+
+    Returns:
+        Seconds, None where nothing was timed yet.
     """
-    if not walls:
+    if not seconds_of_done:
         return None
 
-    def guess(cell: Cell) -> float:
-        for same in (("task", "arm"), ("task",), ()):
-            found = [
-                s
-                for other, s in walls.items()
-                if all(getattr(other, k) == getattr(cell, k) for k in same)
-            ]
-            if found:
-                return sum(found) / len(found)
-        raise AssertionError("walls is not empty")
+    def expected(cell: Cell) -> float:
+        like_it = [
+            s for c, s in seconds_of_done.items() if (c.task, c.arm) == (cell.task, cell.arm)
+        ]
+        if not like_it:
+            like_it = [s for c, s in seconds_of_done.items() if c.task == cell.task]
+        if not like_it:
+            like_it = list(seconds_of_done.values())
+        return sum(like_it) / len(like_it)
 
-    return sum(guess(cell) for cell in cells if cell not in walls) / max(jobs, 1)
+    total = sum(expected(cell) for cell in cells if cell not in seconds_of_done)
+    return total / max(jobs, 1)
 
 
 def clock(seconds: float | None) -> str:
@@ -53,80 +66,107 @@ def clock(seconds: float | None) -> str:
     if seconds is None:
         return "?"
     hours, minutes = divmod(round(seconds / 60), 60)
-    return (
-        f"{hours} h {minutes:02d} min"
-        if hours
-        else f"{minutes} min"
-        if seconds >= 90
-        else f"{round(seconds)} s"
-    )
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    if seconds >= LONGEST_IN_SECONDS:
+        return f"{minutes} min"
+    return f"{round(seconds)} s"
 
 
 class Progress:
-    """The state of some cells of a folder; a file is read again only when it has changed."""
+    """The state of the cells of a folder. A file is read again only when it has changed.
+
+    Args:
+        name: the experiment's.
+        folder: where the result files are.
+        cells: the cells that are shown.
+        jobs: how many are computed at the same time, for the estimate of the time left.
+    """
 
     def __init__(self, name: str, folder: Path, cells: list[Cell], jobs: int):
-        self.name, self.folder, self.cells, self.jobs = name, folder, cells, jobs
+        self.name = name
+        self.folder = folder
+        self.cells = cells
+        self.jobs = jobs
         self.started = time.monotonic()
-        self._read: dict[Cell, tuple[int, dict]] = {}
+        # cell -> when its file was last changed, and its content then
+        self._read: dict[Cell, tuple[int, dict[str, Any]]] = {}
 
     def contents(self) -> dict[Cell, dict[str, Any]]:
-        """Return the content of every cell's file."""
+        """Return the content of every cell's file, {} where there is none."""
         for cell in self.cells:
             file = self.folder / cell.file_name
-            stamp = file.stat().st_mtime_ns if file.exists() else 0
-            if self._read.get(cell, (None,))[0] != stamp:
-                self._read[cell] = stamp, status(file)
+            changed = file.stat().st_mtime_ns if file.exists() else 0
+            if cell not in self._read or self._read[cell][0] != changed:
+                self._read[cell] = changed, status(file)
         return {cell: content for cell, (_, content) in self._read.items()}
 
-    def headline(self, contents: dict[Cell, dict]) -> str:
-        """Return how many cells are done, how many failed, what was spent and what is left."""
-        done = [cell for cell, content in contents.items() if content.get("status") == "done"]
-        failed = [cell for cell, content in contents.items() if content.get("status") == "failed"]
-        walls = {cell: contents[cell].get("wall_s") or 0.0 for cell in done}
-        left = seconds_left([cell for cell in self.cells if cell not in failed], walls, self.jobs)
-        states = f"{len(done)} of {len(self.cells)} cells" + (
-            f", {len(failed)} failed" if failed else ""
-        )
-        return f"{self.name}: {states}, {clock(time.monotonic() - self.started)} so far, about {clock(left)} left"
+    def headline(self, contents: dict[Cell, dict[str, Any]]) -> str:
+        """Return one line: how many cells are done, how many failed, the time so far and the time left."""
+        states = {cell: content.get("status") for cell, content in contents.items()}
+        done = [cell for cell, state in states.items() if state == "done"]
+        failed = [cell for cell, state in states.items() if state == "failed"]
+
+        seconds_of_done = {cell: contents[cell].get("wall_s") or 0.0 for cell in done}
+        expected = [cell for cell in self.cells if cell not in failed]
+        left = clock(seconds_left(expected, seconds_of_done, self.jobs))
+        so_far = clock(time.monotonic() - self.started)
+
+        count = f"{len(done)} of {len(self.cells)} cells"
+        if failed:
+            count += f", {len(failed)} failed"
+        return f"{self.name}: {count}, {so_far} so far, about {left} left"
 
     def table(self) -> Table:
-        """Return arms x tasks: how many seeds are done, and their mean score."""
+        """Return a row for each arm and a column for each task: how many seeds are done, and their mean score."""
         contents = self.contents()
+        tasks = list(dict.fromkeys(cell.task for cell in self.cells))
+        arms = list(dict.fromkeys(cell.arm for cell in self.cells))
+
         table = Table(title=self.headline(contents), title_justify="left")
-        tasks, arms = (
-            list(dict.fromkeys(getattr(c, what) for c in self.cells)) for what in ("task", "arm")
-        )
-        for column in ("arm", *tasks):
-            table.add_column(column, justify="left" if column == "arm" else "right")
+        table.add_column("arm", justify="left")
+        for task in tasks:
+            table.add_column(task, justify="right")
         for arm in arms:
-            groups = [
-                [x for c, x in contents.items() if (c.task, c.arm) == (task, arm)] for task in tasks
-            ]
-            table.add_row(arm, *map(summary, groups))
+            entries = []
+            for task in tasks:
+                of_both = [x for c, x in contents.items() if (c.task, c.arm) == (task, arm)]
+                entries.append(summary(of_both))
+            table.add_row(arm, *entries)
         return table
 
 
-def summary(group: list[dict[str, Any]]) -> str:
-    """Return "done/all mean score" of the cells of one arm on one task, failed ones marked."""
-    scores = [content["score"] for content in group if content.get("status") == "done"]
-    failed = sum(content.get("status") == "failed" for content in group)
-    mean = f" {sum(scores) / len(scores):.3f}" if scores else ""
-    return (
-        (f"{len(scores)}/{len(group)}{mean}" + (f" {failed} failed" if failed else ""))
-        if group
-        else ""
-    )
+def summary(contents: list[dict[str, Any]]) -> str:
+    """Return "done/all mean score" of the cells of one arm on one task, and how many failed; "" for no cells."""
+    if not contents:
+        return ""
+    scores = [content["score"] for content in contents if content.get("status") == "done"]
+    failed = sum(content.get("status") == "failed" for content in contents)
+
+    text = f"{len(scores)}/{len(contents)}"
+    if scores:
+        text += f" {sum(scores) / len(scores):.3f}"
+    if failed:
+        text += f" {failed} failed"
+    return text
 
 
 @contextmanager
-def shown(progress: Progress, every: float = 1.0) -> Iterator[None]:
-    """Show the table while the block runs: in place on a terminal, elsewhere one line whenever a cell has ended."""
+def show_progress(progress: Progress, every: float = 1.0) -> Iterator[None]:
+    """Show the progress while the block runs.
+
+    On a terminal that is a table in place; elsewhere it is one line whenever a cell has ended.
+
+    Args:
+        progress: what is shown.
+        every: seconds between two looks at the files.
+    """
     console = Console(stderr=True)
     if console.is_terminal:
         with Live(get_renderable=progress.table, console=console, refresh_per_second=1 / every):
             yield
         return
+
     over = threading.Event()
     thread = threading.Thread(target=print_lines, args=(progress, over, every), daemon=True)
     thread.start()
@@ -138,15 +178,15 @@ def shown(progress: Progress, every: float = 1.0) -> Iterator[None]:
 
 
 def print_lines(progress: Progress, over: threading.Event, every: float) -> None:
-    """Print the headline whenever another cell has ended, until `over`."""
-    seen = ended(progress.contents())
-    while not over.wait(every) or ended(progress.contents()) != seen:
+    """Print the headline whenever another cell has ended, until `over` is set and all of them were said."""
+    printed = count_ended(progress.contents())
+    while not over.wait(every) or count_ended(progress.contents()) != printed:
         contents = progress.contents()
-        if ended(contents) != seen:
-            seen = ended(contents)
+        if count_ended(contents) != printed:
+            printed = count_ended(contents)
             print(progress.headline(contents), file=sys.stderr, flush=True)
 
 
-def ended(contents: dict[Cell, dict]) -> int:
+def count_ended(contents: dict[Cell, dict[str, Any]]) -> int:
     """Return how many cells have a result, good or bad."""
     return sum(bool(content) for content in contents.values())

@@ -1,13 +1,13 @@
-"""Layer 4: what an experiment's YAML holds."""
+"""What an experiment's YAML holds: keys and values -> an ExperimentSpec, checked; and the cells that follow from it."""
 
 import difflib
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hf_synpre.config import build_spec
+from hf_synpre.config import build_spec, option
 from hf_synpre.data.tokenizers import check_vocab_size
 from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.finetuning import (
@@ -17,84 +17,121 @@ from hf_synpre.finetuning import (
     get_finetuning_task,
     task_from_fields,
 )
-from hf_synpre.initialization import RESIZE, SCHEMES
+from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
-SELF = "self"  # the corpus that is the train split of the task at hand
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+# The corpus that is the train split of the task at hand.
+SELF = "self"
+# Names become parts of file names, between which two hyphens stand.
+NAME_PATTERN = r"\w+(-\w+)*"
+# How alike an arm's checkpoint must be to the name of a run to be taken for a typing error.
+MISTYPED = 0.75
+DEFAULT_SCHEME = "per_param_mean_sd"
+DEFAULT_CONSTANT = 0.4
 
 
 @dataclass
 class ArmSpec:
-    """A start of fine-tuning: random weights, a checkpoint's weights, or weights sampled from its statistics.
+    """An arm: where the weights come from before fine-tuning.
 
-    `checkpoint` is the name of a pre-training run of the experiment, a folder or a Hub id; `embeddings` says whether the
-    token embeddings come along ("kept") or stay random ("fresh"); `value` is the constant of constant_pre_attn_ln, `resize`
-    StatisticsInit's rule for statistics of another size.
-    `compute_of` names a run whose FLOPs a random start gets as further fine-tuning steps. `lora` holds fields of peft's
-    LoraConfig: then only the adapters are trained, and fresh embeddings. `tasks` limits the arm to some tasks.
+    They are random, or those of a checkpoint, or drawn from the statistics of a checkpoint.
+
+    Raises:
+        UsageError: a value that is not allowed, or one that this kind of arm does not read.
     """
 
-    init: str = "random"
-    checkpoint: str | None = None
-    scheme: str = "per_param_mean_sd"
-    embeddings: str = "fresh"
-    value: float = 0.4
-    resize: str = "fan_in"
-    compute_of: str | None = None
-    lora: dict[str, Any] | None = None
-    tasks: list[str] | None = None
+    init: str = option("Where weights come from: random, weights or statistics.", "random")
+    checkpoint: str | None = option(
+        "The checkpoint of weights and statistics: a pre-training run of the experiment, a folder or a Hub id.",
+        None,
+    )
+    scheme: str = option(
+        "The scheme of init statistics, or of weights by part (docs/statistics.md).", DEFAULT_SCHEME
+    )
+    embeddings: str = option(
+        "Token embeddings: fresh (drawn anew) or kept (those of the checkpoint).", "fresh"
+    )
+    value: float = option(
+        "The constant of scheme constant_pre_attn_ln, which needs no checkpoint.", DEFAULT_CONSTANT
+    )
+    resize: str = option(
+        "Statistics of a model of another size: fan_in (layers by relative depth, linear maps scaled by the root of the "
+        "fan-in ratio), depth (no scaling) or none (the same layers).",
+        "fan_in",
+    )
+    match_flops_of: str | None = option(
+        "A pre-training run whose FLOPs a random start gets as further fine-tuning steps.",
+        None,
+        former="compute_of",
+    )
+    lora: dict[str, Any] | None = option(
+        "Fields of peft's LoraConfig, as r=8,lora_alpha=16: adapters are trained, and fresh embeddings, nothing else.",
+        None,
+    )
+    tasks: list[str] | None = option("The tasks on which the arm is tried; all without it.", None)
 
     def __post_init__(self) -> None:
         choose("init of an arm", self.init, ("random", "weights", "statistics"))
         choose("embedding policy", self.embeddings, ("fresh", "kept"))
         choose("scheme", self.scheme, SCHEMES)
         choose("resize", self.resize, RESIZE)
+
+        # A checkpoint where it is read, and only there.
         scheme = SCHEMES[self.scheme] if self.init == "statistics" else None
-        if (self.checkpoint is None) != (
-            self.init == "random" or (scheme is not None and not scheme.needs_checkpoint)
-        ):
+        needs_checkpoint = self.init == "weights"
+        if scheme is not None:
+            needs_checkpoint = scheme.needs_checkpoint
+        if needs_checkpoint != (self.checkpoint is not None):
             raise UsageError(
-                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; random and constant schemes take none, "
-                "the others one."
+                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; "
+                "random and constant schemes take none, the others one."
             )
         self._check_ignored(scheme)
+
         if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
-            wanted = "kept" if scheme.embeddings else "fresh"
+            fitting = "kept" if scheme.embeddings else "fresh"
             raise UsageError(
-                f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give {wanted}."
+                f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give {fitting}."
             )
-        if self.compute_of is not None and self.init != "random":
+        if self.match_flops_of is not None and self.init != "random":
             raise UsageError(
-                f"An arm with init {self.init} has compute_of {self.compute_of!r}; only random takes it."
+                f"An arm with init {self.init} has match_flops_of {self.match_flops_of!r}; "
+                "only random takes it."
             )
         if self.lora is not None:
             lora_config(self.lora)
         if self.tasks == []:
             raise UsageError("An arm has tasks []; name at least one, or leave it out for all.")
 
-    def _check_ignored(self, scheme: Any) -> None:
+    def _check_ignored(self, scheme: Scheme | None) -> None:
         """Raise UsageError on a field that this init does not read."""
-        ignored = {
-            "scheme": (scheme is None and self.scheme != "per_param_mean_sd", "init statistics"),
-            "value": (
-                self.value != 0.4 and (scheme is None or scheme.needs_checkpoint),
-                "scheme constant_pre_attn_ln",
-            ),
-            "embeddings": (
-                self.init == "random" and self.lora is None and self.embeddings != "fresh",
-                "lora or a checkpoint",
-            ),
-        }
-        for name, (found, reader) in ignored.items():
-            if found:
-                start = f"scheme {self.scheme}" if scheme is not None else f"init {self.init}"
-                raise UsageError(
-                    f"An arm with {start} has {name} {getattr(self, name)}, which only {reader} takes; leave it out."
-                )
+        init = f"init {self.init}" if scheme is None else f"scheme {self.scheme}"
+
+        def refuse(name: str, reader: str) -> None:
+            raise UsageError(
+                f"An arm with {init} has {name} {getattr(self, name)}, which only {reader} takes; "
+                "leave it out."
+            )
+
+        if self.scheme != DEFAULT_SCHEME and scheme is None:
+            refuse("scheme", "init statistics")
+        takes_constant = scheme is not None and not scheme.needs_checkpoint
+        if self.value != DEFAULT_CONSTANT and not takes_constant:
+            refuse("value", "scheme constant_pre_attn_ln")
+        if self.embeddings != "fresh" and self.init == "random" and self.lora is None:
+            refuse("embeddings", "lora or a checkpoint")
+
+    @property
+    def needed_checkpoint(self) -> str | None:
+        """The checkpoint that must be there before the arm's cells can start, None where there is none."""
+        return self.checkpoint or self.match_flops_of
 
 
-def lora_config(given: dict[str, Any]) -> Any:
+def lora_config(fields: dict[str, Any]) -> "LoraConfig":
     """Return peft's LoraConfig with these fields. Raises UsageError where peft is missing or refuses one."""
     try:
         from peft import LoraConfig
@@ -102,35 +139,51 @@ def lora_config(given: dict[str, Any]) -> Any:
         raise UsageError(
             "An arm has lora, and peft is not installed; `pip install peft`."
         ) from None
-    for name, value in given.items():
+
+    for name, value in fields.items():
         choose("field of lora", name, LoraConfig.__dataclass_fields__)
         if name in ("r", "lora_alpha") and not (as_integer(value) or 0) > 0:
             raise UsageError(f"The field {name} of lora is {value!r}; give an integer >= 1.")
     try:
-        return LoraConfig(**given)
+        return LoraConfig(**fields)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"lora {given} was refused: {' '.join(str(error).split())}") from None
+        raise UsageError(f"lora {fields} was refused: {' '.join(str(error).split())}") from error
 
 
 @dataclass
 class TaskSpec:
     """A downstream task of an experiment: where its rows are, how they become ids, what differs in its fine-tuning.
 
-    `tokenizer_corpora` names the tasks and corpora whose text the tokenizer of `vocab_size` ids is trained on, where it is
-    not the task's own: with one vocabulary, one pre-training on a corpus serves all tasks.
-    `define` holds the fields of a DownstreamTask for a task that is not in hf_synpre; `finetuning` fields of FinetuningSpec
-    that win over the experiment's and the preset's; `seeds` replaces the experiment's.
+    Raises:
+        UsageError: a value that is not allowed, or two that exclude each other.
     """
 
-    data_dir: str | None = None
-    tokenizer: str | None = None
-    vocab_size: int = 1024
-    tokenizer_corpora: list[str] | None = None
-    max_source: int | None = None
-    max_target: int | None = None
-    define: dict[str, Any] | None = None
-    finetuning: dict[str, Any] = field(default_factory=dict)
-    seeds: list[int] | None = None
+    data_dir: str | None = option(
+        "The folder of a local copy of the dataset in Hub layout; the experiment's without it.",
+        None,
+    )
+    tokenizer: str | None = option(
+        "The folder or Hub id of a tokenizer; one is trained on the train split without it.", None
+    )
+    vocab_size: int = option("Ids of the tokenizer that is trained.", 1024)
+    tokenizer_corpora: list[str] | None = option(
+        "The tasks and corpora on whose text the tokenizer is trained, instead of the task's own: with one tokenizer, one "
+        "pre-training on a corpus serves several tasks.",
+        None,
+    )
+    max_source: int | None = option(
+        "Ids of an input, which is cut to them; the preset's or the task's own without it.", None
+    )
+    max_target: int | None = option(
+        "Ids of a target, which is cut to them; the preset's or the task's own without it.", None
+    )
+    define: dict[str, Any] | None = option(
+        "The definition of a task that is not one of hf_synpre's.", None
+    )
+    finetuning: dict[str, Any] = option(
+        "Keys of finetuning that win over the experiment's and the preset's.", default_factory=dict
+    )
+    seeds: list[int] | None = option("The seeds of this task, instead of the experiment's.", None)
 
     def __post_init__(self) -> None:
         check_folder(self.data_dir)
@@ -138,20 +191,22 @@ class TaskSpec:
             check_vocab_size(self.vocab_size)
         elif self.tokenizer_corpora is not None:
             raise UsageError(
-                f"A task has the tokenizer '{self.tokenizer}' and tokenizer_corpora to train one on; leave one out."
+                f"A task has the tokenizer '{self.tokenizer}' and tokenizer_corpora to train one on; "
+                "leave one out."
             )
         if self.tokenizer_corpora == []:
             raise UsageError(
                 "tokenizer_corpora is empty; name a task or a corpus, or leave it out."
             )
         for name in ("max_source", "max_target"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UsageError(f"A downstream task has {name} {value}; give an integer >= 1.")
+            length = getattr(self, name)
+            if length is not None and length < 1:
+                raise UsageError(f"A downstream task has {name} {length}; give an integer >= 1.")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuning of one arm on one task under one seed."""
+    """A fine-tuning run: one arm on one task with one seed."""
 
     task: str
     arm: str
@@ -159,7 +214,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """How the cell is named on the command line."""
+        """How the cell is named on the command line: TASK--ARM--SEED."""
         return f"{self.task}--{self.arm}--{self.seed}"
 
     @property
@@ -172,151 +227,184 @@ class Cell:
 class ExperimentSpec:
     """What an experiment's YAML holds.
 
-    Fine-tuning follows `finetuning`, then the task's `preset` ("small" or "paper") if one is named, then the task's own.
+    The recipe of fine-tuning on a task is `finetuning`, over which the task's preset wins, over which the task's own wins.
+
+    Raises:
+        UsageError: a value that is not allowed, or a name that stands for nothing.
     """
 
-    name: str
-    tasks: dict[str, TaskSpec]
-    arms: dict[str, ArmSpec]
-    model: ModelSpec = field(default_factory=ModelSpec)
-    pretraining: dict[str, PretrainingSpec] = field(default_factory=dict)
-    finetuning: FinetuningSpec = field(default_factory=FinetuningSpec)
-    preset: str | None = None
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    jobs: int = 0
-    data_dir: str | None = None
+    name: str = option("The name of the experiment, and of its folder under runs/.")
+    tasks: dict[str, TaskSpec] = option("The downstream tasks by name.")
+    arms: dict[str, ArmSpec] = option(
+        "Where weights come from before fine-tuning, by name; `random` is what others are compared with."
+    )
+    model: ModelSpec = option("The architecture of all models.", default_factory=ModelSpec)
+    pretraining: dict[str, PretrainingSpec] = option(
+        "The pre-training runs by name.", default_factory=dict
+    )
+    finetuning: FinetuningSpec = option(
+        "The recipe of fine-tuning, the same for every arm.", default_factory=FinetuningSpec
+    )
+    preset: str | None = option(
+        "The recipe and lengths that each task brings: small or paper.", None
+    )
+    seeds: list[int] = option(
+        "Seeds of fine-tuning: of fresh weights, of the order of rows and of dropout.",
+        default_factory=lambda: [0, 1, 2],
+    )
+    jobs: int = option("Cells that are computed at the same time; 0 for one a core.", 0)
+    data_dir: str | None = option(
+        "A folder of local copies of the datasets in Hub layout, corpora too; the Hub without it.",
+        None,
+    )
 
     def __post_init__(self) -> None:
+        # Names.
         for name in (self.name, *self.tasks, *self.arms, *self.pretraining):
-            if not re.fullmatch(r"\w+(-\w+)*", name):
+            if not re.fullmatch(NAME_PATTERN, name):
                 raise UsageError(
                     f"The name '{name}' becomes a file name; use letters, digits, _ and single -."
                 )
         check_folder(self.data_dir)
         if self.preset is not None:
             choose("preset", self.preset, PRESET_NAMES)
-        for name in self.tasks:
-            self.finetuning_of(name)
-            self.downstream(name)
-        for what in ("tasks", "arms"):
-            if not getattr(self, what):
-                raise UsageError(f"{what} is empty; name at least one.")
-        for seeds in (
-            self.seeds,
-            *(task.seeds for task in self.tasks.values() if task.seeds is not None),
-        ):
-            if (
-                not seeds
-                or min(seeds) < 0
-                or max(seeds) >= 2**32
-                or len(set(seeds)) != len(seeds)
-                or self.jobs < 0
-            ):
-                raise UsageError(
-                    f"seeds is {seeds}, jobs {self.jobs}; give distinct seeds in 0..2**32-1 and jobs >= 0 (0: one a core)."
-                )
-        self._check_names()
 
-    def _check_names(self) -> None:
+        # Every task with its lengths and its recipe.
+        for name in self.tasks:
+            self.finetuning_spec(name)
+            self.finetuning_task(name)
+        for key in ("tasks", "arms"):
+            if not getattr(self, key):
+                raise UsageError(f"{key} is empty; name at least one.")
+
+        self._check_seeds(self.seeds)
+        for task in self.tasks.values():
+            if task.seeds is not None:
+                self._check_seeds(task.seeds)
+        self._check_references()
+
+    def _check_seeds(self, seeds: list[int]) -> None:
+        """Raise UsageError on seeds that are not distinct or not allowed, or on a negative number of jobs."""
+        allowed = bool(seeds) and min(seeds) >= 0 and max(seeds) < 2**32
+        if not allowed or len(set(seeds)) != len(seeds) or self.jobs < 0:
+            raise UsageError(
+                f"seeds is {seeds}, jobs {self.jobs}; give distinct seeds in 0..2**32-1 and jobs >= 0 "
+                "(0: one a core)."
+            )
+
+    def _check_references(self) -> None:
+        """Raise UsageError where a run or an arm names a run or a task that is not there."""
         for name, run in self.pretraining.items():
             if run.match_tokens_of is not None:
-                choose(
-                    f"run that '{name}' takes its budget from",
-                    run.match_tokens_of,
-                    set(self.pretraining) - {name},
-                )
-            self.line_of(name)
+                others = set(self.pretraining) - {name}
+                choose(f"run that '{name}' takes its budget from", run.match_tokens_of, others)
+            self.dependencies(name)
+
         for name, arm in self.arms.items():
             for task in arm.tasks or ():
                 choose(f"task of the arm '{name}'", task, self.tasks)
-            close = difflib.get_close_matches(arm.checkpoint or "", self.pretraining, 1, 0.75)
-            if (
-                close
-                and arm.checkpoint not in self.pretraining
-                and not Path(arm.checkpoint).exists()
-            ):
-                raise UsageError(
-                    f"The arm '{name}' has checkpoint '{arm.checkpoint}'; did you mean the run '{close[0]}'?"
-                )
-            if arm.compute_of is not None:
+            if arm.match_flops_of is not None:
                 choose(
-                    f"run that '{name}' takes its compute from", arm.compute_of, self.pretraining
+                    f"run that '{name}' takes its compute from",
+                    arm.match_flops_of,
+                    self.pretraining,
                 )
+            self._check_mistyped(name, arm.checkpoint)
 
-    def line_of(self, run: str, seen: tuple[str, ...] = ()) -> list[str]:
-        """Return the runs that a run needs, itself last: what it starts from, what gives its budget. UsageError: a ring."""
-        if run in seen:
+    def _check_mistyped(self, arm: str, checkpoint: str | None) -> None:
+        """Raise UsageError where an arm's checkpoint is nearly the name of a run, and no folder."""
+        if checkpoint is None or checkpoint in self.pretraining or Path(checkpoint).exists():
+            return
+        close = difflib.get_close_matches(checkpoint, self.pretraining, n=1, cutoff=MISTYPED)
+        if close:
             raise UsageError(
-                f"The runs {', '.join(seen)} need each other; start one of them from something else."
+                f"The arm '{arm}' has checkpoint '{checkpoint}'; did you mean the run '{close[0]}'?"
+            )
+
+    def dependencies(self, run: str, needed_by: tuple[str, ...] = ()) -> list[str]:
+        """Return the runs that must be made for a pre-training run, itself last.
+
+        Those are the run that it starts from, and the run whose number of tokens it matches.
+
+        Args:
+            run: the name of the run.
+            needed_by: the runs on the way to it.
+
+        Raises:
+            UsageError: runs need each other.
+        """
+        if run in needed_by:
+            raise UsageError(
+                f"The runs {', '.join(needed_by)} need each other; "
+                "start one of them from something else."
             )
         spec = self.pretraining[run]
-        needed = [name for name in (spec.match_tokens_of, spec.start) if name in self.pretraining]
-        before = [name for need in needed for name in self.line_of(need, (*seen, run))]
-        return [*dict.fromkeys(before), run]
+        earlier: list[str] = []
+        for name in (spec.match_tokens_of, spec.start):
+            if name in self.pretraining:
+                earlier += self.dependencies(name, (*needed_by, run))
+        return [*dict.fromkeys(earlier), run]
 
-    def preset_of(self, task: str) -> dict[str, Any]:
-        """Return what the preset says about a task: fields of TaskSpec. Raises UsageError where the task has none."""
+    def preset_fields(self, task: str) -> Mapping[str, Any]:
+        """Return what the experiment's preset says of a task: fields of TaskSpec.
+
+        Raises:
+            UsageError: the task has no such preset.
+        """
         if self.preset is None:
             return {}
-        return definition(task, self.tasks[task]).presets[
-            choose(f"preset of {task}", self.preset, self._presets(task))
-        ]
+        presets = self._defined_task(task).presets
+        return presets[choose(f"preset of {task}", self.preset, presets)]
 
-    def _presets(self, task: str) -> Iterable[str]:
-        return definition(task, self.tasks[task]).presets
-
-    def downstream(self, task: str) -> FinetuningTask:
-        """Return a downstream task with the lengths that the preset and the YAML give it."""
-        given, preset = self.tasks[task], self.preset_of(task)
-        return definition(task, given).with_lengths(
-            given.max_source or preset.get("max_source"),
-            given.max_target or preset.get("max_target"),
+    def finetuning_task(self, task: str) -> FinetuningTask:
+        """Return a downstream task with the lengths that the YAML or the preset gives it."""
+        spec = self.tasks[task]
+        preset = self.preset_fields(task)
+        return self._defined_task(task).with_lengths(
+            spec.max_source or preset.get("max_source"),
+            spec.max_target or preset.get("max_target"),
         )
 
-    def finetuning_of(self, task: str) -> FinetuningSpec:
+    def _defined_task(self, task: str) -> FinetuningTask:
+        """Return the task of hf_synpre by this name, or the one that the YAML defines."""
+        fields = self.tasks[task].define
+        if fields is None:
+            return get_finetuning_task(task)
+        return task_from_fields(task, fields)
+
+    def finetuning_spec(self, task: str) -> FinetuningSpec:
         """Return the recipe of fine-tuning on a task."""
-        layers = [
+        merged: dict[str, Any] = {}
+        training: dict[str, Any] = {}
+        for fields in (
             asdict(self.finetuning),
-            self.preset_of(task).get("finetuning", {}),
+            self.preset_fields(task).get("finetuning", {}),
             self.tasks[task].finetuning,
-        ]
-        training = {}
-        for layer in layers:
-            training |= layer.get("training") or {}
-        merged = {name: value for layer in layers for name, value in layer.items()}
-        return build_spec(
-            FinetuningSpec, merged | {"training": training}, f"tasks.{task}.finetuning"
-        )
+        ):
+            merged.update(fields)
+            training.update(fields.get("training") or {})
+        merged["training"] = training
+        return build_spec(FinetuningSpec, merged, f"tasks.{task}.finetuning")
 
     def cells(self) -> list[Cell]:
-        """Return all cells, in an order that lets two workers stay busy: arms that wait for no pre-training come first."""
-        free = [name for name, arm in self.arms.items() if not needs_run(arm)]
-        bound = [name for name in self.arms if name not in free]
-        return [
-            Cell(task, arm, seed)
-            for arms in (free, bound)
-            for task, given in self.tasks.items()
-            for arm in arms
-            if task in (self.arms[arm].tasks or self.tasks)
-            for seed in (given.seeds or self.seeds)
-        ]
+        """Return all cells in the order of their computation.
 
-
-def needs_run(arm: ArmSpec) -> str | None:
-    """Return the name of the checkpoint that must be there before an arm's cells can start, if any."""
-    return arm.checkpoint or arm.compute_of
+        Arms that wait for no pre-training come first, so that workers are busy while the first checkpoint is made.
+        """
+        independent = [name for name, arm in self.arms.items() if not arm.needed_checkpoint]
+        dependent = [name for name in self.arms if name not in independent]
+        cells = []
+        for arms in (independent, dependent):
+            for task, spec in self.tasks.items():
+                for arm in arms:
+                    if task in (self.arms[arm].tasks or self.tasks):
+                        cells += [Cell(task, arm, seed) for seed in spec.seeds or self.seeds]
+        return cells
 
 
 def check_folder(data_dir: str | None) -> None:
-    """Raise UsageError where a folder of data is given and missing."""
+    """Raise UsageError where a folder of data is named and missing."""
     if data_dir is not None and not Path(data_dir).is_dir():
         raise UsageError(
             f"There is no folder {data_dir}; give the folder of a dataset in Hub layout."
         )
-
-
-def definition(name: str, given: TaskSpec) -> FinetuningTask:
-    """Return the task of hf_synpre by this name, or the one that the YAML defines."""
-    if given.define is None:
-        return get_finetuning_task(name)
-    return task_from_fields(name, given.define)

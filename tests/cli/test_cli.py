@@ -234,7 +234,11 @@ BAD_YAML = [
     (GOOD.replace("{random: {}}", "{a--b: {}}"), "The name 'a--b' becomes a file name"),
     (GOOD + "pretraining: {p: {}}", "give exactly one of the two"),
     (GOOD + "pretraining: {p: {task: sett}}", "Unknown task 'sett'"),
-    (GOOD + "pretraining: {p: {task: set, parameters: {min_length: 0}, training: {max_steps: 1}}}", "min_length"),
+    (
+        GOOD
+        + "pretraining: {p: {task: set, parameters: {min_length: 0}, training: {max_steps: 1}}}",
+        "min_length",
+    ),
     (
         GOOD + "pretraining: {p: {corpus: wikipedia, training: {max_steps: 1}}}",
         "Unknown corpus 'wikipedia'. Allowed: stdlib, a folder",

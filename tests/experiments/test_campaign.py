@@ -18,8 +18,9 @@ from hf_synpre.cli import main
 from hf_synpre.config import build_spec
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
-from hf_synpre.experiments.campaign import lock
+from hf_synpre.experiments.cell import initial_model
 from hf_synpre.experiments.progress import Progress, clock, seconds_left
+from hf_synpre.files import lock
 
 TRAINING = {"per_device_train_batch_size": 8, "use_cpu": True}
 LORA = {"r": 2, "target_modules": ["q", "v"]}
@@ -73,7 +74,7 @@ def finished(tmp_path_factory, tiny_dataset):
 
 def test_equal_compute_spends_the_flops_of_the_pretraining_too(finished):
     cells = cells_of(finished.folder)
-    (result,) = (finished.work / "pretraining").glob("set-*/pretraining.json")
+    (result,) = (finished.artifacts.folder / "pretraining").glob("set-*/pretraining.json")
     allowed = (
         cells["random"]["phases"]["finetuning"]["flops"] + json.loads(result.read_text())["flops"]
     )
@@ -104,12 +105,13 @@ def test_edited_rows_are_read_anew_and_do_not_join_finished_cells(tmp_path):
     place = rows(tmp_path, ["ant", "bee"])
     one = made(tmp_path / "out", place, **changes, arms={"random": {}})
     assert one.run() == []
-    first = one.data("mine").metadata
+    first = one.artifacts.prepared_task("mine").metadata
     rows(tmp_path, ["fox", "owl"])
     again = made(tmp_path / "other", place, **changes, arms={"random": {}})
-    again.work = one.work
+    again.artifacts.folder = one.artifacts.folder
     assert (
-        again.data("mine").metadata["splits"]["train"]["sha256"] != first["splits"]["train"]["sha256"]
+        again.artifacts.prepared_task("mine").metadata["splits"]["train"]["sha256"]
+        != first["splits"]["train"]["sha256"]
     )
     more = made(tmp_path / "out", place, **changes | {"seeds": [0, 1]}, arms={"random": {}})
     with pytest.raises(
@@ -124,15 +126,15 @@ def test_edited_rows_are_read_anew_and_do_not_join_finished_cells(tmp_path):
 
 
 def test_lora_trains_adapters_and_fresh_embeddings_only(finished):
-    data = finished.data("mtop")
-    from hf_synpre.experiments.campaign import adapt
+    data = finished.artifacts.prepared_task("mtop")
+    from hf_synpre.experiments.cell import add_adapters
 
     for embeddings, trained in (("fresh", {"shared.weight"}), ("kept", set())):
         arm = build_spec(
             type(finished.spec.arms["lora"]), {"lora": LORA} | ({"embeddings": embeddings}), "arm"
         )
-        model, _ = finished.model(Cell("mtop", "random", 0), data)
-        adapt(model, arm, 0)
+        model, _ = initial_model(Cell("mtop", "random", 0), finished.spec, finished.artifacts, data)
+        add_adapters(model, arm, 0)
         names = {name for name, p in model.named_parameters() if p.requires_grad}
         assert {name for name in names if "lora_" not in name} == trained
         assert any("lora_A" in name for name in names)
@@ -141,11 +143,16 @@ def test_lora_trains_adapters_and_fresh_embeddings_only(finished):
 
 
 def test_merged_adapters_compute_the_same(finished):
-    from hf_synpre.experiments.campaign import adapt
+    from hf_synpre.experiments.cell import add_adapters
     from hf_synpre.finetuning.finetuning import merge_adapters
 
-    model, _ = finished.model(Cell("mtop", "random", 0), finished.data("mtop"))
-    adapt(model, finished.spec.arms["lora"], 0)
+    model, _ = initial_model(
+        Cell("mtop", "random", 0),
+        finished.spec,
+        finished.artifacts,
+        finished.artifacts.prepared_task("mtop"),
+    )
+    add_adapters(model, finished.spec.arms["lora"], 0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -175,7 +182,9 @@ def test_released_embeddings_may_have_more_rows_than_the_tokenizer_has_ids(
         }
     }
     one = made(tmp_path / "out", tiny_dataset, arms=arms)
-    model, facts = one.model(Cell("mtop", "natural", 0), one.data("mtop"))
+    model, facts = initial_model(
+        Cell("mtop", "natural", 0), one.spec, one.artifacts, one.artifacts.prepared_task("mtop")
+    )
     assert model.shared.weight.shape[0] == 416
     assert facts == {"name": str(tmp_path / "released")}
 
@@ -226,7 +235,8 @@ def test_folders_from_before_an_option_existed_go_on(tmp_path):
     from pathlib import Path
 
     from hf_synpre.config import read_yaml
-    from hf_synpre.experiments.campaign import recipe_of, stored_recipe
+    from hf_synpre.experiments.cell import experiment_recipe
+    from hf_synpre.experiments.runner import read_stored_recipe
 
     root = Path(__file__).parents[2]
     spec = build_spec(
@@ -238,7 +248,7 @@ def test_folders_from_before_an_option_existed_go_on(tmp_path):
         arm.pop("resize", None)
     stored["finetuning"].pop("patience")
     (tmp_path / "experiment.json").write_text(json.dumps(stored))
-    assert stored_recipe(tmp_path / "experiment.json") == recipe_of(spec)
+    assert read_stored_recipe(tmp_path / "experiment.json") == experiment_recipe(spec)
 
 
 def hold(file, seconds, ready):
@@ -251,14 +261,14 @@ def test_a_cell_that_another_process_computes_is_left_to_it_and_waited_for_in_th
     tmp_path, tiny_dataset
 ):
     one = made(tmp_path / "out", tiny_dataset, arms={"random": {}}, pretraining={}, seeds=[0, 1])
-    one.claim()
+    one.open_folder()
     cell = one.cells()[0]
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     other = context.Process(target=hold, args=(one.folder / ".locks" / cell.file_name, 3, ready))
     other.start()
     assert ready.wait(60)
-    assert one.run_cell(cell, wait=False) is None
+    assert one.compute_and_store(cell, wait=False) is None
     assert not (one.folder / cell.file_name).exists()
     assert one.run() == []
     stamps = {c.seed: (one.folder / c.file_name).stat().st_mtime_ns for c in one.cells()}

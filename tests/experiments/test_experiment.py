@@ -12,6 +12,7 @@ import yaml
 from conftest import TINY
 
 from hf_synpre.cli import main
+from hf_synpre.experiments.cell import initial_model
 
 ARMS = {
     "random": {},
@@ -296,10 +297,13 @@ def test_embeddings_are_kept_or_fresh_as_the_arm_says(finished, config):
     value = read_yaml(config)
     value["arms"]["fresh"] = {"init": "weights", "checkpoint": "stdlib"}
     experiment = Experiment(build_spec(ExperimentSpec, value, "config"), finished[0])
-    folder = experiment.checkpoint("stdlib", "mtop")  # finished: it is only found
-    stored, data = load_file(folder / "model.safetensors"), experiment.data("mtop")
+    folder = experiment.artifacts.checkpoint("stdlib", "mtop")  # finished: it is only found
+    stored, data = (
+        load_file(folder / "model.safetensors"),
+        experiment.artifacts.prepared_task("mtop"),
+    )
     for arm, same in (("natural", True), ("fresh", False)):
-        model, _ = experiment.model(Cell("mtop", arm, 0), data)
+        model, _ = initial_model(Cell("mtop", arm, 0), experiment.spec, experiment.artifacts, data)
         assert bool((model.shared.weight == stored["shared.weight"]).all()) is same
         name = "encoder.block.0.layer.0.SelfAttention.q.weight"
         assert bool((model.get_parameter(name) == stored[name]).all())
@@ -374,8 +378,11 @@ def test_an_arm_may_have_any_scheme(config, finished, tmp_path):
     }
     value = yaml.safe_load(config.read_text()) | {"arms": {"random": {}} | arms}
     one = Experiment(build_spec(ExperimentSpec, value, "test"), tmp_path, finished[0] / "work")
-    data = one.data("mtop")
-    models = {arm: one.model(Cell("mtop", arm, 0), data) for arm in one.spec.arms}
+    data = one.artifacts.prepared_task("mtop")
+    models = {
+        arm: initial_model(Cell("mtop", arm, 0), one.spec, one.artifacts, data)
+        for arm in one.spec.arms
+    }
     fresh = dict(models["random"][0].named_parameters())
     for arm, (model, facts) in models.items():
         changed = sum(not p.equal(fresh[name]) for name, p in model.named_parameters())
@@ -399,6 +406,11 @@ def test_arms_of_another_size_differ_by_the_rule_of_resizing(config, finished, t
         "overrides": TINY | {"d_model": 4 * TINY["d_model"], "num_layers": TINY["num_layers"] + 1}
     }
     one = Experiment(build_spec(ExperimentSpec, value, "test"), tmp_path, finished[0] / "work")
-    models = [one.model(Cell("mtop", name, 0), one.data("mtop"))[0] for name in ("fan_in", "depth")]
+    models = [
+        initial_model(
+            Cell("mtop", name, 0), one.spec, one.artifacts, one.artifacts.prepared_task("mtop")
+        )[0]
+        for name in ("fan_in", "depth")
+    ]
     scaled, unscaled = (m.encoder.block[-1].layer[0].SelfAttention.q.weight for m in models)
     assert unscaled.allclose(2 * scaled)

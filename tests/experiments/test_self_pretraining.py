@@ -14,6 +14,7 @@ from hf_synpre import UsageError
 from hf_synpre.config import build_spec
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.experiments import Experiment, ExperimentSpec
+from hf_synpre.experiments.cell import initial_model
 from hf_synpre.report import write_report
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -60,7 +61,7 @@ def campaign(tmp_path, **changes):
             "set_self": own | {"start": "set", "start_embeddings": "fresh"},
         },
         "tasks": {name: {"define": DEFINED, "vocab_size": 400} for name in ("one", "two")},
-        "arms": {"random": {}, "equal_compute": {"compute_of": "tapt"}}
+        "arms": {"random": {}, "equal_compute": {"match_flops_of": "tapt"}}
         | {
             run: {"init": "weights", "checkpoint": run, "embeddings": "kept"}
             for run in ("self", "one", "tapt", "set_self")
@@ -123,7 +124,7 @@ def test_rows_of_another_task_are_found_in_shuffled_sentences_too(tmp_path):
     experiment = Experiment(campaign(tmp_path), tmp_path / "results")
     for order in ("natural", "shuffled_sentences"):
         experiment.spec.pretraining["one"].text = TextSpec(order=order)
-        assert experiment.test_rows_seen("one", "two") == {"one": 3}
+        assert experiment.artifacts.test_rows_seen("one", "two") == {"one": 3}
 
 
 def test_tasks_share_a_tokenizer_and_so_a_pre_training(tmp_path):
@@ -131,12 +132,14 @@ def test_tasks_share_a_tokenizer_and_so_a_pre_training(tmp_path):
     experiment = Experiment(
         campaign(tmp_path, tasks=dict.fromkeys(("one", "two"), shared)), tmp_path / "results"
     )
-    first, second = (experiment.data(name) for name in ("one", "two"))
+    first, second = (experiment.artifacts.prepared_task(name) for name in ("one", "two"))
     assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
     assert first.metadata["tokenizer"] == "strict: trained on two, one, 400 ids"
-    assert experiment.checkpoint("one", "one") == experiment.checkpoint("one", "two")
+    assert experiment.artifacts.checkpoint("one", "one") == experiment.artifacts.checkpoint(
+        "one", "two"
+    )
     alone = Experiment(campaign(tmp_path), tmp_path / "alone")
-    assert alone.data("one").tokenizer.get_vocab() != first.tokenizer.get_vocab()
+    assert alone.artifacts.prepared_task("one").tokenizer.get_vocab() != first.tokenizer.get_vocab()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_a_shared_tokenizer_needs_text(given, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         Experiment(
             campaign(tmp_path, tasks={"one": {"define": DEFINED} | given}), tmp_path / "results"
-        ).claim()
+        ).open_folder()
 
 
 def test_runs_that_need_each_other_are_refused(tmp_path):
@@ -189,13 +192,13 @@ def test_a_checkpoint_of_the_hub_is_an_arm(kind, tmp_path, prepared):
     spec = campaign(tmp_path, arms=arms, pretraining={}, seeds=[0])
     task = next(iter(spec.tasks))
     experiment = Experiment(spec, tmp_path / "results")
-    made = experiment.data(task)
+    made = experiment.artifacts.prepared_task(task)
     body.resize_token_embeddings(len(made.tokenizer))
     body.save_pretrained(tmp_path / "dspt")
     if kind == "pytorch_model.bin":
         (tmp_path / "dspt" / "model.safetensors").unlink()
         torch.save(body.state_dict(), tmp_path / "dspt" / kind)
-    model, facts = experiment.model(experiment.cells()[0], made)
+    model, facts = initial_model(experiment.cells()[0], experiment.spec, experiment.artifacts, made)
     assert facts == {"name": str(tmp_path / "dspt")}
     assert torch.equal(
         model.electra.encoder.layer[0].output.dense.weight,

@@ -96,8 +96,8 @@ def test_columns_become_text(name, tmp_path):
 def test_presets_are_whole_recipes(name):
     for preset in get_finetuning_task(name).presets:
         spec = experiment(tasks={name: {}}, preset=preset)
-        assert spec.finetuning_of(name).training["max_steps"] >= 600
-        assert spec.finetuning_of(name).num_beams == (4 if preset == "paper" else 1)
+        assert spec.finetuning_spec(name).training["max_steps"] >= 600
+        assert spec.finetuning_spec(name).num_beams == (4 if preset == "paper" else 1)
 
 
 def experiment(**changes):
@@ -114,7 +114,7 @@ def test_the_task_s_recipe_wins_over_the_preset_s_and_that_over_the_experiment_s
     found = experiment(
         preset="paper", finetuning=general, tasks={"mtop": {"finetuning": own, "max_source": 9}}
     )
-    recipe = found.finetuning_of("mtop")
+    recipe = found.finetuning_spec("mtop")
     assert (
         recipe.training["max_steps"],
         recipe.training["learning_rate"],
@@ -125,7 +125,10 @@ def test_the_task_s_recipe_wins_over_the_preset_s_and_that_over_the_experiment_s
         True,
     )
     assert (recipe.patience, recipe.num_beams, recipe.test_examples) == (2, 4, None)
-    assert (found.downstream("mtop").max_source, found.downstream("mtop").max_target) == (9, 128)
+    assert (found.finetuning_task("mtop").max_source, found.finetuning_task("mtop").max_target) == (
+        9,
+        128,
+    )
 
 
 BAD = [
@@ -158,11 +161,11 @@ BAD = [
         "Unknown task of the arm 'random' 'mtip'. Did you mean 'mtop'?",
     ),
     (
-        {"arms": {"more": {"compute_of": "set"}}},
+        {"arms": {"more": {"match_flops_of": "set"}}},
         "Unknown run that 'more' takes its compute from 'set'",
     ),
     (
-        {"arms": {"a": {"init": "weights", "checkpoint": "set", "compute_of": "set"}}},
+        {"arms": {"a": {"init": "weights", "checkpoint": "set", "match_flops_of": "set"}}},
         "only random takes it",
     ),
     (

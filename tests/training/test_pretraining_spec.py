@@ -54,7 +54,10 @@ def test_folders_of_runs_are_found_under_the_hashes_they_were_made_with(name, tm
     first_task = next(iter(spec.tasks))
     hashes = {}
     for run in spec.pretraining:
-        recipe = [stored_form(experiment.run_of(run, first_task)), stored_form(spec.model)]
+        recipe = [
+            stored_form(experiment.artifacts.run_spec(run, first_task)),
+            stored_form(spec.model),
+        ]
         hashes[run] = recipe_hash(recipe)
     assert hashes == STORED_HASHES[name]
 

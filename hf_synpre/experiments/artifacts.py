@@ -1,0 +1,205 @@
+"""What cells are made from: tokenized tasks and pre-trained checkpoints, each made once in a work folder.
+
+The name of a folder ends with a hash of the recipe that made it. The same recipe finds what was made before, by this
+experiment or another that shares the work folder; another recipe never does.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hf_synpre.config import stored_form
+from hf_synpre.data.corpora import Corpus, TextSpec, corpus_source, count_seen, open_corpus
+from hf_synpre.errors import UsageError
+from hf_synpre.experiments.spec import SELF, ExperimentSpec
+from hf_synpre.files import content_digest, lock, read_json
+from hf_synpre.finetuning import PreparedTask, prepare
+from hf_synpre.initialization import find_config
+from hf_synpre.training.pretraining import RESULT_FILE, pretrain, tokenizer_metadata
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+
+
+class Artifacts:
+    """The tokenized tasks and the checkpoints of an experiment.
+
+    Args:
+        spec: the experiment.
+        folder: the work folder; data/ and pretraining/ are in it. Several experiments may share it.
+    """
+
+    def __init__(self, spec: ExperimentSpec, folder: Path):
+        self.spec = spec
+        self.folder = folder
+
+    def validate(self) -> None:
+        """Check that the folders and corpora that the experiment names are there.
+
+        Raises:
+            UsageError: one is missing.
+        """
+        for arm in self.spec.arms.values():
+            if arm.checkpoint and arm.checkpoint.startswith((".", "/")):
+                find_config(arm.checkpoint)
+
+        # Name of a corpus, and whether it is read as the rows of a dataset.
+        corpora = {(run.corpus, run.text is not None) for run in self.spec.pretraining.values()}
+        for task in self.spec.tasks.values():
+            corpora |= {(name, True) for name in task.tokenizer_corpora or ()}
+        for name, files in sorted(corpora, key=str):
+            if name is None or name in ("stdlib", SELF, *self.spec.tasks):
+                continue
+            try:
+                corpus_source(name, self.spec.data_dir, files=files)
+            except UsageError as error:
+                tasks = ", ".join(self.spec.tasks)
+                raise UsageError(f"{error} Or a task of the experiment: {tasks}.") from error
+
+    def prepared_task(self, name: str) -> PreparedTask:
+        """Return a downstream task as token ids on disk, made if it is not there."""
+        spec = self.spec.tasks[name]
+        task = self.spec.finetuning_task(name)
+        tokenizer_corpora = spec.tokenizer_corpora or []
+
+        # What decides the ids: the rows, and how they become ids.
+        tokenizer_recipe = {"tokenizer": spec.tokenizer, "vocab_size": spec.vocab_size}
+        sources = [self._source_recipe(source) for source in (name, *tokenizer_corpora)]
+        recipe = [task.rows_recipe(), tokenizer_recipe, sources]
+        folder = self.folder / "data" / folder_name(name, recipe)
+
+        corpus = None
+        if tokenizer_corpora:
+            corpus = Corpus(
+                lambda split: self._joined_texts(tokenizer_corpora, split),
+                {"name": ", ".join(tokenizer_corpora)},
+            )
+        with lock(folder):
+            return prepare(
+                task,
+                folder,
+                data_dir=self.data_dir(name),
+                tokenizer=spec.tokenizer,
+                vocab_size=spec.vocab_size,
+                corpus=corpus,
+            )
+
+    def checkpoint(self, run: str, task: str) -> Path:
+        """Return the folder of a pre-training run, made if it is not there.
+
+        A run on text is made once for each corpus and each tokenizer.
+
+        Args:
+            run: the name of the run.
+            task: the task whose text "self" is, and whose tokenizer a run on text takes.
+        """
+        spec = self.run_spec(run, task)
+        recipe: list[Any] = [stored_form(spec), stored_form(self.spec.model)]
+        name = run
+
+        # Other runs first: the one whose number of tokens is the budget, the one to go on from.
+        tokens = None
+        if spec.match_tokens_of:
+            matched = self.checkpoint(spec.match_tokens_of, task)
+            tokens = read_json(matched / RESULT_FILE)["tokens"]
+            recipe.append(tokens)
+        start = None
+        if spec.start in self.spec.pretraining:
+            start = self.checkpoint(spec.start, task)
+            recipe.append(start.name)
+
+        # Text in the ids of the task's tokenizer.
+        tokenizer = corpus = None
+        if spec.corpus:
+            tokenizer = self.prepared_task(task).tokenizer
+            corpus = self.corpus(spec.corpus, spec.text)
+            recipe += [corpus.metadata, tokenizer_metadata(tokenizer)]
+            name = f"{spec.objective or 'text'}-{Path(spec.corpus).name}"
+
+        folder = self.folder / "pretraining" / folder_name(name, recipe)
+        with lock(folder):
+            pretrain(
+                spec,
+                self.spec.model,
+                folder,
+                tokenizer=tokenizer,
+                tokens=tokens,
+                corpus=corpus,
+                start=start,
+            )
+        return folder
+
+    def run_spec(self, run: str, task: str) -> PretrainingSpec:
+        """Return a pre-training run as it is for a task: the corpus "self" is the task's own text.
+
+        Runs on the text of one task so become one run.
+        """
+        spec = self.spec.pretraining[run]
+        corpus = task if spec.corpus == SELF else spec.corpus
+        text = spec.text
+        if text is None and corpus in self.spec.tasks:
+            text = TextSpec()
+        return replace(spec, corpus=corpus, text=text)
+
+    def corpus(self, name: str, text: TextSpec | None) -> Corpus:
+        """Return the text of a task's train split, or of a corpus by name.
+
+        Args:
+            name: a task of the experiment, a folder, a Hub id or stdlib.
+            text: how the corpus is made from rows of a dataset.
+        """
+        if name in self.spec.tasks:
+            task = self.spec.finetuning_task(name)
+            return task.corpus(self.data_dir(name), text or TextSpec())
+        return open_corpus(name, self.spec.data_dir, text)
+
+    def data_dir(self, name: str) -> str | None:
+        """Return the folder where the rows of a task or a corpus are, None for the Hub."""
+        task = self.spec.tasks.get(name)
+        if task is not None and task.data_dir:
+            return task.data_dir
+        return self.spec.data_dir
+
+    def test_rows_seen(self, run: str, task: str) -> dict[str, int]:
+        """Return how many test rows of a task each corpus of other tasks holds that a run has read.
+
+        A task's own text is proved to hold none. The text of another dataset is not, so they are counted here.
+
+        Returns:
+            The name of a task whose text was read, by the run or by one that it goes on from -> number of test rows.
+        """
+        rows_seen = {}
+        for name in self.spec.dependencies(run):
+            spec = self.run_spec(name, task)
+            if spec.corpus not in self.spec.tasks or spec.text is None:
+                continue
+            # Rows are looked for as they are: shuffled sentences would hide them.
+            text = spec.text
+            if text.order == "shuffled_sentences":
+                text = replace(text, order="shuffled_rows")
+            test_rows = self.spec.finetuning_task(task).test_texts(self.data_dir(task))
+            rows_seen[spec.corpus] = count_seen(test_rows, self.corpus(spec.corpus, text))
+        return rows_seen
+
+    def _source_recipe(self, name: str) -> list[str | None]:
+        """Return what decides the rows of a task or corpus: its name and, of a local copy, a digest of its files."""
+        source: Path | None = None
+        if name in self.spec.tasks:
+            source = self.spec.finetuning_task(name).data_folder(self.data_dir(name))
+        elif name != "stdlib":
+            source = Path(corpus_source(name, self.spec.data_dir, files=True))
+        if source is None or not source.exists():
+            return [name, None]
+        return [name, content_digest(source)]
+
+    def _joined_texts(self, names: list[str], split: str) -> Iterator[str]:
+        """Yield the texts of several tasks or corpora; each is read when its turn comes."""
+        for name in names:
+            yield from self.corpus(name, TextSpec()).texts(split)
+
+
+def folder_name(name: str, recipe: Any) -> str:
+    """Return a name with a hash of the recipe (any value that JSON holds)."""
+    text = json.dumps(recipe, sort_keys=True)
+    return f"{name}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

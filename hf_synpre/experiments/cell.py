@@ -1,0 +1,201 @@
+"""One cell: its task, its arm and its seed -> the content of its result file."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from hf_synpre.config import stored_form
+from hf_synpre.experiments.artifacts import Artifacts
+from hf_synpre.experiments.spec import ArmSpec, Cell, ExperimentSpec, lora_config
+from hf_synpre.files import read_json
+from hf_synpre.finetuning import Head, PreparedTask, finetune
+from hf_synpre.initialization import (
+    StatisticsInit,
+    build,
+    bundled_checkpoints,
+    embedding_names,
+)
+from hf_synpre.models.pretrained_weights import check_ids, take_weights
+from hf_synpre.training.pretraining import RESULT_FILE, accumulated_cost
+from hf_synpre.versions import versions
+from hf_synpre.vocabulary import as_vocabulary
+
+# The version of the result files.
+FORMAT = 1
+
+
+def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict[str, Any]:
+    """Fine-tune one arm on one task with one seed.
+
+    Args:
+        cell: which arm, task and seed.
+        spec: the experiment.
+        artifacts: its tokenized tasks and checkpoints; those that the cell needs are made if they are not there.
+
+    Returns:
+        The content of the cell's file: what `cell_header` says, status "done", the test scores and the curve of
+        validation, the metadata of the data, and what each phase cost.
+    """
+    began = time.perf_counter()
+    arm = spec.arms[cell.arm]
+
+    # The task as token ids, and the model before fine-tuning.
+    data = artifacts.prepared_task(cell.task)
+    model, pretraining_cost = initial_model(cell, spec, artifacts, data)
+    add_adapters(model, arm, cell.seed)
+
+    # The FLOPs of a pre-training run, where the arm gets them as further steps.
+    extra_flops = 0.0
+    if arm.match_flops_of:
+        matched = artifacts.checkpoint(arm.match_flops_of, cell.task)
+        extra_flops = accumulated_cost(matched).get("flops", 0.0)
+
+    # Fine-tune and test.
+    result = dict(
+        finetune(
+            model,
+            data,
+            spec.finetuning_spec(cell.task),
+            seed=cell.seed,
+            output_dir=artifacts.folder / "finetuning" / cell.file_name,
+            extra_flops=extra_flops,
+        )
+    )
+    finetuning_cost = result.pop("spent")
+    return {
+        **cell_header(cell, spec),
+        "status": "done",
+        "error": None,
+        **result,
+        "higher_is_better": True,
+        "data": data.metadata,
+        "wall_s": round(time.perf_counter() - began, 1),
+        "phases": {"pretraining": pretraining_cost, "finetuning": finetuning_cost},
+    }
+
+
+def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
+    """Return what names a cell and says how it was made: its config and the versions of the software."""
+    arm = spec.arms[cell.arm]
+    return {
+        "format": FORMAT,
+        "experiment": spec.name,
+        **asdict(cell),
+        "embeddings": arm.embeddings,
+        "config": {
+            "arm": stored_form(arm),
+            "task": experiment_recipe(spec)["tasks"][cell.task],
+            "model": stored_form(spec.model),
+            "finetuning": stored_form(spec.finetuning_spec(cell.task)),
+        },
+        "versions": versions(),
+    }
+
+
+def experiment_recipe(spec: ExperimentSpec) -> dict[str, Any]:
+    """Return what decides the results of an experiment: all of it but the folders of data and the number of jobs."""
+    recipe = stored_form(spec)
+    recipe["jobs"] = 0
+    recipe["data_dir"] = None
+    for task in recipe["tasks"].values():
+        del task["data_dir"]
+    return recipe
+
+
+def initial_model(
+    cell: Cell, spec: ExperimentSpec, artifacts: Artifacts, data: PreparedTask
+) -> tuple[PreTrainedModel, dict[str, Any] | None]:
+    """Return a cell's model before fine-tuning.
+
+    Returns:
+        The model, and what its pre-training cost: the content of the checkpoint's pretraining.json where there is one,
+        with the name of the checkpoint and `test_rows_seen`. None for a model that was not pre-trained.
+
+    Raises:
+        UsageError: the model cannot answer the task, or the checkpoint does not fit it.
+    """
+    arm = spec.arms[cell.arm]
+    config = spec.model.config(as_vocabulary(data.tokenizer))
+    head = data.head_for(config)
+    config = head.configure(config, data)
+    if arm.init == "random":
+        return build(head.model_class, config, {}, cell.seed), None
+
+    # The checkpoint: of a run of this experiment, or released by somebody. A constant scheme has none.
+    is_own_run = arm.checkpoint in spec.pretraining
+    source: str | Path | None = arm.checkpoint
+    if arm.checkpoint is not None and is_own_run:
+        source = artifacts.checkpoint(arm.checkpoint, cell.task)
+
+    # Token embeddings come along only where the ids mean the same tokens. Released ones may have more rows than their
+    # tokenizer has ids.
+    if arm.embeddings == "kept" and source is not None:
+        check_ids(source, data.tokenizer)
+        if not is_own_run:
+            config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
+
+    cost = None
+    if source is not None:
+        cost = {"name": arm.checkpoint, **pretraining_metadata(source)}
+    if cost is not None and arm.checkpoint is not None and is_own_run:
+        cost["test_rows_seen"] = artifacts.test_rows_seen(arm.checkpoint, cell.task)
+    return model_from_checkpoint(head, config, source, arm, cell.seed), cost
+
+
+def model_from_checkpoint(
+    head: Head[Any],
+    config: PreTrainedConfig,
+    source: str | Path | None,
+    arm: ArmSpec,
+    seed: int,
+) -> PreTrainedModel:
+    """Return a model with a checkpoint's weights, or weights drawn from its statistics.
+
+    Args:
+        head: the head that answers the task, and its class of models.
+        config: the config of the model.
+        source: the checkpoint; None for a scheme that needs none.
+        arm: what is taken of it.
+        seed: of what is drawn.
+    """
+    # Below a head of its own only the body's weights are taken.
+    if arm.init == "weights" and head.adds_parameters:
+        assert source is not None  # ArmSpec refuses an arm of weights without a checkpoint
+        model = build(head.model_class, config, {}, seed)
+        take_weights(model, source, arm.embeddings)
+        return model
+
+    scheme = arm.scheme
+    if arm.init == "weights":
+        scheme = "weights" if arm.embeddings == "kept" else "body_weights"
+    factory = StatisticsInit(
+        head.model_class, scheme=scheme, seed=seed, value=arm.value, resize=arm.resize
+    )
+    return factory.from_config(config, source)
+
+
+def pretraining_metadata(source: str | Path) -> dict[str, Any]:
+    """Return the pretraining.json of a checkpoint: of a folder or of a bundled one; {} where it has none."""
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = bundled_checkpoints().get(str(source), Path())
+    file = folder / RESULT_FILE
+    return read_json(file) if file.exists() else {}
+
+
+def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
+    """Put an arm's LoRA adapters into a model, in place, and freeze everything else but fresh token embeddings."""
+    if arm.lora is None:
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.add_adapter(lora_config(arm.lora))
+    if arm.embeddings == "fresh":
+        fresh = embedding_names(model)
+        for name, parameter in model.named_parameters():
+            if name in fresh:
+                parameter.requires_grad_(True)

@@ -1,0 +1,349 @@
+"""Which cells of an experiment are computed, by whom, in which order: a spec and a folder -> result files in it."""
+
+import contextlib
+import ctypes
+import fnmatch
+import gc
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from filelock import Timeout
+from joblib import Parallel, delayed, parallel_config
+
+from hf_synpre.config import build_spec
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.experiments.artifacts import Artifacts
+from hf_synpre.experiments.cell import cell_header, compute_cell, experiment_recipe
+from hf_synpre.experiments.progress import Progress, show_progress, status
+from hf_synpre.experiments.spec import Cell, ExperimentSpec
+from hf_synpre.files import lock, read_json, write_json
+
+EXPERIMENT_FILE = "experiment.json"
+BACKENDS = ("loky", "ray")
+# Characters of an error's text that a failed cell keeps.
+LONGEST_ERROR = 300
+# The parts of a recipe in which names may be added or changed as long as no finished cell depends on them.
+EXTENSIBLE = ("tasks", "arms", "pretraining", "seeds")
+
+
+class Experiment:
+    """An experiment in a folder: one JSON file a cell.
+
+    Args:
+        spec: the experiment.
+        folder: where the result files go.
+        work_dir: where tokenized data and checkpoints go; work/ of the folder without it. Experiments may share one.
+
+    Example:
+        >>> spec = build_spec(ExperimentSpec, read_yaml("examples/quickstart.yaml"), "quickstart.yaml")
+        >>> failures = Experiment(spec, "runs/quickstart").run()
+    """
+
+    def __init__(
+        self, spec: ExperimentSpec, folder: str | Path, work_dir: str | Path | None = None
+    ):
+        self.spec = spec
+        self.folder = Path(folder)
+        self.artifacts = Artifacts(spec, Path(work_dir) if work_dir else self.folder / "work")
+
+    def run(
+        self, only: Iterable[str] = (), *, retry: bool = False, backend: str = "loky"
+    ) -> list[str]:
+        """Compute the cells that are missing.
+
+        Cells that another process is computing are left to it. What it has not finished in the end is waited for.
+
+        Args:
+            only: patterns of cell names, as "mtop--*--0"; all cells without any.
+            retry: compute failed cells again.
+            backend: "loky" for processes of this machine, "ray" for a cluster.
+
+        Returns:
+            One line for each pre-training run and each cell that has failed.
+
+        Raises:
+            UsageError: the experiment cannot be run, or the folder holds another one.
+        """
+        choose("backend", backend, BACKENDS)
+        cells = self.cells(only)
+        self.open_folder()
+        self._check_finished_rows(self.missing(cells, retry))
+
+        jobs = self.spec.jobs
+        if jobs == 0:
+            jobs = -1 if backend == "ray" else os.cpu_count() or 1
+        workers = jobs if jobs > 0 else cluster_cpus()
+
+        # First without waiting for cells that others compute, then whatever is still missing.
+        with show_progress(Progress(self.spec.name, self.folder, cells, workers)):
+            failures = self._compute(self.missing(cells, retry), False, jobs, backend)
+            failures += self._compute(self.missing(cells), True, jobs, backend)
+
+        lines = [line for line in failures if line.startswith("pre-training")]
+        for cell in cells:
+            content = status(self.folder / cell.file_name)
+            if content.get("status") == "failed":
+                lines.append(f"{cell.file_name}: {content['error']}")
+        return lines
+
+    def open_folder(self) -> None:
+        """Check the experiment and write it into its folder.
+
+        Raises:
+            UsageError: the model cannot be built, a folder or corpus is missing, or the folder holds something else.
+        """
+        self.spec.model.validate()
+        for run in self.spec.pretraining.values():
+            run.validate()
+        self.artifacts.validate()
+
+        # The folder is new, empty, or an experiment's.
+        file = self.folder / EXPERIMENT_FILE
+        for folder in (self.folder, self.artifacts.folder):
+            if folder.exists() and not folder.is_dir():
+                raise UsageError(f"{folder} is a file; give a folder.")
+        if not file.exists() and self.folder.exists() and any(self.folder.iterdir()):
+            raise UsageError(
+                f"{self.folder} is not empty and holds no experiment; choose another --output_dir."
+            )
+
+        # Finished cells keep their recipe.
+        recipe = experiment_recipe(self.spec)
+        if file.exists():
+            stored = read_stored_recipe(file)
+            in_use = self._names_in_use()
+            changed = [
+                key
+                for key in recipe
+                if not may_change(stored.get(key), recipe[key], in_use.get(key))
+            ]
+            if changed and in_use["tasks"]:
+                raise UsageError(
+                    f"{self.folder} holds results of another configuration ({', '.join(changed)}); "
+                    "choose another --output_dir."
+                )
+        write_json(file, recipe)
+
+    def cells(self, only: Iterable[str] = ()) -> list[Cell]:
+        """Return the experiment's cells, or those whose name fits one of the patterns.
+
+        Raises:
+            UsageError: a pattern fits no cell.
+        """
+        cells = self.spec.cells()
+        patterns = list(only)
+        if not patterns:
+            return cells
+
+        chosen = set()
+        for pattern in patterns:
+            fitting = [cell for cell in cells if fnmatch.fnmatchcase(cell.name, pattern)]
+            if not fitting:
+                choose("cell", pattern, [cell.name for cell in cells])
+            chosen.update(fitting)
+        return [cell for cell in cells if cell in chosen]
+
+    def missing(self, cells: list[Cell], retry: bool = False) -> list[Cell]:
+        """Return the cells without a result. A failure is a result, unless it is to be tried again."""
+        results = ("done",) if retry else ("done", "failed")
+        return [
+            cell
+            for cell in cells
+            if status(self.folder / cell.file_name).get("status") not in results
+        ]
+
+    def compute_and_store(self, cell: Cell, wait: bool = True) -> str | None:
+        """Compute a cell and write its file, unless it is done.
+
+        Args:
+            cell: which cell.
+            wait: wait where another process is computing it; without it the cell is left to that process.
+
+        Returns:
+            One line where the cell failed, which its file says too; else None.
+        """
+        file = self.folder / cell.file_name
+        try:
+            with lock(self.folder / ".locks" / cell.file_name, wait):
+                if is_done(file):
+                    return None
+
+                def compute() -> None:
+                    write_json(file, compute_cell(cell, self.spec, self.artifacts))
+
+                failure = failure_of(compute)
+                if failure is None:
+                    return None
+                header = cell_header(cell, self.spec)
+                write_json(file, {**header, "status": "failed", "error": failure})
+                return f"{cell.file_name}: {failure}"
+        except Timeout:
+            return None
+
+    def _check_finished_rows(self, cells: list[Cell]) -> None:
+        """Raise UsageError where the rows of a task are not those of its finished cells."""
+        for task in dict.fromkeys(cell.task for cell in cells):
+            finished = [file for file in self.folder.glob(f"{task}--*--*.json") if is_done(file)]
+            if not finished:
+                continue
+            splits = read_json(finished[0]).get("data", {}).get("splits")
+            if splits != self.artifacts.prepared_task(task).metadata["splits"]:
+                raise UsageError(
+                    f"{self.folder} holds cells on other rows of {task} ({finished[0].name}); "
+                    "choose another --output_dir, or delete that task's cells."
+                )
+
+    def _names_in_use(self) -> dict[str, set[str]]:
+        """Return the tasks, arms and pre-training runs that finished cells depend on, and so may not be changed."""
+        files = self.folder.glob("*--*--*.json")
+        done = [cell for cell in map(status, files) if cell.get("status") == "done"]
+        arms = {cell["arm"] for cell in done}
+        runs: set[str] = set()
+        for name, arm in self.spec.arms.items():
+            run = arm.needed_checkpoint
+            if name in arms and run in self.spec.pretraining:
+                runs.update(self.spec.dependencies(run))
+        return {
+            "tasks": {cell["task"] for cell in done},
+            "arms": arms,
+            "pretraining": runs,
+            "seeds": set(),
+        }
+
+    def _compute(self, cells: list[Cell], wait: bool, jobs: int, backend: str) -> list[str]:
+        """Compute cells and the pre-training runs that they need, in workers; return one line for each failure."""
+        run_jobs = [
+            delayed(self._work)(self._pretrain, run, task) for run, task in self._runs_needed(cells)
+        ]
+        independent: list[Any] = []
+        dependent: list[Any] = []
+        for cell in cells:
+            job = delayed(self._work)(self.compute_and_store, cell, wait)
+            needs_run = self.spec.arms[cell.arm].needed_checkpoint
+            (dependent if needs_run else independent).append(job)
+
+        # The first pre-training run starts at once, beside cells that wait for none.
+        order = run_jobs[:1] + independent + run_jobs[1:] + dependent
+        if backend == "ray":
+            join_ray()
+        with warnings.catch_warnings(), parallel_config(backend=backend):
+            # joblib warns whenever it replaces a worker that has grown, which does no harm here.
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+            return [line for line in Parallel(n_jobs=jobs)(order) if line]
+
+    def _runs_needed(self, cells: list[Cell]) -> list[tuple[str, str]]:
+        """Return the pre-training runs of these cells, each after those that it needs.
+
+        Returns:
+            Pairs of a run and the task that it is made for; the task is "" for runs on synthetic tasks.
+        """
+        needed: dict[tuple[str, str], None] = {}  # a dict keeps the order
+        for cell in cells:
+            checkpoint = self.spec.arms[cell.arm].needed_checkpoint
+            if checkpoint not in self.spec.pretraining:
+                continue
+            for run in self.spec.dependencies(checkpoint):
+                task = "" if self.spec.pretraining[run].task else cell.task
+                needed[run, task] = None
+        return sorted(needed, key=lambda pair: len(self.spec.dependencies(pair[0])))
+
+    def _pretrain(self, run: str, task: str) -> str | None:
+        """Make one pre-training run; return one line where it failed, as the cells that need it will too."""
+        failure = failure_of(lambda: self.artifacts.checkpoint(run, task))
+        return f"pre-training {run}: {failure}" if failure else None
+
+    def _work(self, job: Callable[..., str | None], *arguments: Any) -> str | None:
+        """Do one job in a worker: with one thread, without progress bars, and give its memory back."""
+        torch.set_num_threads(1)
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
+        try:
+            return job(*arguments)
+        finally:
+            release_memory()
+
+
+def read_stored_recipe(file: Path) -> dict[str, Any]:
+    """Return the recipe in an experiment's folder; options that did not exist when it was written have their defaults.
+
+    Raises:
+        UsageError: the file is not an experiment's.
+    """
+    stored = read_json(file)
+    try:
+        return experiment_recipe(build_spec(ExperimentSpec, stored, str(file)))
+    except UsageError as error:
+        raise UsageError(
+            f"{file} is not an experiment's; choose another --output_dir. ({error})"
+        ) from error
+
+
+def may_change(stored: Any, wanted: Any, in_use: set[str] | None) -> bool:
+    """Say whether one part of a recipe may become another in a folder with finished cells.
+
+    Args:
+        stored: the part as the folder has it.
+        wanted: the part as it is now.
+        in_use: the names in the part that finished cells depend on; None where all of it must stay.
+    """
+    if in_use is None:
+        return stored == wanted
+    if not isinstance(stored, dict):
+        return True
+    shared = in_use & stored.keys() & wanted.keys()
+    return all(stored[name] == wanted[name] for name in shared)
+
+
+def failure_of(job: Callable[[], Any]) -> str | None:
+    """Do a job; return None, or one line that says how it failed.
+
+    Raises:
+        UsageError: as the job did; it concerns all cells.
+    """
+    try:
+        job()
+    except UsageError:
+        raise
+    except Exception as error:  # a cell that fails must not take the others with it
+        text = " ".join(str(error).split())
+        return f"{type(error).__name__}: {text[:LONGEST_ERROR]}"
+    return None
+
+
+def is_done(file: Path) -> bool:
+    """Say whether a cell's file holds a finished result."""
+    return status(file).get("status") == "done"
+
+
+def join_ray() -> None:
+    """Make Ray joblib's workers: the cluster of RAY_ADDRESS, else one on this machine. UsageError where Ray is missing."""
+    try:
+        from ray.util.joblib import register_ray
+    except ImportError:
+        raise UsageError(
+            "backend is ray, which is not installed; `pip install hf_synpre[ray]`."
+        ) from None
+    register_ray()
+
+
+def cluster_cpus() -> int:
+    """Return the CPUs of the Ray cluster that this process belongs to, 1 where it belongs to none yet."""
+    import ray
+
+    if not ray.is_initialized():
+        return 1
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system where its C library can: joblib replaces workers that seem to leak."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
