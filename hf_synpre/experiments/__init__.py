@@ -1,11 +1,13 @@
 """Experiments: one YAML -> arms x tasks x seeds, one JSON file each, resumable.
 
-An *arm* is where the weights come from before fine-tuning: random, a checkpoint, its statistics. A *cell* is one
-fine-tuning run: one arm on one task with one seed.
+An *arm* is where the weights come from before fine-tuning: random, a checkpoint, its statistics. A
+*cell* is one fine-tuning run: one arm on one task with one seed.
 
 1. `spec.ExperimentSpec`: the YAML, checked -> its cells, in the order of their computation.
-2. `runner.Experiment`: a spec and a folder -> which cells are missing, who computes them, the lines of what failed.
-3. `artifacts.Artifacts`: a task or a pre-training run by name -> token ids or a checkpoint on disk, made once.
+2. `runner.Experiment`: a spec and a folder -> which cells are missing, who computes them, the lines
+   of what failed.
+3. `artifacts.Artifacts`: a task or a pre-training run by name -> token ids or a checkpoint on disk,
+   made once.
 4. `cell.compute_cell`: one cell -> the content of its file: scores, curve, cost of each phase.
 5. `progress.Progress`: the files of a folder -> the live table.
 

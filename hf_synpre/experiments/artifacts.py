@@ -1,7 +1,7 @@
-"""What cells are made from: tokenized tasks and pre-trained checkpoints, each made once in a work folder.
+"""What cells are made from: tokenized tasks and checkpoints, each made once in a work folder.
 
-The name of a folder ends with a hash of the recipe that made it. The same recipe finds what was made before, by this
-experiment or another that shares the work folder; another recipe never does.
+The name of a folder ends with a hash of the recipe that made it. The same recipe finds what was
+made before, by this experiment or another that shares the work folder; another recipe never does.
 """
 
 import hashlib
@@ -164,10 +164,12 @@ class Artifacts:
     def test_rows_seen(self, run: str, task: str) -> dict[str, int]:
         """Return how many test rows of a task each corpus of other tasks holds that a run has read.
 
-        A task's own text is proved to hold none. The text of another dataset is not, so they are counted here.
+        A task's own text is proved to hold none. The text of another dataset is not, so they are
+        counted here.
 
         Returns:
-            The name of a task whose text was read, by the run or by one that it goes on from -> number of test rows.
+            The name of a task whose text was read, by the run or by one that it goes on from ->
+            number of test rows.
         """
         rows_seen = {}
         for name in self.spec.dependencies(run):
@@ -183,7 +185,10 @@ class Artifacts:
         return rows_seen
 
     def _source_recipe(self, name: str) -> list[str | None]:
-        """Return what decides the rows of a task or corpus: its name and, of a local copy, a digest of its files."""
+        """Return what decides the rows of a task or corpus.
+
+        That is its name and, of a local copy, a digest of its files.
+        """
         source: Path | None = None
         if name in self.spec.tasks:
             source = self.spec.finetuning_task(name).data_folder(self.data_dir(name))

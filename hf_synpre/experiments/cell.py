@@ -34,11 +34,12 @@ def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict
     Args:
         cell: which arm, task and seed.
         spec: the experiment.
-        artifacts: its tokenized tasks and checkpoints; those that the cell needs are made if they are not there.
+        artifacts: its tokenized tasks and checkpoints; those that the cell needs are made if they
+            are not there.
 
     Returns:
-        The content of the cell's file: what `cell_header` says, status "done", the test scores and the curve of
-        validation, the metadata of the data, and what each phase cost.
+        The content of the cell's file: what `cell_header` says, status "done", the test scores and
+        the curve of validation, the metadata of the data, and what each phase cost.
     """
     began = time.perf_counter()
     arm = spec.arms[cell.arm]
@@ -79,7 +80,7 @@ def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict
 
 
 def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
-    """Return what names a cell and says how it was made: its config and the versions of the software."""
+    """Return what names a cell and says how it was made: its config and the versions."""
     arm = spec.arms[cell.arm]
     return {
         "format": FORMAT,
@@ -97,7 +98,7 @@ def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
 
 
 def experiment_recipe(spec: ExperimentSpec) -> dict[str, Any]:
-    """Return what decides the results of an experiment: all of it but the folders of data and the number of jobs."""
+    """Return what decides the results: the experiment without folders of data and number of jobs."""
     recipe = stored_form(spec)
     recipe["jobs"] = 0
     recipe["data_dir"] = None
@@ -112,8 +113,9 @@ def initial_model(
     """Return a cell's model before fine-tuning.
 
     Returns:
-        The model, and what its pre-training cost: the content of the checkpoint's pretraining.json where there is one,
-        with the name of the checkpoint and `test_rows_seen`. None for a model that was not pre-trained.
+        The model, and what its pre-training cost: the content of the checkpoint's pretraining.json
+        where there is one, with the name of the checkpoint and `test_rows_seen`. None for a model
+        that was not pre-trained.
 
     Raises:
         UsageError: the model cannot answer the task, or the checkpoint does not fit it.
@@ -125,14 +127,15 @@ def initial_model(
     if arm.init == "random":
         return build(head.model_class, config, {}, cell.seed), None
 
-    # The checkpoint: of a run of this experiment, or released by somebody. A constant scheme has none.
+    # The checkpoint: of a run of this experiment, or released by somebody. A constant scheme has
+    # none.
     is_own_run = arm.checkpoint in spec.pretraining
     source: str | Path | None = arm.checkpoint
     if arm.checkpoint is not None and is_own_run:
         source = artifacts.checkpoint(arm.checkpoint, cell.task)
 
-    # Token embeddings come along only where the ids mean the same tokens. Released ones may have more rows than their
-    # tokenizer has ids.
+    # Token embeddings come along only where the ids mean the same tokens. Released ones may have
+    # more rows than their tokenizer has ids.
     if arm.embeddings == "kept" and source is not None:
         check_ids(source, data.tokenizer)
         if not is_own_run:
@@ -179,7 +182,10 @@ def model_from_checkpoint(
 
 
 def pretraining_metadata(source: str | Path) -> dict[str, Any]:
-    """Return the pretraining.json of a checkpoint: of a folder or of a bundled one; {} where it has none."""
+    """Return the pretraining.json of a checkpoint: of a folder or of a bundled one.
+
+    {} where it has none.
+    """
     folder = Path(source)
     if not folder.is_dir():
         folder = bundled_checkpoints().get(str(source), Path())
@@ -188,7 +194,10 @@ def pretraining_metadata(source: str | Path) -> dict[str, Any]:
 
 
 def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
-    """Put an arm's LoRA adapters into a model, in place, and freeze everything else but fresh token embeddings."""
+    """Put an arm's LoRA adapters into a model, in place.
+
+    Everything else is frozen but fresh token embeddings.
+    """
     if arm.lora is None:
         return
     with torch.random.fork_rng(devices=[]):

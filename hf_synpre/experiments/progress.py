@@ -1,4 +1,7 @@
-"""How far an experiment is: the files of its cells -> a table or a line, the same whoever computes the cells."""
+"""How far an experiment is: the files of its cells -> a table or a line.
+
+It is the same whoever computes the cells.
+"""
 
 import sys
 import threading
@@ -34,7 +37,8 @@ def status(file: Path) -> dict[str, Any]:
 def seconds_left(cells: list[Cell], seconds_of_done: dict[Cell, float], jobs: int) -> float | None:
     """Return how long the cells that are not done will take.
 
-    A cell takes the mean of its arm on its task, where one of those is done; else of its task; else of all.
+    A cell takes the mean of its arm on its task, where one of those is done; else of its task; else
+    of all.
 
     Args:
         cells: all cells.
@@ -102,7 +106,7 @@ class Progress:
         return {cell: content for cell, (_, content) in self._read.items()}
 
     def headline(self, contents: dict[Cell, dict[str, Any]]) -> str:
-        """Return one line: how many cells are done, how many failed, the time so far and the time left."""
+        """Return one line: cells done and failed, the time so far and the time left."""
         states = {cell: content.get("status") for cell, content in contents.items()}
         done = [cell for cell, state in states.items() if state == "done"]
         failed = [cell for cell, state in states.items() if state == "failed"]
@@ -118,7 +122,7 @@ class Progress:
         return f"{self.name}: {count}, {so_far} so far, about {left} left"
 
     def table(self) -> Table:
-        """Return a row for each arm and a column for each task: how many seeds are done, and their mean score."""
+        """Return a row for each arm and a column for each task: seeds done and their mean score."""
         contents = self.contents()
         tasks = list(dict.fromkeys(cell.task for cell in self.cells))
         arms = list(dict.fromkeys(cell.arm for cell in self.cells))
@@ -137,7 +141,10 @@ class Progress:
 
 
 def summary(contents: list[dict[str, Any]]) -> str:
-    """Return "done/all mean score" of the cells of one arm on one task, and how many failed; "" for no cells."""
+    """Return "done/all mean score" of the cells of one arm on one task, and how many failed.
+
+    "" for no cells.
+    """
     if not contents:
         return ""
     scores = [content["score"] for content in contents if content.get("status") == "done"]
@@ -178,7 +185,7 @@ def show_progress(progress: Progress, every: float = 1.0) -> Iterator[None]:
 
 
 def print_lines(progress: Progress, over: threading.Event, every: float) -> None:
-    """Print the headline whenever another cell has ended, until `over` is set and all of them were said."""
+    """Print the headline whenever another cell has ended, until `over` is set."""
     printed = count_ended(progress.contents())
     while not over.wait(every) or count_ended(progress.contents()) != printed:
         contents = progress.contents()

@@ -1,4 +1,4 @@
-"""Which cells of an experiment are computed, by whom, in which order: a spec and a folder -> result files in it."""
+"""Which cells are computed, by whom, in which order: a spec and a folder -> result files."""
 
 import contextlib
 import ctypes
@@ -28,7 +28,8 @@ EXPERIMENT_FILE = "experiment.json"
 BACKENDS = ("loky", "ray")
 # Characters of an error's text that a failed cell keeps.
 LONGEST_ERROR = 300
-# The parts of a recipe in which names may be added or changed as long as no finished cell depends on them.
+# The parts of a recipe in which names may be added or changed as long as no finished cell depends
+# on them.
 EXTENSIBLE = ("tasks", "arms", "pretraining", "seeds")
 
 
@@ -38,11 +39,12 @@ class Experiment:
     Args:
         spec: the experiment.
         folder: where the result files go.
-        work_dir: where tokenized data and checkpoints go; work/ of the folder without it. Experiments may share one.
+        work_dir: where tokenized data and checkpoints go; work/ of the folder without it.
+            Experiments may share one.
 
     Example:
-        >>> spec = build_spec(ExperimentSpec, read_yaml("examples/quickstart.yaml"), "quickstart.yaml")
-        >>> failures = Experiment(spec, "runs/quickstart").run()
+        >>> spec = build_spec(ExperimentSpec, read_yaml("examples/quickstart.yaml"),
+        "quickstart.yaml") >>> failures = Experiment(spec, "runs/quickstart").run()
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class Experiment:
     ) -> list[str]:
         """Compute the cells that are missing.
 
-        Cells that another process is computing are left to it. What it has not finished in the end is waited for.
+        Cells that another process is computing are left to it. What it has not finished in the end
+        is waited for.
 
         Args:
             only: patterns of cell names, as "mtop--*--0"; all cells without any.
@@ -96,7 +99,8 @@ class Experiment:
         """Check the experiment and write it into its folder.
 
         Raises:
-            UsageError: the model cannot be built, a folder or corpus is missing, or the folder holds something else.
+            UsageError: the model cannot be built, a folder or corpus is missing, or the folder
+                holds something else.
         """
         self.spec.model.validate()
         for run in self.spec.pretraining.values():
@@ -150,7 +154,10 @@ class Experiment:
         return [cell for cell in cells if cell in chosen]
 
     def missing(self, cells: list[Cell], retry: bool = False) -> list[Cell]:
-        """Return the cells without a result. A failure is a result, unless it is to be tried again."""
+        """Return the cells without a result.
+
+        A failure is a result, unless it is to be tried again.
+        """
         results = ("done",) if retry else ("done", "failed")
         return [
             cell
@@ -163,7 +170,8 @@ class Experiment:
 
         Args:
             cell: which cell.
-            wait: wait where another process is computing it; without it the cell is left to that process.
+            wait: wait where another process is computing it; without it the cell is left to that
+                process.
 
         Returns:
             One line where the cell failed, which its file says too; else None.
@@ -200,7 +208,7 @@ class Experiment:
                 )
 
     def _names_in_use(self) -> dict[str, set[str]]:
-        """Return the tasks, arms and pre-training runs that finished cells depend on, and so may not be changed."""
+        """Return the tasks, arms and pre-training runs that finished cells depend on."""
         files = self.folder.glob("*--*--*.json")
         done = [cell for cell in map(status, files) if cell.get("status") == "done"]
         arms = {cell["arm"] for cell in done}
@@ -217,7 +225,10 @@ class Experiment:
         }
 
     def _compute(self, cells: list[Cell], wait: bool, jobs: int, backend: str) -> list[str]:
-        """Compute cells and the pre-training runs that they need, in workers; return one line for each failure."""
+        """Compute cells and the pre-training runs that they need, in workers.
+
+        Return one line for each failure.
+        """
         run_jobs = [
             delayed(self._work)(self._pretrain, run, task) for run, task in self._runs_needed(cells)
         ]
@@ -241,7 +252,8 @@ class Experiment:
         """Return the pre-training runs of these cells, each after those that it needs.
 
         Returns:
-            Pairs of a run and the task that it is made for; the task is "" for runs on synthetic tasks.
+            Pairs of a run and the task that it is made for; the task is "" for runs on synthetic
+            tasks.
         """
         needed: dict[tuple[str, str], None] = {}  # a dict keeps the order
         for cell in cells:
@@ -254,12 +266,15 @@ class Experiment:
         return sorted(needed, key=lambda pair: len(self.spec.dependencies(pair[0])))
 
     def _pretrain(self, run: str, task: str) -> str | None:
-        """Make one pre-training run; return one line where it failed, as the cells that need it will too."""
+        """Make one pre-training run.
+
+        Return one line where it failed, as the cells that need it will too.
+        """
         failure = failure_of(lambda: self.artifacts.checkpoint(run, task))
         return f"pre-training {run}: {failure}" if failure else None
 
     def _work(self, job: Callable[..., str | None], *arguments: Any) -> str | None:
-        """Do one job in a worker: with one thread, without progress bars, and give its memory back."""
+        """Do one job in a worker: one thread, no progress bars, its memory given back."""
         torch.set_num_threads(1)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
@@ -271,7 +286,9 @@ class Experiment:
 
 
 def read_stored_recipe(file: Path) -> dict[str, Any]:
-    """Return the recipe in an experiment's folder; options that did not exist when it was written have their defaults.
+    """Return the recipe in an experiment's folder.
+
+    Options that did not exist when it was written have their defaults.
 
     Raises:
         UsageError: the file is not an experiment's.
@@ -323,7 +340,10 @@ def is_done(file: Path) -> bool:
 
 
 def join_ray() -> None:
-    """Make Ray joblib's workers: the cluster of RAY_ADDRESS, else one on this machine. UsageError where Ray is missing."""
+    """Make Ray joblib's workers: the cluster of RAY_ADDRESS, else one on this machine.
+
+    UsageError where Ray is missing.
+    """
     try:
         from ray.util.joblib import register_ray
     except ImportError:
@@ -334,7 +354,7 @@ def join_ray() -> None:
 
 
 def cluster_cpus() -> int:
-    """Return the CPUs of the Ray cluster that this process belongs to, 1 where it belongs to none yet."""
+    """Return the CPUs of this process's Ray cluster, 1 where it belongs to none yet."""
     import ray
 
     if not ray.is_initialized():
@@ -343,7 +363,10 @@ def cluster_cpus() -> int:
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system where its C library can: joblib replaces workers that seem to leak."""
+    """Give freed memory back to the system where its C library can.
+
+    joblib replaces workers that seem to leak.
+    """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

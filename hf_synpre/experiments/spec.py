@@ -1,4 +1,7 @@
-"""What an experiment's YAML holds: keys and values -> an ExperimentSpec, checked; and the cells that follow from it."""
+"""What an experiment's YAML holds: keys and values -> an ExperimentSpec, checked.
+
+And the cells that follow from it.
+"""
 
 import difflib
 import re
@@ -46,7 +49,8 @@ class ArmSpec:
 
     init: str = option("Where weights come from: random, weights or statistics.", "random")
     checkpoint: str | None = option(
-        "The checkpoint of weights and statistics: a pre-training run of the experiment, a folder or a Hub id.",
+        "The checkpoint of weights and statistics: a pre-training run of the experiment, a folder "
+        "or a Hub id.",
         None,
     )
     scheme: str = option(
@@ -59,8 +63,8 @@ class ArmSpec:
         "The constant of scheme constant_pre_attn_ln, which needs no checkpoint.", DEFAULT_CONSTANT
     )
     resize: str = option(
-        "Statistics of a model of another size: fan_in (layers by relative depth, linear maps scaled by the root of the "
-        "fan-in ratio), depth (no scaling) or none (the same layers).",
+        "Statistics of a model of another size: fan_in (layers by relative depth, linear maps "
+        "scaled by the root of the fan-in ratio), depth (no scaling) or none (the same layers).",
         "fan_in",
     )
     match_flops_of: str | None = option(
@@ -69,7 +73,8 @@ class ArmSpec:
         former="compute_of",
     )
     lora: dict[str, Any] | None = option(
-        "Fields of peft's LoraConfig, as r=8,lora_alpha=16: adapters are trained, and fresh embeddings, nothing else.",
+        "Fields of peft's LoraConfig, as r=8,lora_alpha=16. Only adapters are trained, and fresh "
+        "embeddings.",
         None,
     )
     tasks: list[str] | None = option("The tasks on which the arm is tried; all without it.", None)
@@ -95,7 +100,8 @@ class ArmSpec:
         if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
             fitting = "kept" if scheme.embeddings else "fresh"
             raise UsageError(
-                f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give {fitting}."
+                f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; "
+                f"give {fitting}."
             )
         if self.match_flops_of is not None and self.init != "random":
             raise UsageError(
@@ -127,12 +133,15 @@ class ArmSpec:
 
     @property
     def needed_checkpoint(self) -> str | None:
-        """The checkpoint that must be there before the arm's cells can start, None where there is none."""
+        """The checkpoint that must be there before the arm's cells can start, if any."""
         return self.checkpoint or self.match_flops_of
 
 
 def lora_config(fields: dict[str, Any]) -> "LoraConfig":
-    """Return peft's LoraConfig with these fields. Raises UsageError where peft is missing or refuses one."""
+    """Return peft's LoraConfig with these fields.
+
+    Raises UsageError where peft is missing or refuses one.
+    """
     try:
         from peft import LoraConfig
     except ImportError:
@@ -152,7 +161,7 @@ def lora_config(fields: dict[str, Any]) -> "LoraConfig":
 
 @dataclass
 class TaskSpec:
-    """A downstream task of an experiment: where its rows are, how they become ids, what differs in its fine-tuning.
+    """A downstream task of an experiment: its rows, their token ids, its own fine-tuning.
 
     Raises:
         UsageError: a value that is not allowed, or two that exclude each other.
@@ -167,8 +176,8 @@ class TaskSpec:
     )
     vocab_size: int = option("Ids of the tokenizer that is trained.", 1024)
     tokenizer_corpora: list[str] | None = option(
-        "The tasks and corpora on whose text the tokenizer is trained, instead of the task's own: with one tokenizer, one "
-        "pre-training on a corpus serves several tasks.",
+        "The tasks and corpora on whose text the tokenizer is trained, instead of the task's own. "
+        "With one tokenizer, one pre-training on a corpus serves several tasks.",
         None,
     )
     max_source: int | None = option(
@@ -191,8 +200,8 @@ class TaskSpec:
             check_vocab_size(self.vocab_size)
         elif self.tokenizer_corpora is not None:
             raise UsageError(
-                f"A task has the tokenizer '{self.tokenizer}' and tokenizer_corpora to train one on; "
-                "leave one out."
+                f"A task has the tokenizer '{self.tokenizer}' and tokenizer_corpora to train one "
+                "on; leave one out."
             )
         if self.tokenizer_corpora == []:
             raise UsageError(
@@ -227,7 +236,8 @@ class Cell:
 class ExperimentSpec:
     """What an experiment's YAML holds.
 
-    The recipe of fine-tuning on a task is `finetuning`, over which the task's preset wins, over which the task's own wins.
+    The recipe of fine-tuning on a task is `finetuning`, over which the task's preset wins, over
+    which the task's own wins.
 
     Raises:
         UsageError: a value that is not allowed, or a name that stands for nothing.
@@ -236,7 +246,7 @@ class ExperimentSpec:
     name: str = option("The name of the experiment, and of its folder under runs/.")
     tasks: dict[str, TaskSpec] = option("The downstream tasks by name.")
     arms: dict[str, ArmSpec] = option(
-        "Where weights come from before fine-tuning, by name; `random` is what others are compared with."
+        "Where weights come from before fine-tuning, by name; the others are compared with random."
     )
     model: ModelSpec = option("The architecture of all models.", default_factory=ModelSpec)
     pretraining: dict[str, PretrainingSpec] = option(
@@ -284,12 +294,12 @@ class ExperimentSpec:
         self._check_references()
 
     def _check_seeds(self, seeds: list[int]) -> None:
-        """Raise UsageError on seeds that are not distinct or not allowed, or on a negative number of jobs."""
+        """Raise UsageError on seeds or a number of jobs that are not allowed."""
         allowed = bool(seeds) and min(seeds) >= 0 and max(seeds) < 2**32
         if not allowed or len(set(seeds)) != len(seeds) or self.jobs < 0:
             raise UsageError(
-                f"seeds is {seeds}, jobs {self.jobs}; give distinct seeds in 0..2**32-1 and jobs >= 0 "
-                "(0: one a core)."
+                f"seeds is {seeds}, jobs {self.jobs}; give distinct seeds in 0..2**32-1 and "
+                "jobs >= 0 (0: one a core)."
             )
 
     def _check_references(self) -> None:
@@ -389,7 +399,8 @@ class ExperimentSpec:
     def cells(self) -> list[Cell]:
         """Return all cells in the order of their computation.
 
-        Arms that wait for no pre-training come first, so that workers are busy while the first checkpoint is made.
+        Arms that wait for no pre-training come first, so that workers are busy while the first
+        checkpoint is made.
         """
         independent = [name for name, arm in self.arms.items() if not arm.needed_checkpoint]
         dependent = [name for name in self.arms if name not in independent]
