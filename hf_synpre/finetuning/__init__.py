@@ -15,9 +15,9 @@
 from hf_synpre.finetuning.catalog import (
     HEADS,
     TASKS,
+    choose_head,
     find_head,
     get_finetuning_task,
-    head_for,
     task_from_fields,
     usual_model_type,
 )
@@ -42,10 +42,10 @@ __all__ = [
     "LabelTask",
     "PreparedTask",
     "TextToTextTask",
+    "choose_head",
     "find_head",
     "finetune",
     "get_finetuning_task",
-    "head_for",
     "prepare",
     "task_from_fields",
     "usual_model_type",

@@ -33,13 +33,13 @@ def find_head(name: str) -> Head[Any]:
     return next(head for head in HEADS if head.name == name)
 
 
-def head_for(task: FinetuningTask, config: PreTrainedConfig) -> Head[Any]:
+def choose_head(task: FinetuningTask, config: PreTrainedConfig) -> Head[Any]:
     """Return the head by which models of this config's family answer a task.
 
     Raises UsageError where no head of the task takes such a model.
     """
     for head in HEADS:
-        if head.name == task.head_name and head.takes(config):
+        if head.name == task.head_name and head.accepts_config(config):
             return head
     raise UsageError(find_head(task.head_name).refusal(task, config))
 
@@ -62,14 +62,17 @@ def paper_text_recipe(
         steps_a_period: steps from one evaluation to the next.
         max_new_tokens: the most ids that are generated.
     """
+    training = {
+        "learning_rate": learning_rate,
+        "max_steps": steps,
+        "per_device_train_batch_size": batch_size,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+    }
+
+    # All rows are evaluated and tested
     finetuning = {
-        "training": {
-            "learning_rate": learning_rate,
-            "max_steps": steps,
-            "per_device_train_batch_size": batch_size,
-            "lr_scheduler_type": "constant",
-            "warmup_steps": 0,
-        },
+        "training": training,
         "evaluations": steps // steps_a_period,
         "num_beams": 4,
         "length_penalty": 0.6,
@@ -108,16 +111,19 @@ def electra_recipe(epochs: float, max_source: int) -> dict[str, Any]:
         epochs: passes over the train split.
         max_source: the most ids of a row.
     """
+    training = {
+        "optim": "adamw_torch",
+        "learning_rate": 1e-4,
+        "weight_decay": 0.01,
+        "per_device_train_batch_size": 32,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,  # below 1: a share of all steps
+        "num_train_epochs": epochs,
+    }
+
+    # All rows are evaluated and tested
     finetuning = {
-        "training": {
-            "optim": "adamw_torch",
-            "learning_rate": 1e-4,
-            "weight_decay": 0.01,
-            "per_device_train_batch_size": 32,
-            "lr_scheduler_type": "linear",
-            "warmup_steps": 0.1,  # below 1: a share of all steps
-            "num_train_epochs": epochs,
-        },
+        "training": training,
         "layer_decay": 0.8,
         "validation_examples": None,
         "test_examples": None,

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError
-from hf_synpre.finetuning.heads import TestScores
+from hf_synpre.finetuning.heads import ReportedScores
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.training.arguments import check_training, training_arguments
 from hf_synpre.training.callbacks import BestModel
@@ -22,6 +22,9 @@ from hf_synpre.training.trainer import SynpreTrainer
 # Batches whose mean cost stands for that of all: Trainer's grouping by length sorts so many
 # together, so that their mean is that of the data.
 PROBE_BATCHES = 50
+
+# Fields of FinetuningSpec that are counts, at least 1.
+COUNTS = ("evaluations", "validation_examples", "test_examples", "num_beams", "max_new_tokens")
 
 
 @dataclass
@@ -48,16 +51,12 @@ class FinetuningSpec:
     )
 
     def __post_init__(self) -> None:
-        for name in (
-            "evaluations",
-            "validation_examples",
-            "test_examples",
-            "num_beams",
-            "max_new_tokens",
-        ):
+        for name in COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"finetuning: {name} is {value}; give an integer >= 1.")
+
+        # Numbers that may be zero or a fraction
         if self.patience < 0:
             raise UsageError(
                 f"finetuning: patience is {self.patience}; give an integer >= 0 (0: no early stop)."
@@ -67,10 +66,11 @@ class FinetuningSpec:
                 f"finetuning: layer_decay is {self.layer_decay}; give a factor in 0..1, 1 for one "
                 "rate."
             )
+
         check_training(self.training)
 
 
-class FinetuningResult(TestScores):
+class FinetuningResult(ReportedScores):
     """What `finetune` returns: the scores of the test, and how the model got there."""
 
     validation_score: float  # the score of the evaluation whose weights were tested

@@ -4,6 +4,7 @@
 label_heads.py), and one object of it stands in the table HEADS of catalog.py.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NotRequired, TypedDict, TypeVar
 
@@ -30,7 +31,7 @@ Collator = Callable[[list[Any]], Batch]
 EVALUATION_BATCH = 128 if torch.cuda.is_available() else 16
 
 
-class TestScores(TypedDict):
+class ReportedScores(TypedDict):
     """What a head says of a model on the test split."""
 
     metric: str  # the name of the score that is reported
@@ -42,7 +43,7 @@ class TestScores(TypedDict):
     truths: NotRequired[list[int]]  # the true class of each example
 
 
-class Head(Generic[Task]):
+class Head(ABC, Generic[Task]):
     """One kind of answer to a downstream task: generated text, a class, a number, tags ...
 
     The first half of the methods reads the data and does not depend on the model; the second half
@@ -65,25 +66,41 @@ class Head(Generic[Task]):
 
     # ---- The data: rows of a dataset -> ids on disk -> rows of a model.
 
+    @abstractmethod
     def train_tokenizer(
         self, task: Task, train: Any, vocab_size: int, corpus: Any
     ) -> tuple[PreTrainedTokenizerBase, str]:
-        """Return a tokenizer of `vocab_size` ids for this kind of model, and a line on its origin.
+        """Return a tokenizer for this kind of model, and a line that says where it is from.
 
-        It is trained on the corpus, or on the texts of the train split where that is None.
+        Args:
+            task: the task.
+            train: the rows of its train split, as `task.load` returns them.
+            vocab_size: the ids of the tokenizer.
+            corpus: a Corpus that it is trained on; None for the texts of the train split.
         """
-        raise NotImplementedError
 
     def label_names(self, task: Task, train: Any) -> list[Any] | None:
-        """Return the names of the labels in the order of their numbers, None without names."""
+        """Return the names of the labels in the order of their numbers, None without names.
+
+        Args:
+            task: the task.
+            train: the rows of its train split, as `task.load` returns them.
+        """
         return None
 
-    def metadata(
+    @abstractmethod
+    def head_metadata(
         self, task: Task, label_names: list[Any] | None, data_dir: str | None
     ) -> dict[str, Any]:
-        """Return what facts.json holds beside the tokenizer's origin and the splits."""
-        raise NotImplementedError
+        """Return what facts.json holds beside the tokenizer's origin and the splits.
 
+        Args:
+            task: the task.
+            label_names: as the method of this name returns them.
+            data_dir: the folder that the rows are from; None for the Hub.
+        """
+
+    @abstractmethod
     def encode(
         self,
         task: Task,
@@ -92,16 +109,36 @@ class Head(Generic[Task]):
         tokenizer: PreTrainedTokenizerBase,
         split: str,
     ) -> pa.Table:
-        """Return the ids and labels of a split's rows as the table that is written to disk."""
-        raise NotImplementedError
+        """Return the ids and labels of a split's rows as the table that is written to disk.
 
+        Args:
+            task: the task.
+            rows: the rows of the split, as `task.load` returns them.
+            label_names: the names of the labels of train, None without names.
+            tokenizer: makes the ids; special tokens are added later, by `make_rows`.
+            split: the name of the split, for messages.
+
+        Raises:
+            UsageError: where a row has no text or label, or a label that train does not have.
+        """
+
+    @abstractmethod
     def digest(self, rows: Any, encoded: pa.Table) -> str:
-        """Return the sha256 by which a split's rows are known again."""
-        raise NotImplementedError
+        """Return the sha256 by which a split's rows are known again.
 
+        Args:
+            rows: the rows, as `task.load` returns them.
+            encoded: the same rows, as `encode` returns them.
+        """
+
+    @abstractmethod
     def make_rows(self, data: "PreparedTask[Task]", encoded: pa.Table) -> Any:
-        """Return the rows of an encoded split as a map-style dataset, as the collator takes them."""
-        raise NotImplementedError
+        """Return the rows of an encoded split as a map-style dataset, for the collator.
+
+        Args:
+            data: the prepared task: its tokenizer, its lengths.
+            encoded: a split's table, as `encode` made it.
+        """
 
     def order_sample(self, encoded: pa.Table) -> pa.Table:
         """Return the sampled rows of an evaluation in the order in which they are evaluated."""
@@ -109,22 +146,36 @@ class Head(Generic[Task]):
 
     # ---- The model: config, batches, loss, validation, test.
 
-    def takes(self, config: PreTrainedConfig) -> bool:
+    @abstractmethod
+    def accepts_config(self, config: PreTrainedConfig) -> bool:
         """Say whether models of this config's family can have the head."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refusal(self, task: Task, config: PreTrainedConfig) -> str:
         """Return the sentence that says why a config's family does not fit, and what does."""
-        raise NotImplementedError
 
     def configure(self, config: PreTrainedConfig, data: "PreparedTask[Task]") -> PreTrainedConfig:
-        """Return the config with what the task decides. Raises UsageError where rows do not fit."""
+        """Return the config of a model for the task, as the number of labels.
+
+        Args:
+            config: the architecture, which is changed.
+            data: the prepared task.
+
+        Raises:
+            UsageError: where the model cannot take the task's rows.
+        """
         return config
 
+    @abstractmethod
     def collator(self, data: "PreparedTask[Task]", config: PreTrainedConfig) -> Collator:
-        """Return the function that makes a batch of rows for a model of this config."""
-        raise NotImplementedError
+        """Return the function that makes a batch of a list of rows.
 
+        Args:
+            data: the prepared task: its tokenizer, its lengths.
+            config: that of the model that takes the batches.
+        """
+
+    @abstractmethod
     def loss(
         self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -136,27 +187,37 @@ class Head(Generic[Task]):
             num_items_in_batch: the labels of the whole step over accumulation and processes; None:
                 those of this batch.
         """
-        raise NotImplementedError
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
         """Return what the Trainer is given beside its arguments, its rows and its collator."""
         return {"loss": self.loss}
 
+    @abstractmethod
     def validation_metrics(
         self, data: "PreparedTask[Task]", rows: TorchDataset
     ) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Return the function that scores an evaluation on the validation rows.
+        """Return the function that scores an evaluation: `compute_metrics` of a Trainer.
 
         It gives "token_accuracy", by which weights are chosen, and "score", which is reported.
-        """
-        raise NotImplementedError
 
+        Args:
+            data: the prepared task.
+            rows: the validation rows that are evaluated.
+        """
+
+    @abstractmethod
     def test(
         self,
         model: PreTrainedModel,
         data: "PreparedTask[Task]",
         spec: "FinetuningSpec",
         trainer: SynpreTrainer,
-    ) -> TestScores:
-        """Return the scores of a fine-tuned model on the test split, which is read here only."""
-        raise NotImplementedError
+    ) -> ReportedScores:
+        """Return the scores of a model on the test split, which is read here only.
+
+        Args:
+            model: the model with the weights that were chosen.
+            data: the prepared task.
+            spec: how many rows are tested, and how text is generated.
+            trainer: the Trainer that fine-tuned the model.
+        """

@@ -170,6 +170,8 @@ def check_choices(
                 f"{task.name}: rows of {split} have {expected} and {count} choices; give all as "
                 "many."
             )
+
+        # A label is the number of a continuation, from 0, as an integer or as text
         if not str(label).isdigit() or int(label) >= count:
             raise UsageError(
                 f"{task.name}: a row of {split} has the label {label!r} of {count} choices; give 0 "

@@ -1,5 +1,6 @@
 """What the heads of labelled tasks share: texts and labels -> rows, logits -> scores."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +21,7 @@ from hf_synpre.data.rows import MULTIPLE
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.files import pack_fractions
-from hf_synpre.finetuning.heads import EVALUATION_BATCH, Collator, Head, TestScores
+from hf_synpre.finetuning.heads import EVALUATION_BATCH, Collator, Head, ReportedScores
 from hf_synpre.finetuning.label_encoding import (
     IDS_OF_TEXTS,
     check_tags_are_bio,
@@ -90,11 +91,11 @@ class LabelHead(Head["LabelTask"]):
 
     # ---- The data.
 
+    @abstractmethod
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
         """Say whether a column of this Arrow type can hold the head's labels."""
-        raise NotImplementedError
 
-    def texts(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
+    def texts_to_encode(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
         """Return the texts of each row that become ids."""
         return [list(texts) for texts in text_rows(task, rows)]
 
@@ -140,6 +141,8 @@ class LabelHead(Head["LabelTask"]):
             raise UsageError(
                 f"{task.name}: a row of {split} has no label ({value}); give one in every row."
             )
+
+        # A UsageError is a ValueError too, and says more
         try:
             return self.label_number(task, value, names or [], split)
         except UsageError:
@@ -164,7 +167,7 @@ class LabelHead(Head["LabelTask"]):
             tokenizer = train_encoder_tokenizer(train_text.texts("train"), vocab_size)
         return tokenizer, tokenizer.init_kwargs["origin"]
 
-    def metadata(
+    def head_metadata(
         self, task: "LabelTask", label_names: list[Any] | None, data_dir: str | None
     ) -> dict[str, Any]:
         """Return the names of the labels and the dataset's Hub id."""
@@ -179,7 +182,7 @@ class LabelHead(Head["LabelTask"]):
         split: str,
     ) -> pa.Table:
         """Return `pieces`, the ids of every text of a row, and `label`."""
-        pieces = tokenize_texts(tokenizer, self.texts(task, rows, split))
+        pieces = tokenize_texts(tokenizer, self.texts_to_encode(task, rows, split))
         labels = []
         for value in label_values(task, rows):
             labels.append(self.read_label(task, value, label_names, split))
@@ -196,7 +199,7 @@ class LabelHead(Head["LabelTask"]):
 
     # ---- The model.
 
-    def takes(self, config: PreTrainedConfig) -> bool:
+    def accepts_config(self, config: PreTrainedConfig) -> bool:
         """Say whether the config is an encoder's or a decoder's, not that of both."""
         return not config.is_encoder_decoder
 
@@ -312,7 +315,7 @@ class LabelHead(Head["LabelTask"]):
         data: "PreparedTask[LabelTask]",
         spec: "FinetuningSpec",
         trainer: SynpreTrainer,
-    ) -> TestScores:
+    ) -> ReportedScores:
         """Predict the rows of the test split and score them."""
         rows = data.rows("test", spec.test_examples)
         trainer.compute_metrics = None  # it knows the validation rows
@@ -320,7 +323,7 @@ class LabelHead(Head["LabelTask"]):
 
         scores, example_scores = self.score(data, rows, logits)
         metric = next(iter(scores))
-        tested: TestScores = {
+        tested: ReportedScores = {
             "metric": metric,
             "score": scores[metric],
             "scores": scores,

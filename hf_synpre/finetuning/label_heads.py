@@ -171,7 +171,7 @@ class ChoiceHead(LabelHead):
         """Say whether the column holds integers, strings or booleans."""
         return is_class_type(column_type)
 
-    def texts(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
+    def texts_to_encode(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
         """Return the context and the continuations of each row."""
         texts = choice_texts(task, rows)
         check_choices(task, texts, label_values(task, rows), split)
@@ -253,7 +253,7 @@ class TagHead(LabelHead):
         all_tags = (tag for tags in train[column] for tag in tags)
         return class_names(task, train, column, all_tags)
 
-    def texts(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
+    def texts_to_encode(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
         """Return the words of each row, each after a space."""
         words = [list(row_words) for row_words, *_ in text_rows(task, rows)]
         check_words(task, words, label_values(task, rows), split)

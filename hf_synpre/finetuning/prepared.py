@@ -13,7 +13,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.files import atomic_folder, read_json, write_json
-from hf_synpre.finetuning.catalog import find_head, head_for
+from hf_synpre.finetuning.catalog import choose_head, find_head
 from hf_synpre.finetuning.heads import Head, Task
 from hf_synpre.finetuning.tasks import FinetuningTask
 
@@ -47,7 +47,7 @@ class PreparedTask(Generic[Task]):
 
         Raises UsageError where no head of the task takes such a model.
         """
-        return head_for(self.task, config)
+        return choose_head(self.task, config)
 
     def read_table(self, split: str, columns: list[str] | None = None) -> pa.Table:
         """Return the encoded rows of a split, all columns of them without `columns`."""
@@ -108,7 +108,9 @@ def prepare(
         coder, origin = head.train_tokenizer(task, splits["train"], vocab_size, corpus)
 
     # Write ids, tokenizer and metadata; the folder appears once it is whole
-    metadata = {"tokenizer": origin, **head.metadata(task, label_names, data_dir), "splits": {}}
+    metadata: dict[str, Any] = {"tokenizer": origin}
+    metadata.update(head.head_metadata(task, label_names, data_dir))
+    metadata["splits"] = {}
     with atomic_folder(folder) as partial:
         coder.save_pretrained(partial / "tokenizer")
         for split, rows in splits.items():

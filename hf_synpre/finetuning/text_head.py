@@ -20,7 +20,7 @@ from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.rows import Row
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.files import pack_fractions
-from hf_synpre.finetuning.heads import Collator, Head, TestScores
+from hf_synpre.finetuning.heads import Collator, Head, ReportedScores
 from hf_synpre.finetuning.metrics import score_texts
 from hf_synpre.finetuning.text_to_text import generate_ids
 from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced, token_loss
@@ -83,7 +83,7 @@ class TextHead(Head["TextToTextTask"]):
         tokenizer = train_tokenizer(texts, vocab_size)
         return tokenizer, f"byte-level BPE trained on {source}, {vocab_size} ids"
 
-    def metadata(
+    def head_metadata(
         self, task: "TextToTextTask", label_names: list[Any] | None, data_dir: str | None
     ) -> dict[str, Any]:
         """Return the Hub id, None where the rows are from a folder."""
@@ -130,7 +130,7 @@ class TextHead(Head["TextToTextTask"]):
         """Return the rows by length, so that a batch of evaluation has little padding."""
         return encoded.sort_by("length")
 
-    def takes(self, config: PreTrainedConfig) -> bool:
+    def accepts_config(self, config: PreTrainedConfig) -> bool:
         """Say whether the config is an encoder-decoder's."""
         return config.is_encoder_decoder
 
@@ -175,7 +175,7 @@ class TextHead(Head["TextToTextTask"]):
         data: "PreparedTask[TextToTextTask]",
         spec: "FinetuningSpec",
         trainer: SynpreTrainer,
-    ) -> TestScores:
+    ) -> ReportedScores:
         """Generate the targets of the test split and score their texts."""
         rows = data.rows("test", spec.test_examples)
 

@@ -113,6 +113,7 @@ class TextToTextTask(FinetuningTask):
                     f"{self.name} is on no Hub id; give the folder of its rows as --data_dir."
                 )
             return open_splits(self.hub_id, self.hub_config, self.hub_revision)
+
         if not folder.is_dir():
             raise UsageError(
                 f"There is no folder {folder}; give the folder of a dataset in Hub layout as "
@@ -174,6 +175,7 @@ class TextToTextTask(FinetuningTask):
             if alternative in texts:
                 return texts[alternative]
             return fill_template(alternative, texts, table.num_rows)
+
         raise UsageError(
             f"{self.name}: column {' or '.join(alternatives)} is not in the dataset; it has "
             f"{', '.join(table.column_names)}."

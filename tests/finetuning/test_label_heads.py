@@ -159,7 +159,8 @@ def test_words_beyond_the_length_are_said_to_be_outside(prepared):
         (
             "t5",
             {},
-            "classes is answered by a head on an encoder, and t5 is an encoder-decoder; give model_type electra",
+            "classes is answered by a head on an encoder, and t5 is an encoder-decoder; "
+            "give model_type electra",
         ),
         (
             "electra",

@@ -286,7 +286,8 @@ def test_finetuning_on_labels_takes_an_encoder_unless_told_otherwise(tmp_path):
         400,
     ]
     words += ["--max_steps", 1]
-    shape = "hidden_size=32,embedding_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"
+    shape = "hidden_size=32,embedding_size=16,num_hidden_layers=1,num_attention_heads=2"
+    shape += ",intermediate_size=32"
     assert (
         main(
             [str(word) for word in (*words, "--config_overrides", shape, "--optim", "adamw_torch")]
