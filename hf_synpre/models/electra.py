@@ -310,8 +310,10 @@ def rtd_loss(
     if counts is None:
         counts = count_labels([labels, outputs.replaced])
     generator_loss = generator_losses.sum() / counts[0]
-    discriminator_loss = discriminator_losses.sum() / counts[1]
-    return generator_loss + DISCRIMINATOR_WEIGHT * discriminator_loss
+    # Weighted before it is divided: the other order rounds differently, and results would not be
+    # those of runs that were made before.
+    weighted_loss = DISCRIMINATOR_WEIGHT * discriminator_losses.sum() / counts[1]
+    return generator_loss + weighted_loss
 
 
 def count_labels(labels: list[torch.Tensor]) -> torch.Tensor:
