@@ -133,8 +133,9 @@ def build_spec(spec: type[Spec], values: Any, where: str) -> Spec:
         raise UsageError(f"{where} is {values!r}; give keys and values: {', '.join(fields)}.")
 
     values = current_names(spec, values, where)
-    if hasattr(spec, "defaults"):
-        values = spec.defaults(values)
+    add_defaults = getattr(spec, "defaults", None)
+    if add_defaults is not None:
+        values = add_defaults(values)
 
     for key in values:
         choose(f"key in {where}", str(key), fields)

@@ -379,10 +379,10 @@ def read_footer(file: Path) -> ShardFooter:
     """Return what a shard says of itself. Raises UsageError where it is no shard of ours."""
     try:
         return json.loads(pq.read_metadata(file).metadata[FOOTER_KEY])
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{file} is not a shard that hf_synpre built; delete it or choose another folder."
-        ) from None
+        ) from error
 
 
 # --- a folder of shards -------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         cause = " ".join(str(error).split())
-        raise UsageError(f"tokenizer '{source}' cannot be read: {cause}") from None
+        raise UsageError(f"tokenizer '{source}' cannot be read: {cause}") from error
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -140,7 +140,7 @@ def card_recipe(source: str | Path, name: str, entry: dict[str, Any]) -> Recipe:
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The card of {source} has no splits with rows, shards and sha256 in {name} ({error})."
-        ) from None
+        ) from error
 
     recipe = {key: entry[key] for key in RECIPE_KEYS if key in entry}
     recipe["splits"] = rows

@@ -367,7 +367,7 @@ class ParameterStatistics:
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"{file} is not a statistics file ({error}); make one with `synpre statistics`."
-            ) from None
+            ) from error
 
         if not all(names):
             raise UsageError(

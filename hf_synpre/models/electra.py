@@ -106,9 +106,10 @@ class RTDOutput(ModelOutput):
         replaced: 1 at replaced tokens, 0 at others, IGNORED at padding, [rows, length].
     """
 
-    logits: torch.Tensor | None = None
-    discriminator_logits: torch.Tensor | None = None
-    replaced: torch.Tensor | None = None
+    # ModelOutput asks for defaults; `RTDModel.forward` gives all three.
+    logits: torch.Tensor = None
+    discriminator_logits: torch.Tensor = None
+    replaced: torch.Tensor = None
 
 
 class RTDModel(PreTrainedModel):
