@@ -22,18 +22,28 @@ from hf_synpre.files import (
 def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
     file = tmp_path / "result.json"
     write_json(file, {"score": 1})
-    with pytest.raises(RuntimeError), atomic_file(file) as partial:
-        partial.write_text("half of")
-        raise RuntimeError
+
+    def write_half():
+        with atomic_file(file) as partial:
+            partial.write_text("half of")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert read_json(file) == {"score": 1}
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_folder_appears_with_all_its_files_or_not_at_all(tmp_path):
     folder = tmp_path / "data"
-    with pytest.raises(RuntimeError), atomic_folder(folder) as partial:
-        (partial / "a").write_text("first")
-        raise RuntimeError
+
+    def write_half():
+        with atomic_folder(folder) as partial:
+            (partial / "a").write_text("first")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert list(tmp_path.iterdir()) == []
 
     with atomic_folder(folder) as partial:
@@ -58,11 +68,14 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path):
 
 def test_a_folder_that_somebody_holds_is_refused_to_others(tmp_path):
     target = tmp_path / "run"
-    with held(target):
-        with pytest.raises(UsageError, match="Another command is at work on"), held(target):
-            pass
-    with held(target):
-        pass
+
+    def hold():
+        with held(target):
+            return True
+
+    with held(target), pytest.raises(UsageError, match="Another command is at work on"):
+        hold()
+    assert hold()
 
 
 def test_a_digest_follows_names_and_contents(tmp_path):
