@@ -14,19 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-TINY = {
-    "d_model": 32,
-    "d_kv": 16,
-    "num_heads": 2,
-    "d_ff": 64,
-    "num_layers": 1,
-    "num_decoder_layers": 1,
-    "dropout_rate": 0.0,
-}
-
 
 @pytest.fixture(scope="session")
 def tiny_config():
+    from small_models import TINY
     from transformers import T5Config
 
     return T5Config(vocab_size=64, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **TINY)

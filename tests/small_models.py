@@ -1,13 +1,23 @@
-"""Models of a few thousand parameters for the tests of initialisation, and how two are compared."""
+"""Models of a few thousand parameters that tests share: configs, changes, how two are compared."""
 
 from functools import partial
 
 import torch
-from conftest import TINY
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5Config
 
 from hf_synpre import ParameterStatistics, StatisticsInit
+
+# Fields of the config of a T5 of one layer.
+TINY = {
+    "d_model": 32,
+    "d_kv": 16,
+    "num_heads": 2,
+    "d_ff": 64,
+    "num_layers": 1,
+    "num_decoder_layers": 1,
+    "dropout_rate": 0.0,
+}
 
 EMBEDDING = "shared.weight"  # T5's token embeddings
 WEIGHTS = "model.safetensors"

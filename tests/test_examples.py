@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from small_models import TINY
 
 from hf_synpre.cli import main
 from hf_synpre.config import build_spec, read_yaml

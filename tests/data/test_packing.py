@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from small_models import TINY
 from transformers import AutoConfig, BloomConfig
 
 from hf_synpre import SyntheticDataset, UsageError

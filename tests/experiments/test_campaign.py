@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 import yaml
-from conftest import TINY
+from small_models import TINY
 
 from hf_synpre.cli import main
 from hf_synpre.config import build_spec

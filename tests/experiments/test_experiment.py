@@ -9,7 +9,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import TINY
+from small_models import TINY
 
 from hf_synpre.cli import main
 from hf_synpre.experiments.cell import initial_model

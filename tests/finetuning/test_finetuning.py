@@ -5,7 +5,7 @@ Run: pytest tests/finetuning/test_finetuning.py
 
 import pytest
 import torch
-from conftest import TINY
+from small_models import TINY
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from hf_synpre.errors import UsageError

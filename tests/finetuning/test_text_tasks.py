@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY
+from small_models import TINY
 
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.errors import UsageError

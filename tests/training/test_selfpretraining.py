@@ -107,7 +107,7 @@ def test_every_objective_learns_and_exports_a_plain_model(name, tmp_path, corpus
 
 
 def test_span_corruption_takes_a_corpus_too(tmp_path, corpus):
-    from conftest import TINY
+    from small_models import TINY
 
     from hf_synpre.data.tokenizers import train_tokenizer
 

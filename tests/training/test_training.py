@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import debug_launcher
-from conftest import TINY
 from processes import kill_after_a_checkpoint, rank
+from small_models import TINY
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre import SyntheticDataset, UsageError
