@@ -21,19 +21,19 @@ from hf_synpre.finetuning.text_head import TextHead
 from hf_synpre.finetuning.text_tasks import TextToTextTask
 
 # All heads. Several may have one name: model families answer a task in their own ways.
-HEADS: tuple[Head[Any], ...] = (TextHead(), *LABEL_HEADS.values())
+HEADS: tuple[Head[Any, Any], ...] = (TextHead(), *LABEL_HEADS.values())
 
 # The head of a definition -> the class of its task, where that is not LabelTask.
 TASK_CLASSES: dict[str, type[FinetuningTask]] = {"text": TextToTextTask}
 
 
-def find_head(name: str) -> Head[Any]:
+def find_head(name: str) -> Head[Any, Any]:
     """Return the first head of a name, which reads the data. Raises UsageError on another name."""
     choose("head", name, [head.name for head in HEADS])
     return next(head for head in HEADS if head.name == name)
 
 
-def choose_head(task: FinetuningTask, config: PreTrainedConfig) -> Head[Any]:
+def choose_head(task: FinetuningTask, config: PreTrainedConfig) -> Head[Any, Any]:
     """Return the head by which models of this config's family answer a task.
 
     Raises UsageError where no head of the task takes such a model.

@@ -16,7 +16,7 @@ from hf_synpre.finetuning.heads import ReportedScores
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.training.arguments import check_training, training_arguments
 from hf_synpre.training.callbacks import BestModel
-from hf_synpre.training.flops import Meter
+from hf_synpre.training.flops import Meter, TrainingCost
 from hf_synpre.training.trainer import SynpreTrainer
 
 # Batches whose mean cost stands for that of all: Trainer's grouping by length sorts so many
@@ -70,12 +70,20 @@ class FinetuningSpec:
         check_training(self.training)
 
 
+class FinetuningCost(TrainingCost):
+    """The cost of a fine-tuning: Trainer's meter, and what evaluations took beside training."""
+
+    validation_s: float  # seconds of all evaluations on validation rows
+    test_s: float  # seconds of the test
+    stopped: str  # what ended the run: "budget" or "patience"
+
+
 class FinetuningResult(ReportedScores):
     """What `finetune` returns: the scores of the test, and how the model got there."""
 
     validation_score: float  # the score of the evaluation whose weights were tested
     curve: list[dict[str, float]]  # an evaluation each: step, tokens, flops, loss, accuracy, score
-    spent: dict[str, Any]  # the cost: Trainer's meter, validation_s, test_s, what ended the run
+    spent: FinetuningCost  # the cost of all that
 
 
 def finetune(
@@ -90,7 +98,8 @@ def finetune(
     """Fine-tune a model on a task, choose its weights on validation, and test them.
 
     The weights with the best validation accuracy are tested, as in Wu et al. 2022 (docs/papers.md,
-    "Fine-tuning"). The test split is read once, at the end.
+    "Fine-tuning"); of labelled tasks those with the best score. The test split is read once, at the
+    end.
 
     Args:
         model: a model of the head that answers the task (`data.head_for(config)`); it is trained.
@@ -109,6 +118,9 @@ def finetune(
 
     Example:
         >>> data = prepare(get_finetuning_task("stdlib_ast"), Path("runs/stdlib_ast"))
+        >>> config = ModelSpec("t5").config(as_vocabulary(data.tokenizer))
+        >>> head = data.head_for(config)
+        >>> model = head.model_class.from_config(head.configure(config, data))
         >>> spec = FinetuningSpec({"max_steps": 600})
         >>> finetune(model, data, spec, seed=0, output_dir=Path("runs/model"))["score"]
     """
@@ -134,11 +146,12 @@ def finetune(
     tested = head.test(model, data, spec, trainer)
     test_seconds = time.perf_counter() - test_start
 
-    # The meter counts steps of training only
-    cost = trainer.training_cost()
-    cost["validation_s"] = round(best.seconds, 4)
-    cost["test_s"] = round(test_seconds, 4)
-    cost["stopped"] = best.stopped
+    cost: FinetuningCost = {
+        **trainer.training_cost(),
+        "validation_s": round(best.seconds, 4),
+        "test_s": round(test_seconds, 4),
+        "stopped": best.stopped,
+    }
     return {
         **tested,
         "validation_score": best.chosen["score"],

@@ -6,14 +6,16 @@ label_heads.py), and one object of it stands in the table HEADS of catalog.py.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NotRequired, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import pyarrow as pa
 import torch
-from torch.utils.data import Dataset as TorchDataset
+from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
 
+from hf_synpre.data.corpora import Corpus
 from hf_synpre.training.trainer import SynpreTrainer
 
 if TYPE_CHECKING:
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.prepared import PreparedTask
     from hf_synpre.finetuning.tasks import FinetuningTask
 
+# The class of the tasks that a head answers, and of the rows that its models take.
 Task = TypeVar("Task", bound="FinetuningTask")
+Rows = TypeVar("Rows")
+
+# The rows of a split, as `task.load` returns them.
+SplitRows: TypeAlias = pa.Table | Dataset
 
 Batch = dict[str, torch.Tensor]
 Collator = Callable[[list[Any]], Batch]
@@ -43,7 +50,7 @@ class ReportedScores(TypedDict):
     truths: NotRequired[list[int]]  # the true class of each example
 
 
-class Head(ABC, Generic[Task]):
+class Head(ABC, Generic[Task, Rows]):
     """One kind of answer to a downstream task: generated text, a class, a number, tags ...
 
     The first half of the methods reads the data and does not depend on the model; the second half
@@ -68,7 +75,7 @@ class Head(ABC, Generic[Task]):
 
     @abstractmethod
     def train_tokenizer(
-        self, task: Task, train: Any, vocab_size: int, corpus: Any
+        self, task: Task, train: SplitRows, vocab_size: int, corpus: Corpus | None
     ) -> tuple[PreTrainedTokenizerBase, str]:
         """Return a tokenizer for this kind of model, and a line that says where it is from.
 
@@ -76,10 +83,10 @@ class Head(ABC, Generic[Task]):
             task: the task.
             train: the rows of its train split, as `task.load` returns them.
             vocab_size: the ids of the tokenizer.
-            corpus: a Corpus that it is trained on; None for the texts of the train split.
+            corpus: what it is trained on; None for the texts of the train split.
         """
 
-    def label_names(self, task: Task, train: Any) -> list[Any] | None:
+    def label_names(self, task: Task, train: SplitRows) -> list[Any] | None:
         """Return the names of the labels in the order of their numbers, None without names.
 
         Args:
@@ -104,7 +111,7 @@ class Head(ABC, Generic[Task]):
     def encode(
         self,
         task: Task,
-        rows: Any,
+        rows: SplitRows,
         label_names: list[Any] | None,
         tokenizer: PreTrainedTokenizerBase,
         split: str,
@@ -123,7 +130,7 @@ class Head(ABC, Generic[Task]):
         """
 
     @abstractmethod
-    def digest(self, rows: Any, encoded: pa.Table) -> str:
+    def digest(self, rows: SplitRows, encoded: pa.Table) -> str:
         """Return the sha256 by which a split's rows are known again.
 
         Args:
@@ -132,7 +139,7 @@ class Head(ABC, Generic[Task]):
         """
 
     @abstractmethod
-    def make_rows(self, data: "PreparedTask[Task]", encoded: pa.Table) -> Any:
+    def make_rows(self, data: "PreparedTask[Task]", encoded: pa.Table) -> Rows:
         """Return the rows of an encoded split as a map-style dataset, for the collator.
 
         Args:
@@ -177,7 +184,10 @@ class Head(ABC, Generic[Task]):
 
     @abstractmethod
     def loss(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+        self,
+        outputs: ModelOutput,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean loss of a step.
 
@@ -194,7 +204,7 @@ class Head(ABC, Generic[Task]):
 
     @abstractmethod
     def validation_metrics(
-        self, data: "PreparedTask[Task]", rows: TorchDataset
+        self, data: "PreparedTask[Task]", rows: Rows
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return the function that scores an evaluation: `compute_metrics` of a Trainer.
 

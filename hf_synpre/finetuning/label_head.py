@@ -53,14 +53,14 @@ LABEL_BATCH = 4 * EVALUATION_BATCH
 class RowOrderTrainer(SynpreTrainer):
     """A SynpreTrainer that evaluates rows in their order, whatever the order of training."""
 
-    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler | None:
+    def _get_eval_sampler(self, eval_dataset: LabelRows) -> SequentialSampler | None:
         # transformers has none where the rows have no length
         if super()._get_eval_sampler(eval_dataset) is None:
             return None
         return SequentialSampler(eval_dataset)
 
 
-class LabelHead(Head["LabelTask"]):
+class LabelHead(Head["LabelTask", LabelRows]):
     """What the heads of labelled tasks share: an encoder, or a decoder, with a small layer on top.
 
     Weights are chosen by the reported score of the validation rows.
@@ -298,7 +298,7 @@ class LabelHead(Head["LabelTask"]):
         return SCORES[data.task.metric_name](predictions, self.true_labels(rows, names))
 
     def validation_metrics(
-        self, data: "PreparedTask[LabelTask]", rows: Any
+        self, data: "PreparedTask[LabelTask]", rows: LabelRows
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return the function that gives the reported score, by which weights are chosen too."""
 

@@ -19,6 +19,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
 
 from hf_synpre.data.splits import is_text
 from hf_synpre.errors import UsageError
@@ -62,7 +63,10 @@ class ClassHead(LabelHead):
         return class_names(task, train, column, train[column])
 
     def loss(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+        self,
+        outputs: ModelOutput,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the rows of the step."""
         total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
@@ -108,7 +112,10 @@ class MultiLabelHead(LabelHead):
         return f"; give a list of {len(names)} times 0 or 1 in every row"
 
     def loss(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+        self,
+        outputs: ModelOutput,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean binary cross-entropy over rows and labels."""
         total = binary_cross_entropy_with_logits(
@@ -142,7 +149,10 @@ class NumberHead(LabelHead):
         return "; give a number in every row"
 
     def loss(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+        self,
+        outputs: ModelOutput,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean squared error over the rows."""
         total = mse_loss(outputs.logits[:, 0].float(), labels.float(), reduction="sum")
@@ -182,7 +192,10 @@ class ChoiceHead(LabelHead):
         return int(value)
 
     def loss(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+        self,
+        outputs: ModelOutput,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the rows of the step."""
         total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
@@ -219,7 +232,10 @@ class SpanHead(LabelHead):
         return encode_spans(task, rows, tokenizer)
 
     def loss(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+        self,
+        outputs: ModelOutput,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean of the cross-entropies of the first and the last position."""
         firsts, lasts = labels.unbind(1)  # [rows], [rows]
@@ -266,7 +282,10 @@ class TagHead(LabelHead):
         return [class_number(tag, names) for tag in value]
 
     def loss(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+        self,
+        outputs: ModelOutput,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the words of the step."""
         return token_loss(outputs, labels, num_items_in_batch)
@@ -293,7 +312,9 @@ def is_class_type(column_type: pa.DataType) -> bool:
     return is_number or is_text(column_type)
 
 
-def count_labels(labels: torch.Tensor, num_items_in_batch: Any) -> Any:
+def count_labels(
+    labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+) -> torch.Tensor | int:
     """Return the labels of the whole step, or of this batch where that number is not known."""
     return labels.numel() if num_items_in_batch is None else num_items_in_batch
 

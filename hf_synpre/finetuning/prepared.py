@@ -42,7 +42,7 @@ class PreparedTask(Generic[Task]):
         """Rows and sha256 of each split, the tokenizer's origin, Hub id, names of labels if any."""
         return read_json(self.folder / METADATA_FILE)
 
-    def head_for(self, config: PreTrainedConfig) -> Head[Any]:
+    def head_for(self, config: PreTrainedConfig) -> Head[Any, Any]:
         """Return the head by which models of this config's family answer the task.
 
         Raises UsageError where no head of the task takes such a model.
