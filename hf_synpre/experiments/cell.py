@@ -150,7 +150,7 @@ def initial_model(
 
 
 def model_from_checkpoint(
-    head: Head[Any],
+    head: Head[Any, Any],
     config: PreTrainedConfig,
     source: str | Path | None,
     arm: ArmSpec,
