@@ -1,11 +1,11 @@
 """Build a published dataset: recipe -> Parquet shards -> card -> the Hub, if asked.
 
     python dataset_scripts/build.py set --config small --output_dir runs/datasets/set
-    python dataset_scripts/build.py set --output_dir D --num_shards 8 --shard_index 3     # one of 8 machines
+    python dataset_scripts/build.py set --output_dir D --num_shards 8 --shard_index 3  # 1 of 8
     python dataset_scripts/build.py my.yaml --output_dir D --push_to_hub --repo_id me/my
 
-TASK is the name of a recipe beside this script, or a YAML file of your own. What is there already is not built again; the
-card appears with the last shard.
+TASK is the name of a recipe beside this script, or a YAML file of your own. Shards that are there
+are not built again; the card appears with the last shard.
 """
 
 import argparse
@@ -29,42 +29,62 @@ RECIPES = Path(__file__).parent
 
 def read_recipe(task: str) -> DatasetRecipe:
     """Return the recipe of a published dataset by name, or of a YAML file."""
-    names = {file.stem: file for file in RECIPES.glob("*.yaml")}
-    file = Path(task) if task.endswith((".yaml", ".yml")) else names[choose("dataset", task, names)]
+    if task.endswith((".yaml", ".yml")):
+        file = Path(task)
+    else:
+        recipes = {file.stem: file for file in RECIPES.glob("*.yaml")}
+        file = recipes[choose("dataset", task, recipes)]
     return build_spec(DatasetRecipe, read_yaml(file), str(file))
 
 
-def rows_of(splits: dict[str, int], num_shards: int | None, shard_index: int | None) -> int:
-    """Return how many rows this call is about."""
-    ranges = [shard_ranges(rows, num_shards) for rows in splits.values()]
-    return sum(b - a for of in ranges for k, (a, b) in enumerate(of) if shard_index in (None, k))
+def count_rows(splits: dict[str, int], num_shards: int | None, shard_index: int | None) -> int:
+    """Return how many rows the shards have that this call builds.
+
+    Args:
+        splits: split -> number of rows.
+        num_shards: shards of every split, as in `shard_ranges`.
+        shard_index: the number of the shards that are built; all of them without it.
+    """
+    count = 0
+    for rows in splits.values():
+        for shard, (start, stop) in enumerate(shard_ranges(rows, num_shards)):
+            if shard_index in (None, shard):
+                count += stop - start
+    return count
 
 
-def build(given: argparse.Namespace) -> int:
-    """Build the configuration that was asked for; write the card and push once all of it is there."""
+def build(options: argparse.Namespace) -> int:
+    """Build one configuration; write the card and push once all of it is there."""
     from hf_synpre import hub
     from hf_synpre.hub import cards
 
-    recipe, repo_id = read_recipe(given.task), given.repo_id or f"synpre/{Path(given.task).stem}"
+    # Check everything before anything is written.
+    dataset = read_recipe(options.task)
+    repo_id = options.repo_id or f"synpre/{Path(options.task).stem}"
     hub.check_repo_id(repo_id)
-    one = recipe.configs[choose("configuration", given.config, recipe.configs)]
-    sharding = {"num_shards": given.num_shards, "shard_index": given.shard_index}
+    recipe = dataset.configs[choose("configuration", options.config, dataset.configs)]
+    sharding = {"num_shards": options.num_shards, "shard_index": options.shard_index}
     check_sharding(**sharding)
-    with tqdm(
-        total=rows_of(one.splits, **sharding), unit=" rows", unit_scale=True, desc=given.config
-    ) as bar:
-        files = build_shards(one, given.config, given.output_dir, progress=bar.update, **sharding)
-    print(f"{len(files)} shards of {given.config} in {given.output_dir}")
-    if given.config not in read_configs(given.output_dir):
+
+    # Build the shards.
+    rows = count_rows(recipe.splits, **sharding)
+    with tqdm(total=rows, unit=" rows", unit_scale=True, desc=options.config) as bar:
+        files = build_shards(
+            recipe, options.config, options.output_dir, progress=bar.update, **sharding
+        )
+    print(f"{len(files)} shards of {options.config} in {options.output_dir}")
+
+    # Write the card and push.
+    if options.config not in read_configs(options.output_dir):
         print("Other shards are still to come; the last one brings the card.")
         return 0
-    cards.write_dataset_card(given.output_dir, repo_id)
-    if given.push_to_hub:
-        print(hub.push(given.output_dir, repo_id, private=given.private or None))
+    cards.write_dataset_card(options.output_dir, repo_id)
+    if options.push_to_hub:
+        print(hub.push(options.output_dir, repo_id, private=options.private or None))
     return 0
 
 
-def main(words: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Return the exit code: 0 done, 1 the push broke off, 2 bad input."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,9 +105,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--private", action="store_true", help="a repository that is new becomes a private one"
     )
-    given = parser.parse_args(words)
+    options = parser.parse_args(argv)
     try:
-        return build(given)
+        return build(options)
     except UsageError as error:
         print(f"build.py: {error}", file=sys.stderr)
         return 2

@@ -1,9 +1,9 @@
-"""Publish everything that this repository releases: the datasets of the recipes here, and the statistics in the package.
+"""Publish what this repository releases: datasets of the recipes here, statistics of the package.
 
-    python dataset_scripts/release.py                 # prints the commands, does nothing      (make release)
-    python dataset_scripts/release.py --publish       # runs them, one after the other         (make release PUBLISH=1)
+    python dataset_scripts/release.py             # prints the commands (make release)
+    python dataset_scripts/release.py --publish   # runs them one by one (make release PUBLISH=1)
 
-What was built or published already is found again, so a release that stopped goes on.
+What is built or published already is not done again, so a release that stopped goes on.
 """
 
 import argparse
@@ -16,46 +16,42 @@ from build import RECIPES, read_recipe
 from hf_synpre.hub import check_repo_id, plan_push
 
 HOME = RECIPES.parent
+STATISTICS = "hf_synpre/statistics"
+BUILD = ["python", "dataset_scripts/build.py"]
+PUSH = ["python", "-m", "hf_synpre", "push"]
 
 
 def commands(namespace: str, work_dir: str) -> list[list[str]]:
-    """Return the commands of a release, in order."""
-    found = []
+    """Return the commands of a release, in order.
+
+    Args:
+        namespace: user or organization on the Hub.
+        work_dir: the folder of the built datasets.
+    """
+    release = []
+
+    # The datasets: every configuration is built, then the folder is pushed.
     for recipe in sorted(RECIPES.glob("*.yaml")):
         folder, repo_id = f"{work_dir}/{recipe.stem}", f"{namespace}/{recipe.stem}"
-        build = [
-            "python",
-            "dataset_scripts/build.py",
-            recipe.stem,
-            "--output_dir",
-            folder,
-            "--repo_id",
-            repo_id,
-        ]
-        found += [[*build, "--config", config] for config in read_recipe(recipe.stem).configs]
-        found.append(["python", "-m", "hf_synpre", "push", folder, "--repo_id", repo_id])
+        options = ["--output_dir", folder, "--repo_id", repo_id]
+        for config in read_recipe(recipe.stem).configs:
+            release.append([*BUILD, recipe.stem, *options, "--config", config])
+        release.append([*PUSH, folder, "--repo_id", repo_id])
+
+    # The statistics of checkpoints.
     for card in sorted((HOME / "model_cards").glob("*/README.md")):
-        folder = f"hf_synpre/statistics/{card.parent.name}"
-        found.append(
-            [
-                "python",
-                "-m",
-                "hf_synpre",
-                "push",
-                folder,
-                "--repo_id",
-                f"{namespace}/{card.parent.name}",
-            ]
-        )
-    return found
+        name = card.parent.name
+        release.append([*PUSH, f"{STATISTICS}/{name}", "--repo_id", f"{namespace}/{name}"])
+    return release
 
 
-def rows() -> int:
+def count_rows() -> int:
     """Return how many rows the datasets of a release have."""
-    recipes = (read_recipe(file.stem) for file in RECIPES.glob("*.yaml"))
-    return sum(
-        sum(config.splits.values()) for recipe in recipes for config in recipe.configs.values()
-    )
+    count = 0
+    for file in RECIPES.glob("*.yaml"):
+        for config in read_recipe(file.stem).configs.values():
+            count += sum(config.splits.values())
+    return count
 
 
 def main() -> int:
@@ -66,19 +62,22 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help="run the commands")
     parser.add_argument("--namespace", default="synpre", help="user or organization on the Hub")
     parser.add_argument("--work_dir", default="runs/datasets", help="folder of the built datasets")
-    given = parser.parse_args()
-    check_repo_id(f"{given.namespace}/x")
-    todo = commands(given.namespace, given.work_dir)
-    for command in todo:
+    options = parser.parse_args()
+    check_repo_id(f"{options.namespace}/x")
+
+    release = commands(options.namespace, options.work_dir)
+    for command in release:
         print(shlex.join(command), flush=True)
-        if not given.publish and command[4].startswith("hf_synpre/statistics/"):
+        if options.publish:
+            code = subprocess.run([sys.executable, *command[1:]], cwd=HOME).returncode
+            if code:
+                return code
+        elif command[4].startswith(f"{STATISTICS}/"):
+            # Their files are in the repository, so the plan of the push can be shown.
             print("\n".join(plan_push(HOME / command[4], command[-1]).lines()))
-        if given.publish and (
-            code := subprocess.run([sys.executable, *command[1:]], cwd=HOME).returncode
-        ):
-            return code
-    if not given.publish:
-        print(f"Nothing was done: {len(todo)} commands, {rows():,} rows; --publish runs them.")
+    if not options.publish:
+        rows = count_rows()
+        print(f"Nothing was done: {len(release)} commands, {rows:,} rows; --publish runs them.")
     return 0
 
 
