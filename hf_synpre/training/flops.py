@@ -50,6 +50,7 @@ class FlopCounter:
                 module.config.pad_token_id = None
 
         # What a forward pass takes beside input_ids, in the length of the targets.
+        self.second_inputs: tuple[str, ...]
         if model.config.is_encoder_decoder:
             self.second_inputs = ("decoder_input_ids",)
         else:

@@ -6,7 +6,7 @@ rate for each layer (`layer_groups`).
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.optim import Optimizer
@@ -78,14 +78,21 @@ def rsqrt(step: int, warmup: int, total: int) -> float:
 
 
 def electra(step: int, warmup: int, total: int) -> float:
-    """ELECTRA's schedule: linear warm-up times linear decay over all steps, so that they overlap."""
+    """ELECTRA's schedule: linear warm-up times linear decay over all steps; they overlap."""
     warmup_share = min(1.0, step / max(warmup, 1))
     left_share = max(0.0, 1 - step / max(total, 1))
     return warmup_share * left_share
 
 
-# Name -> (step, warm-up steps, steps of the run) -> factor of the learning rate.
-SCHEDULES: dict[str, Callable[[int, int, int], float]] = {"rsqrt": rsqrt, "electra": electra}
+class Schedule(Protocol):
+    """A learning-rate schedule: a step -> the factor of the learning rate."""
+
+    def __call__(self, step: int, warmup: int, total: int) -> float:
+        """Return the factor at a step of a run of `total` steps, `warmup` of them warm-up."""
+        ...
+
+
+SCHEDULES: dict[str, Schedule] = {"rsqrt": rsqrt, "electra": electra}
 
 # A layer's number in the name of a parameter, and the names of embeddings (T5's, GPT-2's).
 LAYER = re.compile(r"(?:^|\.)(?:layers?|h|block|blocks)\.(\d+)\.")

@@ -1,12 +1,11 @@
 """A pre-training spec, a model family and a vocabulary -> rows to train on and rows to evaluate on.
 
-1. Tokens: examples of the task (`SyntheticDataset`), or windows of the text (`text_windows`).
+1. Tokens: examples of the task (`PretrainingSpec.open_task`), or windows of the text (`text_windows`).
 2. Rows of a task: examples laid out for the objective, padded, bucketed or packed (`task_rows`).
    Rows of text: windows made into rows by the objective's function (`text_rows`, `ROWS_OF_TEXT`).
 3. Rows whose ids are to be guessed: some of them masked, or replaced (`masked_rows`).
 """
 
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from hf_synpre.data.packing import (
     Seq2SeqLayout,
 )
 from hf_synpre.data.rows import MapDataset, Row
-from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.data.windows import (
     EncoderRows,
     FullWindows,
@@ -132,11 +130,10 @@ def rows_per_step(spec: PretrainingSpec, model_family: str, vocabulary: Vocabula
 
     Packed rows hold several examples: there are as many rows, a multiple of 8, as hold so many.
     """
+    assert spec.batch_size is not None, "the spec counts rows, not examples"
     if spec.batching != "packed" or spec.reads_text:
         return spec.batch_size
-    examples = SyntheticDataset(
-        spec.task, size=ENDLESS, vocabulary=vocabulary, seed=spec.seed, **spec.parameters
-    )
+    examples = spec.open_task(vocabulary, size=ENDLESS)
     layout = example_layout(spec, spec.objective_for(model_family), vocabulary)
     packed = PackedDataset(examples, layout, size=1, length=spec.row_length)
     return max(1, round(spec.batch_size / packed.examples_per_row / 8)) * 8
@@ -155,24 +152,23 @@ def task_rows(
 ) -> PretrainingRows:
     """Return a task's examples as rows; arguments as for `open_rows`."""
     layout = example_layout(spec, objective, vocabulary)
-    examples = functools.partial(
-        SyntheticDataset, spec.task, vocabulary=vocabulary, seed=spec.seed, **spec.parameters
-    )
 
     # Training rows: several examples a row, or one; of similar lengths in a batch, or as they come.
     train: MapDataset[Row]
     if spec.batching == "packed":
-        train = PackedDataset(examples(size=ENDLESS), layout, size=rows, length=spec.row_length)
+        examples = spec.open_task(vocabulary, size=ENDLESS)
+        train = PackedDataset(examples, layout, size=rows, length=spec.row_length)
     else:
-        ordered = examples(size=rows, curriculum_rows=spec.curriculum_steps * batch_size)
+        curriculum_rows = spec.curriculum_steps * batch_size
+        examples = spec.open_task(vocabulary, size=rows, curriculum_rows=curriculum_rows)
         if spec.batching == "bucketed":
-            ordered = LengthBuckets(ordered, batch_size)
-        train = RowDataset(ordered, layout)
+            train = RowDataset(LengthBuckets(examples, batch_size), layout)
+        else:
+            train = RowDataset(examples, layout)
 
     # Validation rows: one example each, always the same.
-    validation: MapDataset[Row] = RowDataset(
-        examples(size=spec.validation_examples, split="validation"), layout
-    )
+    examples = spec.open_task(vocabulary, size=spec.validation_examples, split="validation")
+    validation: MapDataset[Row] = RowDataset(examples, layout)
 
     if objective in MASKING:
         train = masked_rows(train, RowOptions(spec, objective, vocabulary, "train", compact))
@@ -197,9 +193,7 @@ def check_example_lengths(
     if longest_input is None:
         return
     layout = example_layout(spec, objective, vocabulary)
-    examples = SyntheticDataset(
-        spec.task, size=PROBED_EXAMPLES, vocabulary=vocabulary, seed=spec.seed, **spec.parameters
-    )
+    examples = spec.open_task(vocabulary, size=PROBED_EXAMPLES)
     longest = 0
     for example in examples.__getitems__(list(range(PROBED_EXAMPLES))):
         longest = max(longest, *layout.sizes(example))
@@ -257,14 +251,7 @@ def text_windows(
     """
     # Sentences that a task generates.
     if corpus is None:
-        sentences = SyntheticDataset(
-            spec.task,
-            size=ENDLESS,
-            vocabulary=vocabulary,
-            seed=spec.seed,
-            split=split,
-            **spec.parameters,
-        )
+        sentences = spec.open_task(vocabulary, size=ENDLESS, split=split)
         return SentenceWindows(sentences, size=size, length=spec.window)
 
     # The ids of the corpus, as far as the run reads it.
@@ -279,7 +266,8 @@ def text_windows(
         return TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if len(ids) == most_ids and split == "train" and spec.text.order == "natural":
         logger.warning(
-            "the run reads the first %d ids of its corpus, in their order; else order shuffled_rows",
+            "the run reads the first %d ids of its corpus, in their order; else order "
+            "shuffled_rows",
             most_ids,
         )
 
@@ -325,7 +313,7 @@ def masked_text_rows(windows: Windows, options: RowOptions) -> MapDataset[Row]:
     if not isinstance(windows, FullWindows):
         return masked_rows(NextTokenDataset(windows), options)
     spec, vocabulary = options.spec, options.vocabulary
-    start = vocabulary.tokenizer.cls_token_id
+    start = getattr(vocabulary.tokenizer, "cls_token_id", None)
     if start is None:
         start = vocabulary.eos
     rows = EncoderRows(
@@ -349,7 +337,7 @@ ROWS_OF_TEXT: dict[str, Callable[[Windows, RowOptions], MapDataset[Row]]] = {
 
 
 def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
-    """Return rows with masked tokens to be guessed, and for objective rtd with draws to replace them.
+    """Return rows with masked tokens, and for objective rtd with draws that replace them.
 
     A vocabulary without a mask token is masked by its padding id, which rows hold nowhere else.
     """

@@ -12,7 +12,7 @@ from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
 from hf_synpre.training.arguments import check_training
 from hf_synpre.training.optimizers import SCHEDULES
-from hf_synpre.vocabulary import as_vocabulary
+from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 BATCHINGS = ("padded", "bucketed", "packed")
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weights}
@@ -150,8 +150,8 @@ class PretrainingSpec:
     )
     preset: str | None = option(
         "A named recipe that fills all other fields; what is given beside it wins. For tasks: "
-        "paper or fast. For a dataset's own text: electra or roberta, or _tenth, _hundredth or _smoke of "
-        "them.",
+        "paper or fast. For a dataset's own text: electra or roberta, or _tenth, _hundredth or "
+        "_smoke of them.",
         None,
     )
     parameters: dict[str, Any] = option(
@@ -302,20 +302,39 @@ class PretrainingSpec:
             )
         return objective
 
+    def open_task(
+        self, vocabulary: Vocabulary, *, size: int, split: str = "train", curriculum_rows: int = 0
+    ) -> SyntheticDataset:
+        """Return the task's examples, each with input_ids and labels.
+
+        Args:
+            vocabulary: whose ids they have.
+            size: how many.
+            split: "train" or "validation"; their examples are independent.
+            curriculum_rows: over so many first examples the lengths grow; 0 for no curriculum.
+
+        Raises:
+            UsageError: the task refuses the parameters.
+        """
+        assert self.task is not None, "a run on a corpus has no task"
+        return SyntheticDataset(
+            self.task,
+            size=size,
+            vocabulary=vocabulary,
+            seed=self.seed,
+            split=split,
+            curriculum_rows=curriculum_rows,
+            **self.parameters,
+        )
+
     def validate(self) -> None:
         """Open the task's stream, which raises UsageError on parameters that the task refuses.
 
         A run calls this once, where it starts, before it makes anything.
         """
         if self.task is not None:
-            SyntheticDataset(
-                self.task,
-                size=1,
-                vocabulary=as_vocabulary(self.vocabulary),
-                seed=self.seed,
-                curriculum_rows=self.curriculum_steps,
-                **self.parameters,
-            )
+            vocabulary = as_vocabulary(self.vocabulary)
+            self.open_task(vocabulary, size=1, curriculum_rows=self.curriculum_steps)
 
     def _check_names(self) -> None:
         choose("batching", self.batching, BATCHINGS)

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,10 @@ class SynpreTrainer(Seq2SeqTrainer):
         >>> trainer.train()
         >>> trainer.training_cost()["flops"]
     """
+
+    # Trainer's own, which it makes when training begins.
+    optimizer: torch.optim.Optimizer | None
+    lr_scheduler: LambdaLR | None
 
     def __init__(
         self,
@@ -232,7 +236,7 @@ class SynpreTrainer(Seq2SeqTrainer):
         """Log the training loss with the cost so far, the speed, and the seconds left."""
         step = self.state.global_step
         if "loss" in logs and step:
-            cost = self.training_cost()
+            cost: Mapping[str, Any] = self.training_cost()
             for name in LOGGED:
                 if name in cost:
                     logs[name] = cost[name]
