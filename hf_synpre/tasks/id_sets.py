@@ -1,21 +1,77 @@
-"""Layer 1: sets of ids in compiled code: bits, a small hash table, and the order in which CPython iterates sets of ints."""
+"""Sets of ids in compiled code: bits, a small hash table, and CPython's own set.
+
+Three kinds of set, for three needs: bits (`new_bits`, `insert`, `contains`) say whether an id is there; a hash table
+(`new_table`, `find_slot`) gives every id a slot for a value beside it; a copy of CPython's set of small integers
+(`set_from_list` and what follows) has the iteration order of the reference, which order="reference" of the set operations
+promises.
+"""
 
 import numpy as np
 
-from hf_synpre.tasks.kernels import (
-    FIRST_REGULAR,
-    REGULAR_COUNT,
-)
+from hf_synpre.tasks.kernels import FIRST_REGULAR, REGULAR_COUNT
 from hf_synpre.tasks.rng import kernel
 
-FREE = -1
+# --- bits ---------------------------------------------------------------------------------------
+
+# A word has 64 bits: the id's upper bits find the word, its lower six the bit.
 ONE, SIX, LAST_BIT = np.uint64(1), np.uint64(6), np.uint64(63)
-LINEAR_PROBES = 9
+
+
+@kernel
+def new_bits(p):
+    """Return an empty set, uint64[words]: one bit for each id up to the last regular token.
+
+    Without branches, it is five times as fast as hashing.
+    """
+    return np.zeros((p[FIRST_REGULAR] + p[REGULAR_COUNT] >> 6) + 1, np.uint64)
+
+
+@kernel
+def insert(bits, token):
+    """Put an id into the set; return True where it was not there."""
+    word, bit = np.uint64(token) >> SIX, ONE << (np.uint64(token) & LAST_BIT)
+    before = bits[word]
+    bits[word] = before | bit
+    return (before & bit) == 0
+
+
+@kernel
+def contains(bits, token):
+    """Return whether an id is in the set."""
+    return (bits[np.uint64(token) >> SIX] >> (np.uint64(token) & LAST_BIT)) & ONE != 0
+
+
+@kernel
+def add_distinct(x, y, m, bits):
+    """Append the ids of x that the set lacks to y[:m] and to the set, by first appearance; return the new m."""
+    for token in x:
+        y[m] = token
+        m += insert(bits, token)  # the next id is written over one that was there
+    return m
+
+
+@kernel
+def keep_where(y, m, other, inside, p):
+    """Keep of y[:m] only what is in `other` (inside = True) or is not (False); return the new m."""
+    bits = new_bits(p)
+    for token in other:
+        insert(bits, token)
+    new_m = 0
+    for i in range(m):
+        y[new_m] = y[i]
+        new_m += contains(bits, y[i]) == inside
+    return new_m
+
+
+# --- a hash table ---------------------------------------------------------------------------------
 
 
 @kernel
 def new_table(n):
-    """A hash table for n ids: slots hold 1 + an id, 0 where free."""
+    """Return an empty hash table for n ids, int32[slots]: slots hold 1 + an id, 0 where free.
+
+    It is at most a quarter full, so that searches are short.
+    """
     slots = 64
     while slots < 4 * n:
         slots *= 2
@@ -24,76 +80,47 @@ def new_table(n):
 
 @kernel
 def find_slot(table, token):
-    """Return the slot where `token` is, or the free one where it belongs."""
+    """Return the slot where an id is, or the free one where it belongs."""
     last = len(table) - 1
-    slot = (np.int64(token) * 2654435769 >> 15) & last
+    slot = (np.int64(token) * 2654435769 >> 15) & last  # Knuth's multiplicative hash
     while (table[slot] != 0) & (table[slot] != token + 1):
         slot = (slot + 1) & last
     return slot
 
 
-@kernel
-def new_bits(p):
-    """An empty set of ids: one bit for each id up to the last content id. Without branches, it beats hashing fivefold."""
-    return np.zeros((p[FIRST_REGULAR] + p[REGULAR_COUNT] >> 6) + 1, np.uint64)
+# --- CPython's set of small integers (Objects/setobject.c, the same in 3.7 to 3.13) -------------------
+# A set is a pair: its table, int32[slots] with FREE in free slots, and the number of ids in it.
+
+FREE = -1
+SMALLEST_TABLE = 8  # PySet_MINSIZE
+LINEAR_PROBES = 9
+LARGE_SET = 50_000  # ids: above, a table grows to twice its ids, below to four times
 
 
 @kernel
-def insert(bits, token):
-    """Put an id into the set; return True where it was not there."""
-    word, bit = np.uint64(token) >> SIX, ONE << (np.uint64(token) & LAST_BIT)
-    held = bits[word]
-    bits[word] = held | bit
-    return (held & bit) == 0
-
-
-@kernel
-def contains(bits, token):
-    """Is an id in the set?"""
-    return (bits[np.uint64(token) >> SIX] >> (np.uint64(token) & LAST_BIT)) & ONE != 0
-
-
-@kernel
-def add_distinct(x, y, m, bits):
-    """Append the ids of x that the set lacks to y[:m] and to the set, in order of first appearance; return the new m."""
-    for token in x:
-        y[m] = token
-        m += insert(bits, token)
-    return m
-
-
-@kernel
-def keep_where(y, m, other, inside, p):
-    """Keep of y[:m] only what is in `other` (inside = True) or is not (False); return the new m."""
-    bits, kept = new_bits(p), 0
-    for token in other:
-        insert(bits, token)
-    for i in range(m):
-        y[kept] = y[i]
-        kept += contains(bits, y[i]) == inside
-    return kept
-
-
-@kernel
-def resized(table, wanted):
-    """CPython's set_table_resize: the same keys in a table of more than `wanted` slots (a power of two, at least 8)."""
-    slots = 8
-    while slots <= wanted:
+def resized_set(table, more_than):
+    """Return the same ids in a table of more than that many slots, a power of two (set_table_resize)."""
+    slots = SMALLEST_TABLE
+    while slots <= more_than:
         slots *= 2
     larger = np.full(slots, FREE, np.int32)
     for token in table:
         if token >= 0:
-            larger[probe(larger, token)] = token
+            larger[set_slot(larger, token)] = token
     return larger
 
 
 @kernel
-def probe(table, token):
-    """CPython's search in a set of small ints (their own hashes): runs of up to ten slots, then a perturbed jump."""
+def set_slot(table, token):
+    """Return the slot of an id, or the free one where it belongs: runs of up to ten slots, then a perturbed jump.
+
+    Small integers are their own hashes.
+    """
     last = len(table) - 1
     i, perturb = np.int64(token) & last, np.int64(token)
     while True:
-        for j in range(i, (i + LINEAR_PROBES if i + LINEAR_PROBES <= last else i) + 1):
+        end = i + LINEAR_PROBES if i + LINEAR_PROBES <= last else i
+        for j in range(i, end + 1):
             if table[j] == token or table[j] == FREE:
                 return j
         perturb >>= 5
@@ -101,61 +128,61 @@ def probe(table, token):
 
 
 @kernel
-def add(table, used, token):
-    """CPython's set_add_entry: return (table, used) with `token` in it; grows where three fifths are filled."""
-    slot = probe(table, token)
+def set_add(table, used, token):
+    """Return the set with an id in it; its table grows where three fifths are filled (set_add_entry)."""
+    slot = set_slot(table, token)
     if table[slot] == token:
         return table, used
     table[slot] = token
     used += 1
     if used * 5 >= (len(table) - 1) * 3:
-        table = resized(table, used * 2 if used > 50000 else used * 4)
+        table = resized_set(table, used * 2 if used > LARGE_SET else used * 4)
     return table, used
 
 
 @kernel
-def from_list(tokens):
-    """CPython's set(list): (table, used)."""
-    table, used = np.full(8, FREE, np.int32), np.int64(0)
+def set_from_list(tokens):
+    """Return the set of a list of ids: set(list)."""
+    table, used = np.full(SMALLEST_TABLE, FREE, np.int32), np.int64(0)
     for token in tokens:
-        table, used = add(table, used, token)
+        table, used = set_add(table, used, token)
     return table, used
 
 
 @kernel
-def merge(table, used, other, other_used):
-    """CPython's set_merge (and set_copy, from an empty set): one resize at the start, then insertion in table order."""
+def merged_set(table, used, other, other_used):
+    """Return the union of two sets: one resize at the start, then insertion in table order (set_merge)."""
     if other_used == 0:
         return table, used
     if (used + other_used) * 5 >= (len(table) - 1) * 3:
-        table = resized(table, (used + other_used) * 2)
+        table = resized_set(table, (used + other_used) * 2)
     if used == 0 and len(table) == len(other):
         return other.copy(), other_used
     for token in other:
         if token >= 0 and used >= 0:
-            table, used = add(table, used, token)
+            table, used = set_add(table, used, token)
     return table, used
 
 
 @kernel
-def copied(table, used):
-    """CPython's set_copy."""
-    return merge(np.full(8, FREE, np.int32), np.int64(0), table, used)
+def copied_set(table, used):
+    """Return a copy of a set, which may have another order (set_copy)."""
+    return merged_set(np.full(SMALLEST_TABLE, FREE, np.int32), np.int64(0), table, used)
 
 
 @kernel
-def filtered(table, other, inside):
-    """A new set of the ids of `table`, in table order, that are in `other` (inside = True) or are not."""
-    kept, used = np.full(8, FREE, np.int32), np.int64(0)
+def filtered_set(table, other, inside):
+    """Return a new set of the ids of `table`, in table order, that are in `other` (inside = True) or are not."""
+    result, used = np.full(SMALLEST_TABLE, FREE, np.int32), np.int64(0)
     for token in table:
-        if token >= 0 and (other[probe(other, token)] == token) == inside:
-            kept, used = add(kept, used, token)
-    return kept, used
+        if token >= 0 and (other[set_slot(other, token)] == token) == inside:
+            result, used = set_add(result, used, token)
+    return result, used
 
 
 @kernel
 def write_set(table, y):
-    """Write the ids of a table in iteration order; return how many."""
+    """Write the ids of a table to y in iteration order; return how many."""
     m = 0
     for token in table:
         if token >= 0:
@@ -165,32 +192,46 @@ def write_set(table, y):
 
 
 @kernel
-def reference_union(a, b, y):
-    """Write list(set(a) | set(b)) as CPython 3.7-3.13 orders it."""
-    left, right = from_list(a), from_list(b)
-    table, used = copied(left[0], left[1])
-    table, used = merge(table, used, right[0], right[1])
+def reference_union(left, right, y):
+    """Write list(set(left) | set(right)) to y in CPython's order; return how many."""
+    left_table, left_used = set_from_list(left)
+    right_table, right_used = set_from_list(right)
+    table, used = copied_set(left_table, left_used)
+    table, used = merged_set(table, used, right_table, right_used)
     return write_set(table, y)
 
 
 @kernel
-def reference_intersection(a, b, y):
-    """Write list(set(a) & set(b)) as CPython orders it: the smaller set is walked, the second one of equals."""
-    left, right = from_list(a), from_list(b)
-    if right[1] > left[1]:
-        left, right = right, left
-    return write_set(filtered(right[0], left[0], True)[0], y)
+def reference_intersection(left, right, y):
+    """Write list(set(left) & set(right)) to y in CPython's order; return how many.
+
+    The smaller set is walked, the right one of equals.
+    """
+    left_table, left_used = set_from_list(left)
+    right_table, right_used = set_from_list(right)
+    if right_used > left_used:
+        table, _ = filtered_set(left_table, right_table, True)
+    else:
+        table, _ = filtered_set(right_table, left_table, True)
+    return write_set(table, y)
 
 
 @kernel
-def reference_difference(a, b, y):
-    """Write list(set(a) - set(b)) as CPython orders it: a copy with holes where b is small beside a, else a new set."""
-    left, right = from_list(a), from_list(b)
-    if left[1] >> 2 <= right[1]:
-        return write_set(filtered(left[0], right[0], False)[0], y)
-    table, m = copied(left[0], left[1])[0], 0
+def reference_difference(left, right, y):
+    """Write list(set(left) - set(right)) to y in CPython's order; return how many."""
+    left_table, left_used = set_from_list(left)
+    right_table, right_used = set_from_list(right)
+
+    # A new set, unless the right one is small beside the left one (set_difference).
+    if left_used >> 2 <= right_used:
+        table, _ = filtered_set(left_table, right_table, False)
+        return write_set(table, y)
+
+    # A copy of the left one, whose table keeps holes where ids were taken out.
+    table, _ = copied_set(left_table, left_used)
+    m = 0
     for token in table:
-        if token >= 0 and right[0][probe(right[0], token)] != token:
+        if token >= 0 and right_table[set_slot(right_table, token)] != token:
             y[m] = token
             m += 1
     return m

@@ -1,156 +1,202 @@
-"""Layer 1: nonsense summarisation (Krishna et al. 2021; spec, section 2.3): sentences of random words and three operations.
+"""Nonsense summarisation (docs/papers.md, "Nonsense summaries"): random bits come in, documents and their summaries go out.
 
-Compiled code works on word numbers: SYMBOL_WORDS first (keywords, the words of phrases), then the random words. The table
-behind `p` turns a word number into ids: a tokenizer's pieces (T5's, the default, are stored in nonsense_t5.npz), or one id
-a word in vocabularies without text. Deviation: a full stop is never replaced by a keyword, where the authors' code may
-replace one inside a quotation at a sentence's end (rows could not be cut into sentences again).
+A document is sentences of random words. Three operations of sixteen (nonsense_operations.py) mark it with keywords; its summary
+is what the three make of it. Compiled code works on the numbers of words: SYMBOL_WORDS first (keywords, the words of
+phrases), then the random words. The table behind `p` turns a word into ids: a tokenizer's pieces (T5's, the default, are
+stored in nonsense_t5.npz), or one id a word in vocabularies without text.
+
+Deviation: a full stop is never replaced by a keyword, where the authors' code may replace one inside a quotation at a
+sentence's end (rows could not be cut into sentences again).
 """
 
 import functools
 import itertools
 import string
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hf_synpre.errors import UsageError
-from hf_synpre.tasks.kernels import (
-    ARGUMENTS,
-)
+from hf_synpre.tasks.kernels import ARGUMENTS
 from hf_synpre.tasks.nonsense_operations import (
-    COUNT_OF,
-    FIRST_OF,
+    BREAK_SENTENCE,
+    COPY_BULLETED,
+    COPY_QUOTED,
+    COPY_SHUFFLED,
+    COPY_SORTED,
+    COPY_THREE,
+    FIND_LARGEST,
+    FIRST_KEYWORD,
+    FIRST_RANDOM,
     FIRST_TARGET,
     FULL_STOP,
+    JOIN_CLAUSES,
+    KEYWORD_COUNTS,
+    KEYWORDS,
+    LIST_TOPICS,
+    MAJORITY,
     NUMBER_OF,
     OPERATIONS,
-    PLACES,
-    SPECIALS,
+    PARAPHRASE,
+    PARAPHRASES,
     SYMBOL_WORDS,
     summarize,
 )
-from hf_synpre.tasks.registry import (
-    register_task,
-)
+from hf_synpre.tasks.registry import Parameters, register_task
 from hf_synpre.tasks.rng import below, between, fill_between, kernel
-from hf_synpre.vocabulary import Vocabulary
+from hf_synpre.vocabulary import Tokenizer, Vocabulary
 
 PAPER = "Krishna, Bigham, Lipton 2021, arXiv 2109.04953"
 T5_PIECES = Path(__file__).with_name("nonsense_t5.npz")
+# Random words whose pieces are stored.
 STORED_WORDS = 5000
-WIDEST, LONGEST_DOCUMENT = 23, 2**16
+# The most ids of one word: one a character of the longest, __d11__class_0_kw_0__ (21), and two for what a tokenizer
+# puts before a word.
+IDS_A_WORD = 23
+LONGEST_DOCUMENT = 2**16  # words
+LARGEST_TARGET = FIRST_TARGET + 20 * PARAPHRASES - 1
+
+# Where compiled code finds the parameters and the ids of the words in `p`.
 WORDS, MIN_SENTENCES, MAX_SENTENCES, MIN_WORDS, MAX_WORDS, CHOSEN, TABLE = range(
     ARGUMENTS, ARGUMENTS + 7
 )
-OP_NUMBERS = np.array(OPERATIONS, np.int64)
+OPERATION_NUMBERS = np.array(OPERATIONS, np.int64)
+BEGIN_QUOTE = NUMBER_OF["__d7__begin_quote__"]
 END_QUOTE = NUMBER_OF["__d7__end_quote__"]
+
+# The ids of every word by its number.
+Pieces = list[tuple[int, ...]]
+
+# --- the ids of words -------------------------------------------------------------------------------
 
 
 def random_words(n: int) -> tuple[str, ...]:
-    """The first n random words: three letters, the digits of the word's number in base 26, least significant first."""
+    """Return the first n random words: three letters, the word's number in base 26, least significant digit first."""
     letters = string.ascii_lowercase
     return tuple(letters[i % 26] + letters[i // 26 % 26] + letters[i // 676] for i in range(n))
 
 
 @functools.cache
-def t5_pieces() -> list[tuple[int, ...]]:
-    """The stored T5 ids of SYMBOL_WORDS and of 5,000 random words."""
+def t5_pieces() -> Pieces:
+    """Return the stored T5 ids of SYMBOL_WORDS and of 5,000 random words."""
     with np.load(T5_PIECES, allow_pickle=False) as stored:
         ends = np.cumsum(stored["lengths"], dtype=np.int64)
-        return [
-            tuple(part.tolist()) for part in np.split(stored["ids"].astype(np.int64), ends[:-1])
-        ]
+        pieces = np.split(stored["ids"].astype(np.int64), ends[:-1])
+    return [tuple(ids.tolist()) for ids in pieces]
 
 
-def store_t5_pieces(tokenizer: Any) -> None:
+def store_t5_pieces(tokenizer: Tokenizer) -> None:
     """Write nonsense_t5.npz from the real T5 tokenizer; benchmarks/published_rows.py checks it."""
     pieces = tokenizer_pieces(tokenizer, STORED_WORDS)
-    lengths, ids = (
-        np.array([len(p) for p in pieces], np.uint8),
-        np.array(list(itertools.chain(*pieces)), np.uint16),
-    )
+    lengths = np.array([len(ids) for ids in pieces], np.uint8)
+    ids = np.array(list(itertools.chain(*pieces)), np.uint16)
     np.savez_compressed(T5_PIECES, lengths=lengths, ids=ids)
 
 
 @functools.lru_cache(maxsize=4)
-def tokenizer_pieces(tokenizer: Any, n: int) -> list[tuple[int, ...]]:
+def tokenizer_pieces(tokenizer: Tokenizer, n: int) -> Pieces:
     """Return a tokenizer's ids of SYMBOL_WORDS and n random words, as they are inside a text of words between spaces."""
-    before = tokenizer.encode("a", add_special_tokens=False)
     texts = [f"a {word}" for word in SYMBOL_WORDS + random_words(n)]
-    return [
-        tuple(ids[len(before) :]) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
-    ]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    before = tokenizer.encode("a", add_special_tokens=False)
+    return [tuple(ids[len(before) :]) for ids in encoded]
 
 
-def word_pieces(vocabulary: Vocabulary, n: int) -> list[tuple[int, ...]]:
-    """Return the ids of every word number. Raises UsageError where the vocabulary cannot say."""
-    t5 = vocabulary == Vocabulary.t5()
-    if t5 and n <= STORED_WORDS:
-        return t5_pieces()[: SPECIALS + n]
+def word_pieces(vocabulary: Vocabulary, n: int) -> Pieces:
+    """Return the ids of SYMBOL_WORDS and n random words. Raises UsageError where the vocabulary cannot say."""
+    is_t5 = vocabulary == Vocabulary.t5()
+    if is_t5 and n <= STORED_WORDS:
+        return t5_pieces()[: FIRST_RANDOM + n]
     if vocabulary.tokenizer is not None:
         return tokenizer_pieces(vocabulary.tokenizer, n)
-    if t5:
+    if is_t5:
         raise UsageError(
-            f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; give the tokenizer."
+            f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; "
+            "give the tokenizer."
         )
-    if SPECIALS + n > vocabulary.regular_count:
+
+    # Without text a word is one regular token.
+    if FIRST_RANDOM + n > vocabulary.regular_count:
         raise UsageError(
-            f"nonsense_summary has {SPECIALS} words of its own and {n} random ones and the vocabulary has "
-            f"{vocabulary.regular_count} regular tokens; give a larger vocabulary or fewer words."
+            f"nonsense_summary has {FIRST_RANDOM} words of its own and {n} random ones and the "
+            f"vocabulary has {vocabulary.regular_count} regular tokens; give a larger vocabulary "
+            "or fewer words."
         )
-    return [(vocabulary.first_regular + i,) for i in range(SPECIALS + n)]
+    return [(vocabulary.first_regular + i,) for i in range(FIRST_RANDOM + n)]
 
 
-def piece_table(vocabulary: Vocabulary, parameters: dict) -> np.ndarray:
-    """Places in the table: for every word where its ids start, one place more for the end, then the ids."""
-    ids = word_pieces(vocabulary, parameters["words"])
-    starts = np.cumsum([0, *map(len, ids)]) + len(ids) + 1
-    return np.concatenate([starts, np.fromiter(itertools.chain(*ids), np.int64)])
+def piece_table(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
+    """Return the table of the words' ids for compiled code.
+
+    Returns:
+        int64[words + 1 + ids]: for every word where its ids start in the table, where the last one's end, then the ids.
+    """
+    pieces = word_pieces(vocabulary, parameters["words"])
+    starts = np.cumsum([0, *map(len, pieces)]) + len(pieces) + 1  # [words + 1]
+    ids = np.fromiter(itertools.chain(*pieces), np.int64)
+    return np.concatenate([starts, ids])
 
 
-def check(p: dict) -> str | None:
-    """What is wrong with the parameters."""
-    for low, high, least in (("min_sentences", "max_sentences", 5), ("min_words", "max_words", 5)):
-        if not least <= p[low] <= p[high]:
-            return f"{low} {p[low]} to {high} {p[high]} is no range from {least} up; give {low} >= {least} and {high} >= {low}."
-    if p["max_sentences"] * (p["max_words"] + 1) > LONGEST_DOCUMENT:
-        return f"max_sentences * (max_words + 1) exceeds {LONGEST_DOCUMENT} words; give fewer sentences or shorter ones."
-    if not 1 <= p["words"] <= 26**3:
-        return f"words is {p['words']}; words have three letters, so give 1 to {26**3}."
-    return None if 1 <= p["operations"] <= 8 else f"operations is {p['operations']}; give 1 to 8."
+def check_nonsense(parameters: Parameters) -> str | None:
+    """Return what is wrong with the parameters, or None."""
+    for name in ("sentences", "words"):
+        low, high = f"min_{name}", f"max_{name}"
+        if not 5 <= parameters[low] <= parameters[high]:
+            return (
+                f"{low} {parameters[low]} to {high} {parameters[high]} is no range from 5 up; "
+                f"give {low} >= 5 and {high} >= {low}."
+            )
+    if parameters["max_sentences"] * (parameters["max_words"] + 1) > LONGEST_DOCUMENT:
+        return (
+            f"max_sentences * (max_words + 1) exceeds {LONGEST_DOCUMENT} words; "
+            "give fewer sentences or shorter ones."
+        )
+    if not 1 <= parameters["words"] <= 26**3:
+        return f"words is {parameters['words']}; words have three letters, so give 1 to {26**3}."
+    if not 1 <= parameters["operations"] <= 8:
+        return f"operations is {parameters['operations']}; give 1 to 8."
+    return None
 
 
-def bounds(p: dict) -> tuple[int, int]:
-    """Longest row and summary in ids."""
-    document = p["max_sentences"] * (p["max_words"] + 1) + 3
-    return document * WIDEST, p["operations"] * (5 * (p["max_words"] + 4) + 8) * WIDEST
+def nonsense_bounds(parameters: Parameters) -> tuple[int, int]:
+    """Return the longest row and the longest summary, in ids.
+
+    A document may get a bullet and two quotes besides its words. An operation copies at most five sentences, each with its
+    words, full stop, quotes and bullet, or with a phrase.
+    """
+    document = parameters["max_sentences"] * (parameters["max_words"] + 1) + 3
+    summary = parameters["operations"] * (5 * (parameters["max_words"] + 4) + 8)
+    return document * IDS_A_WORD, summary * IDS_A_WORD
+
+
+# --- documents: words, int32[...], and starts, int64[sentences + 1], as in nonsense_operations.py ---------
 
 
 @kernel
 def draw_document(state, words, starts, p):
-    """Fill words with U{min..max} sentences of U{min..max} random words and a full stop; return (words, sentences)."""
-    sentences, n = between(state, p[MIN_SENTENCES], p[MAX_SENTENCES]), 0
+    """Draw U{min..max} sentences of U{min..max} random words and a full stop to words and starts; return how many."""
+    sentences = between(state, p[MIN_SENTENCES], p[MAX_SENTENCES])
+    n = 0
     for s in range(sentences):
         size = between(state, p[MIN_WORDS], p[MAX_WORDS])
-        fill_between(state, words[n : n + size], SPECIALS, SPECIALS + p[WORDS] - 1)
+        fill_between(state, words[n : n + size], FIRST_RANDOM, FIRST_RANDOM + p[WORDS] - 1)
         words[n + size] = FULL_STOP
         starts[s] = n
         n += size + 1
     starts[sentences] = n
-    return n, sentences
+    return sentences
 
 
 @kernel
 def sentences_to_mark(state, op):
-    """How many sentences an operation marks."""
-    if op == 12:
+    """Draw how many sentences an operation marks."""
+    if op == MAJORITY:
         return 2 * between(state, 1, 2) + 1
-    if op == 13:
+    if op == LIST_TOPICS:
         return between(state, 2, 5)
-    if op == 16:
+    if op == FIND_LARGEST:
         return between(state, 1, 4)
-    return 3 if op in (4, 5, 6, 19) else 1
+    return 3 if op in (COPY_THREE, COPY_SHUFFLED, COPY_SORTED, JOIN_CLAUSES) else 1
 
 
 @kernel
@@ -158,43 +204,46 @@ def put_keyword(state, words, start, end, keyword):
     """Replace a uniform one of the random words in words[start:end] by a keyword; return False where there is none."""
     free = 0
     for i in range(start, end):
-        free += words[i] >= SPECIALS
+        free += words[i] >= FIRST_RANDOM
     if free == 0:
         return False
+
+    # The random word that has `skip` others before it.
     skip = below(state, free)
-    while words[start] < SPECIALS or skip > 0:
-        skip -= words[start] >= SPECIALS
+    while words[start] < FIRST_RANDOM or skip > 0:
+        skip -= words[start] >= FIRST_RANDOM
         start += 1
     words[start] = keyword
     return True
 
 
 @kernel
-def insert(words, starts, sentences, s, place, keyword):
-    """Insert a keyword at a place of sentence s."""
-    for i in range(starts[sentences], place, -1):
+def insert_word(words, starts, sentences, s, position, word):
+    """Insert a word at a position of sentence s."""
+    for i in range(starts[sentences], position, -1):
         words[i] = words[i - 1]
-    words[place] = keyword
+    words[position] = word
     for later in range(s + 1, sentences + 1):
         starts[later] += 1
 
 
 @kernel
 def quote(state, words, starts, sentences, s):
-    """Operation 7: quote a uniform span of sentence s; the first word only where it is no keyword."""
+    """Quote, for operation 7, a uniform span of sentence s; the first word only where it is no keyword."""
     size = starts[s + 1] - starts[s]
-    begin = between(state, 0 if words[starts[s]] >= SPECIALS else 1, size - 1)
+    begin = between(state, 0 if words[starts[s]] >= FIRST_RANDOM else 1, size - 1)
     end = between(state, begin + 1, size)
-    insert(words, starts, sentences, s, starts[s] + end, END_QUOTE)
-    insert(words, starts, sentences, s, starts[s] + begin, END_QUOTE - 1)
+    insert_word(words, starts, sentences, s, starts[s] + end, END_QUOTE)
+    insert_word(words, starts, sentences, s, starts[s] + begin, BEGIN_QUOTE)
 
 
 @kernel
-def new_keyword(state, op, used, k):
-    """Draw a keyword; one that is not in used[:k] for the operations that need different ones. Put it at used[k]."""
-    distinct, again = op in (6, 16, 19, 20), True
+def draw_keyword(state, op, used, k):
+    """Draw a keyword to used[k]; for operations that need different ones it is not in used[:k]. Return it."""
+    distinct = op in (COPY_SORTED, FIND_LARGEST, JOIN_CLAUSES, BREAK_SENTENCE)
+    again = True
     while again:
-        used[k] = FIRST_OF[op] + below(state, COUNT_OF[op])
+        used[k] = FIRST_KEYWORD[op] + below(state, KEYWORDS[op])
         again = False
         for i in range(k):
             again = again or (distinct and used[i] == used[k])
@@ -202,29 +251,33 @@ def new_keyword(state, op, used, k):
 
 
 @kernel
-def mark(state, words, starts, sentences, op):
+def mark_document(state, words, starts, sentences, op):
     """Put an operation's keywords into the document; return False where no word is left to replace."""
-    wanted = sentences_to_mark(state, op)
-    used, k = np.empty(8, np.int64), np.int64(0)
+    to_mark = sentences_to_mark(state, op)
+    used, k = np.empty(8, np.int64), np.int64(0)  # the keywords so far
     for s in range(sentences):
-        if below(state, sentences - s) >= wanted:
+        # Each sentence with the probability that leaves a uniform choice of `to_mark` sentences.
+        if below(state, sentences - s) >= to_mark:
             continue
-        wanted -= 1
-        if op == 7:
+        to_mark -= 1
+
+        if op == COPY_QUOTED:
             quote(state, words, starts, sentences, s)
-        elif op == 8:
-            insert(words, starts, sentences, s, starts[s], FIRST_OF[8])
+        elif op == COPY_BULLETED:
+            insert_word(words, starts, sentences, s, starts[s], FIRST_KEYWORD[COPY_BULLETED])
         else:
-            for _ in range(2 if op == 20 else 1):
-                end = starts[s + 1] - (2 if op == 19 else 1)
-                if not put_keyword(state, words, starts[s], end, new_keyword(state, op, used, k)):
+            # No keyword at the full stop; a joiner needs a word behind it.
+            end = starts[s + 1] - (2 if op == JOIN_CLAUSES else 1)
+            for _ in range(2 if op == BREAK_SENTENCE else 1):
+                keyword = draw_keyword(state, op, used, k)
+                if not put_keyword(state, words, starts[s], end, keyword):
                     return False
                 k += 1
     return True
 
 
 @kernel
-def expand(words, ids, p):
+def write_ids(words, ids, p):
     """Write the ids of the words; return how many."""
     n = 0
     for word in words:
@@ -235,131 +288,182 @@ def expand(words, ids, p):
 
 
 def document(state, x, y, p):
-    """A document of random words; different operations in random order first mark it, then write the summary in turn."""
-    words, summary = np.empty(len(x) // WIDEST, np.int32), np.empty(len(y) // WIDEST, np.int32)
-    starts, ops = np.empty(p[MAX_SENTENCES] + 1, np.int64), OP_NUMBERS.copy()
+    """Draw a document and its summary: different operations in random order mark it, then write the summary in turn."""
+    words = np.empty(len(x) // IDS_A_WORD, np.int32)
+    summary = np.empty(len(y) // IDS_A_WORD, np.int32)
+    starts = np.empty(p[MAX_SENTENCES] + 1, np.int64)
+    operations = OPERATION_NUMBERS.copy()
+
+    # A document without room for all keywords is drawn anew.
     sentences, marked = 0, False
     while not marked:
-        _, sentences = draw_document(state, words, starts, p)
+        sentences = draw_document(state, words, starts, p)
         marked = True
         for i in range(p[CHOSEN]):
-            j = between(state, i, len(ops) - 1)
-            ops[i], ops[j] = ops[j], ops[i]
-            marked = marked and mark(state, words, starts, sentences, ops[i])
-    m, text = np.int64(0), words[: starts[sentences]]
-    for op in ops[: p[CHOSEN]]:
+            j = between(state, i, len(operations) - 1)
+            operations[i], operations[j] = operations[j], operations[i]
+            marked = marked and mark_document(state, words, starts, sentences, operations[i])
+
+    m = np.int64(0)
+    text = words[: starts[sentences]]
+    for op in operations[: p[CHOSEN]]:
         m = summarize(state, text, starts, op, summary, m, True)
-    return expand(text, x, p), expand(summary[:m], y, p)
+    return write_ids(text, x, p), write_ids(summary[:m], y, p)
+
+
+# --- rows: from ids back to words, operations and answers -----------------------------------------------
 
 
 @functools.lru_cache(maxsize=4)
-def _inverse(vocabulary: Vocabulary, tokenizer: Any, n: int) -> dict[tuple[int, ...], int]:
+def _word_of_ids(
+    vocabulary: Vocabulary, tokenizer: Tokenizer | None, n: int
+) -> dict[tuple[int, ...], int]:
+    """Return the number of a word by its ids. `tokenizer` is the vocabulary's: equal vocabularies may differ in it."""
     return {ids: number for number, ids in enumerate(word_pieces(vocabulary, n))}
 
 
-def read_words(ids: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> list[int]:
-    """Return the word numbers of ids. Raises UsageError where the ids are not words of the task."""
-    numbers, ids = (
-        _inverse(vocabulary, vocabulary.tokenizer, parameters["words"]),
-        tuple(ids.tolist()),
-    )
-    size_at: list[int] = [0] * len(ids) + [1]
-    for i in range(len(ids) - 1, -1, -1):
-        sizes = range(min(WIDEST, len(ids) - i), 0, -1)
-        size_at[i] = next((n for n in sizes if size_at[i + n] and ids[i : i + n] in numbers), 0)
+def read_words(ids: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> list[int]:
+    """Return the numbers of the words that ids spell. Raises UsageError where they are no words of the task."""
+    word_of_ids = _word_of_ids(vocabulary, vocabulary.tokenizer, parameters["words"])
+    tokens = tuple(ids.tolist())
+
+    # From the end: size_at[i] is the length of the longest word at i from which words reach the end, 0 for none.
+    size_at = [0] * len(tokens) + [1]
+    for i in range(len(tokens) - 1, -1, -1):
+        for size in range(min(IDS_A_WORD, len(tokens) - i), 0, -1):
+            if size_at[i + size] and tokens[i : i + size] in word_of_ids:
+                size_at[i] = size
+                break
     if not size_at[0]:
         raise UsageError("nonsense_summary: malformed row: its ids are not words of the task.")
+
     words, i = [], 0
-    while i < len(ids):
-        words.append(numbers[ids[i : i + size_at[i]]])
+    while i < len(tokens):
+        words.append(word_of_ids[tokens[i : i + size_at[i]]])
         i += size_at[i]
     return words
 
 
-def parse_row(
-    body: np.ndarray, vocabulary: Vocabulary, parameters: dict
+def is_keyword(word: int, op: int) -> bool:
+    """Return whether a word is a keyword of an operation."""
+    return bool(FIRST_KEYWORD[op] <= word < FIRST_KEYWORD[op] + KEYWORDS[op])
+
+
+def parse_document(
+    body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Return (words, starts, operations) of a row. Raises UsageError on anything that the law cannot have made."""
+    """Return (words, starts, operations) of a row. Raises UsageError on rows that the sampler cannot have drawn."""
     words = read_words(body, vocabulary, parameters)
-    ends = [i + 1 for i, word in enumerate(words) if word == FULL_STOP]
-    ends = [end + (words[end : end + 1] == [END_QUOTE]) for end in ends]
-    if not ends or ends[-1] != len(words):
+
+    # A sentence ends with a full stop, and with the end of a quotation behind it.
+    starts = [0]
+    for i, word in enumerate(words):
+        if word == FULL_STOP:
+            is_quoted = words[i + 1 : i + 2] == [END_QUOTE]
+            starts.append(i + 2 if is_quoted else i + 1)
+    if len(starts) == 1 or starts[-1] != len(words):
         raise UsageError("nonsense_summary: malformed row: its last sentence has no full stop.")
-    counts = {
-        op: sum(FIRST_OF[op] <= w < FIRST_OF[op] + COUNT_OF[op] for w in words) for op in OPERATIONS
-    }
-    found = [op for op in OPERATIONS if counts[op]]
-    if wrong := [op for op in found if counts[op] not in PLACES[op]]:
-        number = counts[wrong[0]]
+
+    # The operations whose keywords are there.
+    operations = []
+    for op in OPERATIONS:
+        count = sum(is_keyword(word, op) for word in words)
+        if count == 0:
+            continue
+        if count not in KEYWORD_COUNTS[op]:
+            raise UsageError(
+                f"nonsense_summary: malformed row: operation d{op} cannot have {count} keywords."
+            )
+        operations.append(op)
+    if len(operations) != parameters["operations"]:
         raise UsageError(
-            f"nonsense_summary: malformed row: operation d{wrong[0]} cannot have {number} keywords."
+            f"nonsense_summary: malformed row: it has keywords of {len(operations)} operations, "
+            f"not {parameters['operations']}."
         )
-    if len(found) != parameters["operations"]:
-        needed = parameters["operations"]
-        raise UsageError(
-            f"nonsense_summary: malformed row: it has keywords of {len(found)} operations, not {needed}."
-        )
-    return np.array(words, np.int32), np.array([0, *ends], np.int64), found
+    return np.array(words, np.int32), np.array(starts, np.int64), operations
 
 
-def row_check(body: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> str | None:
-    """The row check: `parse_row` raises what is wrong."""
-    parse_row(body, vocabulary, parameters)
+def check_document(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
+    """Check a row: `parse_document` raises what is wrong."""
+    parse_document(body, vocabulary, parameters)
     return None
 
 
-def variants(words: np.ndarray, starts: np.ndarray, op: int) -> list[list[int]]:
-    """Return every right output of one operation, the one without chance first."""
-    state, out = np.zeros(1, np.uint64), np.empty(6 * len(words) + 64, np.int32)
-    plain = out[: summarize(state, words, starts, op, out, 0, False)].tolist()
-    if op == 18:
-        target = next(w for w in plain if FIRST_TARGET <= w < FIRST_TARGET + 60)
-        return [[target + k if w == target else w for w in plain] for k in range(3)]
-    if op == 5:
-        sentences = np.split(words, starts[1:-1])
-        marked = [
-            s.tolist()
-            for s in sentences
-            if ((s >= FIRST_OF[5]) & (s < FIRST_OF[5] + COUNT_OF[5])).any()
-        ]
+def right_outputs(words: np.ndarray, starts: np.ndarray, op: int) -> list[list[int]]:
+    """Return every right output of one operation, in words; first the one that takes the first of all choices.
+
+    Args:
+        words: the document, int32[words].
+        starts: where its sentences start, int64[sentences + 1].
+        op: the operation's number.
+    """
+    state = np.zeros(1, np.uint64)
+    # At most five sentences of the document and the words of phrases.
+    out = np.empty(6 * len(words) + 64, np.int32)
+    length = summarize(state, words, starts, op, out, 0, False)
+    output = out[:length].tolist()
+
+    if op == PARAPHRASE:
+        first = next(word for word in output if FIRST_TARGET <= word <= LARGEST_TARGET)
+        outputs = []
+        for k in range(PARAPHRASES):
+            outputs.append([first + k if word == first else word for word in output])
+        return outputs
+
+    if op == COPY_SHUFFLED:
+        marked = []
+        for sentence in np.split(words, starts[1:-1]):
+            if any(is_keyword(word, op) for word in sentence):
+                marked.append(sentence.tolist())
         return [list(itertools.chain(*order)) for order in itertools.permutations(marked)]
-    return [plain]
+
+    return [output]
 
 
-def judge(body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> bool:
-    """Is the answer the operations' outputs in any order of operations, any order for d5, any paraphrase for d18?"""
-    words, starts, found = parse_row(body, vocabulary, parameters)
+def score_summary(
+    body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
+) -> bool:
+    """Return whether an answer is the operations' outputs: in any order, with any right output of each."""
+    words, starts, operations = parse_document(body, vocabulary, parameters)
     pieces = word_pieces(vocabulary, parameters["words"])
-    outputs = {
-        op: [[i for word in output for i in pieces[word]] for output in variants(words, starts, op)]
-        for op in found
-    }
+    outputs: dict[int, list[list[int]]] = {}
+    for op in operations:
+        outputs[op] = []
+        for output in right_outputs(words, starts, op):
+            outputs[op].append(list(itertools.chain(*(pieces[word] for word in output))))
 
-    def matches(rest: list[int], left: frozenset[int]) -> bool:
-        if not left:
+    def is_made_of(rest: list[int], unused: frozenset[int]) -> bool:
+        """Return whether the rest of the answer is outputs of the unused operations, each once."""
+        if not unused:
             return not rest
-        fitting = ((op, out) for op in left for out in outputs[op] if rest[: len(out)] == out)
-        return any(matches(rest[len(out) :], left - {op}) for op, out in fitting)
+        for op in unused:
+            for output in outputs[op]:
+                starts_with = rest[: len(output)] == output
+                if starts_with and is_made_of(rest[len(output) :], unused - {op}):
+                    return True
+        return False
 
-    return matches(answer.tolist(), frozenset(found))
+    return is_made_of(answer.tolist(), frozenset(operations))
 
 
-def read(ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: dict) -> str:
-    """Return ids as text."""
-    names = SYMBOL_WORDS + random_words(parameters["words"])
-    return " ".join(names[word] for word in read_words(ids, vocabulary, parameters))
+def decode_words(
+    ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
+) -> str:
+    """Return ids as the text of their words."""
+    texts = SYMBOL_WORDS + random_words(parameters["words"])
+    return " ".join(texts[word] for word in read_words(ids, vocabulary, parameters))
 
 
 @register_task(
     document,
     paper=PAPER,
-    bounds=bounds,
-    check_parameters=check,
+    bounds=nonsense_bounds,
+    check_parameters=check_nonsense,
     lowest_max_length=None,
     vocabulary_table=piece_table,
-    row_check=row_check,
-    score_function=judge,
-    decode=read,
+    row_check=check_document,
+    score_function=score_summary,
+    decode=decode_words,
     named=False,
     in_python=True,
     words=5000,
@@ -375,6 +479,11 @@ def nonsense_summary(body, vocabulary, parameters):
     input   __d8__bullet__ abc dee . fgh __d21__keyword_4__ ijk . lmn __d14__60__ .
     target  abc dee . the number was above or equal to threshold . fgh .
     """
-    words, starts, found = parse_row(body, vocabulary, parameters)
+    words, starts, operations = parse_document(body, vocabulary, parameters)
     pieces = word_pieces(vocabulary, parameters["words"])
-    return [i for op in found for word in variants(words, starts, op)[0] for i in pieces[word]]
+    summary: list[int] = []
+    for op in operations:
+        first_output = right_outputs(words, starts, op)[0]
+        for word in first_output:
+            summary.extend(pieces[word])
+    return summary

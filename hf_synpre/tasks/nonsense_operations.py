@@ -1,7 +1,8 @@
-"""Layer 1: the sixteen operations of nonsense summarisation: their words and, compiled, what each adds to a summary.
+"""The sixteen operations of nonsense summarisation: a marked document comes in, what each adds to the summary goes out.
 
-An operation goes by its number in the authors' code. Words are numbers into SYMBOL_WORDS, random words follow; a document is
-words x with `starts[s]` the place where sentence s starts (one start more marks the end).
+An operation goes by its number in the authors' code. Words are numbers into SYMBOL_WORDS; random words have the numbers behind
+them. In compiled code a document is `x`, int32[words], with `starts`, int64[sentences + 1]: sentence s is
+x[starts[s]:starts[s + 1]]. A summary is `y`, int32[...], written from its start; y[:m] is there already.
 """
 
 import numpy as np
@@ -9,41 +10,73 @@ from numba import njit
 
 from hf_synpre.tasks.rng import below, kernel, shuffle
 
-CLASSES = [f"class_{c}" for c in range(3)]
-TEN = [f"keyword_{i}" for i in range(10)]
-KINDS = [f"{name}_kw_{k}" for name in CLASSES for k in range(3)]
-JOINERS = [f"join_{i}" for i in range(5)]
-NUMBERS = [str(n) for n in range(100)]
-NAMES = {
-    3: TEN,  # copy the sentence with a keyword
-    4: TEN,  # copy three sentences, in order
-    5: TEN,  # copy three sentences, in random order
-    6: TEN,  # copy three sentences, sorted by keyword
-    7: ["begin_quote", "end_quote"],  # copy what is quoted
-    8: ["bullet"],  # copy the bulleted sentence
-    10: TEN,  # classify a keyword: 0-4 positive, 5-9 negative
-    11: KINDS,  # copy a sentence, its keyword replaced by its class
-    12: ["keyword_1", "keyword_2"],  # say which keyword is in the majority
-    13: KINDS,  # list sentences under their keywords' classes
-    14: NUMBERS,  # compare a number with the threshold 50
-    16: NUMBERS,  # say which number is the largest
-    18: [f"src_{i}" for i in range(20)],  # copy a sentence, a word paraphrased
-    19: JOINERS,  # join the clauses that follow three joiners
-    20: JOINERS,  # break a sentence with two joiners into two
-    21: TEN,  # cut a sentence off at a keyword
+# --- the operations and their words -----------------------------------------------------------------
+
+COPY_ONE = 3  # copy the sentence with a keyword
+COPY_THREE = 4  # copy three sentences, in order
+COPY_SHUFFLED = 5  # copy three sentences, in random order
+COPY_SORTED = 6  # copy three sentences, sorted by keyword
+COPY_QUOTED = 7  # copy what is quoted
+COPY_BULLETED = 8  # copy the bulleted sentence
+CLASSIFY = 10  # classify a keyword: 0-4 positive, 5-9 negative
+COPY_WITH_CLASS = 11  # copy a sentence, its keyword replaced by its class
+MAJORITY = 12  # say which keyword is in the majority
+LIST_TOPICS = 13  # list sentences under their keywords' classes
+COMPARE = 14  # compare a number with the threshold
+FIND_LARGEST = 16  # say which number is the largest
+PARAPHRASE = 18  # copy a sentence, a word paraphrased
+JOIN_CLAUSES = 19  # join the clauses that follow three joiners
+BREAK_SENTENCE = 20  # break a sentence with two joiners into two
+CUT_OFF = 21  # cut a sentence off at a keyword
+
+THRESHOLD = 50
+POSITIVE_KEYWORDS = 5  # of ten
+PARAPHRASES = 3  # of each word
+CLASSES = 3
+KEYWORDS_OF_A_CLASS = 3
+
+_ten_keywords = [f"keyword_{i}" for i in range(10)]
+_class_names = [f"class_{c}" for c in range(CLASSES)]
+_class_keywords = [f"{name}_kw_{k}" for name in _class_names for k in range(KEYWORDS_OF_A_CLASS)]
+_joiners = [f"join_{i}" for i in range(5)]
+_numbers = [str(n) for n in range(100)]
+
+# The names of every operation's keywords; the word of a keyword is __d3__keyword_0__.
+KEYWORD_NAMES = {
+    COPY_ONE: _ten_keywords,
+    COPY_THREE: _ten_keywords,
+    COPY_SHUFFLED: _ten_keywords,
+    COPY_SORTED: _ten_keywords,
+    COPY_QUOTED: ["begin_quote", "end_quote"],
+    COPY_BULLETED: ["bullet"],
+    CLASSIFY: _ten_keywords,
+    COPY_WITH_CLASS: _class_keywords,
+    MAJORITY: ["keyword_1", "keyword_2"],
+    LIST_TOPICS: _class_keywords,
+    COMPARE: _numbers,
+    FIND_LARGEST: _numbers,
+    PARAPHRASE: [f"src_{i}" for i in range(20)],
+    JOIN_CLAUSES: _joiners,
+    BREAK_SENTENCE: _joiners,
+    CUT_OFF: _ten_keywords,
 }
-OPERATIONS = tuple(NAMES)
-# The numbers of keywords that a document has for each operation.
-PLACES = dict.fromkeys(NAMES, (1,)) | {
-    4: (3,),
-    5: (3,),
-    6: (3,),
-    7: (2,),
-    12: (3, 5),
-    13: (2, 3, 4, 5),
-    16: (1, 2, 3, 4),
+OPERATIONS = tuple(KEYWORD_NAMES)
+
+# How many keywords a document may have of each operation.
+KEYWORD_COUNTS: dict[int, tuple[int, ...]] = {
+    **dict.fromkeys(OPERATIONS, (1,)),
+    COPY_THREE: (3,),
+    COPY_SHUFFLED: (3,),
+    COPY_SORTED: (3,),
+    COPY_QUOTED: (2,),
+    MAJORITY: (3, 5),
+    LIST_TOPICS: (2, 3, 4, 5),
+    FIND_LARGEST: (1, 2, 3, 4),
+    JOIN_CLAUSES: (3,),
+    BREAK_SENTENCE: (2,),
 }
-PLACES |= {19: (3,), 20: (2,)}
+
+# What operations say in the summary, and the numbers of these phrases.
 PHRASES = (
     "the keyword was positive .",
     "the keyword was negative .",
@@ -55,46 +88,63 @@ PHRASES = (
     "The combined sentence is",
     "section",
 )
-POSITIVE, NEGATIVE, FIRST_MORE, SECOND_MORE, ABOVE, BELOW, LARGEST, COMBINED, SECTION = range(
-    len(PHRASES)
-)
+POSITIVE, NEGATIVE, FIRST_MORE, SECOND_MORE, ABOVE, BELOW = range(6)
+LARGEST, COMBINED, SECTION = range(6, 9)
 
-_keywords = [f"__d{op}__{name}__" for op, names in NAMES.items() for name in names]
-_targets = [f"__d18__target_{i}_{k}__" for i in range(20) for k in range(3)]
-_classes = [f"__d{op}__{name}__" for op in (11, 13) for name in CLASSES]
+# --- the numbers of the words -----------------------------------------------------------------------
+
+_keyword_words = [f"__d{op}__{name}__" for op, names in KEYWORD_NAMES.items() for name in names]
+_target_words = [f"__d18__target_{i}_{k}__" for i in range(20) for k in range(PARAPHRASES)]
+_class_words = [
+    f"__d{op}__{name}__" for op in (COPY_WITH_CLASS, LIST_TOPICS) for name in _class_names
+]
 _phrase_words = dict.fromkeys(
     word for phrase in PHRASES for word in phrase.split() if not word.isdigit()
 )
-SYMBOL_WORDS = (*_keywords, *_targets, *_classes, *NUMBERS, *_phrase_words)
+SYMBOL_WORDS = (*_keyword_words, *_target_words, *_class_words, *_numbers, *_phrase_words)
 NUMBER_OF = {word: i for i, word in enumerate(SYMBOL_WORDS)}
-SPECIALS = len(SYMBOL_WORDS)
-FULL_STOP, FIRST_TARGET, FIRST_NUMBER = (NUMBER_OF[word] for word in (".", _targets[0], "0"))
-CLASS_11, CLASS_13 = NUMBER_OF[_classes[0]], NUMBER_OF[_classes[3]]
-FIRST_OF, COUNT_OF = np.zeros(22, np.int64), np.zeros(22, np.int64)
-for _op, _names in NAMES.items():
-    FIRST_OF[_op], COUNT_OF[_op] = NUMBER_OF[f"__d{_op}__{_names[0]}__"], len(_names)
+
+# Random words have the numbers from here on.
+FIRST_RANDOM = len(SYMBOL_WORDS)
+
+FULL_STOP = NUMBER_OF["."]
+FIRST_NUMBER = NUMBER_OF["0"]
+FIRST_TARGET = NUMBER_OF[_target_words[0]]
+FIRST_CLASS_TO_COPY = NUMBER_OF[_class_words[0]]
+FIRST_CLASS_TO_LIST = NUMBER_OF[_class_words[CLASSES]]
+
+# By operation: the number of its first keyword, and how many it has. int64[operation]
+FIRST_KEYWORD = np.zeros(max(OPERATIONS) + 1, np.int64)
+KEYWORDS = np.zeros(max(OPERATIONS) + 1, np.int64)
+for _op, _names in KEYWORD_NAMES.items():
+    FIRST_KEYWORD[_op] = NUMBER_OF[f"__d{_op}__{_names[0]}__"]
+    KEYWORDS[_op] = len(_names)
+
+# The words of all phrases one after the other, and where each phrase starts: int32[words], int64[phrases + 1].
 PHRASE_WORDS = np.array(
     [NUMBER_OF[word] for phrase in PHRASES for word in phrase.split()], np.int32
 )
-PHRASE_ENDS = np.cumsum([0] + [len(phrase.split()) for phrase in PHRASES])
+PHRASE_STARTS = np.cumsum([0] + [len(phrase.split()) for phrase in PHRASES])
+
+# --- what each operation adds to a summary ------------------------------------------------------------
 
 
 @kernel
-def keyword_places(x, op, at):
-    """Write the places of an operation's keywords to `at`; return how many."""
+def find_keywords(x, op, positions):
+    """Write the positions of an operation's keywords in x to `positions`; return how many."""
     k = 0
     for i in range(len(x)):
-        if FIRST_OF[op] <= x[i] < FIRST_OF[op] + COUNT_OF[op]:
-            at[k] = i
+        if FIRST_KEYWORD[op] <= x[i] < FIRST_KEYWORD[op] + KEYWORDS[op]:
+            positions[k] = i
             k += 1
     return k
 
 
 @kernel
-def sentence_at(starts, place):
-    """Return the number of the sentence that holds a place."""
+def sentence_at(starts, position):
+    """Return the number of the sentence that holds a position."""
     s = 0
-    while starts[s + 1] <= place:
+    while starts[s + 1] <= position:
         s += 1
     return s
 
@@ -110,8 +160,8 @@ def append(y, m, words):
 
 @kernel
 def append_phrase(y, m, phrase):
-    """Append a phrase to y[:m]; return the new m."""
-    return append(y, m, PHRASE_WORDS[PHRASE_ENDS[phrase] : PHRASE_ENDS[phrase + 1]])
+    """Append the words of a phrase to y[:m]; return the new m."""
+    return append(y, m, PHRASE_WORDS[PHRASE_STARTS[phrase] : PHRASE_STARTS[phrase + 1]])
 
 
 @kernel
@@ -122,94 +172,123 @@ def append_word(y, m, word):
 
 
 @kernel
-def copy_sentences(state, x, starts, op, at, y, m, random):
-    """Operations 3, 4, 5, 6, 8, 11 and 18: the sentences of the keywords, the keyword dropped (8) or replaced (11, 18)."""
-    for place in at:
-        s = sentence_at(starts, place)
-        start = starts[s] + (op == 8)
+def copy_sentences(state, x, starts, op, positions, y, m, random):
+    """Append the sentences of the keywords: of 3, 4, 5, 6, 8, 11 and 18; return the new m.
+
+    A bullet is dropped; a keyword of 11 is replaced by its class, one of 18 by a paraphrase.
+    """
+    for position in positions:
+        s = sentence_at(starts, position)
+        start = starts[s] + (op == COPY_BULLETED)
         end = append(y, m, x[start : starts[s + 1]])
-        if op == 11:
-            y[m + place - start] = CLASS_11 + (x[place] - FIRST_OF[11]) // 3
-        if op == 18:
-            choice = below(state, 3) if random else 0
-            y[m + place - start] = FIRST_TARGET + 3 * (x[place] - FIRST_OF[18]) + choice
+
+        copied = m + position - start  # where the keyword is in y
+        keyword = x[position] - FIRST_KEYWORD[op]
+        if op == COPY_WITH_CLASS:
+            y[copied] = FIRST_CLASS_TO_COPY + keyword // KEYWORDS_OF_A_CLASS
+        if op == PARAPHRASE:
+            choice = below(state, PARAPHRASES) if random else 0
+            y[copied] = FIRST_TARGET + PARAPHRASES * keyword + choice
         m = end
     return m
 
 
 @kernel
-def copy_clauses(x, starts, op, at, y, m):
-    """Operations 7, 19, 20 and 21: parts of sentences."""
-    if op == 7:
-        m = append(y, m, x[at[0] + 1 : at[1]])
+def copy_clauses(x, starts, op, positions, y, m):
+    """Append parts of sentences: of 7, 19, 20 and 21; return the new m."""
+    if op == COPY_QUOTED:
+        m = append(y, m, x[positions[0] + 1 : positions[1]])
         return m if y[m - 1] == FULL_STOP else append_word(y, m, FULL_STOP)
-    if op == 19:
+
+    if op == JOIN_CLAUSES:
         m = append_phrase(y, m, COMBINED)
-        for place in at:
-            m = append(y, m, x[place : starts[sentence_at(starts, place) + 1] - 1])
+        for position in positions:
+            end = starts[sentence_at(starts, position) + 1] - 1
+            m = append(y, m, x[position:end])
         return append_word(y, m, FULL_STOP)
-    s = sentence_at(starts, at[0])
-    before = x[starts[s] : at[0]]
+
+    # A sentence cut off at its first keyword; broken in two, the second part starts like the first.
+    s = sentence_at(starts, positions[0])
+    before = x[starts[s] : positions[0]]
     m = append(y, m, before)
-    if op == 20:
-        m = append_word(y, append(y, m, x[at[0] : at[1]]), FULL_STOP)
-        m = append(y, append(y, m, before), x[at[1] : starts[s + 1] - 1])
+    if op == BREAK_SENTENCE:
+        m = append(y, m, x[positions[0] : positions[1]])
+        m = append_word(y, m, FULL_STOP)
+        m = append(y, m, before)
+        m = append(y, m, x[positions[1] : starts[s + 1] - 1])
     return append_word(y, m, FULL_STOP)
 
 
 @kernel
-def list_topics(x, starts, at, y, m):
-    """Operation 13: every class's section and, under it, the sentences with its keywords."""
-    for c in range(3):
-        m = append_word(y, append_phrase(y, m, SECTION), CLASS_13 + c)
-        for place in at:
-            if (x[place] - FIRST_OF[13]) // 3 == c:
-                s = sentence_at(starts, place)
+def list_topics(x, starts, positions, y, m):
+    """Append, of 13, every class's section and under it the sentences with its keywords; return the new m."""
+    for c in range(CLASSES):
+        m = append_phrase(y, m, SECTION)
+        m = append_word(y, m, FIRST_CLASS_TO_LIST + c)
+        for position in positions:
+            keyword = x[position] - FIRST_KEYWORD[LIST_TOPICS]
+            if keyword // KEYWORDS_OF_A_CLASS == c:
+                s = sentence_at(starts, position)
                 m = append(y, m, x[starts[s] : starts[s + 1]])
     return m
 
 
 @kernel
-def conclude(x, op, at, y, m):
-    """Operations 10, 12, 14 and 16: a phrase about the keywords."""
-    first = x[at[0]] - FIRST_OF[op]
-    if op == 10:
-        return append_phrase(y, m, POSITIVE if first < 5 else NEGATIVE)
-    if op == 14:
-        return append_phrase(y, m, ABOVE if first >= 50 else BELOW)
-    largest = second = 0
-    for place in at:
-        largest = max(largest, x[place] - FIRST_OF[op])
-        second += x[place] - FIRST_OF[op]
-    if op == 12:
-        return append_phrase(y, m, SECOND_MORE if 2 * second > len(at) else FIRST_MORE)
-    m = append_word(y, append_phrase(y, m, LARGEST), FIRST_NUMBER + largest)
+def conclude(x, op, positions, y, m):
+    """Append a phrase about the keywords: of 10, 12, 14 and 16; return the new m."""
+    first = x[positions[0]] - FIRST_KEYWORD[op]
+    if op == CLASSIFY:
+        return append_phrase(y, m, POSITIVE if first < POSITIVE_KEYWORDS else NEGATIVE)
+    if op == COMPARE:
+        return append_phrase(y, m, ABOVE if first >= THRESHOLD else BELOW)
+
+    # Of two keywords, numbered 0 and 1, the sum counts the second.
+    largest = total = 0
+    for position in positions:
+        keyword = x[position] - FIRST_KEYWORD[op]
+        largest = max(largest, keyword)
+        total += keyword
+    if op == MAJORITY:
+        return append_phrase(y, m, SECOND_MORE if 2 * total > len(positions) else FIRST_MORE)
+    m = append_phrase(y, m, LARGEST)
+    m = append_word(y, m, FIRST_NUMBER + largest)
     return append_word(y, m, FULL_STOP)
 
 
 @kernel
-def sort_places(x, at):
-    """Sort places by the words there (insertion sort: there are three)."""
-    for i in range(1, len(at)):
+def sort_positions(x, positions):
+    """Sort positions by the words there (insertion sort: there are three)."""
+    for i in range(1, len(positions)):
         j = i
-        while j > 0 and x[at[j - 1]] > x[at[j]]:
-            at[j - 1], at[j] = at[j], at[j - 1]
+        while j > 0 and x[positions[j - 1]] > x[positions[j]]:
+            positions[j - 1], positions[j] = positions[j], positions[j - 1]
             j -= 1
 
 
 @njit(cache=True)
 def summarize(state, x, starts, op, y, m, random):
-    """Append to y[:m] what the operation makes of the document x; return the new m. random = False: the first of choices."""
-    at = np.empty(len(x), np.int64)
-    at = at[: keyword_places(x, op, at)]
-    if op == 5 and random:
-        shuffle(state, at, np.empty(len(at), np.int64))
-    if op == 6:
-        sort_places(x, at)
-    if op in (10, 12, 14, 16):
-        return conclude(x, op, at, y, m)
-    if op == 13:
-        return list_topics(x, starts, at, y, m)
-    if op in (7, 19, 20, 21):
-        return copy_clauses(x, starts, op, at, y, m)
-    return copy_sentences(state, x, starts, op, at, y, m, random)
+    """Append to y[:m] what an operation makes of a document; return the new m.
+
+    Args:
+        state: the random generator, uint64[1].
+        x: the document's words, int32[words].
+        starts: where its sentences start, int64[sentences + 1].
+        op: the operation's number.
+        y: the summary, int32[...], of which y[:m] is written.
+        m: the words in the summary.
+        random: whether order and paraphrases are drawn; False takes the first of all that are right.
+    """
+    positions = np.empty(len(x), np.int64)
+    positions = positions[: find_keywords(x, op, positions)]  # [keywords]
+    if op == COPY_SHUFFLED and random:
+        shuffle(state, positions, np.empty(len(positions), np.int64))
+    if op == COPY_SORTED:
+        sort_positions(x, positions)
+
+    if op in (CLASSIFY, MAJORITY, COMPARE, FIND_LARGEST):
+        return conclude(x, op, positions, y, m)
+    if op == LIST_TOPICS:
+        return list_topics(x, starts, positions, y, m)
+    if op in (COPY_QUOTED, JOIN_CLAUSES, BREAK_SENTENCE, CUT_OFF):
+        return copy_clauses(x, starts, op, positions, y, m)
+    return copy_sentences(state, x, starts, op, positions, y, m, random)

@@ -1,32 +1,39 @@
-"""Layer 0: compiled counter-based draws. Row i of a stream starts at hash(key, i); nothing is global.
+"""Compiled counter-based random draws: a key and a row number come in, integers go out.
 
-The generator is SplitMix64 (Steele, Lea, Flood 2014): the state advances by a constant and each output is a bijective
-mix of it, so a run of draws has no serial dependency and compiles to vector code. A bounded draw is the high word
-of (64 random bits) x n, for n < 2**32: its bias is below n / 2**64 and it needs no rejection.
+Row i of a stream starts at hash(key, i); nothing is global. The generator is SplitMix64 (Steele, Lea, Flood 2014): the state
+advances by a constant and each output is a bijective mix of it, so a run of draws has no serial dependency and compiles to
+vector code. A bounded draw is the high word of (64 random bits) x n, for n < 2**32: its bias is below n / 2**64 and it needs
+no rejection.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 import numpy as np
 from numba import njit
 
 from hf_synpre.errors import UsageError, as_integer
 
+# SplitMix64's constants: the increment of the state, then the multipliers and shifts of the mix.
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
 MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
+SHIFT_27, SHIFT_30, SHIFT_31 = np.uint64(27), np.uint64(30), np.uint64(31)
+
+# A product with a number of 32 bits is taken in two halves, because it has up to 96 bits.
 LOW_WORD = np.uint64(0xFFFFFFFF)
-SHIFT_27, SHIFT_30, SHIFT_31, SHIFT_32 = (np.uint64(n) for n in (27, 30, 31, 32))
+SHIFT_32 = np.uint64(32)
+
 SPLITS = ("train", "validation", "test")
 
-# For functions that only compiled code calls: without doors to Python they compile in half the time.
+# For functions that only compiled code calls: without entries for Python they compile in half the time.
 kernel = njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @njit(cache=True)
 def mix(z):
-    """The SplitMix64 output function: uint64 -> uint64, a bijection."""
+    """Return the SplitMix64 output of a state: uint64 -> uint64, a bijection."""
     z = (z ^ (z >> SHIFT_30)) * MULTIPLY_1
     z = (z ^ (z >> SHIFT_27)) * MULTIPLY_2
     return z ^ (z >> SHIFT_31)
@@ -42,19 +49,21 @@ def start_row(state, key, index):
 def scale(bits, n):
     """Map 64 random bits to 0..n-1 (int64), n < 2**32."""
     n = np.uint64(n)
-    return np.int64(((bits >> SHIFT_32) * n + (((bits & LOW_WORD) * n) >> SHIFT_32)) >> SHIFT_32)
+    high = (bits >> SHIFT_32) * n
+    low = (bits & LOW_WORD) * n
+    return np.int64((high + (low >> SHIFT_32)) >> SHIFT_32)
 
 
 @njit(cache=True)
 def below(state, n):
-    """One uniform integer in 0..n-1."""
+    """Return one uniform integer in 0..n-1."""
     state[0] += GAMMA
     return scale(mix(state[0]), n)
 
 
 @njit(cache=True)
 def between(state, low, high):
-    """One uniform integer in low..high, both ends included (the papers' U{low..high})."""
+    """Return one uniform integer in low..high, both ends included (the papers' U{low..high})."""
     return low + below(state, high - low + 1)
 
 
@@ -69,14 +78,20 @@ def fill_between(state, out, low, high):
 
 @njit(cache=True)
 def copy(x, y):
-    """Write x to the start of y (a plain loop compiles in a tenth of the time of y[:n] = x and runs as fast)."""
+    """Write x to the start of y.
+
+    A plain loop compiles in a tenth of the time of y[:n] = x and runs as fast.
+    """
     for i in range(len(x)):
         y[i] = x[i]
 
 
 @njit(cache=True)
 def shuffle(state, x, scratch):
-    """Permute `x` uniformly in place (Fisher-Yates); `scratch`, no shorter, takes the draws, which so are vector code."""
+    """Permute `x` uniformly in place (Fisher-Yates).
+
+    `scratch`, no shorter, takes all draws first, so that they compile to vector code.
+    """
     n, base = len(x), state[0]
     for i in range(1, n):
         scratch[i] = scale(mix(base + np.uint64(n - i) * GAMMA), i + 1)
@@ -87,12 +102,26 @@ def shuffle(state, x, scratch):
         state[0] = base + np.uint64(n - 1) * GAMMA
 
 
-def stream_key(task: str, version: int, parameters: dict, split: str, seed: int) -> np.uint64:
-    """Return the 64-bit key of a stream: a hash of all that names it. Raises UsageError on a bad split or seed."""
+def stream_key(
+    task: str, version: int, parameters: Mapping[str, object], split: str, seed: int
+) -> np.uint64:
+    """Return the 64-bit key of a stream: a hash of all that names it.
+
+    Args:
+        task: the name of the task or mixture.
+        version: its version.
+        parameters: what else tells the stream from others, by name: numbers, words, lists of numbers.
+        split: train, validation or test.
+        seed: an integer >= 0.
+
+    Raises:
+        UsageError: there is no such split, or the seed is no such integer.
+    """
     if split not in SPLITS:
         raise UsageError(f"Unknown split '{split}'. Allowed: {', '.join(SPLITS)}.")
     number = as_integer(seed)
     if number is None or number < 0:
         raise UsageError(f"seed is {seed!r}; give an integer >= 0.")
-    identity = json.dumps([task, version, dict(sorted(parameters.items())), split, number]).encode()
-    return np.uint64(int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "little"))
+    identity = json.dumps([task, version, dict(sorted(parameters.items())), split, number])
+    digest = hashlib.blake2b(identity.encode(), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))

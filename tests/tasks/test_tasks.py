@@ -667,12 +667,12 @@ ERRORS = [
     ),
     (
         lambda: get_task("nesting_language").solve([5, 16006]),
-        "the tail at place 1 does not close the last open head.",
+        "the tail at position 1 does not close the last open head.",
     ),
     (lambda: get_task("nonsense_summary").solve([5, 6]), "nonsense_summary: malformed row"),
     (
         lambda: get_task("lime_induct").solve([32002, 5, 6]),
-        "LIME: malformed row: the mark lower (32004) is there 0 times, not 1.",
+        "LIME: malformed row: the special token lower (32004) is there 0 times, not 1.",
     ),
     (
         lambda: get_task("lime_abduct").solve(
