@@ -1,7 +1,8 @@
 """A vocabulary as the synthetic tasks see it: a tokenizer, a size or nothing comes in, ids go out.
 
-A task needs regular tokens (one contiguous range of ids, drawn uniformly) and a few special tokens: dividers, yes and no,
-brackets. Everything is integers; a tokenizer is asked once, when the Vocabulary is made.
+A task needs regular tokens (one contiguous range of ids, drawn uniformly) and a few special tokens:
+dividers, yes and no, brackets. Everything is integers; a tokenizer is asked once, when the
+Vocabulary is made.
 """
 
 import functools
@@ -13,7 +14,8 @@ from typing import Any, Protocol
 
 from hf_synpre.errors import UsageError
 
-# The special tokens by name, in the order in which compiled code finds their ids (tasks/kernels.py).
+# The special tokens by name, in the order in which compiled code finds their ids
+# (tasks/kernels.py).
 SIMPLE_SPECIAL_TOKENS = ("name_divider", "word_divider", "argument_divider", "empty", "yes", "no")
 LIME_SPECIAL_TOKENS = ("colon", "separator", "upper", "open", "lower", "math", "close")
 SPECIAL_TOKENS = SIMPLE_SPECIAL_TOKENS + LIME_SPECIAL_TOKENS
@@ -29,7 +31,8 @@ CONTROL_TOKENS = 2
 # Fewer regular tokens make no task: the answer would be known before the question.
 FEWEST_REGULAR_TOKENS = 4
 
-# The ids that T5's SentencePiece gives to the reference's internal names of the tasks (docs/papers.md, "Token ids").
+# The ids that T5's SentencePiece gives to the reference's internal names of the tasks
+# (docs/papers.md, "Token ids").
 T5_NAMES = {
     "identity": (2405,),
     "reverse": (7211,),
@@ -52,25 +55,28 @@ T5_NAMES = {
 }
 PAPER_NAMES = tuple(T5_NAMES)
 
-# What T5's SentencePiece makes of str(0) .. str(220), a leading bare '▁' dropped; + joins two pieces
-# (docs/papers.md, "Token ids").
+# What T5's SentencePiece makes of str(0) .. str(220), a leading bare '▁' dropped; + joins two
+# pieces (docs/papers.md, "Token ids").
 T5_NUMBERS = """
-    632 209 204 220 314 305 431 489 505 668 335 850 586 1179 968 627 898 1003 507 957 460 1401 1630 1902 997 944 2208 2307
-    2059 2838 604 2664 3538 5400 6154 3097 4475 6862 6654 6352 1283 8798 6426 8838 8537 3479 9668 10635 4678 9526 943
-    11696 9065 12210 10630 6897 11526 3436 3449 3390 1640 4241 4056 3891 6687 7123 3539 3708 3651 3951 2861 4450 9455 4552
-    4581 6374 3959 4013 3940 4440 2775 4959 4613 4591 4608 11989 3840 4225 4060 3914 2777 4729 4508 4271 4240 11923 4314
-    4327 3916 12185 910 13736 14388 17864 15442 12869 16431 18057 16169 17304 11190 15866 850+357 20522 18959 15660 20159
-    20275 20056 19993 5864 22011 20889 14574 22504 10124 21976 22367 209+2577 22174 12778 22048 23757 22974 23747 209+2469
-    23459 24636 22744 24090 11397 26059 24978 25133 20885 20987 24300 24719 24748 24816 4261 26578 26320 27025 27308 20896
-    25463 27452 26556 27904 11321 898+536 898+357 898+519 26987 22823 26811 27650 24274 27096 209+2518 1003+536 27156
-    1003+519 27693 209+3072 26782 26793 27640 26593 8003 507+536 507+357 24361 25987 21594 25398 25828 25794 25312 11776
-    957+536 19978 957+519 957+591 22464 26937 27181 24151 19479 2382 22772 19818 23330 26363 23201 24643 26426 23946
-    460+1298 15239 27278 24837 204+2368 27357 204+1808 27184 204+2517 204+2606 204+2294 204+1755
+    632 209 204 220 314 305 431 489 505 668 335 850 586 1179 968 627 898 1003 507 957 460 1401 1630
+    1902 997 944 2208 2307 2059 2838 604 2664 3538 5400 6154 3097 4475 6862 6654 6352 1283 8798 6426
+    8838 8537 3479 9668 10635 4678 9526 943 11696 9065 12210 10630 6897 11526 3436 3449 3390 1640
+    4241 4056 3891 6687 7123 3539 3708 3651 3951 2861 4450 9455 4552 4581 6374 3959 4013 3940 4440
+    2775 4959 4613 4591 4608 11989 3840 4225 4060 3914 2777 4729 4508 4271 4240 11923 4314 4327 3916
+    12185 910 13736 14388 17864 15442 12869 16431 18057 16169 17304 11190 15866 850+357 20522 18959
+    15660 20159 20275 20056 19993 5864 22011 20889 14574 22504 10124 21976 22367 209+2577 22174
+    12778 22048 23757 22974 23747 209+2469 23459 24636 22744 24090 11397 26059 24978 25133 20885
+    20987 24300 24719 24748 24816 4261 26578 26320 27025 27308 20896 25463 27452 26556 27904 11321
+    898+536 898+357 898+519 26987 22823 26811 27650 24274 27096 209+2518 1003+536 27156 1003+519
+    27693 209+3072 26782 26793 27640 26593 8003 507+536 507+357 24361 25987 21594 25398 25828 25794
+    25312 11776 957+536 19978 957+519 957+591 22464 26937 27181 24151 19479 2382 22772 19818 23330
+    26363 23201 24643 26426 23946 460+1298 15239 27278 24837 204+2368 27357 204+1808 27184 204+2517
+    204+2606 204+2294 204+1755
 """
 
 
 class Tokenizer(Protocol):
-    """What is asked of a Hugging Face tokenizer; its class is not imported, because this module needs no transformers."""
+    """What is asked of a Hugging Face tokenizer. This module needs no transformers."""
 
     all_special_ids: list[int]
     eos_token_id: int | None
@@ -93,7 +99,9 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids of a task's symbols. Make one by `t5()`, `plain(size)` or `from_tokenizer(tokenizer)`.
+    """The ids of a task's symbols.
+
+    Make one by `t5()`, `plain(size)` or `from_tokenizer(tokenizer)`.
 
     Example:
         >>> vocabulary = Vocabulary.plain(100)
@@ -143,8 +151,8 @@ class Vocabulary:
     def name_ids(self, task: str) -> tuple[int, ...]:
         """Return the ids that name a task at the start of its rows.
 
-        Where the vocabulary does not spell the name it is one regular token. Each of the paper's 18 functions has its own;
-        for other tasks a hash of the name chooses it.
+        Where the vocabulary does not spell the name it is one regular token. Each of the paper's 18
+        functions has its own; for other tasks a hash of the name chooses it.
         """
         if task in self.names:
             return self.names[task]
@@ -152,7 +160,7 @@ class Vocabulary:
         return (self.first_regular + number % self.regular_count,)
 
     def number_ids(self, number: int) -> tuple[int, ...]:
-        """Return the ids of a number: known ones, else the tokenizer's for its decimal digits, else digit by digit."""
+        """Return the ids of a number: known ones, else the tokenizer's, else digit by digit."""
         if number < len(self.numbers):
             return self.numbers[number]
         if self.tokenizer is None:
@@ -165,7 +173,9 @@ class Vocabulary:
         return tuple(ids[1:] if has_bare_space else ids)
 
     def decode(self, token: int) -> str:
-        """Return an id for people: the sign of a special token, a digit, or letters (a, b, ..., z, aa, ab, ...)."""
+        """Return an id for people: a special token's sign, a digit, or letters (a, ..., z, aa,
+        ...).
+        """
         signs = {ids[0]: str(number) for number, ids in enumerate(self.numbers[:10])}
         starts_with_digits = self.first_regular in signs
         for name, sign in zip(SPECIAL_TOKENS, SPECIAL_SIGNS, strict=True):
@@ -188,7 +198,7 @@ class Vocabulary:
     @classmethod
     @functools.cache
     def t5(cls) -> "Vocabulary":
-        """Return the ids of the paper: regular tokens 2..31999, special ones in T5's 32,100 (docs/papers.md, "Token ids")."""
+        """Return the ids of the paper: regular tokens 2..31999 (docs/papers.md, "Token ids")."""
         special_ids = {
             "name_divider": 32099,
             "word_divider": 32098,
@@ -214,7 +224,9 @@ class Vocabulary:
 
     @classmethod
     def plain(cls, size: int) -> "Vocabulary":
-        """Return a vocabulary without text: 0 pads, 1 ends a sequence, regular tokens (digits first), special tokens.
+        """Return a vocabulary without text.
+
+        0 pads and 1 ends a sequence; regular tokens follow, digits first, then special tokens.
 
         Args:
             size: the number of ids, 19 to 2**31 - 1.
@@ -244,9 +256,9 @@ class Vocabulary:
     def from_tokenizer(cls, tokenizer: Tokenizer) -> "Vocabulary":
         """Return the symbols of any Hugging Face tokenizer.
 
-        Regular tokens are the longest run of ids that are neither control tokens nor `<extra_id_*>` sentinels (<unk> counts
-        as regular, as in the reference). The last ids of the run become the special tokens; T5's own tokenizer has the
-        paper's.
+        Regular tokens are the longest run of ids that are neither control tokens nor `<extra_id_*>`
+        sentinels (<unk> counts as regular, as in the reference). The last ids of the run become the
+        special tokens; T5's own tokenizer has the paper's.
 
         Args:
             tokenizer: a tokenizer with an end-of-sequence or a separator token.
@@ -289,7 +301,7 @@ class Vocabulary:
 
 
 def longest_run(size: int, excluded: set[int]) -> tuple[int, int]:
-    """Return (first id, length) of the longest run of ids below `size` that has no excluded one; of equals the first."""
+    """Return (first id, length) of the longest run of ids below `size` without an excluded one."""
     walls = [-1, *sorted(token for token in excluded if token < size), size]
     best_first, best_length = 0, 0
     for left, right in itertools.pairwise(walls):

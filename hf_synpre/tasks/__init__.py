@@ -1,12 +1,14 @@
 """The synthetic tasks: integers in, integers out, without torch. What happens from a name to rows:
 
-1. `get_task(name)` (here) gives a `Task` (registry.py) or, of "set:2,identity:1", a `Mixture` (mixture.py).
-2. `task.open_stream(split, seed, vocabulary, parameters)` checks all of them and gives a `RowStream` (streams.py): an
-   endless sequence of rows with a `key` of its own.
+1. `get_task(name)` (here) gives a `Task` (registry.py) or, of "set:2,identity:1", a `Mixture`
+   (mixture.py).
+2. `task.open_stream(split, seed, vocabulary, parameters)` checks all of them and gives a
+   `RowStream` (streams.py): an endless sequence of rows with a `key` of its own.
 3. `stream.rows(indices)` seeds the generator of each row with hash(key, index) (rng.py).
-4. The task's sampler draws the input, its function computes the target, both compiled: samplers.py and functions.py for
-   the paper's simple tasks (with sets of ids from id_sets.py), lime.py, nonsense.py (with nonsense_operations.py) and
-   languages.py. kernels.py says what they get and give.
+4. The task's sampler draws the input, its function computes the target, both compiled: samplers.py
+   and functions.py for the paper's simple tasks (with sets of ids from id_sets.py), lime.py,
+   nonsense.py (with nonsense_operations.py) and languages.py. kernels.py says what they get and
+   give.
 5. `generate(name, start, stop)` (here) returns rows as a pyarrow.Table of `input_ids` and `labels`.
 6. `task.solve(row)` and `task.score(row, answer)` give the target of a row and judge an answer.
 
@@ -54,13 +56,15 @@ def get_task(name: str | Mapping[str, int]) -> SyntheticTask:
     """Return a task by name, or a mixture of tasks.
 
     Args:
-        name: a name of `list_tasks()`, or a mixture with its weights: {"set": 2, "identity": 1} or "set:2,identity:1".
+        name: a name of `list_tasks()`, or a mixture with its weights: {"set": 2, "identity": 1} or
+            "set:2,identity:1".
 
     Returns:
         The task; `solve`, `score`, `text` and `open_stream` are its methods.
 
     Raises:
-        UsageError: there is no such task (the error names the closest one), or a weight is no integer >= 1.
+        UsageError: there is no such task (the error names the closest one), or a weight is no
+        integer >= 1.
 
     Example:
         >>> get_task("set").solve([356, 32099, 5, 6, 5]).tolist()
@@ -88,9 +92,10 @@ def open_stream(
         task: a name, or a mixture with its weights, as for `get_task`.
         split: train, validation or test; their rows are independent.
         seed: an integer >= 0; every seed is another stream.
-        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a Vocabulary.
-        curriculum_rows: a length curriculum: over this many first rows the longest input grows from the shortest possible
-            to max_length. 0 is none.
+        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a
+            Vocabulary.
+        curriculum_rows: a length curriculum: over this many first rows the longest input grows from
+            the shortest possible to max_length. 0 is none.
         parameters: the task's parameters, where they differ from the paper's.
 
     Returns:
@@ -131,7 +136,8 @@ def generate(
         stop: one past the last row.
         split: train, validation or test; their rows are independent.
         seed: an integer >= 0; every seed is another stream.
-        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a Vocabulary.
+        vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a
+            Vocabulary.
         curriculum_rows: a length curriculum, as for `open_stream`.
         parameters: the task's parameters, where they differ from the paper's.
 

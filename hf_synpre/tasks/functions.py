@@ -1,10 +1,12 @@
-"""The 18 simple tasks of Wu, Li, Liang 2022 (docs/papers.md, "Simple tasks"): an input comes in, its target goes out.
+"""The 18 simple tasks of Wu, Li, Liang 2022: an input comes in, its target goes out.
 
-Each function is compiled and gets (x, y, p): the body of an input, room for its target, and the vector of vocabulary and
-parameters (kernels.py). How inputs are drawn is in samplers.py.
+They are described in docs/papers.md, "Simple tasks".
 
-The set operations answer in order of first appearance, a deviation: the reference has CPython's iteration order of sets,
-which order="reference" gives.
+Each function is compiled and gets (x, y, p): the body of an input, room for its target, and the
+vector of vocabulary and parameters (kernels.py). How inputs are drawn is in samplers.py.
+
+The set operations answer in order of first appearance, a deviation: the reference has CPython's
+iteration order of sets, which order="reference" gives.
 """
 
 from collections.abc import Callable
@@ -39,12 +41,12 @@ RowCheck = Callable[[np.ndarray, Vocabulary, Parameters], str | None]
 
 
 def query_fits(min_length: int) -> int:
-    """Return the smallest max_length of tasks with a query: half of the rows hold sequences of twice its length."""
+    """Return the smallest max_length of tasks with a query, whose sequence may be twice as long."""
     return 2 * min_length + 2
 
 
 def number_bounds(parameters: Parameters) -> tuple[int, int]:
-    """Return the longest body and target where the target is a number; beyond its digits y is the sampler's scratch."""
+    """Return the longest body and target where the target is a number; y is scratch space too."""
     longest = parameters["max_length"]
     return longest, longest + len(str(longest)) + 2
 
@@ -58,7 +60,8 @@ def number_table(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
     """Return the ids of the numbers 0..max_length for compiled code.
 
     Returns:
-        int64[1 + (max_length + 1) * width]: the width of a row, then a row a number, -1 behind the shorter ones.
+        int64[1 + (max_length + 1) * width]: the width of a row, then a row a number, -1 behind the
+        shorter ones.
     """
     numbers = [vocabulary.number_ids(number) for number in range(parameters["max_length"] + 1)]
     width = max(map(len, numbers))
@@ -100,7 +103,7 @@ def check_words(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
 
 
 def check_two_arguments(wanted: str, lengths: range | None = None) -> RowCheck:
-    """Return the check of rows of two arguments: regular tokens with exactly one argument divider between them.
+    """Return the check of rows of two arguments: regular tokens, one argument divider.
 
     Args:
         wanted: what the second argument is, for the error: "a query of at least one".
@@ -165,7 +168,7 @@ def set_(x, y, p):
     row_check=check_query,
 )
 def delete(x, y, p):
-    """Return the sequence without the first occurrence of the query; the sequence itself where there is none.
+    """Return the sequence without the first occurrence of the query, where it has one.
 
     input   a b c b c | b c
     target  a b c
@@ -191,7 +194,8 @@ def delete(x, y, p):
     row_check=check_order,
 )
 def sort(x, y, p):
-    """Return the sequence stably sorted by the position of its tokens in the order; of one twice there the last counts.
+    """Return the sequence stably sorted by the position of its tokens in the order.
+    Of a token that is twice in the order the last position counts.
 
     input   a c b a c | c b a
     target  c c b a a
@@ -233,7 +237,8 @@ SET_OPERATION: dict[str, Any] = {
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def union(x, y, p):
-    """Return the distinct tokens of both sequences by first appearance (a deviation; order="reference": as the paper).
+    """Return the distinct tokens of both sequences by first appearance.
+    The order is a deviation; order="reference" gives the paper's.
 
     input   b a b | c a
     target  b a c
@@ -256,7 +261,7 @@ def union(x, y, p):
     ),
 )
 def replace(x, y, p):
-    """Return the sequence with every occurrence of the first token after the divider replaced by the second.
+    """Return the sequence with the first token after the divider replaced by the second.
 
     input   a b c b | b d
     target  a d c d
@@ -287,7 +292,8 @@ def duplicate(x, y, p):
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def intersect(x, y, p):
-    """Return the distinct tokens in both sequences by first appearance (a deviation; order="reference": as the paper).
+    """Return the distinct tokens in both sequences by first appearance.
+    The order is a deviation; order="reference" gives the paper's.
 
     input   b a b c | c b
     target  b c
@@ -376,7 +382,8 @@ def longest_word(x, y, p):
 )
 def length(x, y, p):
     """Return the number of tokens, as the ids of that number (Vocabulary.number_ids).
-    Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own pieces.
+    Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own
+    pieces.
 
     input   a b c d
     target  4
@@ -394,8 +401,9 @@ def length(x, y, p):
     row_check=check_two_arguments("exactly one, the id to count", range(1, 2)),
 )
 def count(x, y, p):
-    """Return how often the token after the divider occurs in the sequence, as the ids of that number.
-    Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own pieces.
+    """Return how often the token after the divider occurs, as the ids of that number.
+    Beyond 220 the T5 default spells it digit by digit; a T5 tokenizer as vocabulary gives its own
+    pieces.
 
     input   a b a c | a
     target  2
@@ -440,8 +448,8 @@ def set_difference(left, right, y, p):
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def set1_minus_set2(x, y, p):
-    """Return the first's distinct tokens not in the second by first appearance
-    (a deviation; order="reference": as the paper).
+    """Return the first's distinct tokens that are not in the second, by first appearance.
+    The order is a deviation; order="reference" gives the paper's.
 
     input   b a b c | c d
     target  b a
@@ -452,8 +460,8 @@ def set1_minus_set2(x, y, p):
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def set2_minus_set1(x, y, p):
-    """Return the second's distinct tokens not in the first by first appearance
-    (a deviation; order="reference": as the paper).
+    """Return the second's distinct tokens that are not in the first, by first appearance.
+    The order is a deviation; order="reference" gives the paper's.
 
     input   b a b c | c d
     target  d

@@ -1,9 +1,9 @@
 """Sets of ids in compiled code: bits, a small hash table, and CPython's own set.
 
-Three kinds of set, for three needs: bits (`new_bits`, `insert`, `contains`) say whether an id is there; a hash table
-(`new_table`, `find_slot`) gives every id a slot for a value beside it; a copy of CPython's set of small integers
-(`set_from_list` and what follows) has the iteration order of the reference, which order="reference" of the set operations
-promises.
+Three kinds of set, for three needs: bits (`new_bits`, `insert`, `contains`) say whether an id is
+there; a hash table (`new_table`, `find_slot`) gives every id a slot for a value beside it; a copy
+of CPython's set of small integers (`set_from_list` and what follows) has the iteration order of the
+reference, which order="reference" of the set operations promises.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from hf_synpre.tasks.kernels import FIRST_REGULAR, REGULAR_COUNT
 from hf_synpre.tasks.rng import kernel
 
-# --- bits ---------------------------------------------------------------------------------------
+# --- bits -----------------------------------------------------------------------------------------
 
 # A word has 64 bits: the id's upper bits find the word, its lower six the bit.
 ONE, SIX, LAST_BIT = np.uint64(1), np.uint64(6), np.uint64(63)
@@ -43,7 +43,7 @@ def contains(bits, token):
 
 @kernel
 def add_distinct(x, y, m, bits):
-    """Append the ids of x that the set lacks to y[:m] and to the set, by first appearance; return the new m."""
+    """Append the ids of x that the set lacks to y[:m] and to the set; return the new m."""
     for token in x:
         y[m] = token
         m += insert(bits, token)  # the next id is written over one that was there
@@ -88,9 +88,9 @@ def find_slot(table, token):
     return slot
 
 
-# --- CPython's set of small integers (Objects/setobject.c, the same in 3.7 to 3.13) -------------------
-# A set is a pair: its table, int32[slots] with FREE in free slots, and the number of ids in it.
+# --- CPython's set of small integers: Objects/setobject.c, the same in 3.7 to 3.13 ----------------
 
+# A set is a pair: its table, int32[slots] with FREE in free slots, and the number of ids in it.
 FREE = -1
 SMALLEST_TABLE = 8  # PySet_MINSIZE
 LINEAR_PROBES = 9
@@ -99,7 +99,7 @@ LARGE_SET = 50_000  # ids: above, a table grows to twice its ids, below to four 
 
 @kernel
 def resized_set(table, more_than):
-    """Return the same ids in a table of more than that many slots, a power of two (set_table_resize)."""
+    """Return the same ids in a table of more slots, a power of two (set_table_resize)."""
     slots = SMALLEST_TABLE
     while slots <= more_than:
         slots *= 2
@@ -112,9 +112,10 @@ def resized_set(table, more_than):
 
 @kernel
 def set_slot(table, token):
-    """Return the slot of an id, or the free one where it belongs: runs of up to ten slots, then a perturbed jump.
+    """Return the slot of an id, or the free one where it belongs.
 
-    Small integers are their own hashes.
+    The search takes runs of up to ten slots, then a perturbed jump. Small integers are their own
+    hashes.
     """
     last = len(table) - 1
     i, perturb = np.int64(token) & last, np.int64(token)
@@ -129,7 +130,7 @@ def set_slot(table, token):
 
 @kernel
 def set_add(table, used, token):
-    """Return the set with an id in it; its table grows where three fifths are filled (set_add_entry)."""
+    """Return the set with an id in it; tables three fifths full grow (set_add_entry)."""
     slot = set_slot(table, token)
     if table[slot] == token:
         return table, used
@@ -151,7 +152,7 @@ def set_from_list(tokens):
 
 @kernel
 def merged_set(table, used, other, other_used):
-    """Return the union of two sets: one resize at the start, then insertion in table order (set_merge)."""
+    """Return the union of two sets (set_merge): one resize, then insertion in table order."""
     if other_used == 0:
         return table, used
     if (used + other_used) * 5 >= (len(table) - 1) * 3:
@@ -172,7 +173,7 @@ def copied_set(table, used):
 
 @kernel
 def filtered_set(table, other, inside):
-    """Return a new set of the ids of `table`, in table order, that are in `other` (inside = True) or are not."""
+    """Return a new set of the ids of `table` that are in `other` (inside = True) or are not."""
     result, used = np.full(SMALLEST_TABLE, FREE, np.int32), np.int64(0)
     for token in table:
         if token >= 0 and (other[set_slot(other, token)] == token) == inside:

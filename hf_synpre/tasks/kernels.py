@@ -17,7 +17,7 @@ A task is two compiled functions over integer arrays:
     p[MIN_LENGTH], p[MAX_LENGTH]            bounds of the body's length, 0 for tasks without them
     p[NAME_DIVIDER] .. p[CLOSE]             the ids of the special tokens
     p[ARGUMENTS + k]                        the task's k-th parameter besides its lengths
-    behind them                             the task's table of the vocabulary: ids of numbers, words
+    behind them                             the task's table: ids of numbers, ids of words
 """
 
 import functools

@@ -1,7 +1,8 @@
 """Formal languages to pre-train on: random bits come in, sentences without a task inside go out.
 
-`nesting_language` is that of Ri, Tsuruoka 2022 (docs/papers.md, "Nesting language"): pairs of brackets of many kinds, each head
-closed by its tail. Regular tokens are cut in two: the first half are heads, and the tail of head h is h + half.
+`nesting_language` is that of Ri, Tsuruoka 2022 (docs/papers.md, "Nesting language"): pairs of
+brackets of many kinds, each head closed by its tail. Regular tokens are cut in two: the first half
+are heads, and the tail of head h is h + half.
 """
 
 import functools
@@ -36,18 +37,20 @@ def zipf_table(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
 def alias_table(pairs: int) -> np.ndarray:
     """Return Walker's alias table of the weights int(pairs / rank) over that many pairs.
 
-    A draw takes a uniform column and a uniform number below the total weight: below the column's threshold it is the column
-    itself, else the column's alias.
+    A draw takes a uniform column and a uniform number below the total weight: below the column's
+    threshold it is the column itself, else the column's alias.
 
     Returns:
-        int64[1 + 3 * pairs]: the total weight, then of each column its threshold, itself, its alias.
+        int64[1 + 3 * pairs]: the total weight, then of each column its threshold, itself, its
+        alias.
     """
     weights = pairs // np.arange(1, pairs + 1, dtype=np.int64)  # [pairs]
     total = int(weights.sum())
     threshold = weights * pairs  # [pairs], `total` on average
     alias = np.arange(pairs)
 
-    # A column with room takes what it lacks from one with too much, which may then have room itself.
+    # A column with room takes what it lacks from one with too much, which may then have room
+    # itself.
     with_room = np.flatnonzero(threshold < total).tolist()
     too_much = np.flatnonzero(threshold >= total).tolist()
     while with_room and too_much:
@@ -74,7 +77,7 @@ def draw_heads(state, heads, p):
 
 
 def nested(state, x, y, p):
-    """Draw a sentence: open the next head with probability open_percent / 100, else close the last open one.
+    """Draw a sentence: open a head with probability open_percent / 100, else close the last one.
 
     n = U{min..max}; n/2 pairs, rounded up or down at random.
     """
@@ -106,7 +109,7 @@ def nested(state, x, y, p):
 
 
 def nesting_bounds(parameters: Parameters) -> tuple[int, int]:
-    """Return the longest sentence and the longest target: that of a sentence of heads alone, and the sampler's scratch."""
+    """Return the longest sentence and target; y is the sampler's scratch space too."""
     return parameters["max_length"] + 1, 2 * parameters["max_length"] + 2
 
 
@@ -164,11 +167,12 @@ def decode_nesting(
     distribution=("zipf", "uniform"),
 )
 def nesting_language(x, y, p):
-    """Return the sentence, with what its open heads still need; labels equal the row (pre-training corrupts spans of it).
-    Lengths are even, as in the authors' distribution: an odd base length n becomes n - 1 or n + 1, so a row has up to
-    max_length + 1. Deviations: base lengths are U{min..max} where the authors have a histogram of Wikipedia sentences;
-    heads are the first half of the regular tokens, tails the second (how the reference lays them out in T5's ids is not
-    known).
+    """Return the sentence, with what its open heads still need.
+    Labels equal the row, and pre-training corrupts spans of it. Lengths are even, as in the
+    authors' distribution: an odd base length n becomes n - 1 or n + 1, so a row has up to
+    max_length + 1. Deviations: base lengths are U{min..max} where the authors have a histogram of
+    Wikipedia sentences; heads are the first half of the regular tokens, tails the second (how the
+    reference lays them out in T5's ids is not known).
 
     input   (a (b b) (c c) a)
     target  (a (b b) (c c) a)

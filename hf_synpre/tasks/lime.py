@@ -1,12 +1,14 @@
-"""LIME (Wu et al. 2021; docs/papers.md, "LIME"): random bits come in, rows that ask for a rule, a case or a result go out.
+"""LIME (Wu et al. 2021): random bits come in, rows that ask for a rule, a case or a result go out.
 
-Rule: a string of upper and math symbols. Case: a string of lower and math symbols for every upper symbol. Result: the rule with
-every upper symbol replaced by its string. Of the three two are shown and the third is asked: `lime_induct` asks the rule,
-`lime_deduct` the result, `lime_abduct` the case.
+Rule: a string of upper and math symbols. Case: a string of lower and math symbols for every upper
+symbol. Result: the rule with every upper symbol replaced by its string. Of the three two are shown
+and the third is asked: `lime_induct` asks the rule, `lime_deduct` the result, `lime_abduct` the
+case. See docs/papers.md, "LIME".
 
-A row is `<UPPER> uppers <LOWER> lowers <MATH> maths <sep> shown <sep> shown`, without a task name. The reference draws 24 upper
-symbols and shows at most five, in the arbitrary order of a set: here only those shown are drawn, and their order has nothing to
-do with how often each is used. Rows are read and solved in lime_rows.py.
+A row is `<UPPER> uppers <LOWER> lowers <MATH> maths <sep> shown <sep> shown`, without a task name.
+The reference draws 24 upper symbols and shows at most five, in the arbitrary order of a set: here
+only those shown are drawn, and their order has nothing to do with how often each is used. Rows are
+read and solved in lime_rows.py.
 """
 
 from typing import Any
@@ -63,16 +65,21 @@ MIN_SYMBOLS, MAX_SYMBOLS, MIN_MATH, MAX_MATH, MIN_STRING, MAX_STRING, LOWERS, MA
 # The parameters with a min_ and a max_.
 RANGES = ("symbols", "math", "string")
 
-# An entry of a case in tokens, besides its string: `A : [ ]` and, in the reference, a comma behind it.
+# An entry of a case in tokens, besides its string: `A : [ ]` and, in the reference, a comma behind
+# it.
 ENTRY = 5
 # The special tokens of a row: upper, lower, math and two separators.
 ROW_TOKENS = 5
-# Problems are drawn until one fits. A smaller chance to fit would take more than a hundred thousand draws.
+# Problems are drawn until one fits. A smaller chance to fit would take more than a hundred thousand
+# draws.
 LEAST_CHANCE = 1e-5
 
 
 def check_lime(parameters: Parameters) -> str | None:
-    """Return what is wrong with the parameters, or None: an empty range, or a max_length that hardly any problem fits."""
+    """Return what is wrong with the parameters, or None.
+
+    That is an empty range, or a max_length that hardly any problem fits.
+    """
     longest = parameters["max_length"]
     sizes = {}
     for name in RANGES:
@@ -94,8 +101,8 @@ def check_lime(parameters: Parameters) -> str | None:
     if longest < shortest:
         return f"max_length is {longest}; give at least {shortest}."
 
-    # A lower bound of the chance to fit: the fewest symbols are drawn, and half of the room that is left goes to math
-    # symbols, half to the strings, each of which is about three times in a row.
+    # A lower bound of the chance to fit: the fewest symbols are drawn, and half of the room that is
+    # left goes to math symbols, half to the strings, each of which is about three times in a row.
     room = (longest - shortest) // 2
     math_fits = min(1, (room + 1) / sizes["math"])
     string_fits = min(1, (room // (3 * c) + 1) / sizes["string"])
@@ -109,16 +116,20 @@ def check_lime(parameters: Parameters) -> str | None:
 
 
 # --- drawing a problem ----------------------------------------------------------------------------
-# Symbols have numbers while a problem is drawn: the u used upper ones 0..u-1, then the lower ones, then the math ones;
-# `symbols` gives their ids. A rule is numbers; strings are ids, that of upper symbol i strings[ends[i]:ends[i + 1]].
+# Symbols have numbers while a problem is drawn: the u used upper ones 0..u-1, then the lower ones,
+# then the math ones; `symbols` gives their ids. A rule is numbers; strings are ids, that of upper
+# symbol i strings[ends[i]:ends[i + 1]].
 
 
 @kernel
 def draw_sizes(state, rule, counts, sizes, p):
-    """Draw c symbols, the 2c upper symbols of the rule, k math symbols and the strings' sizes; return (c, u used, k).
+    """Draw c symbols, the 2c upper symbols of the rule, k math symbols and the strings' sizes.
 
-    rule[:2c] become numbers 0..u-1, counts[:u] how often each is there, sizes[:u] the strings' sizes. Numbers keep the
-    order of the c symbols, not of first appearance: the header would tell which symbol is the most frequent.
+    Return (c, u used, k).
+
+    rule[:2c] become numbers 0..u-1, counts[:u] how often each is there, sizes[:u] the strings'
+    sizes. Numbers keep the order of the c symbols, not of first appearance: the header would tell
+    which symbol is the most frequent.
     """
     c = between(state, p[MIN_SYMBOLS], p[MAX_SYMBOLS])
     k = between(state, p[MIN_MATH], p[MAX_MATH])
@@ -142,7 +153,10 @@ def draw_sizes(state, rule, counts, sizes, p):
 
 @kernel
 def problem_fits(counts, sizes, c, u, k, kind, p):
-    """Return whether row and target are within max_length, the commas between the case's entries counted."""
+    """Return whether row and target are within max_length.
+
+    The commas between the case's entries count, as in the reference.
+    """
     rule = 2 * c + k
     result, case = k, -1
     for i in range(u):
@@ -206,7 +220,10 @@ def write_case(x, n, strings, ends, u, symbols, p):
 
 @kernel
 def draw_problem(state, x, y, p, kind):
-    """Draw a rule and a case that fit; write the row of this kind to x and its target to y; return their lengths."""
+    """Draw a rule and a case that fit; write the row of this kind to x and its target to y.
+
+    Return their lengths.
+    """
     # Room for all that is drawn, in one piece.
     most = p[MAX_SYMBOLS]
     work = np.empty(2 * most + p[MAX_MATH] + 3 * most + 1 + p[MAX_LENGTH], np.int32)
@@ -325,7 +342,8 @@ def lime_deduct(body, vocabulary, parameters):
 
 @register_task(abduct, row_check=check_lime_row(ABDUCT), score_function=score_abduct, **LIME)
 def lime_abduct(body, vocabulary, parameters):
-    """Return a case under which the rule gives the result (solve: one with strings as long as in drawn rows; score: any).
+    """Return a case under which the rule gives the result.
+    solve: one with strings no longer than in drawn rows, if there is one; score: any.
 
     input   <UPPER> A B <LOWER> x y z <MATH> + = <sep> A + B = A <sep> x y + z = x y
     target  A : [ x y ] B : [ z ]
@@ -341,7 +359,8 @@ def lime_abduct(body, vocabulary, parameters):
 
 @register_mixture({"lime_induct": 1, "lime_deduct": 1, "lime_abduct": 1}, paper=PAPER, version=2)
 def lime():
-    """Return what is missing of rule, case and result; the uniform mixture of lime_induct, lime_deduct and lime_abduct.
+    """Return what is missing of rule, case and result.
+    The uniform mixture of lime_induct, lime_deduct and lime_abduct.
 
     input   <UPPER> A B <LOWER> x y z <MATH> + = <sep> A + B = A <sep> A : [ x y ] B : [ z ]
     target  x y + z = x y

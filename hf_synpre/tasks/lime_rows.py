@@ -1,7 +1,7 @@
-"""Rows of LIME in plain Python: the ids of a row come in, its parts, its solutions, scores of answers and text go out.
+"""Rows of LIME in plain Python: a row's ids come in, its parts, solutions and text go out.
 
-A row is `<UPPER> uppers <LOWER> lowers <MATH> maths <sep> first <sep> second`: a header that says which symbol is what, then the
-two parts of rule, case and result that are not asked (lime.py).
+A row is `<UPPER> uppers <LOWER> lowers <MATH> maths <sep> first <sep> second`: a header that says
+which symbol is what, then the two parts of rule, case and result that are not asked (lime.py).
 """
 
 import itertools
@@ -55,11 +55,14 @@ class LimeRow:
         return self.maths | set(self.uppers)
 
 
-# --- from ids to parts --------------------------------------------------------------------------
+# --- from ids to parts ----------------------------------------------------------------------------
 
 
 def split_row(body: np.ndarray, vocabulary: Vocabulary) -> list[list[int]]:
-    """Return the five parts of a row, ROW_PARTS. Raises UsageError where its form is broken."""
+    """Return the five parts of a row, ROW_PARTS. Raises UsageError where its form is broken.
+
+    Raises UsageError where its form is broken.
+    """
     ids = body.tolist()
 
     # The special tokens: how many, and in which order.
@@ -149,7 +152,8 @@ def read_case(ids: list[int], row: LimeRow, vocabulary: Vocabulary) -> Case | No
         vocabulary: the vocabulary of the row.
 
     Returns:
-        The string of every upper symbol; None where one is missing or twice there, a string is empty, or the form broken.
+        The string of every upper symbol; None where one is missing or twice there, a string is
+        empty, or the form broken.
     """
     colon, opening, closing = (vocabulary.special_ids[name] for name in ("colon", "open", "close"))
     case: Case = {}
@@ -191,7 +195,7 @@ def check_lime_row(kind: int) -> Callable[[np.ndarray, Vocabulary, Parameters], 
     return check
 
 
-# --- solutions ----------------------------------------------------------------------------------
+# --- solutions ------------------------------------------------------------------------------------
 
 
 def apply_rule(rule: list[int], case: Case) -> list[int]:
@@ -246,8 +250,8 @@ def find_case(row: LimeRow, longest: int) -> Case | None:
         if symbol != token:
             return None
 
-    # Depth first. A guess: rule[:i] gives result[:j] under the case, and the string of rule[i] has `size` symbols
-    # (0 at the start, where nothing is guessed).
+    # Depth first. A guess: rule[:i] gives result[:j] under the case, and the string of rule[i] has
+    # `size` symbols (0 at the start, where nothing is guessed).
     guesses: list[tuple[int, int, Case, int]] = [(0, 0, {}, 0)]
     for _ in range(SEARCH_STEPS):
         if not guesses:
@@ -271,7 +275,7 @@ def find_case(row: LimeRow, longest: int) -> Case | None:
 
 
 def follow_case(row: LimeRow, i: int, j: int, case: Case) -> tuple[int, int] | None:
-    """Return (i, j) of the next upper symbol of rule[i:] that the case lacks, and where its string starts in the result.
+    """Return (i, j): the next upper symbol of rule[i:] without a string, and where it starts.
 
     None where result[j:] is not what the symbols before it give.
     """
@@ -285,7 +289,7 @@ def follow_case(row: LimeRow, i: int, j: int, case: Case) -> tuple[int, int] | N
 
 
 def sizes_to_try(row: LimeRow, i: int, j: int, case: Case, longest: int) -> list[int]:
-    """Return the possible sizes of the string of rule[i], whose first symbol is result[j], ascending.
+    """Return the possible sizes of the string of rule[i], ascending; it starts at result[j].
 
     Only one is possible where rule[i] is the last unknown symbol.
     """
@@ -293,7 +297,8 @@ def sizes_to_try(row: LimeRow, i: int, j: int, case: Case, longest: int) -> list
     if not counts:
         return []
 
-    # The symbols of the result that are left for the strings of rule[i]. Other unknown ones take at least one each.
+    # The symbols of the result that are left for the strings of rule[i]. Other unknown ones take at
+    # least one each.
     unknown = row.rule[i]
     room = len(row.result) - j
     is_last = True
@@ -312,13 +317,13 @@ def sizes_to_try(row: LimeRow, i: int, j: int, case: Case, longest: int) -> list
     return []
 
 
-# --- scores and text ----------------------------------------------------------------------------
+# --- scores and text ------------------------------------------------------------------------------
 
 
 def score_induct(
     body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
 ) -> bool:
-    """Return whether an answer is a rule over upper and math symbols that gives the result under the case."""
+    """Return whether an answer is a rule that gives the result under the case."""
     row = read_row(body, vocabulary, INDUCT)
     rule = answer.tolist()
     return set(rule) <= row.rule_symbols and apply_rule(rule, row.case) == row.result
@@ -327,7 +332,7 @@ def score_induct(
 def score_abduct(
     body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
 ) -> bool:
-    """Return whether an answer is a case over lower and math symbols under which the rule gives the result."""
+    """Return whether an answer is a case under which the rule gives the result."""
     row = read_row(body, vocabulary, ABDUCT)
     case = read_case(answer.tolist(), row, vocabulary)
     return case is not None and apply_rule(row.rule, case) == row.result
@@ -336,7 +341,7 @@ def score_abduct(
 def decode_lime(
     ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
 ) -> str:
-    """Return ids as text, named by their row's header: uppers A, B, ..., lowers a, b, ..., maths as signs."""
+    """Return ids as text, named by their row's header: A, B, ... and a, b, ... and signs."""
     row_ids = row.tolist()
     header = []
     for name in ROW_TOKENS:

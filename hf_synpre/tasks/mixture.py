@@ -1,4 +1,4 @@
-"""Mixtures of tasks: {task: weight} comes in, a `Mixture` goes out, which does all that a single task does.
+"""Mixtures of tasks: {task: weight} comes in, a `Mixture` goes out.
 
 Which task row i comes from is drawn from hash(key, i), so a mixture's rows are pure in i too.
 """
@@ -51,7 +51,10 @@ class Mixture(SyntheticTask):
         return shared
 
     def resolve(self, parameters: Mapping[str, Any]) -> Parameters:
-        """Return the parameters that all tasks of the mixture have with one value; see `SyntheticTask.resolve`."""
+        """Return the parameters that all tasks of the mixture have with one value.
+
+        See `SyntheticTask.resolve`.
+        """
         first, *others = self.resolve_components(parameters).values()
         shared: Parameters = {}
         for name, value in first.items():
@@ -60,7 +63,10 @@ class Mixture(SyntheticTask):
         return shared
 
     def resolve_components(self, parameters: Mapping[str, Any]) -> dict[str, Parameters]:
-        """Return all parameters of every task by its name. Raises UsageError on one that not all of them have."""
+        """Return all parameters of every task by its name.
+
+        Raises UsageError on one that not all of them have.
+        """
         for name in parameters:
             choose(f"parameter of {self.name}", name, self.parameters)
         return {task.name: task.resolve(parameters) for task in self.tasks}
@@ -73,7 +79,9 @@ class Mixture(SyntheticTask):
         seed: int,
         curriculum_rows: int,
     ) -> MixtureStream:
-        """Return the stream of checked arguments. Raises UsageError where they do not fit the tasks.
+        """Return the stream of checked arguments.
+
+        Raises UsageError where they do not fit the tasks.
 
         Its tasks' streams are salted with the mixture's name and share no row with streams outside.
         """
@@ -116,7 +124,10 @@ class Mixture(SyntheticTask):
         vocabulary: VocabularyLike = None,
         **parameters: int | str,
     ) -> bool:
-        """Return whether an answer to a row of any of the tasks is right; see `SyntheticTask.score`."""
+        """Return whether an answer to a row of any of the tasks is right.
+
+        See `SyntheticTask.score`.
+        """
         return self._first_that_accepts(
             lambda task: task.score(input_ids, answer_ids, vocabulary=vocabulary, **parameters)
         )
@@ -135,7 +146,10 @@ class Mixture(SyntheticTask):
         )
 
     def _first_that_accepts(self, call: Callable[[Task], Any]) -> Any:
-        """Return what the first task that accepts a call answers. Raises UsageError where none does."""
+        """Return what the first task that accepts a call answers.
+
+        Raises UsageError where none does.
+        """
         problems = []
         for task in self.tasks:
             try:
@@ -159,7 +173,8 @@ def register_mixture(
         A decorator, which returns the function as it is.
 
     Raises:
-        UsageError: a weight is no integer >= 1, a task is unknown or a mixture itself, or the name is taken.
+        UsageError: a weight is no integer >= 1, a task is unknown or a mixture itself, or the name
+        is taken.
     """
     tasks = mixture_components(weights)
 
@@ -183,7 +198,10 @@ def of_its_task():
 
 
 def make_mixture(weights: Mapping[str, int]) -> Mixture:
-    """Return the mixture of {task: weight}. Raises UsageError on bad weights, unknown tasks and mixtures."""
+    """Return the mixture of {task: weight}.
+
+    Raises UsageError on bad weights, unknown tasks and mixtures.
+    """
     tasks = mixture_components(weights)
     names = [f"{task.name}:{weights[task.name]}" for task in tasks]
     papers = dict.fromkeys(task.paper for task in tasks)
@@ -198,7 +216,10 @@ def make_mixture(weights: Mapping[str, int]) -> Mixture:
 
 
 def mixture_components(weights: Mapping[str, int]) -> tuple[Task, ...]:
-    """Return the tasks of {task: weight}. Raises UsageError on bad weights, unknown tasks and mixtures."""
+    """Return the tasks of {task: weight}.
+
+    Raises UsageError on bad weights, unknown tasks and mixtures.
+    """
     if not weights:
         raise UsageError("A mixture needs at least one task; give {'set': 2, 'identity': 1}.")
 
@@ -226,7 +247,10 @@ def mixture_components(weights: Mapping[str, int]) -> tuple[Task, ...]:
 
 
 def read_mixture(text: str) -> dict[str, int]:
-    """Return {task: weight} of a text such as `set:2,identity`; a weight left out is 1. Raises UsageError on others."""
+    """Return {task: weight} of a text such as `set:2,identity`; a weight left out is 1.
+
+    Raises UsageError on others.
+    """
     weights: dict[str, int] = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition(":")

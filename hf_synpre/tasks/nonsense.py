@@ -1,12 +1,15 @@
-"""Nonsense summarisation (docs/papers.md, "Nonsense summaries"): random bits come in, documents and their summaries go out.
+"""Nonsense summarisation: random bits come in, documents and their summaries go out.
 
-A document is sentences of random words. Three operations of sixteen (nonsense_operations.py) mark it with keywords; its summary
-is what the three make of it. Compiled code works on the numbers of words: SYMBOL_WORDS first (keywords, the words of
-phrases), then the random words. The table behind `p` turns a word into ids: a tokenizer's pieces (T5's, the default, are
-stored in nonsense_t5.npz), or one id a word in vocabularies without text.
+See docs/papers.md, "Nonsense summaries".
 
-Deviation: a full stop is never replaced by a keyword, where the authors' code may replace one inside a quotation at a
-sentence's end (rows could not be cut into sentences again).
+A document is sentences of random words. Three operations of sixteen (nonsense_operations.py) mark
+it with keywords; its summary is what the three make of it. Compiled code works on the numbers of
+words: SYMBOL_WORDS first (keywords, the words of phrases), then the random words. The table behind
+`p` turns a word into ids: a tokenizer's pieces (T5's, the default, are stored in nonsense_t5.npz),
+or one id a word in vocabularies without text.
+
+Deviation: a full stop is never replaced by a keyword, where the authors' code may replace one
+inside a quotation at a sentence's end (rows could not be cut into sentences again).
 """
 
 import functools
@@ -50,8 +53,8 @@ PAPER = "Krishna, Bigham, Lipton 2021, arXiv 2109.04953"
 T5_PIECES = Path(__file__).with_name("nonsense_t5.npz")
 # Random words whose pieces are stored.
 STORED_WORDS = 5000
-# The most ids of one word: one a character of the longest, __d11__class_0_kw_0__ (21), and two for what a tokenizer
-# puts before a word.
+# The most ids of one word: one a character of the longest, __d11__class_0_kw_0__ (21), and two for
+# what a tokenizer puts before a word.
 IDS_A_WORD = 23
 LONGEST_DOCUMENT = 2**16  # words
 LARGEST_TARGET = FIRST_TARGET + 20 * PARAPHRASES - 1
@@ -67,11 +70,14 @@ END_QUOTE = NUMBER_OF["__d7__end_quote__"]
 # The ids of every word by its number.
 Pieces = list[tuple[int, ...]]
 
-# --- the ids of words -------------------------------------------------------------------------------
+# --- the ids of words -----------------------------------------------------------------------------
 
 
 def random_words(n: int) -> tuple[str, ...]:
-    """Return the first n random words: three letters, the word's number in base 26, least significant digit first."""
+    """Return the first n random words: three letters.
+
+    They are the digits of the word's number in base 26, the least significant first.
+    """
     letters = string.ascii_lowercase
     return tuple(letters[i % 26] + letters[i // 26 % 26] + letters[i // 676] for i in range(n))
 
@@ -95,7 +101,7 @@ def store_t5_pieces(tokenizer: Tokenizer) -> None:
 
 @functools.lru_cache(maxsize=4)
 def tokenizer_pieces(tokenizer: Tokenizer, n: int) -> Pieces:
-    """Return a tokenizer's ids of SYMBOL_WORDS and n random words, as they are inside a text of words between spaces."""
+    """Return a tokenizer's ids of SYMBOL_WORDS and n random words, as they are inside a text."""
     texts = [f"a {word}" for word in SYMBOL_WORDS + random_words(n)]
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     before = tokenizer.encode("a", add_special_tokens=False)
@@ -103,7 +109,10 @@ def tokenizer_pieces(tokenizer: Tokenizer, n: int) -> Pieces:
 
 
 def word_pieces(vocabulary: Vocabulary, n: int) -> Pieces:
-    """Return the ids of SYMBOL_WORDS and n random words. Raises UsageError where the vocabulary cannot say."""
+    """Return the ids of SYMBOL_WORDS and n random words.
+
+    Raises UsageError where the vocabulary cannot say.
+    """
     is_t5 = vocabulary == Vocabulary.t5()
     if is_t5 and n <= STORED_WORDS:
         return t5_pieces()[: FIRST_RANDOM + n]
@@ -129,7 +138,8 @@ def piece_table(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
     """Return the table of the words' ids for compiled code.
 
     Returns:
-        int64[words + 1 + ids]: for every word where its ids start in the table, where the last one's end, then the ids.
+        int64[words + 1 + ids]: for every word where its ids start in the table, where the last
+        one's end, then the ids.
     """
     pieces = word_pieces(vocabulary, parameters["words"])
     starts = np.cumsum([0, *map(len, pieces)]) + len(pieces) + 1  # [words + 1]
@@ -161,20 +171,23 @@ def check_nonsense(parameters: Parameters) -> str | None:
 def nonsense_bounds(parameters: Parameters) -> tuple[int, int]:
     """Return the longest row and the longest summary, in ids.
 
-    A document may get a bullet and two quotes besides its words. An operation copies at most five sentences, each with its
-    words, full stop, quotes and bullet, or with a phrase.
+    A document may get a bullet and two quotes besides its words. An operation copies at most five
+    sentences, each with its words, full stop, quotes and bullet, or with a phrase.
     """
     document = parameters["max_sentences"] * (parameters["max_words"] + 1) + 3
     summary = parameters["operations"] * (5 * (parameters["max_words"] + 4) + 8)
     return document * IDS_A_WORD, summary * IDS_A_WORD
 
 
-# --- documents: words, int32[...], and starts, int64[sentences + 1], as in nonsense_operations.py ---------
+# --- documents: words, int32[...], and starts, int64[sentences + 1], as in nonsense_operations.py -
 
 
 @kernel
 def draw_document(state, words, starts, p):
-    """Draw U{min..max} sentences of U{min..max} random words and a full stop to words and starts; return how many."""
+    """Draw U{min..max} sentences of U{min..max} random words and a full stop to words and starts.
+
+    Return how many.
+    """
     sentences = between(state, p[MIN_SENTENCES], p[MAX_SENTENCES])
     n = 0
     for s in range(sentences):
@@ -201,7 +214,10 @@ def sentences_to_mark(state, op):
 
 @kernel
 def put_keyword(state, words, start, end, keyword):
-    """Replace a uniform one of the random words in words[start:end] by a keyword; return False where there is none."""
+    """Replace a uniform one of the random words in words[start:end] by a keyword.
+
+    Return False where there is none.
+    """
     free = 0
     for i in range(start, end):
         free += words[i] >= FIRST_RANDOM
@@ -229,7 +245,9 @@ def insert_word(words, starts, sentences, s, position, word):
 
 @kernel
 def quote(state, words, starts, sentences, s):
-    """Quote, for operation 7, a uniform span of sentence s; the first word only where it is no keyword."""
+    """Quote, for operation 7, a uniform span of sentence s; a keyword never starts it at s's
+    start.
+    """
     size = starts[s + 1] - starts[s]
     begin = between(state, 0 if words[starts[s]] >= FIRST_RANDOM else 1, size - 1)
     end = between(state, begin + 1, size)
@@ -239,7 +257,10 @@ def quote(state, words, starts, sentences, s):
 
 @kernel
 def draw_keyword(state, op, used, k):
-    """Draw a keyword to used[k]; for operations that need different ones it is not in used[:k]. Return it."""
+    """Draw a keyword to used[k] and return it.
+
+    For operations that need different ones it is not in used[:k].
+    """
     distinct = op in (COPY_SORTED, FIND_LARGEST, JOIN_CLAUSES, BREAK_SENTENCE)
     again = True
     while again:
@@ -252,7 +273,10 @@ def draw_keyword(state, op, used, k):
 
 @kernel
 def mark_document(state, words, starts, sentences, op):
-    """Put an operation's keywords into the document; return False where no word is left to replace."""
+    """Put an operation's keywords into the document.
+
+    Return False where no word is left to replace.
+    """
     to_mark = sentences_to_mark(state, op)
     used, k = np.empty(8, np.int64), np.int64(0)  # the keywords so far
     for s in range(sentences):
@@ -288,7 +312,10 @@ def write_ids(words, ids, p):
 
 
 def document(state, x, y, p):
-    """Draw a document and its summary: different operations in random order mark it, then write the summary in turn."""
+    """Draw a document and its summary.
+
+    Different operations in random order mark the document, then write the summary in turn.
+    """
     words = np.empty(len(x) // IDS_A_WORD, np.int32)
     summary = np.empty(len(y) // IDS_A_WORD, np.int32)
     starts = np.empty(p[MAX_SENTENCES] + 1, np.int64)
@@ -311,23 +338,30 @@ def document(state, x, y, p):
     return write_ids(text, x, p), write_ids(summary[:m], y, p)
 
 
-# --- rows: from ids back to words, operations and answers -----------------------------------------------
+# --- rows: from ids back to words, operations and answers -----------------------------------------
 
 
 @functools.lru_cache(maxsize=4)
 def _word_of_ids(
     vocabulary: Vocabulary, tokenizer: Tokenizer | None, n: int
 ) -> dict[tuple[int, ...], int]:
-    """Return the number of a word by its ids. `tokenizer` is the vocabulary's: equal vocabularies may differ in it."""
+    """Return the number of a word by its ids.
+
+    `tokenizer` is the vocabulary's: equal vocabularies may differ in it.
+    """
     return {ids: number for number, ids in enumerate(word_pieces(vocabulary, n))}
 
 
 def read_words(ids: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> list[int]:
-    """Return the numbers of the words that ids spell. Raises UsageError where they are no words of the task."""
+    """Return the numbers of the words that ids spell.
+
+    Raises UsageError where they are no words of the task.
+    """
     word_of_ids = _word_of_ids(vocabulary, vocabulary.tokenizer, parameters["words"])
     tokens = tuple(ids.tolist())
 
-    # From the end: size_at[i] is the length of the longest word at i from which words reach the end, 0 for none.
+    # From the end: size_at[i] is the length of the longest word at i from which words reach the
+    # end, 0 for none.
     size_at = [0] * len(tokens) + [1]
     for i in range(len(tokens) - 1, -1, -1):
         for size in range(min(IDS_A_WORD, len(tokens) - i), 0, -1):
@@ -352,7 +386,10 @@ def is_keyword(word: int, op: int) -> bool:
 def parse_document(
     body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Return (words, starts, operations) of a row. Raises UsageError on rows that the sampler cannot have drawn."""
+    """Return (words, starts, operations) of a row.
+
+    Raises UsageError on rows that the sampler cannot have drawn.
+    """
     words = read_words(body, vocabulary, parameters)
 
     # A sentence ends with a full stop, and with the end of a quotation behind it.
@@ -390,7 +427,9 @@ def check_document(body: np.ndarray, vocabulary: Vocabulary, parameters: Paramet
 
 
 def right_outputs(words: np.ndarray, starts: np.ndarray, op: int) -> list[list[int]]:
-    """Return every right output of one operation, in words; first the one that takes the first of all choices.
+    """Return every right output of one operation, in words.
+
+    The first of them takes the first of all choices.
 
     Args:
         words: the document, int32[words].
@@ -423,7 +462,7 @@ def right_outputs(words: np.ndarray, starts: np.ndarray, op: int) -> list[list[i
 def score_summary(
     body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
 ) -> bool:
-    """Return whether an answer is the operations' outputs: in any order, with any right output of each."""
+    """Return whether an answer is the operations' outputs, in any order, any right one of each."""
     words, starts, operations = parse_document(body, vocabulary, parameters)
     pieces = word_pieces(vocabulary, parameters["words"])
     outputs: dict[int, list[list[int]]] = {}
@@ -474,7 +513,8 @@ def decode_words(
     operations=3,
 )
 def nonsense_summary(body, vocabulary, parameters):
-    """Return the summary that the marked operations make (solve: in the order of their numbers; score: in any order).
+    """Return the summary that the marked operations make.
+    solve: in the order of their numbers; score: in any order.
 
     input   __d8__bullet__ abc dee . fgh __d21__keyword_4__ ijk . lmn __d14__60__ .
     target  abc dee . the number was above or equal to threshold . fgh .

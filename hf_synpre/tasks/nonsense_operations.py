@@ -1,8 +1,9 @@
-"""The sixteen operations of nonsense summarisation: a marked document comes in, what each adds to the summary goes out.
+"""The operations of nonsense summarisation: a marked document comes in, summaries go out.
 
-An operation goes by its number in the authors' code. Words are numbers into SYMBOL_WORDS; random words have the numbers behind
-them. In compiled code a document is `x`, int32[words], with `starts`, int64[sentences + 1]: sentence s is
-x[starts[s]:starts[s + 1]]. A summary is `y`, int32[...], written from its start; y[:m] is there already.
+An operation goes by its number in the authors' code. Words are numbers into SYMBOL_WORDS; random
+words have the numbers behind them. In compiled code a document is `x`, int32[words], with `starts`,
+int64[sentences + 1]: sentence s is x[starts[s]:starts[s + 1]]. A summary is `y`, int32[...],
+written from its start; y[:m] is there already.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from numba import njit
 
 from hf_synpre.tasks.rng import below, kernel, shuffle
 
-# --- the operations and their words -----------------------------------------------------------------
+# --- the operations and their words ---------------------------------------------------------------
 
 COPY_ONE = 3  # copy the sentence with a keyword
 COPY_THREE = 4  # copy three sentences, in order
@@ -91,7 +92,7 @@ PHRASES = (
 POSITIVE, NEGATIVE, FIRST_MORE, SECOND_MORE, ABOVE, BELOW = range(6)
 LARGEST, COMBINED, SECTION = range(6, 9)
 
-# --- the numbers of the words -----------------------------------------------------------------------
+# --- the numbers of the words ---------------------------------------------------------------------
 
 _keyword_words = [f"__d{op}__{name}__" for op, names in KEYWORD_NAMES.items() for name in names]
 _target_words = [f"__d18__target_{i}_{k}__" for i in range(20) for k in range(PARAPHRASES)]
@@ -120,13 +121,14 @@ for _op, _names in KEYWORD_NAMES.items():
     FIRST_KEYWORD[_op] = NUMBER_OF[f"__d{_op}__{_names[0]}__"]
     KEYWORDS[_op] = len(_names)
 
-# The words of all phrases one after the other, and where each phrase starts: int32[words], int64[phrases + 1].
+# The words of all phrases one after the other, and where each phrase starts: int32[words],
+# int64[phrases + 1].
 PHRASE_WORDS = np.array(
     [NUMBER_OF[word] for phrase in PHRASES for word in phrase.split()], np.int32
 )
 PHRASE_STARTS = np.cumsum([0] + [len(phrase.split()) for phrase in PHRASES])
 
-# --- what each operation adds to a summary ------------------------------------------------------------
+# --- what each operation adds to a summary --------------------------------------------------------
 
 
 @kernel
@@ -160,8 +162,12 @@ def append(y, m, words):
 
 @kernel
 def append_phrase(y, m, phrase):
-    """Append the words of a phrase to y[:m]; return the new m."""
-    return append(y, m, PHRASE_WORDS[PHRASE_STARTS[phrase] : PHRASE_STARTS[phrase + 1]])
+    """Append the words of a phrase to y[:m]; return the new m.
+
+    Return the new m.
+    """
+    words = PHRASE_WORDS[PHRASE_STARTS[phrase] : PHRASE_STARTS[phrase + 1]]
+    return append(y, m, words)
 
 
 @kernel
@@ -221,7 +227,10 @@ def copy_clauses(x, starts, op, positions, y, m):
 
 @kernel
 def list_topics(x, starts, positions, y, m):
-    """Append, of 13, every class's section and under it the sentences with its keywords; return the new m."""
+    """Append, of 13, every class's section and under it the sentences with its keywords.
+
+    Return the new m.
+    """
     for c in range(CLASSES):
         m = append_phrase(y, m, SECTION)
         m = append_word(y, m, FIRST_CLASS_TO_LIST + c)
@@ -276,7 +285,8 @@ def summarize(state, x, starts, op, y, m, random):
         op: the operation's number.
         y: the summary, int32[...], of which y[:m] is written.
         m: the words in the summary.
-        random: whether order and paraphrases are drawn; False takes the first of all that are right.
+        random: whether order and paraphrases are drawn; False takes the first of all that are
+            right.
     """
     positions = np.empty(len(x), np.int64)
     positions = positions[: find_keywords(x, op, positions)]  # [keywords]

@@ -1,7 +1,8 @@
-"""The synthetic tasks by name: `register_task` puts one in, `registered_task` and `list_tasks` give them out.
+"""The synthetic tasks by name: what a task is, and the functions that register and find one.
 
-`SyntheticTask` is what every entry can do: resolve parameters, open a stream of rows, solve, score and show a row. A `Task`
-is one sampler and one function (kernels.py); a `Mixture` (mixture.py) draws each row from one of several tasks.
+`SyntheticTask` is what every entry can do: resolve parameters, open a stream of rows, solve, score
+and show a row. A `Task` is one sampler and one function (kernels.py); a `Mixture` (mixture.py)
+draws each row from one of several tasks.
 """
 
 import functools
@@ -22,7 +23,8 @@ from hf_synpre.vocabulary import SPECIAL_TOKENS, Tokenizer, Vocabulary, as_vocab
 FAMILIES = ("functions", "lime", "nonsense", "languages")
 
 LENGTHS = ("min_length", "max_length")
-# Limits of parameters: a length, and any other number (compiled code keeps them as int32 in places).
+# Limits of parameters: a length, and any other number (compiled code keeps them as int32 in
+# places).
 LONGEST_LENGTH = 2**20
 LARGEST_NUMBER = 2**31 - 1
 # The rows of a curriculum are multiplied with lengths in int64.
@@ -62,11 +64,15 @@ class SyntheticTask(ABC):
     @property
     @abstractmethod
     def parameters(self) -> Defaults:
-        """The task's parameters and their defaults; a tuple of words is a choice, its first the default."""
+        """The parameters and their defaults; a tuple of words is a choice, the first the
+        default.
+        """
 
     @abstractmethod
     def resolve(self, parameters: Mapping[str, Any]) -> Parameters:
-        """Return all parameters, defaults included; of a mixture those that all its tasks have with one value.
+        """Return all parameters, defaults included.
+
+        Of a mixture these are the ones that all its tasks have with one value.
 
         Args:
             parameters: the parameters that differ from their defaults.
@@ -83,8 +89,8 @@ class SyntheticTask(ABC):
 
         Args:
             input_ids: the ids of the row, without end-of-sequence.
-            vocabulary: the vocabulary that the row was made with: None (the paper's T5 ids), a size, a tokenizer or a
-                Vocabulary.
+            vocabulary: the vocabulary that the row was made with: None (the paper's T5 ids), a
+                size, a tokenizer or a Vocabulary.
             parameters: the task's parameters that the row was made with.
 
         Returns:
@@ -107,7 +113,7 @@ class SyntheticTask(ABC):
         vocabulary: VocabularyLike = None,
         **parameters: int | str,
     ) -> bool:
-        """Return whether an answer to a row is right; where several answers are, each of them scores.
+        """Return whether an answer to a row is right. Where several are, each of them scores.
 
         Args:
             input_ids: the ids of the row, without end-of-sequence.
@@ -132,7 +138,10 @@ class SyntheticTask(ABC):
         vocabulary: VocabularyLike = None,
         **parameters: int | str,
     ) -> str:
-        """Return ids of this task for people: letters for regular tokens, signs for special ones, words where it has words.
+        """Return ids of this task for people.
+
+        That is letters for regular tokens, signs for special ones, and words where the task has
+        words.
 
         Args:
             ids: the ids of a row or of a target.
@@ -150,7 +159,10 @@ class SyntheticTask(ABC):
         curriculum_rows: int = 0,
         **parameters: int | str,
     ) -> RowStream:
-        """Return the task's endless stream of rows; `hf_synpre.tasks.open_stream` says what the arguments are."""
+        """Return the task's endless stream of rows.
+
+        The arguments are those of `hf_synpre.tasks.open_stream`.
+        """
         # The former name of curriculum_rows.
         curriculum_rows = parameters.pop("ramp", curriculum_rows)
         rows = as_integer(curriculum_rows)
@@ -170,7 +182,10 @@ class SyntheticTask(ABC):
         seed: int,
         curriculum_rows: int,
     ) -> RowStream:
-        """Return the stream of checked arguments. Raises UsageError where they do not fit the task."""
+        """Return the stream of checked arguments.
+
+        Raises UsageError where they do not fit the task.
+        """
 
 
 @dataclass(frozen=True)
@@ -197,7 +212,9 @@ class Task(SyntheticTask):
 
     @property
     def parameters(self) -> Defaults:
-        """The task's parameters and their defaults; a tuple of words is a choice, its first the default."""
+        """The parameters and their defaults; a tuple of words is a choice, the first the
+        default.
+        """
         return self.defaults
 
     @functools.cached_property
@@ -214,11 +231,17 @@ class Task(SyntheticTask):
         seed: int,
         curriculum_rows: int,
     ) -> Stream:
-        """Return the stream of checked arguments. Raises UsageError where they do not fit the task."""
+        """Return the stream of checked arguments.
+
+        Raises UsageError where they do not fit the task.
+        """
         return Stream(self, self.resolve(parameters), vocabulary, split, seed, curriculum_rows)
 
     def resolve(self, parameters: Mapping[str, Any]) -> Parameters:
-        """Return all parameters, defaults included. Raises UsageError on an unknown name or an impossible value."""
+        """Return all parameters, defaults included.
+
+        Raises UsageError on an unknown name or an impossible value.
+        """
         # The defaults: of a choice its first word.
         resolved: Parameters = {}
         for name, default in self.parameters.items():
@@ -234,7 +257,10 @@ class Task(SyntheticTask):
         return resolved
 
     def _parameter_value(self, name: str, value: Any) -> int | str:
-        """Return a parameter's value. Raises UsageError where it is no word of its choice, or no allowed number."""
+        """Return a parameter's value.
+
+        Raises UsageError where it is no word of its choice, or no allowed number.
+        """
         default = self.parameters[name]
         if isinstance(default, tuple):
             return choose(f"{name} of {self.name}", value, default)
@@ -264,7 +290,7 @@ class Task(SyntheticTask):
         return None
 
     def prefix(self, vocabulary: Vocabulary) -> np.ndarray:
-        """Return the ids before the body, int32: the task's name and the divider; none for tasks without a name.
+        """Return the ids before the body, int32: the task's name and the divider, or none.
 
         See docs/papers.md, "Token ids".
         """
@@ -311,7 +337,10 @@ class Task(SyntheticTask):
     def solve(
         self, input_ids: Ids, *, vocabulary: VocabularyLike = None, **parameters: int | str
     ) -> np.ndarray:
-        """Return the target of one input row, int32, without end-of-sequence; see `SyntheticTask.solve`."""
+        """Return the target of one input row, int32, without end-of-sequence.
+
+        See `SyntheticTask.solve`.
+        """
         vocabulary = as_vocabulary(vocabulary)
         resolved = self.resolve(parameters)
         body = self._checked_body(input_ids, vocabulary, resolved)
@@ -367,7 +396,10 @@ class Task(SyntheticTask):
     def _checked_body(
         self, input_ids: Ids, vocabulary: Vocabulary, parameters: Parameters
     ) -> np.ndarray:
-        """Return the ids behind the prefix of a row, int32. Raises UsageError where the row is malformed."""
+        """Return the ids behind the prefix of a row, int32.
+
+        Raises UsageError where the row is malformed.
+        """
         ids = flat_ids(self.name, "a row", input_ids)
         prefix = self.prefix(vocabulary)
         start = ids[: len(prefix)]
@@ -444,8 +476,8 @@ def list_tasks() -> list[str]:
     """Return the names of all registered tasks and mixtures.
 
     Returns:
-        The names, family by family: simple functions, LIME, nonsense summaries, formal languages; those that other code
-        registered come last.
+        The names, family by family: simple functions, LIME, nonsense summaries, formal languages;
+        those that other code registered come last.
 
     Example:
         >>> list_tasks()[:3]
@@ -456,7 +488,7 @@ def list_tasks() -> list[str]:
 
 
 def family_number(name: str) -> int:
-    """Return the place of a task's family in FAMILIES; tasks registered elsewhere come behind them."""
+    """Return the place of a task's family in FAMILIES. Tasks of other modules come behind them."""
     module = REGISTRY[name].function.__module__
     for number, family in enumerate(FAMILIES):
         if module == f"hf_synpre.tasks.{family}":
@@ -465,7 +497,10 @@ def family_number(name: str) -> int:
 
 
 def registered_task(name: str) -> SyntheticTask:
-    """Return the task or mixture of a name. Raises UsageError with the closest name where there is none."""
+    """Return the task or mixture of a name.
+
+    Raises UsageError with the closest name where there is none.
+    """
     if name not in REGISTRY:
         load_families()
     return REGISTRY[choose("task", name, REGISTRY, do="See `synpre tasks`.")]
@@ -516,30 +551,36 @@ def register_task(
     in_python: bool = False,
     **parameters: int | tuple[str, ...],
 ) -> Callable[[Callable], Callable]:
-    """Register the decorated function as a task: its name (a trailing underscore dropped), its docstring, its target.
+    """Register the decorated function as a task.
+
+    The function's name, with a trailing underscore dropped, is the task's; its docstring describes
+    it.
 
     Args:
-        sampler: draws the body of an input: sampler(state, x, y, p) -> (n, m), see kernels.py; samplers.py has the
-            paper's.
+        sampler: draws the body of an input: sampler(state, x, y, p) -> (n, m), see kernels.py;
+            samplers.py has the paper's.
         paper: where the task is defined: authors, year, arXiv number.
         version: counts up when the task's rows change.
         bounds: (parameters) -> the longest body and the longest target, in tokens.
         check_parameters: (parameters) -> what is wrong with them, or None.
         lowest_min_length: the smallest min_length that works.
-        lowest_max_length: (min_length) -> the smallest max_length that works; None where the task has no range of
-            lengths.
+        lowest_max_length: (min_length) -> the smallest max_length that works; None where the task
+            has no range of lengths.
         regular_tokens: (parameters) -> how many regular tokens the task needs.
-        vocabulary_table: (vocabulary, parameters) -> int64[...], what the task has to know of the vocabulary besides
-            regular and special tokens; it stands at the end of `p`.
+        vocabulary_table: (vocabulary, parameters) -> int64[...], what the task has to know of the
+            vocabulary besides regular and special tokens; it stands at the end of `p`.
         row_check: (body, vocabulary, parameters) -> what is malformed in a row, or None.
-        score_function: (body, answer, vocabulary, parameters) -> whether the answer is right; None where only the target
-            is.
-        decode: (ids, their row, vocabulary, parameters) -> text for people; None for letters and signs.
+        score_function: (body, answer, vocabulary, parameters) -> whether the answer is right; None
+            where only the target is.
+        decode: (ids, their row, vocabulary, parameters) -> text for people; None for letters and
+            signs.
         named: whether the rows start with the ids of the task's name and a divider.
-        in_python: the function is function(body, vocabulary, parameters) -> ids, in plain Python, and the sampler writes
-            the targets. Otherwise it is function(x, y, p) -> m and is compiled, as the sampler is.
-        parameters: the task's parameters and their defaults: an integer, or a tuple of words to choose from, its first
-            the default. A task with a range of lengths has min_length=10 and max_length=220 where it names no others.
+        in_python: the function is function(body, vocabulary, parameters) -> ids, in plain Python,
+            and the sampler writes the targets. Otherwise it is function(x, y, p) -> m and is
+            compiled, as the sampler is.
+        parameters: the task's parameters and their defaults: an integer, or a tuple of words to
+            choose from, its first the default. A task with a range of lengths has min_length=10 and
+            max_length=220 where it names no others.
 
     Returns:
         A decorator, which returns the function as it is.

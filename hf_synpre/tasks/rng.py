@@ -1,9 +1,9 @@
 """Compiled counter-based random draws: a key and a row number come in, integers go out.
 
-Row i of a stream starts at hash(key, i); nothing is global. The generator is SplitMix64 (Steele, Lea, Flood 2014): the state
-advances by a constant and each output is a bijective mix of it, so a run of draws has no serial dependency and compiles to
-vector code. A bounded draw is the high word of (64 random bits) x n, for n < 2**32: its bias is below n / 2**64 and it needs
-no rejection.
+Row i of a stream starts at hash(key, i); nothing is global. The generator is SplitMix64 (Steele,
+Lea, Flood 2014): the state advances by a constant and each output is a bijective mix of it, so a
+run of draws has no serial dependency and compiles to vector code. A bounded draw is the high word
+of (64 random bits) x n, for n < 2**32: its bias is below n / 2**64 and it needs no rejection.
 """
 
 import hashlib
@@ -27,7 +27,8 @@ SHIFT_32 = np.uint64(32)
 
 SPLITS = ("train", "validation", "test")
 
-# For functions that only compiled code calls: without entries for Python they compile in half the time.
+# For functions that only compiled code calls: without entries for Python they compile in half the
+# time.
 kernel = njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
@@ -69,7 +70,7 @@ def between(state, low, high):
 
 @njit(cache=True)
 def fill_between(state, out, low, high):
-    """Fill `out` with independent uniform integers in low..high; the same numbers as repeated `between`."""
+    """Fill `out` with independent uniform integers in low..high, as repeated `between` does."""
     base = state[0]
     for i in range(len(out)):
         out[i] = low + scale(mix(base + np.uint64(i + 1) * GAMMA), high - low + 1)
@@ -110,7 +111,8 @@ def stream_key(
     Args:
         task: the name of the task or mixture.
         version: its version.
-        parameters: what else tells the stream from others, by name: numbers, words, lists of numbers.
+        parameters: what else tells the stream from others, by name: numbers, words, lists of
+            numbers.
         split: train, validation or test.
         seed: an integer >= 0.
 

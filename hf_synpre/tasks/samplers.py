@@ -1,9 +1,13 @@
-"""The input distributions of Wu, Li, Liang 2022 (docs/papers.md, "Simple tasks"): random bits come in, bodies go out.
+"""The input distributions of Wu, Li, Liang 2022: random bits come in, bodies go out.
 
-Each sampler is compiled and called as sampler(state, x, y, p) -> (n, -1): it fills x[:n] with the body of an input, using y as
-scratch space, and leaves the target to the task's function (kernels.py). U{a..b} is uniform, both ends included.
+They are described in docs/papers.md, "Simple tasks".
 
-Lengths outside min_length..max_length are rejected and drawn again before any token is, which is the same distribution.
+Each sampler is compiled and called as sampler(state, x, y, p) -> (n, -1): it fills x[:n] with the
+body of an input, using y as scratch space, and leaves the target to the task's function
+(kernels.py). U{a..b} is uniform, both ends included.
+
+Lengths outside min_length..max_length are rejected and drawn again before any token is, which is
+the same distribution.
 """
 
 from hf_synpre.tasks.id_sets import insert, new_bits
@@ -29,7 +33,7 @@ def fill_tokens(state, x, p):
 
 @kernel
 def fill_distinct(state, x, p):
-    """Fill x with different regular tokens: a uniform sample without replacement, in random order."""
+    """Fill x with different regular tokens: a uniform sample in random order."""
     fill_tokens(state, x, p)
     bits = new_bits(p)
     for i in range(len(x)):
@@ -47,7 +51,7 @@ def fill_choices(state, x, n, k):
 
 @kernel
 def split(state, total, parts, smallest, sizes, scratch):
-    """Split a total at random: sizes[:parts] = smallest + Multinomial(total - parts * smallest, uniform).
+    """Split a total at random into parts of at least `smallest`, with a uniform multinomial.
 
     `scratch` takes the draws, one for each unit that is given out.
     """
@@ -71,13 +75,15 @@ def uniform(state, x, y, p):
 def runs(state, x, y, p):
     """Draw runs of equal tokens.
 
-    Length n = U{min..max}; k = U{1..n} runs, each of an independent uniform token; sizes 1 + Multinomial(n - k).
+    Length n = U{min..max}; k = U{1..n} runs, each of an independent uniform token; sizes 1 +
+    Multinomial(n - k).
     """
     n = between(state, p[MIN_LENGTH], p[MAX_LENGTH])
     k = between(state, 1, n)
     split(state, n, k, 1, y, x)  # y[:k]: the runs' sizes
 
-    # The runs' tokens wait in x[n - k:]: run i ends before n - k + i + 1, so none is overwritten before it is read.
+    # The runs' tokens wait in x[n - k:]: run i ends before n - k + i + 1, so none is overwritten
+    # before it is read.
     fill_tokens(state, x[n - k : n], p)
     end = 0
     for run in range(k):
@@ -90,7 +96,8 @@ def runs(state, x, y, p):
 def shuffled_runs(state, x, y, p):
     """Draw the tokens of `runs` in random order.
 
-    The sizes of the runs are k tokens followed by n - k uniform choices among them, which is the same distribution.
+    The sizes of the runs are k tokens followed by n - k uniform choices among them, which is the
+    same distribution.
     """
     n = between(state, p[MIN_LENGTH], p[MAX_LENGTH])
     k = between(state, 1, n)
@@ -103,7 +110,8 @@ def shuffled_runs(state, x, y, p):
 def words(state, x, y, p):
     """Draw words with dividers between them.
 
-    w = U{1..max/2} words; m = U{max(min-(w-1), w)..max-(w-1)} tokens in them; sizes 1 + Multinomial(m - w).
+    w = U{1..max/2} words; m = U{max(min-(w-1), w)..max-(w-1)} tokens in them; sizes 1 +
+    Multinomial(m - w).
     """
     w = between(state, 1, p[MAX_LENGTH] // 2)
     m = between(state, max(p[MIN_LENGTH] - (w - 1), w), p[MAX_LENGTH] - (w - 1))
@@ -122,7 +130,8 @@ def words(state, x, y, p):
 def sequence_and_one(state, x, y, p):
     """Draw a sequence, the divider and a query token.
 
-    s = U{min-2..max-2} tokens in the sequence: c = U{0..s} copies of the query and s - c uniform tokens, shuffled.
+    s = U{min-2..max-2} tokens in the sequence: c = U{0..s} copies of the query and s - c uniform
+    tokens, shuffled.
     """
     s = between(state, p[MIN_LENGTH] - 2, p[MAX_LENGTH] - 2)
     query = p[FIRST_REGULAR] + below(state, p[REGULAR_COUNT])
@@ -138,8 +147,8 @@ def sequence_and_one(state, x, y, p):
 def sequence_and_order(state, x, y, p):
     """Draw a sequence, the divider and an order of its tokens.
 
-    o = U{min/2..(max-1)/2} uniform tokens are the order; s = U{o..max-1-o} tokens of the sequence come from the order, o of them
-    and s - o copies of those, shuffled.
+    o = U{min/2..(max-1)/2} uniform tokens are the order; s = U{o..max-1-o} tokens of the sequence
+    come from the order, o of them and s - o copies of those, shuffled.
     """
     o = s = 0
     while s + 1 + o < p[MIN_LENGTH]:
@@ -161,7 +170,8 @@ def sequence_and_order(state, x, y, p):
 def sequence_and_pair(state, x, y, p):
     """Draw a sequence, the divider, a token to replace and its replacement.
 
-    s = U{min-3..max-3} uniform tokens; the first of the pair is uniform among their distinct ones, the second uniform.
+    s = U{min-3..max-3} uniform tokens; the first of the pair is uniform among their distinct ones,
+    the second uniform.
     """
     s = between(state, p[MIN_LENGTH] - 3, p[MAX_LENGTH] - 3)
     fill_tokens(state, x[:s], p)
@@ -176,7 +186,10 @@ def sequence_and_pair(state, x, y, p):
 
 @kernel
 def is_repeated(x, i):
-    """Return whether x[i] is in x[:i]. Uniform positions where it is not are uniform distinct tokens."""
+    """Return whether x[i] is in x[:i].
+
+    Uniform positions where it is not are uniform distinct tokens.
+    """
     for j in range(i):  # noqa: SIM110 - compiled code
         if x[j] == x[i]:
             return True
@@ -186,14 +199,16 @@ def is_repeated(x, i):
 def two_sequences(state, x, y, p):
     """Draw two sequences with a divider between them, their tokens from one small pool.
 
-    t = U{min-1..max-1} tokens in both, n1 = U{0..t} in the first; a pool of t/2 different tokens; uniform choices from it.
+    t = U{min-1..max-1} tokens in both, n1 = U{0..t} in the first; a pool of t/2 different tokens;
+    uniform choices from it.
     """
     t = between(state, p[MIN_LENGTH] - 1, p[MAX_LENGTH] - 1)
     n1 = between(state, 0, t)
     pool = y[: t // 2]
     fill_distinct(state, pool, p)
 
-    # Numbers of the pool become its tokens; those of the second sequence move by one for the divider.
+    # Numbers of the pool become its tokens; those of the second sequence move by one for the
+    # divider.
     fill_between(state, x[:t], 0, len(pool) - 1)
     for i in range(t, n1, -1):
         x[i] = pool[x[i - 1]]
@@ -239,7 +254,10 @@ def sequence_and_query(state, x, y, p, quarters):
 
 @kernel
 def hit_lengths(state, longest):
-    """Draw the lengths of a hit: of the query q = U{1..(max-1)/3}, of the sequence s = U{2q..max-1-q}; return (s, q)."""
+    """Draw the lengths of a hit; return (s, q).
+
+    Query q = U{1..(max-1)/3}, sequence s = U{2q..max-1-q}.
+    """
     q = between(state, 1, (longest - 1) // 3)
     return between(state, 2 * q, longest - 1 - q), q
 
@@ -248,7 +266,8 @@ def hit_lengths(state, longest):
 def miss_lengths(state, shortest, longest):
     """Draw the lengths of a miss; return (s, q).
 
-    In one of 100 the query is longer: q = U{min+1..max}, s = U{0..q-1}; else s = U{min..max}, q = U{min..s}.
+    In one of 100 the query is longer: q = U{min+1..max}, s = U{0..q-1}; else s = U{min..max}, q =
+    U{min..s}.
     """
     if below(state, 100) == 0:
         q = between(state, shortest + 1, longest)
@@ -261,7 +280,8 @@ def miss_lengths(state, shortest, longest):
 def fill_hit(state, x, query, y, p):
     """Fill x with m = U{1..s/q} copies of a uniform query in s - mq uniform tokens; return True.
 
-    The uniform tokens are split by Multinomial into the m + 1 gaps (zeros allowed), whose sizes are drawn to y.
+    The uniform tokens are split by Multinomial into the m + 1 gaps (zeros allowed), whose sizes are
+    drawn to y.
     """
     s, q = len(x), len(query)
     fill_tokens(state, query, p)

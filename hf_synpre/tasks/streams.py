@@ -1,7 +1,8 @@
 """Endless sequences of rows: indices come in, token ids of inputs and targets go out.
 
-Row i is a pure function of (task, version, parameters, vocabulary, split, seed, i): the same in every process, in every
-order, in every batch. A `RowStream` is what opens a task: a `Stream` of one task, a `MixtureStream` of several.
+Row i is a pure function of (task, version, parameters, vocabulary, split, seed, i): the same in
+every process, in every order, in every batch. A `RowStream` is what opens a task: a `Stream` of one
+task, a `MixtureStream` of several.
 """
 
 import functools
@@ -78,7 +79,10 @@ class RowStream(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """The rows of one task. Raises UsageError where split, seed, vocabulary or curriculum do not fit the task."""
+    """The rows of one task.
+
+    Raises UsageError where split, seed, vocabulary or curriculum do not fit the task.
+    """
 
     task: "Task"
     # All parameters of the task, as `Task.resolve` gives them.
@@ -87,8 +91,8 @@ class Stream:
     # train, validation or test.
     split: str = "train"
     seed: int = 0
-    # The length curriculum: over this many first rows the longest body grows linearly from the shortest possible to
-    # max_length; 0 is none.
+    # The length curriculum: over this many first rows the longest body grows linearly from the
+    # shortest possible to max_length; 0 is none.
     curriculum_rows: int = 0
     # It tells the streams inside a mixture from those outside.
     salt: str = ""
@@ -106,7 +110,8 @@ class Stream:
     @functools.cached_property
     def key(self) -> np.uint64:
         """The hash of all that names the stream."""
-        # These words are part of the published rows' keys: they stay, whatever the code calls the fields.
+        # These words are part of the published rows' keys: they stay, whatever the code calls the
+        # fields.
         named = dict(self.parameters)
         if self.curriculum_rows:
             named["ramp"] = self.curriculum_rows
@@ -193,7 +198,7 @@ def _fill_rows(
     x_ends,
     y_ends,
 ):
-    """Fill x and y with the rows at `indices`, one after the other, and x_ends[1:] and y_ends[1:] with their ends."""
+    """Fill x and y with rows one after the other, and x_ends[1:] and y_ends[1:] with their ends."""
     state = np.empty(1, np.uint64)
     p = p.copy()  # the curriculum changes p[MAX_LENGTH]
     full_length = p[MAX_LENGTH]
@@ -226,7 +231,7 @@ def _fill_rows(
 
 @dataclass(frozen=True)
 class MixtureStream:
-    """The rows of several tasks: row i is row i of the one that hash(key, i) draws with the mixture's weights."""
+    """The rows of several tasks: row i is row i of the one that hash(key, i) draws."""
 
     task: "Mixture"
     # One stream a task of the mixture, in its order.
