@@ -7,8 +7,7 @@
 3. `stream.rows(indices)` seeds the generator of each row with hash(key, index) (rng.py).
 4. The task's sampler draws the input, its function computes the target, both compiled: samplers.py
    and functions.py for the paper's simple tasks (with sets of ids from id_sets.py), lime.py,
-   nonsense.py (with nonsense_operations.py) and languages.py. kernels.py says what they get and
-   give.
+   nonsense.py and languages.py. kernels.py says what they get and give.
 5. `generate(name, start, stop)` (here) returns rows as a pyarrow.Table of `input_ids` and `labels`.
 6. `task.solve(row)` and `task.score(row, answer)` give the target of a row and judge an answer.
 
@@ -21,14 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from hf_synpre.errors import UsageError, as_integer
+from hf_synpre.tasks.base import SyntheticTask, VocabularyLike
 from hf_synpre.tasks.mixture import make_mixture, read_mixture, register_mixture
-from hf_synpre.tasks.registry import (
-    SyntheticTask,
-    VocabularyLike,
-    list_tasks,
-    register_task,
-    registered_task,
-)
+from hf_synpre.tasks.registry import list_tasks, register_task, registered_task
 from hf_synpre.tasks.streams import Rows, RowStream
 
 # Rows of a table that are generated in one compiled call, and the most ids they may take.

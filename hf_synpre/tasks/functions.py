@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.tasks import samplers
+from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.id_sets import (
     add_distinct,
     find_slot,
@@ -26,7 +27,7 @@ from hf_synpre.tasks.id_sets import (
     reference_union,
 )
 from hf_synpre.tasks.kernels import ARGUMENT_DIVIDER, ARGUMENTS, NO, WORD_DIVIDER, YES
-from hf_synpre.tasks.registry import Parameters, only_regular_tokens, register_task
+from hf_synpre.tasks.registry import only_regular_tokens, register_task
 from hf_synpre.tasks.rng import copy, kernel
 from hf_synpre.vocabulary import Vocabulary
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.errors import UsageError
+from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.kernels import (
     ARGUMENTS,
     CLOSE,
@@ -42,7 +43,7 @@ from hf_synpre.tasks.lime_rows import (
     write_case_ids,
 )
 from hf_synpre.tasks.mixture import register_mixture
-from hf_synpre.tasks.registry import Parameters, register_task
+from hf_synpre.tasks.registry import register_task
 from hf_synpre.tasks.rng import between, copy, fill_between, kernel, shuffle
 from hf_synpre.tasks.samplers import fill_distinct
 

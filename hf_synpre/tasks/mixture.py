@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.tasks.registry import (
+from hf_synpre.tasks.base import (
     Defaults,
     Ids,
     Parameters,
     SyntheticTask,
-    Task,
     VocabularyLike,
-    add_to_registry,
-    registered_task,
 )
+from hf_synpre.tasks.registry import Task, add_to_registry, registered_task
 from hf_synpre.tasks.streams import MixtureStream, Stream
 from hf_synpre.vocabulary import Vocabulary
 

@@ -4,147 +4,75 @@ See docs/papers.md, "Nonsense summaries".
 
 A document is sentences of random words. Three operations of sixteen (nonsense_operations.py) mark
 it with keywords; its summary is what the three make of it. Compiled code works on the numbers of
-words: SYMBOL_WORDS first (keywords, the words of phrases), then the random words. The table behind
-`p` turns a word into ids: a tokenizer's pieces (T5's, the default, are stored in nonsense_t5.npz),
-or one id a word in vocabularies without text.
+words, and the table behind `p` turns them into ids (nonsense_words.py). Rows are read and solved in
+nonsense_rows.py.
 
 Deviation: a full stop is never replaced by a keyword, where the authors' code may replace one
 inside a quotation at a sentence's end (rows could not be cut into sentences again).
 """
 
-import functools
-import itertools
-import string
-from pathlib import Path
-
 import numpy as np
 
-from hf_synpre.errors import UsageError
+from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.kernels import ARGUMENTS
 from hf_synpre.tasks.nonsense_operations import (
+    BEGIN_QUOTE,
     BREAK_SENTENCE,
     COPY_BULLETED,
     COPY_QUOTED,
     COPY_SHUFFLED,
     COPY_SORTED,
     COPY_THREE,
+    END_QUOTE,
     FIND_LARGEST,
     FIRST_KEYWORD,
     FIRST_RANDOM,
-    FIRST_TARGET,
     FULL_STOP,
     JOIN_CLAUSES,
-    KEYWORD_COUNTS,
     KEYWORDS,
     LIST_TOPICS,
     MAJORITY,
-    NUMBER_OF,
     OPERATIONS,
-    PARAPHRASE,
-    PARAPHRASES,
     SYMBOL_WORDS,
     summarize,
 )
-from hf_synpre.tasks.registry import Parameters, register_task
+from hf_synpre.tasks.nonsense_rows import (
+    check_document,
+    decode_words,
+    parse_document,
+    right_outputs,
+    score_summary,
+)
+from hf_synpre.tasks.nonsense_words import (
+    IDS_A_WORD,
+    STORED_WORDS,
+    piece_table,
+    random_words,
+    t5_pieces,
+    tokenizer_pieces,
+    word_pieces,
+)
+from hf_synpre.tasks.registry import register_task
 from hf_synpre.tasks.rng import below, between, fill_between, kernel
-from hf_synpre.vocabulary import Tokenizer, Vocabulary
+
+# The words and their pieces are also read from here.
+__all__ = [
+    "STORED_WORDS",
+    "SYMBOL_WORDS",
+    "nonsense_summary",
+    "random_words",
+    "t5_pieces",
+    "tokenizer_pieces",
+]
 
 PAPER = "Krishna, Bigham, Lipton 2021, arXiv 2109.04953"
-T5_PIECES = Path(__file__).with_name("nonsense_t5.npz")
-# Random words whose pieces are stored.
-STORED_WORDS = 5000
-# The most ids of one word: one a character of the longest, __d11__class_0_kw_0__ (21), and two for
-# what a tokenizer puts before a word.
-IDS_A_WORD = 23
 LONGEST_DOCUMENT = 2**16  # words
-LARGEST_TARGET = FIRST_TARGET + 20 * PARAPHRASES - 1
 
 # Where compiled code finds the parameters and the ids of the words in `p`.
 WORDS, MIN_SENTENCES, MAX_SENTENCES, MIN_WORDS, MAX_WORDS, CHOSEN, TABLE = range(
     ARGUMENTS, ARGUMENTS + 7
 )
 OPERATION_NUMBERS = np.array(OPERATIONS, np.int64)
-BEGIN_QUOTE = NUMBER_OF["__d7__begin_quote__"]
-END_QUOTE = NUMBER_OF["__d7__end_quote__"]
-
-# The ids of every word by its number.
-Pieces = list[tuple[int, ...]]
-
-# --- the ids of words -----------------------------------------------------------------------------
-
-
-def random_words(n: int) -> tuple[str, ...]:
-    """Return the first n random words: three letters.
-
-    They are the digits of the word's number in base 26, the least significant first.
-    """
-    letters = string.ascii_lowercase
-    return tuple(letters[i % 26] + letters[i // 26 % 26] + letters[i // 676] for i in range(n))
-
-
-@functools.cache
-def t5_pieces() -> Pieces:
-    """Return the stored T5 ids of SYMBOL_WORDS and of 5,000 random words."""
-    with np.load(T5_PIECES, allow_pickle=False) as stored:
-        ends = np.cumsum(stored["lengths"], dtype=np.int64)
-        pieces = np.split(stored["ids"].astype(np.int64), ends[:-1])
-    return [tuple(ids.tolist()) for ids in pieces]
-
-
-def store_t5_pieces(tokenizer: Tokenizer) -> None:
-    """Write nonsense_t5.npz from the real T5 tokenizer; benchmarks/published_rows.py checks it."""
-    pieces = tokenizer_pieces(tokenizer, STORED_WORDS)
-    lengths = np.array([len(ids) for ids in pieces], np.uint8)
-    ids = np.array(list(itertools.chain(*pieces)), np.uint16)
-    np.savez_compressed(T5_PIECES, lengths=lengths, ids=ids)
-
-
-@functools.lru_cache(maxsize=4)
-def tokenizer_pieces(tokenizer: Tokenizer, n: int) -> Pieces:
-    """Return a tokenizer's ids of SYMBOL_WORDS and n random words, as they are inside a text."""
-    texts = [f"a {word}" for word in SYMBOL_WORDS + random_words(n)]
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    before = tokenizer.encode("a", add_special_tokens=False)
-    return [tuple(ids[len(before) :]) for ids in encoded]
-
-
-def word_pieces(vocabulary: Vocabulary, n: int) -> Pieces:
-    """Return the ids of SYMBOL_WORDS and n random words.
-
-    Raises UsageError where the vocabulary cannot say.
-    """
-    is_t5 = vocabulary == Vocabulary.t5()
-    if is_t5 and n <= STORED_WORDS:
-        return t5_pieces()[: FIRST_RANDOM + n]
-    if vocabulary.tokenizer is not None:
-        return tokenizer_pieces(vocabulary.tokenizer, n)
-    if is_t5:
-        raise UsageError(
-            f"nonsense_summary: words is {n}; T5's pieces are stored for {STORED_WORDS}; "
-            "give the tokenizer."
-        )
-
-    # Without text a word is one regular token.
-    if FIRST_RANDOM + n > vocabulary.regular_count:
-        raise UsageError(
-            f"nonsense_summary has {FIRST_RANDOM} words of its own and {n} random ones and the "
-            f"vocabulary has {vocabulary.regular_count} regular tokens; give a larger vocabulary "
-            "or fewer words."
-        )
-    return [(vocabulary.first_regular + i,) for i in range(FIRST_RANDOM + n)]
-
-
-def piece_table(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
-    """Return the table of the words' ids for compiled code.
-
-    Returns:
-        int64[words + 1 + ids]: for every word where its ids start in the table, where the last
-        one's end, then the ids.
-    """
-    pieces = word_pieces(vocabulary, parameters["words"])
-    starts = np.cumsum([0, *map(len, pieces)]) + len(pieces) + 1  # [words + 1]
-    ids = np.fromiter(itertools.chain(*pieces), np.int64)
-    return np.concatenate([starts, ids])
 
 
 def check_nonsense(parameters: Parameters) -> str | None:
@@ -336,161 +264,6 @@ def document(state, x, y, p):
     for op in operations[: p[CHOSEN]]:
         m = summarize(state, text, starts, op, summary, m, True)
     return write_ids(text, x, p), write_ids(summary[:m], y, p)
-
-
-# --- rows: from ids back to words, operations and answers -----------------------------------------
-
-
-@functools.lru_cache(maxsize=4)
-def _word_of_ids(
-    vocabulary: Vocabulary, tokenizer: Tokenizer | None, n: int
-) -> dict[tuple[int, ...], int]:
-    """Return the number of a word by its ids.
-
-    `tokenizer` is the vocabulary's: equal vocabularies may differ in it.
-    """
-    return {ids: number for number, ids in enumerate(word_pieces(vocabulary, n))}
-
-
-def read_words(ids: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> list[int]:
-    """Return the numbers of the words that ids spell.
-
-    Raises UsageError where they are no words of the task.
-    """
-    word_of_ids = _word_of_ids(vocabulary, vocabulary.tokenizer, parameters["words"])
-    tokens = tuple(ids.tolist())
-
-    # From the end: size_at[i] is the length of the longest word at i from which words reach the
-    # end, 0 for none.
-    size_at = [0] * len(tokens) + [1]
-    for i in range(len(tokens) - 1, -1, -1):
-        for size in range(min(IDS_A_WORD, len(tokens) - i), 0, -1):
-            if size_at[i + size] and tokens[i : i + size] in word_of_ids:
-                size_at[i] = size
-                break
-    if not size_at[0]:
-        raise UsageError("nonsense_summary: malformed row: its ids are not words of the task.")
-
-    words, i = [], 0
-    while i < len(tokens):
-        words.append(word_of_ids[tokens[i : i + size_at[i]]])
-        i += size_at[i]
-    return words
-
-
-def is_keyword(word: int, op: int) -> bool:
-    """Return whether a word is a keyword of an operation."""
-    return bool(FIRST_KEYWORD[op] <= word < FIRST_KEYWORD[op] + KEYWORDS[op])
-
-
-def parse_document(
-    body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Return (words, starts, operations) of a row.
-
-    Raises UsageError on rows that the sampler cannot have drawn.
-    """
-    words = read_words(body, vocabulary, parameters)
-
-    # A sentence ends with a full stop, and with the end of a quotation behind it.
-    starts = [0]
-    for i, word in enumerate(words):
-        if word == FULL_STOP:
-            is_quoted = words[i + 1 : i + 2] == [END_QUOTE]
-            starts.append(i + 2 if is_quoted else i + 1)
-    if len(starts) == 1 or starts[-1] != len(words):
-        raise UsageError("nonsense_summary: malformed row: its last sentence has no full stop.")
-
-    # The operations whose keywords are there.
-    operations = []
-    for op in OPERATIONS:
-        count = sum(is_keyword(word, op) for word in words)
-        if count == 0:
-            continue
-        if count not in KEYWORD_COUNTS[op]:
-            raise UsageError(
-                f"nonsense_summary: malformed row: operation d{op} cannot have {count} keywords."
-            )
-        operations.append(op)
-    if len(operations) != parameters["operations"]:
-        raise UsageError(
-            f"nonsense_summary: malformed row: it has keywords of {len(operations)} operations, "
-            f"not {parameters['operations']}."
-        )
-    return np.array(words, np.int32), np.array(starts, np.int64), operations
-
-
-def check_document(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
-    """Check a row: `parse_document` raises what is wrong."""
-    parse_document(body, vocabulary, parameters)
-    return None
-
-
-def right_outputs(words: np.ndarray, starts: np.ndarray, op: int) -> list[list[int]]:
-    """Return every right output of one operation, in words.
-
-    The first of them takes the first of all choices.
-
-    Args:
-        words: the document, int32[words].
-        starts: where its sentences start, int64[sentences + 1].
-        op: the operation's number.
-    """
-    state = np.zeros(1, np.uint64)
-    # At most five sentences of the document and the words of phrases.
-    out = np.empty(6 * len(words) + 64, np.int32)
-    length = summarize(state, words, starts, op, out, 0, False)
-    output = out[:length].tolist()
-
-    if op == PARAPHRASE:
-        first = next(word for word in output if FIRST_TARGET <= word <= LARGEST_TARGET)
-        outputs = []
-        for k in range(PARAPHRASES):
-            outputs.append([first + k if word == first else word for word in output])
-        return outputs
-
-    if op == COPY_SHUFFLED:
-        marked = []
-        for sentence in np.split(words, starts[1:-1]):
-            if any(is_keyword(word, op) for word in sentence):
-                marked.append(sentence.tolist())
-        return [list(itertools.chain(*order)) for order in itertools.permutations(marked)]
-
-    return [output]
-
-
-def score_summary(
-    body: np.ndarray, answer: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
-) -> bool:
-    """Return whether an answer is the operations' outputs, in any order, any right one of each."""
-    words, starts, operations = parse_document(body, vocabulary, parameters)
-    pieces = word_pieces(vocabulary, parameters["words"])
-    outputs: dict[int, list[list[int]]] = {}
-    for op in operations:
-        outputs[op] = []
-        for output in right_outputs(words, starts, op):
-            outputs[op].append(list(itertools.chain(*(pieces[word] for word in output))))
-
-    def is_made_of(rest: list[int], unused: frozenset[int]) -> bool:
-        """Return whether the rest of the answer is outputs of the unused operations, each once."""
-        if not unused:
-            return not rest
-        for op in unused:
-            for output in outputs[op]:
-                starts_with = rest[: len(output)] == output
-                if starts_with and is_made_of(rest[len(output) :], unused - {op}):
-                    return True
-        return False
-
-    return is_made_of(answer.tolist(), frozenset(operations))
-
-
-def decode_words(
-    ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
-) -> str:
-    """Return ids as the text of their words."""
-    texts = SYMBOL_WORDS + random_words(parameters["words"])
-    return " ".join(texts[word] for word in read_words(ids, vocabulary, parameters))
 
 
 @register_task(

@@ -111,6 +111,9 @@ FIRST_RANDOM = len(SYMBOL_WORDS)
 FULL_STOP = NUMBER_OF["."]
 FIRST_NUMBER = NUMBER_OF["0"]
 FIRST_TARGET = NUMBER_OF[_target_words[0]]
+LAST_TARGET = NUMBER_OF[_target_words[-1]]
+BEGIN_QUOTE = NUMBER_OF["__d7__begin_quote__"]
+END_QUOTE = NUMBER_OF["__d7__end_quote__"]
 FIRST_CLASS_TO_COPY = NUMBER_OF[_class_words[0]]
 FIRST_CLASS_TO_LIST = NUMBER_OF[_class_words[CLASSES]]
 

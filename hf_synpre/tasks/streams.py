@@ -19,8 +19,9 @@ from hf_synpre.tasks.kernels import EMPTY, FUNCTION, IDS, MAX_LENGTH, PARAMETER_
 from hf_synpre.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from hf_synpre.tasks.base import Parameters
     from hf_synpre.tasks.mixture import Mixture
-    from hf_synpre.tasks.registry import Parameters, Task
+    from hf_synpre.tasks.registry import Task
 
 # n rows: the inputs' ids one row after the other, int32; their offsets, int32[n + 1], row i being
 # ids[offsets[i]:offsets[i + 1]]; the targets' ids and offsets likewise.

@@ -1,0 +1,206 @@
+"""What every synthetic task can do, a single one and a mixture: the base `SyntheticTask`, its types.
+
+Parameters come in; a stream of rows goes out, and, of a row, its target, a score or text.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_synpre.errors import UsageError, as_integer
+from hf_synpre.tasks.streams import RowStream
+from hf_synpre.vocabulary import Tokenizer, Vocabulary, as_vocabulary
+
+if TYPE_CHECKING:
+    from hf_synpre.tasks.registry import Task
+
+# The rows of a curriculum are multiplied with lengths in int64.
+MOST_CURRICULUM_ROWS = 2**42
+
+# A task's parameters by name: numbers, and choices as one of the words that are allowed.
+Parameters = dict[str, Any]
+# Their defaults; of a choice all words, the first being the default.
+Defaults = Mapping[str, int | tuple[str, ...]]
+# One row's ids as callers have them: a list, an array, or a value of a pyarrow list column.
+Ids = Sequence[int] | np.ndarray | Any
+# What stands for a vocabulary: see `as_vocabulary`.
+VocabularyLike = Vocabulary | Tokenizer | int | None
+
+
+@dataclass(frozen=True)
+class SyntheticTask(ABC):
+    """What a name of the registry stands for: a `Task`, or a `Mixture` of several."""
+
+    # The name in the registry; of a mixture made on the spot its text, "set:2,identity:1".
+    name: str
+    # It counts up when the rows change.
+    version: int
+    # Where the task is defined: authors, year, arXiv number.
+    paper: str
+    # The function that was registered; its docstring describes the task and shows an example.
+    function: Callable
+
+    @property
+    def description(self) -> str:
+        """The docstring of the registered function: what the target is, then an example row."""
+        return self.function.__doc__ or ""
+
+    @property
+    def components(self) -> tuple["Task", ...]:
+        """The tasks that a mixture draws from; none of a single task."""
+        return ()
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Defaults:
+        """The parameters and their defaults; a tuple of words is a choice, the first the
+        default.
+        """
+
+    @abstractmethod
+    def resolve(self, parameters: Mapping[str, Any]) -> Parameters:
+        """Return all parameters, defaults included.
+
+        Of a mixture these are the ones that all its tasks have with one value.
+
+        Args:
+            parameters: the parameters that differ from their defaults.
+
+        Raises:
+            UsageError: a name is unknown, or a value impossible.
+        """
+
+    @abstractmethod
+    def solve(
+        self, input_ids: Ids, *, vocabulary: VocabularyLike = None, **parameters: int | str
+    ) -> np.ndarray:
+        """Return the target of one input row.
+
+        Args:
+            input_ids: the ids of the row, without end-of-sequence.
+            vocabulary: the vocabulary that the row was made with: None (the paper's T5 ids), a
+                size, a tokenizer or a Vocabulary.
+            parameters: the task's parameters that the row was made with.
+
+        Returns:
+            The ids of the target, int32[target length], without end-of-sequence.
+
+        Raises:
+            UsageError: the row is malformed, or has no target.
+
+        Example:
+            >>> get_task("reverse").solve([7211, 32099, 5, 6, 7]).tolist()
+            [7, 6, 5]
+        """
+
+    @abstractmethod
+    def score(
+        self,
+        input_ids: Ids,
+        answer_ids: Ids,
+        *,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
+    ) -> bool:
+        """Return whether an answer to a row is right. Where several are, each of them scores.
+
+        Args:
+            input_ids: the ids of the row, without end-of-sequence.
+            answer_ids: the ids of the answer, without end-of-sequence.
+            vocabulary: the vocabulary that the row was made with, as in `solve`.
+            parameters: the task's parameters that the row was made with.
+
+        Raises:
+            UsageError: the row is malformed.
+
+        Example:
+            >>> get_task("reverse").score([7211, 32099, 5, 6, 7], [7, 6, 5])
+            True
+        """
+
+    @abstractmethod
+    def text(
+        self,
+        ids: Ids,
+        *,
+        row: Ids | None = None,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
+    ) -> str:
+        """Return ids of this task for people.
+
+        That is letters for regular tokens, signs for special ones, and words where the task has
+        words.
+
+        Args:
+            ids: the ids of a row or of a target.
+            row: the input row that a target belongs to (LIME names symbols by its header).
+            vocabulary: the vocabulary that the row was made with, as in `solve`.
+            parameters: the task's parameters that the row was made with.
+        """
+
+    def open_stream(
+        self,
+        *,
+        split: str = "train",
+        seed: int = 0,
+        vocabulary: VocabularyLike = None,
+        curriculum_rows: int = 0,
+        **parameters: int | str,
+    ) -> RowStream:
+        """Return the task's endless stream of rows.
+
+        The arguments are those of `hf_synpre.tasks.open_stream`.
+        """
+        # The former name of curriculum_rows.
+        curriculum_rows = parameters.pop("ramp", curriculum_rows)
+        rows = as_integer(curriculum_rows)
+        if rows is None or not 0 <= rows <= MOST_CURRICULUM_ROWS:
+            raise UsageError(
+                f"curriculum_rows is {curriculum_rows!r}; give the number of rows over which "
+                "lengths grow, up to 2**42, or 0 for no curriculum."
+            )
+        return self.make_stream(parameters, as_vocabulary(vocabulary), split, seed, rows)
+
+    @abstractmethod
+    def make_stream(
+        self,
+        parameters: Mapping[str, Any],
+        vocabulary: Vocabulary,
+        split: str,
+        seed: int,
+        curriculum_rows: int,
+    ) -> RowStream:
+        """Return the stream of checked arguments.
+
+        Raises UsageError where they do not fit the task.
+        """
+
+
+def flat_ids(task: str, what: str, ids: Ids) -> np.ndarray:
+    """Return a list, array or pyarrow list of ids as int64[n].
+
+    Args:
+        task: the name of the task, for the error.
+        what: what the ids are, for the error: "a row", "an answer".
+        ids: the ids.
+
+    Raises:
+        UsageError: they are ragged, not flat or no integers.
+    """
+    values = ids.as_py() if hasattr(ids, "as_py") else ids
+    try:
+        vector = np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"{task}: {what} is a flat list of ids; got a ragged one.") from error
+    is_integer = len(vector.shape) == 1 and (
+        len(vector) == 0 or np.issubdtype(vector.dtype, np.integer)
+    )
+    if not is_integer:
+        raise UsageError(
+            f"{task}: {what} is a flat list of ids; got shape {vector.shape} of {vector.dtype}."
+        )
+    return vector.astype(np.int64)
