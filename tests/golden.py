@@ -1,6 +1,6 @@
-"""sha256 of the first 1,000 rows of every task and version, default settings: `python -m tests.golden` rewrites golden.json.
+"""golden.json: the sha256 of the first 1,000 rows of every task and version, default settings.
 
-A hash may only change together with the task's version.
+`python -m tests.golden` rewrites it. A hash may only change together with the task's version.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ def main() -> int:
     """Rewrite golden.json; refuse to change a hash whose version has stayed."""
     old = json.loads(FILE.read_text()) if FILE.exists() else {}
     new = {f"{name} v{get_task(name).version}": digest(name) for name in list_tasks()}
-    if changed := [key for key in new if old.get(key, new[key]) != new[key]]:
+    changed = [key for key in new if key in old and old[key] != new[key]]
+    if changed:
         print(
             f"The rows of {', '.join(changed)} changed: raise the version in register_task.",
             file=sys.stderr,

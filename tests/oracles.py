@@ -1,7 +1,9 @@
-"""Plain-Python oracles of every task, written from the papers' definitions and not from the compiled code.
+"""Oracles: every task in plain Python, from the papers' definitions and not from the compiled code.
 
-ORACLES: (body, vocabulary) -> the target. ACCEPTS: (body, target, vocabulary) -> is it right, for tasks with several.
-LAWS: (random.Random) -> (sequence length, query length, hits), for the laws that the tests compare with.
+ORACLES: (body, vocabulary) -> the target; [] where it is empty.
+ACCEPTS: (body, target, vocabulary) -> whether the target is right, for tasks with several.
+SAMPLES: (random.Random) -> (sequence length, query length, hits), for distributions to compare
+with.
 """
 
 import itertools
@@ -9,23 +11,25 @@ import re
 
 
 def halves(body, v):
+    """Return what stands before and behind the argument divider."""
     at = body.index(v.special_ids["argument_divider"])
     return body[:at], body[at + 1 :]
 
 
 def first_seen(ids):
+    """Return the distinct ids in order of first appearance."""
     return list(dict.fromkeys(ids))
 
 
 def number(n, v):
-    return (
-        list(v.numbers[n])
-        if n < len(v.numbers)
-        else [i for digit in str(n) for i in v.numbers[int(digit)]]
-    )
+    """Return the ids of a number: its own, else those of its digits."""
+    if n < len(v.numbers):
+        return list(v.numbers[n])
+    return [i for digit in str(n) for i in v.numbers[int(digit)]]
 
 
 def positions(seq, query):
+    """Return where a query occurs in a sequence."""
     return [i for i in range(len(seq)) if seq[i : i + len(query)] == query]
 
 
@@ -37,8 +41,8 @@ def delete(body, v):
 
 def sort(body, v):
     seq, order = halves(body, v)
-    place = {token: i for i, token in enumerate(order)}
-    return sorted(seq, key=place.__getitem__)
+    position = {token: i for i, token in enumerate(order)}
+    return sorted(seq, key=position.__getitem__)
 
 
 def replace(body, v):
@@ -61,6 +65,8 @@ def search(body, v):
 
 
 def set_operation(keep):
+    """Return the oracle of (left ids, right ids) -> ids."""
+
     def oracle(body, v):
         a, b = halves(body, v)
         return keep(a, b)
@@ -105,7 +111,7 @@ ORACLES = {
     "nesting_language": nested,
 }
 
-# The same with CPython's own sets: what order="reference" promises.
+# The same with CPython's sets: what order="reference" promises.
 REFERENCE_ORDER = {
     "union": set_operation(lambda a, b: list(set(a).union(set(b)))),
     "intersect": set_operation(lambda a, b: list(set(a).intersection(set(b)))),
@@ -115,6 +121,7 @@ REFERENCE_ORDER = {
 
 
 def lime_text(ids, v):
+    """Return ids as text: names of special tokens, numbers of others."""
     signs = {
         v.special_ids[name]: name
         for name in ("colon", "separator", "upper", "open", "lower", "math", "close")
@@ -123,16 +130,18 @@ def lime_text(ids, v):
 
 
 def lime_parts(body, v):
-    found = re.fullmatch(
+    """Return (uppers, first part shown, second part shown) of a row, as text."""
+    match = re.fullmatch(
         "upper ([^a-z]+) lower ([^a-z]+) math ([^a-z]+) separator (.+) separator (.+)",
         lime_text(body, v),
     )
-    uppers, lowers, maths = (part.split() for part in found.groups()[:3])
+    uppers, lowers, maths = (part.split() for part in match.groups()[:3])
     assert len(set(uppers + lowers + maths)) == len(uppers) + 24 + 20
-    return uppers, found[4], found[5]
+    return uppers, match[4], match[5]
 
 
 def lime_result(rule, case):
+    """Return the result of a rule under a case, as text."""
     strings = dict(re.findall(r"(\d+) colon open ([\d ]+) close", case))
     return " ".join(strings.get(token, token) for token in rule.split())
 
@@ -155,9 +164,12 @@ def lime_abduct(body, target, v):
 
 
 def lime(body, target, v):
-    parts, case = lime_parts(body, v), "colon" in lime_text(target, v)
-    ruled = set(parts[1].split()) & set(parts[0])
-    return (lime_abduct if case else lime_deduct if ruled else lime_induct)(body, target, v)
+    uppers, first, _ = lime_parts(body, v)
+    if "colon" in lime_text(target, v):
+        return lime_abduct(body, target, v)
+    if set(first.split()) & set(uppers):
+        return lime_deduct(body, target, v)
+    return lime_induct(body, target, v)
 
 
 def summary_outputs(op, sentences):
@@ -179,48 +191,40 @@ def summary_outputs(op, sentences):
     if op == 8:
         return [first.removeprefix(word + " ")]
     if op == 10:
-        return [
-            f"the keyword was {'positive' if name in [f'keyword_{i}' for i in range(5)] else 'negative'} ."
-        ]
+        is_positive = name in [f"keyword_{i}" for i in range(5)]
+        return [f"the keyword was {'positive' if is_positive else 'negative'} ."]
     if op == 11:
         return [first.replace(word, f"__d11__{name.split('_kw')[0]}__")]
     if op == 12:
-        return [
-            f"The keyword {1 + (names.count('keyword_2') > names.count('keyword_1'))} occurred more number of times ."
-        ]
+        more = 2 if names.count("keyword_2") > names.count("keyword_1") else 1
+        return [f"The keyword {more} occurred more number of times ."]
     if op == 13:
-        return [
-            " ".join(
-                topic
-                for c in range(3)
-                for topic in [f"section __d13__class_{c}__", *pick(marked, names, f"class_{c}_")]
-            )
-        ]
+        sections = []
+        for c in range(3):
+            sections.append(f"section __d13__class_{c}__")
+            for sentence, keyword in zip(marked, names, strict=True):
+                if keyword.startswith(f"class_{c}_"):
+                    sections.append(sentence)
+        return [" ".join(sections)]
     if op == 14:
-        return [
-            "the number was "
-            + ("above or equal to threshold ." if int(name) >= 50 else "below threshold .")
-        ]
+        compared = "above or equal to" if int(name) >= 50 else "below"
+        return [f"the number was {compared} threshold ."]
     if op == 16:
         return [f"The largest number is {max(map(int, names))} ."]
     if op == 18:
         return [first.replace(word, f"__d18__target_{name.split('_')[1]}_{k}__") for k in range(3)]
     if op == 19:
-        clauses = [
-            s.split()[s.split().index(f"__d19__{n}__") : -1]
-            for s, n in zip(marked, names, strict=True)
-        ]
-        return [" ".join(["The combined sentence is", *itertools.chain(*clauses), "."])]
+        joined = ["The combined sentence is"]
+        for sentence, joiner in zip(marked, names, strict=True):
+            clause_words = sentence.split()
+            joined += clause_words[clause_words.index(f"__d19__{joiner}__") : -1]
+        return [" ".join([*joined, "."])]
     words = first.split()
     at = [i for i, w in enumerate(words) if key.fullmatch(w)]
     if op == 20:
         return [" ".join([*words[: at[1]], ".", *words[: at[0]], *words[at[1] : -1], "."])]
     assert op == 21
     return [" ".join([*words[: at[0]], "."])]
-
-
-def pick(marked, names, start):
-    return [s for s, name in zip(marked, names, strict=True) if name.startswith(start)]
 
 
 def summaries(document, operations=3):
@@ -243,12 +247,14 @@ ACCEPTS = {
 
 
 def hit(rng):
+    """Return (sequence length, query length, hits) of a sequence that holds the query."""
     q = rng.randint(1, 73)
     s = rng.randint(2 * q, 219 - q)
     return s, q, rng.randint(1, s // q)
 
 
 def miss(rng):
+    """Return the same of a sequence that does not."""
     if rng.random() < 0.01:
         q = rng.randint(11, 220)
         return rng.randint(0, q - 1), q, 0
@@ -257,13 +263,14 @@ def miss(rng):
 
 
 def sequence_and_query(rng, probability):
+    """Return the same of a hit with this probability, else of a miss, of a length that fits."""
     while True:
         s, q, hits = hit(rng) if rng.random() < probability else miss(rng)
         if 10 <= s + 1 + q <= 220:
             return s, q, hits
 
 
-LAWS = {
+SAMPLES = {
     "delete": lambda rng: sequence_and_query(rng, 0.75),
     "search": lambda rng: sequence_and_query(rng, 0.5),
 }
