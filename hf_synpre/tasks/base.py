@@ -155,12 +155,12 @@ class SyntheticTask(ABC):
 
         The arguments are those of `hf_synpre.tasks.open_stream`.
         """
-        # The former name of curriculum_rows.
-        curriculum_rows = parameters.pop("ramp", curriculum_rows)
-        rows = as_integer(curriculum_rows)
+        # `ramp` is the former name of curriculum_rows.
+        given_rows = parameters.pop("ramp", curriculum_rows)
+        rows = as_integer(given_rows)
         if rows is None or not 0 <= rows <= MOST_CURRICULUM_ROWS:
             raise UsageError(
-                f"curriculum_rows is {curriculum_rows!r}; give the number of rows over which "
+                f"curriculum_rows is {given_rows!r}; give the number of rows over which "
                 "lengths grow, up to 2**42, or 0 for no curriculum."
             )
         return self.make_stream(parameters, as_vocabulary(vocabulary), split, seed, rows)

@@ -153,7 +153,7 @@ class Stream:
 
         # The length from which a curriculum grows.
         shortest = 0
-        if self.curriculum_rows:
+        if self.task.lowest_max_length is not None:
             shortest = self.task.lowest_max_length(self.parameters["min_length"])
 
         sampler, function = self.task.compiled
