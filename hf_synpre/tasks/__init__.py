@@ -9,7 +9,7 @@
    and functions.py for the paper's simple tasks (with sets of ids from id_sets.py), lime.py,
    nonsense.py and languages.py. kernels.py says what they get and give.
 5. `generate(name, start, stop)` (here) returns rows as a pyarrow.Table of `input_ids` and `labels`.
-6. `task.solve(row)` and `task.score(row, answer)` give the target of a row and judge an answer.
+6. `task.solve(row)` and `task.score(row, answer)` give the target of a row and say whether an answer is right.
 
 A new task is one decorated function: `register_task` in registry.py.
 """
@@ -58,7 +58,7 @@ def get_task(name: str | Mapping[str, int]) -> SyntheticTask:
 
     Raises:
         UsageError: there is no such task (the error names the closest one), or a weight is no
-        integer >= 1.
+            integer >= 1.
 
     Example:
         >>> get_task("set").solve([356, 32099, 5, 6, 5]).tolist()

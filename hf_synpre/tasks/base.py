@@ -1,4 +1,4 @@
-"""What every synthetic task can do, a single one and a mixture: the base `SyntheticTask`, its types.
+"""What every synthetic task can do, a single one or a mixture: the base `SyntheticTask`.
 
 Parameters come in; a stream of rows goes out, and, of a row, its target, a score or text.
 """

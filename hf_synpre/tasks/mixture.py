@@ -172,7 +172,7 @@ def register_mixture(
 
     Raises:
         UsageError: a weight is no integer >= 1, a task is unknown or a mixture itself, or the name
-        is taken.
+            is taken.
     """
     tasks = mixture_components(weights)
 
