@@ -5,7 +5,7 @@
 Tokens are input ids plus target ids. The speed-up is against the reference system's rows a second on one core of a
 machine of the same kind (REFERENCE), over the paper's 21 tasks: the 18 functions, lime, nonsense_summary and
 nesting_language. For tasks whose reference was not measured the figure of a measured task with the same or the nearest
-input law stands in (STANDS_FOR). For nesting_language, whose generator is not in the reference, a plain-Python
+input distribution stands in (STANDS_FOR). For nesting_language, whose generator is not in the reference, a plain-Python
 generator timed in the same run stands in: it draws heads as the language's authors do, by comparing with every
 cumulative weight. That draw is slow, so the summary gives the least and the mean speed-up a second time, with a lean
 plain-Python generator as the baseline (`..._lean`).

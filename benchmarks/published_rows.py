@@ -1,7 +1,11 @@
-"""Check that every published row of the reference system derives from its input: `--data_dir` holds the `published_samples`
-(spec, section 2; ten rows a task) and, optionally, `tokenizers/t5-small`, against which the stored T5 facts are checked too.
+"""Check that every published row of the reference system follows from its input.
 
-    python benchmarks/published_rows.py --data_dir DIR      -> benchmarks/results/published_rows.json
+`--data_dir` holds the `published_samples` (ten rows a task; docs/papers.md, "Simple tasks") and,
+optionally, `tokenizers/t5-small`, against which the stored ids of T5 are checked too.
+
+    python benchmarks/published_rows.py --data_dir DIR
+
+The result is benchmarks/results/published_rows.json.
 """
 
 import argparse
@@ -35,16 +39,15 @@ def check_facts(folder: Path) -> dict[str, bool]:
     """Return which of the stored T5 facts the real tokenizer confirms."""
     from transformers import PreTrainedTokenizerFast
 
-    file, marks = (
-        str(folder / "tokenizer.json"),
-        {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
-    )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, **marks)
+    special_tokens = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    file = str(folder / "tokenizer.json")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, **special_tokens)
     stored, asked = Vocabulary.t5(), Vocabulary.from_tokenizer(tokenizer)
+    without_numbers = replace(asked, numbers=())
     return {
         "same_vocabulary": stored == asked,
         "numbers_0_220": all(
-            ids == replace(asked, numbers=()).number_ids(n) for n, ids in enumerate(stored.numbers)
+            ids == without_numbers.number_ids(number) for number, ids in enumerate(stored.numbers)
         ),
         "nonsense_words": nonsense.t5_pieces()
         == nonsense.tokenizer_pieces(tokenizer, nonsense.STORED_WORDS),

@@ -325,8 +325,8 @@ def vocabulary_entry(size: int | None) -> dict[str, Any]:
         "size": vocabulary.size,
         "pad": vocabulary.pad,
         "eos": vocabulary.eos,
-        "first": vocabulary.first,
-        "content": vocabulary.content,
+        "first": vocabulary.first_regular,
+        "content": vocabulary.regular_count,
         "marks": dict(vocabulary.special_ids),
     }
 

@@ -36,20 +36,36 @@ LARGEST_NUMBER = 2**31 - 1
 
 @dataclass(frozen=True)
 class Task(SyntheticTask):
-    """A task of one sampler and one function; `register_task` says what the fields mean."""
+    """A task of one sampler and one function; `register_task` makes one.
 
+    `parameters` below are all parameters of the task, as `resolve` gives them.
+    """
+
+    # (state, x, y, p) -> (n, m): draws the body of an input (kernels.py).
     sampler: Callable
+    # The parameters by name: a number, or words to choose from, the first being the default.
     defaults: Defaults
+    # (parameters) -> the longest body and the longest target, in tokens.
     bounds: Callable[[Parameters], tuple[int, int]]
+    # (parameters) -> what is wrong with them, or None.
     check_parameters: Callable[[Parameters], str | None]
+    # The smallest min_length that works.
     lowest_min_length: int
+    # (min_length) -> the smallest max_length that works; None: the task has no range of lengths.
     lowest_max_length: Callable[[int], int] | None
+    # (parameters) -> how many regular tokens the task needs.
     regular_tokens: Callable[[Parameters], int]
+    # (vocabulary, parameters) -> int64[...]: the table at the end of `p`; None: there is none.
     vocabulary_table: Callable[[Vocabulary, Parameters], np.ndarray] | None
+    # (body, vocabulary, parameters) -> what is malformed in a row, or None.
     row_check: Callable[[np.ndarray, Vocabulary, Parameters], str | None]
+    # (body, answer, vocabulary, parameters) -> whether it is right; None: only the target is.
     score_function: Callable[[np.ndarray, np.ndarray, Vocabulary, Parameters], bool] | None
+    # (ids, their row, vocabulary, parameters) -> text; None: letters and signs.
     decode: Callable[[np.ndarray, np.ndarray, Vocabulary, Parameters], str] | None
+    # Whether the rows start with the ids of the task's name and a divider.
     named: bool
+    # Whether the function is function(body, vocabulary, parameters) -> ids, not compiled.
     in_python: bool
 
     def __reduce__(self):

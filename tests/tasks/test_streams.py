@@ -118,6 +118,10 @@ def test_a_length_curriculum_starts_short_and_ends_at_full_length(task):
     assert early.max() < late.max() / 2
 
 
+def test_the_former_name_of_a_length_curriculum_gives_the_same_rows():
+    assert pairs("set", 0, 5, ramp=3) == pairs("set", 0, 5, curriculum_rows=3)
+
+
 def test_integers_of_numpy_are_integers():
     three = np.int32(3)
     assert pairs("set", np.int64(0), three, seed=three, curriculum_rows=three) == pairs(

@@ -30,3 +30,9 @@ def test_numbers_come_from_the_tokenizer_without_a_bare_space():
     v = Vocabulary(100, 0, 1, 2, 80, SMALL.special_ids, tokenizer=Spelling())
     row, target = pairs("length", stop=1, vocabulary=v)[0]
     assert target == [40 + int(digit) for digit in str(len(body_of("length", row, v)))]
+
+
+def test_former_names_of_a_vocabulary_still_give_its_ids():
+    assert (SMALL.first, SMALL.content) == (SMALL.first_regular, SMALL.regular_count)
+    assert SMALL.marks == SMALL.special_ids
+    assert SMALL.spell(30) == SMALL.decode(30)
