@@ -5,8 +5,8 @@
    or StoredTensors: folder -> the tensors themselves.
 2. Roles: roles.read_parameters: model -> Parameter for each name, with its role ("query", "mlp",
    "pre_attention_norm").
-3. Match: matching.Matching: parameters, names and shapes in the checkpoint -> the SourceTensor of
-   each parameter.
+3. Match: matching.Matching and match_parameters: parameters, names and shapes in the checkpoint ->
+   the SourceTensor of each parameter.
 4. Pool: schemes.SCHEMES: Parameter -> name of its group; statistics.pool: Moments of a group ->
    (mean, sd).
 5. Draw: build.tensor_generator: (seed, name of the parameter) -> generator -> tensor, float32.

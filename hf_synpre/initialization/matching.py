@@ -7,7 +7,7 @@ checkpoint / fan-in in the model), so that its outputs keep their scale.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
@@ -16,7 +16,9 @@ from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization.build import body_name, check_shape
+from hf_synpre.initialization.checkpoints import STATISTICS_FILE, StoredTensors
 from hf_synpre.initialization.parameters import Parameter
+from hf_synpre.initialization.statistics import ParameterStatistics
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,89 @@ class Matching:
             source = self.source_tensors.get(parameter.template, {}).get(parameter.layer)
             if source is not None:
                 check_shape(parameter.name, source.shape, parameter.shape)
+
+
+def match_parameters(
+    selected: Iterable[Parameter],
+    matching: Matching,
+    source: ParameterStatistics | StoredTensors,
+    resize: str,
+) -> list[tuple[Parameter, SourceTensor]]:
+    """Return each parameter that is filled with its source tensor.
+
+    Args:
+        selected: the parameters that the scheme fills.
+        matching: which tensor belongs to which parameter.
+        source: the statistics or weights, for the text of errors.
+        resize: one of RESIZE.
+
+    Returns:
+        Pairs; heads and projections that the checkpoint lacks are left out, and stay fresh.
+
+    Raises:
+        UsageError: another parameter is missing, or a tensor has a shape that does not fit.
+    """
+    pairs, missing = [], []
+    for parameter in selected:
+        source_tensor = matching.source_tensor(parameter, resize)
+        if source_tensor is not None:
+            pairs.append((parameter, source_tensor))
+        elif parameter.part not in ("head", "projection") and not parameter.fixed:
+            missing.append(parameter.name)
+
+    if missing:
+        raise missing_error(sorted(missing), matching, source, resize)
+    if resize == "none":
+        matching.check_shapes()
+    for parameter, source_tensor in pairs:
+        if len(source_tensor.shape) != len(parameter.shape):
+            check_shape(parameter.name, source_tensor.shape, parameter.shape)
+    return pairs
+
+
+def missing_error(
+    missing: list[str],
+    matching: Matching,
+    source: ParameterStatistics | StoredTensors,
+    resize: str,
+) -> UsageError:
+    """Return the error of parameters that a checkpoint lacks: which ones, and what to do.
+
+    Args:
+        missing: their names, sorted.
+        matching: which tensor belongs to which parameter.
+        source: the statistics or weights.
+        resize: one of RESIZE.
+    """
+    if isinstance(source, StoredTensors):
+        source_name = str(source.folder)
+    else:
+        source_name = f"The statistics of {source.source}"
+
+    listed = missing[0]
+    if len(missing) > 1:
+        listed += f" and {len(missing) - 1} more"
+
+    remedy = "use a config of the same architecture."
+    if resize == "none":
+        remedy = "use a config of the same architecture and depth."
+    if matching.joins_tensors:
+        remedy = (
+            "transformers joins stored tensors on loading; put "
+            "ParameterStatistics.from_model(the loaded model)"
+            f".save('{STATISTICS_FILE}') into the folder and take a scheme of statistics, or "
+            f"{remedy}"
+        )
+    return UsageError(f"{source_name} lacks {listed} of the model's parameters; {remedy}")
+
+
+def source_shapes(
+    source: ParameterStatistics | StoredTensors,
+) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of every tensor of a checkpoint."""
+    if isinstance(source, StoredTensors):
+        return source.shapes
+    return {name: moments.shape for name, moments in source.parameters.items()}
 
 
 def find_layer(name: str, stacks: Collection[str]) -> tuple[str, int | None]:

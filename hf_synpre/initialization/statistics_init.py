@@ -26,13 +26,12 @@ from hf_synpre.initialization.build import (
     tensor_generator,
 )
 from hf_synpre.initialization.checkpoints import (
-    STATISTICS_FILE,
     StoredTensors,
     find_config,
     find_weights,
     read_config,
 )
-from hf_synpre.initialization.matching import Matching, SourceTensor
+from hf_synpre.initialization.matching import Matching, match_parameters, source_shapes
 from hf_synpre.initialization.parameters import PARTS, ROLES, Parameter, require_roles
 from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
@@ -264,7 +263,7 @@ class StatisticsInit:
             return model, parameters.keys() - {parameter.name for parameter in selected}
 
         # Match: the source tensor of each parameter.
-        matching = Matching(empty_model, parameters, stored_shapes(source))
+        matching = Matching(empty_model, parameters, source_shapes(source))
         if self.scheme.fill == "weights":
             resize = "none"
         pairs = match_parameters(selected, matching, source, resize)
@@ -369,89 +368,6 @@ class StatisticsInit:
         if self.include is not None:
             return any(rule_fits(rule, parameter) for rule in self.include)
         return self.scheme.embeddings or parameter.part != "embedding"
-
-
-def match_parameters(
-    selected: Iterable[Parameter],
-    matching: Matching,
-    source: ParameterStatistics | StoredTensors,
-    resize: str,
-) -> list[tuple[Parameter, SourceTensor]]:
-    """Return each parameter that is filled with its source tensor.
-
-    Args:
-        selected: the parameters that the scheme fills.
-        matching: which tensor belongs to which parameter.
-        source: the statistics or weights, for the text of errors.
-        resize: one of RESIZE.
-
-    Returns:
-        Pairs; heads and projections that the checkpoint lacks are left out, and stay fresh.
-
-    Raises:
-        UsageError: another parameter is missing, or a tensor has a shape that does not fit.
-    """
-    pairs, missing = [], []
-    for parameter in selected:
-        source_tensor = matching.source_tensor(parameter, resize)
-        if source_tensor is not None:
-            pairs.append((parameter, source_tensor))
-        elif parameter.part not in ("head", "projection") and not parameter.fixed:
-            missing.append(parameter.name)
-
-    if missing:
-        raise missing_error(sorted(missing), matching, source, resize)
-    if resize == "none":
-        matching.check_shapes()
-    for parameter, source_tensor in pairs:
-        if len(source_tensor.shape) != len(parameter.shape):
-            check_shape(parameter.name, source_tensor.shape, parameter.shape)
-    return pairs
-
-
-def missing_error(
-    missing: list[str],
-    matching: Matching,
-    source: ParameterStatistics | StoredTensors,
-    resize: str,
-) -> UsageError:
-    """Return the error of parameters that a checkpoint lacks: which ones, and what to do.
-
-    Args:
-        missing: their names, sorted.
-        matching: which tensor belongs to which parameter.
-        source: the statistics or weights.
-        resize: one of RESIZE.
-    """
-    if isinstance(source, StoredTensors):
-        source_name = str(source.folder)
-    else:
-        source_name = f"The statistics of {source.source}"
-
-    listed = missing[0]
-    if len(missing) > 1:
-        listed += f" and {len(missing) - 1} more"
-
-    remedy = "use a config of the same architecture."
-    if resize == "none":
-        remedy = "use a config of the same architecture and depth."
-    if matching.joins_tensors:
-        remedy = (
-            "transformers joins stored tensors on loading; put "
-            "ParameterStatistics.from_model(the loaded model)"
-            f".save('{STATISTICS_FILE}') into the folder and take a scheme of statistics, or "
-            f"{remedy}"
-        )
-    return UsageError(f"{source_name} lacks {listed} of the model's parameters; {remedy}")
-
-
-def stored_shapes(
-    source: ParameterStatistics | StoredTensors,
-) -> dict[str, tuple[int, ...]]:
-    """Return name -> shape of every tensor of a checkpoint."""
-    if isinstance(source, StoredTensors):
-        return source.shapes
-    return {name: moments.shape for name, moments in source.parameters.items()}
 
 
 def pool_groups(
