@@ -19,25 +19,29 @@ TRAINING = {
 
 
 def pairs_of(first, count):
-    one, two = ([sentence(i * k) for i in range(first, first + count)] for k in (1, 1))
-    same = [i % 2 for i in range(first, first + count)]
+    """Two sentences; the last word of the second says the label."""
+    sentences = [sentence(i) for i in range(first, first + count)]
+    labels = [i % 2 for i in range(first, first + count)]
+    answers = ["yes" if label else "no" for label in labels]
     return {
-        "sentence1": one,
-        "sentence2": [f"{t} yes" if s else f"{t} no" for t, s in zip(two, same, strict=True)],
-        "label": same,
+        "sentence1": sentences,
+        "sentence2": [f"{t} {answer}" for t, answer in zip(sentences, answers, strict=True)],
+        "label": labels,
     }
 
 
 def multi(first, count):
-    told = [[(i >> k) & 1 for k in range(3)] for i in range(first, first + count)]
-    texts = [
-        " ".join(w for w, on in zip(("red", "green", "blue"), row, strict=True) if on) or "none"
-        for row in told
-    ]
-    return {"text": texts, "labels": told}
+    """Colours; each of three labels says whether a colour is there."""
+    labels = [[(i >> k) & 1 for k in range(3)] for i in range(first, first + count)]
+    texts = []
+    for row in labels:
+        colours = [w for w, on in zip(("red", "green", "blue"), row, strict=True) if on]
+        texts.append(" ".join(colours) or "none")
+    return {"text": texts, "labels": labels}
 
 
 def numbers(first, count):
+    """Praise; the label is how often it says very."""
     shares = [i % 6 for i in range(first, first + count)]
     return {
         "sentence1": ["very " * n + "good" for n in shares],
@@ -47,6 +51,7 @@ def numbers(first, count):
 
 
 def choices(first, count):
+    """A sentence and four endings, of which one says that it is right."""
     rights = [i % 4 for i in range(first, first + count)]
     endings = [
         ["ends right" if k == r else f"ends {WORDS[(i + k) % 16]}" for k in range(4)]
@@ -60,6 +65,7 @@ def choices(first, count):
 
 
 def spans(first, count):
+    """A text whose last word is the answer."""
     contexts = [
         f"{sentence(i)} the hero is {WORDS[i % 5 + 2]}." for i in range(first, first + count)
     ]
@@ -70,6 +76,7 @@ def spans(first, count):
 
 
 def tags(first, count):
+    """Words, of which dog and cat are entities."""
     words = [sentence(i).split() for i in range(first, first + count)]
     return {
         "tokens": words,
@@ -77,6 +84,7 @@ def tags(first, count):
     }
 
 
+# name -> the task, a function (first, count) that makes its rows, the least score after training
 TASKS = {
     "classes": (LabelTask("classes", "classes", [["text"]], [["label"]]), labelled, 0.9),
     "pairs": (
@@ -107,10 +115,12 @@ TASKS = {
 
 
 def fresh(data, seed=0):
+    """Return a tiny ELECTRA with the head of a prepared task."""
     return headed(data, MODEL, seed)
 
 
 def headed(data, model, seed=0):
+    """Return a model of an architecture with the head of a prepared task."""
     config = model.config(as_vocabulary(data.tokenizer))
     head = data.head_for(config)
     return build(head.model_class, head.configure(config, data), {}, seed)

@@ -82,7 +82,7 @@ class TextMetric(evaluate.Metric):
     """
 
     # name -> score of one prediction beside one reference; the first is the one that is reported
-    judges: ClassVar[dict[str, Callable[[str, str], float]]] = {}
+    score_functions: ClassVar[dict[str, Callable[[str, str], float]]] = {}
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
@@ -95,7 +95,7 @@ class TextMetric(evaluate.Metric):
     @property
     def main(self) -> str:
         """The name of the score that is reported."""
-        return next(iter(self.judges))
+        return next(iter(self.score_functions))
 
     def each(self, predictions: Sequence[str], references: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return every score of every example.
@@ -109,7 +109,7 @@ class TextMetric(evaluate.Metric):
         """
         pairs = list(zip(predictions, as_lists(references), strict=True))
         scores = {}
-        for name, score in self.judges.items():
+        for name, score in self.score_functions.items():
             best = [max(score(text, reference) for reference in lists) for text, lists in pairs]
             scores[name] = np.array(best)
         return scores
@@ -136,31 +136,31 @@ def as_lists(references: Sequence[Any]) -> list[list[str]]:
 class ExactMatch(TextMetric):
     """The share of predictions that equal their reference as strings."""
 
-    judges: ClassVar = {"exact_match": exact_match}
+    score_functions: ClassVar = {"exact_match": exact_match}
 
 
 class ExactMatchF1(TextMetric):
     """Exact match, and F1 of whitespace tokens beside it: MTOP and WebQSP."""
 
-    judges: ClassVar = {"exact_match": exact_match, "f1": token_f1}
+    score_functions: ClassVar = {"exact_match": exact_match, "f1": token_f1}
 
 
 class TokenF1(TextMetric):
     """F1 of whitespace tokens."""
 
-    judges: ClassVar = {"f1": token_f1}
+    score_functions: ClassVar = {"f1": token_f1}
 
 
 class Squad(TextMetric):
     """Exact match and F1 of normalised answers; the best reference counts."""
 
-    judges: ClassVar = {"exact_match": normalized_exact_match, "f1": normalized_token_f1}
+    score_functions: ClassVar = {"exact_match": normalized_exact_match, "f1": normalized_token_f1}
 
 
 class Rouge1(TextMetric):
     """ROUGE-1 F-measure by rouge-score, the mean over examples."""
 
-    judges: ClassVar = {"rouge1": rouge1}
+    score_functions: ClassVar = {"rouge1": rouge1}
 
 
 class ExactMatchBleu(ExactMatch):

@@ -37,13 +37,8 @@ def first_step(data, batch, accumulation, folder):
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": accumulation,
     }
-    trainer = finetuning_trainer(
-        fresh(data),
-        data,
-        FinetuningSpec(training | {"max_steps": 1, "logging_steps": 1}),
-        0,
-        folder,
-    )
+    spec = FinetuningSpec(training | {"max_steps": 1, "logging_steps": 1})
+    trainer = finetuning_trainer(fresh(data), data, spec, 0, folder)
     trainer.args.train_sampling_strategy = "sequential"
     trainer.train()
     return [trainer.state.log_history[0][name] for name in ("loss", "grad_norm")]
@@ -60,55 +55,49 @@ def test_losses_are_the_models_own(name, prepared):
     data = prepared[name]
     model, rows = fresh(data).eval(), data.rows("train")
     batch = LabelCollator(0, name == "tags")([rows[i] for i in range(8)])
-    own = (
-        {"start_positions": batch["labels"][:, 0], "end_positions": batch["labels"][:, 1]}
-        if name == "span"
-        else {}
-    )
     labels = batch.pop("labels")
+    model_labels = {"labels": labels}
+    if name == "span":
+        model_labels = {"start_positions": labels[:, 0], "end_positions": labels[:, 1]}
+
     outputs = model(**batch)
-    wanted = model(**batch, **own or {"labels": labels}).loss
-    torch.testing.assert_close(find_head(data.task.head).loss(outputs, labels), wanted)
+    model_loss = model(**batch, **model_labels).loss
+    torch.testing.assert_close(find_head(data.task.head).loss(outputs, labels), model_loss)
 
 
 @pytest.mark.parametrize(
-    ("kind", "shape", "types"),
+    ("model_type", "shape", "has_types"),
     [
         ("roberta", {"type_vocab_size": 1}, False),
         ("gpt2", {}, False),
         ("electra", {"embedding_size": 16}, True),
     ],
 )
-def test_a_model_without_segments_gets_none(kind, shape, types, prepared, tmp_path):
+def test_a_model_without_token_types_gets_none(model_type, shape, has_types, prepared, tmp_path):
     data = prepared["pairs"]
-    model = ModelSpec(
-        kind,
-        overrides=shape
-        | ({"n_embd": 32, "n_layer": 2, "n_head": 2} if kind == "gpt2" else ENCODER),
-    )
-    made = headed(data, model)
-    trainer = finetuning_trainer(
-        made, data, FinetuningSpec(TRAINING | {"max_steps": 1}), 0, tmp_path
-    )
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2} if model_type == "gpt2" else ENCODER
+    model = headed(data, ModelSpec(model_type, overrides=shape | sizes))
+    spec = FinetuningSpec(TRAINING | {"max_steps": 1})
+    trainer = finetuning_trainer(model, data, spec, 0, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
-    assert ("token_type_ids" in batch) == types
-    assert torch.isfinite(trainer.compute_loss(made, batch))
+    assert ("token_type_ids" in batch) == has_types
+    assert torch.isfinite(trainer.compute_loss(model, batch))
 
 
-def test_rows_are_framed_as_the_tokenizer_does(prepared):
+def test_rows_have_the_special_tokens_that_the_tokenizer_gives_them(prepared):
     data = prepared["pairs"]
     tokenizer, row = data.tokenizer, data.rows("train")[3]
     text = pairs_of(3, 1)
-    wanted = tokenizer(text["sentence1"][0], text["sentence2"][0])
+    expected = tokenizer(text["sentence1"][0], text["sentence2"][0])
     for name in ("input_ids", "token_type_ids", "attention_mask"):
-        assert row[name].tolist() == wanted[name]
+        assert row[name].tolist() == expected[name]
     assert row["labels"] == 1
     short = SpecialTokensTemplate.from_tokenizer(tokenizer, 12).row(*data.rows("train").pieces(3))
     assert len(short["input_ids"]) == 12
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "room", "wanted"),
+    ("first", "second", "room", "expected"),
     [
         (100, 10, 50, (40, 10)),
         (10, 100, 50, (10, 40)),
@@ -117,35 +106,38 @@ def test_rows_are_framed_as_the_tokenizer_does(prepared):
         (30, 26, 51, (26, 25)),
     ],
 )
-def test_the_longer_text_is_cut_first(first, second, room, wanted):
-    assert tuple(map(len, cut(np.zeros(first), np.zeros(second), room))) == wanted
+def test_the_longer_text_is_cut_first(first, second, room, expected):
+    assert tuple(map(len, cut(np.zeros(first), np.zeros(second), room))) == expected
 
 
 def test_a_span_is_found_in_any_window(prepared):
     data = prepared["span"]
     rows = data.rows("test")
-    logits = np.full((2, len(rows), 48), -10.0)
+    logits = np.full((2, len(rows), 48), -10.0)  # [first or last, windows, positions]
     for i in range(len(rows)):
         logits[0, i, rows[i]["labels"][0]] = logits[1, i, rows[i]["labels"][1]] = 10.0
-    assert find_head(data.task.head).score(data, rows, logits)[0] == {"f1": 1.0, "exact_match": 1.0}
+    scores, _ = find_head(data.task.head).score(data, rows, logits)
+    assert scores == {"f1": 1.0, "exact_match": 1.0}
+
+    # Rows that hold half of a context: the answer of every example is in one of its windows
     question, context = map(len, rows.pieces(0))
-    narrow = type(rows)(
-        rows.encoded,
-        SpecialTokensTemplate.from_tokenizer(data.tokenizer, 3 + question + context // 2 + 2),
-    )
+    length = 3 + question + context // 2 + 2
+    narrow = type(rows)(rows.encoded, SpecialTokensTemplate.from_tokenizer(data.tokenizer, length))
     assert len(narrow) > len(rows)
     covered = {window.example for k, window in enumerate(narrow.windows) if narrow[k]["labels"][1]}
     assert covered == set(range(32))
+
+
+def test_spans_of_offsets_and_logits_have_known_values():
     assert span_ids([(0, 3), (4, 7), (8, 11)], {"text": ["def g"], "answer_start": [4]}) == [1, 2]
     assert best_span(np.array([0.0, 5.0, 1.0]), np.array([9.0, 0.0, 2.0])) == (9.0, 0, 0)
     assert best_span(np.array([0.0, 5.0, 1.0]), np.array([1.0, 0.0, 3.0])) == (8.0, 1, 2)
 
 
-def test_words_beyond_the_length_are_said_to_be_outside(prepared):
+def test_words_beyond_the_length_are_predicted_to_be_outside(prepared):
     data = prepared["tags"]
-    rows = type(data.rows("test"))(
-        data.rows("test").encoded, SpecialTokensTemplate.from_tokenizer(data.tokenizer, 6)
-    )
+    whole = data.rows("test")
+    rows = type(whole)(whole.encoded, SpecialTokensTemplate.from_tokenizer(data.tokenizer, 6))
     logits = np.zeros((32, 8, 2))
     logits[:, :, data.metadata["labels"].index("B-pet")] = 1.0
     scores, _ = find_head(data.task.head).score(data, rows, logits)
@@ -177,12 +169,10 @@ def test_models_that_do_not_fit_a_task_are_refused(model, overrides, message, pr
 
 def test_the_length_of_training_may_be_given_in_epochs(prepared, tmp_path):
     data = prepared["classes"]
-    made = [
-        finetuning_trainer(
-            fresh(data), data, FinetuningSpec(TRAINING | {"num_train_epochs": n}), 0, tmp_path
-        )
-        for n in (1, 2)
-    ]
-    assert [planned_steps(trainer) for trainer in made] == [12, 24]
-    made[1].args.max_steps = 7
-    assert planned_steps(made[1]) == 7
+    trainers = []
+    for epochs in (1, 2):
+        spec = FinetuningSpec(TRAINING | {"num_train_epochs": epochs})
+        trainers.append(finetuning_trainer(fresh(data), data, spec, 0, tmp_path))
+    assert [planned_steps(trainer) for trainer in trainers] == [12, 24]
+    trainers[1].args.max_steps = 7
+    assert planned_steps(trainers[1]) == 7

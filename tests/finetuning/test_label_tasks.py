@@ -19,7 +19,7 @@ from hf_synpre.finetuning.catalog import LABEL_TASKS, TEXT_TASKS
 from hf_synpre.finetuning.label_rows import ChoiceRows
 
 
-def test_the_registry_has_the_papers_datasets():
+def test_the_table_has_the_papers_datasets():
     ten = {
         "ag_news",
         "qqp",
@@ -50,14 +50,11 @@ def opened(tmp_path, task, **splits):
 def test_hidden_test_labels_make_validation_the_test(tmp_path):
     rows = labelled(0, 100)
     hidden = {"text": rows["text"][:10], "label": [-1] * 10}
-    found = opened(
+    splits = opened(
         tmp_path, TASKS["classes"][0], train=rows, validation=labelled(100, 20), test=hidden
     )
-    assert {split: len(data) for split, data in found.items()} == {
-        "train": 90,
-        "validation": 10,
-        "test": 20,
-    }
+    counts = {split: len(rows) for split, rows in splits.items()}
+    assert counts == {"train": 90, "validation": 10, "test": 20}
 
 
 def test_a_hidden_test_is_not_pre_trained_on_either(tmp_path):
@@ -69,11 +66,14 @@ def test_a_hidden_test_is_not_pre_trained_on_either(tmp_path):
         test=hidden,
         validation_mismatched=other,
     )
-    facts = TASKS["classes"][0].corpus(str(tmp_path), TextSpec()).metadata
+    metadata = TASKS["classes"][0].corpus(str(tmp_path), TextSpec()).metadata
     unused = {"unused test": 10, "unused validation_mismatched": 5}
-    assert facts["checked_against"] == {"validation": 10, "test": 20} | unused
-    assert facts["rows"] + facts["held_out_rows"] == 90 - facts["dropped_rows_of_other_splits"]
-    assert facts["dropped_rows_of_other_splits"] > 10
+    assert metadata["checked_against"] == {"validation": 10, "test": 20} | unused
+    assert (
+        metadata["rows"] + metadata["held_out_rows"]
+        == 90 - metadata["dropped_rows_of_other_splits"]
+    )
+    assert metadata["dropped_rows_of_other_splits"] > 10
 
 
 def test_a_label_of_the_test_alone_may_be_left_out(tmp_path):
@@ -89,16 +89,16 @@ def test_a_label_of_the_test_alone_may_be_left_out(tmp_path):
 
 def test_tags_that_are_numbers_have_the_names_of_their_task(tmp_path):
     rows = tags(0, 40)
-    found = {
+    numbered = {
         "tokens": rows["tokens"],
         "tags": [[int(tag != "O") for tag in row] for row in rows["ner_tags"]],
     }
-    write_dataset(tmp_path / "conll2012", train=found, test=found)
+    write_dataset(tmp_path / "conll2012", train=numbered, test=numbered)
     data = prepare(ALL_TASKS["conll2012"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
     assert data.metadata["labels"][:3] == ["O", "B-CARDINAL", "B-DATE"]
     assert len(data.metadata["labels"]) == 37 == len(set(data.metadata["labels"]))
-    found["ner_tags"] = found.pop("tags")
-    write_dataset(tmp_path / "wnut_17", train=found, test=found)
+    numbered["ner_tags"] = numbered.pop("tags")
+    write_dataset(tmp_path / "wnut_17", train=numbered, test=numbered)
     with pytest.raises(
         UsageError, match=r"the tags \[0, 1\] are not BIO, as B-PER, I-PER, O; give label_names"
     ):
@@ -259,13 +259,13 @@ def test_swag_continues_with_the_beginning_of_its_second_sentence(tmp_path):
     } | columns
     write_dataset(tmp_path / "swag", train=rows, test=rows)
     data = prepare(ALL_TASKS["swag"], tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
-    found = data.rows("train")
-    assert isinstance(found, ChoiceRows)
-    row = next(
-        i for i in range(len(found)) if data.tokenizer.decode(found.pieces(i)[0]).endswith(" 3.")
-    )
-    words = [data.tokenizer.decode(piece).strip() for piece in found.pieces(row)]
-    assert words == ["a man sits 3.", "he end 0", "he end 1", "he end 2", "he end 3"]
+    train = data.rows("train")
+    assert isinstance(train, ChoiceRows)
+    texts = []
+    for index in range(len(train)):
+        texts.append([data.tokenizer.decode(ids).strip() for ids in train.pieces(index)])
+    third = next(row for row in texts if row[0].endswith(" 3."))
+    assert third == ["a man sits 3.", "he end 0", "he end 1", "he end 2", "he end 3"]
 
 
 def test_finetuning_on_labels_takes_an_encoder_unless_told_otherwise(tmp_path):
@@ -275,24 +275,10 @@ def test_finetuning_on_labels_takes_an_encoder_unless_told_otherwise(tmp_path):
         for split, columns in rows.items()
     }
     write_dataset(tmp_path / "cola", **rows)
-    words = [
-        "finetune",
-        "cola",
-        "--data_dir",
-        tmp_path,
-        "--output_dir",
-        tmp_path / "out",
-        "--vocab_size",
-        400,
-    ]
-    words += ["--max_steps", 1]
     shape = "hidden_size=32,embedding_size=16,num_hidden_layers=1,num_attention_heads=2"
-    shape += ",intermediate_size=32"
-    assert (
-        main(
-            [str(word) for word in (*words, "--config_overrides", shape, "--optim", "adamw_torch")]
-        )
-        == 0
-    )
+    argv = ["finetune", "cola", f"--data_dir={tmp_path}", f"--output_dir={tmp_path / 'out'}"]
+    argv += ["--vocab_size=400", "--max_steps=1", "--optim=adamw_torch"]
+    argv += [f"--config_overrides={shape},intermediate_size=32"]
+    assert main(argv) == 0
     cell = json.loads((tmp_path / "out" / "cola--random--0.json").read_text())
     assert cell["config"]["model"]["model_type"] == "electra"

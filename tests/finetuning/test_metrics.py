@@ -55,30 +55,23 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_examples(name):
     predictions, references, expected = PUBLISHED[name]
-    found = scores(name, predictions, references)
-    assert found["bleu" if name == "exact_match_bleu" else METRICS[name]().main] == pytest.approx(
-        expected
-    )
+    score = "bleu" if name == "exact_match_bleu" else METRICS[name]().main
+    assert scores(name, predictions, references)[score] == pytest.approx(expected)
 
 
 def test_rouge_equals_its_library_on_the_other_published_examples():
-    assert (
-        scores("rouge1", ["hello there", "general kenobi"], ["hello there", "general kenobi"])[
-            "rouge1"
-        ]
-        == 1
-    )
+    texts = ["hello there", "general kenobi"]
+    assert scores("rouge1", texts, texts)["rouge1"] == 1
     assert scores("rouge1", ["testing"], ["testing one two"])["rouge1"] == pytest.approx(0.5)
 
 
-def test_squad_takes_the_best_gold_answer_and_normalises():
+def test_squad_takes_the_best_reference_and_normalises():
     assert normalized("The  U.S. Army, an army!") == "us army army"
-    found = scores("squad", ["in the Denver Broncos"], [["Carolina Panthers", "Denver Broncos"]])
-    assert found == {"exact_match": 0.0, "f1": pytest.approx(0.8)}
+    best = scores("squad", ["in the Denver Broncos"], [["Carolina Panthers", "Denver Broncos"]])
+    assert best == {"exact_match": 0.0, "f1": pytest.approx(0.8)}
     assert scores("squad", ["the Broncos."], [["x", "broncos"]]) == {"exact_match": 1.0, "f1": 1.0}
-    assert (
-        scores("squad", ["the"], [["a"]])["f1"] == 0
-    )  # nothing is left: the official script gives 0 too
+    # Nothing is left of either: the official script gives 0 too
+    assert scores("squad", ["the"], [["a"]])["f1"] == 0
 
 
 def test_token_f1_counts_repeated_tokens_once_each():
@@ -91,21 +84,22 @@ def test_token_f1_counts_repeated_tokens_once_each():
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_is_the_mean_of_its_examples_and_takes_both_kinds_of_references(name):
-    predictions, golds = ["[IN:X a ]", "b"], ["[IN:X a ]", "c"]
+    predictions, references = ["[IN:X a ]", "b"], ["[IN:X a ]", "c"]
     metric = METRICS[name](keep_in_memory=True)
-    found = metric.compute(predictions=predictions, references=golds)
-    assert found == metric.compute(predictions=predictions, references=[[g] for g in golds])
-    each = metric.each(predictions, golds)
-    assert {k: v.mean() for k, v in each.items()} == {k: found[k] for k in metric.judges}
-    assert found[metric.main] == 0.5
+    means = metric.compute(predictions=predictions, references=references)
+    lists = [[reference] for reference in references]
+    assert means == metric.compute(predictions=predictions, references=lists)
+    each = metric.each(predictions, references)
+    assert {k: v.mean() for k, v in each.items()} == {k: means[k] for k in metric.score_functions}
+    assert means[metric.main] == 0.5
 
 
 def test_scores_have_known_values():
-    said, true = np.array([1, 1, 0, 0]), np.array([1, 0, 0, 1])
-    assert accuracy_f1(said, true)[0] == {"accuracy": 0.5, "f1": 0.5}
-    assert matthews(said, true)[0]["matthews_corr"] == 0.0
-    assert matthews(true, true)[0]["matthews_corr"] == pytest.approx(1.0)
-    assert matthews(np.ones(4), true)[0]["matthews_corr"] == 0.0
+    predictions, labels = np.array([1, 1, 0, 0]), np.array([1, 0, 0, 1])
+    assert accuracy_f1(predictions, labels)[0] == {"accuracy": 0.5, "f1": 0.5}
+    assert matthews(predictions, labels)[0]["matthews_corr"] == 0.0
+    assert matthews(labels, labels)[0]["matthews_corr"] == pytest.approx(1.0)
+    assert matthews(np.ones(4), labels)[0]["matthews_corr"] == 0.0
     assert ranks(np.array([3.0, 1.0, 3.0])).tolist() == [2.5, 1.0, 2.5]
     curved = pearson_spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 10.0, 11.0]))[0]
     assert curved["spearman_corr"] == pytest.approx(1.0)

@@ -71,15 +71,15 @@ def test_every_task_has_an_example_here():
 
 @pytest.mark.parametrize("name", ROWS)
 def test_columns_become_text(name, tmp_path):
-    row, (source, golds) = ROWS[name]
+    row, (source, references) = ROWS[name]
     splits = ("train", "validation") if name == "squad" else ("train", "validation", "test")
     tables = get_finetuning_task(name).load(
         str(save(tmp_path / name, dict.fromkeys(splits, [row] * 20)))
     )
     assert tables["test"].to_pylist()[0] == {
         "source": source,
-        "target": golds[0],
-        "references": golds,
+        "target": references[0],
+        "references": references,
     }
     assert [len(t) for t in tables.values()] == ([18, 2, 20] if name == "squad" else [20] * 3)
 
