@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: checkpoints demo test style bench gallery golden readme cards release clean clean-cache
+.PHONY: checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
 
 demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
@@ -21,10 +21,13 @@ bench: $(STAMP)  ## every speed claim, each against a peer of the same run
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry
 	$(BIN)/python examples/gallery.py
 
+options: $(STAMP)  ## docs/options.md from the dataclasses of the YAML
+	$(BIN)/python docs/options.py
+
 golden: $(STAMP)  ## tests/golden.json: the hashes of the first rows a task and version
 	$(BIN)/python -m tests.golden
 
-readme: $(STAMP)  ## the results on README.md's first screen from results/
+readme: $(STAMP)  ## the tables of README.md, results/ and benchmarks/ from their JSON
 	$(BIN)/python examples/readme.py
 
 checkpoints: $(STAMP)  ## pre-train what model_cards/checkpoints.yaml releases (hours)

@@ -1,326 +1,374 @@
-"""Render README.md's tables from results/*/report.json and benchmarks/results/*.json: `make readme`."""
+"""Render the tables of three pages from JSON: `make readme`.
+
+1. `demo`: the report of the quickstart -> the table and plot of README.md.
+2. `results`: the reports of all committed experiments -> results/README.md.
+3. `speed`: the figures of the committed benchmarks -> benchmarks/README.md.
+4. `render`: a page -> the page with its block between its markers.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from hf_synpre.report.cells import ABSENT
+from hf_synpre.report.schema import Estimate, Report
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- {}: begin (made by `make readme`) -->\n", "<!-- {}: end -->\n"
 
+# A line of the table of speeds: what was measured, and what it was measured against.
+Claim = tuple[str, str]
 
-def cell(estimate: dict | None) -> str:
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+def with_interval(estimate: Estimate | None) -> str:
     """Write an estimate in percent with its interval."""
+    if estimate is None or (estimate["value"] is None and estimate["note"].startswith(ABSENT)):
+        return "–"
+    if estimate["value"] is None:
+        return "refused"
+    text = f"{100 * estimate['value']:.1f}"
+    if estimate["low"] is not None:
+        text += f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+    return text
+
+
+def with_half_width(estimate: Estimate | None) -> str:
+    """Write an estimate in percent with half the width of its interval."""
     if estimate is None or estimate["value"] is None:
-        return "–" if estimate is None or estimate["note"].startswith(ABSENT) else "refused"
-    ends = (
-        ""
-        if estimate["low"] is None
-        else f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
-    )
-    return f"{100 * estimate['value']:.1f}{ends}"
+        return "–"
+    text = f"{100 * estimate['value']:.1f}"
+    if estimate["low"] is not None:
+        half = (estimate["high"] - estimate["low"]) / 2
+        text += f" ±{100 * half:.1f}"
+    return text
 
 
-def mark(difference: dict | None) -> str:
+def star(difference: Estimate | None) -> str:
     """Return the star of a difference whose interval excludes zero."""
     return " **\\***" if difference and difference["excludes_zero"] else ""
 
 
-def markdown(head: list[str], rows: list[list[str]]) -> str:
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def long_table(report: dict) -> str:
+def table_of_one_task(report: Report) -> str:
     """Return a table with a row for each arm of an experiment on one task."""
     (task,) = report["tasks"]
-    rows = []
-    for arm in report["arms"]:
-        benefit = report["benefits"].get(arm, {}).get("tasks", {}).get(task)
-        difference = report["differences"][task].get(arm)
-        tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
-        cells = [
-            cell(report["scores"][task][arm]),
-            cell(difference) + mark(difference),
-            cell(benefit),
-        ]
-        rows.append([arm, *cells, f"{tokens / 1e6:.1f} M" if tokens else "–"])
     metric = report["tasks"][task]["metric"].replace("_", " ")
-    return markdown(
-        [
-            f"start ({task})",
-            f"{metric}, %",
-            "difference to random",
-            "benefit of natural, %",
-            "pre-training tokens",
-        ],
-        rows,
-    )
+    head = [
+        f"start ({task})",
+        f"{metric}, %",
+        "difference to random",
+        "benefit of natural, %",
+        "pre-training tokens",
+    ]
 
-
-def matrix(report: dict) -> str:
-    """Return a table with a row for each arm, a column for each task, the benefit if it is over all."""
-    benefits = {arm: found["mean_of_ratios"] for arm, found in report["benefits"].items()}
-    benefits = {arm: estimate for arm, estimate in benefits.items() if not estimate["note"]}
-    known = any(estimate["value"] is not None for estimate in benefits.values())
     rows = []
     for arm in report["arms"]:
-        cells = [
-            short(report["scores"][t].get(arm)) + mark(report["differences"][t].get(arm))
-            for t in report["tasks"]
-        ]
-        rows.append([arm, *cells, *([cell(benefits.get(arm))] * known)])
-    heads = [
-        f"{task}, {facts['metric'].replace('_', ' ')}" for task, facts in report["tasks"].items()
-    ]
-    return markdown(["start", *heads, *(["mean benefit of natural, %"] * known)], rows)
+        score = report["scores"][task][arm]
+        difference = report["differences"][task].get(arm)
+        share = None
+        if arm in report["benefits"]:
+            share = report["benefits"][arm]["tasks"][task]
+        tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
+        rows.append(
+            [
+                arm,
+                with_interval(score),
+                with_interval(difference) + star(difference),
+                with_interval(share),
+                f"{tokens / 1e6:.1f} M" if tokens else "–",
+            ]
+        )
+    return markdown_table(head, rows)
 
 
-def short(estimate: dict | None) -> str:
-    """Write an estimate in percent with half the width of its interval."""
-    if estimate is None or estimate["value"] is None:
-        return "–"
-    half = "" if estimate["low"] is None else f" ±{50 * (estimate['high'] - estimate['low']):.1f}"
-    return f"{100 * estimate['value']:.1f}{half}"
+def table_of_many_tasks(report: Report) -> str:
+    """Return a table with a row for each arm and a column for each task.
+
+    A last column holds the mean benefit of the arms for which it is over all tasks, if any is.
+    """
+    benefits = {arm: benefit["mean_of_ratios"] for arm, benefit in report["benefits"].items()}
+    benefits = {arm: mean for arm, mean in benefits.items() if not mean["note"]}
+    show_benefits = any(mean["value"] is not None for mean in benefits.values())
+
+    head = ["start"]
+    head += [f"{task}, {t['metric'].replace('_', ' ')}" for task, t in report["tasks"].items()]
+    if show_benefits:
+        head.append("mean benefit of natural, %")
+
+    rows = []
+    for arm in report["arms"]:
+        row = [arm]
+        for task in report["tasks"]:
+            score = report["scores"][task].get(arm)
+            row.append(with_half_width(score) + star(report["differences"][task].get(arm)))
+        if show_benefits:
+            row.append(with_interval(benefits.get(arm)))
+        rows.append(row)
+    return markdown_table(head, rows)
 
 
-def made(report: dict, name: str) -> str:
-    """Return which seeds, cells and command made an experiment's table."""
-    seeds = sorted({s["n"] for row in report["scores"].values() for s in row.values()})
-    commits = ", ".join(sorted(report["versions"]["commit"]))
+def provenance(report: Report, name: str) -> str:
+    """Return which seeds and command made an experiment's table."""
+    seeds = sorted({score["n"] for row in report["scores"].values() for score in row.values()})
     count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    commits = ", ".join(sorted(report["versions"]["commit"]))
     return (
-        f"Mean over {count} of fine-tuning with its 95 % interval; * the difference to random excludes zero. "
-        f"`synpre run examples/{name}.yaml` on two CPU cores at commit {commits}; cells in [results/{name}](results/{name})."
+        f"Mean over {count} of fine-tuning with its 95 % interval; * the difference to random "
+        f"excludes zero. Made by `synpre run examples/{name}.yaml` on two CPU cores at commit "
+        f"{commits}."
     )
 
 
-# experiment -> the shape of its table, what stands above it, the plot beside it
+# Experiment -> the shape of its table, what stands above it, the plot beside it.
 SHOWN = {
     "quickstart": (
-        long_table,
+        table_of_one_task,
         "The demo: 250 steps of fine-tuning a T5 of 0.9 M parameters on syntax trees.",
         "curves.png",
     ),
     "campaign": (
-        matrix,
+        table_of_many_tasks,
         "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.",
         "curves.png",
     ),
     "larger": (
-        long_table,
+        table_of_one_task,
         "A T5 of three times as many parameters from the statistics of the small one.",
         None,
     ),
     "self_pretraining": (
-        matrix,
+        table_of_many_tasks,
         "Self-pretraining an ELECTRA of two CPU cores' size.",
         "gains.png",
     ),
     "self_pretraining_roberta": (
-        matrix,
+        table_of_many_tasks,
         "Self-pretraining a RoBERTa with tokenizers of its own.",
         None,
     ),
 }
 
 
+def read_report(name: str) -> Report:
+    """Return the report of a committed experiment."""
+    return json.loads((ROOT / "results" / name / "report.json").read_text())
+
+
+def demo() -> str:
+    """Return the plot and the table of the quickstart."""
+    report = read_report("quickstart")
+    _, title, plot = SHOWN["quickstart"]
+    parts = [
+        f"**{title}**",
+        f"![quickstart](results/quickstart/{plot})",
+        table_of_one_task(report),
+        provenance(report, "quickstart"),
+    ]
+    return "\n\n".join(parts)
+
+
 def results() -> str:
-    """Return the Markdown of all committed experiments."""
+    """Return the tables and plots of all committed experiments."""
     parts = []
     for name, (table, title, plot) in SHOWN.items():
-        file = ROOT / "results" / name / "report.json"
-        if file.exists():
-            report = json.loads(file.read_text())
-            image = [f"![{name}](results/{name}/{plot})"] if plot else []
-            parts += [f"**{title}**", *image, table(report), made(report, name)]
-    caveat = (
-        "Each pre-training is one run, shared by the seeds: the intervals leave its own variance out. Natural text is as "
-        "many tokens as Set took, far fewer than a released checkpoint has read."
-    )
-    return "\n\n".join([*parts, caveat])
+        report = read_report(name)
+        parts.append(f"## {title.removesuffix('.')}")
+        if plot:
+            parts.append(f"![{name}]({name}/{plot})")
+        parts += [table(report), f"{provenance(report, name)} Cells: [{name}]({name})."]
+    return "\n\n".join(parts)
 
 
-def measured(name: str) -> dict:
+def measured(name: str) -> dict[str, Any]:
     """Return the committed figures of a benchmark."""
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
 
 def speed() -> str:
     """Return a table of the benchmarks: what was measured, against what, in the same run."""
-    rows = [
-        [claim, against, f"`benchmarks/{script}.py`"]
-        for script, claims in CLAIMS.items()
-        for claim, against in claims()
-    ]
-    return markdown(["measured", "against", "by"], rows)
+    rows = []
+    for script, claims in CLAIMS.items():
+        for claim, against in claims():
+            rows.append([claim, against, f"`benchmarks/{script}.py`"])
+    return markdown_table(["measured", "against", "by"], rows)
 
 
-def generation() -> list[tuple[str, str]]:
+def generation() -> list[Claim]:
     """Return the figures of the generator."""
-    found = measured("generation")
-    summary, of_set = found["summary"], found["per_task"]["set"]
-    borrowed = len(found["reference_figure_borrowed_from"])
+    figures = measured("generation")
+    summary, of_set = figures["summary"], figures["per_task"]["set"]
+    borrowed = len(figures["reference_figure_borrowed_from"])
     return [
         (
-            f"Set: {of_set['rows_per_s'] / 1e6:.1f} M rows/s, {of_set['tokens_per_s'] / 1e6:.0f} M tokens/s on one core",
+            f"Set: {of_set['rows_per_s'] / 1e6:.1f} M rows/s, "
+            f"{of_set['tokens_per_s'] / 1e6:.0f} M tokens/s on one core",
             f"NumPy ({summary['set_of_numpy']:.2f} of its speed)",
         ),
         (
-            f"{summary['tasks']} tasks: {summary['geometric_mean_speed_up']:.0f} times (geometric mean), the slowest "
-            f"{summary['least_speed_up']:.0f} times",
-            f"the reference, measured elsewhere on a like machine ({borrowed} tasks take the figure of the nearest law); "
-            f"with a leaner nesting language than its authors' {summary['geometric_mean_lean']:.0f} and "
+            f"{summary['tasks']} tasks: {summary['geometric_mean_speed_up']:.0f} times (geometric "
+            f"mean), the slowest {summary['least_speed_up']:.0f} times",
+            "the reference, measured elsewhere on a like machine "
+            f"({borrowed} tasks take the figure of the nearest law); with a leaner nesting "
+            f"language than its authors' {summary['geometric_mean_lean']:.0f} and "
             f"{summary['least_speed_up_lean']:.0f} times",
         ),
     ]
 
 
-def pretraining() -> list[tuple[str, str]]:
+def pretraining() -> list[Claim]:
     """Return the figures of batches."""
-    lines = []
-    for task, found in measured("pretraining")["median"].items():
-        ours = found["bucketed"]["tokens_per_s"]
-        times = [
-            f"{ours / found[peer]['tokens_per_s']:.1f}"
-            for peer in ("512/512", "longest", "grouped")
-        ]
-        lines.append(
+    claims = []
+    for task, speeds in measured("pretraining")["median"].items():
+        bucketed = speeds["bucketed"]["tokens_per_s"]
+        peers = ("512/512", "longest", "grouped")
+        times = ", ".join(f"{bucketed / speeds[peer]['tokens_per_s']:.1f}" for peer in peers)
+        claims.append(
             (
-                f"useful tokens/s of {task}, buckets, a T5 of 7.6 M on one core: {', '.join(times)} times",
-                "a stock Seq2SeqTrainer that pads to 512/512, pads to the longest, groups by length",
+                f"useful tokens/s of {task}, buckets, a T5 of 7.6 M on one core: {times} times",
+                "a stock Seq2SeqTrainer that pads to 512/512, pads to the longest, groups by "
+                "length",
             )
         )
-    return lines
+    return claims
 
 
-def recipe() -> list[tuple[str, str]]:
+def recipe() -> list[Claim]:
     """Return the figures of the fast preset."""
     runs = [run for run in measured("recipe")["runs"] if run["flops"]]
     (paper,) = (run["flops"] for run in runs if run["candidate"] == "paper")
     times = sorted(paper / run["flops"] for run in runs if run["candidate"] == "fast")
-    claim = f"99 % on Set with {times[0]:.1f} to {times[-1]:.1f} times fewer FLOPs ({len(times)} seeds of `fast`)"
+    claim = (
+        f"99 % on Set with {times[0]:.1f} to {times[-1]:.1f} times fewer FLOPs "
+        f"({len(times)} seeds of `fast`)"
+    )
     return [(claim, "the preset `paper`, one seed")]
 
 
-def resume() -> list[tuple[str, str]]:
+def resume() -> list[Claim]:
     """Return what a run came to that was killed."""
-    found = measured("resume")
-    return [
-        (
-            f"a run killed {found['kills']} times: {'equal' if found['equal'] else 'other'} bytes",
-            "the run left in peace",
-        )
-    ]
+    figures = measured("resume")
+    outcome = "equal" if figures["equal"] else "other"
+    claim = f"a run killed {figures['kills']} times: {outcome} bytes"
+    return [(claim, "the run left in peace")]
 
 
-def dataset_build() -> list[tuple[str, str]]:
+def dataset_build() -> list[Claim]:
     """Return the figures of writing datasets."""
     summary = measured("dataset_build")["summary"]
     memory = max(summary["peak_megabytes_by_rows_of_set"].values())
     return [
         (
-            f"Parquet of Set at {summary['set_share_of_pyarrow']:.2f} of the speed, the slowest of seven tasks "
-            f"{summary['least_share_of_pyarrow']:.2f}; {memory:.0f} MB at the most whatever the rows",
+            f"Parquet of Set at {summary['set_share_of_pyarrow']:.2f} of the speed, the slowest of "
+            f"seven tasks {summary['least_share_of_pyarrow']:.2f}; {memory:.0f} MB at the most "
+            "whatever the rows",
             "pyarrow writing ready arrays (ours has a second core for generating)",
         )
     ]
 
 
-def parameter_statistics() -> list[tuple[str, str]]:
+def parameter_statistics() -> list[Claim]:
     """Return the figures of measuring a checkpoint."""
-    found = measured("parameter_statistics")
-    of = {
-        (peer, k): [run[k][peer] for run in found["streaming"].values()]
-        for peer in PEERS
-        for k in ("cold", "warm")
+    figures = measured("parameter_statistics")
+    peers = {
+        "to_tensors": "reading the tensors with safetensors",
+        "to_bytes": "reading the bare bytes",
     }
-    added = max(run["peak_memory"]["added_mb"] for run in found["streaming"].values())
-    init = found["init_t5_small"]["per_param_mean_sd"]["to_transformers"]
-    places = {"cold": "from the disk", "warm": "from the page cache"}
-    claims = [
-        (
-            f"statistics of 2 GB of shards {places[k]} in {min(to):.2f} to {max(to):.2f} times the time",
-            PEERS[peer],
-        )
-        for (peer, k), to in of.items()
-    ]
-    return [
-        *claims,
-        (f"{added:.0f} MB above the largest tensor", "300 MB"),
-        (f"T5-small from statistics in {init:.2f} of the time", "transformers' own random init"),
-    ]
+    caches = {"cold": "from the disk", "warm": "from the page cache"}
+
+    claims = []
+    for peer, against in peers.items():
+        for cache, source in caches.items():
+            times = [run[cache][peer] for run in figures["streaming"].values()]
+            claim = (
+                f"statistics of 2 GB of shards {source} in {min(times):.2f} to {max(times):.2f} "
+                "times the time"
+            )
+            claims.append((claim, against))
+
+    added = max(run["peak_memory"]["added_mb"] for run in figures["streaming"].values())
+    claims.append((f"{added:.0f} MB above the largest tensor", "300 MB"))
+    share = figures["init_t5_small"]["per_param_mean_sd"]["to_transformers"]
+    claims.append(
+        (f"T5-small from statistics in {share:.2f} of the time", "transformers' own random init")
+    )
+    return claims
 
 
-PEERS = {"to_tensors": "reading the tensors with safetensors", "to_bytes": "reading the bare bytes"}
-
-
-def roles() -> list[tuple[str, str]]:
+def roles() -> list[Claim]:
     """Return of how many models the roles are told."""
-    found = measured("roles")
+    figures = measured("roles")
     limit = (
-        f"the {found['built']} of transformers {found['transformers']} that a default config builds"
+        f"the {figures['built']} of transformers {figures['transformers']} that a default config "
+        "builds"
     )
-    return [(f"the roles of all parameters told for {found['told']} models", limit)]
+    return [(f"the roles of all parameters told for {figures['told']} models", limit)]
 
 
-def self_pretraining() -> list[tuple[str, str]]:
+def self_pretraining() -> list[Claim]:
     """Return the figures of the objectives of encoders."""
-    found = measured("self_pretraining")["ratio"]
+    ratios = measured("self_pretraining")["ratio"]
     return [
         (
-            f"useful tokens/s of mlm {found['mlm']:.1f} times, rtd {found['rtd']:.1f} times, an encoder of width 128",
-            "a stock Trainer with DataCollatorForLanguageModeling; heads at all ids, at equal losses",
+            f"useful tokens/s of mlm {ratios['mlm']:.1f} times, rtd {ratios['rtd']:.1f} times, an "
+            "encoder of width 128",
+            "a stock Trainer with DataCollatorForLanguageModeling; heads at all ids, at equal "
+            "losses",
         )
     ]
 
 
-def initial_weights() -> list[tuple[str, str]]:
+def initial_weights() -> list[Claim]:
     """Return how soon small encoders learn text."""
-    times = measured("initial_weights")["times_sooner"]
-    claim = "; ".join(
-        f"{name}: {factor:.1f} times fewer" if factor else f"{name}: none"
-        for name, factor in times.items()
-    )
-    return [
-        (
-            f"ids to the same loss from initial weights `local`, two layers. {claim}",
-            "transformers' initial weights",
-        )
-    ]
+    outcomes = []
+    for name, factor in measured("initial_weights")["times_sooner"].items():
+        outcomes.append(f"{name}: {factor:.1f} times fewer" if factor else f"{name}: none")
+    claim = "ids to the same loss from initial weights `local`, two layers. " + "; ".join(outcomes)
+    return [(claim, "transformers' initial weights")]
 
 
-SPEEDS = (
-    generation,
-    pretraining,
-    recipe,
-    resume,
-    dataset_build,
-    parameter_statistics,
-    roles,
-    self_pretraining,
-)
-CLAIMS = {claims.__name__: claims for claims in (*SPEEDS, initial_weights)}
+# Script of benchmarks/ -> what is said of it.
+CLAIMS = {
+    "generation": generation,
+    "pretraining": pretraining,
+    "recipe": recipe,
+    "resume": resume,
+    "dataset_build": dataset_build,
+    "parameter_statistics": parameter_statistics,
+    "roles": roles,
+    "self_pretraining": self_pretraining,
+    "initial_weights": initial_weights,
+}
 
 
-BLOCKS = {"results": results, "speed": speed}
+# --- Pages ----------------------------------------------------------------------------------------
+
+# Page -> the name of its block, and what makes it.
+PAGES = {
+    "README.md": ("demo", demo),
+    "results/README.md": ("results", results),
+    "benchmarks/README.md": ("speed", speed),
+}
 
 
-def render(readme: str) -> str:
-    """Return README.md with today's results and figures."""
-    for name, block in BLOCKS.items():
-        before, rest = readme.split(BEGIN.format(name))
-        readme = (
-            before
-            + BEGIN.format(name)
-            + block()
-            + "\n"
-            + END.format(name)
-            + rest.split(END.format(name))[1]
-        )
-    return readme
+def render(page: str) -> str:
+    """Return the text of a page with today's block between its markers."""
+    name, block = PAGES[page]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return before + begin + block() + "\n" + end + after
 
 
 if __name__ == "__main__":
-    file = ROOT / "README.md"
-    file.write_text(render(file.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        rendered = render(page)
+        (ROOT / page).write_text(rendered, encoding="utf-8")

@@ -45,8 +45,15 @@ def test_readme_snippet_runs(tmp_path, monkeypatch):
     assert namespace["model"].num_parameters() > 0
 
 
-def test_readme_shows_the_committed_results():
-    assert load(ROOT / "examples" / "readme.py").render(README) == README, "run `make readme`"
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "benchmarks/README.md"])
+def test_pages_show_the_committed_results(page):
+    readme = load(ROOT / "examples" / "readme.py")
+    assert page in readme.PAGES
+    assert readme.render(page) == (ROOT / page).read_text(encoding="utf-8"), "run `make readme`"
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 120
 
 
 def test_gallery_is_up_to_date():
