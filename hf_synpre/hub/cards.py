@@ -19,6 +19,7 @@ from hf_synpre.data.shards import BLOCK_ROWS, config_folder, read_configs
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
 from hf_synpre.report import read_cells, summarize
+from hf_synpre.report.schema import CellResult, Estimate
 from hf_synpre.tasks import get_task
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -359,12 +360,12 @@ class Score:
     task: str
     arm: str
     init: str | None  # initialization of the arm: random, weights or statistics
-    metric: str
-    estimate: dict[str, Any]  # value, low and high of the interval (None of one seed), n seeds
+    metric: str | None  # None where no fine-tuning is finished
+    estimate: Estimate  # mean over seeds; no interval of one seed
     from_this_run: bool  # the arm's fine-tunings started from the pre-training of the card
 
 
-def experiment_scores(cells: list[dict], run: dict[str, Any]) -> list[Score]:
+def experiment_scores(cells: list[CellResult], run: dict[str, Any]) -> list[Score]:
     """Return the score of every task and arm of an experiment.
 
     Args:
@@ -394,7 +395,7 @@ def experiment_scores(cells: list[dict], run: dict[str, Any]) -> list[Score]:
     return scores
 
 
-def started_from(run: dict[str, Any], cells: list[dict]) -> bool:
+def started_from(run: dict[str, Any], cells: list[CellResult]) -> bool:
     """Say whether the fine-tunings of all cells started from a pre-training run."""
     if not run.get("tokens"):
         return False
@@ -412,7 +413,11 @@ def model_index_entry(score: Score) -> EvalResult:
     else:
         start = "weights sampled from these statistics"
 
+    # A score is made of finished fine-tunings, which have a metric and a value.
     estimate = score.estimate
+    assert score.metric is not None
+    assert estimate["value"] is not None
+
     interval = ""
     if estimate["low"] is not None:
         interval = f", 95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}"

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from safetensors import SafetensorError, safe_open
 
 from hf_synpre.errors import UsageError
@@ -103,8 +103,9 @@ def check_file_content(name: str, content: Path | bytes, token: str | None) -> N
             with safe_open(content, framework="np"):
                 return
         except (SafetensorError, OSError) as error:
+            path = content if isinstance(content, Path) else name
             raise UsageError(
-                f"{content} is not a whole safetensors file ({error}); save the model again."
+                f"{path} is not a whole safetensors file ({error}); save the model again."
             ) from None
 
     if name.endswith(TEXT_SUFFIXES):

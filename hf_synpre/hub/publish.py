@@ -183,7 +183,7 @@ def push(
     """
     plan = plan_push(folder, repo_id, token)
     api = HfApi(token=token)
-    repository = {"repo_id": plan.repo_id, "repo_type": plan.repo_type}
+    repository: dict[str, Any] = {"repo_id": plan.repo_id, "repo_type": plan.repo_type}
 
     with hub_errors(plan.repo_id, token):
         # The commit that this push builds on: if another comes first, the Hub refuses ours.
@@ -209,7 +209,7 @@ def push(
     return commit.commit_url
 
 
-def merge_published_configs(plan: PushPlan, api: HfApi, revision: str) -> list[str]:
+def merge_published_configs(plan: PushPlan, api: HfApi, revision: str | None) -> list[str]:
     """Write the plan's card anew, with the configurations that only the Hub has.
 
     Args:
@@ -221,7 +221,11 @@ def merge_published_configs(plan: PushPlan, api: HfApi, revision: str) -> list[s
         The published shards that the commit must delete: those of configurations that are pushed
         anew in other shards.
     """
-    repository = {"repo_id": plan.repo_id, "repo_type": plan.repo_type, "revision": revision}
+    repository: dict[str, Any] = {
+        "repo_id": plan.repo_id,
+        "repo_type": plan.repo_type,
+        "revision": revision,
+    }
     published_files = api.list_repo_files(**repository)
     pushed_folders = {Path(name).parts[0] for name in plan.files}
 

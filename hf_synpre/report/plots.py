@@ -172,7 +172,7 @@ def draw_curves(report: Report, x: str) -> "Figure":
 
 def add_legend(figure: "Figure", report: Report, panels: list["Axes"]) -> None:
     """Name each arm that is drawn once, below all panels, in the order of the report."""
-    drawn = {}
+    drawn: dict[str, Any] = {}  # name of an arm -> a line or bar of it
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         drawn |= dict(zip(labels, handles, strict=True))

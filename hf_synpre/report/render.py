@@ -53,7 +53,8 @@ def format_interval(estimate: Estimate | None, unit: str | None = "%", sign: str
 
     text = format_number(estimate["value"], unit, sign)
     if estimate["low"] is not None and estimate["high"] is not None:
-        low, high = (format_number(estimate[end], unit, sign) for end in ("low", "high"))
+        low = format_number(estimate["low"], unit, sign)
+        high = format_number(estimate["high"], unit, sign)
         text += f" [{low}, {high}]"
     if estimate.get("excludes_zero"):
         text += " *"
@@ -325,10 +326,10 @@ def index_entry(report: Report, task: str, arm: str) -> dict[str, Any]:
     """Return the scores of an arm on a task as a model-index holds them."""
     # The task's metric, then the others.
     summary = report["tasks"][task]
-    scores = {summary["metric"]: report["scores"][task][arm]}
-    for metric, arms in report["beside"][task].items():
+    scores: dict[str | None, Estimate] = {summary["metric"]: report["scores"][task][arm]}
+    for other_metric, arms in report["beside"][task].items():
         if arm in arms:
-            scores[metric] = arms[arm]
+            scores[other_metric] = arms[arm]
 
     metrics = []
     for metric, score in scores.items():
