@@ -36,21 +36,24 @@ def tiny_dataset(tmp_path_factory):
     )
     words = ["alarm", "set", "call", "mum", "now", "weather", "play", "song"]
     for split, first, count in (("train", 0, 200), ("validation", 200, 40), ("test", 240, 40)):
-        said = [
+        utterances = [
             " ".join(words[(i * k) % 8] for k in (1, 3, 5)) + f" {i}"
             for i in range(first, first + count)
         ]
         table = pa.table(
-            {"utterance": said, "logical_form": [f"[IN:X [SL:Y {text} ] ]" for text in said]}
+            {
+                "utterance": utterances,
+                "logical_form": [f"[IN:X [SL:Y {text} ] ]" for text in utterances],
+            }
         )
         pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
+def labelled_dataset(tmp_path_factory):
     """A small labelled dataset; a row of its test is in its train split in other letters."""
-    from selfpre import labelled, write_dataset
+    from encoder_examples import labelled, write_dataset
 
     test = labelled(200, 20)
     leaked = labelled(0, 200)
@@ -59,24 +62,24 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def corpus(folder):
+def labelled_corpus(labelled_dataset):
     from hf_synpre.data.corpora import TextSpec, open_corpus
 
-    return open_corpus(str(folder), text=TextSpec())
+    return open_corpus(str(labelled_dataset), text=TextSpec())
 
 
 @pytest.fixture(scope="session")
-def tokenizer(corpus):
+def encoder_tokenizer(labelled_corpus):
     from hf_synpre.data.tokenizers import train_encoder_tokenizer
 
-    return train_encoder_tokenizer(corpus.texts("train"), 320)
+    return train_encoder_tokenizer(labelled_corpus.texts("train"), 320)
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
     """Every task of label_examples as ids: name -> PreparedTask."""
+    from encoder_examples import write_dataset
     from label_examples import TASKS
-    from selfpre import write_dataset
 
     from hf_synpre.finetuning import prepare
 

@@ -1,6 +1,6 @@
 """Tiny labelled tasks, one for every head, whose labels can be learned; tiny encoders for them."""
 
-from selfpre import ENCODER, WORDS, labelled, sentence
+from encoder_examples import ENCODER, WORDS, labelled, sentence
 
 from hf_synpre.finetuning import LabelTask
 from hf_synpre.initialization import build

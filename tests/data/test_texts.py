@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
-from selfpre import labelled, sentence
+from encoder_examples import labelled, sentence
 
 from hf_synpre import UsageError
 from hf_synpre.data import corpora as texts_module
@@ -16,8 +16,8 @@ from hf_synpre.data.splits import guess_columns
 from hf_synpre.data.windows import EncoderRows, FullWindows
 
 
-def test_a_corpus_is_the_train_split_without_rows_of_others(folder, corpus):
-    metadata, train = corpus.metadata, corpus.texts("train")
+def test_a_corpus_is_the_train_split_without_rows_of_others(labelled_dataset, labelled_corpus):
+    metadata, train = labelled_corpus.metadata, labelled_corpus.texts("train")
     assert metadata["columns"] == ["text"]
     assert metadata["dropped_rows_of_other_splits"] == 1
     assert metadata["checked_against"] == {"test": 20}
@@ -25,25 +25,27 @@ def test_a_corpus_is_the_train_split_without_rows_of_others(folder, corpus):
     assert metadata["bytes"] == sum(map(len, train))
     said = {" ".join(text.casefold().split()) for text in train}
     assert not said & {" ".join(text.casefold().split()) for text in labelled(200, 20)["text"]}
-    assert not set(corpus.texts("validation")) & set(train)
+    assert not set(labelled_corpus.texts("validation")) & set(train)
 
 
-def test_the_guard_speaks_where_a_row_has_slipped_in(folder, monkeypatch):
+def test_the_guard_speaks_where_a_row_has_slipped_in(labelled_dataset, monkeypatch):
     monkeypatch.setattr(
         texts_module,
         "hold_out",
         lambda rows, text: ([*rows, [labelled(200, 20)["text"][3]]], rows[:1]),
     )
     with pytest.raises(UsageError, match="the corpus holds a row of another split: '"):
-        open_corpus(str(folder), text=TextSpec())
+        open_corpus(str(labelled_dataset), text=TextSpec())
 
 
-def test_the_text_of_other_splits_comes_in_only_when_asked_and_is_named(folder, corpus):
-    more = open_corpus(str(folder), text=TextSpec(with_test=True)).metadata
+def test_the_text_of_other_splits_comes_in_only_when_asked_and_is_named(
+    labelled_dataset, labelled_corpus
+):
+    more = open_corpus(str(labelled_dataset), text=TextSpec(with_test=True)).metadata
     assert more["with_test"]
     assert more["rows"] + more["held_out_rows"] == 220
     assert more["checked_against"] == {}
-    assert not corpus.metadata["with_test"]
+    assert not labelled_corpus.metadata["with_test"]
 
 
 def test_columns_are_guessed_by_what_they_say():
@@ -220,7 +222,7 @@ def test_every_id_comes_once_an_epoch_in_a_new_order():
     assert {len(whole[i]) for i in range(16)} == {64}
 
 
-def test_a_corpus_shorter_than_a_window_is_refused(corpus, tokenizer):
+def test_a_corpus_shorter_than_a_window_is_refused(labelled_corpus, encoder_tokenizer):
     with pytest.raises(
         UsageError, match=r"The corpus has 10 ids, fewer than one window of 64; give more text"
     ):

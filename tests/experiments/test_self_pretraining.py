@@ -7,8 +7,8 @@ import json
 
 import pytest
 import torch
+from encoder_examples import ENCODER, labelled, write_dataset
 from label_examples import MODEL, TRAINING
-from selfpre import ENCODER, labelled, write_dataset
 
 from hf_synpre import UsageError
 from hf_synpre.config import build_spec
@@ -180,7 +180,9 @@ def test_runs_that_need_each_other_are_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])
 def test_a_checkpoint_of_the_hub_is_an_arm(kind, tmp_path, prepared):
-    """A body without a head, as the published kundank/dspt-* are (in the old format), by its id or folder."""
+    """A body without a head, as the published kundank/dspt-* are (in the old format), by its id or
+    folder.
+    """
     from transformers import ElectraModel
 
     data = prepared["classes"]

@@ -6,8 +6,8 @@ Run: pytest tests/finetuning/test_label_heads.py
 import numpy as np
 import pytest
 import torch
+from encoder_examples import ENCODER
 from label_examples import MODEL, TASKS, TRAINING, fresh, headed, pairs_of
-from selfpre import ENCODER
 
 from hf_synpre import UsageError
 from hf_synpre.data.collators import LabelCollator

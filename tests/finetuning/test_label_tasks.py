@@ -6,8 +6,8 @@ Run: pytest tests/finetuning/test_label_tasks.py
 import json
 
 import pytest
+from encoder_examples import labelled, write_dataset
 from label_examples import TASKS, numbers, tags
-from selfpre import labelled, write_dataset
 
 from hf_synpre import UsageError
 from hf_synpre.cli import main

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from selfpre import ELECTRA, ROBERTA, electra_pair, masked_batch, spec_of
+from encoder_examples import ELECTRA, ROBERTA, electra_pair, masked_batch, spec_of
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import ElectraConfig
 
@@ -58,9 +58,9 @@ def test_a_generators_heads_divide_its_width(fraction, width, heads):
     assert (config.hidden_size, config.num_attention_heads) == (width, heads)
 
 
-def test_a_generator_without_embeddings_to_share_is_refused(tokenizer):
+def test_a_generator_without_embeddings_to_share_is_refused(encoder_tokenizer):
     with pytest.raises(UsageError, match="RobertaConfig has no embedding_size of its own"):
-        build_rtd(ROBERTA.config(as_vocabulary(tokenizer)), 0)
+        build_rtd(ROBERTA.config(as_vocabulary(encoder_tokenizer)), 0)
 
 
 # Loss and gradients.
@@ -105,9 +105,9 @@ def straightforward_loss(model, batch):
     return generator_loss / masked_tokens + 50 * discriminator_loss, pair
 
 
-def test_the_loss_and_gradients_are_those_of_a_straightforward_electra(tokenizer):
-    model = electra_pair(tokenizer)
-    batch = masked_batch(tokenizer, objective="rtd", pairs=True)
+def test_the_loss_and_gradients_are_those_of_a_straightforward_electra(encoder_tokenizer):
+    model = electra_pair(encoder_tokenizer)
+    batch = masked_batch(encoder_tokenizer, objective="rtd", pairs=True)
     assert len(set(batch["attention_mask"].sum(1).tolist())) > 1
 
     expected_loss, expected_model = straightforward_loss(model, batch)
@@ -125,9 +125,9 @@ def test_the_loss_and_gradients_are_those_of_a_straightforward_electra(tokenizer
             )
 
 
-def test_no_gradient_of_the_discriminator_reaches_the_generator(tokenizer):
-    model = electra_pair(tokenizer)
-    batch = masked_batch(tokenizer, objective="rtd")
+def test_no_gradient_of_the_discriminator_reaches_the_generator(encoder_tokenizer):
+    model = electra_pair(encoder_tokenizer)
+    batch = masked_batch(encoder_tokenizer, objective="rtd")
     model(**batch).discriminator_logits.sum().backward()
     not_shared = [
         parameter
@@ -158,9 +158,9 @@ def test_sampled_tokens_have_the_distribution_of_gumbel_argmax():
     assert sharp[0] > 39_900
 
 
-def test_a_right_guess_counts_as_original(tokenizer):
-    model = electra_pair(tokenizer).eval()
-    batch = masked_batch(tokenizer, objective="rtd")
+def test_a_right_guess_counts_as_original(encoder_tokenizer):
+    model = electra_pair(encoder_tokenizer).eval()
+    batch = masked_batch(encoder_tokenizer, objective="rtd")
     with torch.no_grad():
         # The generator always answers token 7.
         model.generator.generator_lm_head.bias.fill_(-30.0)

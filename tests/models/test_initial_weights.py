@@ -5,7 +5,7 @@ Run: pytest tests/models/test_initial_weights.py
 
 import pytest
 import torch
-from selfpre import ELECTRA, ROBERTA, spec_of
+from encoder_examples import ELECTRA, ROBERTA, spec_of
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from hf_synpre import UsageError
@@ -73,10 +73,12 @@ def preference_for_near(body):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_local_weights_let_half_the_heads_of_every_layer_attend_nearby(name, tokenizer):
+def test_local_weights_let_half_the_heads_of_every_layer_attend_nearby(name, encoder_tokenizer):
     spec, objective = ENCODERS[name]
     fresh, local = (
-        fresh_model(spec_of(objective, initial_weights=weights), spec, as_vocabulary(tokenizer))
+        fresh_model(
+            spec_of(objective, initial_weights=weights), spec, as_vocabulary(encoder_tokenizer)
+        )
         for weights in ("transformers", "local")
     )
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from selfpre import SHAPE, SHAPE_CHANGES, masked_batch
+from encoder_examples import SHAPE, SHAPE_CHANGES, masked_batch
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from hf_synpre.initialization import build
@@ -19,10 +19,10 @@ from hf_synpre.training.trainer import token_loss
     "model_type",
     ["bert", "roberta", "electra", "distilbert", "albert", "deberta-v2", "modernbert", "mpnet"],
 )
-def test_logits_at_masked_positions_are_those_of_all_logits(model_type, tokenizer):
+def test_logits_at_masked_positions_are_those_of_all_logits(model_type, encoder_tokenizer):
     config = AutoConfig.for_model(model_type, **SHAPE | SHAPE_CHANGES.get(model_type, {}))
     model = build(AutoModelForMaskedLM, config, {}, 0).eval()
-    batch = masked_batch(tokenizer)
+    batch = masked_batch(encoder_tokenizer)
     labels = batch.pop("labels")
     positions = batch.pop("masked_positions")  # [rows, masked]
 

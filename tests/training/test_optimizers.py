@@ -5,7 +5,7 @@ Run: pytest tests/training/test_optimizers.py
 
 import pytest
 import torch
-from selfpre import SHAPE, SHAPE_CHANGES, electra_pair
+from encoder_examples import SHAPE, SHAPE_CHANGES, electra_pair
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hf_synpre.config import build_spec
@@ -39,7 +39,7 @@ def test_warm_up_and_decay_overlap():
     assert electra(100, 10, 100) == 0.0
 
 
-def test_the_electra_preset_is_googles_recipe(tmp_path, tokenizer):
+def test_the_electra_preset_is_googles_recipe(tmp_path, encoder_tokenizer):
     spec = build_spec(PretrainingSpec, {"corpus": "x", "preset": "electra"}, "here")
     assert (spec.objective, spec.window, spec.batch_size, spec.pairs) == ("rtd", 128, 128, True)
     assert spec.training["max_steps"] == 10**6
@@ -48,7 +48,7 @@ def test_the_electra_preset_is_googles_recipe(tmp_path, tokenizer):
 
     args = training_arguments(tmp_path, spec.training | {"use_cpu": True})
     trainer = SynpreTrainer(
-        electra_pair(tokenizer),
+        electra_pair(encoder_tokenizer),
         args,
         schedule=spec.schedule,
         bias_correction=spec.bias_correction,

@@ -1,4 +1,6 @@
-"""Self-pretraining as a whole: every objective, exact steps, resuming, going on from a start, budgets, the verb."""
+"""Self-pretraining as a whole: every objective, exact steps, resuming, going on from a start,
+budgets, the verb.
+"""
 
 import json
 import os
@@ -14,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import debug_launcher
+from encoder_examples import ELECTRA, ROBERTA, SHAPE, electra_pair, sentence, spec_of
 from processes import kill_after_a_checkpoint, rank
-from selfpre import ELECTRA, ROBERTA, SHAPE, electra_pair, sentence, spec_of
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -66,19 +68,27 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_objective_learns_and_exports_a_plain_model(name, tmp_path, corpus, tokenizer):
+def test_every_objective_learns_and_exports_a_plain_model(
+    name, tmp_path, labelled_corpus, encoder_tokenizer
+):
     model, objective, changes = RUNS[name]
     spec = spec_of(
         objective, training={"max_steps": 30, "learning_rate": 1e-2, "warmup_steps": 5}, **changes
     )
-    facts = pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
-    ignorance = np.log(len(tokenizer)) + (50 * np.log(2) if objective == "rtd" else 0)
+    facts = pretrain(
+        spec, model, tmp_path / "run", tokenizer=encoder_tokenizer, corpus=labelled_corpus
+    )
+    ignorance = np.log(len(encoder_tokenizer)) + (50 * np.log(2) if objective == "rtd" else 0)
     assert facts["curve"][-1]["loss"] < 0.8 * ignorance
-    assert facts["recipe"]["corpus"]["bytes"] == corpus.metadata["bytes"]
+    assert facts["recipe"]["corpus"]["bytes"] == labelled_corpus.metadata["bytes"]
     assert facts["recipe"]["tokenizer"]["origin"].startswith("strict: trained on the corpus alone")
     assert facts["tokens"] <= facts["positions"]
     assert facts["flops"] > 0
-    ids = len(encode_corpus(corpus.texts("train"), tokenizer, 10**9, tokenizer.sep_token_id))
+    ids = len(
+        encode_corpus(
+            labelled_corpus.texts("train"), encoder_tokenizer, 10**9, encoder_tokenizer.sep_token_id
+        )
+    )
     assert facts["epochs"] == pytest.approx(30 * 8 * 32 / ids, rel=0.12)  # up to the frame of a row
     if objective == "rtd":
         assert {"replaced_recall", "majority_floor", "generator_loss"} <= facts["curve"][-1].keys()
@@ -106,7 +116,7 @@ def test_every_objective_learns_and_exports_a_plain_model(name, tmp_path, corpus
         assert not report["unexpected_keys"]
 
 
-def test_span_corruption_takes_a_corpus_too(tmp_path, corpus):
+def test_span_corruption_takes_a_corpus_too(tmp_path, labelled_corpus):
     from small_models import TINY
 
     from hf_synpre.data.tokenizers import train_tokenizer
@@ -114,9 +124,9 @@ def test_span_corruption_takes_a_corpus_too(tmp_path, corpus):
     spec, model, tokenizer = (
         spec_of("span_corruption"),
         ModelSpec(overrides=TINY),
-        train_tokenizer(corpus.texts("train"), 400),
+        train_tokenizer(labelled_corpus.texts("train"), 400),
     )
-    facts = pretrain(spec, model, tmp_path / "t5", tokenizer=tokenizer, corpus=corpus)
+    facts = pretrain(spec, model, tmp_path / "t5", tokenizer=tokenizer, corpus=labelled_corpus)
     assert facts["curve"][-1]["loss"] < facts["curve"][0]["loss"]
     assert facts["flops"] == facts["steps"] * step_flops(
         spec, fresh_model(spec, model, as_vocabulary(tokenizer)), 8
@@ -156,14 +166,18 @@ def first_step(objective, batch_size, accumulation, folder, corpus, tokenizer):
 
 @pytest.mark.parametrize("objective", ["rtd", "mlm"])
 def test_accumulation_and_processes_change_neither_loss_nor_gradient(
-    objective, tmp_path, corpus, tokenizer
+    objective, tmp_path, labelled_corpus, encoder_tokenizer
 ):
     for name, batch, accumulation in (("whole", 16, 1), ("parts", 4, 4)):
         (tmp_path / name).mkdir()
-        first_step(objective, batch, accumulation, tmp_path / name, corpus, tokenizer)
+        first_step(
+            objective, batch, accumulation, tmp_path / name, labelled_corpus, encoder_tokenizer
+        )
     (tmp_path / "two").mkdir()
     debug_launcher(
-        first_step, args=(objective, 4, 2, tmp_path / "two", corpus, tokenizer), num_processes=2
+        first_step,
+        args=(objective, 4, 2, tmp_path / "two", labelled_corpus, encoder_tokenizer),
+        num_processes=2,
     )
     whole, parts, two = (
         json.loads((tmp_path / name / "0.json").read_text()) for name in ("whole", "parts", "two")
@@ -172,7 +186,7 @@ def test_accumulation_and_processes_change_neither_loss_nor_gradient(
     assert two == pytest.approx(whole, rel=1e-4)
 
 
-def test_a_decoders_loss_counts_every_label(tmp_path, corpus, tokenizer):
+def test_a_decoders_loss_counts_every_label(tmp_path, labelled_corpus, encoder_tokenizer):
     shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
     model = ModelSpec("llama", overrides={"hidden_size": 32, "intermediate_size": 64} | shape)
     training = {
@@ -185,9 +199,9 @@ def test_a_decoders_loss_counts_every_label(tmp_path, corpus, tokenizer):
     args = training_arguments(
         tmp_path, spec.training, train_sampling_strategy="sequential", save_strategy="no"
     )
-    vocabulary = as_vocabulary(tokenizer)
+    vocabulary = as_vocabulary(encoder_tokenizer)
     trainer = pretraining_trainer(
-        spec, fresh_model(spec, model, vocabulary), vocabulary, args, corpus
+        spec, fresh_model(spec, model, vocabulary), vocabulary, args, labelled_corpus
     )
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.no_grad():
@@ -202,7 +216,7 @@ KILLED = """
 import sys; sys.path[:0] = ["tests"]
 import torch; torch.set_num_threads(1)
 from pathlib import Path
-from selfpre import *
+from encoder_examples import *
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.data.corpora import open_corpus
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
@@ -213,9 +227,9 @@ pretrain(spec, ELECTRA_DROPPING, Path(sys.argv[1]), tokenizer=tokenizer, corpus=
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, folder):
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, labelled_dataset):
     whole, killed = (
-        [sys.executable, "-c", KILLED, str(tmp_path / name), str(folder)]
+        [sys.executable, "-c", KILLED, str(tmp_path / name), str(labelled_dataset)]
         for name in ("whole", "killed")
     )
     subprocess.run(whole, check=True)
@@ -230,8 +244,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, folder):
     assert curves[0] == curves[1]
 
 
-def test_the_pair_round_trips_with_its_ties(tmp_path, tokenizer):
-    model = electra_pair(tokenizer)
+def test_the_pair_round_trips_with_its_ties(tmp_path, encoder_tokenizer):
+    model = electra_pair(encoder_tokenizer)
     model.save_pretrained(tmp_path)
     again, report = RTDModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -245,20 +259,26 @@ def test_the_pair_round_trips_with_its_ties(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_bf16_has_the_losses_of_fp32(name, tmp_path, corpus, tokenizer):
+def test_bf16_has_the_losses_of_fp32(name, tmp_path, labelled_corpus, encoder_tokenizer):
     model, objective, changes = RUNS[name]
     losses = {}
     for bf16 in (False, True):
         spec = spec_of(objective, evaluations=4, training={"bf16": bf16, "max_steps": 4}, **changes)
-        facts = pretrain(spec, model, tmp_path / str(bf16), tokenizer=tokenizer, corpus=corpus)
+        facts = pretrain(
+            spec, model, tmp_path / str(bf16), tokenizer=encoder_tokenizer, corpus=labelled_corpus
+        )
         losses[bf16] = [point["loss"] for point in facts["curve"]]
     assert losses[True] != losses[False]
     assert losses[True] == pytest.approx(losses[False], rel=2e-3)
 
 
-def test_a_run_goes_on_from_another(tmp_path, corpus, tokenizer):
+def test_a_run_goes_on_from_another(tmp_path, labelled_corpus, encoder_tokenizer):
     first = pretrain(
-        spec_of("rtd"), ELECTRA, tmp_path / "first", tokenizer=tokenizer, corpus=corpus
+        spec_of("rtd"),
+        ELECTRA,
+        tmp_path / "first",
+        tokenizer=encoder_tokenizer,
+        corpus=labelled_corpus,
     )
     none = {"max_steps": 1, "learning_rate": 1e-12}
     spec = spec_of("rtd", start="first", training=none)
@@ -266,8 +286,8 @@ def test_a_run_goes_on_from_another(tmp_path, corpus, tokenizer):
         spec,
         ELECTRA,
         tmp_path / "second",
-        tokenizer=tokenizer,
-        corpus=corpus,
+        tokenizer=encoder_tokenizer,
+        corpus=labelled_corpus,
         start=tmp_path / "first",
     )
     one, two = (
@@ -284,7 +304,7 @@ def test_a_run_goes_on_from_another(tmp_path, corpus, tokenizer):
             torch.testing.assert_close(before[key], after[key], msg=key, atol=1e-6, rtol=1e-5)
     assert second["before"] == {"tokens": first["tokens"], "flops": first["flops"]}
     head = build(
-        AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(tokenizer)), {}, 3
+        AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(encoder_tokenizer)), {}, 3
     )
     fresh = head.get_input_embeddings().weight.clone()
     missing = take_weights(head, tmp_path / "first", "fresh")
@@ -305,51 +325,67 @@ def test_a_run_goes_on_from_another(tmp_path, corpus, tokenizer):
         ("broken", "holds numbers that are not finite"),
     ],
 )
-def test_a_start_that_does_not_fit_is_refused(source, message, tmp_path, tokenizer):
+def test_a_start_that_does_not_fit_is_refused(source, message, tmp_path, encoder_tokenizer):
     build(
         AutoModelForMaskedLM, AutoConfig.for_model("electra", **SHAPE | {"vocab_size": 99}), {}, 0
     ).save_pretrained(tmp_path / "other")
-    build(AutoModelForMaskedLM, ROBERTA.config(as_vocabulary(tokenizer)), {}, 0).save_pretrained(
-        tmp_path / "roberta"
-    )
+    build(
+        AutoModelForMaskedLM, ROBERTA.config(as_vocabulary(encoder_tokenizer)), {}, 0
+    ).save_pretrained(tmp_path / "roberta")
     model = build(
-        AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(tokenizer)), {}, 0
+        AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(encoder_tokenizer)), {}, 0
     )
     model.save_pretrained(tmp_path / "cut")
     file = tmp_path / "cut" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    nan = build(AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(tokenizer)), {}, 0)
+    nan = build(
+        AutoModelForSequenceClassification, ELECTRA.config(as_vocabulary(encoder_tokenizer)), {}, 0
+    )
     nan.electra.encoder.layer[0].output.dense.weight.data[0, 0] = float("nan")
     nan.save_pretrained(tmp_path / "broken")
     with pytest.raises(UsageError, match=message):
         take_weights(model, tmp_path / source)
 
 
-def test_embeddings_are_not_kept_under_other_ids(tmp_path, corpus, tokenizer):
+def test_embeddings_are_not_kept_under_other_ids(tmp_path, labelled_corpus, encoder_tokenizer):
     pretrain(
         spec_of("mlm", training={"max_steps": 1}),
         ELECTRA,
         tmp_path / "first",
-        tokenizer=tokenizer,
-        corpus=corpus,
+        tokenizer=encoder_tokenizer,
+        corpus=labelled_corpus,
     )
-    check_ids(tmp_path / "first", tokenizer)
-    other = train_encoder_tokenizer(["quite other words for quite other ids"] * 9, len(tokenizer))
+    check_ids(tmp_path / "first", encoder_tokenizer)
+    other = train_encoder_tokenizer(
+        ["quite other words for quite other ids"] * 9, len(encoder_tokenizer)
+    )
     spec = spec_of("mlm", start=str(tmp_path / "first"), training={"max_steps": 1})
     with pytest.raises(
         UsageError,
         match=r'for the ids of its own tokenizer, which are others; .* or embeddings "fresh"',
     ):
-        pretrain(spec, ELECTRA, tmp_path / "second", tokenizer=other, corpus=corpus)
+        pretrain(spec, ELECTRA, tmp_path / "second", tokenizer=other, corpus=labelled_corpus)
     fresh = replace(spec, start_embeddings="fresh")
     pretrain(
-        fresh, ELECTRA, tmp_path / "third", tokenizer=other, corpus=corpus, start=tmp_path / "first"
+        fresh,
+        ELECTRA,
+        tmp_path / "third",
+        tokenizer=other,
+        corpus=labelled_corpus,
+        start=tmp_path / "first",
     )
 
 
-def test_a_broken_checkpoint_of_a_run_is_named(tmp_path, corpus, tokenizer, monkeypatch):
+def test_a_broken_checkpoint_of_a_run_is_named(
+    tmp_path, labelled_corpus, encoder_tokenizer, monkeypatch
+):
     run = partial(
-        pretrain, spec_of("mlm"), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus
+        pretrain,
+        spec_of("mlm"),
+        ELECTRA,
+        tmp_path / "run",
+        tokenizer=encoder_tokenizer,
+        corpus=labelled_corpus,
     )
     with monkeypatch.context() as patch:
         patch.setattr("hf_synpre.training.pretraining.run_result", lambda *_: pytest.fail("killed"))
@@ -374,29 +410,35 @@ def test_a_broken_checkpoint_of_a_run_is_named(tmp_path, corpus, tokenizer, monk
         ({"budget_seconds": 1e-6}, 1),
     ],
 )
-def test_budgets_of_every_kind(limit, steps, tmp_path, corpus, tokenizer):
+def test_budgets_of_every_kind(limit, steps, tmp_path, labelled_corpus, encoder_tokenizer):
     if "budget_flops" in limit:
         one = pretrain(
             spec_of("mlm", training={"max_steps": 1}),
             ELECTRA,
             tmp_path / "one",
-            tokenizer=tokenizer,
-            corpus=corpus,
+            tokenizer=encoder_tokenizer,
+            corpus=labelled_corpus,
         )
         limit = {"budget_flops": one["flops"] * steps}
     facts = pretrain(
-        spec_of("mlm", **limit), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus
+        spec_of("mlm", **limit),
+        ELECTRA,
+        tmp_path / "run",
+        tokenizer=encoder_tokenizer,
+        corpus=labelled_corpus,
     )
     assert facts["steps"] == steps
     assert facts["curve"][-1]["step"] == steps
 
 
-def test_a_budget_that_ends_in_warm_up_is_refused(tmp_path, corpus, tokenizer):
+def test_a_budget_that_ends_in_warm_up_is_refused(tmp_path, labelled_corpus, encoder_tokenizer):
     spec = spec_of("mlm", budget_tokens=32 * 8 * 3, training={"warmup_steps": 10})
     with pytest.raises(
         UsageError, match=r"The budget pays for 3 steps, warmup_steps is 10; give training\."
     ):
-        pretrain(spec, ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
+        pretrain(
+            spec, ELECTRA, tmp_path / "run", tokenizer=encoder_tokenizer, corpus=labelled_corpus
+        )
 
 
 def test_processes_agree_on_the_seconds_that_are_spent():
@@ -435,42 +477,56 @@ def test_bad_recipes_are_refused(fields, message):
         spec_of("rtd", **fields)
 
 
-def test_windows_beyond_the_models_positions_are_refused(tmp_path, corpus, tokenizer):
+def test_windows_beyond_the_models_positions_are_refused(
+    tmp_path, labelled_corpus, encoder_tokenizer
+):
     with pytest.raises(UsageError, match="window is 80, the model has position embeddings for 64"):
         pretrain(
-            spec_of("rtd", window=80), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus
+            spec_of("rtd", window=80),
+            ELECTRA,
+            tmp_path / "run",
+            tokenizer=encoder_tokenizer,
+            corpus=labelled_corpus,
         )
     assert not Path(tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("order", "said"), [("natural", 1), ("shuffled_rows", 0)])
-def test_a_run_says_that_it_reads_but_the_beginning(order, said, caplog, tokenizer):
+def test_a_run_says_that_it_reads_but_the_beginning(order, said, caplog, encoder_tokenizer):
     corpus = texts_module.Corpus(
         lambda split: (sentence(i) for i in range(400 if split == "train" else 9))
     )
     spec = spec_of("mlm", window=4, text=TextSpec(order=order))
     with caplog.at_level("WARNING"):
-        open_rows(spec, "mlm", as_vocabulary(tokenizer), rows=8, batch_size=8, corpus=corpus)
+        open_rows(
+            spec, "mlm", as_vocabulary(encoder_tokenizer), rows=8, batch_size=8, corpus=corpus
+        )
     assert (
         sum("reads the first 4000 ids" in record.getMessage() for record in caplog.records) == said
     )
 
 
-def test_segments_for_a_model_that_has_none_are_refused(tmp_path, corpus, tokenizer):
+def test_segments_for_a_model_that_has_none_are_refused(
+    tmp_path, labelled_corpus, encoder_tokenizer
+):
     alone = ModelSpec("roberta", overrides=ROBERTA.overrides | {"type_vocab_size": 1})
     with pytest.raises(
         UsageError, match="rows of two segments, of which RobertaConfig knows none; leave pairs out"
     ):
         pretrain(
-            spec_of("mlm", pairs=True), alone, tmp_path / "run", tokenizer=tokenizer, corpus=corpus
+            spec_of("mlm", pairs=True),
+            alone,
+            tmp_path / "run",
+            tokenizer=encoder_tokenizer,
+            corpus=labelled_corpus,
         )
 
 
-def test_flops_count_the_head_at_hidden_ids_alone(tokenizer):
-    model = build(AutoModelForMaskedLM, ROBERTA.config(as_vocabulary(tokenizer)), {}, 0)
+def test_flops_count_the_head_at_hidden_ids_alone(encoder_tokenizer):
+    model = build(AutoModelForMaskedLM, ROBERTA.config(as_vocabulary(encoder_tokenizer)), {}, 0)
     whole = FlopCounter(model)(1, 32, 0)
     assert compute_masked_logits_only(model)
-    counter, width, ids = FlopCounter(model), 32, len(tokenizer)
+    counter, width, ids = FlopCounter(model), 32, len(encoder_tokenizer)
     head = 3 * 2 * (width * width + width * ids)
     assert counter(1, 32, 5) - counter(1, 32, 4) == head
     assert whole - counter(1, 32, 5) == (32 - 5) * head
@@ -481,10 +537,10 @@ def test_flops_count_the_head_at_hidden_ids_alone(tokenizer):
 SMALL = "hidden_size=32,embedding_size=16,num_hidden_layers=2,num_attention_heads=2,intermediate_size=64"
 
 
-def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, capsys):
+def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, labelled_dataset, capsys):
     words = [
         "self-pretrain",
-        folder,
+        labelled_dataset,
         "--output_dir",
         tmp_path / "run",
         "--preset",
@@ -527,19 +583,25 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, folder, ca
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp
 
 
-def test_two_commands_do_not_share_a_folder(tmp_path, corpus, tokenizer):
+def test_two_commands_do_not_share_a_folder(tmp_path, labelled_corpus, encoder_tokenizer):
     with (
         held(tmp_path / ".run.work" / "run"),
         pytest.raises(UsageError, match="Another command is at work on"),
     ):
-        pretrain(spec_of("mlm"), ELECTRA, tmp_path / "run", tokenizer=tokenizer, corpus=corpus)
+        pretrain(
+            spec_of("mlm"),
+            ELECTRA,
+            tmp_path / "run",
+            tokenizer=encoder_tokenizer,
+            corpus=labelled_corpus,
+        )
 
 
-def test_the_verb_goes_on_from_a_checkpoint_as_it_is(tmp_path, folder):
+def test_the_verb_goes_on_from_a_checkpoint_as_it_is(tmp_path, labelled_dataset):
     """Its config and tokenizer are taken, and an ELECTRA replaces tokens unless told otherwise."""
     words = [
         "self-pretrain",
-        folder,
+        labelled_dataset,
         "--max_steps",
         2,
         "--batch_size",
@@ -641,8 +703,8 @@ def test_the_default_preset_fits_every_kind_of_model(kind, shape, objective, tmp
         (["FOLDER", "--objective", "seq2seq"], "Unknown objective of a mlm model 'seq2seq'"),
     ],
 )
-def test_bad_input_is_one_line(words, message, tmp_path, folder, capsys):
-    given = [str(folder) if word == "FOLDER" else word for word in words]
+def test_bad_input_is_one_line(words, message, tmp_path, labelled_dataset, capsys):
+    given = [str(labelled_dataset) if word == "FOLDER" else word for word in words]
     code = main(
         [
             "self-pretrain",
