@@ -1,6 +1,6 @@
 """Fine-tuning on downstream tasks: a task and a model -> test scores, a curve, the cost.
 
-1. A task of the table TASKS (catalog.py), or of one's own (`task_from_fields`): where its rows are,
+1. A task of the table TASKS (catalog.py), or a user's (`task_from_fields`): where its rows are,
    which columns hold text and labels, how it is scored. `TextToTextTask` (text_tasks.py) is
    answered with text, `LabelTask` (label_tasks.py) with classes, numbers, choices, spans or tags.
 2. `prepare(task, folder)` (prepared.py): rows -> ids on disk, with a tokenizer and facts.json.

@@ -435,7 +435,7 @@ def get_finetuning_task(name: str, **changes: Any) -> FinetuningTask:
 
 
 def task_from_fields(name: str, fields: Mapping[str, Any]) -> FinetuningTask:
-    """Return a task of one's own.
+    """Return a task that a user has defined.
 
     Args:
         name: its name, which is none of hf_synpre's tasks.
@@ -455,7 +455,7 @@ def usual_model_type(name: str, fields: Mapping[str, Any] | None = None) -> str:
 
     Args:
         name: the task's name, known or not.
-        fields: its definition, where it is a task of one's own.
+        fields: its definition, where a user has defined the task.
     """
     if fields is not None:
         head_name = fields.get("head", "text")

@@ -67,7 +67,7 @@ class LabelTask(FinetuningTask):
 
     @property
     def head_name(self) -> str:
-        """The kind of answer."""
+        """The name of the head that answers the task."""
         return self.head
 
     @property
@@ -114,8 +114,8 @@ class LabelTask(FinetuningTask):
         """Return the rows of a split that have a kept label, as many of them as the task uses."""
         if self.kept_labels:
             labels = rows[self.find_columns(rows, "label")[0]]
-            kept = [index for index, label in enumerate(labels) if label in self.kept_labels]
-            rows = rows.select(kept)
+            row_numbers = [i for i, label in enumerate(labels) if label in self.kept_labels]
+            rows = rows.select(row_numbers)
         return self.sample_rows(rows, split)
 
     def open(self, data_dir: str | None = None, config: str | None = None) -> DatasetDict:
@@ -141,7 +141,7 @@ class LabelTask(FinetuningTask):
                 "--data_dir."
             )
 
-        # Renamed splits come last, and take the place of another one of their new name
+        # Renamed splits come last, and replace another one of their new name
         replaced = set(self.splits.values())
         splits = {name: rows for name, rows in dataset.items() if name not in replaced}
         for new_name, name in self.splits.items():
@@ -248,13 +248,13 @@ class LabelTask(FinetuningTask):
         return not is_unknown
 
 
-def is_one_dataset(place: Path) -> bool:
+def is_one_dataset(path: Path) -> bool:
     """Say whether a folder or file is one dataset, rather than a folder of several datasets."""
     names = []
-    if place.is_file():
-        names = [place.name]
-    elif place.is_dir():
-        names = [path.name for path in place.iterdir()]
+    if path.is_file():
+        names = [path.name]
+    elif path.is_dir():
+        names = [entry.name for entry in path.iterdir()]
 
     for name in names:
         if Path(name).suffix in READERS or name.startswith(("data", "train", "README")):

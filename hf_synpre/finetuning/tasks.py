@@ -58,7 +58,7 @@ class FinetuningTask(ABC):
     @property
     @abstractmethod
     def head_name(self) -> str:
-        """The kind of answer: the name of a head of the table HEADS."""
+        """The name of the head that answers the task, of the table HEADS."""
 
     @property
     @abstractmethod

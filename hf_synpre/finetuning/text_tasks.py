@@ -77,7 +77,7 @@ class TextToTextTask(FinetuningTask):
 
     @property
     def head_name(self) -> str:
-        """The kind of answer."""
+        """The name of the head that answers the task."""
         return "text"
 
     @property
@@ -145,10 +145,10 @@ class TextToTextTask(FinetuningTask):
 
     def _read_texts(self, rows: Dataset, split: str) -> pa.Table:
         """Return source, target and references of the rows of a split that the task uses."""
-        for column, wanted in self.only.items():
+        for column, expected in self.only.items():
             if column in rows.column_names:
                 rows = rows.filter(
-                    lambda value, wanted=wanted: value == wanted, input_columns=column
+                    lambda value, expected=expected: value == expected, input_columns=column
                 )
         rows = self.sample_rows(rows, split)
 
