@@ -175,9 +175,7 @@ class Vocabulary:
         return tuple(ids[1:] if has_bare_space else ids)
 
     def decode(self, token: int) -> str:
-        """Return an id for people: a special token's sign, a digit, or letters (a, ..., z, aa,
-        ...).
-        """
+        """Return an id for people: a special token's sign, a digit, or letters a, ..., z, aa, ..."""
         signs = {ids[0]: str(number) for number, ids in enumerate(self.numbers[:10])}
         starts_with_digits = self.first_regular in signs
         for name, sign in zip(SPECIAL_TOKENS, SPECIAL_SIGNS, strict=True):
@@ -273,7 +271,8 @@ class Vocabulary:
             eos = tokenizer.sep_token_id
         if eos is None:
             raise UsageError(
-                "The tokenizer has neither an end-of-sequence nor a separator token; set tokenizer.eos_token."
+                "The tokenizer has neither an end-of-sequence nor a separator token; "
+                "set tokenizer.eos_token."
             )
         pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 

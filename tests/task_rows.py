@@ -1,6 +1,4 @@
-"""Rows of the synthetic tasks for tests: generated pairs, what the oracles say of them, statistics
-of samples.
-"""
+"""Rows of the synthetic tasks for tests: pairs, what the oracles say of them, statistics."""
 
 import math
 
@@ -27,9 +25,7 @@ def pairs(task, start=0, stop=200, **settings):
 
 
 def flat_rows(task, indices, **settings):
-    """Return rows as a stream gives them: flat inputs, their offsets, flat targets, their
-    offsets.
-    """
+    """Return rows as a stream gives them: (inputs, offsets, targets, offsets), flat."""
     return open_stream(task, **settings).rows(np.asarray(indices, np.int64))
 
 
@@ -71,9 +67,7 @@ def chi_square(counts, expected):
 
 
 def same_distribution(a, b, bins):
-    """Assert that two samples of integers are of one distribution: a chi-square over quantile bins
-    of both.
-    """
+    """Assert that two samples of integers are alike: a chi-square over bins of their quantiles."""
     edges = np.unique(np.quantile(np.concatenate([a, b]), np.linspace(0, 1, bins + 1)))
     left, right = (np.histogram(sample, edges)[0] for sample in (a, b))
     scale = math.sqrt(len(b) / len(a))

@@ -56,9 +56,7 @@ class SyntheticTask(ABC):
     @property
     @abstractmethod
     def parameters(self) -> Defaults:
-        """The parameters and their defaults; a tuple of words is a choice, the first the
-        default.
-        """
+        """The parameters and their defaults; of a choice all words, the first the default."""
 
     @abstractmethod
     def resolve(self, parameters: Mapping[str, Any]) -> Parameters:

@@ -173,9 +173,7 @@ def insert_word(words, starts, sentences, s, position, word):
 
 @kernel
 def quote(state, words, starts, sentences, s):
-    """Quote, for operation 7, a uniform span of sentence s; a keyword never starts it at s's
-    start.
-    """
+    """Quote a uniform span of sentence s (operation 7), without a keyword at its very start."""
     size = starts[s + 1] - starts[s]
     begin = between(state, 0 if words[starts[s]] >= FIRST_RANDOM else 1, size - 1)
     end = between(state, begin + 1, size)

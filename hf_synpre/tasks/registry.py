@@ -74,9 +74,7 @@ class Task(SyntheticTask):
 
     @property
     def parameters(self) -> Defaults:
-        """The parameters and their defaults; a tuple of words is a choice, the first the
-        default.
-        """
+        """The parameters and their defaults; of a choice all words, the first the default."""
         return self.defaults
 
     @functools.cached_property

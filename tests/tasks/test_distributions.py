@@ -1,5 +1,4 @@
-"""Inputs follow the papers' distributions: lengths, tokens, shares of answers, means of the
-reference.
+"""Inputs follow the papers' distributions: lengths, tokens, shares, means of the reference.
 
 Run: pytest tests/tasks/test_distributions.py
 """

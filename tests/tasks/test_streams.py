@@ -1,5 +1,4 @@
-"""Streams: rows are a pure function of their index, disjoint between streams, the same as ever
-(golden.json).
+"""Streams: rows depend on their index alone, differ between streams, and stay (golden.json).
 
 Run: pytest tests/tasks/test_streams.py
 """

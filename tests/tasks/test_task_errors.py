@@ -1,5 +1,4 @@
-"""Every error of the synthetic tasks says in one line what was given, what is allowed and what to
-do.
+"""Errors of the synthetic tasks say in one line what was given, what is allowed, what to do.
 
 Run: pytest tests/tasks/test_task_errors.py
 """

@@ -1,5 +1,4 @@
-"""A toy task teaches the interface: registered here, then generated, solved, scored, shown and
-streamed.
+"""A toy task teaches the interface: registered here, generated, solved, scored, shown.
 
 Run: pytest tests/tasks/test_toy_task.py
 """
@@ -17,6 +16,10 @@ from hf_synpre.tasks import (
     registry,
     samplers,
 )
+from hf_synpre.vocabulary import Vocabulary
+
+# 60 ids: padding, end of sequence, 45 regular tokens (the digits first), 13 special tokens.
+VOCABULARY = Vocabulary.plain(60)
 
 
 def toy_rotate(x, y, p):
@@ -35,15 +38,14 @@ def toy_rotate(x, y, p):
 def task():
     """The toy task, registered while a test runs. Its parts:
 
-    - `samplers.uniform` draws the input: U{min_length..max_length} uniform regular tokens.
-    - `toy_rotate` writes the target of the body x (int32 ids) to y and returns its length. p holds
-    the ids of the
-      vocabulary and the parameters (tasks/kernels.py). It is compiled, so it is written for
-      integers and arrays.
-    - The function's name is the task's. It also starts every row, as ids, with a divider behind it.
-    - The docstring describes the task in one line and draws an example; list, gallery and cards
-    show both. - `paper` says where the task is defined; min_length and max_length are parameters of
-    every task with a range.
+    - `samplers.uniform` draws the input: min_length to max_length uniform regular tokens.
+    - `toy_rotate` writes the target of the body x (int32 ids) to y and returns its length. It is
+      compiled, so it is written for integers and arrays. p holds the ids of the vocabulary and the
+      parameters (tasks/kernels.py).
+    - The function's name is the task's; as ids, with a divider behind it, it starts every row.
+    - The docstring describes the task in one line and draws an example: list and gallery show it.
+    - `paper` says where the task is defined.
+    - min_length and max_length are parameters of every task with a range of lengths.
     """
     register_task(samplers.uniform, paper="nowhere: a toy", max_length=12, min_length=4)(toy_rotate)
     yield get_task("toy_rotate")
@@ -56,29 +58,22 @@ def test_a_registered_task_is_listed_last(task):
 
 
 def test_its_rows_are_generated_and_have_their_targets(task):
-    for row in generate("toy_rotate", 0, 20, vocabulary=60).to_pylist():
+    for row in generate("toy_rotate", 0, 20, vocabulary=VOCABULARY).to_pylist():
         name, divider, *body = row["input_ids"]
-        assert [name, divider] == task.prefix(task_vocabulary()).tolist()
+        assert [name, divider] == task.prefix(VOCABULARY).tolist()
         assert 4 <= len(body) <= 12
         assert row["labels"] == body[1:] + body[:1]
 
 
-def task_vocabulary():
-    """Return the plain vocabulary of 60 ids: regular tokens from 2 on, special tokens at the
-    end.
-    """
-    return open_stream("toy_rotate", vocabulary=60).vocabulary
-
-
 def test_it_solves_a_row_and_scores_answers(task):
-    row = [*task.prefix(task_vocabulary()), 5, 6, 7]
-    assert task.solve(row, vocabulary=60).tolist() == [6, 7, 5]
-    assert task.score(row, [6, 7, 5], vocabulary=60)
-    assert not task.score(row, [5, 6, 7], vocabulary=60)
+    row = [*task.prefix(VOCABULARY), 5, 6, 7]
+    assert task.solve(row, vocabulary=VOCABULARY).tolist() == [6, 7, 5]
+    assert task.score(row, [6, 7, 5], vocabulary=VOCABULARY)
+    assert not task.score(row, [5, 6, 7], vocabulary=VOCABULARY)
 
 
 def test_it_shows_ids_to_people(task):
-    assert task.text([12, 13, 14], vocabulary=60) == "a b c"
+    assert task.text([12, 13, 14], vocabulary=VOCABULARY) == "a b c"
 
 
 def test_row_i_is_the_same_in_any_batch(task):
