@@ -16,52 +16,60 @@ from hf_synpre.vocabulary import Vocabulary
 
 
 def test_lengths_are_uniform():
-    n = lengths("identity", 50_000)[0] - 2
+    row_lengths, *_ = lengths("identity", 50_000)
+    n = row_lengths - 2  # without name and divider
     chi_square(np.bincount(n)[10:], np.full(211, 50_000 / 211))
 
 
 def test_regular_tokens_are_uniform():
-    ids = lengths("first_token", 200_000, vocabulary=100)[3]
+    *_, ids = lengths("first_token", 200_000, vocabulary=100)
     assert (ids.min(), ids.max()) == (2, 86)
     chi_square(np.bincount(ids - 2), np.full(85, 200_000 / 85))
 
 
 def test_runs_are_uniform_and_their_sizes_multinomial():
-    x_length, parts, *_ = lengths("deduplicate", 50_000, min_length=40, max_length=40)
-    assert set(x_length - 5) == {40}
-    chi_square(np.bincount(parts)[1:], np.full(40, 50_000 / 40))
-    rows = [
-        row[5:]
-        for row, target in pairs("deduplicate", stop=40_000, min_length=12, max_length=12)
-        if len(target) == 4
-    ]
-    first = [next((i for i, token in enumerate(row) if token != row[0]), 12) for row in rows]
-    binomial = [math.comb(8, k) * 0.25**k * 0.75 ** (8 - k) * len(rows) for k in range(9)]
-    seen = np.bincount(first, minlength=10)[1:]
-    chi_square([*seen[:5], seen[5:].sum()], [*binomial[:5], sum(binomial[5:])])
+    row_lengths, runs, *_ = lengths("deduplicate", 50_000, min_length=40, max_length=40)
+    assert set(row_lengths - 5) == {40}
+    chi_square(np.bincount(runs)[1:], np.full(40, 50_000 / 40))
+
+    # Of four runs of twelve tokens the first has 1 + Binomial(8, 1/4).
+    first_sizes = []
+    for row, target in pairs("deduplicate", stop=40_000, min_length=12, max_length=12):
+        body = row[5:]
+        if len(target) == 4:
+            size = next((i for i, token in enumerate(body) if token != body[0]), 12)
+            first_sizes.append(size)
+    rows = len(first_sizes)
+    binomial = [math.comb(8, k) * 0.25**k * 0.75 ** (8 - k) * rows for k in range(9)]
+    counts = np.bincount(first_sizes, minlength=10)[1:]
+    chi_square([*counts[:5], counts[5:].sum()], [*binomial[:5], sum(binomial[5:])])
 
 
 def test_set_is_the_shuffled_runs():
-    parts = lengths("set", 50_000, min_length=40, max_length=40)[1]
-    chi_square(np.bincount(parts)[1:], np.full(40, 50_000 / 40))
-    halves = [
-        (len(set(row[2:12])), len(set(row[12:22])))
-        for row, _ in pairs("set", stop=20_000, min_length=20, max_length=20)
-    ]
-    same_distribution(*map(np.array, zip(*halves, strict=True)), 10)
+    _, runs, *_ = lengths("set", 50_000, min_length=40, max_length=40)
+    chi_square(np.bincount(runs)[1:], np.full(40, 50_000 / 40))
+
+    # Both halves of a shuffled row have equally many distinct tokens.
+    first_half, second_half = [], []
+    for row, _ in pairs("set", stop=20_000, min_length=20, max_length=20):
+        first_half.append(len(set(row[2:12])))
+        second_half.append(len(set(row[12:22])))
+    same_distribution(np.array(first_half), np.array(second_half), 10)
 
 
 @pytest.mark.parametrize("task", ["delete", "search"])
 def test_hits_and_misses_follow_their_distribution(task):
-    v, source = Vocabulary.t5(), random.Random(0)
-    drawn = np.array([oracles.SAMPLES[task](source) for _ in range(20_000)])
-    seen = []
+    source = random.Random(0)
+    expected = np.array([oracles.SAMPLES[task](source) for _ in range(20_000)])
+
+    v = Vocabulary.t5()
+    generated = []
     for row, _ in pairs(task, stop=20_000):
         seq, query = oracles.halves(body_of(task, row, v), v)
         hits = seq.count(query[0]) if query[0] in seq and oracles.positions(seq, query) else 0
-        seen.append((len(seq), len(query), hits))
+        generated.append((len(seq), len(query), hits))
     for column in range(3):
-        same_distribution(drawn[:, column], np.array(seen)[:, column], 30)
+        same_distribution(expected[:, column], np.array(generated)[:, column], 30)
 
 
 # Mean lengths, measured by running the reference: ids in (with the task's name) and out.
@@ -99,27 +107,34 @@ def test_mean_lengths_are_those_of_the_reference(task):
 
 
 def test_shares_of_answers_are_those_of_the_reference():
-    assert abs((lengths("search", 50_000)[3] == 4273).mean() - 0.603) < 0.012
     v = Vocabulary.t5()
-    changed = [
-        target != oracles.halves(body_of("delete", row, v), v)[0]
-        for row, target in pairs("delete", stop=10_000)
-    ]
+    *_, answers = lengths("search", 50_000)
+    assert abs((answers == v.special_ids["yes"]).mean() - 0.603) < 0.012
+
+    changed = []
+    for row, target in pairs("delete", stop=10_000):
+        sequence, _ = oracles.halves(body_of("delete", row, v), v)
+        changed.append(target != sequence)
     assert abs(np.mean(changed) - 0.82) < 0.02
-    for task, empty in (
-        ("intersect", 0.034),
-        ("set1_minus_set2", 0.085),
-        ("set2_minus_set1", 0.085),
-        ("union", 0),
-    ):
-        assert (
-            abs((lengths(task, 50_000)[3] == v.special_ids["empty"]).sum() / 50_000 - empty) < 0.006
-        )
-    assert lengths("lime_induct")[0].max() <= 212
+
+    empty_shares = {
+        "intersect": 0.034,
+        "set1_minus_set2": 0.085,
+        "set2_minus_set1": 0.085,
+        "union": 0,
+    }
+    for task, share in empty_shares.items():
+        *_, targets = lengths(task, 50_000)
+        empty = (targets == v.special_ids["empty"]).sum() / 50_000
+        assert abs(empty - share) < 0.006
+
+    row_lengths, *_ = lengths("lime_induct")
+    assert row_lengths.max() <= 212
 
 
 def test_the_header_of_lime_does_not_tell_how_often_a_symbol_is_used():
-    m, counts = Vocabulary.t5().special_ids, []
+    m = Vocabulary.t5().special_ids
+    counts = []
     for row, _ in pairs("lime_deduct", stop=10_000):
         uppers = row[1 : row.index(m["lower"])]
         rule = row[row.index(m["separator"]) :]
@@ -131,19 +146,20 @@ def test_the_header_of_lime_does_not_tell_how_often_a_symbol_is_used():
 
 def test_nonsense_summaries_have_as_many_words_as_the_reference():
     text = get_task("nonsense_summary").text
-    rows = [
-        [len(text(ids, vocabulary=6000).split()) for ids in pair]
-        for pair in pairs("nonsense_summary", vocabulary=6000, stop=600)
-    ]
-    words_in, words_out = np.mean(rows, axis=0)
+    word_counts, applied = [], []
+    for row, target in pairs("nonsense_summary", vocabulary=6000, stop=600):
+        document = text(row, vocabulary=6000)
+        summary = text(target, vocabulary=6000)
+        word_counts.append((len(document.split()), len(summary.split())))
+        applied += operations(document)
+
+    words_in, words_out = np.mean(word_counts, axis=0)
     assert abs(words_in - 111) < 4
     assert abs(words_out - 49) < 4
-    applied = [
-        op
-        for row, _ in pairs("nonsense_summary", vocabulary=6000, stop=600)
-        for op in operations(text(row, vocabulary=6000))
-    ]
-    chi_square([applied.count(op) for op in sorted(set(applied))], np.full(16, 600 * 3 / 16))
+
+    # Every operation is applied equally often.
+    counts = [applied.count(op) for op in sorted(set(applied))]
+    chi_square(counts, np.full(16, 600 * 3 / 16))
 
 
 def operations(document):
