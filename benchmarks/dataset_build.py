@@ -1,11 +1,14 @@
-"""Building Parquet shards beside pyarrow writing the same rows from arrays that are ready, in the same run; peak memory.
+"""Building Parquet shards, beside pyarrow writing the same rows from arrays; peak memory.
 
-    python benchmarks/dataset_build.py [--rows 200000] [--repeats 3]      -> benchmarks/results/dataset_build.json
+    python benchmarks/dataset_build.py [--rows 200000] [--repeats 3]
 
-pyarrow writes one file of rows that are in memory, with the settings of the shards and with its own defaults (dictionary,
-snappy). Ours generates and hashes the rows besides: a thread does that while the last row group is written, so a second
-core helps where one is free; `cores_that_ours_had` says whether it was, and shares of processor time are given as well. All
-are timed in turn, the best of several timings is kept. Peak memory is that of a fresh process, at three numbers of rows.
+The result is benchmarks/results/dataset_build.json.
+
+pyarrow writes one file of rows that are in memory, with the settings of the shards and with its own
+defaults (dictionary, snappy). Ours generates and hashes the rows besides: a thread does that while
+the last row group is written, so a second core helps where one is free; `cores_that_ours_had` says
+whether it was, and shares of processor time are given as well. All are timed in turn, the best of
+several timings is kept. Peak memory is that of a fresh process, at three numbers of rows.
 """
 
 import argparse
@@ -32,7 +35,8 @@ PEAK = """
 import re, sys
 from hf_synpre.data.shards import Recipe, build_shards
 build_shards(Recipe(sys.argv[1], splits={"train": int(sys.argv[2])}), "default", sys.argv[3])
-print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))  # getrusage counts the parent's too
+# Not getrusage, which counts the parent's memory too.
+print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))
 """
 
 

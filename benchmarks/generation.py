@@ -1,18 +1,21 @@
-"""Generation speed of every task on one core, warm, beside NumPy drawing as many integers in the same run.
+"""Generation speed of every task on one core, beside NumPy drawing as many integers in that run.
 
-    python benchmarks/generation.py [--rows 8192] [--repeats 20]      -> benchmarks/results/generation.json
+    python benchmarks/generation.py [--rows 8192] [--repeats 20]
 
-Tokens are input ids plus target ids. The speed-up is against the reference system's rows a second on one core of a
-machine of the same kind (REFERENCE), over the paper's 21 tasks: the 18 functions, lime, nonsense_summary and
-nesting_language. For tasks whose reference was not measured the figure of a measured task with the same or the nearest
-input distribution stands in (STANDS_FOR). For nesting_language, whose generator is not in the reference, a plain-Python
-generator timed in the same run stands in: it draws heads as the language's authors do, by comparing with every
-cumulative weight. That draw is slow, so the summary gives the least and the mean speed-up a second time, with a lean
-plain-Python generator as the baseline (`..._lean`).
+The result is benchmarks/results/generation.json.
 
-The reference's figures were measured once, elsewhere; ours are the best of several timings of the arrays, before pyarrow
-makes a table of them. deduplicate's borrowed figure flatters it by up to 1.8 times: it is that of set, whose shuffle the
-reference does not do there.
+Tokens are input ids plus target ids. The speed-up is against the reference system's rows a second
+on one core of a machine of the same kind (REFERENCE), over the paper's 21 tasks: the 18 functions,
+lime, nonsense_summary and nesting_language. For tasks whose reference was not measured the figure
+of a measured task with the same or the nearest input distribution stands in (STANDS_FOR). For
+nesting_language, whose generator is not in the reference, a plain-Python generator timed in the
+same run stands in: it draws heads as the language's authors do, by comparing with every cumulative
+weight. That draw is slow, so the summary gives the least and the mean speed-up a second time, with
+a lean plain-Python generator as the baseline (`..._lean`).
+
+The reference's figures were measured once, elsewhere; ours are the best of several timings of the
+arrays, before pyarrow makes a table of them. deduplicate's borrowed figure flatters it by up to 1.8
+times: it is that of set, whose shuffle the reference does not do there.
 """
 
 import argparse
@@ -35,7 +38,7 @@ import numpy as np
 from hf_synpre.tasks import list_tasks, open_stream
 
 RESULT = Path(__file__).parent / "results" / "generation.json"
-# Rows a second of the reference's Python on one core (issue B; shared/DESIGN.md): measured on a machine of the same kind.
+# Rows a second of the reference's Python on one core, measured on a machine of the same kind.
 REFERENCE = {
     "set": 7600,
     "identity": 15400,
@@ -68,7 +71,7 @@ def plain_nesting(source: random.Random, draw) -> list[int]:
 
 
 def plain_nesting_rates(pairs: int = 15_999) -> dict[str, int]:
-    """Rows a second of `plain_nesting`: heads drawn against every cumulative weight, as the authors do, and lean."""
+    """Return the rows a second of `plain_nesting`, with the authors' draw and with a lean one."""
     source, tokens = random.Random(0), range(2, 2 + pairs)
     weights = np.cumsum(pairs // np.arange(1, pairs + 1))
     cumulative = weights.tolist()
@@ -98,7 +101,7 @@ def best_seconds(call, repeats: int) -> float:
 
 
 def measure(task: str, rows: int, repeats: int) -> dict[str, float]:
-    """Rows and tokens a second of a task, and NumPy's integers a second for as many tokens, taken in turn."""
+    """Return rows and tokens a second of a task, and NumPy's integers a second, taken in turn."""
     stream, indices, source = (
         open_stream(task),
         np.arange(rows, dtype=np.int64),
@@ -130,7 +133,7 @@ print(json.dumps(times))
 
 
 def first_calls(cache: str) -> dict[str, float]:
-    """Seconds to the first rows of each task, one after the other in a new process, with this folder of compiled code."""
+    """Return the seconds to the first rows of each task in a new process with this code cache."""
     command = [sys.executable, "-c", FIRST_CALL]
     done = subprocess.run(
         command,
@@ -149,7 +152,7 @@ def reference_rates() -> dict[str, float]:
 
 
 def speed_ups(tasks: dict[str, dict], nesting: dict[str, int]) -> dict[str, float]:
-    """The geometric mean and the least of the speed-ups, over the authors' nesting language and over the lean one."""
+    """Return mean (geometric) and least of the speed-ups, over either nesting language."""
     gains = {task: row["speed_up"] for task, row in tasks.items() if "speed_up" in row}
     lean = round(tasks["nesting_language"]["rows_per_s"] / nesting["lean"], 1)
     summary = {"tasks": len(gains)}
@@ -184,12 +187,12 @@ def main() -> None:
                 "reference_rows_per_s": rates[task],
                 "speed_up": round(tasks[task]["rows_per_s"] / rates[task], 1),
             }
+        measured = tasks[task]
         print(
-            f"{task:18}{tasks[task]['rows_per_s']:>12,} rows/s{tasks[task]['tokens_per_s'] / 1e6:>9.0f} M tokens/s",
-            end="",
-        )
-        print(
-            f"{tasks[task]['of_numpy']:>8.2f} of NumPy{tasks[task].get('speed_up', '-'):>9} x the reference"
+            f"{task:18}{measured['rows_per_s']:>12,} rows/s"
+            f"{measured['tokens_per_s'] / 1e6:>9.0f} M tokens/s"
+            f"{measured['of_numpy']:>8.2f} of NumPy"
+            f"{measured.get('speed_up', '-'):>9} x the reference"
         )
     summary = speed_ups(tasks, nesting) | {
         "identity_of_numpy": tasks["identity"]["of_numpy"],

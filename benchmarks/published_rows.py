@@ -84,7 +84,8 @@ def main() -> int:
         + "\n"
     )
     print(
-        f"{good} of {rows} published rows derive from their inputs; T5 facts: {facts or 'no tokenizer at hand'}"
+        f"{good} of {rows} published rows follow from their inputs; "
+        f"stored ids of T5: {facts or 'no tokenizer at hand'}"
     )
     return 0 if good == rows and all(facts.values()) else 1
 
