@@ -367,6 +367,34 @@ def one_regular_token(parameters: Parameters) -> int:
     return 1
 
 
+# Former keywords of register_task -> their names now. Unrefused, they would become parameters.
+FORMER_KEYWORDS = {
+    "check": "check_parameters",
+    "judge": "score_function",
+    "least": "lowest_min_length",
+    "reader": "decode",
+    "shortest": "lowest_max_length",
+    "symbols": "regular_tokens",
+    "table": "vocabulary_table",
+}
+
+
+def check_new_parameters(parameters: Mapping[str, int | tuple[str, ...]]) -> None:
+    """Raise UsageError where the parameters of a new task are none, or former keywords."""
+    for name, default in parameters.items():
+        if name in FORMER_KEYWORDS:
+            raise UsageError(
+                f"register_task has no keyword {name}; it is now {FORMER_KEYWORDS[name]}. "
+                "Give a parameter of the task another name."
+            )
+        is_choice = isinstance(default, tuple) and all(isinstance(word, str) for word in default)
+        if not is_choice and as_integer(default) is None:
+            raise UsageError(
+                f"The parameter {name} of the new task is {default!r}; "
+                "give an integer, or a tuple of words to choose from."
+            )
+
+
 def register_task(
     sampler: Callable,
     *,
@@ -420,7 +448,8 @@ def register_task(
         A decorator, which returns the function as it is.
 
     Raises:
-        UsageError: a task of that name is registered already.
+        UsageError: a task of that name is registered already, or a parameter is neither an integer
+            nor a tuple of words.
 
     Example:
         >>> @register_task(samplers.uniform, paper="where it is defined")
@@ -433,6 +462,7 @@ def register_task(
         ...     y[0], y[1] = x[0], x[1]
         ...     return 2
     """
+    check_new_parameters(parameters)
     defaults: dict[str, int | tuple[str, ...]] = {}
     if lowest_max_length is not None:
         defaults |= {"min_length": 10, "max_length": 220}

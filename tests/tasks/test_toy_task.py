@@ -86,3 +86,17 @@ def test_row_i_is_the_same_in_any_batch(task):
 def test_a_name_is_registered_once(task):
     with pytest.raises(UsageError, match="is registered already; choose another name"):
         register_task(samplers.uniform, paper="nowhere: a toy")(toy_rotate)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"least": 3}, "has no keyword least; it is now lowest_min_length"),
+        ({"judge": print}, "has no keyword judge; it is now score_function"),
+        ({"depth": 1.5}, "The parameter depth of the new task is 1.5; give an integer"),
+        ({"depth": print}, "The parameter depth of the new task is <built-in function print>"),
+    ],
+)
+def test_what_is_no_parameter_is_refused_before_a_task_is_registered(keywords, message):
+    with pytest.raises(UsageError, match=message):
+        register_task(samplers.uniform, paper="nowhere: a toy", **keywords)
