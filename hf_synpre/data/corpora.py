@@ -42,11 +42,6 @@ class Corpus:
     # lists.
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The metadata, under its former name."""
-        return self.metadata
-
 
 @dataclass
 class TextSpec:

@@ -142,11 +142,14 @@ class CausalLayout:
             eos = np.array([self.eos], np.int32)
             ids = np.concatenate([example["input_ids"], eos, example["labels"], eos])
             ids = ids[: self.max_length]
+
+            # Each position predicts the next id.
             next_ids = np.append(ids[1:], IGNORED)
             if self.loss_on == "targets":
                 next_ids[: len(example["input_ids"])] = IGNORED
             sequences.append(ids)
             labels.append(next_ids)
+
         return {
             "input_ids": np.concatenate(sequences).astype(np.int32),
             "segments": segment_numbers(sequences),
@@ -457,10 +460,12 @@ def best_fit(order, shares, rows):
     what they fill of a row's inputs and targets. Returns the row of each example, -1 where none has
     room.
     """
-    filled = np.zeros((rows, 2))
+    filled = np.zeros((rows, 2))  # of each row's inputs and targets
     row_of_example = np.full(len(shares), -1)
     for example in order:
         source, target = shares[example]
+
+        # The cheapest row that has room.
         least = np.inf
         for row in range(rows):
             a, b = filled[row, 0] + source, filled[row, 1] + target
@@ -468,6 +473,7 @@ def best_fit(order, shares, rows):
             cost = a + b + IMBALANCE_COST * abs(a - b)
             if has_room and cost < least:
                 least, row_of_example[example] = cost, row
+
         if row_of_example[example] >= 0:
             filled[row_of_example[example]] += shares[example]
     return row_of_example

@@ -79,6 +79,8 @@ class RowsConfig:
                 raise UsageError(
                     f"The split {split} has size {rows!r}; give a number of rows >= 1."
                 )
+
+        # Opening a stream checks the task's parameters, the vocabulary and the seed.
         self._streams: dict[str, RowStream] = {}
         for split in self.splits:
             self._streams[split] = self.opened_task.open_stream(

@@ -113,8 +113,11 @@ class Recipe(RowsConfig):
                 f"The recipe wants {self.task} version {self.version}, hf_synpre {__version__} "
                 f"makes version {version}; install the version of hf_synpre that the card names."
             )
+
+        # The card names both in full, so that another version's defaults do not matter.
         self.version = version
         self.parameters = dict(self.opened_task.resolve(self.parameters))
+
         if isinstance(self.vocabulary, str):
             choose("vocabulary", self.vocabulary, ("t5",), do="Or give a plain size.")
         if not self.splits:

@@ -69,10 +69,13 @@ def _file_splits(file: Path) -> DatasetDict:
         raise UsageError(
             f"{file} is no dataset; give a folder in Hub layout or a file: {', '.join(READERS)}."
         )
+
     options: dict[str, Any] = {"data_files": {"train": str(file)}}
     if file.suffix == ".tsv":
         options["sep"] = "\t"
     splits = _load_local(file, reader, **options)
+
+    # A table with another separator is read without an error, into wrong columns.
     if reader == "csv":
         check_columns(file, splits["train"].column_names)
     return splits

@@ -112,7 +112,9 @@ class SyntheticBuilder(datasets.ArrowBasedBuilder):
         description = self.config.opened_task.description
         return datasets.DatasetInfo(description=description, features=FEATURES)
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+    def _split_generators(
+        self, dl_manager: datasets.DownloadManager
+    ) -> list[datasets.SplitGenerator]:
         """Return for each split its stream and the parts that it is cut in."""
         generators = []
         for split, rows in self.config.splits.items():
@@ -185,6 +187,7 @@ def load_synthetic(
         seed=seed,
         splits={split: size},
     )
+
     if streaming:
         return builder.as_streaming_dataset(split)
     builder.download_and_prepare()

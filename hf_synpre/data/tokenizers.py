@@ -84,6 +84,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     check_vocab_size(vocab_size)
     backend = _byte_level_bpe(add_prefix_space=False)
     _train(backend, texts, vocab_size - SENTINELS, T5_TOKENS)
+
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, clean_up_tokenization_spaces=False, **T5_TOKENS
     )
@@ -106,14 +107,18 @@ def train_encoder_tokenizer(
         UsageError: vocab_size is too small.
     """
     check_vocab_size(vocab_size, encoder=True)
+
     backend = _byte_level_bpe(add_prefix_space=True)
     backend.normalizer = normalizers.Lowercase()
     _train(backend, texts, vocab_size, BERT_TOKENS)
+
+    # The ids of the template's tokens are known only after training.
     backend.post_processor = processors.TemplateProcessing(
         "[CLS] $A [SEP]",
         "[CLS] $A [SEP] $B:1 [SEP]:1",
         [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
+
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         origin=f"strict: trained on {source}, {backend.get_vocab_size()} ids",

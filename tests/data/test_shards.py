@@ -1,4 +1,7 @@
-"""Published datasets: the same bytes whoever builds them, a digest of the rows alone, loaders that give generate's rows."""
+"""Published datasets: the same bytes whoever builds them, a sha256 of the rows alone.
+
+Run: pytest tests/data/test_shards.py
+"""
 
 import hashlib
 import os
@@ -60,7 +63,8 @@ def recipe(tmp_path_factory):
     file = tmp_path_factory.mktemp("recipe") / "own.yaml"
     splits = "splits: {train: 4300, validation: 1000}"
     file.write_text(
-        f"configs:\n  default: {{task: set, {splits}}}\n  other: {{task: lime, seed: 3, vocabulary: 512, {splits}}}\n"
+        f"configs:\n  default: {{task: set, {splits}}}\n"
+        f"  other: {{task: lime, seed: 3, vocabulary: 512, {splits}}}\n"
     )
     return str(file)
 
@@ -166,7 +170,7 @@ def test_the_digest_is_of_the_rows_alone(tmp_path, built):
 
 
 def test_the_digest_has_not_changed():
-    """Cards that are out there hold such digests: this one may change only together with the task's version."""
+    """Published cards hold such digests: it may change only together with the task's version."""
     blocks = iter_row_blocks(Recipe("set").stream("validation"), 0, 2500, BLOCK_ROWS)
     assert (
         split_digest(map(block_digest, blocks))
@@ -281,7 +285,8 @@ def spoil_sha(folder):
 SPOILED = {
     "a row": (
         spoil_row,
-        "other/train-00001-of-00003.parquet: differs from the rebuilt rows, first in the 1,000 rows from 2,000",
+        "other/train-00001-of-00003.parquet: differs from the rebuilt rows, "
+        "first in the 1,000 rows from 2,000",
     ),
     "a missing shard": (
         lambda f: (f / "data" / "validation-00000-of-00001.parquet").unlink(),
@@ -349,7 +354,8 @@ def test_cards_from_anybody_are_checked(what, tmp_path, monkeypatch, capsys):
             f"{key}: {parts[key]}"
             for key in ("task", "version", "seed", "parameters", "vocabulary")
         ]
-        split = f"splits: {{{parts['split']}: {{rows: {parts['rows']}, shards: 1, sha256: '{parts['sha256']}'}}}}"
+        rows = f"{{rows: {parts['rows']}, shards: 1, sha256: '{parts['sha256']}'}}"
+        split = f"splits: {{{parts['split']}: {rows}}}"
         text = (
             f"---\nsynpre: {{configs: {{{parts['name']}: {{{', '.join([*head, split])}}}}}}}\n---\n"
         )

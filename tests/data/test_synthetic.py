@@ -1,4 +1,4 @@
-"""Synthetic datasets: the rows of `generate`, map-style, in the cache and streamed; the way to the first row.
+"""Synthetic datasets: the rows of `generate`, map-style, in the cache and streamed.
 
 Run: pytest tests/data/test_synthetic.py
 """
@@ -108,5 +108,8 @@ def test_no_function_is_entered_four_times_on_the_way_to_the_first_row(tmp_path)
 
 
 def test_generating_imports_no_torch():
-    code = "import sys; from hf_synpre import generate; generate('set', 0, 3); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from hf_synpre import generate; generate('set', 0, 3); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
