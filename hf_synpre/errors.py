@@ -18,6 +18,13 @@ class UsageError(ValueError):
     """
 
 
+class PushError(RuntimeError):
+    """A transfer that broke off. The Hub has all of it or nothing; the same command goes on.
+
+    The command line prints it and exits with code 1.
+    """
+
+
 def as_integer(value: Any) -> int | None:
     """Return an integer of Python or NumPy as int, None for anything else, also for a bool."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):

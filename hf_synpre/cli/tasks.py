@@ -1,126 +1,188 @@
-"""Layer 6: the verbs of rows: tasks, generate."""
+"""`synpre tasks` and `synpre generate`: a synthetic task in, its definition or its rows out."""
 
-import dataclasses
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hf_synpre.cli.options import option, option_names, pairs, vocabulary_of
-from hf_synpre.cli.push import attempt
+from hf_synpre.cli.options import Arguments, FlagSet, Verb, read_vocabulary
+from hf_synpre.config import option
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_bytes, write_text
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @dataclass
 class TasksOptions:
-    """List the synthetic tasks, or show one."""
+    """What `synpre tasks` takes."""
 
-    task: str | None = option("the task to show; all are listed without it")
+    task: str | None = option("The task to show; all are listed without it.", None)
 
 
-def tasks(options: TasksOptions) -> int:
-    """Print the tasks with the first line of their definitions, or one whole, with an example row."""
+def tasks(arguments: Arguments) -> int:
+    """Print the first line of every task's definition, or all of one, with an example row."""
     from hf_synpre.tasks import generate as generate_rows
     from hf_synpre.tasks import get_task, list_tasks
 
+    options = arguments.build(TasksOptions)
     if options.task is None:
         for name in list_tasks():
-            print(f"{name:18s} {(get_task(name).function.__doc__ or '').strip().splitlines()[0]}")
+            definition = get_task(name).function.__doc__ or ""
+            print(f"{name:18s} {definition.strip().splitlines()[0]}")
         return 0
+
     task = get_task(options.task)
     row = generate_rows(options.task, 0, 1).to_pylist()[0]
-    print(f"{task.name}, version {task.version} ({task.paper})\n{task.function.__doc__}")
-    print(
-        f"parameters  {dict(task.parameters)}\ninput_ids   {row['input_ids']}\nlabels      {row['labels']}"
-    )
+    print(f"{task.name}, version {task.version} ({task.paper})")
+    print(task.function.__doc__)
+    print(f"parameters  {dict(task.parameters)}")
+    print(f"input_ids   {row['input_ids']}")
+    print(f"labels      {row['labels']}")
     return 0
+
+
+TASKS = Verb(
+    name="tasks",
+    summary="List the synthetic tasks, or show one.",
+    run=tasks,
+    flag_sets=lambda: [FlagSet(TasksOptions)],
+    positional="task",
+    needs_positional=False,
+    examples=("", "nesting_language"),
+)
 
 
 @dataclass
 class GenerateOptions:
-    """Write rows of a synthetic task."""
+    """Which rows `synpre generate` writes, and where."""
 
-    task: str = option("the task", "set")
-    start: int = option("first row", 0)
-    stop: int = option("one past the last row", 10)
-    split: str = option("train, validation or test", "train")
-    seed: int = option("seed of the stream", 0)
+    task: str = option("The synthetic task.", "set")
+    start: int = option("The first row.", 0)
+    stop: int = option("One past the last row.", 10)
+    split: str = option("train, validation or test.", "train")
+    seed: int = option("Seed of the rows.", 0)
     vocabulary: str | None = option(
-        "a plain vocabulary size, or a tokenizer's folder or Hub id; the paper's T5 ids without it"
+        "A plain vocabulary size, or a tokenizer's folder or Hub id; the paper's T5 ids without "
+        "it.",
+        None,
     )
-    parameters: str | None = option("parameters of the task, as min_length=4,max_length=24")
+    parameters: dict[str, Any] = option(
+        "Parameters of the task, as min_length=4,max_length=24.", default_factory=dict
+    )
     output_file: str | None = option(
-        "a .parquet or .jsonl file; JSON lines on standard output without it"
+        "A .parquet or .jsonl file; JSON lines on standard output without it.", None
     )
+
+
+@dataclass
+class RebuildOptions:
+    """Which published dataset `synpre generate` makes anew."""
+
     from_card: str | None = option(
-        "a published dataset, folder or Hub id: generate its rows anew and compare; alone, but for"
+        "A published dataset, folder or Hub id: its rows are generated anew and compared. The "
+        "card decides everything else.",
+        None,
     )
-    config: str | None = option(
-        "with --from_card: one configuration of the dataset; all without it"
-    )
-    revision: str | None = option(
-        "with --from_card: branch, tag or commit of the dataset on the Hub"
-    )
+    config: str | None = option("One configuration of the dataset; all without it.", None)
+    revision: str | None = option("Branch, tag or commit of the dataset on the Hub.", None)
     output_dir: str | None = option(
-        "with --from_card: folder for the rebuilt shards; nothing is written without it"
+        "A folder for the rebuilt shards; nothing is written without it.", None
     )
 
 
-FROM_CARD = ("config", "revision", "output_dir")
+def generate(arguments: Arguments) -> int:
+    """Write rows as Parquet or JSON lines, or compare those of a published dataset."""
+    rebuild_options = arguments.build(RebuildOptions)
+    if rebuild_options.from_card is not None:
+        return rebuild(arguments)
+    for name in arguments.of(RebuildOptions):
+        raise UsageError(f"--{name} belongs to --from_card; give both or neither.")
 
-
-def generate(options: GenerateOptions) -> int:
-    """Write rows as Parquet or JSON lines, or those of a published dataset anew."""
-    if options.from_card is not None:
-        return from_card(options)
-    for name in FROM_CARD:
-        if getattr(options, name) is not None:
-            raise UsageError(f"--{name} belongs to --from_card; give both or neither.")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from hf_synpre.tasks import generate as generate_rows
-
-    parameters = pairs(options.parameters, "parameters")
-    for name in parameters:
-        if f"--{name}" in option_names(GenerateOptions):
+    options = arguments.build(GenerateOptions)
+    option_names = {
+        field.name for spec in (GenerateOptions, RebuildOptions) for field in fields(spec)
+    }
+    for name in options.parameters:
+        if name in option_names:
             raise UsageError(
                 f"--parameters has {name}, which is no parameter of a task; give it as --{name}."
             )
-    stream = {
-        "split": options.split,
-        "seed": options.seed,
-        "vocabulary": vocabulary_of(options.vocabulary),
-    }
-    table = generate_rows(options.task, options.start, options.stop, **stream, **parameters)
-    lines = (json.dumps(row) + "\n" for batch in table.to_batches() for row in batch.to_pylist())
-    if options.output_file is None:
-        sys.stdout.writelines(lines)
-        return 0
-    file = Path(options.output_file)
-    if file.suffix not in (".parquet", ".jsonl"):
-        raise UsageError(f"--output_file is {file}; give a name that ends in .parquet or .jsonl.")
-    if file.suffix == ".parquet":
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer)
-        write_bytes(file, buffer.getvalue())
-    else:
-        write_text(file, "".join(lines))
+
+    from hf_synpre.tasks import generate as generate_rows
+
+    table = generate_rows(
+        options.task,
+        options.start,
+        options.stop,
+        split=options.split,
+        seed=options.seed,
+        vocabulary=read_vocabulary(options.vocabulary),
+        **options.parameters,
+    )
+    write_rows(table, options.output_file)
     return 0
 
 
-def from_card(options: GenerateOptions) -> int:
-    """Rebuild a dataset from its card; 1 where rows differ."""
+def write_rows(table: "pyarrow.Table", output_file: str | None) -> None:
+    """Write rows into a file, or as JSON lines on standard output.
+
+    Args:
+        table: the rows.
+        output_file: a name that ends in .parquet or .jsonl; None for standard output.
+
+    Raises:
+        UsageError: the name ends in something else, or the file cannot be written.
+    """
+    lines = (json.dumps(row) + "\n" for batch in table.to_batches() for row in batch.to_pylist())
+    if output_file is None:
+        sys.stdout.writelines(lines)
+        return
+
+    file = Path(output_file)
+    if file.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        buffer = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(table, buffer)
+        write_bytes(file, buffer.getvalue())
+    elif file.suffix == ".jsonl":
+        write_text(file, "".join(lines))
+    else:
+        raise UsageError(f"--output_file is {file}; give a name that ends in .parquet or .jsonl.")
+
+
+def rebuild(arguments: Arguments) -> int:
+    """Rebuild a dataset from its card. Returns 1 where rows differ."""
     from hf_synpre import hub
 
-    for field_ in dataclasses.fields(options):
-        if (
-            field_.name not in ("from_card", *FROM_CARD)
-            and getattr(options, field_.name) != field_.default
-        ):
-            raise UsageError(
-                f"--from_card takes the whole recipe from the card; leave --{field_.name} out."
-            )
-    more = {name: getattr(options, name) for name in FROM_CARD}
-    return attempt(lambda: 0 if hub.rebuild(options.from_card, **more) else 1)
+    for name in arguments.of(GenerateOptions):
+        raise UsageError(f"--from_card takes the whole recipe from the card; leave --{name} out.")
+    options = arguments.build(RebuildOptions)
+    is_equal = hub.rebuild(
+        options.from_card,
+        config=options.config,
+        revision=options.revision,
+        output_dir=options.output_dir,
+    )
+    return 0 if is_equal else 1
+
+
+GENERATE = Verb(
+    name="generate",
+    summary="Write rows of a synthetic task, or make those of a published dataset anew.",
+    run=generate,
+    flag_sets=lambda: [
+        FlagSet(GenerateOptions, "rows"),
+        FlagSet(RebuildOptions, "rows of a published dataset"),
+    ],
+    positional="task",
+    needs_positional=False,
+    examples=(
+        "set --stop 1000 --output_file rows.parquet",
+        "--from_card synpre/set --config small",
+    ),
+)

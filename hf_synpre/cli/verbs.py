@@ -1,128 +1,83 @@
-"""Layer 6: the command line: each verb is a function of one dataclass; heavy imports happen inside."""
+"""`synpre VERB ...`: a command line in, an exit code out.
+
+Each verb stands with its options in a module of this room. Libraries are imported where a verb
+runs, so that `synpre --help` needs none of them.
+"""
 
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any
 
-import yaml
+from hf_synpre.cli.experiment import FINETUNE, REPORT, RUN
+from hf_synpre.cli.options import Verb, parse
+from hf_synpre.cli.pretrain import PRETRAIN, SELF_PRETRAIN
+from hf_synpre.cli.push import PUSH
+from hf_synpre.cli.statistics import STATISTICS
+from hf_synpre.cli.tasks import GENERATE, TASKS
+from hf_synpre.errors import PushError, UsageError, choose
 
-from hf_synpre.cli.experiment import (
-    FinetuneOptions,
-    ReportOptions,
-    RunOptions,
-    finetune,
-    report,
-    run,
-)
-from hf_synpre.cli.options import option_names
-from hf_synpre.cli.pretrain import (
-    PretrainOptions,
-    SelfPretrainOptions,
-    StatisticsOptions,
-    pretrain,
-    self_pretrain,
-    statistics,
-)
-from hf_synpre.cli.push import PushOptions, push
-from hf_synpre.cli.tasks import GenerateOptions, TasksOptions, generate, tasks
-from hf_synpre.config import Loader
-from hf_synpre.errors import UsageError, choose
-
-# verb -> (options, function, the option that a first bare word stands for)
-VERBS: dict[str, tuple[type, Callable[[Any], int], str]] = {
-    "tasks": (TasksOptions, tasks, "task"),
-    "generate": (GenerateOptions, generate, "task"),
-    "pretrain": (PretrainOptions, pretrain, "task"),
-    "self-pretrain": (SelfPretrainOptions, self_pretrain, "dataset"),
-    "statistics": (StatisticsOptions, statistics, "checkpoint"),
-    "finetune": (FinetuneOptions, finetune, "task"),
-    "run": (RunOptions, run, "config"),
-    "report": (ReportOptions, report, "directory"),
-    "push": (PushOptions, push, "directory"),
-}
-
-
-def parse(verb: str, words: list[str]) -> Any:
-    """Return the verb's options from the words after it. Raises UsageError on an unknown or wrong option."""
-    from transformers import HfArgumentParser
-
-    class Parser(HfArgumentParser):
-        def error(self, message: str) -> None:
-            raise UsageError(f"{message}. See `synpre {verb} --help`.")
-
-    options, _, positional = VERBS[verb]
-    parser = Parser(options, prog=f"synpre {verb}", description=options.__doc__, allow_abbrev=False)
-    if words and not words[0].startswith("-"):
-        words = [f"--{positional}", *words]
-    given = [word.partition("=")[0] for word in words if word.startswith("--")]
-    if twice := next((name for name in given if given.count(name) > 1), None):
-        raise UsageError(f"{twice} was given twice; give it once. See `synpre {verb} --help`.")
-    parsed, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
-    flags = (
-        training_flags()
-        if hasattr(parsed, "training") and isinstance(parsed.training, dict)
-        else set()
+# Name -> verb, in the order of the help.
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        *(TASKS, GENERATE, PRETRAIN, SELF_PRETRAIN, STATISTICS),
+        *(FINETUNE, RUN, REPORT, PUSH),
     )
-    for name, value in flag_values(verb, rest):
-        known = {*option_names(options), *(f"--{flag}" for flag in flags)}
-        choose(f"option of synpre {verb}", f"--{name}", known, do=f"See `synpre {verb} --help`.")
-        parsed.training[name] = yaml.load(value, Loader)
-    return parsed
+}
+# Exit codes.
+DONE = 0
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130  # as shells say it of Ctrl-C
 
 
-def training_flags() -> set[str]:
-    """Return the names of transformers' training arguments, but for those that a verb decides."""
-    from transformers import Seq2SeqTrainingArguments
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb.
 
-    return set(Seq2SeqTrainingArguments.__dataclass_fields__)
+    Args:
+        argv: the words after `synpre`; those of the process without it.
 
+    Returns:
+        The exit code: 0 done, 1 a run or a transfer failed, 2 bad input, which is said in one line
+        on standard error. With SYNPRE_TRACEBACK=1 in the environment the traceback stands before
+        it.
+    """
+    if argv is None:
+        argv = sys.argv[1:]
+    if not argv or argv[0] in ("-h", "--help"):
+        print_overview()
+        return DONE if argv else BAD_INPUT
 
-def flag_values(verb: str, words: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) of "--name value", "--name=value" and "--name" (true). Raises UsageError on anything else."""
-    while words:
-        word, *words = words
-        if not word.startswith("--"):
-            raise UsageError(
-                f"synpre {verb}: '{word}' belongs to no option. See `synpre {verb} --help`."
-            )
-        name, equals, value = word[2:].partition("=")
-        if not equals and words and not words[0].startswith("--"):
-            value, *words = words
-        yield name, value or "true"
-
-
-def show_traceback() -> None:
-    """Print where the error was raised, with its causes, if SYNPRE_TRACEBACK=1 is in the environment."""
-    if os.environ.get("SYNPRE_TRACEBACK") == "1":
-        traceback.print_exc()
-
-
-def main(words: list[str] | None = None) -> int:
-    """Run one verb; return the exit code: 0 done, 1 a run failed, 2 bad input (one line on standard error)."""
-    words = sys.argv[1:] if words is None else words
-    if not words or words[0] in ("-h", "--help"):
-        lines = [f"  {name:12s} {options.__doc__}" for name, (options, _, _) in VERBS.items()]
-        print("synpre VERB [options]; see synpre VERB --help\n" + "\n".join(lines))
-        return 0 if words else 2
     try:
-        verb = choose("verb", words[0], VERBS, do="See `synpre --help`.")
-        return VERBS[verb][1](parse(verb, words[1:]))
+        verb = VERBS[choose("verb", argv[0], VERBS, do="See `synpre --help`.")]
+        return verb.run(parse(verb, argv[1:]))
     except UsageError as error:
-        show_traceback()
-        print(f"synpre: {error}", file=sys.stderr)
-        return 2
+        return stop(BAD_INPUT, str(error))
     except (NotADirectoryError, PermissionError, FileNotFoundError) as error:
-        show_traceback()
-        print(
-            f"synpre: {error.filename} cannot be used ({error.strerror}); give another place.",
-            file=sys.stderr,
-        )
-        return 2
+        message = f"{error.filename} cannot be used ({error.strerror}); give another place."
+        return stop(BAD_INPUT, message)
+    except (PushError, FloatingPointError) as error:  # the latter: a loss that is not finite
+        return stop(FAILED, str(error))
     except KeyboardInterrupt:
         print("synpre: stopped; the same command goes on from here.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `synpre generate ... | head`
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `synpre generate ... | head`. What Python still
+        # writes when it ends goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return DONE
+
+
+def print_overview() -> None:
+    """Print all verbs with what they do."""
+    print("usage: synpre VERB [options]; see synpre VERB --help\n")
+    for verb in VERBS.values():
+        print(f"  {verb.name:14s} {verb.summary}")
+
+
+def stop(exit_code: int, message: str) -> int:
+    """Print in one line why a verb stops; return the exit code."""
+    if os.environ.get("SYNPRE_TRACEBACK") == "1":
+        traceback.print_exc()
+    print(f"synpre: {message}", file=sys.stderr)
+    return exit_code

@@ -8,7 +8,8 @@
 5. `rebuild`: a published dataset's card -> its rows generated again, and what differs.
 """
 
-from hf_synpre.hub.checks import PushError, check_file_name, check_repo_id
+from hf_synpre.errors import PushError
+from hf_synpre.hub.checks import check_file_name, check_repo_id
 from hf_synpre.hub.publish import PushPlan, plan_push, push
 from hf_synpre.hub.rebuild import rebuild
 

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from safetensors import SafetensorError, safe_open
 
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import PushError, UsageError
 
 TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 TEXT_SUFFIXES = (".json", ".md", ".txt")
@@ -33,10 +33,6 @@ REFUSALS = {
     409: "somebody else changed it at the same time; run again",
     412: "somebody else changed it at the same time; run again",
 }
-
-
-class PushError(RuntimeError):
-    """A transfer that broke off. The Hub has all of it or nothing; the same command goes on."""
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""`synpre statistics`: a checkpoint in, the statistics of its parameters in a file out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_synpre.cli.options import Arguments, FlagSet, Verb
+from hf_synpre.config import option
+from hf_synpre.errors import UsageError
+
+if TYPE_CHECKING:
+    from hf_synpre.initialization import ParameterStatistics
+
+
+@dataclass
+class StatisticsOptions:
+    """What `synpre statistics` takes."""
+
+    checkpoint: str = option("Folder or Hub id of a checkpoint with safetensors.", "")
+    output_file: str | None = option(
+        "Where parameter_statistics.json goes; into the checkpoint's folder, or here, without it.",
+        None,
+    )
+    output_dir: str | None = option(
+        "A folder for the file and the config: all that StatisticsInit.from_pretrained needs.",
+        None,
+    )
+
+
+def statistics(arguments: Arguments) -> int:
+    """Write the statistics file of a checkpoint, and its config if a folder is given for both."""
+    from hf_synpre import initialization
+
+    options = arguments.build(StatisticsOptions)
+    if not options.checkpoint:
+        raise UsageError("No checkpoint was given; write `synpre statistics FOLDER_OR_HUB_ID`.")
+
+    # Measure local weights anew; of the Hub's, take the file beside them if there is one.
+    checkpoint = Path(options.checkpoint)
+    try:
+        if any(checkpoint.glob("*.safetensors")):
+            measured = initialization.ParameterStatistics.measured(checkpoint, options.checkpoint)
+        else:
+            measured = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
+    except OSError as error:  # from the Hub
+        raise UsageError(str(error)) from None
+
+    # Where the file goes.
+    if options.output_dir and options.output_file:
+        raise UsageError(
+            "--output_dir and --output_file were given; give one, a folder for config and "
+            "statistics or a file."
+        )
+    if options.output_dir:
+        folder = Path(options.output_dir)
+        check_statistics_folder(folder, measured)
+        config_source = initialization.find_config(options.checkpoint)
+        config, _ = initialization.read_config(config_source, {})
+        config.save_pretrained(folder)
+    elif checkpoint.is_dir():
+        folder = checkpoint
+    else:
+        folder = Path(".")
+
+    file = folder / initialization.STATISTICS_FILE
+    if options.output_file:
+        file = Path(options.output_file)
+    if file != checkpoint / initialization.STATISTICS_FILE:
+        check_statistics_file(file, measured)
+    measured.save(file)
+    print(f"{file}: {len(measured.parameters)} parameters of {measured.source}")
+    return 0
+
+
+def check_statistics_file(file: Path, measured: "ParameterStatistics") -> None:
+    """Check that writing statistics replaces nothing but older ones of the same checkpoint.
+
+    Args:
+        file: where they go.
+        measured: the statistics.
+
+    Raises:
+        UsageError: the file holds something else, or lies beside the weights of another model.
+    """
+    if file.name == "parameter_statistics.json" and any(file.parent.glob("*.safetensors")):
+        raise UsageError(
+            f"{file.parent} holds the weights of another model; give another --output_file or "
+            "--output_dir."
+        )
+    try:
+        is_free = not file.exists() or type(measured).load(file).source == measured.source
+    except UsageError:
+        is_free = False
+    if not is_free:
+        raise UsageError(f"{file} is there and holds something else; give another --output_file.")
+
+
+def check_statistics_folder(folder: Path, measured: "ParameterStatistics") -> None:
+    """Raise UsageError where a folder holds anything but statistics of the same checkpoint."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"--output_dir is {folder}, a file; give a folder.")
+    if not any(folder.iterdir()):
+        return
+
+    stored = folder / "parameter_statistics.json"
+    if not stored.exists() or type(measured).load(stored).source != measured.source:
+        raise UsageError(
+            f"{folder} holds something else than the statistics of {measured.source}; choose "
+            "another --output_dir."
+        )
+
+
+STATISTICS = Verb(
+    name="statistics",
+    summary="Measure the statistics of a checkpoint's parameters.",
+    run=statistics,
+    flag_sets=lambda: [FlagSet(StatisticsOptions)],
+    positional="checkpoint",
+    needs_positional=True,
+    examples=("runs/set", "t5-small --output_dir runs/t5-statistics"),
+)
