@@ -194,7 +194,7 @@ def run_flags() -> list[FlagSet]:
 
     flags = ("jobs", "data_dir")
     keys = [field.name for field in fields(ExperimentSpec) if field.name not in flags]
-    own = FlagSet(RunOptions, "options", groups={"output": ("output_dir", "work_dir")})
+    own = FlagSet(RunOptions, groups={"output": ("output_dir", "work_dir")})
     yaml_keys = FlagSet(
         ExperimentSpec,
         defaults={"jobs": "that of the YAML file", "data_dir": "that of the YAML file"},

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Spec = TypeVar("Spec")
 
+# The heading of flags that are in no group.
+PLAIN_GROUP = "options"
 # The headings of a verb's help, in their order; others come before them.
 GROUP_ORDER = ("data", "model", "training", "output")
 HELP_COLUMNS = 100  # the widest help
@@ -50,7 +52,7 @@ class FlagSet:
     # The dataclass; its fields are made by `config.option`.
     spec: type
     # The heading of the help under which its flags stand.
-    group: str = "options"
+    group: str = PLAIN_GROUP
     # Other headings -> the fields that stand there.
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Field -> the name of its flag, where that is another.
@@ -197,18 +199,29 @@ def make_parser(verb: Verb, flags: list[Flag]) -> Parser:
 
     titles = list(dict.fromkeys(flag.group for flag in flags))
     titles.sort(key=lambda title: GROUP_ORDER.index(title) if title in GROUP_ORDER else -1)
-    groups = {title: parser.add_argument_group(title) for title in titles}
+    groups: dict[str, argparse._ActionsContainer] = {PLAIN_GROUP: parser}
+    for title in titles:
+        if title != PLAIN_GROUP:
+            groups[title] = parser.add_argument_group(title)
     for flag in flags:
         add_flag(groups[flag.group], flag, is_positional=flag.name == verb.positional)
     return parser
 
 
-def add_flag(group: "argparse._ArgumentGroup", flag: Flag, is_positional: bool) -> None:
-    """Add a flag to a group of a parser."""
+def add_flag(group: "argparse._ActionsContainer", flag: Flag, is_positional: bool) -> None:
+    """Add a flag to a group of a parser.
+
+    Args:
+        group: the group.
+        flag: the flag.
+        is_positional: whether the verb's first bare word stands for the flag, whose name its value
+            then has in the help.
+    """
     help_text = flag.help
     if flag.default is True:
         help_text += " (default: true)"
-    elif flag.default:  # an option that is off, absent or empty needs no words
+    elif flag.default or (flag.kind is int and flag.default is not None):
+        # An option that is off, absent or empty needs no words.
         help_text += f" (default: {flag.default})"
     help_text = help_text.replace("%", "%%")
 

@@ -199,8 +199,7 @@ def self_pretrain(arguments: Arguments) -> int:
     from hf_synpre.models.families import model_family
     from hf_synpre.models.spec import ModelSpec
     from hf_synpre.training.pretraining import pretrain as pretrain_model
-    from hf_synpre.training.pretraining_data import usual_objective
-    from hf_synpre.training.pretraining_spec import PretrainingSpec
+    from hf_synpre.training.pretraining_spec import OBJECTIVES, PretrainingSpec
     from hf_synpre.vocabulary import Vocabulary
 
     options = arguments.build(SelfPretrainOptions)
@@ -220,7 +219,7 @@ def self_pretrain(arguments: Arguments) -> int:
     # The recipe: the smallest preset where nothing says how long the run is.
     add_usual_recipe(values, arguments.training, is_electra=model.model_type == "electra")
     if family != "mlm":  # the presets are those of encoders
-        values.setdefault("objective", usual_objective(family, True))
+        values.setdefault("objective", OBJECTIVES[family].for_text)
     values["corpus"] = options.dataset
     values["text"] = arguments.of(TextSpec)
     values["training"] = dict(arguments.training)
