@@ -1,4 +1,4 @@
-"""What a pre-training is asked for: fields with help, former names, and the form that recipes are stored in.
+"""PretrainingSpec: fields with help, former names, presets, the stored form of recipes.
 
 Run: pytest tests/training/test_pretraining_spec.py
 """
@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 
 import pytest
+from encoder_examples import spec_of
 
+from hf_synpre import UsageError
 from hf_synpre.config import build_spec, current_names, read_yaml, stored_form
-from hf_synpre.errors import UsageError
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -21,7 +22,7 @@ FORMER = {
     "ramp_steps": "curriculum_steps",
     "budget_of": "match_tokens_of",
 }
-# What the names of fields had as hashes before three of them were renamed: of each run of an example, for its first task.
+# The hashes of an example's runs, for its first task, before three fields were renamed.
 STORED_HASHES = {
     "quickstart": {"set": "1e28d24d", "stdlib": "1ce3124a"},
     "self_pretraining": {
@@ -85,3 +86,43 @@ def test_a_field_given_under_both_names_is_refused(former, name):
 
 def test_every_field_has_help():
     assert all(field.metadata["help"] for field in dataclasses.fields(PretrainingSpec))
+
+
+def test_presets_are_what_the_paper_did_and_give_way():
+    given = {"task": "set", "preset": "paper", "evaluations": 4, "training": {"max_steps": 10}}
+    spec = build_spec(PretrainingSpec, given, "here")
+    assert (spec.batch_size, spec.schedule, spec.initial_weights, spec.validation_examples) == (
+        128,
+        "rsqrt",
+        "t5x",
+        2560,
+    )
+    assert (spec.evaluations, spec.training) == (
+        4,
+        {"max_steps": 10, "optim": "adafactor", "learning_rate": 1.0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"budget_tokens": -1}, "budget_tokens is -1; give a number > 0"),
+        (
+            {"bias_correction": False, "training": {"optim": "adafactor"}},
+            "give training.optim adamw_torch",
+        ),
+        ({"generator_fraction": 0.0}, "generator_fraction is 0.0"),
+        ({"batching": "packed"}, "do not reach a discriminator"),
+        (
+            {"corpus": None, "task": "set", "budget_tokens": 9},
+            "rows of set have no fixed length, so budget_tokens",
+        ),
+        (
+            {"corpus": None, "task": "set", "match_tokens_of": "self"},
+            "budget_flops and match_tokens_of cannot apply",
+        ),
+    ],
+)
+def test_bad_recipes_are_refused(fields, message):
+    with pytest.raises(UsageError, match=message):
+        spec_of("rtd", **fields)

@@ -1,10 +1,13 @@
 """Warnings about a pre-training that diverges, from the metrics of its evaluations.
 
-Run: pytest tests/training/test_divergence_warnings.py
+Run: pytest tests/training/test_callbacks.py
 """
 
 import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
 
+from hf_synpre.initialization import build
 from hf_synpre.training.callbacks import divergence_warnings
 
 
@@ -38,3 +41,19 @@ def test_divergence_warnings(curve, message):
         assert not warnings
     else:
         assert message in warnings[0]
+
+
+def test_the_best_weights_are_the_ones_kept(tiny_config):
+    from types import SimpleNamespace
+
+    from hf_synpre.training.callbacks import BestModel
+
+    model = build(AutoModelForSeq2SeqLM, tiny_config, {}, 0)
+    best = BestModel(lambda: {"tokens": 1, "flops": 1})
+    for step, accuracy in enumerate((0.2, 0.9, 0.5)):
+        with torch.no_grad():
+            model.shared.weight.fill_(step)
+        metrics = {"eval_loss": 1.0, "eval_token_accuracy": accuracy, "eval_score": 0.0}
+        best.on_evaluate(None, SimpleNamespace(global_step=step), None, metrics, model=model)
+    assert best.weights["shared.weight"].unique().tolist() == [1.0]
+    assert [point["step"] for point in best.curve] == [0, 1, 2]

@@ -1,0 +1,141 @@
+"""The rows of a pre-training: how many make a step, where text comes from, which are refused.
+
+Run: pytest tests/training/test_pretraining_data.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from encoder_examples import ELECTRA, ROBERTA, sentence, spec_of
+from pretraining_runs import run_of
+
+from hf_synpre import UsageError
+from hf_synpre.data.corpora import Corpus, TextSpec
+from hf_synpre.data.masking import noise_counts
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_data import open_rows, rows_per_step
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.vocabulary import as_vocabulary
+
+
+@pytest.mark.parametrize(("batching", "rows"), [("packed", 16), ("bucketed", 90)])
+def test_batch_size_counts_examples(batching, rows):
+    """Four mean examples a packed row, in multiples of eight rows."""
+    spec, _ = run_of("t5 packed", batching=batching, batch_size=90, row_length=None)
+    assert rows_per_step(spec, "seq2seq", as_vocabulary(48)) == rows
+
+
+def test_natural_text_never_comes_from_the_test_files(monkeypatch):
+    from hf_synpre.data import stdlib
+    from hf_synpre.data.tokenizers import train_tokenizer
+
+    contents = {
+        split: {text for text in stdlib.texts(split) if len(text) > 500}
+        for split in ("train", "validation", "test")
+    }
+    assert not contents["train"] & contents["test"]
+    assert not contents["train"] & contents["validation"]
+    asked = []
+    monkeypatch.setattr(stdlib, "texts", lambda split: asked.append(split) or ["x = 1\n" * 20_000])
+    spec = PretrainingSpec(
+        corpus="stdlib", window=32, training={"max_steps": 1}, validation_examples=8
+    )
+    rows = open_rows(
+        spec, "seq2seq", as_vocabulary(train_tokenizer(["x = f(1)"], 400)), rows=4, batch_size=4
+    )
+    assert (len(rows.train), len(rows.validation)) == (4, 8)
+    assert asked == ["train", "validation"]
+
+
+def test_windows_that_need_more_sentinels_than_the_tokenizer_has_are_refused():
+    from hf_synpre.data.tokenizers import train_tokenizer
+
+    tokenizer = train_tokenizer(["x = f(1)"], 400)
+    spec = PretrainingSpec(corpus="stdlib", window=2000, training={"max_steps": 1})
+    with pytest.raises(UsageError, match="A window of 2000 hides 100 spans"):
+        open_rows(spec, "seq2seq", as_vocabulary(tokenizer), rows=1, batch_size=1)
+
+
+def test_a_tokenizer_without_end_of_sequence_reads_text(tmp_path):
+    """BERT's has a separator instead."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+    ids_by_token = {token: i for i, token in enumerate(tokens)}
+    letters = Tokenizer(models.WordLevel(ids_by_token, unk_token="[UNK]"))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    special_tokens = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+        "cls_token": "[CLS]",
+    }
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, **special_tokens)
+    spec, model = run_of("bert packed", task=None, corpus="stdlib", batching="bucketed", window=16)
+    pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer)
+    rows = open_rows(spec, "mlm", as_vocabulary(tokenizer), rows=50, batch_size=1)
+    ids = np.concatenate([rows.train[i]["input_ids"] for i in range(50)])
+    assert (ids == 4).mean() > 0.08, "masked tokens are [MASK]"
+
+
+def test_text_in_a_folder_is_a_corpus(tmp_path):
+    from hf_synpre.data.tokenizers import train_tokenizer
+
+    (tmp_path / "text").mkdir()
+    for split in ("train", "validation"):
+        (tmp_path / "text" / f"{split}-0.txt").write_text(
+            "the quick brown fox jumps over the lazy dog\n" * 50
+        )
+    tokenizer = train_tokenizer(["the quick brown fox"], 400)
+    spec, model = run_of(
+        "t5 packed", task=None, corpus=str(tmp_path / "text"), batching="bucketed", window=24
+    )
+    result = pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer)
+    assert result["tokens"] == 12 * 8 * (24 + 2 * noise_counts(24)[1] + 2)
+    assert (tmp_path / "run" / "tokenizer.json").exists()
+
+
+def test_windows_beyond_the_models_positions_are_refused(
+    tmp_path, labelled_corpus, encoder_tokenizer
+):
+    with pytest.raises(UsageError, match="window is 80, the model has position embeddings for 64"):
+        pretrain(
+            spec_of("rtd", window=80),
+            ELECTRA,
+            tmp_path / "run",
+            tokenizer=encoder_tokenizer,
+            corpus=labelled_corpus,
+        )
+    assert not Path(tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("order", "warnings"), [("natural", 1), ("shuffled_rows", 0)])
+def test_a_run_warns_that_it_reads_only_the_beginning(order, warnings, caplog, encoder_tokenizer):
+    corpus = Corpus(lambda split: (sentence(i) for i in range(400 if split == "train" else 9)))
+    spec = spec_of("mlm", window=4, text=TextSpec(order=order))
+    with caplog.at_level("WARNING"):
+        open_rows(
+            spec, "mlm", as_vocabulary(encoder_tokenizer), rows=8, batch_size=8, corpus=corpus
+        )
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("reads the first 4000 ids" in message for message in messages) == warnings
+
+
+def test_segments_for_a_model_that_has_none_are_refused(
+    tmp_path, labelled_corpus, encoder_tokenizer
+):
+    alone = ModelSpec("roberta", overrides=ROBERTA.overrides | {"type_vocab_size": 1})
+    with pytest.raises(
+        UsageError, match="rows of two segments, of which RobertaConfig knows none; leave pairs out"
+    ):
+        pretrain(
+            spec_of("mlm", pairs=True),
+            alone,
+            tmp_path / "run",
+            tokenizer=encoder_tokenizer,
+            corpus=labelled_corpus,
+        )

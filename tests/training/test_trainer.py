@@ -1,0 +1,177 @@
+"""SynpreTrainer: an exact loss however a step is cut, the papers' optimizer and schedule, its log.
+
+Run: pytest tests/training/test_trainer.py
+"""
+
+import json
+import os
+
+import pytest
+import torch
+from accelerate import debug_launcher
+from encoder_examples import spec_of
+from pretraining_runs import MODEL, run_of
+from processes import rank
+from transformers import AutoModelForSeq2SeqLM
+
+from hf_synpre import SyntheticDataset
+from hf_synpre.data.collators import Seq2SeqCollator
+from hf_synpre.data.rows import IGNORED
+from hf_synpre.initialization import build
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.pretraining import (
+    fresh_model,
+    pretraining_trainer,
+)
+from hf_synpre.training.trainer import SynpreTrainer, token_loss
+from hf_synpre.vocabulary import as_vocabulary
+
+COLLATOR = Seq2SeqCollator(pad=0, eos=1, start=0)
+
+
+STREAM = {"vocabulary": 64, "min_length": 4, "max_length": 12}
+
+
+def test_loss_is_the_mean_over_target_tokens(tiny_config):
+    model = build(AutoModelForSeq2SeqLM, tiny_config, {}, 0).eval()
+    batch = COLLATOR(SyntheticDataset("set", size=8, **STREAM).__getitems__(list(range(8))))
+    labels = batch.pop("labels")
+    ours = token_loss(model(**batch), labels)
+    torch.testing.assert_close(
+        ours,
+        model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels
+        ).loss,
+    )
+    torch.testing.assert_close(
+        token_loss(model(**batch), labels, 10), ours * (labels != IGNORED).sum() / 10
+    )
+
+
+def first_step(batch_size, accumulation, folder):
+    """Return loss and gradient norm of the first step of 16 rows, cut as given."""
+    torch.set_num_threads(1)
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    args = training_arguments(
+        folder,
+        {
+            "per_device_train_batch_size": batch_size,
+            "gradient_accumulation_steps": accumulation,
+            "max_steps": 1,
+            "logging_steps": 1,
+            "use_cpu": True,
+            "ddp_backend": "gloo" if size > 1 else None,
+        },
+        train_sampling_strategy="sequential",
+        save_strategy="no",
+    )
+    config = MODEL.config(SyntheticDataset("set", size=1, **STREAM).stream.vocabulary)
+    trainer = SynpreTrainer(
+        build(AutoModelForSeq2SeqLM, config, {}, 0),
+        args,
+        train_dataset=SyntheticDataset("set", size=16, **STREAM),
+        data_collator=COLLATOR,
+    )
+    trainer.train()
+    log = trainer.state.log_history[0]
+    return {"loss": log["loss"], "grad_norm": log["grad_norm"]}
+
+
+def first_step_to_file(folder):
+    outcome = first_step(8, 1, folder)
+    if rank() == 0:
+        (folder / "outcome.json").write_text(json.dumps(outcome))
+
+
+@pytest.fixture(scope="module")
+def whole_step(tmp_path_factory):
+    return first_step(16, 1, tmp_path_factory.mktemp("whole"))
+
+
+def test_accumulation_changes_neither_loss_nor_gradient(tmp_path, whole_step):
+    assert first_step(4, 4, tmp_path) == pytest.approx(whole_step, rel=1e-5)
+
+
+def test_two_processes_change_neither_loss_nor_gradient(tmp_path, whole_step):
+    debug_launcher(first_step_to_file, args=(tmp_path,), num_processes=2)
+    assert json.loads((tmp_path / "outcome.json").read_text()) == pytest.approx(
+        whole_step, rel=1e-5
+    )
+
+
+def test_adafactor_is_the_papers(tmp_path, tiny_config):
+    """No momentum, clipping at 1, decay 0.8, steps relative to each tensor's size, no weight decay
+    (docs/papers.md, "Pre-training")."""
+    args = training_arguments(tmp_path, {"learning_rate": 0.01, "use_cpu": True})
+    trainer = SynpreTrainer(
+        build(AutoModelForSeq2SeqLM, tiny_config, {}, 0), args, data_collator=COLLATOR
+    )
+    trainer.create_optimizer()
+    wanted = {
+        "beta1": None,
+        "clip_threshold": 1.0,
+        "decay_rate": -0.8,
+        "scale_parameter": True,
+        "weight_decay": 0.0,
+    }
+    wanted |= {"relative_step": False, "warmup_init": False, "eps": (1e-30, 1e-3), "lr": 0.01}
+    assert type(trainer.optimizer).__name__ == "Adafactor"
+    for group in trainer.optimizer.param_groups:
+        assert {name: group[name] for name in wanted} == wanted
+
+
+def test_rsqrt_is_the_schedule_of_t5x(tmp_path, tiny_config):
+    """0.01 for 10,000 steps, then one over the root (docs/papers.md, "Pre-training")."""
+    args = training_arguments(tmp_path, {"learning_rate": 1.0, "use_cpu": True})
+    trainer = SynpreTrainer(
+        build(AutoModelForSeq2SeqLM, tiny_config, {}, 0), args, schedule="rsqrt"
+    )
+    trainer.create_optimizer_and_scheduler(80_000)
+    rate = trainer.lr_scheduler.lr_lambdas[0]
+    assert [rate(n) for n in (0, 9_999, 10_000, 40_000)] == [0.01, 0.01, 0.01, 0.005]
+    assert trainer.lr_scheduler.get_last_lr() == [0.01, 0.01]
+
+
+def test_logs_say_how_fast_and_how_long(tmp_path):
+    spec, model = run_of("t5 packed")
+    args = training_arguments(
+        tmp_path, spec.training, save_strategy="no", train_sampling_strategy="sequential"
+    )
+    trainer = pretraining_trainer(
+        spec, fresh_model(spec, model, as_vocabulary(48)), as_vocabulary(48), args
+    )
+    trainer.train()
+    first, last = (
+        log for log in trainer.state.log_history if "loss" in log and log["step"] in (1, 12)
+    )
+    for name in ("tokens", "tokens_per_s", "flops", "padding_share", "wait_share", "eta_s"):
+        assert first[name] >= 0
+    assert last["eta_s"] == 0
+    assert last["tokens"] > first["tokens"] > 0
+
+
+def test_a_decoders_loss_counts_every_label(tmp_path, labelled_corpus, encoder_tokenizer):
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    model = ModelSpec("llama", overrides={"hidden_size": 32, "intermediate_size": 64} | shape)
+    training = {
+        "max_steps": 1,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "per_device_train_batch_size": 8,
+    }
+    spec = spec_of("causal", batch_size=None, training=training)
+    args = training_arguments(
+        tmp_path, spec.training, train_sampling_strategy="sequential", save_strategy="no"
+    )
+    vocabulary = as_vocabulary(encoder_tokenizer)
+    trainer = pretraining_trainer(
+        spec, fresh_model(spec, model, vocabulary), vocabulary, args, labelled_corpus
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        wanted = token_loss(
+            trainer.model(**{k: v for k, v in batch.items() if k != "labels"}), batch["labels"]
+        )
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(wanted.item(), rel=1e-5)
