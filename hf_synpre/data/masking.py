@@ -107,24 +107,29 @@ def draw_lengths(state, lengths, total):
 def corrupt_spans(state, tokens, x, y, sentinel, spans, noise):
     """Write a window's corrupted input to `x` and its target to `y`; return how many ids each has.
 
-    `tokens` is cut in kept and hidden spans by turns, beginning with a kept one; there are `spans`
-    of each, and the hidden ones have `noise` ids together. In `x` span k is replaced by the id
+    `tokens` is cut in clean and noise spans by turns, beginning with a clean one; there are `spans`
+    of each, and the noise spans have `noise` ids together. In `x` span k is replaced by the id
     sentinel - k; in `y` it follows that id.
     """
-    kept, hidden = np.empty(spans, np.int64), np.empty(spans, np.int64)
-    draw_lengths(state, kept, len(tokens) - noise)
-    draw_lengths(state, hidden, noise)
+    clean_lengths, noise_lengths = np.empty(spans, np.int64), np.empty(spans, np.int64)
+    draw_lengths(state, clean_lengths, len(tokens) - noise)
+    draw_lengths(state, noise_lengths, noise)
 
     n = m = t = 0  # ids in x, in y, and of tokens already read
     for span in range(spans):
-        x[n : n + kept[span]] = tokens[t : t + kept[span]]
-        n, t = n + kept[span], t + kept[span]
+        # The clean span goes to the input.
+        length = clean_lengths[span]
+        x[n : n + length] = tokens[t : t + length]
+        n, t = n + length, t + length
 
+        # The sentinel goes to both.
         x[n] = y[m] = sentinel - span
         n, m = n + 1, m + 1
 
-        y[m : m + hidden[span]] = tokens[t : t + hidden[span]]
-        m, t = m + hidden[span], t + hidden[span]
+        # The noise span goes to the target.
+        length = noise_lengths[span]
+        y[m : m + length] = tokens[t : t + length]
+        m, t = m + length, t + length
     return n, m
 
 

@@ -43,7 +43,7 @@ ARCHITECTURES = {
 }
 
 
-def config_of(name, attention):
+def model_config(name, attention):
     own = {
         "vocab_size": 64,
         "pad_token_id": 0,
@@ -58,12 +58,11 @@ def config_of(name, attention):
     )
 
 
-def layout_of(kind):
-    return (
-        Seq2SeqLayout(1)
-        if kind == "seq2seq"
-        else CausalLayout(1, loss_on="targets" if kind == "causal" else "all")
-    )
+def family_layout(kind):
+    """Return the layout of a model family, with end of sequence 1."""
+    if kind == "seq2seq":
+        return Seq2SeqLayout(1)
+    return CausalLayout(1, loss_on="targets" if kind == "causal" else "all")
 
 
 def loss_and_gradients(model, dataset, count, start):
@@ -81,17 +80,17 @@ def loss_and_gradients(model, dataset, count, start):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_packed_examples_give_the_loss_and_gradients_of_examples_alone(name, attention):
-    config = config_of(name, attention)
+    config = model_config(name, attention)
     kind = model_family(config)
     model = accept_packed_rows(build(AUTO_CLASSES[kind], config, {}, 0))
     packed = PackedDataset(
-        SyntheticDataset("set", size=10**6, **STREAM), layout_of(kind), size=10**4, length=64
+        SyntheticDataset("set", size=10**6, **STREAM), family_layout(kind), size=10**4, length=64
     )
     examples = [example for row in packed._pack(0)[:3] for example in row]
     assert len(examples) > 9
     loss, gradients = loss_and_gradients(model, packed, 3, 0)
     expected, alone = loss_and_gradients(
-        model, RowDataset(examples, layout_of(kind)), len(examples), 0
+        model, RowDataset(examples, family_layout(kind)), len(examples), 0
     )
     assert loss == pytest.approx(expected, rel=2e-6)
     assert gradients.keys() == alone.keys()
@@ -103,23 +102,23 @@ def test_packed_examples_give_the_loss_and_gradients_of_examples_alone(name, att
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("name", ["t5", "gpt2", "roberta"])
-def test_packed_logits_equal_those_of_the_stock_model(name, attention):
+def test_packed_logits_equal_those_of_the_unchanged_model(name, attention):
     """The reference is the untouched model with its own masks, one example at a time."""
-    config = config_of(name, attention)
+    config = model_config(name, attention)
     kind = model_family(config)
-    stock = build(AUTO_CLASSES[kind], config, {}, 0).eval()
+    unchanged = build(AUTO_CLASSES[kind], config, {}, 0).eval()
     ours = accept_packed_rows(build(AUTO_CLASSES[kind], config, {}, 0)).eval()
     examples = SyntheticDataset("set", size=8, **STREAM).__getitems__(list(range(8)))
-    row = RowCollator(0, 0)([layout_of(kind).row(examples)])
+    row = RowCollator(0, 0)([family_layout(kind).row(examples)])
     labels = row.pop("labels")
     with torch.no_grad():
         together = ours(**row).logits[0]
         sides = row["target_segments" if kind == "seq2seq" else "segments"][0]
         for number, example in enumerate(examples):
-            batch = RowCollator(0, 0, alone=True, multiple=1)([layout_of(kind).row([example])])
+            batch = RowCollator(0, 0, alone=True, multiple=1)([family_layout(kind).row([example])])
             assert (batch.pop("labels")[0] == labels[0][sides == number + 1]).all()
             torch.testing.assert_close(
-                together[sides == number + 1], stock(**batch).logits[0], rtol=0, atol=2e-6
+                together[sides == number + 1], unchanged(**batch).logits[0], rtol=0, atol=2e-6
             )
 
 

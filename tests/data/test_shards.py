@@ -77,7 +77,7 @@ def built(tmp_path_factory, recipe):
     return folder
 
 
-def copy_of(folder, target):
+def copy_dataset(folder, target):
     for name, data in content(folder).items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes(data)
@@ -307,7 +307,7 @@ SPOILED = {
 @pytest.mark.parametrize("what", SPOILED)
 def test_what_differs_from_the_card_is_named(what, built, tmp_path, capsys):
     spoil, message = SPOILED[what]
-    spoil(copy_of(built, tmp_path / "own"))
+    spoil(copy_dataset(built, tmp_path / "own"))
     assert main(["generate", "--from-card", str(tmp_path / "own")]) == 1
     assert message in capsys.readouterr().out
 
@@ -413,7 +413,7 @@ def test_bad_builds_are_one_clear_line(words, message, script, tmp_path, monkeyp
 
 
 def test_folders_of_another_build_are_refused(script, built, recipe, tmp_path, capsys):
-    folder = copy_of(built, tmp_path / "own")
+    folder = copy_dataset(built, tmp_path / "own")
     words = ["--output_dir", str(folder)]
     assert script([recipe, "--num_shards", "2", *words]) == 2
     assert "is not of this build" in capsys.readouterr().err
@@ -427,7 +427,7 @@ def test_folders_of_another_build_are_refused(script, built, recipe, tmp_path, c
 
 
 def test_an_incomplete_folder_gets_no_card_and_is_not_pushed(built, tmp_path):
-    folder = copy_of(built, tmp_path / "own")
+    folder = copy_dataset(built, tmp_path / "own")
     (folder / "other" / "train-00002-of-00003.parquet").unlink()
     (folder / "README.md").unlink()
     assert cards.write_dataset_card(folder, "me/own")
