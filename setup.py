@@ -7,7 +7,9 @@ from setuptools import find_packages, setup
 setup(
     name="hf_synpre",
     version="0.1.0",
-    description="The benefit of pre-training without a natural corpus, for any Hugging Face transformer",
+    description=(
+        "The benefit of pre-training without a natural corpus, for any Hugging Face transformer"
+    ),
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

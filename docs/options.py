@@ -1,4 +1,4 @@
-"""Write docs/options.md, the keys of an experiment's YAML, from the dataclasses that read them: `make options`."""
+"""Write docs/options.md, the keys of an experiment's YAML: `make options`."""
 
 import dataclasses
 import types
@@ -70,8 +70,10 @@ def render() -> str:
     lines = [
         "# The keys of an experiment's YAML",
         "",
-        "Made by `make options` from the dataclasses that read the file; the flags of the command line come from the same texts.",
-        "See [experiments](experiments.md) for how the parts fit together, and `examples/quickstart.yaml` for a file with every part.",
+        "Made by `make options` from the dataclasses that read the file; the flags of the command "
+        "line come from the same texts.",
+        "See [experiments](experiments.md) for how the parts fit together, and "
+        "`examples/quickstart.yaml` for a file with every part.",
         "",
     ]
     for title, spec in SECTIONS.items():

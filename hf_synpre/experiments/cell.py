@@ -98,7 +98,7 @@ def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
 
 
 def experiment_recipe(spec: ExperimentSpec) -> dict[str, Any]:
-    """Return what decides the results: the experiment without folders of data and number of jobs."""
+    """Return what decides the results: the experiment without data folders and number of jobs."""
     recipe = stored_form(spec)
     recipe["jobs"] = 0
     recipe["data_dir"] = None

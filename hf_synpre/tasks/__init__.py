@@ -9,7 +9,7 @@
    and functions.py for the paper's simple tasks (with sets of ids from id_sets.py), lime.py,
    nonsense.py and languages.py. kernels.py says what they get and give.
 5. `generate(name, start, stop)` (here) returns rows as a pyarrow.Table of `input_ids` and `labels`.
-6. `task.solve(row)` and `task.score(row, answer)` give the target of a row and say whether an answer is right.
+6. `task.solve(row)` gives the target of a row, `task.score(row, answer)` whether one is right.
 
 A new task is one decorated function: `register_task` in registry.py.
 """

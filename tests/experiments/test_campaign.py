@@ -1,4 +1,7 @@
-"""A campaign: arms of every kind, cells chosen, listed and shared among workers, on joblib's processes and on Ray."""
+"""An experiment's runner: arms of every kind, cells chosen, listed and shared among workers.
+
+Run: pytest tests/experiments/test_campaign.py
+"""
 
 import importlib.util
 import io

@@ -1,4 +1,7 @@
-"""The whole experiment at miniature size through the real command line: cells, kill and resume, report."""
+"""A whole experiment at miniature size through the command line: cells, kill and resume, report.
+
+Run: pytest tests/experiments/test_experiment.py
+"""
 
 import json
 import signal
@@ -161,7 +164,7 @@ def test_a_second_run_computes_nothing(finished, config):
 
 
 def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
-    """Killed twice: when the first pre-training is under way, and when the first cells are there."""
+    """Killed twice: while the first pre-training runs, and when the first cells are there."""
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "hf_synpre", "run", str(config), "--output_dir", str(folder)]
     for awaited in ("work/pretraining/.set-*.work", "*--*--*.json"):
