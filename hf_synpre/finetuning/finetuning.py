@@ -32,22 +32,23 @@ class FinetuningSpec:
     """The recipe of fine-tuning, the same for every way to start."""
 
     training: dict[str, Any] = option(
-        "transformers' TrainingArguments by name", default_factory=dict
+        "TrainingArguments of transformers, by name.", default_factory=dict
     )
-    evaluations: int = option("how often validation is evaluated, at equal distances", 5)
-    validation_examples: int | None = option("rows of an evaluation; none: all", 500)
-    test_examples: int | None = option("rows of the test; none: all", 1000)
-    num_beams: int = option("beams of generation; 1: greedy", 1)
-    length_penalty: float = option("a beam's score is divided by its length to this power", 1.0)
+    evaluations: int = option("Evaluations on the validation rows, at equal distances.", 5)
+    validation_examples: int | None = option("Validation rows of an evaluation; null for all.", 500)
+    test_examples: int | None = option("Test rows that are used; null for all.", 1000)
+    num_beams: int = option("Beams of generation; 1 for greedy decoding.", 1)
+    length_penalty: float = option("A beam's score is divided by its length to this power.", 1.0)
     max_new_tokens: int | None = option(
-        "the most ids that are generated; none: those of the longest train or validation target",
+        "Token ids that are generated at the most; as many as the longest train or validation target "
+        "has without it.",
         None,
     )
     patience: int = option(
-        "evaluations without a better one after which a run ends; 0: no early stop", 0
+        "Evaluations without a better one after which the run ends; 0 for no early stop.", 0
     )
     layer_decay: float = option(
-        "the learning rate of a layer over that of the layer above it; 1: one rate", 1.0
+        "Learning rate of a layer over that of the layer above it; 1 for one rate.", 1.0
     )
 
     def __post_init__(self) -> None:

@@ -29,32 +29,36 @@ class LabelTask(FinetuningTask):
         >>> LabelTask("mine", "classes", [["title", "body"], ["text"]], [["label"]])
     """
 
-    head: str = option(f"what is predicted: {', '.join(LABEL_HEADS)}")
+    head: str = option(f"What is predicted. Allowed: {', '.join(LABEL_HEADS)}.")
     text: list[list[str]] = option(
-        "one column of text or two: a span's are context and question, a choice's the context (and "
-        "the beginning of every continuation)"
+        "Columns of the text, one or two; of several lists the first one whose columns exist. For "
+        "spans they are context and question, for choices the context (and the beginning of every "
+        "continuation)."
     )
-    label: list[list[str]] = option("the column of labels, or a column for each of several labels")
+    label: list[list[str]] = option("The column of labels, or a column for each of several labels.")
     choices: list[list[str]] = option(
-        "the columns of the continuations, for the head choices", default_factory=list
+        "The columns of the continuations, for the head choices.", default_factory=list
     )
     _: KW_ONLY
     hub_corpus: str | None = option(
-        "the configuration on the Hub whose text is pre-trained on, if it is another", None
+        "The configuration on the Hub whose text is pre-trained on, if it is another.", None
     )
     splits: dict[str, str] = option(
-        "train, validation or test -> the name of that split in the dataset", default_factory=dict
+        "For train, validation or test, the name of that split in the dataset.",
+        default_factory=dict,
     )
     kept_labels: list[Any] = option(
-        "labels of the rows that are used; all rows without it", default_factory=list
+        "The labels of the rows that are used; all rows without it.", default_factory=list
     )
     label_names: list[str] = option(
-        "the names of labels that are bare numbers, in order", default_factory=list
+        "The names of labels that are bare numbers, in order.", default_factory=list
     )
     metric: str | None = option(
-        f"what is reported, instead of the head's: {', '.join(SCORES)}", None
+        f"The metric that is reported, instead of the head's. Allowed: {', '.join(SCORES)}.", None
     )
-    max_source: int = option("the most ids of a row, special tokens included", 128)
+    max_source: int = option(
+        "Token ids of a row, special tokens included; longer texts are cut.", 128
+    )
 
     def __post_init__(self) -> None:
         choose("head", self.head, LABEL_HEADS)

@@ -39,17 +39,19 @@ class FinetuningTask(ABC):
     A subclass adds the columns that it reads.
     """
 
-    name: str = option("the name of the task, and of its folder in --data_dir")
+    name: str = option("The name of the task, and of its folder in --data_dir.")
     _: KW_ONLY
-    hub_id: str | None = option("the dataset on the Hub; none: its rows are in --data_dir", None)
-    hub_config: str | None = option("the dataset's configuration on the Hub", None)
-    hub_revision: str | None = option("the branch, tag or commit on the Hub", None)
+    hub_id: str | None = option("The dataset on the Hub; without it rows are in --data_dir.", None)
+    hub_config: str | None = option("The dataset's configuration on the Hub.", None)
+    hub_revision: str | None = option("The branch, tag or commit on the Hub.", None)
     rows: dict[str, int] = option(
-        "split -> how many rows of it are used, of a fixed shuffle", default_factory=dict
+        "For a split, how many of its rows are used, taken from a fixed shuffle.",
+        default_factory=dict,
     )
-    max_source: int = option("the most ids of a source text; the rest is cut", 512)
+    max_source: int = option("Token ids of an input, which is cut to them.", 512)
     presets: dict[str, Any] = option(
-        "name (small or paper) -> recipe: finetuning, max_source, max_target", default_factory=dict
+        "Recipes by name (small, paper), with the keys finetuning, max_source and max_target.",
+        default_factory=dict,
     )
 
     # Whether rows have target texts, which are cut to max_target.

@@ -52,19 +52,25 @@ class TextToTextTask(FinetuningTask):
         >>> TextToTextTask("mine", ["question: {q}"], ["answer"], rows={"train": 500})
     """
 
-    source: list[str] = option("columns or templates of the input; the first that is there counts")
+    source: list[str] = option(
+        "Columns or templates of the input; the first one whose columns exist is used."
+    )
     target: list[str] = option(
-        "the same for the output; of a column of lists the first text is learned, all are accepted"
+        "Columns or templates of the target. Of a column of lists the first text is learned, and all "
+        "are accepted as answers."
     )
     _: KW_ONLY
     only: dict[str, str] = option(
-        "column -> the value that used rows have there", default_factory=dict
+        "For a column, the value that the used rows have there.", default_factory=dict
     )
     clean: list[str] = option(
-        f"what is done to all texts, in this order: {', '.join(CLEANERS)}", default_factory=list
+        f"What is done to all texts, in order. Allowed: {', '.join(CLEANERS)}.",
+        default_factory=list,
     )
-    metric: str = option(f"what is reported: {', '.join(METRICS)}", "exact_match")
-    max_target: int = option("the most ids of a target text; the rest is cut", 512)
+    metric: str = option(
+        f"The metric that is reported. Allowed: {', '.join(METRICS)}.", "exact_match"
+    )
+    max_target: int = option("Token ids of a target, which is cut to them.", 512)
 
     has_target_texts: ClassVar[bool] = True
 
