@@ -1,4 +1,4 @@
-"""`synpre finetune`, `synpre run`, `synpre report`: a task or a YAML in, scores and a report out."""
+"""`synpre finetune`, `run`, `report`: a task or a YAML in, scores and a report out."""
 
 import shlex
 import signal
@@ -189,7 +189,7 @@ class RunOptions:
 
 
 def run_flags() -> list[FlagSet]:
-    """Return the flags of `synpre run`: its own, and the keys of the YAML that a machine decides."""
+    """Return the flags of `synpre run`: its own, and the keys that a machine decides."""
     from hf_synpre.experiments import ExperimentSpec
 
     flags = ("jobs", "data_dir")

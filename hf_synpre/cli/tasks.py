@@ -95,12 +95,20 @@ class RebuildOptions:
 
 def generate(arguments: Arguments) -> int:
     """Write rows as Parquet or JSON lines, or compare those of a published dataset."""
+    # A card has the whole recipe; its options are of no use without it.
     rebuild_options = arguments.build(RebuildOptions)
     if rebuild_options.from_card is not None:
-        return rebuild(arguments)
+        defaults = GenerateOptions()
+        for name, value in arguments.of(GenerateOptions).items():
+            if value != getattr(defaults, name):
+                raise UsageError(
+                    f"--from_card takes the whole recipe from the card; leave --{name} out."
+                )
+        return rebuild(rebuild_options.from_card, rebuild_options)
     for name in arguments.of(RebuildOptions):
         raise UsageError(f"--{name} belongs to --from_card; give both or neither.")
 
+    # Parameters of the task, of which none is an option of the verb.
     options = arguments.build(GenerateOptions)
     option_names = {
         field.name for spec in (GenerateOptions, RebuildOptions) for field in fields(spec)
@@ -155,15 +163,20 @@ def write_rows(table: "pyarrow.Table", output_file: str | None) -> None:
         raise UsageError(f"--output_file is {file}; give a name that ends in .parquet or .jsonl.")
 
 
-def rebuild(arguments: Arguments) -> int:
-    """Rebuild a dataset from its card. Returns 1 where rows differ."""
+def rebuild(card: str, options: RebuildOptions) -> int:
+    """Rebuild a dataset from its card.
+
+    Args:
+        card: the dataset, a folder or a Hub id.
+        options: which part of it, and where the shards go.
+
+    Returns:
+        The exit code: 1 where rows differ.
+    """
     from hf_synpre import hub
 
-    for name in arguments.of(GenerateOptions):
-        raise UsageError(f"--from_card takes the whole recipe from the card; leave --{name} out.")
-    options = arguments.build(RebuildOptions)
     is_equal = hub.rebuild(
-        options.from_card,
+        card,
         config=options.config,
         revision=options.revision,
         output_dir=options.output_dir,

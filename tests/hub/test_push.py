@@ -100,6 +100,7 @@ where = {{"revision": "v1", "cache_dir": "models"}}
 model = AutoModelForSeq2SeqLM.from_pretrained("synpre/tiny-set", **where)
 again = AutoModelForSeq2SeqLM.from_pretrained("synpre/tiny-set", **where, local_files_only=True)
 card = ModelCard.load("synpre/tiny-set").data
+vocabulary = card.synpre["vocabulary"]
 print(json.dumps({{
     "class": type(model).__name__,
     "equal": all(
@@ -107,7 +108,7 @@ print(json.dumps({{
         for loaded in (model, again)
         for name, tensor in loaded.state_dict().items()
     ),
-    "card": [card.license, card.library_name, card.synpre["task"], card.synpre["vocabulary"]["size"]],
+    "card": [card.license, card.library_name, card.synpre["task"], vocabulary["size"]],
 }}))
 """
 

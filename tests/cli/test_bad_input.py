@@ -1,16 +1,18 @@
-"""The command line: every verb helps; bad input is one clear line and exit code 2."""
+"""Bad input is one clear line and exit code 2, and leaves nothing behind.
 
-import json
-import subprocess
-import sys
+Run: pytest tests/cli/test_bad_input.py
+"""
 
+import shutil
+
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hf_synpre import generate
-from hf_synpre.cli.verbs import VERBS, main
-from hf_synpre.config import build_spec, read_yaml
+from hf_synpre.cli import main
+from hf_synpre.config import build_spec
 from hf_synpre.errors import UsageError
+from hf_synpre.models.spec import ModelSpec
 
 GOOD = """
 name: good
@@ -22,15 +24,7 @@ arms: {random: {}}
 BART = "d_model=32,encoder_layers=1,decoder_layers=1,encoder_ffn_dim=32,decoder_ffn_dim=32"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_of_every_verb(verb, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([verb, "--help"])
-    assert stop.value.code == 0
-    assert "--" in capsys.readouterr().out
-
-
-BAD_WORDS = [
+BAD_ARGUMENTS = [
     ([], ""),
     (["rum"], "Unknown verb 'rum'. Did you mean 'run'?"),
     (["generate", "sett"], "Unknown task 'sett'. Did you mean 'set'?"),
@@ -195,14 +189,14 @@ BAD_WORDS = [
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), BAD_WORDS, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+    ("argv", "message"), BAD_ARGUMENTS, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
 )
-def test_bad_words_are_one_clear_line(words, message, capsys, tmp_path, monkeypatch):
+def test_bad_arguments_are_one_clear_line(argv, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
+    assert main(argv) == 2
     error = capsys.readouterr().err
     assert message in error
-    assert error.count("\n") == (1 if words else 0)
+    assert error.count("\n") == (1 if argv else 0)
     assert list(tmp_path.iterdir()) == [], "bad input left something behind"
 
 
@@ -280,8 +274,6 @@ def test_bad_yaml_is_one_clear_line(text, message, capsys, tmp_path, monkeypatch
 def test_a_missing_column_and_a_missing_split_are_named(
     tmp_path, tiny_dataset, capsys, monkeypatch
 ):
-    import shutil
-
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_dataset, "bad")
     words = [
@@ -389,10 +381,6 @@ def test_paths_that_are_no_folders(tmp_path, capsys):
 
 
 def test_data_that_is_no_text_is_named(tmp_path, tiny_dataset, capsys):
-    import shutil
-
-    import pyarrow as pa
-
     bad = tmp_path / "bad"
     shutil.copytree(tiny_dataset, bad)
     file = bad / "data" / "train-00000-of-00001.parquet"
@@ -405,116 +393,7 @@ def test_data_that_is_no_text_is_named(tmp_path, tiny_dataset, capsys):
     assert "cannot be read as a dataset: Parquet file size is 7 bytes" in capsys.readouterr().err
 
 
-def test_yaml_reads_1e_3_as_a_number(tmp_path):
-    (tmp_path / "a.yaml").write_text("a: 1e-3\nb: -2E+4\nc: 1e-3x\nd: 1.5e-3")
-    assert read_yaml(tmp_path / "a.yaml") == {"a": 0.001, "b": -20000.0, "c": "1e-3x", "d": 0.0015}
-
-
-def test_generate_writes_the_rows_of_the_library(tmp_path, capsys):
-    assert (
-        main(
-            [
-                "generate",
-                "set",
-                "--start",
-                "3",
-                "--stop",
-                "6",
-                "--seed",
-                "2",
-                "--parameters",
-                "max_length=12",
-            ]
-        )
-        == 0
-    )
-    expected = generate("set", 3, 6, seed=2, max_length=12)
-    assert [
-        json.loads(line) for line in capsys.readouterr().out.splitlines()
-    ] == expected.to_pylist()
-    for name in ("rows.parquet", "rows.jsonl"):
-        assert main(["generate", "set", "--stop", "4", "--output_file", str(tmp_path / name)]) == 0
-    table = generate("set", 0, 4)
-    assert pq.read_table(tmp_path / "rows.parquet").equals(table)
-    assert [
-        json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()
-    ] == table.to_pylist()
-
-
-def test_generate_survives_a_closed_pipe():
-    command = f"{sys.executable} -m hf_synpre generate set --stop 20000 | head -n 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert done.stdout.startswith('{"input_ids"')
-    assert done.stderr == ""
-
-
-def test_tasks_lists_and_shows(capsys):
-    assert main(["tasks"]) == 0
-    listed = capsys.readouterr().out
-    assert "set" in listed
-    assert main(["tasks", "set"]) == 0
-    assert "min_length" in capsys.readouterr().out
-
-
-def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny_dataset):
-    from transformers import AutoModelForSeq2SeqLM
-
-    from hf_synpre import StatisticsInit
-
-    tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
-    checkpoint, result = str(tmp_path / "set"), tmp_path / "result"
-    words = [
-        "--vocabulary",
-        "64",
-        "--config_overrides",
-        tiny,
-        "--output_dir",
-        checkpoint,
-        "--max_steps",
-        "4",
-        "--use_cpu",
-    ]
-    assert main(["pretrain", "set", "--parameters", "min_length=4,max_length=8", *words]) == 0
-    out = capsys.readouterr().out
-    assert json.loads(out[out.rindex("{\n") :])["steps"] == 4
-    assert main(["statistics", checkpoint, "--output_file", str(tmp_path / "s.json")]) == 0
-    assert len(json.loads((tmp_path / "s.json").read_text())["parameters"]) == 26
-    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
-    assert {f.name for f in (tmp_path / "small").iterdir()} == {
-        "config.json",
-        "parameter_statistics.json",
-    }
-    StatisticsInit(AutoModelForSeq2SeqLM).from_pretrained(tmp_path / "small")
-    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "config.json").write_text("mine")
-    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "mine")]) == 2
-    assert "mine holds something else than the statistics of" in capsys.readouterr().err
-    assert (tmp_path / "mine" / "config.json").read_text() == "mine"
-    words = [
-        "--data_dir",
-        str(tiny_dataset),
-        "--vocab_size",
-        "400",
-        "--config_overrides",
-        tiny,
-        "--max_steps=4",
-        "--use_cpu",
-    ]
-    words += ["--init", "statistics", "--checkpoint", checkpoint, "--output_dir", str(result)]
-    assert main(["finetune", "mtop", *words]) == 0
-    assert "exact_match 0.0000 on 40 test examples" in capsys.readouterr().out
-    assert (
-        json.loads((result / "mtop--statistics--0.json").read_text())["phases"]["pretraining"][
-            "name"
-        ]
-        == checkpoint
-    )
-
-
 def test_specs_reject_what_is_no_mapping():
-    from hf_synpre.models.spec import ModelSpec
-
     with pytest.raises(
         UsageError, match="model is 3; give keys and values: model_type, config_name, overrides"
     ):

@@ -1,0 +1,121 @@
+"""Verbs do what the library does: rows, definitions, pre-training, statistics, fine-tuning.
+
+Run: pytest tests/cli/test_verbs.py
+"""
+
+import json
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+
+from hf_synpre import generate
+from hf_synpre.cli import main
+from hf_synpre.config import read_yaml
+
+
+def test_yaml_reads_1e_3_as_a_number(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 1e-3\nb: -2E+4\nc: 1e-3x\nd: 1.5e-3")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": 0.001, "b": -20000.0, "c": "1e-3x", "d": 0.0015}
+
+
+def test_generate_writes_the_rows_of_the_library(tmp_path, capsys):
+    assert (
+        main(
+            [
+                "generate",
+                "set",
+                "--start",
+                "3",
+                "--stop",
+                "6",
+                "--seed",
+                "2",
+                "--parameters",
+                "max_length=12",
+            ]
+        )
+        == 0
+    )
+    expected = generate("set", 3, 6, seed=2, max_length=12)
+    assert [
+        json.loads(line) for line in capsys.readouterr().out.splitlines()
+    ] == expected.to_pylist()
+    for name in ("rows.parquet", "rows.jsonl"):
+        assert main(["generate", "set", "--stop", "4", "--output_file", str(tmp_path / name)]) == 0
+    table = generate("set", 0, 4)
+    assert pq.read_table(tmp_path / "rows.parquet").equals(table)
+    assert [
+        json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()
+    ] == table.to_pylist()
+
+
+def test_generate_survives_a_closed_pipe():
+    command = f"{sys.executable} -m hf_synpre generate set --stop 20000 | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.startswith('{"input_ids"')
+    assert done.stderr == ""
+
+
+def test_tasks_lists_and_shows(capsys):
+    assert main(["tasks"]) == 0
+    listed = capsys.readouterr().out
+    assert "set" in listed
+    assert main(["tasks", "set"]) == 0
+    assert "min_length" in capsys.readouterr().out
+
+
+def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny_dataset):
+    from transformers import AutoModelForSeq2SeqLM
+
+    from hf_synpre import StatisticsInit
+
+    tiny = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
+    checkpoint, result = str(tmp_path / "set"), tmp_path / "result"
+    words = [
+        "--vocabulary",
+        "64",
+        "--config_overrides",
+        tiny,
+        "--output_dir",
+        checkpoint,
+        "--max_steps",
+        "4",
+        "--use_cpu",
+    ]
+    assert main(["pretrain", "set", "--parameters", "min_length=4,max_length=8", *words]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out[out.rindex("{\n") :])["steps"] == 4
+    assert main(["statistics", checkpoint, "--output_file", str(tmp_path / "s.json")]) == 0
+    assert len(json.loads((tmp_path / "s.json").read_text())["parameters"]) == 26
+    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
+    assert {f.name for f in (tmp_path / "small").iterdir()} == {
+        "config.json",
+        "parameter_statistics.json",
+    }
+    StatisticsInit(AutoModelForSeq2SeqLM).from_pretrained(tmp_path / "small")
+    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("mine")
+    assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "mine")]) == 2
+    assert "mine holds something else than the statistics of" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "config.json").read_text() == "mine"
+    words = [
+        "--data_dir",
+        str(tiny_dataset),
+        "--vocab_size",
+        "400",
+        "--config_overrides",
+        tiny,
+        "--max_steps=4",
+        "--use_cpu",
+    ]
+    words += ["--init", "statistics", "--checkpoint", checkpoint, "--output_dir", str(result)]
+    assert main(["finetune", "mtop", *words]) == 0
+    assert "exact_match 0.0000 on 40 test examples" in capsys.readouterr().out
+    assert (
+        json.loads((result / "mtop--statistics--0.json").read_text())["phases"]["pretraining"][
+            "name"
+        ]
+        == checkpoint
+    )
