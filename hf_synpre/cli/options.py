@@ -197,8 +197,10 @@ def make_parser(verb: Verb, flags: list[Flag]) -> Parser:
         argument_default=argparse.SUPPRESS,
     )
 
-    titles = list(dict.fromkeys(flag.group for flag in flags))
-    titles.sort(key=lambda title: GROUP_ORDER.index(title) if title in GROUP_ORDER else -1)
+    # Groups that only this verb has come before those that verbs share.
+    used = list(dict.fromkeys(flag.group for flag in flags))
+    titles = [title for title in used if title not in GROUP_ORDER]
+    titles += [title for title in GROUP_ORDER if title in used]
     groups: dict[str, argparse._ActionsContainer] = {PLAIN_GROUP: parser}
     for title in titles:
         if title != PLAIN_GROUP:
