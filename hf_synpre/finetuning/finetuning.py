@@ -40,8 +40,8 @@ class FinetuningSpec:
     num_beams: int = option("Beams of generation; 1 for greedy decoding.", 1)
     length_penalty: float = option("A beam's score is divided by its length to this power.", 1.0)
     max_new_tokens: int | None = option(
-        "Token ids that are generated at the most; as many as the longest train or validation target "
-        "has without it.",
+        "Token ids that are generated at the most; without it as many as the longest train or "
+        "validation target has.",
         None,
     )
     patience: int = option(

@@ -56,8 +56,8 @@ class TextToTextTask(FinetuningTask):
         "Columns or templates of the input; the first one whose columns exist is used."
     )
     target: list[str] = option(
-        "Columns or templates of the target. Of a column of lists the first text is learned, and all "
-        "are accepted as answers."
+        "Columns or templates of the target. Of a column of lists the first text is learned, and "
+        "all are accepted as answers."
     )
     _: KW_ONLY
     only: dict[str, str] = option(
