@@ -125,6 +125,22 @@ def test_examples_are_valid_experiments(file):
     assert len(spec.seeds) >= 3
 
 
+COMMITTED = sorted((ROOT / "results").glob("*/experiment.json"))
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda path: path.parent.name)
+def test_committed_results_are_those_of_their_examples_so_that_nothing_is_computed_again(file):
+    from hf_synpre.experiments import Experiment, ExperimentSpec
+    from hf_synpre.experiments.cell import experiment_recipe
+    from hf_synpre.experiments.runner import read_stored_recipe
+
+    name = file.parent.name
+    spec = build_spec(ExperimentSpec, read_yaml(ROOT / "examples" / f"{name}.yaml"), name)
+    assert read_stored_recipe(file) == experiment_recipe(spec)
+    experiment = Experiment(spec, file.parent)
+    assert experiment.missing(experiment.cells()) == []
+
+
 def nine_digits(number):
     """A number as every processor sums it: the last digits depend on the width of its vectors."""
     return float(f"{float(number):.9g}")

@@ -19,6 +19,7 @@ from hf_synpre.data.shards import BLOCK_ROWS, config_folder, read_configs
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
 from hf_synpre.report import read_cells, summarize
+from hf_synpre.report.render import template_environment
 from hf_synpre.report.schema import CellResult, Estimate
 from hf_synpre.tasks import get_task
 from hf_synpre.vocabulary import as_vocabulary
@@ -66,15 +67,7 @@ def render_card(
         data: what becomes the YAML at the top of the card.
         context: the template's variables.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = template_environment(TEMPLATES)
     environment.filters["number"] = format_number
     environment.filters["json"] = sorted_json
     body = environment.get_template(template).render(context)
