@@ -1,9 +1,12 @@
-"""What evaluation costs in a fine-tuning cell, and generation against transformers' own on the same trained model.
+"""What evaluation costs in a fine-tuning cell; generation beside transformers' own.
 
-`python benchmarks/evaluation.py [--data_dir DIR TASK ...] [--steps N]`: stdlib_ast, which every Python carries, without
-arguments. Merges into results/evaluation.json. The peer is `model.generate` on the same rows, in the same precision, in
-batches of the order in which they stand, as Trainer.predict does. Rows differ only where rounding, which depends on the
-batch, decides between two ids: transformers' own results differ as much between two orders. Seconds to generate: CPU.
+Both generate with the same trained model.
+
+`python benchmarks/evaluation.py [--data_dir DIR TASK ...] [--steps N]`: stdlib_ast, which every
+Python carries, without arguments. Merges into results/evaluation.json. The peer is `model.generate`
+on the same rows, in the same precision, in batches of the order in which they stand, as
+Trainer.predict does. Rows differ only where rounding, which depends on the batch, decides between
+two ids: transformers' own results differ as much between two orders. Seconds to generate: CPU.
 """
 
 import argparse
@@ -31,7 +34,7 @@ RESULT = Path(__file__).parent / "results" / "evaluation.json"
 
 
 def measure(spec: ExperimentSpec, task: str, data_dir: str | None, folder: Path) -> dict:
-    """Return the seconds of one cell's phases, their share, and the peer's generation of the same test rows."""
+    """Return the seconds of one cell's phases, their share, and the peer's generation."""
     given, recipe = spec.tasks[task], spec.finetuning_spec(task)
     data = prepare(
         spec.finetuning_task(task), folder / "data", data_dir=data_dir, vocab_size=given.vocab_size
@@ -64,7 +67,7 @@ def measure(spec: ExperimentSpec, task: str, data_dir: str | None, folder: Path)
 def large_batches(
     model: torch.nn.Module, data: object, recipe: finetuning.FinetuningSpec, folder: Path
 ) -> float:
-    """Return the CPU seconds of all validations of a cell in batches of 128, Trainer's way with our old default."""
+    """Return the CPU seconds of all validations of a cell by Trainer in batches of 128."""
     changed = dataclasses.replace(
         recipe, training=recipe.training | {"per_device_eval_batch_size": 128}
     )

@@ -175,7 +175,7 @@ class Vocabulary:
         return tuple(ids[1:] if has_bare_space else ids)
 
     def decode(self, token: int) -> str:
-        """Return an id for people: a special token's sign, a digit, or letters a, ..., z, aa, ..."""
+        """Return an id for people: a special token's sign, a digit, or letters a, ..., z, aa ..."""
         signs = {ids[0]: str(number) for number, ids in enumerate(self.numbers[:10])}
         starts_with_digits = self.first_regular in signs
         for name, sign in zip(SPECIAL_TOKENS, SPECIAL_SIGNS, strict=True):
