@@ -1,11 +1,12 @@
-"""How soon small encoders learn more of a text than how common its ids are, by their initial weights.
+"""How soon small encoders learn more of a text than frequencies, by their initial weights.
 
     python benchmarks/initial_weights.py [--jobs 2] [--work_dir DIR]
 
-The text is the source code of Python's own library, 2,048 ids trained on it; a step hides 15 % of 4,000 ids, the models have
-two layers of width 128. The peer of the same run are transformers' initial weights. A killed run goes on where it was (give
---work_dir). Writes results/initial_weights.json: held-out loss by step, and how many times fewer ids took the loss that the
-same model with transformers' weights ended with.
+The text is the source code of Python's own library, 2,048 ids trained on it; a step hides 15 % of
+4,000 ids, the models have two layers of width 128. The peer of the same run are transformers'
+initial weights. A killed run goes on where it was (give --work_dir). Writes
+results/initial_weights.json: held-out loss by step, and how many times fewer ids took the loss that
+the same model with transformers' weights ended with.
 """
 
 import argparse
@@ -89,7 +90,7 @@ def measure(name: str, weights: str, folder: Path) -> list[dict]:
 
 
 def sooner(local: list[dict], stock: list[dict]) -> float | None:
-    """Return how many times fewer steps took a loss as low as the last of `stock`; None: no step did."""
+    """Return how many times fewer steps took the last loss of `stock`; None: no step did."""
     reached = [point["step"] for point in local if point["loss"] <= stock[-1]["loss"]]
     return stock[-1]["step"] / reached[0] if reached else None
 

@@ -1,10 +1,11 @@
-"""Useful tokens a second of pre-training a T5: packed and bucketed rows against a stock Seq2SeqTrainer, in the same run.
+"""Useful tokens a second of pre-training a T5: packed and bucketed rows beside Seq2SeqTrainer.
 
     python benchmarks/pretraining.py [--device cuda] [--shape t5-small] [--steps 6] [--rounds 3]
 
-Useful tokens are those of examples, end-of-sequence ids included. Every way sees the same stream of examples; rounds
-alternate between the ways, so that a busy machine slows all. Stock is as transformers comes (sdpa attention). Writes
-results/pretraining.json, or with --device cuda results/pretraining_cuda.json.
+Useful tokens are those of examples, end-of-sequence ids included. Every way sees the same stream of
+examples; rounds alternate between the ways, so that a busy machine slows all. Stock is as
+transformers comes (sdpa attention). Writes results/pretraining.json, or with --device cuda
+results/pretraining_cuda.json.
 """
 
 import argparse

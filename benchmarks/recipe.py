@@ -1,10 +1,11 @@
-"""Which recipe learns Set to 99 % with the fewest FLOPs: the presets and what lost, on a T5 that one core can train.
+"""Which recipe learns Set to 99 % with the fewest FLOPs: the presets and what lost.
 
     python benchmarks/recipe.py [--only NAME ...] [--seeds 0 1 2] [--jobs 2] [--work_dir DIR]
 
-The task is Set with 4 to 24 ids of 128, the model has 0.9 M parameters; every 100 steps 512 validation examples are judged.
-A killed run goes on where it was (give --work_dir). Writes results/recipe.json: FLOPs, tokens and steps at which 99 % was
-reached (null: not within the steps), for each seed.
+The task is Set with 4 to 24 ids of 128, the model has 0.9 M parameters; every 100 steps 512
+validation examples are judged. A killed run goes on where it was (give --work_dir). Writes
+results/recipe.json: FLOPs, tokens and steps at which 99 % was reached (null: not within the steps),
+for each seed.
 """
 
 import argparse
@@ -77,23 +78,24 @@ def measure(name: str, seed: int, folder: Path) -> dict:
     steps = training | {"use_cpu": True, "eval_steps": 100}
     spec = build_spec(PretrainingSpec, TASK | fields | {"seed": seed, "training": steps}, name)
     model = ModelSpec(overrides=SHAPE | {"dropout_rate": dropout}, attention="eager")
-    facts = pretrain(spec, model, folder / f"{name.replace(' ', '_')}-{seed}")
-    reached = facts["stopped"] == "competence"
-    found = {k: facts[k] if reached else None for k in ("flops", "tokens", "steps")}
+    result = pretrain(spec, model, folder / f"{name.replace(' ', '_')}-{seed}")
+    reached = result["stopped"] == "competence"
+    found = {k: result[k] if reached else None for k in ("flops", "tokens", "steps")}
     print(
-        f"{name:32s} seed {seed}: {facts['accuracy']:.3f} after {facts['steps']} steps, {facts['flops']:.3g} FLOPs",
+        f"{name:32s} seed {seed}: {result['accuracy']:.3f} after {result['steps']} steps, "
+        f"{result['flops']:.3g} FLOPs",
         flush=True,
     )
     found |= {
-        "padding_share": facts["padding_share"],
-        "train_s": facts["train_s"],
+        "padding_share": result["padding_share"],
+        "train_s": result["train_s"],
         "commit": commit(),
     }
     return {
         "candidate": name,
         "seed": seed,
-        "accuracy": facts["accuracy"],
-        "spent_flops": facts["flops"],
+        "accuracy": result["accuracy"],
+        "spent_flops": result["flops"],
         **found,
     }
 

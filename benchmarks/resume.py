@@ -1,4 +1,4 @@
-"""Exact resume: a pre-training run killed 20 times at random moments ends with the bytes and losses of an undisturbed one.
+"""Exact resume: a run killed 20 times ends with the bytes and losses of an undisturbed one.
 
     python benchmarks/resume.py [--kills 20]
 
@@ -29,7 +29,16 @@ WORDS = [
     "--config_overrides",
     TINY,
 ]
-WORDS += ["--batching", "packed", "--batch_size", "50", "--competence", "2", "--max_steps", "3000"]
+WORDS += [
+    "--batching",
+    "packed",
+    "--batch_size",
+    "50",
+    "--target_accuracy",
+    "2",
+    "--max_steps",
+    "3000",
+]
 WORDS += [
     "--save_steps",
     "20",
@@ -48,7 +57,7 @@ def command(folder: Path) -> list[str]:
 
 
 def outcome(folder: Path) -> dict:
-    """Return what must be equal: the weights' bytes, the losses of all evaluations, what was counted."""
+    """Return what must be equal: the weights' bytes, all losses, what was counted."""
     facts = read_json(folder / "pretraining.json")
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     return {"sha256": digest} | {
@@ -57,7 +66,7 @@ def outcome(folder: Path) -> dict:
 
 
 def kill_often(folder: Path, kills: int) -> tuple[int, list[int]]:
-    """Run into `folder`, killed at random moments; return how often and the checkpoints that the lives began from."""
+    """Run, killed at random moments; return how often, and the checkpoints lives began from."""
     chance, work, begun = random.Random(0), folder.with_name(f".{folder.name}.work"), []
     for kill in range(kills):
         process = subprocess.Popen(

@@ -1,11 +1,13 @@
-"""Useful tokens a second of MLM and RTD: ours against a stock Trainer on the same rows, at equal losses, in the same run.
+"""Useful tokens a second of MLM and RTD: ours beside a stock Trainer, at equal losses.
 
-    python benchmarks/self_pretraining.py [--device cuda] [--shape electra-small] [--steps 6] [--rounds 3] [--threads 1]
+    python benchmarks/self_pretraining.py [--device cuda] [--shape electra-small] [--steps 6]
+        [--rounds 3] [--threads 1]
 
-Stock MLM is Trainer with DataCollatorForLanguageModeling over whole windows of the same text. Stock RTD is the
-straightforward ELECTRA of the scripts around: logits at all positions, Gumbel noise for all of them, word embeddings
-tied. Rounds alternate between the ways, so that a busy machine slows all of them. The losses of both ways on one batch
-with the same weights are compared first. Writes results/self_pretraining.json, with --device cuda ..._cuda.json.
+Stock MLM is Trainer with DataCollatorForLanguageModeling over whole windows of the same text. Stock
+RTD is the straightforward ELECTRA of the scripts around: logits at all positions, Gumbel noise for
+all of them, word embeddings tied. Rounds alternate between the ways, so that a busy machine slows
+all of them. The losses of both ways on one batch with the same weights are compared first. Writes
+results/self_pretraining.json, with --device cuda ..._cuda.json.
 """
 
 import argparse
@@ -67,7 +69,7 @@ class Clock(TrainerCallback):
 
 
 class StockElectra(torch.nn.Module):
-    """What the scripts around do: two models, tied word embeddings, logits and Gumbel noise at every position."""
+    """ELECTRA as scripts have it: two models, logits and Gumbel noise at every position."""
 
     def __init__(self, pair):
         super().__init__()
@@ -193,7 +195,7 @@ class Setting:
         return clock.steps * ROWS * LENGTH / clock.seconds
 
     def losses(self, objective):
-        """Return the loss of one batch, ours and spelled out with all logits, of the same weights and draws."""
+        """Return the loss of one batch, ours and with all logits, of the same weights and draws."""
         model = self.model(f"{objective} ours").eval()
         plain = copy.deepcopy(model)
         batch = RowCollator(self.vocabulary.pad, alone=True)(

@@ -1,7 +1,10 @@
-"""Pre-train on a synthetic task with any launcher: `accelerate launch examples/pretrain.py --task set --preset fast ...`.
+"""Pre-train on a synthetic task with any launcher.
 
-The flags are those of `synpre pretrain` and all of transformers' TrainingArguments. A killed run goes on when it is
-started again, on any number of processes. Settings for several GPUs, machines and FSDP: examples/configs/.
+    accelerate launch examples/pretrain.py --task set --preset fast ...
+
+The flags are those of `synpre pretrain` and all of transformers' TrainingArguments. A killed run
+goes on when it is started again, on any number of processes. Settings for several GPUs, machines
+and FSDP: examples/configs/.
 """
 
 import sys

@@ -52,6 +52,7 @@ def training_arguments(
             raise UsageError(
                 f"The training argument {name} is set by hf_synpre itself; leave it out."
             )
+
     arguments = TRAINING_DEFAULTS | chosen
     arguments.update(fixed)
     try:

@@ -39,6 +39,8 @@ def evaluation_curve(
     for log in log_history:
         if "eval_loss" not in log:
             continue
+
+        # The metrics of one evaluation.
         point = {"step": log["step"]}
         for name, value in log.items():
             metric = name.removeprefix("eval_")

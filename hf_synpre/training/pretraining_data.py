@@ -1,6 +1,7 @@
 """A pre-training spec, a model family and a vocabulary -> rows to train on and rows to evaluate on.
 
-1. Tokens: examples of the task (`PretrainingSpec.open_task`), or windows of the text (`text_windows`).
+1. Tokens: examples of the task (`PretrainingSpec.open_task`), or windows of the text
+   (`text_windows`).
 2. Rows of a task: examples laid out for the objective, padded, bucketed or packed (`task_rows`).
    Rows of text: windows made into rows by the objective's function (`text_rows`, `ROWS_OF_TEXT`).
 3. Rows whose ids are to be guessed: some of them masked, or replaced (`masked_rows`).
@@ -114,6 +115,8 @@ def open_rows(
     if corpus is None and spec.corpus is not None:
         corpus = open_corpus(spec.corpus, text=spec.text)
     objective = spec.objective_for(model_family)
+
+    # Windows of text are all equally long; a task's examples are not.
     if spec.reads_text or objective == "span_corruption":
         if longest_input is not None and spec.window > longest_input:
             raise UsageError(
@@ -121,6 +124,7 @@ def open_rows(
                 "give a shorter window or more of them (max_position_embeddings)."
             )
         return text_rows(spec, objective, vocabulary, rows, corpus, compact)
+
     check_example_lengths(spec, objective, vocabulary, longest_input)
     return task_rows(spec, objective, vocabulary, rows, batch_size, compact)
 
@@ -194,6 +198,7 @@ def check_example_lengths(
         return
     layout = example_layout(spec, objective, vocabulary)
     examples = spec.open_task(vocabulary, size=PROBED_EXAMPLES)
+
     longest = 0
     for example in examples.__getitems__(list(range(PROBED_EXAMPLES))):
         longest = max(longest, *layout.sizes(example))
@@ -221,6 +226,7 @@ def text_rows(
     validation_windows = text_windows(
         spec, objective, vocabulary, "validation", spec.validation_examples, corpus
     )
+
     make_rows = ROWS_OF_TEXT[objective]
     train = RowOptions(spec, objective, vocabulary, "train", compact)
     validation = RowOptions(spec, objective, vocabulary, "validation", compact)
@@ -312,6 +318,7 @@ def masked_text_rows(windows: Windows, options: RowOptions) -> MapDataset[Row]:
     """
     if not isinstance(windows, FullWindows):
         return masked_rows(NextTokenDataset(windows), options)
+
     spec, vocabulary = options.spec, options.vocabulary
     start = getattr(vocabulary.tokenizer, "cls_token_id", None)
     if start is None:
@@ -385,6 +392,7 @@ def first_sentinel(vocabulary: Vocabulary, window: int) -> int:
         first, last = tokenizer.convert_tokens_to_ids(["<extra_id_0>", f"<extra_id_{spans - 1}>"])
         are_known = first not in (None, tokenizer.unk_token_id)
         are_enough = are_known and last == first - (spans - 1)
+
     if not are_enough:
         raise UsageError(
             f"A window of {window} hides {spans} spans; the vocabulary has not so many sentinels "

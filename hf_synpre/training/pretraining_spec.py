@@ -258,6 +258,7 @@ class PretrainingSpec:
             )
         if self.task is not None:
             get_task(self.task)
+
         self._check_names()
         self._check_numbers()
         self._check_rows()
@@ -296,6 +297,7 @@ class PretrainingSpec:
             objective = allowed.for_text
         else:
             objective = allowed.for_targets
+
         if objective == "seq2seq" and self.reads_text:
             raise UsageError(
                 "Text has no targets, so the objective seq2seq cannot apply; give span_corruption."
@@ -349,6 +351,8 @@ class PretrainingSpec:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
+
+        # Numbers with bounds of their own.
         if self.window < 4:
             raise UsageError(f"window is {self.window}; give 4 ids or more.")
         if self.curriculum_steps < 0:

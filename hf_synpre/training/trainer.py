@@ -192,6 +192,7 @@ class SynpreTrainer(Seq2SeqTrainer):
             self.optimizer_cls_and_kwargs
             or self.get_optimizer_cls_and_kwargs(self.args, self.model)
         )
+
         groups = layer_groups(
             self.model,
             self.get_decay_parameter_names(self.model),
