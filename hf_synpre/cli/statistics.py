@@ -43,7 +43,7 @@ def statistics(arguments: Arguments) -> int:
         else:
             measured = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
     except OSError as error:  # from the Hub
-        raise UsageError(str(error)) from None
+        raise UsageError(str(error)) from error
 
     # Where the file goes.
     if options.output_dir and options.output_file:

@@ -185,7 +185,7 @@ class Experiment:
                 def compute() -> None:
                     write_json(file, compute_cell(cell, self.spec, self.artifacts))
 
-                failure = failure_of(compute)
+                failure = failure_message(compute)
                 if failure is None:
                     return None
                 header = cell_header(cell, self.spec)
@@ -270,7 +270,7 @@ class Experiment:
 
         Return one line where it failed, as the cells that need it will too.
         """
-        failure = failure_of(lambda: self.artifacts.checkpoint(run, task))
+        failure = failure_message(lambda: self.artifacts.checkpoint(run, task))
         return f"pre-training {run}: {failure}" if failure else None
 
     def _work(self, job: Callable[..., str | None], *arguments: Any) -> str | None:
@@ -318,7 +318,7 @@ def may_change(stored: Any, wanted: Any, in_use: set[str] | None) -> bool:
     return all(stored[name] == wanted[name] for name in shared)
 
 
-def failure_of(job: Callable[[], Any]) -> str | None:
+def failure_message(job: Callable[[], Any]) -> str | None:
     """Do a job; return None, or one line that says how it failed.
 
     Raises:
