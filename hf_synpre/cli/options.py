@@ -41,8 +41,8 @@ METAVARS = {
     dict: "NAME=VALUE,...",
     list: "A,B,...",
 }
-TRUE_WORDS = ("true", "yes", "1")
-FALSE_WORDS = ("false", "no", "0")
+TRUE_WORDS = ("true", "t", "yes", "y", "1")
+FALSE_WORDS = ("false", "f", "no", "n", "0")
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 1. `PretrainingSpec` (pretraining_spec.py): YAML keys or flags -> a checked spec; presets.
 2. `training_arguments` (arguments.py): arguments by name -> transformers' TrainingArguments.
-3. `open_rows` (pretraining_data.py): spec, model family, vocabulary -> rows to train and evaluate
-on. 4. `fresh_model` (pretraining.py): spec, architecture, vocabulary -> the model before its first
-step. 5. `SynpreTrainer` (trainer.py): model, rows, arguments -> the trained model. It has the
-optimizers
+3. `open_rows` (pretraining_data.py): spec, model family, vocabulary -> rows for training and
+   evaluation.
+4. `fresh_model` (pretraining_trainer.py): spec, architecture, vocabulary -> the model before its
+   first step; `pretraining_trainer` puts model and rows together.
+5. `SynpreTrainer` (trainer.py): model, rows, arguments -> the trained model. It has the optimizers
    and schedules of optimizers.py, counts the training cost (flops.py), and stops, warns or keeps
    the best weights by its evaluations (callbacks.py).
 6. `pretrain` (pretraining.py): spec, architecture -> a folder with model, statistics and result.

@@ -15,46 +15,38 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
-    TrainerCallback,
 )
 
 from hf_synpre.config import stored_form
-from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus, open_corpus
-from hf_synpre.data.masking import noise_counts
 from hf_synpre.errors import UsageError
 from hf_synpre.files import held, read_json, write_json
-from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics, build, tensor_generator
+from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics
 from hf_synpre.models.electra import (
     RTDModel,
-    build_rtd,
-    evaluation_sums,
-    rtd_loss,
-    rtd_metrics,
     save_parts,
 )
-from hf_synpre.models.families import AUTO_CLASSES, longest_input, model_family, uses_token_types
-from hf_synpre.models.masked_head import compute_masked_logits_only
-from hf_synpre.models.packed_forward import accept_packed_rows
-from hf_synpre.models.pretrained_weights import check_ids, take_weights
+from hf_synpre.models.families import model_family
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.callbacks import (
-    Deadline,
-    DivergenceChecks,
-    StopAtTargetAccuracy,
     divergence_warnings,
     evaluation_curve,
 )
-from hf_synpre.training.flops import FlopCounter, TrainingCost
-from hf_synpre.training.pretraining_data import open_rows, rows_per_step
-from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
-from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced
+from hf_synpre.training.flops import TrainingCost
+from hf_synpre.training.pretraining_data import rows_per_step
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.training.pretraining_trainer import (
+    batches_per_step,
+    count_steps,
+    fresh_model,
+    pretraining_trainer,
+)
+from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.versions import versions
-from hf_synpre.vocabulary import Vocabulary, as_vocabulary
+from hf_synpre.vocabulary import as_vocabulary
 
 RESULT_FILE = "pretraining.json"
 RECIPE_FILE = "recipe.json"
@@ -209,11 +201,6 @@ def pretrain(
     return result
 
 
-def batches_per_step(args: Seq2SeqTrainingArguments) -> int:
-    """Return how many batches make a step: those of all processes, and accumulated ones."""
-    return args.gradient_accumulation_steps * args.world_size
-
-
 def share_rows(rows: int, args: Seq2SeqTrainingArguments) -> None:
     """Give every batch of a step its share of the rows, in `args`. UsageError: unequal shares."""
     batches = batches_per_step(args)
@@ -262,194 +249,6 @@ def load_finished_run(folder: Path, work: Path, recipe: dict[str, Any]) -> RunRe
                 "delete it."
             )
     return read_json(result_file) if result_file.exists() else None
-
-
-def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary) -> PreTrainedModel:
-    """Return the model of a run before its first step.
-
-    Args:
-        spec: says the objective, the seed, the initial weights, and the checkpoint to start from.
-        model: the architecture.
-        vocabulary: whose ids the embeddings are for.
-
-    Returns:
-        A language model of the architecture, or for objective rtd a generator and discriminator.
-        The head of an encoder is computed at masked positions alone where it allows that.
-
-    Raises:
-        UsageError: initial weights or a checkpoint that do not fit the architecture.
-    """
-    # A fresh model: every tensor is drawn from the seed and its own name.
-    config = model.config(vocabulary)
-    family = model_family(config)
-    if spec.objective_for(family) == "rtd":
-        network = build_rtd(config, spec.seed, spec.generator_fraction)
-    else:
-        network = build(AUTO_CLASSES[family], config, {}, spec.seed)
-    draw_weights = INITIAL_WEIGHTS[spec.initial_weights]
-    if draw_weights is not None:
-        draw_weights(network, tensor_generator(spec.seed, spec.initial_weights))
-
-    # The weights of a checkpoint. A run for objective rtd has left its generator beside its
-    # discriminator.
-    if spec.start is not None:
-        if spec.start_embeddings == "kept" and vocabulary.tokenizer is not None:
-            check_ids(spec.start, vocabulary.tokenizer)
-        if isinstance(network, RTDModel):
-            take_weights(network.discriminator, spec.start, spec.start_embeddings, head=True)
-            generator = Path(spec.start) / "generator"
-            if generator.is_dir():
-                take_weights(network.generator, str(generator), spec.start_embeddings, head=True)
-        else:
-            take_weights(network, spec.start, spec.start_embeddings, head=True)
-
-    if family == "mlm" and not isinstance(network, RTDModel):
-        compute_masked_logits_only(network)
-    return network
-
-
-def count_steps(
-    spec: PretrainingSpec,
-    args: Seq2SeqTrainingArguments,
-    network: PreTrainedModel,
-    tokens: int | None = None,
-) -> int:
-    """Return the steps of a run: as many as its budget pays for.
-
-    Args:
-        spec: its budget is budget_tokens or budget_flops, else args.max_steps.
-        args: say the rows of a step, the warm-up, and max_steps.
-        network: the model, whose step costs FLOPs.
-        tokens: the budget, instead of the spec's.
-
-    Raises:
-        UsageError: the budget ends before the warm-up does.
-    """
-    rows = args.train_batch_size * batches_per_step(args)
-    tokens = tokens or spec.budget_tokens
-    if tokens is not None:
-        # A window; span corruption has sentinels on both sides and two ends of sequence besides.
-        row_tokens = spec.window
-        if network.config.is_encoder_decoder:
-            _, spans = noise_counts(spec.window)
-            row_tokens += 2 * spans + 2
-        steps = math.ceil(tokens / (rows * row_tokens))
-    elif spec.budget_flops is not None:
-        steps = math.ceil(spec.budget_flops / step_flops(spec, network, rows))
-    else:
-        return args.max_steps
-
-    warmup_steps = args.get_warmup_steps(steps)
-    if spec.match_tokens_of is None and warmup_steps >= steps:
-        raise UsageError(
-            f"The budget pays for {steps} steps, warmup_steps is {warmup_steps}; give "
-            "training.warmup_steps (below 1: a share)."
-        )
-    return steps
-
-
-def step_flops(spec: PretrainingSpec, network: PreTrainedModel, rows: int) -> float:
-    """Return the FLOPs of a step of `rows` windows of text, as the run itself will count them."""
-    hidden, spans = noise_counts(spec.window)
-    if network.config.is_encoder_decoder:
-        # Spans become sentinels, and an end of sequence is appended. Collators pad to multiples
-        # of 8.
-        source = pad_to_multiple(spec.window - hidden + spans + 1)
-        target = pad_to_multiple(spans + hidden + 1)
-        return FlopCounter(network)(rows, source, target)
-    # As many tokens are masked as span corruption hides.
-    return FlopCounter(network)(rows, spec.window, hidden)
-
-
-def pad_to_multiple(length: int, multiple: int = 8) -> int:
-    """Return the smallest multiple that is no shorter than a length."""
-    return math.ceil(length / multiple) * multiple
-
-
-def pretraining_trainer(
-    spec: PretrainingSpec,
-    network: PreTrainedModel,
-    vocabulary: Vocabulary,
-    args: Seq2SeqTrainingArguments,
-    corpus: Corpus | None = None,
-) -> SynpreTrainer:
-    """Return the Trainer of a run.
-
-    Args:
-        spec: what is pre-trained on.
-        network: the model, as `fresh_model` makes it. Packed rows change its forward.
-        vocabulary: whose ids the rows have.
-        args: with the final max_steps.
-        corpus: the text, instead of what `spec.corpus` names.
-
-    Raises:
-        UsageError: rows that the model cannot read, or arguments that it cannot be trained with.
-    """
-    # Of a generator and discriminator the discriminator is the model that is pre-trained.
-    is_pair = isinstance(network, RTDModel)
-    pretrained = network.discriminator if is_pair else network
-    if spec.pairs and not uses_token_types(pretrained.config):
-        raise UsageError(
-            f"pairs makes rows of two segments, of which {type(pretrained.config).__name__} knows "
-            "none; leave pairs out."
-        )
-
-    # Rows.
-    batch_size = args.train_batch_size * batches_per_step(args)
-    rows = open_rows(
-        spec,
-        model_family(pretrained.config),
-        vocabulary,
-        rows=args.max_steps * batch_size,
-        batch_size=batch_size,
-        longest_input=longest_input(pretrained),
-        corpus=corpus,
-        compact="masked_positions" in getattr(network, "second_inputs", ()),
-    )
-    if rows.packed:
-        accept_packed_rows(network)
-
-    # Callbacks, loss and metrics.
-    callbacks: list[TrainerCallback] = [
-        StopAtTargetAccuracy(spec.target_accuracy),
-        DivergenceChecks(),
-    ]
-    if spec.budget_seconds:
-        callbacks.append(Deadline(spec.budget_seconds))
-    options: dict[str, Any] = {
-        "compute_metrics": teacher_forced,
-        "preprocess_logits_for_metrics": most_likely,
-    }
-    if is_pair:
-        options = {
-            "loss": rtd_loss,
-            "compute_metrics": rtd_metrics,
-            "preprocess_logits_for_metrics": evaluation_sums,
-        }
-
-    try:
-        trainer = SynpreTrainer(
-            network,
-            args,
-            schedule=spec.schedule,
-            bias_correction=spec.bias_correction,
-            callbacks=callbacks,
-            train_dataset=rows.train,
-            eval_dataset=rows.validation,
-            # A decoder's input begins with the padding id, as its config says.
-            data_collator=RowCollator(
-                pad=vocabulary.pad, start=vocabulary.pad, alone=not rows.packed
-            ),
-            **options,
-        )
-    except Exception as error:  # whatever the model or transformers has against these arguments
-        cause = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"{type(network).__name__} cannot be trained with these arguments: {cause}"
-        ) from error
-    if rows.epoch_rows:
-        trainer.epochs_per_step = batch_size / rows.epoch_rows
-    return trainer
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

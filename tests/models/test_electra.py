@@ -27,7 +27,7 @@ from hf_synpre.models.electra import (
     sample_tokens,
 )
 from hf_synpre.training.arguments import training_arguments
-from hf_synpre.training.pretraining import fresh_model, pretraining_trainer
+from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
 from hf_synpre.vocabulary import as_vocabulary
 
 # The pair.

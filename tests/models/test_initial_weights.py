@@ -12,7 +12,7 @@ from hf_synpre import UsageError
 from hf_synpre.initialization import build
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.training.pretraining import fresh_model
+from hf_synpre.training.pretraining_trainer import fresh_model
 from hf_synpre.vocabulary import as_vocabulary
 
 T5 = {

@@ -27,12 +27,8 @@ from hf_synpre.data.windows import encode_corpus
 from hf_synpre.models.electra import RTDModel
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
-from hf_synpre.training.pretraining import (
-    fresh_model,
-    pretrain,
-    pretraining_trainer,
-    step_flops,
-)
+from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer, step_flops
 from hf_synpre.vocabulary import as_vocabulary
 
 RUNS = {

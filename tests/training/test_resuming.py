@@ -18,10 +18,7 @@ from processes import kill_after_a_checkpoint, rank
 
 from hf_synpre import UsageError
 from hf_synpre.files import held
-from hf_synpre.training.pretraining import (
-    last_whole_checkpoint,
-    pretrain,
-)
+from hf_synpre.training.pretraining import last_whole_checkpoint, pretrain
 
 # Programs of processes that are killed.
 PRETRAIN_ON_A_TASK = """

@@ -20,10 +20,7 @@ from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
-from hf_synpre.training.pretraining import (
-    fresh_model,
-    pretraining_trainer,
-)
+from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
 from hf_synpre.training.trainer import SynpreTrainer, token_loss
 from hf_synpre.vocabulary import as_vocabulary
 
