@@ -111,7 +111,13 @@ def test_there_are_ten_rooms_and_a_few_flat_modules():
     entries = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("_")}
     rooms = {name for name in entries if (PACKAGE / name / "__init__.py").exists()}
     assert len(rooms) == 10
-    assert {name.removesuffix(".py") for name in entries} <= set(ROOMS) | {"statistics", "py.typed"}
+    assert {name.removesuffix(".py") for name in entries} <= {*ROOMS, "statistics", "py.typed"}
+
+
+def test_no_file_is_longer_than_500_lines():
+    files = [*SOURCES, *PACKAGE.parent.glob("tests/**/*.py")]
+    lengths = {file.name: len(file.read_text().splitlines()) for file in files}
+    assert {name: length for name, length in lengths.items() if length > 500} == {}
 
 
 def test_the_order_of_tasks_does_not_depend_on_what_was_imported_first():
