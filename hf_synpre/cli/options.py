@@ -284,7 +284,7 @@ def parse(verb: Verb, argv: list[str]) -> Arguments:
             known,
             do=f"See `synpre {verb.name} --help`.",
         )
-        training[name] = yaml.load(text, Loader)
+        training[name] = read_value_of_yaml(text, name, text)
     return Arguments(values, training)
 
 
@@ -375,13 +375,28 @@ def read_pairs(text: str, flag: str) -> dict[str, Any]:
         name, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"--{flag} has '{part}'; write name=value,name=value.")
-        try:
-            pairs[name.strip()] = yaml.load(value, Loader)
-        except yaml.YAMLError as error:
-            raise UsageError(
-                f"--{flag} has '{part}', whose value is no number, word or list."
-            ) from error
+        pairs[name.strip()] = read_value_of_yaml(value, flag, part)
     return pairs
+
+
+def read_value_of_yaml(text: str, flag: str, shown: str) -> Any:
+    """Return a text as YAML has it: a number, a word, a list ...
+
+    Args:
+        text: the text.
+        flag: the flag that has it, for messages.
+        shown: the part of the flag that messages show.
+
+    Raises:
+        UsageError: the text is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise UsageError(
+            f"--{flag} has '{shown}', whose value is no number, word or list; "
+            "put a text with signs into quotes of its own."
+        ) from error
 
 
 def read_vocabulary(text: str | None) -> "int | PreTrainedTokenizerBase | None":

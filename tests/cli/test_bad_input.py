@@ -162,6 +162,10 @@ BAD_ARGUMENTS = [
     (["generate", "set", "--parameters", "min_length=["], "whose value is no number"),
     (["generate", "set", "--vocabulary", "²"], "--vocabulary is '²'"),
     (["pretrain", "sett"], "Unknown task 'sett'"),
+    (
+        ["pretrain", "set", "--run_name", "{a"],
+        "--run_name has '{a', whose value is no number, word or list; put a text with signs into",
+    ),
     (["pretrain", "set", "--max_step", "3"], "Did you mean '--max_steps'?"),
     (["pretrain", "set", "--max_steps=0"], "max_steps is 0; give training.max_steps >= 1"),
     (["pretrain", "set", "--config_overrides", "d_modle=3"], "Did you mean 'd_model'?"),
