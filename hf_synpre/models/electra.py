@@ -2,11 +2,11 @@
 
 Source: Clark et al. 2020.
 
-Three steps, each its own function:
+A forward pass has three steps:
 
 1. The generator, a small masked language model, gives logits at the masked positions.
 2. `sample_tokens` draws a token for each of them; `put_tokens` writes the tokens into the row.
-3. The discriminator says of every token of that row whether it was replaced.
+3. The discriminator says for every token of that row whether it was replaced.
 
 `rtd_loss` is the loss of both, `rtd_metrics` the metrics of an evaluation; `save_parts` writes two
 plain models.
@@ -122,8 +122,9 @@ class RTDModel(PreTrainedModel):
 
     config_class = RTDConfig
     _supports_sdpa = True
-    # The inputs beside input_ids that decide what a forward pass costs (training/flops.py).
-    second_inputs = ("masked_positions", "originals", "draws")
+    # Inputs beside input_ids that a forward pass needs; all are [rows, masked]. training/flops.py
+    # counts what a pass with them costs.
+    target_inputs = ("masked_positions", "originals", "draws")
 
     def __init__(self, config: RTDConfig):
         super().__init__(config)
@@ -341,14 +342,14 @@ def losses_by_row(outputs: RTDOutput, labels: torch.Tensor) -> tuple[torch.Tenso
     return generator_losses.sum(1), discriminator_losses.sum(1)
 
 
-# The columns of `evaluation_sums`, for every row.
+# The columns of `evaluation_sums`, in their order: sums over the tokens of a row.
 SUMS = (
     "generator_loss",
     "discriminator_loss",
     "masked",  # masked tokens
-    "guessed",  # masked tokens that the generator puts first
-    "tokens",
-    "replaced",
+    "guessed",  # masked tokens to which the generator gives the highest logit
+    "tokens",  # all tokens but padding
+    "replaced",  # tokens that the generator has replaced
     "replaced_found",  # replaced tokens that the discriminator calls replaced
     "originals_kept",  # original tokens that it calls original
 )
@@ -369,16 +370,20 @@ def evaluation_sums(outputs: tuple, labels: torch.Tensor) -> torch.Tensor:
     is_token = output.replaced != IGNORED  # [rows, length]
     is_replaced = output.replaced == 1
     called_replaced = output.discriminator_logits > 0
-    counts = (
-        is_masked,
-        (output.logits.argmax(-1) == labels) & is_masked,
-        is_token,
-        is_replaced,
-        called_replaced & is_replaced,
-        ~called_replaced & is_token & ~is_replaced,
-    )
-    columns = [*losses_by_row(output, labels), *(count.sum(1).float() for count in counts)]
-    return torch.stack(columns, dim=1)
+
+    generator_losses, discriminator_losses = losses_by_row(output, labels)  # [rows], [rows]
+    sums = {"generator_loss": generator_losses, "discriminator_loss": discriminator_losses}
+    counted = {
+        "masked": is_masked,
+        "guessed": is_masked & (output.logits.argmax(-1) == labels),
+        "tokens": is_token,
+        "replaced": is_replaced,
+        "replaced_found": is_replaced & called_replaced,
+        "originals_kept": is_token & ~is_replaced & ~called_replaced,
+    }
+    for name, is_counted in counted.items():
+        sums[name] = is_counted.sum(1).float()  # [rows]
+    return torch.stack([sums[name] for name in SUMS], dim=1)  # [rows, 8]
 
 
 def rtd_metrics(prediction: EvalPrediction) -> dict[str, float]:

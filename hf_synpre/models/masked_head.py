@@ -1,4 +1,4 @@
-"""A masked language model -> the same, with its head at masked positions only, 15 % of the work.
+"""A masked language model -> the same, with its head at masked positions only: 15 % of the work.
 
 `compute_masked_logits_only` makes a model's forward take `masked_positions` [rows, masked]; it then
 returns logits [rows, masked, vocabulary]. The body still runs over the whole row; of its last
@@ -13,8 +13,13 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-# Largest difference of logits, as a share of the largest logit, that rounding explains.
+from hf_synpre.models.trial_rows import equal_logits, trial_ids
+
+# The largest difference of logits that rounding explains, as a share of the largest logit.
 TOLERANCE = 1e-4
+# Two positions of the row on which a model is tried, not in their order and far apart: a head that
+# mixes positions, or reads their order, gives other logits.
+TRIAL_POSITIONS = (7, 2)
 
 
 def compute_masked_logits_only(model: PreTrainedModel) -> bool:
@@ -36,7 +41,7 @@ def compute_masked_logits_only(model: PreTrainedModel) -> bool:
     works = body is not model and (model.device.type == "meta" or head_works_by_position(model))
     if not works:
         model.forward, body.forward = original_forwards
-        del model.second_inputs
+        del model.target_inputs
     return works
 
 
@@ -45,8 +50,9 @@ def add_masked_positions(model: PreTrainedModel) -> None:
     body = model.base_model
     body.forward = functools.partial(forward_body, body, body.forward)
     model.forward = functools.partial(forward_with_head, model, model.forward)
-    # The inputs beside input_ids that decide what a forward pass costs (training/flops.py).
-    model.second_inputs = ("masked_positions",)
+    # Inputs beside input_ids that a forward pass needs; all are [rows, masked]. training/flops.py
+    # counts what a pass with them costs.
+    model.target_inputs = ("masked_positions",)
 
 
 def forward_with_head(
@@ -87,8 +93,8 @@ def forward_body(
 
 def head_works_by_position(model: PreTrainedModel) -> bool:
     """Say whether logits at masked positions alone equal those of the head on the whole row."""
-    ids = torch.arange(5, 17).remainder(model.config.vocab_size)[None].to(model.device)  # [1, 12]
-    positions = torch.tensor([[7, 2]], device=model.device)  # [1, 2]
+    ids = trial_ids(model)  # [1, 12]
+    positions = torch.tensor([TRIAL_POSITIONS], device=model.device)  # [1, 2]
 
     was_training = model.training
     model.eval()
@@ -101,7 +107,4 @@ def head_works_by_position(model: PreTrainedModel) -> bool:
     finally:
         model.train(was_training)
 
-    if expected.shape != computed.shape:
-        return False
-    difference = (expected - computed).abs().max()
-    return bool(difference <= TOLERANCE * expected.abs().max() + 1e-6)
+    return expected.shape == computed.shape and equal_logits(expected, computed, TOLERANCE)

@@ -17,9 +17,14 @@ from transformers.utils import ModelOutput
 
 from hf_synpre.errors import UsageError
 from hf_synpre.models.families import first_position, model_family
+from hf_synpre.models.trial_rows import equal_logits, trial_ids
 
-# Largest difference of logits, as a share of the largest logit, that rounding explains.
+# The largest difference of logits that rounding explains, as a share of the largest logit. It is
+# wide, because packed rows go through other matrix products than single ones. Where an example sees
+# another one, logits differ by far more.
 TOLERANCE = 1e-3
+# The two examples of the row on which a model is tried: their lengths.
+TRIAL_EXAMPLES = (5, 7)
 
 
 def block_mask(
@@ -70,8 +75,8 @@ def accept_packed_rows(model: PreTrainedModel) -> PreTrainedModel:
         The same model. The logits of an example in a packed row equal those that it has alone.
 
     Raises:
-        UsageError: they do not, because this architecture's attention does not follow the mask, or
-            its positions do not follow the position ids.
+        UsageError: the logits differ, because this architecture's attention does not follow the
+            mask, or its positions do not follow the position ids.
     """
     packed: Callable[..., ModelOutput]
     if model.config.is_encoder_decoder:
@@ -81,10 +86,10 @@ def accept_packed_rows(model: PreTrainedModel) -> PreTrainedModel:
     model.forward = functools.partial(dispatch, model, model.forward, packed)
 
     try:
-        alone = sees_examples_alone(model)
-    except (RuntimeError, ValueError, TypeError):  # it takes no mask per query, or no position ids
-        alone = False
-    if not alone:
+        separate = keeps_examples_apart(model)
+    except (RuntimeError, ValueError, TypeError):  # takes no mask per query, or no position ids
+        separate = False
+    if not separate:
         raise UsageError(
             f"{type(model).__name__} cannot take several examples in a row (its masks or positions "
             'do not allow it); give batching "padded" or "bucketed".'
@@ -164,25 +169,23 @@ def packed_single_stack(
     return original_forward(**inputs)
 
 
-def sees_examples_alone(model: PreTrainedModel) -> bool:
-    """Say whether the logits of two examples in one row are those of each alone."""
-    # One row of two examples, of 5 and 7 tokens.
-    ids = torch.arange(5, 17).remainder(model.config.vocab_size)[None].to(model.device)  # [1, 12]
-    segments = torch.tensor([[1] * 5 + [2] * 7], device=model.device)
-    examples = (slice(0, 5), slice(5, 12))
+def keeps_examples_apart(model: PreTrainedModel) -> bool:
+    """Say whether two examples in one row have the logits that each has in a row of its own."""
+    ids = trial_ids(model)  # [1, 12]
+    first, second = TRIAL_EXAMPLES
+    segments = torch.tensor([[1] * first + [2] * second], device=model.device)  # [1, 12]
+    examples = (slice(0, first), slice(first, first + second))
 
     was_training = model.training
     model.eval()
     with torch.no_grad():
         together = model(**_packed_batch(model, ids, segments)).logits  # [1, 12, vocabulary]
-        alone = [
+        separate = [
             model(**_packed_batch(model, ids[:, part], segments[:, part])).logits
             for part in examples
         ]
     model.train(was_training)
-
-    difference = (together - torch.cat(alone, dim=1)).abs().max()
-    return bool(difference <= TOLERANCE * together.abs().max() + 1e-6)
+    return equal_logits(together, torch.cat(separate, dim=1), TOLERANCE)
 
 
 def _packed_batch(

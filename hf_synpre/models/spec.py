@@ -75,12 +75,12 @@ class ModelSpec:
         Raises:
             UsageError: the config cannot be read, has no such field, or refuses a value.
         """
-        config = self._named_config()
-        for name, value in self.overrides.items():
-            set_field(config, name, value)
-        if not self.config_name:
-            # Made anew, because some fields follow from others.
-            config = self._default_config(self.overrides)
+        if self.config_name:
+            config = read_config(self.config_name)
+            for name, value in self.overrides.items():
+                set_field(config, name, value)
+        else:
+            config = make_config(self.model_type, self.overrides)
 
         # The vocabulary decides the size of the embeddings and the ids of special tokens. Those
         # that the architecture has by default are ids of another vocabulary.
@@ -101,24 +101,37 @@ class ModelSpec:
             config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
         return config
 
-    def _named_config(self) -> PreTrainedConfig:
-        """Return the config that config_name or model_type names, unchanged."""
-        if not self.config_name:
-            return self._default_config({})
-        try:
-            return AutoConfig.from_pretrained(self.config_name)
-        except UsageError:
-            raise
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"config_name '{self.config_name}' cannot be read: {_one_line(error)}"
-            ) from error
 
-    def _default_config(self, fields: dict[str, Any]) -> PreTrainedConfig:
-        """Return the config of model_type with these fields."""
-        config_class = CONFIG_MAPPING[choose("model_type", self.model_type, CONFIG_MAPPING)]
-        published = PUBLISHED_FIELDS.get(self.model_type, {})
-        return config_class(**{**published, **fields})
+def read_config(name: str) -> PreTrainedConfig:
+    """Return the config of a folder, file or Hub id. UsageError: it cannot be read."""
+    try:
+        return AutoConfig.from_pretrained(name)
+    except UsageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UsageError(f"config_name '{name}' cannot be read: {_one_line(error)}") from error
+
+
+def make_config(model_type: str, overrides: dict[str, Any]) -> PreTrainedConfig:
+    """Return a new config of an architecture.
+
+    Args:
+        model_type: transformers' name of the architecture.
+        overrides: the fields that differ from the published model's.
+
+    Raises:
+        UsageError: there is no such architecture or field, or the config refuses a value.
+    """
+    config_class = CONFIG_MAPPING[choose("model_type", model_type, CONFIG_MAPPING)]
+    published = PUBLISHED_FIELDS.get(model_type, {})
+
+    # A config's constructor takes any name, so the fields are checked on a trial config first.
+    trial = config_class(**published)
+    for name, value in overrides.items():
+        set_field(trial, name, value)
+
+    # The constructor gets all fields at once, because it derives some of them from others.
+    return config_class(**(published | overrides))
 
 
 def check_config(config: PreTrainedConfig) -> None:

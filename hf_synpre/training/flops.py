@@ -26,22 +26,24 @@ from hf_synpre.models.masked_head import compute_masked_logits_only
 class FlopCounter:
     """Counts the floating-point operations of a training step of any model.
 
-    Only matrix products count, and a step is three forward passes: one forward, two backward. Torch
-    counts a forward pass of the architecture without weights at a few lengths; in between the count
-    is a polynomial: linear in the lengths for the weights, quadratic for the attention scores.
+    Only matrix products count. A step costs as much as three forward passes: its forward pass, and
+    a backward pass that costs two. Torch counts forward passes of the architecture, without its
+    weights, at six pairs of lengths. A polynomial through them gives the count at any lengths: it
+    is linear in the lengths for the weights and quadratic for the attention scores.
 
     Args:
         model: the model that is trained. It is not changed, and its weights are not copied.
     """
 
-    # Input and target positions of the passes that are counted: they determine the five terms of
-    # the polynomial.
+    # Input and target positions of the passes that are counted: enough of them to determine the
+    # five coefficients of the polynomial.
     LENGTHS = ((8, 8), (16, 8), (8, 16), (24, 8), (8, 24), (24, 16))
-    STEP = 3.0  # forward passes that a step with its backward pass costs
+    STEP = 3.0  # a step costs as much as so many forward passes
 
     def __init__(self, model: PreTrainedModel):
-        # The architecture on the meta device. Other attention implementations, and models that look
-        # for padding, read values, which ids and masks have none of here.
+        # The architecture on the meta device, where tensors have shapes and no values. Eager
+        # attention and no padding id, because other implementations, and a search for padding,
+        # read values.
         config = copy.deepcopy(model.config)
         config._attn_implementation = "eager"
         self.model = skeleton(type(model), config)
@@ -49,18 +51,19 @@ class FlopCounter:
             if hasattr(module, "config"):
                 module.config.pad_token_id = None
 
-        # What a forward pass takes beside input_ids, in the length of the targets.
-        self.second_inputs: tuple[str, ...]
+        # Inputs beside input_ids that a forward pass needs, all [rows, target positions]. Models
+        # whose head runs at masked positions alone name theirs (models/masked_head.py, electra.py).
+        self.target_inputs: tuple[str, ...]
         if model.config.is_encoder_decoder:
-            self.second_inputs = ("decoder_input_ids",)
+            self.target_inputs = ("decoder_input_ids",)
         else:
-            self.second_inputs = getattr(model, "second_inputs", ())
-        if self.second_inputs == ("masked_positions",):
+            self.target_inputs = getattr(model, "target_inputs", ())
+        if self.target_inputs == ("masked_positions",):
             compute_masked_logits_only(self.model)
         multiple_choice = type(model) in MODEL_FOR_MULTIPLE_CHOICE_MAPPING.values()
         self.row_shape = (1, 1) if multiple_choice else (1,)  # [rows] or [rows, choices]
 
-        # The polynomial's coefficients.
+        # Solve for the coefficients of the polynomial.
         terms = [self._terms(*lengths) for lengths in self.LENGTHS]  # [passes, 5]
         counts = [self._count_forward(*lengths) for lengths in self.LENGTHS]  # [passes]
         solution = np.linalg.lstsq(
@@ -72,22 +75,26 @@ class FlopCounter:
         """Return the FLOPs of a training step on one batch.
 
         Args:
-            rows: rows of the batch; of multiple choice, rows times choices.
-            source: positions of a row's inputs.
-            target: positions of a decoder's row, or masked positions of a row where the head looks
-                at those alone; ignored for other models.
+            rows: rows of the batch; for multiple choice rows times choices.
+            source: input positions of a row.
+            target: target positions of a row: a decoder's, or the masked positions where the head
+                runs at those alone. Other models ignore it.
         """
         forward = round(float(np.dot(self._terms(source, target), self.coefficients)))
         return self.STEP * rows * forward
 
     def _terms(self, source: int, target: int) -> list[int]:
-        if not self.second_inputs:
+        """Return the five terms of the polynomial at two lengths."""
+        if not self.target_inputs:
             target = 0
         return [source, target, source * source, target * target, source * target]
 
     def _count_forward(self, source: int, target: int) -> float:
         """Return the FLOPs of a forward pass of one row, counted by torch."""
-        lengths = {"input_ids": source} | dict.fromkeys(self.second_inputs, target)
+        lengths = {"input_ids": source}
+        for name in self.target_inputs:
+            lengths[name] = target
+
         inputs: dict[str, Any] = {}
         for name, length in lengths.items():
             shape = (*self.row_shape, length)
@@ -115,7 +122,7 @@ def peak_flops() -> float | None:
 
 
 class TrainingCost(TypedDict):
-    """What a run has cost, over its processes and over the lives that a kill has cut it into."""
+    """The cost of a run: over all its processes, and over all its resumptions after a kill."""
 
     # Optimizer steps.
     steps: int
@@ -130,30 +137,30 @@ class TrainingCost(TypedDict):
     wait_s: float
     # 1 - tokens / positions.
     padding_share: float
-    # Per second of training and waiting.
+    # Tokens and positions per second of training and waiting.
     tokens_per_s: float
     positions_per_s: float
-    # The share of the waiting in those seconds.
+    # The share of those seconds that was spent waiting.
     wait_share: float
     # The share of the devices' peak FLOP/s that was reached, where the peak is known.
     mfu: NotRequired[float]
 
 
 class Meter(TrainerCallback, ExportableState):
-    """Adds up the cost of a run, over its processes and over the lives that a kill has cut it into.
+    """Adds up the cost of a run, over all its processes and over all its resumptions after a kill.
 
     Args:
-        before: the totals of the run's earlier lives, over all of their processes. A resumed
-            Trainer passes what the checkpoint holds.
+        before: the totals of the run up to the checkpoint that it is resumed from, over all
+            processes. Trainer passes what the checkpoint holds.
 
     Attributes:
-        cost: what this process has taken part in since this life began: steps, tokens, positions,
+        cost: the cost of this process since the run was begun or resumed: steps, tokens, positions,
             flops, train_s, wait_s.
-        last: the totals when they were last asked for; they go into a checkpoint.
+        last: the totals when they were last computed; a checkpoint holds them.
     """
 
     SUMMED = ("tokens", "positions", "flops")  # over processes
-    AVERAGED = ("train_s", "wait_s")  # processes train at the same time
+    AVERAGED = ("train_s", "wait_s")  # over processes, which train at the same time
 
     def __init__(self, before: dict[str, float] | None = None):
         nothing: dict[str, Any] = {
@@ -170,7 +177,7 @@ class Meter(TrainerCallback, ExportableState):
         self._step_began = 0.0
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return what a checkpoint holds: the arguments of the Meter of a resumed run."""
         return {"args": {"before": self.last}, "attributes": {}}
 
     def on_step_begin(
@@ -197,7 +204,7 @@ class Meter(TrainerCallback, ExportableState):
 
         is_real = batch["segments" if "segments" in batch else "attention_mask"] > 0
         tokens, positions = is_real.sum(), rows * length
-        if "decoder_input_ids" in count_flops.second_inputs:
+        if "decoder_input_ids" in count_flops.target_inputs:
             tokens = tokens + (labels != IGNORED).sum()
             positions += labels.numel()
 
@@ -206,22 +213,23 @@ class Meter(TrainerCallback, ExportableState):
         self.cost["flops"] += count_flops(rows, length, labels.shape[-1])
 
     def totals(self, reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
-        """Return the cost of the run so far: sums over processes and lives; seconds are means.
+        """Return the cost of the whole run so far: sums over processes, but means of seconds.
 
         Args:
             reduce: sums a tensor over the processes, all of which call this.
         """
-        # One tensor, so that the processes meet once; the 1 counts them.
+        # All numbers in one tensor, so that the processes wait for each other once. Each adds a 1,
+        # so that the last sum is the number of processes.
         names = (*self.SUMMED, *self.AVERAGED)
         shares = [float(self.cost[name]) for name in names]
         *sums, processes = reduce(torch.tensor([*shares, 1.0], dtype=torch.float64)).tolist()
-        this_life = dict(zip(names, sums, strict=True))
+        since_resumed = dict(zip(names, sums, strict=True))
         for name in self.AVERAGED:
-            this_life[name] /= processes
+            since_resumed[name] /= processes
 
         totals: dict[str, Any] = {"steps": self.cost["steps"] or self.before["steps"]}
         for name in names:
-            totals[name] = this_life[name] + self.before[name]
+            totals[name] = since_resumed[name] + self.before[name]
         for name in ("tokens", "positions"):
             totals[name] = int(totals[name])
         self.last = totals
@@ -230,11 +238,11 @@ class Meter(TrainerCallback, ExportableState):
     def summary(
         self, reduce: Callable[[torch.Tensor], torch.Tensor], processes: int
     ) -> TrainingCost:
-        """Return the totals with rates: what every result file says of the cost.
+        """Return the totals with rates, as result files hold them.
 
         Args:
             reduce: sums a tensor over the processes, all of which call this.
-            processes: how many there are; the share of the devices' peak is over all of them.
+            processes: the number of processes; the peak FLOP/s is that of all their devices.
         """
         totals = self.totals(reduce)
         rates = {
