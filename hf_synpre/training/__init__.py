@@ -5,10 +5,10 @@
 3. `open_rows` (pretraining_data.py): spec, model family, vocabulary -> rows for training and
    evaluation.
 4. `fresh_model` (pretraining_trainer.py): spec, architecture, vocabulary -> the model before its
-   first step; `pretraining_trainer` puts model and rows together.
-5. `SynpreTrainer` (trainer.py): model, rows, arguments -> the trained model. It has the optimizers
-   and schedules of optimizers.py, counts the training cost (flops.py), and stops, warns or keeps
-   the best weights by its evaluations (callbacks.py).
+   first step. `pretraining_trainer`: model, rows -> the Trainer of the run.
+5. `SynpreTrainer` (trainer.py): model, rows, arguments -> the trained model. It uses the optimizers
+   and schedules of optimizers.py and counts the training cost (flops.py). Its evaluations decide
+   when it stops or warns and which weights are kept (callbacks.py).
 6. `pretrain` (pretraining.py): spec, architecture -> a folder with model, statistics and result.
 
 Fine-tuning takes steps 2 and 5 from here.

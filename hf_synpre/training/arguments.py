@@ -23,7 +23,7 @@ TRAINING_DEFAULTS = {
     "dataloader_pin_memory": torch.cuda.is_available(),
     "use_cpu": not torch.accelerator.is_available(),  # else bf16 is refused on a CPU
 }
-# Counts that are 1 at least, where they are given.
+# Training arguments that must be 1 at least.
 COUNTS = (
     "max_steps",
     "per_device_train_batch_size",
@@ -39,8 +39,8 @@ def training_arguments(
 
     Args:
         output_dir: the folder of its checkpoints.
-        chosen: what the user has chosen, by name; wins over `TRAINING_DEFAULTS`.
-        **fixed: what the run decides itself; `chosen` may not name it.
+        chosen: arguments that the user has set, by name; they replace `TRAINING_DEFAULTS`.
+        **fixed: arguments that the run sets itself; `chosen` may not name them.
 
     Raises:
         UsageError: a name that is not allowed, or a value that this package or transformers

@@ -10,17 +10,17 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 logger = logging.getLogger(__name__)
 
-# What Trainer logs of an evaluation beside its metrics, and the share of rows that are right
-# throughout, which only fine-tuning reports.
+# Values in Trainer's log of an evaluation that the curve of a pre-training run leaves out: times,
+# and the score (the share of rows without any error), which only fine-tuning reports.
 NOT_IN_CURVE = ("runtime", "samples_per_second", "steps_per_second", "score")
 
 # Balanced accuracy of a discriminator: 0.5 is chance.
 HAS_LEARNED = 0.55  # above this it has learned to tell replaced tokens from original ones
-HAS_COLLAPSED = 0.51  # below this it knows nothing (any more)
-MAJORITY_RECALL = (
-    0.01  # a discriminator that finds fewer replaced tokens calls every token original
-)
-LOSS_RISE = 1.0  # nats above the lowest held-out loss that are no noise of an evaluation
+HAS_COLLAPSED = 0.51  # below this it is at chance (again)
+# A discriminator that finds a smaller share of the replaced tokens calls every token original.
+MAJORITY_RECALL = 0.01
+# Nats by which noise of the evaluation alone may raise the held-out loss above its lowest value.
+LOSS_RISE = 1.0
 
 
 def evaluation_curve(
@@ -57,12 +57,11 @@ def evaluation_curve(
 
 
 def divergence_warnings(curve: list[dict[str, Any]]) -> list[str]:
-    """Return one line for everything that is wrong with a pre-training run.
+    """Return a warning, one line, for each problem of a pre-training run.
 
     Args:
-        curve: its evaluations so far, as `evaluation_curve` returns them. The keys of a
-            discriminator ("balanced_accuracy", "replaced_recall", "generator_loss") are looked at
-            where they are there.
+        curve: its evaluations so far, as `evaluation_curve` returns them. Those of a discriminator
+            also have "balanced_accuracy", "replaced_recall" and "generator_loss".
     """
     if not curve:
         return []
@@ -90,14 +89,14 @@ def divergence_warnings(curve: list[dict[str, Any]]) -> list[str]:
         )
     elif len(curve) > 2 and last["replaced_recall"] < MAJORITY_RECALL and best < HAS_LEARNED:
         warnings.append(
-            "the discriminator still calls every token original, as the majority floor does; it "
-            "needs more steps, or objective mlm serves a budget of this size better"
+            "the discriminator still calls every token original, which gives the accuracy "
+            "majority_floor; train for more steps, or take objective mlm for a budget of this size"
         )
     return warnings
 
 
 class DivergenceChecks(TrainerCallback):
-    """Logs at an evaluation what is newly wrong by then; see `divergence_warnings`."""
+    """Logs each warning of `divergence_warnings` once, at the evaluation that shows it first."""
 
     def __init__(self) -> None:
         self.logged: set[str] = set()
@@ -132,13 +131,13 @@ class StopAtTargetAccuracy(TrainerCallback):
 
 
 class Deadline(TrainerCallback):
-    """Ends training, with an evaluation, once it has taken so many seconds, over all its lives.
+    """Ends training, with an evaluation, once it has taken a number of seconds.
 
-    The seconds are those in Trainer's log, which all processes agree on (`Meter.totals`), so all of
-    them stop at one step.
+    The seconds are those in Trainer's log: they are equal in all processes (`Meter.totals`), so
+    that all stop at the same step, and a resumed run goes on counting.
 
     Args:
-        seconds: the limit, of training alone: evaluations and waiting for rows do not count.
+        seconds: the limit. Only training steps count, no evaluations and no waiting for rows.
     """
 
     def __init__(self, seconds: float):
@@ -158,12 +157,12 @@ class BestModel(TrainerCallback):
     Args:
         training_cost: returns the cost of the run so far, of which tokens and FLOPs go into the
             curve (`SynpreTrainer.training_cost`).
-        patience: evaluations without a better accuracy that end the run; 0 for no early stop.
+        patience: so many evaluations without a better accuracy end the run; 0 never ends it early.
 
     Attributes:
         curve: one dict an evaluation: step, tokens, flops, loss, token_accuracy, score.
         weights: the state dict of the best evaluation.
-        seconds: what the evaluations took together.
+        seconds: the duration of all evaluations together.
         stopped: what ended the run: "budget" or "patience".
     """
 
@@ -205,7 +204,7 @@ class BestModel(TrainerCallback):
         self.curve.append(point)
         self.seconds += metrics.get("eval_runtime", 0.0)
 
-        # The last evaluation ends the run by its budget.
+        # At the last step the budget ends the run, not impatience.
         impatient = self.patience and self._evaluations_since_best >= self.patience
         if impatient and state.global_step < args.max_steps:
             control.should_training_stop = True

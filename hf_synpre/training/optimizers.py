@@ -1,7 +1,7 @@
-"""Parameters of a model -> what transformers lacks of optimizers and learning-rate schedules.
+"""Optimizers and learning-rate schedules that transformers lacks.
 
-ELECTRA's Adam (`UncorrectedAdamW`), the schedules of T5X and ELECTRA (`SCHEDULES`), and a learning
-rate for each layer (`layer_groups`).
+ELECTRA's Adam (`UncorrectedAdamW`), the schedules of T5X and ELECTRA (`SCHEDULES`: step -> factor),
+and a learning rate for each layer (`layer_groups`: a model -> groups of parameters).
 """
 
 import re
@@ -128,10 +128,10 @@ def layer_groups(
     Clark et al. 2020 mean this; their code decays twice as fast (google-research/electra#51).
 
     Args:
-        model: whose parameters are trained, but for frozen ones.
+        model: the model; its frozen parameters are left out.
         decayed: names of the parameters that have weight decay.
         lr: the learning rate of the head.
-        weight_decay: of those parameters.
+        weight_decay: the weight decay of those parameters.
         layer_decay: the rate of a layer over that of the layer above it.
 
     Returns:

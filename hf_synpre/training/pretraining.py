@@ -1,6 +1,6 @@
 """A pre-training spec and an architecture -> a folder with the trained model and pretraining.json.
 
-`pretrain` is the run from its start to its end; what follows it are its steps, in their order.
+`pretrain` is the whole run. The functions below it are its steps, in the order of their calls.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ PRETRAINING_ARGUMENTS = {
     "train_sampling_strategy": "sequential",
     "restore_callback_states_from_checkpoint": True,
 }
-# Training arguments that may differ between the lives of one run: they do not decide the weights.
+# Training arguments that may change when a run is resumed: they do not decide the weights.
 MACHINE_ARGUMENTS = {
     "per_device_train_batch_size",
     "per_device_eval_batch_size",
@@ -77,11 +77,11 @@ MACHINE_ARGUMENTS = {
 
 
 class RunResult(TrainingCost):
-    """What pretraining.json holds: the training cost of the run, over all its lives, and these."""
+    """What pretraining.json holds: the cost of the run, all its resumptions included, and these."""
 
     # How often the run has read its corpus; None where rows have no end.
     epochs: float | None
-    # What ended the run: "competence" is the target accuracy, "budget" all else.
+    # What ended the run: "competence" where it reached the target accuracy, else "budget".
     stopped: str
     # The token accuracy of the last evaluation.
     accuracy: float | None
@@ -89,12 +89,12 @@ class RunResult(TrainingCost):
     curve: list[dict[str, Any]]
     # The warnings of `divergence_warnings` about the whole curve.
     alarms: list[str]
-    # Tokens and FLOPs of the runs that this one went on from.
+    # Tokens and FLOPs of the runs whose weights this one started from.
     before: dict[str, float]
-    # What decides the weights: pretraining, rows_a_step, model, tokens, and of text corpus and
+    # What decides the weights: pretraining, rows_a_step, model, tokens; for text also corpus and
     # tokenizer.
     recipe: dict[str, Any]
-    # Of Python and the libraries.
+    # The versions of Python, of this package and of the libraries.
     versions: dict[str, str]
 
 
@@ -109,20 +109,20 @@ def pretrain(
     start: Path | None = None,
     quiet: bool = True,
 ) -> RunResult:
-    """Pre-train a model into a folder. A run that was killed goes on where its last checkpoint was.
+    """Pre-train a model into a folder. A run that was killed goes on from its last checkpoint.
 
     All processes of a launcher call this together.
 
     Args:
-        spec: what is pre-trained on, and for how long.
+        spec: the rows, the objective and the budget.
         model: the architecture.
         folder: where the model, parameter_statistics.json and pretraining.json go. Until the run is
             finished its work lies beside it, in a hidden folder.
         tokenizer: whose ids the rows have, instead of those of `spec.vocabulary`; it is saved with
             the model. Text needs one.
-        tokens: the budget of the run, ends of sequence included, instead of the spec's.
+        tokens: the budget in tokens, end-of-sequence ids included, instead of the spec's.
         corpus: the text, instead of what `spec.corpus` names.
-        start: the folder of a finished run to go on from, which `spec.start` names.
+        start: the folder of the finished run that `spec.start` names; its weights are the first.
         quiet: show no progress.
 
     Returns:
@@ -138,7 +138,7 @@ def pretrain(
         >>> result = pretrain(spec, ModelSpec("t5"), Path("runs/set"))
         >>> result["accuracy"], result["stopped"]
     """
-    # What is checked by opening a stream or building an architecture.
+    # Check what only an opened stream or a built architecture shows.
     spec.validate()
     model.validate()
     work = folder.with_name(f".{folder.name}.work")
@@ -146,7 +146,7 @@ def pretrain(
         work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed
     )
 
-    # Corpus, ids, and the rows of a step.
+    # Open the corpus and the vocabulary; divide the rows of a step among its batches.
     if corpus is None and spec.corpus is not None:
         corpus = open_corpus(spec.corpus, text=spec.text)
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
@@ -154,7 +154,7 @@ def pretrain(
         family = model_family(model.config(vocabulary))
         share_rows(rows_per_step(spec, family, vocabulary), args)
 
-    # The recipe: what decides the weights. The same recipe finds its finished run.
+    # Gather the recipe, all that decides the weights; return the result of its run if there is one.
     pretraining = stored_form(spec)
     for name in MACHINE_ARGUMENTS & spec.training.keys():
         del pretraining["training"][name]
@@ -171,7 +171,7 @@ def pretrain(
     if finished is not None:
         return finished
 
-    # The model and its Trainer, for as many steps as the budget pays for.
+    # Build the model and its Trainer, for as many steps as the budget pays for.
     if start is not None:
         spec = replace(spec, start=str(start))
     network = fresh_model(spec, model, vocabulary)
@@ -202,7 +202,7 @@ def pretrain(
 
 
 def share_rows(rows: int, args: Seq2SeqTrainingArguments) -> None:
-    """Give every batch of a step its share of the rows, in `args`. UsageError: unequal shares."""
+    """Set the rows of a batch in `args`, so that a step has `rows`. UsageError: it cannot."""
     batches = batches_per_step(args)
     if rows < 1 or rows % batches:
         raise UsageError(
@@ -214,9 +214,9 @@ def share_rows(rows: int, args: Seq2SeqTrainingArguments) -> None:
 
 
 def tokenizer_metadata(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any] | None:
-    """Return what tells a tokenizer from others: class, size, origin, and a digest of its ids.
+    """Return what distinguishes a tokenizer: class, size, origin, and a digest of its ids.
 
-    Its origin is "stock" unless it was trained by this package, which then says on what.
+    The origin is "stock" for a pre-trained tokenizer; one that this package trained says on what.
     """
     if tokenizer is None:
         return None
@@ -233,9 +233,9 @@ def load_finished_run(folder: Path, work: Path, recipe: dict[str, Any]) -> RunRe
     """Return the result of a finished run, None where the run is still to be made.
 
     Args:
-        folder: of the finished run.
-        work: of a run that was begun.
-        recipe: of the run that is asked for.
+        folder: where the finished run would be.
+        work: the hidden folder of a run that was begun and not finished.
+        recipe: the recipe of the run that is asked for.
 
     Raises:
         UsageError: one of the folders holds a run with another recipe.
@@ -279,8 +279,8 @@ def resume(trainer: SynpreTrainer, checkpoint: str | None) -> None:
         trainer.train(resume_from_checkpoint=checkpoint)
     except SafetensorError as error:
         raise UsageError(
-            f"{checkpoint} cannot be read ({error}); delete it, and the run goes on from what is "
-            "before."
+            f"{checkpoint} cannot be read ({error}); delete it, and the run goes on from the "
+            "checkpoint before it."
         ) from error
 
 
@@ -290,10 +290,10 @@ def run_result(
     """Return what pretraining.json says of a finished run.
 
     Args:
-        spec: what was pre-trained on.
-        trainer: of the run, at its end.
-        recipe: what decided the weights.
-        start: the folder of the run that this one went on from.
+        spec: its target accuracy says whether the run ended early.
+        trainer: the Trainer of the run, at its end.
+        recipe: all that decided the weights.
+        start: the folder of the run whose weights this one started from.
 
     Raises:
         FloatingPointError: an evaluation's loss was not finite.
@@ -324,10 +324,10 @@ def run_result(
 
 
 def accumulated_cost(run: Path | None) -> dict[str, float]:
-    """Return the tokens and FLOPs of a finished run and of all that it went on from.
+    """Return the tokens and FLOPs of a finished run and of all runs that it started from.
 
     Args:
-        run: its folder; None for no run, which costs nothing.
+        run: the folder of the run; None for no run, which costs nothing.
 
     Returns:
         "tokens" and "flops"; an empty dict without a run.
@@ -349,11 +349,11 @@ def write_model(
     """Write a trained model with its tokenizer, parameter statistics and result into a folder.
 
     Args:
-        trainer: of the finished run.
+        trainer: the Trainer of the finished run.
         weights: the model's state dict, gathered from all processes.
         tokenizer: None where the ids are those of a plain vocabulary.
         result: what pretraining.json holds.
-        folder: is made.
+        folder: the folder to write, which does not exist yet.
     """
     network = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if isinstance(network, RTDModel):

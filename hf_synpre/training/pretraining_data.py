@@ -1,7 +1,6 @@
 """A pre-training spec, a model family and a vocabulary -> rows to train on and rows to evaluate on.
 
-1. Tokens: examples of the task (`PretrainingSpec.open_task`), or windows of the text
-   (`text_windows`).
+1. Tokens: examples of the task (`PretrainingSpec.open_task`), or windows of text (`text_windows`).
 2. Rows of a task: examples laid out for the objective, padded, bucketed or packed (`task_rows`).
    Rows of text: windows made into rows by the objective's function (`text_rows`, `ROWS_OF_TEXT`).
 3. Rows whose ids are to be guessed: some of them masked, or replaced (`masked_rows`).
@@ -43,45 +42,45 @@ logger = logging.getLogger(__name__)
 Windows = TextWindows | FullWindows | SentenceWindows
 Layout = Seq2SeqLayout | CausalLayout
 
-# The size of a task's dataset that is read as far as a run goes: rows are functions of their index,
-# so this costs nothing, and no run takes as many.
+# The size of a task's dataset that a run reads as far as it needs. No run needs so many rows, and
+# they cost nothing, because each is generated from its index when it is read.
 ENDLESS = 2**62
-# Of 100 masked tokens, how many become the mask id and how many a random id; the others stay:
-# Devlin et al. 2019 for masked language modelling, ELECTRA for replaced-token detection.
+# Of 100 masked tokens, how many become the mask id and how many a random id; the others stay as
+# they are. Masked language modelling after Devlin et al. 2019, replaced tokens after ELECTRA.
 MASKING = {
     "mlm": {"masked_percent": 80, "random_percent": 10},
     "rtd": {"masked_percent": 85, "random_percent": 0},
 }
-# A corpus is read as far as a run goes, but for so many windows at least, so that short runs see
-# more than its first lines.
+# A corpus is read as far as a run needs it, but at least for so many windows, so that even a short
+# run sees more than its first lines.
 FEWEST_WINDOWS = 1000
-# Examples whose lengths say whether a task fits the model's position embeddings.
+# Examples by whose lengths a task is checked against the model's position embeddings.
 PROBED_EXAMPLES = 4096
 
 
 @dataclass(frozen=True)
 class PretrainingRows:
-    """What a pre-training run reads: map-style datasets of rows, as its objective has them."""
+    """The rows of a pre-training run, made for its objective: two map-style datasets."""
 
     train: MapDataset[Row]
     validation: MapDataset[Row]
     # Whether a train row holds several examples, which the model must be made to tell apart.
     packed: bool = False
-    # How many train rows hold the corpus once, as far as the run reads it; None where rows have no
-    # end.
+    # How many train rows make an epoch of the corpus, as far as the run reads it; None where rows
+    # are generated and have no end.
     epoch_rows: float | None = None
 
 
 @dataclass(frozen=True)
 class RowOptions:
-    """What the rows of one split depend on beside their tokens."""
+    """What decides the rows of one split, beside their tokens."""
 
     spec: PretrainingSpec
     objective: str
     vocabulary: Vocabulary
-    # "train" or "validation"; each has draws of its own.
+    # "train" or "validation"; they draw different random numbers.
     split: str
-    # Whether labels are those of masked positions alone, because the model looks at no others.
+    # Whether rows have labels for their masked positions only, because the head runs only there.
     compact: bool
 
 
@@ -106,7 +105,7 @@ def open_rows(
         batch_size: the rows of a step; buckets and the curriculum are made of steps.
         longest_input: how many positions the model has embeddings for; None for any number.
         corpus: the text, instead of what `spec.corpus` names.
-        compact: the model looks at masked positions alone, so rows have labels for those alone.
+        compact: the model's head runs at masked positions only, so rows have labels for those only.
 
     Raises:
         UsageError: rows that are longer than the model's inputs, a text without a tokenizer, or an
@@ -132,7 +131,8 @@ def open_rows(
 def rows_per_step(spec: PretrainingSpec, model_family: str, vocabulary: Vocabulary) -> int:
     """Return the rows of a step that has `spec.batch_size` examples.
 
-    Packed rows hold several examples: there are as many rows, a multiple of 8, as hold so many.
+    Packed rows hold several examples: there are as many rows as hold `spec.batch_size` examples,
+    rounded to a multiple of 8.
     """
     assert spec.batch_size is not None, "the spec counts rows, not examples"
     if spec.batching != "packed" or spec.reads_text:
@@ -221,7 +221,7 @@ def text_rows(
     corpus: Corpus | None,
     compact: bool,
 ) -> PretrainingRows:
-    """Return text as rows; arguments as for `open_rows`. Without a corpus a task's rows are it."""
+    """Return text as rows; arguments as for `open_rows`. Without a corpus the task is the text."""
     train_windows = text_windows(spec, objective, vocabulary, "train", rows, corpus)
     validation_windows = text_windows(
         spec, objective, vocabulary, "validation", spec.validation_examples, corpus
@@ -272,8 +272,8 @@ def text_windows(
         return TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if len(ids) == most_ids and split == "train" and spec.text.order == "natural":
         logger.warning(
-            "the run reads the first %d ids of its corpus, in their order; else order "
-            "shuffled_rows",
+            "the run reads only the first %d ids of its corpus, in their order; "
+            "give order shuffled_rows to read from all of it",
             most_ids,
         )
 
@@ -288,7 +288,7 @@ def text_windows(
         ids,
         size=size,
         length=length,
-        wrap=objective == "span_corruption",  # all its rows are equally long
+        wrap=objective == "span_corruption",  # which needs windows of equal length
         split=split,
         seed=spec.seed,
     )
@@ -376,8 +376,8 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
 def first_sentinel(vocabulary: Vocabulary, window: int) -> int:
     """Return the id of the first sentinel; those of a window's other spans descend from it.
 
-    A tokenizer has sentinels of its own, <extra_id_0> and so on; a plain vocabulary lends its last
-    ids, as far as they are no regular tokens.
+    A tokenizer has sentinels, <extra_id_0> and so on. In a plain vocabulary the last ids serve as
+    sentinels, those of them that are no regular tokens.
 
     Raises:
         UsageError: there are too few for the spans of a window of so many ids.
@@ -395,7 +395,7 @@ def first_sentinel(vocabulary: Vocabulary, window: int) -> int:
 
     if not are_enough:
         raise UsageError(
-            f"A window of {window} hides {spans} spans; the vocabulary has not so many sentinels "
+            f"A window of {window} hides {spans} spans; the vocabulary has fewer sentinels "
             "(<extra_id_*>). Give a shorter window."
         )
     return first

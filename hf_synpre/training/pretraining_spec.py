@@ -1,4 +1,4 @@
-"""YAML keys or flags of a pre-training -> a checked PretrainingSpec; the presets of both papers."""
+"""YAML keys or flags of a pre-training run -> a checked PretrainingSpec; the papers' presets."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ BATCHINGS = ("padded", "bucketed", "packed")
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weights}
 # Tasks whose rows are sentences without a target: they are read as text.
 TEXT_TASKS = ("nesting_language",)
-LARGEST_BATCH = 2**20  # examples of a step: more than any run has, and what a typing error exceeds
+# Examples of a step: more than any run has, but a typing error may exceed it.
+LARGEST_BATCH = 2**20
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ OBJECTIVES = {
     "mlm": Objectives(for_targets="mlm", for_text="mlm", others=("rtd",)),
 }
 
-# On a synthetic task: what the papers did (docs/papers.md, "Pre-training"), and what reaches their
-# 99 % soonest (benchmarks/recipe.py; examples/LOG.md).
+# Presets for synthetic tasks: `paper` is what the papers did (docs/papers.md, "Pre-training"),
+# `fast` what reaches their 99 % token accuracy soonest (benchmarks/recipe.py; examples/LOG.md).
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "batching": "padded",
@@ -70,8 +71,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
 }
-# On a dataset's own text: ELECTRA-small and RoBERTa-base of Krishna et al. 2022 (docs/papers.md,
-# "Self-pretraining: recipes"). RoBERTa's betas, weight decay and epsilon are those of its paper.
+# Presets for a dataset's own text: ELECTRA-small and RoBERTa-base of Krishna et al. 2022
+# (docs/papers.md, "Self-pretraining: recipes"). RoBERTa's betas, weight decay and epsilon are those
+# of its paper.
 SELF_PRETRAINING: dict[str, dict[str, Any]] = {
     "electra": {
         "objective": "rtd",
@@ -101,7 +103,7 @@ SELF_PRETRAINING: dict[str, dict[str, Any]] = {
         },
     },
 }
-# The same with a share of their steps, under the name with this ending.
+# Each of them exists with a smaller share of its steps too, under its name with this ending.
 BUDGET_SHARES = {"": 1.0, "_tenth": 0.1, "_hundredth": 0.01, "_smoke": 0.0001}
 
 
@@ -130,11 +132,8 @@ class PretrainingSpec:
 
     The rows are those of a synthetic `task` or windows of a text `corpus`: exactly one of the two
     is named. The budget is one of `training.max_steps`, `budget_tokens`, `budget_flops` and
-    `match_tokens_of`; `budget_seconds` may end the run before. What the fields mean is said at
-    each of them.
-
-    Args:
-        task: and all others: see the fields' help below; `synpre pretrain --help` shows the same.
+    `match_tokens_of`; `budget_seconds` may end the run before. Each field has its help beside it;
+    `synpre pretrain --help` shows the same texts.
 
     Raises:
         UsageError: a value that is not allowed, or two that exclude each other.
@@ -149,7 +148,7 @@ class PretrainingSpec:
         None,
     )
     preset: str | None = option(
-        "A named recipe that fills all other fields; what is given beside it wins. For tasks: "
+        "A named recipe that sets defaults for the other fields. For tasks: "
         "paper or fast. For a dataset's own text: electra or roberta, or _tenth, _hundredth or "
         "_smoke of them.",
         None,
@@ -158,8 +157,8 @@ class PretrainingSpec:
         "Parameters of the task, as min_length=4,max_length=24.", default_factory=dict
     )
     vocabulary: int | None = option(
-        "Size of a plain vocabulary, in ids; the T5 vocabulary of the paper without it. A "
-        "tokenizer that is given replaces it.",
+        "Size of a plain vocabulary, in ids; without it the T5 vocabulary of the paper, or that of "
+        "a tokenizer that is given.",
         None,
     )
     curriculum_steps: int = option(
@@ -173,8 +172,9 @@ class PretrainingSpec:
         None,
     )
     text: TextSpec | None = option(
-        "How the corpus is made from the train split of a dataset; its windows are then cut end to "
-        "end, anew in every epoch. Without it windows begin anywhere in the corpus.",
+        "How the corpus is made from the train split of a dataset. Its windows are then cut one "
+        "after the other, at other ids in every epoch. Without it windows begin anywhere in the "
+        "corpus.",
         None,
     )
     window: int = option("Ids of a window of text, one row.", 64)
@@ -190,7 +190,7 @@ class PretrainingSpec:
         None,
     )
     start_embeddings: str = option(
-        "Token embeddings of `start`: kept (and the head, where it is one of this objective) or "
+        "Token embeddings of `start`: kept (with the head, if it is that of this objective) or "
         "fresh.",
         "kept",
     )
@@ -206,11 +206,14 @@ class PretrainingSpec:
         "bucketed",
     )
     row_length: int | None = option(
-        "Input positions of a packed row, about; four mean examples without it.", None
+        "Input positions of a packed row, approximately; without it room for four examples of mean "
+        "length.",
+        None,
     )
     batch_size: int | None = option(
-        "Examples of a step over all processes; of packed rows as many, a multiple of 8, as hold "
-        "them. Without it training.per_device_train_batch_size counts the rows of one process.",
+        "Examples of a step over all processes. A step of packed rows has as many rows, a multiple "
+        "of 8, as hold so many examples. Without it training.per_device_train_batch_size counts "
+        "the rows of one process.",
         None,
     )
     schedule: str | None = option(
@@ -219,7 +222,7 @@ class PretrainingSpec:
         None,
     )
     bias_correction: bool = option(
-        "Correct the bias of Adam's moments; without it Adam is that of BERT and ELECTRA.", True
+        "Correct the bias of Adam's moments. BERT and ELECTRA were trained without.", True
     )
     initial_weights: str = option(
         "Weights before the first step: transformers, t5x, or local (for encoders with learned "
@@ -238,7 +241,7 @@ class PretrainingSpec:
         "Seconds of training that end the run before its last step.", None
     )
     target_accuracy: float = option(
-        "Validation token accuracy that ends the run, a share; above 1 nothing ends it early.",
+        "Validation token accuracy, a share, that ends the run; above 1 nothing ends it early.",
         0.99,
         former="competence",
     )
@@ -429,7 +432,7 @@ class PretrainingSpec:
         if not gives_steps:
             cause = "no budget"
             if self.budget_seconds:
-                cause = "a limit of seconds alone, and its schedule no length"
+                cause = "no limit but budget_seconds, by which a schedule has no length"
             raise UsageError(
                 f"pretraining has {cause}; give training.max_steps >= 1 or match_tokens_of."
             )

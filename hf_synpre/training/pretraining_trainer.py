@@ -40,7 +40,7 @@ from hf_synpre.vocabulary import Vocabulary
 
 
 def batches_per_step(args: Seq2SeqTrainingArguments) -> int:
-    """Return how many batches make a step: those of all processes, and accumulated ones."""
+    """Return how many batches make an optimizer step, over processes and accumulation."""
     return args.gradient_accumulation_steps * args.world_size
 
 
@@ -48,18 +48,18 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
     """Return the model of a run before its first step.
 
     Args:
-        spec: says the objective, the seed, the initial weights, and the checkpoint to start from.
+        spec: its objective, seed, initial weights and checkpoint to start from are used.
         model: the architecture.
         vocabulary: whose ids the embeddings are for.
 
     Returns:
         A language model of the architecture, or for objective rtd a generator and discriminator.
-        The head of an encoder is computed at masked positions alone where it allows that.
+        The head of an encoder runs at masked positions alone, if the architecture allows that.
 
     Raises:
         UsageError: initial weights or a checkpoint that do not fit the architecture.
     """
-    # A fresh model: every tensor is drawn from the seed and its own name.
+    # A fresh model: the seed and a tensor's name decide its values.
     config = model.config(vocabulary)
     family = model_family(config)
     if spec.objective_for(family) == "rtd":
@@ -70,8 +70,8 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
     if draw_weights is not None:
         draw_weights(network, tensor_generator(spec.seed, spec.initial_weights))
 
-    # The weights of a checkpoint. A run for objective rtd has left its generator beside its
-    # discriminator.
+    # The weights of a checkpoint. A run with objective rtd saved its generator in a folder beside
+    # its discriminator.
     if spec.start is not None:
         if spec.start_embeddings == "kept" and vocabulary.tokenizer is not None:
             check_ids(spec.start, vocabulary.tokenizer)
@@ -97,10 +97,10 @@ def count_steps(
     """Return the steps of a run: as many as its budget pays for.
 
     Args:
-        spec: its budget is budget_tokens or budget_flops, else args.max_steps.
-        args: say the rows of a step, the warm-up, and max_steps.
-        network: the model, whose step costs FLOPs.
-        tokens: the budget, instead of the spec's.
+        spec: its budget_tokens or budget_flops is the budget; without both it is args.max_steps.
+        args: the rows of a step, the warm-up, and max_steps.
+        network: the model, by which the FLOPs of a step are counted.
+        tokens: the budget in tokens, instead of the spec's.
 
     Raises:
         UsageError: the budget ends before the warm-up does.
@@ -108,7 +108,8 @@ def count_steps(
     rows = args.train_batch_size * batches_per_step(args)
     tokens = tokens or spec.budget_tokens
     if tokens is not None:
-        # A window; span corruption has sentinels on both sides and two ends of sequence besides.
+        # The tokens of a row: a window; span corruption adds sentinels to input and target, and an
+        # end-of-sequence id to each.
         row_tokens = spec.window
         if network.config.is_encoder_decoder:
             _, spans = noise_counts(spec.window)
@@ -122,7 +123,7 @@ def count_steps(
     warmup_steps = args.get_warmup_steps(steps)
     if spec.match_tokens_of is None and warmup_steps >= steps:
         raise UsageError(
-            f"The budget pays for {steps} steps, warmup_steps is {warmup_steps}; give "
+            f"The budget pays for {steps} steps, warmup_steps is {warmup_steps}; give a smaller "
             "training.warmup_steps (below 1: a share)."
         )
     return steps
@@ -132,8 +133,8 @@ def step_flops(spec: PretrainingSpec, network: PreTrainedModel, rows: int) -> fl
     """Return the FLOPs of a step of `rows` windows of text, as the run itself will count them."""
     hidden, spans = noise_counts(spec.window)
     if network.config.is_encoder_decoder:
-        # Spans become sentinels, and an end of sequence is appended. Collators pad to multiples
-        # of 8.
+        # Each span becomes a sentinel, and an end-of-sequence id is appended. Collators pad to
+        # multiples of 8.
         source = pad_to_multiple(spec.window - hidden + spans + 1)
         target = pad_to_multiple(spans + hidden + 1)
         return FlopCounter(network)(rows, source, target)
@@ -156,22 +157,22 @@ def pretraining_trainer(
     """Return the Trainer of a run.
 
     Args:
-        spec: what is pre-trained on.
-        network: the model, as `fresh_model` makes it. Packed rows change its forward.
+        spec: the rows and the objective.
+        network: the model, as `fresh_model` makes it. For packed rows its forward is replaced.
         vocabulary: whose ids the rows have.
-        args: with the final max_steps.
+        args: the training arguments, with the final max_steps.
         corpus: the text, instead of what `spec.corpus` names.
 
     Raises:
         UsageError: rows that the model cannot read, or arguments that it cannot be trained with.
     """
-    # Of a generator and discriminator the discriminator is the model that is pre-trained.
+    # Of a generator and its discriminator, the discriminator is the model that is wanted.
     is_pair = isinstance(network, RTDModel)
     pretrained = network.discriminator if is_pair else network
     if spec.pairs and not uses_token_types(pretrained.config):
         raise UsageError(
-            f"pairs makes rows of two segments, of which {type(pretrained.config).__name__} knows "
-            "none; leave pairs out."
+            f"pairs makes rows of two segments, which {type(pretrained.config).__name__} cannot "
+            "tell apart; leave pairs out."
         )
 
     # Rows.
@@ -184,7 +185,7 @@ def pretraining_trainer(
         batch_size=batch_size,
         longest_input=longest_input(pretrained),
         corpus=corpus,
-        compact="masked_positions" in getattr(network, "second_inputs", ()),
+        compact="masked_positions" in getattr(network, "target_inputs", ()),
     )
     if rows.packed:
         accept_packed_rows(network)
@@ -222,7 +223,7 @@ def pretraining_trainer(
             ),
             **options,
         )
-    except Exception as error:  # whatever the model or transformers has against these arguments
+    except Exception as error:  # whatever the model or transformers raises on these arguments
         cause = " ".join(str(error).split())[:200]
         raise UsageError(
             f"{type(network).__name__} cannot be trained with these arguments: {cause}"

@@ -43,8 +43,8 @@ LOGGED = ("tokens", "train_s", "flops", "padding_share", "tokens_per_s", "wait_s
 def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
     """Return the cross-entropy per target token of the whole step.
 
-    It does not depend on how the step is cut into batches and processes. The models' own losses do:
-    they are means of each part, which Trainer sums
+    It does not depend on how the step is divided among batches and processes. The models' own
+    losses do: each is the mean over one batch, and Trainer adds them up
     (https://github.com/huggingface/transformers/issues/47688).
 
     Args:
@@ -78,14 +78,15 @@ def most_likely(logits: Any, labels: torch.Tensor) -> torch.Tensor:
 
 
 def teacher_forced(prediction: EvalPrediction) -> dict[str, float]:
-    """Return two metrics of an evaluation under teacher forcing: `compute_metrics` of a Trainer.
+    """Return two metrics of an evaluation under teacher forcing (`compute_metrics` of a Trainer).
 
     Args:
-        prediction: predictions and label_ids, ids [rows, length]. The end-of-sequence id counts.
+        prediction: predictions and label_ids, ids [rows, length]. End-of-sequence ids count.
 
     Returns:
-        token_accuracy: the share of target tokens that are predicted; score: the share of rows all
-        of whose tokens are. A row is right exactly where greedy decoding would give these ids.
+        `token_accuracy`: the share of target tokens that are predicted.
+        `score`: the share of rows in which all target tokens are predicted; these are the rows that
+            greedy decoding would reproduce.
     """
     is_target = prediction.label_ids != IGNORED
     is_right = prediction.predictions == prediction.label_ids
@@ -96,13 +97,13 @@ def teacher_forced(prediction: EvalPrediction) -> dict[str, float]:
 
 
 class SynpreTrainer(Seq2SeqTrainer):
-    """A Seq2SeqTrainer with an exact loss, a meter of the training cost, the papers' Adafactor.
+    """A Seq2SeqTrainer with an exact loss, a meter of the training cost and the papers' Adafactor.
 
     Args:
         model: the model to train.
         args: as `training_arguments` makes them.
-        callbacks: besides the meter.
-        loss: a function (outputs, labels, items of the whole step) -> scalar.
+        callbacks: more callbacks, beside the meter.
+        loss: a function (outputs, labels, number of items of the whole step) -> scalar.
         schedule: a name of `SCHEDULES`; None leaves transformers' own (`args.lr_scheduler_type`).
         bias_correction: without it Adam is that of BERT and ELECTRA (`UncorrectedAdamW`).
         layer_decay: the learning rate of a layer over that of the layer above it.
@@ -133,7 +134,7 @@ class SynpreTrainer(Seq2SeqTrainer):
         layer_decay: float = 1.0,
         **kwargs: Any,
     ):
-        # Times that a step reads the corpus, where the rows have an end: a pre-training sets it.
+        # The share of an epoch that a step reads, set by a pre-training whose rows have an end.
         self.epochs_per_step: float | None = None
         self.count_flops = FlopCounter(model)
         self.schedule = schedule
@@ -215,8 +216,8 @@ class SynpreTrainer(Seq2SeqTrainer):
     ) -> torch.Tensor | int | None:
         """Return what the loss of a step is divided by, summed over processes.
 
-        That is its labels; for the two losses of replaced-token detection [labels, tokens that are
-        no padding].
+        That is the number of labels; replaced-token detection has two losses, divided by
+        [number of labels, number of tokens without padding].
         """
         labels = super()._get_num_items_in_batch(batches, device)
         if self.compute_loss_func is not rtd_loss or labels is None:

@@ -164,7 +164,7 @@ def test_the_default_preset_fits_every_model_family(kind, shape, objective, tmp_
         (["FOLDER", "--budget_flops", "inf"], "budget_flops is inf; give a finite number"),
         (
             ["FOLDER", "--budget_seconds", "5"],
-            "a limit of seconds alone, and its schedule no length; give training.max_steps",
+            "no limit but budget_seconds, by which a schedule has no length; give",
         ),
         (["FOLDER", "--objective", "seq2seq"], "Unknown objective of a mlm model 'seq2seq'"),
     ],

@@ -150,7 +150,8 @@ def test_budgets_of_every_kind(limit, steps, tmp_path, labelled_corpus, encoder_
 def test_a_budget_that_ends_in_warm_up_is_refused(tmp_path, labelled_corpus, encoder_tokenizer):
     spec = spec_of("mlm", budget_tokens=32 * 8 * 3, training={"warmup_steps": 10})
     with pytest.raises(
-        UsageError, match=r"The budget pays for 3 steps, warmup_steps is 10; give training\."
+        UsageError,
+        match=r"The budget pays for 3 steps, warmup_steps is 10; give a smaller training\.",
     ):
         pretrain(
             spec, ELECTRA, tmp_path / "run", tokenizer=encoder_tokenizer, corpus=labelled_corpus

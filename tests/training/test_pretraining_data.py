@@ -130,7 +130,8 @@ def test_segments_for_a_model_that_has_none_are_refused(
 ):
     alone = ModelSpec("roberta", overrides=ROBERTA.overrides | {"type_vocab_size": 1})
     with pytest.raises(
-        UsageError, match="rows of two segments, of which RobertaConfig knows none; leave pairs out"
+        UsageError,
+        match="rows of two segments, which RobertaConfig cannot tell apart; leave pairs out",
     ):
         pretrain(
             spec_of("mlm", pairs=True),

@@ -158,7 +158,7 @@ def test_a_broken_checkpoint_of_a_run_is_named(
 def test_two_commands_do_not_share_a_folder(tmp_path, labelled_corpus, encoder_tokenizer):
     with (
         held(tmp_path / ".run.work" / "run"),
-        pytest.raises(UsageError, match="Another command is at work on"),
+        pytest.raises(UsageError, match="Another command is writing"),
     ):
         pretrain(
             spec_of("mlm"),
