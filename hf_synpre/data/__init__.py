@@ -1,18 +1,18 @@
-"""Data: anything that has rows -> rows of ids -> batches. What happens on the way, and where:
+"""Data: a synthetic task or text -> rows of ids -> batches. The steps, and where they are:
 
 1. Rows come from a synthetic task: `SyntheticDataset(task, size=...)` (synthetic.py) gives
    {input_ids, labels} without padding, `load_synthetic` the same rows as a Hugging Face dataset,
    and `build_shards(recipe, ...)` (shards.py) as the Parquet files of a published dataset.
-   `RowsConfig` (rows.py) says which rows of a task that are.
+   `RowsConfig` (rows.py) says which rows of a task these are.
 2. Or they come from text: `open_corpus(name, text=TextSpec())` (corpora.py) gives a `Corpus`,
-   documents of a train and a validation split; splits.py reads datasets, stdlib.py is the text that
+   documents of a train and a validation split. splits.py reads datasets; stdlib.py is text that
    every machine has.
 3. Text becomes ids: `train_tokenizer`, `train_encoder_tokenizer` or `read_tokenizer`
    (tokenizers.py) give a tokenizer, and `encode_corpus(texts, tokenizer, ...)` (windows.py) an
    int32 array.
 4. Ids become windows: `TextWindows`, `FullWindows` or `SentenceWindows`, and windows become rows of
    a model: `NextTokenDataset` or `EncoderRows` (windows.py).
-5. The objective hides ids: `SpanCorruptionDataset`, `MaskedDataset`, `ReplacedRows` (masking.py).
+5. The objective masks ids: `SpanCorruptionDataset`, `MaskedDataset`, `ReplacedRows` (masking.py).
 6. Examples are laid out as rows with little padding: `LengthBuckets` and `RowDataset`, or
    `PackedDataset`, by a layout (packing.py).
 7. Rows become a batch of tensors: `RowCollator`, `Seq2SeqCollator` or `LabelCollator`

@@ -26,7 +26,7 @@ from hf_synpre.files import content_digest
 
 ORDERS = ("natural", "shuffled_rows", "shuffled_sentences")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-# More rows held out make the validation loss no more exact than it needs to be.
+# With so many rows held out the validation loss is exact enough.
 MOST_HELD_OUT = 500
 # Rows of a Parquet file that are in memory at once; a row may be a book.
 ROWS_A_READ = 8
@@ -55,7 +55,7 @@ class TextSpec:
         "Columns that hold the text, as premise,hypothesis; guessed without it.", None
     )
     order: str = option("natural, shuffled_rows or shuffled_sentences.", "natural")
-    deduplicate: bool = option("Keep a text once, in whatever column it stands.", False)
+    deduplicate: bool = option("Keep each text once, whatever column it is in.", False)
     held_out: float = option("Share of the rows held out for a validation loss.", 0.02)
     limit_mb: float | None = option("End the corpus after so many million bytes.", None)
     with_test: bool = option(
@@ -128,7 +128,7 @@ def corpus_source(name: str, data_dir: str | None = None, *, files: bool = False
     if Path(name).suffix in READERS:
         raise UsageError(
             f"There is no file {name}; "
-            "give one that is there, or a folder, or a Hub id NAMESPACE/NAME."
+            "give one that exists, or a folder, or a Hub id NAMESPACE/NAME."
         )
     is_hub_id = name.count("/") == 1 and not name.startswith(("/", "."))
     if not is_hub_id:
@@ -296,7 +296,7 @@ def shuffled(items: list, seed: int) -> list:
 def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], list[list[str]]]:
     """Return (rows to train on, rows held out for a loss).
 
-    The latter are a fixed random share, 1 to 500 rows. Rows that read like one of them are in
+    Held out is a fixed random share, 1 to 500 rows. Rows with the same text as one of them are in
     neither list.
     """
     count = min(max(1, round(len(rows) * text.held_out)), MOST_HELD_OUT, max(len(rows) - 1, 0))
@@ -310,7 +310,7 @@ def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], li
 def texts_not_in(train: list[list[str]], held_out: list[list[str]]) -> list[str]:
     """Return the texts of held-out rows that no train row has; all of them if none is left.
 
-    A context, for example, has many questions: it may stand in rows of both kinds.
+    Rows may share a text: a context, for example, has many questions.
     """
     texts = [part for row in held_out for part in row]
     held_out_texts = set(texts)

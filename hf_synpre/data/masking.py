@@ -1,4 +1,6 @@
-"""Masking: windows or rows of ids -> rows whose ids are hidden and asked for. Three objectives.
+"""Masking: windows or rows of ids -> rows in which some ids are hidden and become the labels.
+
+There are three objectives:
 
 - Span corruption (Raffel et al. 2020), for encoder-decoders: SpanCorruptionDataset.
 - Masked language modelling (Devlin et al. 2019), for encoders: MaskedDataset.
@@ -212,10 +214,9 @@ class MaskedDataset:
 def mask_tokens(state, ids, special, density, mask, masked_below, changed_below, first, count):
     """Mask a share of `ids` (int32[length]) in place; return the masked positions (int64[masked]).
 
-    The positions are ascending.
-    No id of `special` is masked. Of 100 masked tokens `masked_below` become the id `mask`, those up
-    to `changed_below` one of the `count` regular ids from `first` on, the others stay. One token at
-    least is masked where there is a candidate.
+    The positions are ascending. No id of `special` is masked. Of 100 masked tokens `masked_below`
+    become the id `mask`, those from there to `changed_below` one of the `count` regular ids from
+    `first` on, and the others stay. At least one token is masked, unless all are special.
     """
     # Candidates: the positions of all ids that are not special.
     candidates = np.empty(len(ids), np.int64)
@@ -250,9 +251,8 @@ def mask_tokens(state, ids, special, density, mask, masked_below, changed_below,
 class ReplacedRows:
     """Rows for replaced-token detection: compact masked rows with `originals` and `draws`.
 
-    Both are int32[masked].
     `originals` are the ids of the masked tokens; `draws` are integers below DRAWS, by which the
-    generator's guesses are drawn.
+    generator's guesses are drawn. Both are int32[masked].
 
     Args:
         rows: rows of a MaskedDataset that is compact.

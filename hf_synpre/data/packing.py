@@ -3,7 +3,7 @@
 1. A layout (Seq2SeqLayout, CausalLayout) turns one example, or several side by side, into one row.
 2. LengthBuckets reorders examples so that those of a batch have similar lengths; RowDataset gives
    each a row of its own.
-3. PackedDataset in their place puts several examples in each row, all rows of one shape.
+3. PackedDataset, instead of both, puts several examples in each row; all rows have one shape.
 
 An example is {input_ids, labels}. A row of an encoder-decoder is {input_ids, segments, labels,
 target_segments}, that of a decoder-only or encoder-only model {input_ids, segments, labels}; all
@@ -268,19 +268,19 @@ class PackedDataset:
     """Rows that hold several examples each and are filled on both sides, all of one shape.
 
     A block of consecutive examples fills `block_rows` rows. It takes its examples in order while
-    they fill the share `fill` of its positions; the few per cent after that are left out, for their
-    place in the block and not for their length. Row i is a function of i alone: it belongs to block
-    i // block_rows.
+    they fill the share `fill` of its positions. The last few per cent of the examples are left out,
+    whatever their lengths. Row i is a function of i alone: it belongs to block i // block_rows.
 
     `shape` is (input positions, target positions), both multiples of 8; it follows from the first
-    16,384 examples, see `row_shape`. An example that is longer than any of these by more than 5 %
-    is cut.
+    16,384 examples, see `row_shape`. A later example is cut where it is more than 5 % longer than
+    the longest of these.
 
     Args:
         dataset: the examples.
         layout: how examples become a row.
         size: the number of rows.
-        length: about the input positions of a row; four mean examples without it.
+        length: the input positions of a row, approximately; without it room for four examples of
+            mean length.
 
     Raises:
         UsageError: the dataset has too few examples.
@@ -373,14 +373,13 @@ def round_up(positions: float) -> int:
 def row_shape(sizes: np.ndarray, length: int) -> tuple[int, int]:
     """Return the shape of packed rows: (input positions, target positions), multiples of 8.
 
-    Inputs and targets of the examples have some ratio of their mean lengths. Of the shapes that
-    hold the longest example the one is taken whose sides have that ratio most nearly: then both
-    sides fill up together.
+    The mean lengths of targets and inputs have some ratio. Of the shapes that hold the longest
+    example, the one whose sides come nearest to it is taken: then both sides fill up together.
 
     Args:
         sizes: int [examples, 2], the positions that examples take.
-        length: about the input positions; the shape has more where an example is longer, or its
-            target is.
+        length: the input positions, approximately; there are more where an example or its target is
+            longer.
 
     Returns:
         The shape; target positions are 0 where `sizes` has none.
@@ -405,7 +404,7 @@ def row_shape(sizes: np.ndarray, length: int) -> tuple[int, int]:
 
 
 def choose_fill(sizes: np.ndarray, shape: tuple[int, int]) -> tuple[int, float]:
-    """Return (rows, fill) of a block: the fullest rows in which all examples taken find room.
+    """Return (rows, fill) of a block: the fullest rows in which all its examples find room.
 
     Args:
         sizes: int [examples, 2], the positions that the examples of a block take.

@@ -139,7 +139,7 @@ class Recipe(RowsConfig):
 class DatasetRecipe:
     """The recipes of one published dataset."""
 
-    # Name of a configuration -> its recipe; `default` is the one that load_dataset takes unasked.
+    # Name of a configuration -> its recipe; load_dataset without a name takes `default`.
     configs: dict[str, Recipe]
 
     def __post_init__(self) -> None:
@@ -166,7 +166,7 @@ def config_folder(name: str) -> str:
 def stored_blocks(file: Path) -> Iterator[pa.Table]:
     """Yield the rows of a Parquet file in blocks of BLOCK_ROWS, whatever its row groups.
 
-    Raises UsageError where it is no whole file of rows.
+    Raises UsageError where it is no complete file of rows.
     """
     try:
         with pq.ParquetFile(file) as reader:
@@ -184,7 +184,7 @@ def stored_blocks(file: Path) -> Iterator[pa.Table]:
             yield pending
     except (pa.ArrowException, OSError) as error:
         cause = " ".join(str(error).split())
-        raise UsageError(f"{file} is not a whole Parquet file of rows ({cause}).") from None
+        raise UsageError(f"{file} is not a complete Parquet file of rows ({cause}).") from None
 
 
 def block_digest(block: pa.RecordBatch | pa.Table) -> bytes:
@@ -224,10 +224,10 @@ def build_shards(
         folder: the folder of the dataset.
         num_shards: shards of every split, one number or one a split; one in 250,000 rows without
             it.
-        shard_index: write the shards with this number alone, so that several machines share the
+        shard_index: write only the shards with this number, so that several machines can share the
             work.
-        progress: called with the number of rows after every row group, or at once for a shard that
-            is there.
+        progress: called with the number of rows after every row group, and at once for a shard that
+            exists already.
 
     Returns:
         The files of the shards that this call was about.
@@ -321,7 +321,7 @@ def refuse_other_files(config_dir: Path, expected: set[Path]) -> None:
 
 
 def check_identity(file: Path, identity: Mapping[str, Any]) -> None:
-    """Raise UsageError where a shard that is there was made by another recipe or version."""
+    """Raise UsageError where an existing shard was made by another recipe or version."""
     footer = read_footer(file)
     for name, value in identity.items():
         if footer.get(name) != value:

@@ -1,4 +1,4 @@
-"""Splits: a folder, file or Hub id -> the splits of a dataset; a split -> texts of its rows."""
+"""Splits: a folder, file or Hub id -> the splits of a dataset; a split -> the texts of its rows."""
 
 import re
 import tempfile
@@ -119,8 +119,10 @@ def is_list_of_text(column_type: pa.DataType) -> bool:
 def guess_columns(rows: Dataset) -> list[str]:
     """Return the columns that hold text: strings, or lists of them, of mostly several words.
 
-    Columns whose names are those of labels or ids are none.
-    Raises UsageError where there are none.
+    Columns named like labels or ids (NOT_TEXT) are left out.
+
+    Raises:
+        UsageError: no column is left.
     """
     sample = rows.with_format("arrow")[: min(SAMPLE_ROWS, len(rows))]
     columns = []

@@ -24,9 +24,9 @@ from hf_synpre.tasks import RowStream, VocabularyLike, iter_row_blocks, open_str
 FEATURES = datasets.Features(
     {name: datasets.List(datasets.Value("int32")) for name in ("input_ids", "labels")}
 )
-# A stream of a dataset is cut in parts, which workers share out among them. A part has this many
-# rows at least, few enough for a stream that is resumed to skip them soon; and there are this many
-# parts at most, so that their list stays short.
+# A streamed dataset is divided into parts, which are divided among workers. A part has at least
+# PART_ROWS rows, few enough that a resumed stream skips them soon. There are at most MOST_PARTS, so
+# that their list stays short.
 PART_ROWS = 10_000
 MOST_PARTS = 1024
 

@@ -60,7 +60,7 @@ def check_corpus_length(tokens: np.ndarray, length: int) -> None:
 
 
 class TextWindows:
-    """Windows that begin anywhere in a corpus: the begin of window i is drawn from hash(key, i).
+    """Windows that start anywhere in a corpus: the start of window i is drawn from hash(key, i).
 
     Args:
         tokens: the corpus, int32[n].
@@ -153,10 +153,10 @@ class FullWindows:
 
 
 class SentenceWindows:
-    """Windows of a dataset's input rows, joined end to end; the reference joins 128 sentences.
+    """Windows of a dataset's input rows, which are joined end to end in blocks.
 
-    A block of `examples` consecutive rows gives `WINDOWS` windows; what remains of the block is
-    left out.
+    A block of `examples` consecutive rows gives `WINDOWS` windows; the ids after them are left out.
+    (The reference joins 128 sentences.)
 
     Args:
         dataset: rows with input_ids, one sentence each, at least as many as the windows need.
@@ -164,7 +164,8 @@ class SentenceWindows:
         length: ids of a window.
     """
 
-    # Windows of a block: many enough that little of a block remains, few enough to be made at once.
+    # Windows of a block: so many that little of a block is left out, so few that they are made at
+    # once.
     WINDOWS = 16
     # Rows whose mean length says how many rows a block needs; a tenth more and 8 keep it from being
     # too short.

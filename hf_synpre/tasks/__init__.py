@@ -1,7 +1,7 @@
 """The synthetic tasks: integers in, integers out, without torch. What happens from a name to rows:
 
-1. `get_task(name)` (here) gives a `Task` (registry.py) or, of "set:2,identity:1", a `Mixture`
-   (mixture.py).
+1. `get_task(name)` (here) gives a `Task` (registry.py), or a `Mixture` (mixture.py) for a name like
+   "set:2,identity:1".
 2. `task.open_stream(split, seed, vocabulary, parameters)` checks all of them and gives a
    `RowStream` (streams.py): an endless sequence of rows with a `key` of its own.
 3. `stream.rows(indices)` seeds the generator of each row with hash(key, index) (rng.py).
@@ -9,7 +9,8 @@
    and functions.py for the paper's simple tasks (with sets of ids from id_sets.py), lime.py,
    nonsense.py and languages.py. kernels.py says what they get and give.
 5. `generate(name, start, stop)` (here) returns rows as a pyarrow.Table of `input_ids` and `labels`.
-6. `task.solve(row)` gives the target of a row, `task.score(row, answer)` whether one is right.
+6. `task.solve(row)` gives the target of a row, `task.score(row, answer)` says whether an answer is
+   right.
 
 A new task is one decorated function: `register_task` in registry.py.
 """

@@ -17,12 +17,13 @@ from hf_synpre.vocabulary import Tokenizer, Vocabulary, as_vocabulary
 if TYPE_CHECKING:
     from hf_synpre.tasks.registry import Task
 
-# The rows of a curriculum are multiplied with lengths in int64.
+# Compiled code multiplies the rows of a curriculum by lengths; the product must fit int64.
 MOST_CURRICULUM_ROWS = 2**42
 
 # A task's parameters by name: numbers, and choices as one of the words that are allowed.
 Parameters = dict[str, Any]
-# Their defaults; of a choice all words, the first being the default.
+# Their defaults: an integer, or for a choice the tuple of allowed words, of which the first is the
+# default.
 Defaults = Mapping[str, int | tuple[str, ...]]
 # One row's ids as callers have them: a list, an array, or a value of a pyarrow list column.
 Ids = Sequence[int] | np.ndarray | Any
@@ -34,9 +35,9 @@ VocabularyLike = Vocabulary | Tokenizer | int | None
 class SyntheticTask(ABC):
     """What a name of the registry stands for: a `Task`, or a `Mixture` of several."""
 
-    # The name in the registry; of a mixture made on the spot its text, "set:2,identity:1".
+    # The name in the registry; for a mixture that is not registered "set:2,identity:1".
     name: str
-    # It counts up when the rows change.
+    # An integer that grows by one whenever the rows change.
     version: int
     # Where the task is defined: authors, year, arXiv number.
     paper: str
@@ -56,13 +57,13 @@ class SyntheticTask(ABC):
     @property
     @abstractmethod
     def parameters(self) -> Defaults:
-        """The parameters and their defaults; of a choice all words, the first the default."""
+        """The parameters and their defaults; for a choice all words, the first the default."""
 
     @abstractmethod
     def resolve(self, parameters: Mapping[str, Any]) -> Parameters:
         """Return all parameters, defaults included.
 
-        Of a mixture these are the ones that all its tasks have with one value.
+        For a mixture these are the ones that all its tasks have with the same value.
 
         Args:
             parameters: the parameters that differ from their defaults.
@@ -103,7 +104,7 @@ class SyntheticTask(ABC):
         vocabulary: VocabularyLike = None,
         **parameters: int | str,
     ) -> bool:
-        """Return whether an answer to a row is right. Where several are, each of them scores.
+        """Return whether an answer to a row is right; a row may have several right answers.
 
         Args:
             input_ids: the ids of the row, without end-of-sequence.

@@ -47,13 +47,16 @@ def query_fits(min_length: int) -> int:
 
 
 def number_bounds(parameters: Parameters) -> tuple[int, int]:
-    """Return the longest body and target where the target is a number; y is scratch space too."""
+    """Return the bounds of tasks whose target is a number: longest body, longest target.
+
+    Samplers use the room for the target as scratch space, so it is as long as the body.
+    """
     longest = parameters["max_length"]
     return longest, longest + len(str(longest)) + 2
 
 
 def ten_digits(parameters: Parameters) -> int:
-    """Return how many regular tokens a task of numbers needs: one a digit."""
+    """Return how many regular tokens a task with numbers needs: one for each digit."""
     return 10
 
 
@@ -196,7 +199,7 @@ def delete(x, y, p):
 )
 def sort(x, y, p):
     """Return the sequence stably sorted by the position of its tokens in the order.
-    Of a token that is twice in the order the last position counts.
+    If a token is twice in the order, its last position counts.
 
     input   a c b a c | c b a
     target  c c b a a

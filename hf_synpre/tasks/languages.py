@@ -1,4 +1,4 @@
-"""Formal languages to pre-train on: random bits come in, sentences without a task inside go out.
+"""Formal languages to pre-train on: random bits come in, sentences without a target go out.
 
 `nesting_language` is that of Ri, Tsuruoka 2022 (docs/papers.md, "Nesting language"): pairs of
 brackets of many kinds, each head closed by its tail. Regular tokens are cut in two: the first half
@@ -86,9 +86,9 @@ def nested(state, x, y, p):
     heads, open_heads = y[:pairs], y[pairs:]  # scratch space: the heads to come, the stack
     half = p[REGULAR_COUNT] // 2
     draw_heads(state, heads, p)
-    fill_between(
-        state, x[: 2 * pairs], 0, 99
-    )  # x[i] decides what token i is, which then takes its place
+
+    # x[i] first holds the number that decides whether token i opens or closes, then the token.
+    fill_between(state, x[: 2 * pairs], 0, 99)
 
     opened = depth = size = 0
     while opened < pairs:

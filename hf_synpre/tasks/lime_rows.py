@@ -60,10 +60,7 @@ class LimeRow:
 
 
 def split_row(body: np.ndarray, vocabulary: Vocabulary) -> list[list[int]]:
-    """Return the five parts of a row, ROW_PARTS. Raises UsageError where its form is broken.
-
-    Raises UsageError where its form is broken.
-    """
+    """Return the five parts of a row, ROW_PARTS. Raises UsageError where its form is broken."""
     ids = body.tolist()
 
     # The special tokens: how many, and in which order.

@@ -81,7 +81,8 @@ class Mixture(SyntheticTask):
 
         Raises UsageError where they do not fit the tasks.
 
-        Its tasks' streams are salted with the mixture's name and share no row with streams outside.
+        The keys of its tasks' streams contain the mixture's name (the salt), so that they share no
+        rows with the streams of the tasks alone.
         """
         resolved = self.resolve_components(parameters)
         self._check_prefixes(vocabulary)
@@ -138,7 +139,7 @@ class Mixture(SyntheticTask):
         vocabulary: VocabularyLike = None,
         **parameters: int | str,
     ) -> str:
-        """Return ids as the first task that can shows them; see `SyntheticTask.text`."""
+        """Return ids as text, by the first task that accepts them; see `SyntheticTask.text`."""
         return self._first_that_accepts(
             lambda task: task.text(ids, row=row, vocabulary=vocabulary, **parameters)
         )

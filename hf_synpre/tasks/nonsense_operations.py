@@ -165,10 +165,7 @@ def append(y, m, words):
 
 @kernel
 def append_phrase(y, m, phrase):
-    """Append the words of a phrase to y[:m]; return the new m.
-
-    Return the new m.
-    """
+    """Append the words of a phrase to y[:m]; return the new m."""
     words = PHRASE_WORDS[PHRASE_STARTS[phrase] : PHRASE_STARTS[phrase + 1]]
     return append(y, m, words)
 
@@ -182,7 +179,7 @@ def append_word(y, m, word):
 
 @kernel
 def copy_sentences(state, x, starts, op, positions, y, m, random):
-    """Append the sentences of the keywords: of 3, 4, 5, 6, 8, 11 and 18; return the new m.
+    """Append the sentences with the keywords (operations 3, 4, 5, 6, 8, 11, 18); return the new m.
 
     A bullet is dropped; a keyword of 11 is replaced by its class, one of 18 by a paraphrase.
     """
@@ -204,7 +201,7 @@ def copy_sentences(state, x, starts, op, positions, y, m, random):
 
 @kernel
 def copy_clauses(x, starts, op, positions, y, m):
-    """Append parts of sentences: of 7, 19, 20 and 21; return the new m."""
+    """Append parts of sentences (operations 7, 19, 20, 21); return the new m."""
     if op == COPY_QUOTED:
         m = append(y, m, x[positions[0] + 1 : positions[1]])
         return m if y[m - 1] == FULL_STOP else append_word(y, m, FULL_STOP)
@@ -230,7 +227,7 @@ def copy_clauses(x, starts, op, positions, y, m):
 
 @kernel
 def list_topics(x, starts, positions, y, m):
-    """Append, of 13, every class's section and under it the sentences with its keywords.
+    """Append every class's section, and in it the sentences with its keywords (operation 13).
 
     Return the new m.
     """
@@ -247,7 +244,7 @@ def list_topics(x, starts, positions, y, m):
 
 @kernel
 def conclude(x, op, positions, y, m):
-    """Append a phrase about the keywords: of 10, 12, 14 and 16; return the new m."""
+    """Append a phrase about the keywords (operations 10, 12, 14, 16); return the new m."""
     first = x[positions[0]] - FIRST_KEYWORD[op]
     if op == CLASSIFY:
         return append_phrase(y, m, POSITIVE if first < POSITIVE_KEYWORDS else NEGATIVE)

@@ -95,7 +95,7 @@ class Stream:
     # The length curriculum: over this many first rows the longest body grows linearly from the
     # shortest possible to max_length; 0 is none.
     curriculum_rows: int = 0
-    # It tells the streams inside a mixture from those outside.
+    # Text in the key by which the streams of a mixture differ from those of its tasks.
     salt: str = ""
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Stream:
                 f"{self.task.name} has no range of lengths, so a length curriculum cannot apply; "
                 "give curriculum_rows 0."
             )
-        # Both raise here what is wrong, not at the first row.
+        # Compute both now: what is wrong raises here, and not at the first row.
         _ = self.key
         _ = self.parameter_vector
 
