@@ -1,4 +1,6 @@
-"""Statistics of a checkpoint's parameters -> a model. The steps of StatisticsInit, in order:
+"""Statistics of a checkpoint's parameters -> a model.
+
+The steps of StatisticsInit, in order; each names the module and what it has:
 
 1. Read: checkpoints.find_config, find_weights: folder or Hub id -> local folder;
    statistics.ParameterStatistics: folder -> mean and standard deviation (Moments) of each tensor,
@@ -10,8 +12,8 @@
 4. Pool: schemes.SCHEMES: Parameter -> name of its group; statistics.pool: Moments of a group ->
    (mean, sd).
 5. Draw: build.tensor_generator: (seed, name of the parameter) -> generator -> tensor, float32.
-6. Build: build.build: config, tensors by name, seed -> model; what has no tensor is its own random
-   init under the seed.
+6. Build: build.build: config, tensors by name, seed -> model. Parameters without a tensor get the
+   model's random init under the seed.
 """
 
 from hf_synpre.initialization.build import (

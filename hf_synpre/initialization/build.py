@@ -1,8 +1,8 @@
-"""A config, tensors by name and a seed -> a model; what has no tensor is its own random init.
+"""A config, tensors by name and a seed -> a model; the other parameters get its random init.
 
-Every parameter is drawn from a generator of its own, keyed by (seed, its name), on the CPU in
-float32: its numbers do not depend on order, device, dtype, sharding or on what else is drawn. The
-name is that in the base model, so that a body has the same numbers under any head.
+Every parameter is drawn from its own generator, keyed by (seed, its name), on the CPU in float32:
+its numbers do not depend on order, device, dtype, sharding or on what else is drawn. The name is
+that in the base model, so that a body has the same numbers under any head.
 """
 
 import copy
@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization.roles import token_parameters
 
-# transformers marks with this attribute what its own init must not touch.
+# With this attribute transformers marks the parameters that its random init must not touch.
 INITIALIZED_MARK = "_is_hf_initialized"
 
 
@@ -65,13 +65,15 @@ def build(
     tensors: Mapping[str, torch.Tensor],
     seed: int,
 ) -> PreTrainedModel:
-    """Return a float32 model on the CPU with the given tensors; the rest is its own random init.
+    """Return a float32 model on the CPU with some tensors given and the others at random.
 
     Args:
         model_class: an Auto class or model class of transformers.
         config: the config of the model; it is copied.
-        tensors: parameter name -> tensor, (shape of the parameter), float32. They are not copied.
-        seed: decides every number of the other parameters, each by (seed, its name).
+        tensors: parameter name -> its tensor, of the parameter's shape, float32. They are not
+            copied.
+        seed: decides every number of the other parameters, which get the random init of their
+            model, each by (seed, its name).
 
     Raises:
         UsageError: a tensor has another shape than its parameter.
@@ -93,8 +95,8 @@ def build(
         parameter.data = tensor
         setattr(parameter, INITIALIZED_MARK, True)
 
-    # Draw the rest. What is drawn before any parameter uses the global generator, seeded here and
-    # restored after.
+    # Draw the others. Draws before that of the first parameter use torch's global generator, which
+    # is seeded here and restored after.
     with torch.random.fork_rng(devices=[]), torch.no_grad(), KeyedDraws(model, seed):
         torch.manual_seed(seed)
         model.init_weights()

@@ -14,12 +14,13 @@ from hf_synpre.files import read_json
 STATISTICS_FILE = "parameter_statistics.json"
 INDEX_FILE = "model.safetensors.index.json"
 
-# What can be read of a checkpoint without its weights.
+# The files that tell a checkpoint's config and statistics without its weights.
 SMALL_FILES = (STATISTICS_FILE, "config.json", "generation_config.json")
 
 # The package's own files: ID/config.json, ID/parameter_statistics.json, ID/pretraining.json.
 BUNDLED = Path(__file__).parents[1] / "statistics"
-NAMESPACE = "synpre/"  # of these checkpoints on the Hub
+# The namespace of these checkpoints on the Hub.
+NAMESPACE = "synpre/"
 
 
 def bundled_checkpoints() -> dict[str, Path]:
@@ -50,7 +51,7 @@ def find_config(name_or_path: str | Path, **hub: Any) -> Path:
 
 
 def find_weights(name_or_path: str | Path, **hub: Any) -> Path:
-    """Return a folder with a checkpoint's safetensors and JSON files, downloaded of a Hub id."""
+    """Return a folder with a checkpoint's safetensors and JSON files; a Hub id is downloaded."""
     return checkpoint_folder(name_or_path, ("*.safetensors", "*.json"), **hub)
 
 
@@ -60,9 +61,8 @@ def checkpoint_folder(
     """Return the local folder of a checkpoint.
 
     Args:
-        name_or_path: a folder, or a Hub id, of which the files that fit the patterns are
-            downloaded.
-        patterns: names of files with *.
+        name_or_path: a folder or a Hub id.
+        patterns: which files are downloaded for a Hub id: names, * stands for any text.
         subfolder: the folder of the checkpoint inside the folder or the repository.
         **hub: where and how the Hub is asked: revision, token, cache_dir, local_files_only ...
 
@@ -90,24 +90,25 @@ def checkpoint_folder(
 
 
 def released_hint(name: str) -> str:
-    """Return what is released under this project's namespace; "" for an id of another."""
+    """Return a hint on the checkpoints of this project on the Hub; "" for other ids."""
     bundled = bundled_checkpoints()
     if name in bundled:
         return (
-            "only its statistics are released, not its weights; take init or scheme of statistics. "
+            "only its statistics are released, not its weights; give init statistics, or a scheme "
+            "that reads no weights. "
         )
     if name.startswith(NAMESPACE):
-        return f"statistics are released of {', '.join(bundled)}. "
+        return f"statistics are released for {', '.join(bundled)}. "
     return ""
 
 
 def has_current_statistics(folder: Path, trusted: bool) -> bool:
-    """Say whether a folder has a statistics file that may stand for its weights.
+    """Say whether a folder has a statistics file that describes its weights.
 
     Args:
         folder: a local folder of a checkpoint.
-        trusted: whether the statistics are right whatever their time. Otherwise they must not be
-            older than the weights.
+        trusted: whether the statistics count whatever their age. Otherwise they must not be older
+            than the weights.
     """
     file = folder / STATISTICS_FILE
     if not file.exists():
@@ -120,9 +121,9 @@ def has_current_statistics(folder: Path, trusted: bool) -> bool:
 
 
 def last_change(file: Path) -> int:
-    """Return when a file was written or put in its place, in nanoseconds.
+    """Return when a file was written or moved, in nanoseconds.
 
-    A copy may keep its old time of writing; then the time of its metadata tells.
+    A copy may keep the time at which the original was written; its metadata then has the later one.
     """
     return max(file.stat().st_mtime_ns, file.stat().st_ctime_ns)
 
@@ -150,7 +151,9 @@ def read_config(folder: Path, overrides: dict[str, Any]) -> tuple[PreTrainedConf
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return a checkpoint's safetensors: those of its index, else model.safetensors, else all.
+    """Return a checkpoint's safetensors files.
+
+    These are the files that its index names, else model.safetensors, else all *.safetensors.
 
     Raises:
         UsageError: there are none, or one that the index names is missing.
@@ -188,7 +191,7 @@ def indexed_files(index: Path) -> list[Path]:
 def broken_file(file: Path, cause: str) -> UsageError:
     """Return the error of a safetensors file that cannot be read."""
     return UsageError(
-        f"{file} is not a whole safetensors file ({' '.join(cause.split())}); copy it again."
+        f"{file} is not a complete safetensors file ({' '.join(cause.split())}); copy it again."
     )
 
 

@@ -1,8 +1,9 @@
 """A model's parameters and a checkpoint's tensors -> the source tensor of each parameter.
 
-Another size of the same family: layer i of n takes the statistics of the layer of the checkpoint's
-m layers that is nearest to i (m - 1) / (n - 1). A linear map is scaled by sqrt(fan-in in the
-checkpoint / fan-in in the model), so that its outputs keep their scale.
+The model may have another size than the checkpoint. With n layers in the model and m in the
+checkpoint, layer i takes the statistics of the layer nearest to i (m - 1) / (n - 1). A linear map
+is scaled by sqrt(fan-in in the checkpoint / fan-in in the model), so that its outputs keep their
+scale.
 """
 
 import re
@@ -31,8 +32,8 @@ class SourceTensor:
     # Its shape in the checkpoint.
     shape: tuple[int, ...]
 
-    # The model's parameter with the checkpoint's layer instead of the model's: it tells the group
-    # of the tensor.
+    # The model's parameter, but in the checkpoint's layer: a scheme reads the tensor's group from
+    # it.
     parameter: Parameter
 
 
@@ -40,7 +41,7 @@ class Matching:
     """Which tensor of a checkpoint belongs to which parameter of a model.
 
     Args:
-        model: the model; one without memory for its weights will do.
+        model: the model; its weights are not read, so it may be on the meta device.
         parameters: name -> role and layer of the model's parameters, as read_parameters returns
             them.
         stored_shapes: the name of each tensor of the checkpoint -> its shape.
@@ -88,8 +89,8 @@ class Matching:
         for other_name, name in tied_names(model).items():
             templates.setdefault(body_name(model, other_name), parameters[name])
 
-        # Each tensor of the checkpoint belongs to the template that its name fits. Tensors that the
-        # model has no parameter for count for the depth only.
+        # Each tensor of the checkpoint belongs to the template that its name fits. One without a
+        # parameter in the model still counts for the depth.
         self.checkpoint_depths: dict[str, int] = {}
         self.source_tensors: dict[str, dict[int | None, SourceTensor]] = defaultdict(dict)
         for name, stored_name in self.stored_names.items():
@@ -144,7 +145,7 @@ class Matching:
         return by_layer[min(layers, key=lambda layer: (abs(layer - position), layer))]
 
     def check_shapes(self) -> None:
-        """Raise UsageError where a number of layers or a shape differs; that of embeddings may."""
+        """Raise UsageError where a number of layers differs, or a shape but that of embeddings."""
         for stack, checkpoint_depth in self.checkpoint_depths.items():
             model_depth = self.model_depths[stack]
             if checkpoint_depth != model_depth:
@@ -166,7 +167,7 @@ def match_parameters(
     source: ParameterStatistics | StoredTensors,
     resize: str,
 ) -> list[tuple[Parameter, SourceTensor]]:
-    """Return each parameter that is filled with its source tensor.
+    """Return the parameters that are filled, each with its source tensor.
 
     Args:
         selected: the parameters that the scheme fills.
@@ -178,7 +179,7 @@ def match_parameters(
         Pairs; heads and projections that the checkpoint lacks are left out, and stay fresh.
 
     Raises:
-        UsageError: another parameter is missing, or a tensor has a shape that does not fit.
+        UsageError: the checkpoint lacks another parameter, or a tensor's shape does not fit.
     """
     pairs, missing = [], []
     for parameter in selected:
@@ -204,10 +205,10 @@ def missing_error(
     source: ParameterStatistics | StoredTensors,
     resize: str,
 ) -> UsageError:
-    """Return the error of parameters that a checkpoint lacks: which ones, and what to do.
+    """Return the error on parameters that a checkpoint lacks: which ones, and what to do.
 
     Args:
-        missing: their names, sorted.
+        missing: the names of the parameters, sorted.
         matching: which tensor belongs to which parameter.
         source: the statistics or weights.
         resize: one of RESIZE.

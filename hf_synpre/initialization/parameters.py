@@ -1,4 +1,4 @@
-"""The words for a model's parameters: parts, roles; one parameter with its role and layer."""
+"""Parts of a model and roles of its parameters; `Parameter`: one parameter, its role and layer."""
 
 import math
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Parameter:
     name: str
     shape: tuple[int, ...]
 
-    # One of ROLES, None where no rule tells it.
+    # One of ROLES; None if no rule of roles.py decides it.
     role: str | None
 
     # The name of the stack of layers that it is in, as "encoder.block", and the layer's index; ""
@@ -39,11 +39,10 @@ class Parameter:
 
     bias: bool
 
-    # The axes that a linear map sums over; () for what is no linear map.
+    # The axes that a linear map sums over; () for a parameter that is no linear map.
     summed_axes: tuple[int, ...]
 
-    # A matrix without a module of its own (of experts): it has summed axes, and nothing tells
-    # which.
+    # A matrix that is no module's weight (those of experts): over which axes it sums is not known.
     axes_unknown: bool = False
 
     # A table that is computed, as sinusoids, and not learned.
@@ -72,12 +71,12 @@ class Parameter:
                 parameter.
 
         Returns:
-            sqrt(inputs that an output sums in the checkpoint / in the model); 1 for what is no
+            sqrt(inputs of an output in the checkpoint / in the model); 1 for a parameter that is no
             linear map.
 
         Raises:
-            UsageError: nothing tells which side the map sums over, and the sides change
-                differently.
+            UsageError: over which axis the map sums is not known, and the axes change by different
+                ratios.
         """
         candidates = [self.summed_axes]
         if self.axes_unknown:
@@ -96,11 +95,11 @@ class Parameter:
 
 
 def require_roles(parameters: Mapping[str, Parameter], purpose: str) -> None:
-    """Raise UsageError where a role is not known: of which parameters, and how to give it.
+    """Raise UsageError where roles are not known; the text names the parameters and the remedy.
 
     Args:
         parameters: name -> parameter.
-        purpose: what needs the roles, the first words of the error.
+        purpose: what needs the roles; the error begins with it.
     """
     templates = sorted({p.template for p in parameters.values() if p.role is None})
     if not templates:

@@ -1,4 +1,4 @@
-"""A model -> the role of each parameter, told from its modules' classes, places and shapes.
+"""A model -> the role of each parameter, by the classes, names, positions and shapes of modules.
 
 Rules, in this order (`roles=` overrides all of them):
 - token tables and the output layer over tokens are "embedding"; what lies outside the base model is
@@ -11,16 +11,17 @@ Rules, in this order (`roles=` overrides all of them):
   name, a fused one is "qkv" (by its name, or wider than its input); norms are "qk_norm" where the
   name has such a word, else "pre_attention_norm";
 - the other matrices of a layer with attention are "mlp"; norms in a block without attention are
-  "pre_mlp_norm"; norms beside the blocks go to the blocks that have none inside, in order of
-  declaration, attention first; a single one to attention;
+  "pre_mlp_norm"; norms beside the blocks belong to the blocks without a norm inside, in order of
+  declaration, attention first; a single one belongs to attention;
 - outside the layers: "embedding_norm" beside the token table, "final_norm" elsewhere, matrices are
   "projection"; a stack without attention counts as outside where another has some (the convolutions
   before wav2vec2's encoder);
-- what is no module's weight or bias is "position" if its name says so, else "other" (class tokens,
-  scales, sinks): no scheme pools it.
-A bias has the role of its module and is pooled with biases only (the paper's T5 has none). "pre_"
-is the word for T5: in a model that normalises after the block (BERT), it is the norm of that block
-all the same.
+- a parameter that is no module's weight or bias is "position" if its name says so, else "other"
+  (class tokens, scales, sinks), which no scheme pools.
+
+A bias has the role of its module and is pooled with biases only (the paper's T5 has none). The
+"pre_" of a norm's role is that of T5, which normalises before a block; in a model that normalises
+after the block (BERT), the role is the same.
 """
 
 import math
@@ -62,12 +63,12 @@ def read_parameters(
     """Read the role, the layer and the shape of every parameter of a model.
 
     Args:
-        model: any model of transformers; one without memory for its weights will do.
-        roles: parameter name, or pattern with * -> one of ROLES; goes before the rules.
+        model: any model of transformers; its weights are not read, so it may be on the meta device.
+        roles: parameter name, or pattern with * -> one of ROLES; it overrides the rules.
 
     Returns:
         Name -> parameter, in the order of named_parameters(); tied ones count once, under their
-        first name. A role is None where no rule tells it.
+        first name. A role is None if no rule decides it.
 
     Raises:
         UsageError: `roles` has an unknown role, or a pattern that fits no parameter.
@@ -81,14 +82,14 @@ def read_parameters(
             f"roles is {roles!r}; give a mapping of parameter names, or patterns with *, to roles."
         )
 
-    # By the rules.
+    # Apply the rules.
     reader = RoleReader(model)
     parameters = {
         name: reader.read_parameter(name, tensor) for name, tensor in model.named_parameters()
     }
     settle_by_layers(parameters, reader.norms_beside)
 
-    # By `roles`.
+    # Apply the caller's `roles`.
     for pattern, role in (roles or {}).items():
         choose("role", role, ROLES)
         matched = [name for name in parameters if fnmatchcase(name, pattern)]
@@ -105,12 +106,12 @@ def read_parameters(
 def settle_by_layers(
     parameters: dict[str, Parameter], norms_beside: Mapping[str, str | None]
 ) -> None:
-    """Settle the roles of norms whose own layer does not tell them, in place.
+    """Decide, in place, the roles of norms that their own layer does not decide.
 
     Args:
         parameters: name -> parameter.
-        norms_beside: path of a norm that stands beside the blocks of its layer -> its role, None
-            where not told.
+        norms_beside: path of a norm beside the blocks of its layer -> its role, None if its layer
+            does not decide it.
     """
     norms_of_module = Counter(parent(path) for path in norms_beside)
     unsettled = [
@@ -119,7 +120,7 @@ def settle_by_layers(
         if parameter.role is None and parent(parameter.name) in norms_beside
     ]
     for parameter in unsettled:
-        # The same norm in other layers tells it.
+        # The same norm in other layers decides.
         votes: Counter[str] = Counter()
         for other in parameters.values():
             if other.role is not None and other.template == parameter.template:
@@ -144,9 +145,9 @@ class RoleReader:
         modules: path -> module, as named_modules() gives them.
         base: path of the base model; "" where the model has no head.
         token_ids: ids of the parameters that are token embeddings or map back to tokens.
-        norms_beside: path of a norm that stands beside the blocks of its layer -> its role, None
-            where not told.
-        stacks: paths of the stacks of which a layer has attention.
+        norms_beside: path of a norm beside the blocks of its layer -> its role, None if its layer
+            does not decide it.
+        stacks: paths of the stacks of layers that have attention.
     """
 
     def __init__(self, model: PreTrainedModel):
@@ -186,7 +187,7 @@ class RoleReader:
             if isinstance(module, Conv1D):
                 summed_axes = (0,)
 
-        # A matrix that is an attribute of a block itself: no module tells its inputs.
+        # A matrix that is an attribute of a block itself: the axis of its inputs is not known.
         in_block = role in (*PARTS["attention"], "mlp")
         axes_unknown = in_block and tensor.dim() > 1 and attribute != "weight" and not bias
 
@@ -203,12 +204,12 @@ class RoleReader:
         )
 
     def parameter_role(self, path: str, attribute: str) -> str | None:
-        """Return the role of a parameter that embeds no tokens, None where no rule tells it.
+        """Return the role of a parameter that embeds no tokens, None if no rule decides it.
 
         Args:
             path: the module that the parameter is an attribute of.
-            attribute: the name of the attribute: "weight", "bias" or, of a parameter by itself,
-                another.
+            attribute: the name of the attribute: "weight", "bias", or another for a parameter that
+                is no module's weight or bias.
         """
         module = self.modules[path]
         by_itself = attribute not in ("weight", "bias")
@@ -218,7 +219,7 @@ class RoleReader:
         if self.stacks and stack not in self.stacks:
             layer = None
 
-        # What the class of the module or the name of the attribute tells.
+        # Roles that the class of the module or the name of the attribute decides.
         if self.base and not f"{path}.".startswith(f"{self.base}."):
             return "head"
         if is_norm(module):
@@ -230,7 +231,8 @@ class RoleReader:
         if isinstance(module, nn.MultiheadAttention) and attribute.startswith("in_proj"):
             return "qkv"
 
-        # The rest goes by where it is: in an attention block, beside one, outside the layers.
+        # Other roles depend on where the module is: in an attention block, outside the layers, or
+        # beside a block.
         fallback = "other" if by_itself else None
         is_map = sizes is not None and not by_itself
         if block:
@@ -249,7 +251,7 @@ class RoleReader:
         Args:
             path: the norm.
             layer: the index of its layer, None outside the layers.
-            block: the attention block that it is in.
+            block: the path of the attention block that it is in, None outside of all.
         """
         if block:
             return "qk_norm" if names_query_or_key(path) else "pre_attention_norm"
@@ -295,14 +297,14 @@ class RoleReader:
             blocks.discard(None)
             deeper = [p for p in norms if p.startswith(f"{host}.") and p not in paths]
 
-            # How many attention blocks have no norm inside; one of queries or keys does not count.
+            # How many attention blocks have no norm inside, not counting norms of queries or keys.
             attentions = 0
             for block in blocks:
                 inside = [path for path in deeper if path.startswith(f"{block}.")]
                 if all(names_query_or_key(path) for path in inside):
                     attentions += 1
 
-            # The MLP has one inside where a norm lies deeper and in no attention block.
+            # The MLP has a norm inside if one lies deeper and in no attention block.
             mlps = 1
             if not all(self.attention_around(path) for path in deeper):
                 mlps = 0
@@ -378,11 +380,11 @@ def inputs_outputs(module: nn.Module) -> tuple[int, int] | None:
 
 
 def attention_role(name: str, sizes: tuple[int, int] | None) -> str | None:
-    """Return the role of a matrix of an attention block; None where nothing tells it.
+    """Return the role of a matrix of an attention block; None if nothing decides it.
 
     Args:
         name: its own name, as "q_proj".
-        sizes: its number of inputs and outputs, None for what is no linear map.
+        sizes: its numbers of inputs and outputs; None if it is no linear map.
     """
     roles = {ATTENTION_WORDS[word] for word in split_words(name) if word in ATTENTION_WORDS}
     is_fused = len(roles & {"query", "key", "value"}) > 1
@@ -391,7 +393,7 @@ def attention_role(name: str, sizes: tuple[int, int] | None) -> str | None:
     if len(roles) == 1:
         return roles.pop()
 
-    # The name does not tell. A fused matrix has more outputs than inputs.
+    # The name does not decide. A fused matrix has more outputs than inputs.
     if sizes is None:
         return None
     inputs, outputs = sizes

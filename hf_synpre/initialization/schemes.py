@@ -1,8 +1,8 @@
-"""A parameter -> the name of its group, and what fills it: Wu et al. 2022, section 5.
+"""Schemes: a parameter -> the name of its group, and what fills it (Wu et al. 2022, section 5).
 
 A scheme's group function maps a parameter to the name of its group, or to None where the parameter
-keeps the model's own random init. The moments of a group are those of its tensors in the checkpoint
-taken together; each tensor of the model is then drawn by itself.
+keeps the model's random init. The moments of a group are those of its tensors in the checkpoint
+taken together; each tensor of the model is then drawn separately.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ GroupFunction = Callable[[Parameter], str | None]
 class Scheme:
     """Which parameters share their moments, and what fills a tensor."""
 
-    # A parameter -> the name of its group, None where it keeps the model's own random init.
+    # A parameter -> the name of its group; None if it keeps the model's random init.
     group: GroupFunction
 
     # What fills a tensor of a group with moments (mean, sd):

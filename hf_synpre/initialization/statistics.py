@@ -1,7 +1,7 @@
 """Safetensors files or a model -> mean and standard deviation of every parameter.
 
-The statistics file (parameter_statistics.json) is JSON with "format": 1, "source" (whose statistics
-these are) and "parameters", a list with name, shape, numel, mean and sd of each parameter.
+The statistics file, parameter_statistics.json, has the keys "format" (1), "source" (whose
+statistics these are) and "parameters" (a list with name, shape, numel, mean and sd of each).
 """
 
 import contextlib
@@ -32,13 +32,13 @@ from hf_synpre.initialization.checkpoints import (
     weight_files,
 )
 
-FORMAT = 1  # of the statistics file
+FORMAT = 1  # the version of the statistics file
 CHUNK = 1 << 22  # bytes read at a time
 BLOCK = 4096  # elements that stay in the first-level cache for a second pass
-LARGEST = torch.finfo(torch.float32).max  # the largest number that a parameter can be
+LARGEST = torch.finfo(torch.float32).max  # the largest number that a parameter can hold
 
-# Below this share of the sum of squares, what the mean leaves of it has lost digits to
-# cancellation.
+# Where subtracting the mean leaves less than this share of the sum of squares, the difference has
+# lost digits to cancellation.
 CANCELLATION = 0.01
 
 # How safetensors calls the floating-point dtypes; tensors of other dtypes have no moments.
@@ -56,9 +56,9 @@ DTYPES = {
 def accumulate(values, state):
     """Add values to running moments, in float64.
 
-    Blocks are merged as by Chan et al. 1979. Within a block the squares are summed in the pass that
-    sums the values. Where the mean is large beside the spread that would cancel, and a second pass
-    over the block sums the deviations.
+    Blocks are merged as in Chan et al. 1979. Within a block one pass sums the values and their
+    squares. Where the mean is large compared with the spread, the difference of the two sums would
+    lose its digits, so a second pass over the block sums the squared deviations.
 
     Args:
         values: [n] float32 or float64.
@@ -154,7 +154,7 @@ def as_floats(tensor: torch.Tensor) -> np.ndarray:
 def read_chunks(file: Path) -> Iterator[tuple[str, tuple[int, ...], torch.Tensor]]:
     """Yield the floating-point tensors of a safetensors file in chunks.
 
-    Two buffers of CHUNK bytes take turns: a chunk is valid until the next but one is asked for.
+    Two buffers of CHUNK bytes are used in turn: a chunk stays valid while the next one is read.
 
     Args:
         file: the safetensors file.
@@ -303,8 +303,8 @@ class ParameterStatistics:
     def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> "ParameterStatistics":
         """Read a checkpoint's statistics file, or measure its safetensors where it has none.
 
-        Of a Hub id with a statistics file no weights are downloaded. A local folder gets the file,
-        if it may be written to, and is measured again when its weights are newer.
+        For a Hub id with a statistics file no weights are downloaded. A measured local folder gets
+        the file, if it can be written to; it is measured again when its weights are newer.
 
         Args:
             name_or_path: a checkpoint's folder, its Hub id, or the path of a statistics file.
@@ -312,7 +312,7 @@ class ParameterStatistics:
                 local_files_only ...
 
         Returns:
-            The statistics; names are those that the checkpoint stores.
+            The statistics, under the names of the checkpoint's files.
 
         Raises:
             UsageError: there is neither a statistics file nor safetensors, or they are broken.
@@ -328,7 +328,7 @@ class ParameterStatistics:
     def of_checkpoint(
         cls, name_or_path: str | Path, folder: Path, **hub: Any
     ) -> "ParameterStatistics":
-        """Read or measure the statistics of a checkpoint whose config has been found already.
+        """Read or measure the statistics of a checkpoint whose folder is known.
 
         Args:
             name_or_path: the checkpoint's folder or Hub id.
@@ -343,7 +343,7 @@ class ParameterStatistics:
 
         statistics = cls.measured(folder, str(name_or_path))
         if is_local:
-            # A folder that may not be written to is measured again next time.
+            # A folder that cannot be written to is measured again next time.
             with contextlib.suppress(UsageError):
                 statistics.save(folder / STATISTICS_FILE)
         return statistics

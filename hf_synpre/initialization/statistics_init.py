@@ -1,9 +1,9 @@
 """A checkpoint's statistics or weights, and a scheme -> a model (Wu et al. 2022, section 5).
 
-Read the statistics, tell the roles of the model's parameters, match them with the checkpoint's
-tensors, pool the moments of each group, draw every tensor, build the model. What a scheme leaves
-out is the model's own random init. Both kinds of numbers depend on (seed, name of the parameter)
-alone; see build.py.
+The steps: read the statistics, find the roles of the model's parameters, match them with the
+checkpoint's tensors, pool the moments of each group, draw every tensor, build the model. Parameters
+that a scheme leaves out get the model's random init. Both kinds of numbers depend only on (seed,
+name of the parameter); see build.py.
 """
 
 import math
@@ -43,7 +43,7 @@ RESIZE = ("fan_in", "depth", "none")
 # Keywords of from_pretrained that say where and how the Hub is asked.
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
-# Keywords of from_pretrained that say how a model is loaded, though a config has fields of these
+# Keywords of from_pretrained that say how a model is loaded, though a config has fields of the same
 # names.
 LOADING_KEYWORDS = ("dtype", "torch_dtype", "attn_implementation", "experts_implementation")
 
@@ -51,7 +51,7 @@ LOADING_KEYWORDS = ("dtype", "torch_dtype", "attn_implementation", "experts_impl
 class StatisticsInit:
     """Makes models of one class from parameter statistics, or with weights of a checkpoint.
 
-    It stands where code calls `AutoModelForX.from_pretrained` or `.from_config`, with the same
+    It replaces `AutoModelForX` in calls of `from_pretrained` and `from_config`, with the same
     keywords.
 
     Args:
@@ -59,16 +59,16 @@ class StatisticsInit:
         scheme: a name of SCHEMES: which parameters share their moments, and what fills them.
         seed: an integer in 0..2**63-1; decides every number.
         include: which parameters are filled: parts (keys of PARTS, as "attention"), ROLES, or
-            patterns of names with *. All but token embeddings without it; these stay fresh unless
-            it names them.
-        exclude: which parameters are not filled, in the same words.
+            patterns of names with *. Without it all are filled but token embeddings, which stay
+            fresh unless it names them.
+        exclude: which parameters are not filled, named in the same ways.
         value: the constant of the scheme constant_pre_attn_ln.
         resize: what happens where the model has another size than the checkpoint. "fan_in" takes
             layers at the same relative depth and scales linear maps by the root of the ratio of
-            their inputs; "depth" takes layers only; "none" refuses it. Schemes that copy weights
-            refuse it always.
-        roles: parameter name, or pattern with * -> one of ROLES, for models whose modules do not
-            tell them.
+            their inputs; "depth" does not scale; "none" is an error. Schemes that copy weights
+            never allow another size.
+        roles: parameter name, or pattern with * -> one of ROLES, for models whose roles cannot be
+            read from their modules.
 
     Raises:
         UsageError: an argument has a value that is not allowed.
@@ -121,7 +121,7 @@ class StatisticsInit:
         Args:
             pretrained_model_name_or_path: the checkpoint: a folder or a Hub id.
             config: another config for the model, or the folder or Hub id of one.
-            **kwargs: as of transformers' from_pretrained: dtype, device_map, revision, token,
+            **kwargs: keywords of transformers' from_pretrained: dtype, device_map, revision, token,
                 fields of the config ...
 
         Returns:
@@ -142,7 +142,7 @@ class StatisticsInit:
         hub_keywords = {name: kwargs.pop(name, None) for name in HUB_KEYWORDS}
         hub = {name: value for name, value in hub_keywords.items() if value is not None}
 
-        # Read the config. The checkpoint's own without changes has the checkpoint's size.
+        # Read the config. With the checkpoint's config unchanged no parameter has another size.
         folder = find_config(name_or_path, **hub)
         resize = self.resize
         if not isinstance(config, PreTrainedConfig):
@@ -173,7 +173,7 @@ class StatisticsInit:
             config: the config of the model, of the checkpoint's size or another.
             statistics: the statistics, or a checkpoint's folder or Hub id. The scheme
                 constant_pre_attn_ln takes none; schemes that copy weights take a folder or Hub id.
-            **kwargs: as of transformers' from_config: dtype, attn_implementation.
+            **kwargs: keywords of transformers' from_config: dtype, attn_implementation.
 
         Returns:
             The model in training mode.
@@ -216,8 +216,9 @@ class StatisticsInit:
 
         Args:
             name_or_path: the checkpoint's folder or Hub id.
-            folder: the local folder of its config, if find_config has been asked already.
-            hub: where and how the Hub is asked.
+            folder: the local folder of its config, as find_config returns it; None if that was not
+                called.
+            hub: where and how the Hub is asked: revision, token ...
         """
         hub = hub or {}
         if not self.scheme.needs_checkpoint:
@@ -246,7 +247,7 @@ class StatisticsInit:
         """
         self.check_source(source)
 
-        # Roles: what each parameter is for, and which ones the scheme fills.
+        # Find the role of each parameter, and which parameters the scheme fills.
         empty_model = skeleton(self.model_class, config)
         parameters = read_parameters(empty_model, self.roles)
         selected = self.select_parameters(parameters)
@@ -256,13 +257,13 @@ class StatisticsInit:
                 f"{type(empty_model).__name__}; give another scheme, or roles=."
             )
 
-        # A constant needs no checkpoint.
+        # A scheme with a constant needs no checkpoint.
         if source is None or self.scheme.fill == "constant":
             model = build(self.model_class, config, {}, self.seed)
             fill_with_constant(model, selected, self.value)
             return model, parameters.keys() - {parameter.name for parameter in selected}
 
-        # Match: the source tensor of each parameter.
+        # Match each parameter with its source tensor.
         matching = Matching(empty_model, parameters, source_shapes(source))
         if self.scheme.fill == "weights":
             resize = "none"
@@ -283,7 +284,7 @@ class StatisticsInit:
                 generator = tensor_generator(self.seed, body_name(empty_model, parameter.name))
                 tensors[parameter.name] = self.draw(parameter, mean, sd, scale, generator)
 
-        # Build. A copy of the whole model has the checkpoint's buffers too.
+        # Build the model. A copy of the whole model gets the checkpoint's buffers too.
         model = build(self.model_class, config, tensors, self.seed)
         is_whole = not self.scheme.by_role and self.include is None
         if isinstance(source, StoredTensors) and is_whole:
@@ -291,7 +292,7 @@ class StatisticsInit:
         return model, parameters.keys() - tensors.keys()
 
     def is_constant_gain(self, parameter: Parameter) -> bool:
-        """Say whether a parameter is filled with the mean alone: norms in schemes of scale."""
+        """Say whether a parameter is filled with its mean: norms in schemes with fill "scale"."""
         return self.scheme.fill == "scale" and parameter.part == "norm"
 
     def draw(
@@ -308,7 +309,7 @@ class StatisticsInit:
             parameter: the parameter of the model.
             mean: the mean of its group in the checkpoint.
             sd: the standard deviation of its group in the checkpoint.
-            scale: what both are multiplied by because of another fan-in.
+            scale: the factor of both that makes up for another fan-in.
             generator: the parameter's own generator, on the CPU.
 
         Returns:
@@ -322,7 +323,7 @@ class StatisticsInit:
         return tensor.normal_(mean * scale, sd * scale, generator=generator)
 
     def check_source(self, source: ParameterStatistics | StoredTensors | None) -> None:
-        """Raise UsageError where the scheme needs something else than was given."""
+        """Raise UsageError where the source is not what the scheme needs."""
         if self.scheme.needs_checkpoint and source is None:
             raise UsageError(
                 f"Scheme {self.scheme_name} needs statistics; give them, or a checkpoint's folder "
@@ -362,7 +363,7 @@ class StatisticsInit:
         return selected
 
     def is_included(self, parameter: Parameter) -> bool:
-        """Say whether include and exclude let a parameter through."""
+        """Say whether a parameter is filled under include and exclude."""
         if any(rule_fits(rule, parameter) for rule in self.exclude):
             return False
         if self.include is not None:
@@ -376,7 +377,7 @@ def pool_groups(
     """Pool the moments of the checkpoint's tensors by group.
 
     Args:
-        scheme: tells the group of a tensor.
+        scheme: gives the group of a tensor.
         matching: which tensor belongs to which parameter; tensors that the model lacks are not
             pooled.
         measured: the name of a tensor in the checkpoint -> its moments.
@@ -395,7 +396,7 @@ def pool_groups(
 def fill_with_constant(model: PreTrainedModel, selected: Iterable[Parameter], value: float) -> None:
     """Set the gains of the selected norms to a constant, in place.
 
-    A norm whose gain starts at 0 adds it to 1 (Gemma's), so that it gets `value` - 1.
+    A norm whose gain starts at 0 (Gemma's) adds 1 to it, so it gets `value` - 1.
     """
     named = dict(model.named_parameters())
     with torch.no_grad():
@@ -406,7 +407,7 @@ def fill_with_constant(model: PreTrainedModel, selected: Iterable[Parameter], va
 
 
 def copy_buffers(model: PreTrainedModel, source: StoredTensors, matching: Matching) -> None:
-    """Copy a checkpoint's buffers, as the running means of BatchNorm, in place."""
+    """Copy a checkpoint's buffers, such as BatchNorm's running means, into a model in place."""
     parameter_names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     with torch.no_grad():
         for name in model.state_dict().keys() - parameter_names:
@@ -425,12 +426,13 @@ def finish_loading(
     folder: Path | None,
     kwargs: dict[str, Any],
 ) -> Any:
-    """Return a made model as transformers' own loader would: dtype, device, attention, eval mode.
+    """Return a model as transformers' loader would: its dtype, device, attention, in eval mode.
 
     Args:
         model: the float32 model on the CPU.
-        config: its config.
-        fresh_names: its parameters with a fresh random init, missing_keys of the loading info.
+        config: the model's config.
+        fresh_names: names of the parameters with a fresh random init: missing_keys of the loading
+            info.
         folder: the checkpoint's folder, for its generation config.
         kwargs: the keywords of from_pretrained that concern loading.
 

@@ -1,14 +1,14 @@
-"""The room of reports: the cells of an experiment -> its report. It reads JSON, without torch.
+"""Reports: the cells of an experiment -> tables and plots. It reads JSON, without torch.
 
-1. `read_cells`: a folder results/<experiment> -> its cells, a checked dict each.
-2. `summarize`: cells -> a `Report`, every number of it: `intervals` makes the estimates of means,
+1. `read_cells`: a folder results/<experiment> -> its cells, one checked dict for each.
+2. `summarize`: cells -> a `Report`, a dict with every number. `intervals` estimates means,
    differences and benefits.
 3. `summarize_transfer`: cells of labelled tasks -> the matrix of gains and pairs of arms.
 4. `markdown`, `latex`, `model_index`, `table`, `draw_plots`: a report -> texts and images.
 5. `write_report`: all of it, a folder -> report.json, report.md, report.tex, model-index.yaml and
    the plots.
 
-schema.py has the shapes of all dicts.
+schema.py documents the keys of all these dicts.
 """
 
 import json
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def make_report(cells: list[CellResult]) -> Report:
-    """Return every number that a report says of cells: the content of report.json."""
+    """Return the content of report.json: every number of the report on these cells."""
     report = summarize(cells)
     labelled = summarize_transfer(cells, report)
     if labelled:
@@ -53,7 +53,7 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
 
     Args:
         directory: the folder of the cells.
-        output_dir: where the report's files go, by default beside the cells.
+        output_dir: the folder of the report's files; the folder of the cells by default.
 
     Returns:
         The content of report.json.
@@ -66,8 +66,8 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
         report = make_report(cells)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"The cells of '{directory}' do not fit together ({error!r}); delete what was edited, "
-            "run again."
+            f"The cells of '{directory}' do not fit together ({error!r}); delete those that were "
+            "edited, and run again."
         ) from error
 
     texts = {

@@ -1,4 +1,4 @@
-"""A folder of an experiment -> its cells, read and checked: all are whole and fit together."""
+"""A folder of an experiment -> its cells, read and checked: complete, and of one experiment."""
 
 import hashlib
 import json
@@ -11,7 +11,8 @@ from hf_synpre.files import unpack_fractions
 from hf_synpre.report.schema import CellResult
 
 FORMAT = 1
-ABSENT = "no finished cell"  # how the note of an estimate begins whose arm has no finished cell
+# The note of an estimate begins with this if its arm has no finished cell.
+ABSENT = "no finished cell"
 
 KEYS = ("experiment", "task", "arm", "seed", "status")
 KEYS_OF_FINISHED = (*KEYS, "score", "metric", "higher_is_better")
@@ -25,7 +26,7 @@ def read_cells(directory: str | Path) -> list[CellResult]:
         directory: a folder results/<experiment> with files <task>--<arm>--<seed>.json.
 
     Returns:
-        One dict a cell with its scores of single examples unpacked, and with "file" and "sha256".
+        A dict for each cell, with "file" and "sha256"; its scores of single examples are unpacked.
 
     Raises:
         UsageError: the folder holds no cells, one is unreadable, or two contradict each other.
@@ -48,7 +49,7 @@ def read_cells(directory: str | Path) -> list[CellResult]:
 
 def _read_cell(path: Path) -> CellResult:
     """Return one cell. Raises UsageError where the file is no finished or failed cell."""
-    # The bytes, which the report keeps a digest of, and their JSON.
+    # Read the bytes, of which the report holds a digest, and their JSON.
     try:
         content = path.read_bytes()
         cell = json.loads(content)
@@ -96,15 +97,15 @@ def _read_cell(path: Path) -> CellResult:
 
 
 def is_finite(value: object) -> TypeGuard[float]:
-    """Say whether a value of JSON is a number that means can be taken of."""
+    """Say whether a value of JSON is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_together(cells: list[CellResult]) -> None:
-    """Raise UsageError on cells whose mean would mean nothing.
+    """Raise UsageError on cells that cannot be compared.
 
-    Those are two cells of one name, cells of two experiments, and cells of one task that differ in
-    their metric or in their rows.
+    These are two cells with one name, cells of two experiments, and cells of one task that differ
+    in their metric or in their rows.
     """
     first_seen: dict[str, tuple[Any, str]] = {}  # property -> its value, and the file that had it
     for cell in cells:

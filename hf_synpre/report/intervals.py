@@ -1,12 +1,13 @@
 """Scores of a handful of seeds -> 95 % intervals of means, differences and benefits.
 
-- Means and differences use Student's t: a percentile bootstrap over 3 to 5 seeds under-covers.
+- Means and differences use Student's t: intervals of a percentile bootstrap over 3 to 5 seeds are
+  too short.
 - A benefit, the ratio (arm - random) / (natural - random), uses a parametric bootstrap with fixed
-  random streams: every mean is drawn from mean + se * t(n - 1). That errs on the wide side: in
-  simulations its 95 % intervals cover 97 to 99 % at 3 to 5 seeds. It is refused where
+  random streams: every mean is drawn from mean + se * t(n - 1). Its intervals are rather too wide:
+  in simulations with 3 to 5 seeds 95 % intervals cover 97 to 99 %. It is refused where
   |natural - random| is below 2 combined standard errors.
-- Where the scores of single examples are known, all of them cover the draw of the test examples
-  as well as the seeds.
+- Where the scores of single examples are known, all these intervals cover the choice of the test
+  examples as well as the seeds.
 
 Every result is an `Estimate`.
 """
@@ -21,12 +22,12 @@ import numpy as np
 
 from hf_synpre.report.schema import Estimate
 
-DRAWS = 10_000  # of the parametric bootstrap
-LEVELS = (0.025, 0.975)  # the quantiles that a 95 % interval lies between
-LEAST_ERRORS = 2  # a benefit needs natural - random to be this many standard errors
+DRAWS = 10_000  # draws of the parametric bootstrap
+LEVELS = (0.025, 0.975)  # the quantiles at the ends of a 95 % interval
+LEAST_ERRORS = 2  # natural - random must be this many standard errors, or a benefit is refused
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)  # exact to 1e-6 in the quantiles of t
 
-# Below these, what differs is the rounding of floats.
+# Ranges and variances below these are rounding errors.
 LEAST_RANGE = 1e-12
 LEAST_VARIANCE = 1e-24
 
@@ -63,7 +64,7 @@ class ErrorPart(NamedTuple):
     """One source of error of a mean."""
 
     se: float  # its standard error
-    df: float  # the degrees of freedom of that
+    df: float  # the degrees of freedom of the standard error
 
     @property
     def half_width(self) -> float:
@@ -72,7 +73,7 @@ class ErrorPart(NamedTuple):
 
 
 def _t_interval(value: float, parts: list[ErrorPart], n: int, note: str | None) -> Estimate:
-    """Return a value with the interval of independent parts of its error.
+    """Return a value with the interval that follows from independent parts of its error.
 
     The half width is the root of the parts' summed squares (MOVER: Zou & Donner 2008).
     """
@@ -89,7 +90,7 @@ def _t_interval(value: float, parts: list[ErrorPart], n: int, note: str | None) 
 
 
 def _without_interval(value: float, n: int) -> Estimate:
-    """Return a value that one seed tells, so that nothing is known of its error."""
+    """Return a value of one seed, of whose error nothing is known."""
     return {"value": value, "low": None, "high": None, "se": None, "note": ONE_SEED, "n": n}
 
 
@@ -100,9 +101,10 @@ def estimate(values: list[float], examples: np.ndarray | None = None) -> Estimat
     """Return the mean of scores with its interval, in the scores' unit.
 
     Args:
-        values: one score a seed.
-        examples: scores of single examples, [seeds, examples], whose means `values` are. The
-            interval then covers the draw of the examples too, and "se_seeds" is the part of seeds.
+        values: one score for each seed.
+        examples: scores of single examples, [seeds, examples]; `values` are their means. The
+            interval then covers the choice of the examples too, and "se_seeds" is the error over
+            seeds.
     """
     n = len(values)
     mean = float(np.mean(values))
@@ -119,7 +121,7 @@ def estimate(values: list[float], examples: np.ndarray | None = None) -> Estimat
         note = None if se_seeds else "the seeds do not differ"
         return _t_interval(mean, [seeds], n, note)
 
-    # Seeds and examples. Seeds that agree by chance are given the error that chance alone makes.
+    # Seeds and examples. Seeds that agree by chance get at least the error of chance.
     size = examples.shape[1]
     se_examples, se_rest = _example_errors(examples)
     rest = ErrorPart(se_rest, (n - 1) * (size - 1))
@@ -136,10 +138,10 @@ def estimate(values: list[float], examples: np.ndarray | None = None) -> Estimat
 def _example_errors(scores: np.ndarray) -> tuple[float, float]:
     """Return two standard errors of the mean of scores, [seeds, examples].
 
-    The first comes from the examples' own differences, sqrt((MS_example - MS_rest) / (n N)), and is
-    0 where the examples differ less than the rest does. The second is the rest's,
-    sqrt(MS_rest / (n N)): the error over seeds falls below it by chance alone. Both are those of
-    the two-way random-effects model.
+    The first is that of differences between examples, sqrt((MS_example - MS_rest) / (n N)); it is 0
+    where MS_example is below MS_rest. The second is that of the rest, sqrt(MS_rest / (n N)); the
+    error over seeds is below it only by chance. Both are those of the two-way random-effects model
+    with n seeds and N examples.
     """
     n, size = scores.shape
     seed_means, example_means = scores.mean(1), scores.mean(0)  # [seeds], [examples]
@@ -166,8 +168,9 @@ def difference(
 
     Args:
         scores: seed -> score of one arm.
-        reference: seed -> score of the other. Two seeds that both have make the difference paired.
-        examples: seed -> scores of single examples, [examples], of the one arm, if known.
+        reference: seed -> score of the other arm. If both have two seeds in common, the difference
+            is paired.
+        examples: seed -> scores of single examples, [examples], of the first arm, if known.
         reference_examples: seed -> scores of the same examples of the other arm, if known.
     """
     shared = sorted(scores.keys() & reference.keys())
@@ -181,7 +184,7 @@ def difference(
         result = _welch(estimate([*scores.values()]), estimate([*reference.values()]))
         result["paired"] = False
 
-    # An interval without width says nothing of zero.
+    # An interval without width cannot exclude zero.
     low, high = result["low"], result["high"]
     excludes_zero = False
     if result["se"] and low is not None and high is not None:
@@ -213,7 +216,7 @@ def _welch(a: Estimate, b: Estimate) -> Estimate:
 
 @dataclass
 class GainDraws:
-    """The two gains over random that a benefit is the ratio of, on one task or averaged over many.
+    """The two gains over random whose ratio is a benefit, on one task or averaged over several.
 
     Each array holds the value itself and then DRAWS draws of the bootstrap; the draws are NaN where
     they are not known.
@@ -231,9 +234,9 @@ def draw_gains(
 
     Args:
         scores: the estimates over seeds of arm, random and natural, in this order.
-        streams: three names that fix the random numbers of their draws.
-        examples: for each of the three its mean score over seeds of each test example, [examples].
-            The draws then cover the examples too.
+        streams: three names, which seed the random numbers of their draws.
+        examples: for each of the three the mean score over seeds of each test example, [examples].
+            The draws then cover the choice of the examples too.
     """
     arm, random, natural = (
         _draw_mean(score, stream) for score, stream in zip(scores, streams, strict=True)
@@ -274,7 +277,7 @@ def _draw_example_shifts(examples: list[np.ndarray], stream: str) -> np.ndarray:
 
     Args:
         examples: for each arm its scores of the same examples, [examples].
-        stream: a name that fixes the random numbers.
+        stream: a name, which seeds the random numbers.
 
     Returns:
         [arms, 1 + DRAWS], the first shift 0. It is the normal approximation of drawing examples
@@ -315,7 +318,7 @@ def ratio(gains: GainDraws) -> tuple[Estimate, np.ndarray | None]:
 def summarize_draws(draws: np.ndarray, note: str | None = None) -> Estimate:
     """Return an estimate from draws, [1 + DRAWS]: the first is its value, the rest its interval.
 
-    Where the rest is NaN there is no interval, and the note says so instead of `note`.
+    Where the draws after the first are NaN there is no interval, and another note replaces `note`.
     """
     value = float(draws[0])
     low, high = (float(end) for end in np.quantile(draws[1:], LEVELS))
@@ -326,5 +329,5 @@ def summarize_draws(draws: np.ndarray, note: str | None = None) -> Estimate:
 
 
 def refuse(reason: str) -> Estimate:
-    """Return an estimate without a value, and why."""
+    """Return an estimate without a value; its note is the reason."""
     return {"value": None, "low": None, "high": None, "note": reason}

@@ -1,6 +1,6 @@
-"""The numbers of a report -> its plots as the bytes of PNG and SVG files; equal for equal reports.
+"""The numbers of a report -> its plots as the bytes of PNG and SVG files.
 
-Matplotlib is imported only when something is drawn.
+Equal reports give equal bytes. Matplotlib is imported only when something is drawn.
 """
 
 import math
@@ -49,12 +49,12 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "svg.hashsalt": "hf_synpre",  # the ids inside an SVG, else random
+    "svg.hashsalt": "hf_synpre",  # fixes the ids inside an SVG, which are random otherwise
 }
 X_LABELS = {"step": "fine-tuning step", "flops": "FLOPs, pre-training included"}
 FORMATS = ("png", "svg")
 
-# Inches of a panel: a lone one is wider.
+# Sizes of a panel in inches; a single panel is wider.
 LONE_WIDTH, PANEL_WIDTH, CURVE_HEIGHT = 3.4, 2.4, 2.2
 
 
@@ -85,7 +85,7 @@ def draw_plots(report: Report) -> dict[str, bytes]:
 
 
 def image(figure: "Figure", file_format: str) -> bytes:
-    """Return a figure as the bytes of a PNG or SVG file, without the date of today."""
+    """Return a figure as the bytes of a PNG or SVG file, without the current date."""
     metadata = {"Date": None} if file_format == "svg" else None
     buffer = BytesIO()
     figure.savefig(buffer, format=file_format, dpi=300, metadata=metadata)
@@ -126,7 +126,7 @@ def arm_colours(report: Report) -> dict[str, str]:
 
 
 def axis_label(task: TaskSummary, what: str) -> str:
-    """Return what an axis shows in a task's metric."""
+    """Return the label of an axis that shows a task's metric; `what` comes before its name."""
     label = f"{what}{task['metric'] or ''}"
     if task["unit"] == "%":
         label += " (%)"
@@ -139,7 +139,7 @@ def axis_label(task: TaskSummary, what: str) -> str:
 
 
 def draw_curves(report: Report, x: str) -> "Figure":
-    """Return a panel a task: mean validation score against `x`, a line and a band an arm.
+    """Return a panel for each task: mean validation scores against `x`, a line for each arm.
 
     Args:
         report: the content of report.json.
@@ -198,9 +198,9 @@ def add_legend(figure: "Figure", report: Report, panels: list["Axes"]) -> None:
 
 
 def draw_benefits(report: Report) -> "Figure | None":
-    """Return a panel a task and one a mean over tasks: each arm's share of natural's gain.
+    """Return a panel for each task and each mean over tasks: the arms' shares of natural's gain.
 
-    None where every share is refused.
+    None if every share is refused.
     """
     arms = list(report["benefits"])
     benefits = report["benefits"]
@@ -230,7 +230,10 @@ def draw_benefits(report: Report) -> "Figure | None":
 
 
 def draw_differences(report: Report) -> "Figure":
-    """Return a panel a task: each arm's difference to random. The title says why no benefit is."""
+    """Return a panel for each task: the arms' differences to random.
+
+    The title says why there is no benefit to draw.
+    """
     arms = [arm for arm in report["arms"] if arm != RANDOM]
     figure, panels = panel_grid(len(report["tasks"]), intervals_height(arms), share_y=True)
     colours = arm_colours(report)
@@ -244,7 +247,7 @@ def draw_differences(report: Report) -> "Figure":
 
 
 def why_no_benefit(report: Report) -> str:
-    """Return in brackets why a report has no benefit to draw."""
+    """Return, in brackets, why a report has no benefit to draw."""
     if not report["benefits"]:
         return "(no arm besides random and natural)"
 
@@ -280,14 +283,14 @@ def draw_intervals(
 
     Args:
         panel: where to draw.
-        arms: a line of the panel each.
+        arms: the arms, each a line of the panel.
         estimates: arm -> estimate; an arm without one gets a dash.
-        scale: what values are multiplied by, 100 for %.
+        scale: the factor of all values, 100 for %.
         colours: arm -> colour.
-        reference: where a second vertical line stands beside that at 0, in scaled values.
+        reference: position of a second vertical line, beside that at 0, in scaled values.
 
     Returns:
-        What the label of the x axis adds: that long intervals are cut, or nothing.
+        Text to add to the label of the x axis: a remark that long intervals are cut, or "".
     """
     # Points and intervals.
     for y, arm in enumerate(arms):
@@ -317,9 +320,9 @@ def draw_intervals(
 
 
 def limit_x_axis(panel: "Axes", estimates: list[Estimate], scale: float, reference: float) -> str:
-    """Keep the x axis within one span of the points on each side, however long an interval is.
+    """Limit the x axis to the span of the points and as much on each side.
 
-    Returns what the label of the axis adds.
+    Return the text to add to the label of the axis; see `draw_intervals`.
     """
     values = [scale * e["value"] for e in estimates if e["value"] is not None]
     if not values:
@@ -342,7 +345,7 @@ def limit_x_axis(panel: "Axes", estimates: list[Estimate], scale: float, referen
 
 
 def draw_heat_map(matrix: GainMatrix) -> "Figure":
-    """Return a matrix of gains as a heat map: arms down, tasks across, the mean last."""
+    """Return a heat map of gains: a row for each arm, a column for each task and for the mean."""
     from matplotlib.figure import Figure
 
     arms = list(matrix["gains"])

@@ -22,14 +22,15 @@ TABLE_HEAD = (
     "benefit of natural, %",
     "pre-training tokens",
 )
-ADVANCES = {9: " G", 6: " M", 3: " k"}  # powers of ten and their letters
+# Powers of ten and their letters, in which counts are written.
+SI_PREFIXES = {9: " G", 6: " M", 3: " k"}
 
 
 # --- Numbers --------------------------------------------------------------------------------------
 
 
 def format_number(value: float, unit: str | None, sign: str = "") -> str:
-    """Write a number in its unit: fractions in % with one digit, the rest with three.
+    """Write a number in its unit: fractions in % with one digit, other numbers with three.
 
     Args:
         value: the number; a fraction where the unit is %.
@@ -42,7 +43,7 @@ def format_number(value: float, unit: str | None, sign: str = "") -> str:
 
 
 def is_absent(estimate: Estimate | None) -> bool:
-    """Say whether there is no estimate because no cell is finished, rather than refused."""
+    """Say whether an estimate is missing because no cell is finished, not because it is refused."""
     return estimate is None or (estimate["note"] or "").startswith(ABSENT)
 
 
@@ -67,8 +68,8 @@ def format_count(value: float | None) -> str:
         return "–"
     if value >= 1e12:
         return f"{value:.2e}"
-    for power, letter in ADVANCES.items():
-        if value >= 0.9995 * 10**power:  # what rounds to 1 of the next letter takes that one
+    for power, letter in SI_PREFIXES.items():
+        if value >= 0.9995 * 10**power:  # 999.5 k and more is written as 1 M
             return f"{value / 10**power:.3g}{letter}"
     return f"{value:.3g}"
 
@@ -84,7 +85,7 @@ def task_heading(task: str, summary: TaskSummary) -> str:
 
 
 def benefit_notes(report: Report) -> list[str]:
-    """Return one line for every refusal or caveat of a benefit, with the arms that it holds for."""
+    """Return one line for every refusal or caveat of benefits, with the arms that it is about."""
     arms_by_note: dict[tuple[str, str], list[str]] = {}
     for arm, benefit in report["benefits"].items():
         shares = dict(benefit["tasks"])
@@ -136,7 +137,7 @@ def markdown(report: Report, directory: str) -> str:
 
     Args:
         report: the content of report.json.
-        directory: the folder of the cells, which the text names in the command that made it.
+        directory: the folder of the cells; the text gives the command that made it.
     """
     environment = template_environment(TEMPLATES, finalize=escape_markdown)
     environment.globals |= {
@@ -153,14 +154,14 @@ def markdown(report: Report, directory: str) -> str:
 
 
 def escape_markdown(value: Any) -> Any:
-    """Return a text as it may stand in a cell of a Markdown table; other values as they are."""
+    """Return a text escaped for a cell of a Markdown table; other values as they are."""
     if not isinstance(value, str):
         return value
     return value.replace("\n", " ").replace("|", "\\|").replace("*", "\\*")
 
 
 def matrix_row_texts(report: Report, arm: str) -> list[str]:
-    """Return an arm's gains on all tasks and their mean as they are shown."""
+    """Return an arm's gains on all tasks and their mean as text."""
     gains = matrix_row(report["transfer"]["matrix"], arm, list(report["tasks"]))
     return [f"{gain:.1f}" if gain == gain else "–" for gain in gains]  # NaN differs from itself
 
@@ -175,14 +176,14 @@ def pair_row_texts(pair: Pair) -> list[str]:
 
 
 def table(report: Report) -> str:
-    """Return a report as plain text: a block a task, then both means over tasks if several."""
+    """Return a report as plain text: a block for each task, then the means over several tasks."""
     cells, failed = len(report["cells"]), len(report["failed"])
     lines = [
         f"{report['experiment']}: {cells} cells found, {failed} of them failed; "
         "mean [95 % interval over seeds], * = interval excludes zero"
     ]
 
-    # A block a task.
+    # A block for each task.
     for task, summary in report["tasks"].items():
         rows = [table_row(report, task, arm) for arm in report["arms"]]
         lines += ["", task_heading(task, summary), *align_columns([TABLE_HEAD, *rows])]
@@ -204,7 +205,7 @@ def table(report: Report) -> str:
 
 
 def table_row(report: Report, task: str, arm: str) -> tuple[str, ...]:
-    """Return what the terminal's table says of an arm on a task."""
+    """Return the row of an arm in the terminal's table of a task."""
     unit = report["tasks"][task]["unit"]
     score = report["scores"][task].get(arm)
     difference = report["differences"][task].get(arm)
@@ -223,7 +224,7 @@ def table_row(report: Report, task: str, arm: str) -> tuple[str, ...]:
 
 
 def align_columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines whose columns stand below each other."""
+    """Return rows as lines with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -240,16 +241,16 @@ LATEX_ESCAPES = str.maketrans(
 
 
 def latex(report: Report) -> str:
-    """Return scores and benefits as a LaTeX table (booktabs), an arm a row.
+    """Return scores and benefits as a LaTeX table (booktabs), a row for each arm.
 
-    A score is bold where its difference to random is significant.
+    A score is bold where the interval of its difference to random excludes zero.
     """
     tasks = report["tasks"]
     shown_aggregates = AGGREGATES if len(tasks) > 1 else {}
     head = ["start", *(task_heading(task, summary) for task, summary in tasks.items())]
     head += [f"benefit, {name}, %" for name in shown_aggregates.values()]
 
-    # A row an arm: its score on each task, then its benefits over tasks.
+    # The row of an arm: its score on each task, then its benefits over tasks.
     rows = [[text.translate(LATEX_ESCAPES) for text in head]]
     for arm in report["arms"]:
         row = [arm.translate(LATEX_ESCAPES)]
@@ -288,7 +289,7 @@ def latex_score(report: Report, task: str, arm: str) -> str:
 
 
 def latex_estimate(estimate: Estimate | None, unit: str | None) -> str:
-    r"""Write an estimate as 'mean $\pm$ half width', 'mean [low, high]' if it is not symmetric."""
+    r"""Write an estimate as 'mean $\pm$ half width', or 'mean [low, high]' if not symmetric."""
     if estimate is None or estimate["value"] is None:
         return format_interval(estimate, unit).translate(LATEX_ESCAPES)
     mean, low, high = estimate["value"], estimate["low"], estimate["high"]
@@ -306,7 +307,7 @@ def latex_estimate(estimate: Estimate | None, unit: str | None) -> str:
 
 
 def model_index(report: Report) -> list[dict[str, Any]]:
-    """Return the model-index entries of a model card, one an arm.
+    """Return the model-index entries of a model card, one for each arm.
 
     Their values are mean test scores over seeds, in every metric.
     """
@@ -323,7 +324,7 @@ def model_index(report: Report) -> list[dict[str, Any]]:
 
 
 def index_entry(report: Report, task: str, arm: str) -> dict[str, Any]:
-    """Return the scores of an arm on a task as a model-index holds them."""
+    """Return the scores of an arm on a task as an entry of a model-index."""
     # The task's metric, then the others.
     summary = report["tasks"][task]
     scores: dict[str | None, Estimate] = {summary["metric"]: report["scores"][task][arm]}

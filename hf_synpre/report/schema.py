@@ -1,4 +1,4 @@
-"""The shapes of the room's dicts, a comment a key: a cell's file, an estimate, report.json."""
+"""The dicts of reports, a comment for each key: a cell's file, an estimate, report.json."""
 
 from typing import Any, NotRequired, Required, TypedDict
 
@@ -70,7 +70,7 @@ class TaskSummary(TypedDict):
     higher_is_better: bool | None
     unit: str | None  # "%" for metrics that are fractions, else the metric's name
     test_examples: list[int]  # distinct sizes of the test split
-    covers_examples: bool  # whether intervals cover the draw of test examples as well as seeds
+    covers_examples: bool  # whether intervals cover the choice of test examples beside seeds
     hub_id: list[str]  # where the rows came from on the Hub, if they did
 
 
@@ -79,13 +79,13 @@ class Curve(TypedDict):
 
     step: list[int]
     mean: list[float]
-    low: list[float]  # t-interval over seeds, or the least score below three seeds
+    low: list[float]  # end of the t-interval over seeds; with one or two seeds the lowest score
     high: list[float]
     flops: NotRequired[list[float]]  # mean FLOPs so far, pre-training included
 
 
 class Benefit(TypedDict):
-    """The share of natural's gain over random that an arm has."""
+    """How much of natural's gain over random an arm reaches, as a share."""
 
     tasks: dict[str, Estimate]
     mean_of_ratios: Estimate  # mean of the shares of the tasks
@@ -93,7 +93,7 @@ class Benefit(TypedDict):
 
 
 class GainMatrix(TypedDict):
-    """Gains of arms on tasks, as numbers to multiply by `scale`."""
+    """Gains of arms on tasks; they are shown multiplied by `scale`."""
 
     unit: str  # "% of natural's gain" or "points over random"
     scale: int
@@ -129,7 +129,7 @@ class Report(TypedDict):
     scores: dict[str, dict[str, Estimate]]  # task -> arm -> mean test score
     beside: dict[str, dict[str, dict[str, Estimate]]]  # task -> other metric -> arm -> mean
     differences: dict[str, dict[str, Estimate]]  # task -> arm -> difference to random
-    benefits: dict[str, Benefit]  # arm -> share of natural's gain
+    benefits: dict[str, Benefit]  # arm -> its share of natural's gain
     curves: dict[str, dict[str, Curve]]  # task -> arm -> validation scores
     phases: dict[str, dict[str, dict[str, Any] | None]]  # arm -> phase -> mean cost of its runs
     embeddings: dict[str, list[str]]  # arm -> "fresh" or "kept"

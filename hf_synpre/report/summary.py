@@ -28,12 +28,13 @@ from hf_synpre.report.schema import (
     TaskSummary,
 )
 
-# Words in the names of metrics that are no fractions: they lie in 0..1 only by chance.
+# Words in the names of metrics that are no fractions, even where their values are in 0..1.
 NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", "corr")
 PHASES = ("pretraining", "finetuning")
 FAILED_KEYS = ("file", "task", "arm", "seed", "error")
 CELL_KEYS = ("file", "sha256", "status", "score", "validation_score")
-LEAST_SEEDS = 3  # below, a curve's band is the range of its scores, no t-interval
+# With fewer seeds a curve's band is the range of its scores, not a t-interval.
+LEAST_SEEDS = 3
 
 # The finished cells of one task (or of all), by arm, in the order of the report.
 ByArm = dict[str, list[CellResult]]
@@ -46,7 +47,8 @@ def summarize(cells: list[CellResult]) -> Report:
         cells: the cells of one experiment, from `read_cells`.
 
     Returns:
-        The report. Fractions stay fractions; what is absent or refused has the value None.
+        The report. Fractions stay fractions; an estimate that is absent or refused has the value
+        None.
     """
     finished = [cell for cell in cells if cell["status"] == "done"]
     failed = [cell for cell in cells if cell["status"] != "done"]
@@ -68,7 +70,7 @@ def summarize(cells: list[CellResult]) -> Report:
         "cells": [{key: cell.get(key) for key in CELL_KEYS} for cell in cells],
     }
 
-    # Each task by itself.
+    # Each task separately.
     example_means = {}
     for task in dict.fromkeys(cell["task"] for cell in cells):
         cells_of_task = [cell for cell in finished if cell["task"] == task]
@@ -123,7 +125,7 @@ def summarize_task(cells: list[CellResult]) -> TaskSummary:
     if cells:
         metric, higher_is_better = cells[0]["metric"], cells[0]["higher_is_better"]
 
-    # Fractions are shown in %, by their values and by what the metric is called.
+    # Fractions are shown in %. Values in 0..1 and the name of the metric say what is a fraction.
     unit = metric
     in_range = all(0 <= cell["score"] <= 1 for cell in cells)
     if metric and in_range and not any(word in metric.lower() for word in NO_FRACTIONS):
@@ -148,14 +150,14 @@ def stack_examples(cells: list[CellResult]) -> np.ndarray | None:
     return np.array(known)
 
 
-def know_examples(by_arm: ByArm) -> bool:
+def examples_are_known(by_arm: ByArm) -> bool:
     """Say whether all cells of a task have scores of the same examples."""
     return stack_examples([cell for group in by_arm.values() for cell in group]) is not None
 
 
 def mean_examples(by_arm: ByArm) -> dict[str, np.ndarray]:
     """Return arm -> mean score over seeds of each example, [examples]; {} unless all are known."""
-    if not know_examples(by_arm):
+    if not examples_are_known(by_arm):
         return {}
     return {
         arm: np.array([cell["example_scores"] for cell in group]).mean(0)
@@ -164,7 +166,7 @@ def mean_examples(by_arm: ByArm) -> dict[str, np.ndarray]:
 
 
 def mean_score(cells: list[CellResult]) -> Estimate:
-    """Return the mean test score of an arm's cells on a task, with the seeds that it is over."""
+    """Return the mean test score of an arm's cells on a task, with their seeds."""
     result = estimate([cell["score"] for cell in cells], stack_examples(cells))
     result["seeds"] = [cell["seed"] for cell in cells]
     return result
@@ -186,13 +188,13 @@ def other_metrics(by_arm: ByArm) -> dict[str, dict[str, Estimate]]:
 
 
 def differences_to_random(by_arm: ByArm) -> dict[str, Estimate]:
-    """Return arm -> difference of its mean score to that of the arm random; {} without that."""
+    """Return arm -> its mean score minus that of the arm random; {} without that arm."""
     if RANDOM not in by_arm:
         return {}
 
     scores = {arm: {cell["seed"]: cell["score"] for cell in group} for arm, group in by_arm.items()}
     examples: dict[str, dict[int, np.ndarray]] = {}
-    if know_examples(by_arm):
+    if examples_are_known(by_arm):
         for arm, group in by_arm.items():
             examples[arm] = {cell["seed"]: cell["example_scores"] for cell in group}
 
@@ -217,7 +219,7 @@ def benefit(
     Args:
         arm: name of the arm.
         scores: task -> arm -> mean score over seeds.
-        tasks: what is known of each task.
+        tasks: task -> its metric, unit and direction.
         examples: task -> arm -> mean score over seeds of each test example, [examples]; {} for a
             task where they are not known.
     """
@@ -230,7 +232,7 @@ def benefit(
             shares[task] = refuse(f"{ABSENT} of the arm '{absent[0]}'")
             continue
 
-        # Gains over random, positive where they are for the better.
+        # Gains over random, positive where the score is better than that of random.
         known_examples = None
         if examples and examples.get(task):
             known_examples = [examples[task][name] for name in compared]
@@ -248,7 +250,7 @@ def benefit(
         if draws is not None:
             share_draws.append(draws)
 
-    # Both aggregates; where there is nothing to aggregate, they take the tasks' reasons.
+    # Both aggregates over tasks. If every task is refused they are refused, for the same reasons.
     reasons = {share["note"] for share in shares.values() if share["value"] is None}
     reason = "; ".join(sorted(note for note in reasons if note))
     mean_of_ratios = ratio_of_means = refuse(reason)
@@ -266,7 +268,7 @@ def benefit(
 
 
 def _note_missing_tasks(aggregate: Estimate, used: int, tasks: int) -> None:
-    """Add to the note of an aggregate over how many of the tasks it is, unless it is over all."""
+    """Add to the note of an aggregate how many of the tasks it covers, unless it covers all."""
     if aggregate["value"] is None or used == tasks:
         return
     missing = f"over {used} of {tasks} tasks"
@@ -279,8 +281,8 @@ def _note_missing_tasks(aggregate: Estimate, used: int, tasks: int) -> None:
 def mean_curve(cells: list[CellResult]) -> Curve:
     """Return the mean validation score of an arm's cells at each step that all of them evaluated.
 
-    Its band is the t-interval over seeds, or the range of the scores below three seeds. "flops" is
-    the mean of what was spent up to there, pre-training included; absent where a cell lacks it.
+    Its band is the t-interval over seeds; with one or two seeds it is the range of the scores.
+    "flops" is the mean cost up to each step, pre-training included; absent if a cell lacks it.
     """
     points_of_cells = [
         {point["step"]: point for point in cell.get("curve") or [] if is_finite(point["score"])}
@@ -302,7 +304,7 @@ def mean_curve(cells: list[CellResult]) -> Curve:
         curve["low"].append(low)
         curve["high"].append(high)
 
-    # FLOPs, NaN where a cell does not tell them.
+    # FLOPs, NaN where a cell does not have them.
     before = np.array([[pretraining_flops(cell)] for cell in cells])  # [cells, 1]
     finetuning = np.array(
         [[points[step].get("flops", math.nan) for step in steps] for points in points_of_cells]
@@ -320,9 +322,9 @@ def pretraining_flops(cell: CellResult) -> float:
 
 
 def collect_runs(cells: list[CellResult], phase: str) -> list[dict[str, Any]]:
-    """Return what the cells say of their runs of a phase.
+    """Return the costs of a phase in the cells that have it.
 
-    Tokens and FLOPs are summed with those of the runs that a run went on from ("before").
+    Tokens and FLOPs include those of the earlier runs that a run started from ("before").
     """
     runs = []
     for cell in cells:
@@ -338,10 +340,10 @@ def collect_runs(cells: list[CellResult], phase: str) -> list[dict[str, Any]]:
 
 
 def mean_run(cells: list[CellResult], phase: str) -> dict[str, Any] | None:
-    """Return the mean of each number that runs of a phase report, None where there is no run.
+    """Return the mean of each number in the costs of a phase, None where no cell has the phase.
 
-    Beside it stand how many runs there are ("runs"), their names ("names") and how often each
-    reason to stop came ("stopped").
+    Further keys are the number of runs ("runs"), their names ("names"), and how many runs each
+    reason has stopped ("stopped").
     """
     runs = collect_runs(cells, phase)
     if not runs:

@@ -17,7 +17,8 @@ from hf_synpre.report.schema import (
     Transfer,
 )
 
-# The pair of an arm with itself: what an ensemble gains without another initialisation.
+# The name of the second arm in the pair of an arm with itself, which shows what an ensemble of two
+# seeds gains without another initialisation.
 SAME_ARM = "two seeds"
 
 
@@ -32,7 +33,7 @@ def summarize_transfer(cells: list[CellResult], report: Report) -> Transfer | No
 
 
 def gain_matrix(report: Report) -> GainMatrix:
-    """Return what the pre-training of each arm gives on each task, and its mean over tasks.
+    """Return the gain of each arm on each task, and its mean over tasks.
 
     A gain is the share of natural's gain over random (100 % is natural, 0 is random; Krishna et al.
     2022). Without the arm natural, and where that share is refused for most of the matrix, it is
@@ -54,7 +55,7 @@ def gain_matrix(report: Report) -> GainMatrix:
         means = {arm: report["benefits"][arm]["mean_of_ratios"]["value"] for arm in arms_between}
         return {"unit": "% of natural's gain", "scale": 100, "gains": shares, "means": means}
 
-    # Differences; only an arm that has every task has a mean.
+    # Differences otherwise; only an arm with a gain on every task has a mean.
     means = {}
     for arm, row in differences.items():
         values = known_values(row)
@@ -92,7 +93,7 @@ def matrix_row(matrix: GainMatrix, arm: str, tasks: list[str]) -> list[float]:
 def ensembles(cells: list[CellResult]) -> dict[str, list[Pair]]:
     """Return task -> pairs of arms: the accuracy of their averaged probabilities, their errors.
 
-    A pair is over every seed that both arms have; that of an arm with itself is over its first two.
+    Two arms are compared over all seeds that both have, an arm with itself by its first two seeds.
     """
     known = [cell for cell in cells if cell["status"] == "done" and "probabilities" in cell]
     return {
@@ -125,7 +126,7 @@ def arm_pairs(cells: list[CellResult]) -> Iterator[Pair]:
 
 
 def error_overlap(one: CellResult, other: CellResult) -> dict[str, float]:
-    """Return how two cells do together on a task: the numbers of a `Pair`, shares of examples."""
+    """Return the numbers of a `Pair` for two cells of one task: shares of test examples."""
     labels = np.array(one["truths"])  # [examples]
     probabilities = [
         cell["probabilities"].reshape(len(labels), -1) for cell in (one, other)

@@ -178,11 +178,11 @@ def test_broken_checkpoints_are_named(tmp_path, t5_checkpoint):
     # A file of weights that was cut, or is another's.
     file = t5_checkpoint / WEIGHTS
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UsageError, match="is not a whole safetensors file"):
+    with pytest.raises(UsageError, match="is not a complete safetensors file"):
         ParameterStatistics.from_pretrained(t5_checkpoint)
     file.write_bytes(b"no")
     for init in (SEQ2SEQ(), SEQ2SEQ(scheme="weights")):
-        with pytest.raises(UsageError, match="is not a whole safetensors file"):
+        with pytest.raises(UsageError, match="is not a complete safetensors file"):
             init.from_pretrained(t5_checkpoint)
 
     # An index of files that are not there, or no index.
