@@ -1,7 +1,7 @@
-"""What cells are made from: tokenized tasks and checkpoints, each made once in a work folder.
+"""What cells start from: tokenized tasks and checkpoints, each made once in a work folder.
 
-The name of a folder ends with a hash of the recipe that made it. The same recipe finds what was
-made before, by this experiment or another that shares the work folder; another recipe never does.
+The name of a folder ends with a hash of its recipe. A recipe that was made before, by this
+experiment or another that shares the work folder, is found by that name and not made again.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Artifacts:
         self.folder = folder
 
     def validate(self) -> None:
-        """Check that the folders and corpora that the experiment names are there.
+        """Check that the folders and corpora that the experiment names exist.
 
         Raises:
             UsageError: one is missing.
@@ -44,7 +44,7 @@ class Artifacts:
             if arm.checkpoint and arm.checkpoint.startswith((".", "/")):
                 find_config(arm.checkpoint)
 
-        # Name of a corpus, and whether it is read as the rows of a dataset.
+        # Pairs of a corpus and whether it is read as the rows of a dataset.
         corpora = {(run.corpus, run.text is not None) for run in self.spec.pretraining.values()}
         for task in self.spec.tasks.values():
             corpora |= {(name, True) for name in task.tokenizer_corpora or ()}
@@ -58,12 +58,12 @@ class Artifacts:
                 raise UsageError(f"{error} Or a task of the experiment: {tasks}.") from error
 
     def prepared_task(self, name: str) -> PreparedTask:
-        """Return a downstream task as token ids on disk, made if it is not there."""
+        """Return a downstream task as token ids on disk; it is prepared if it was not before."""
         spec = self.spec.tasks[name]
         task = self.spec.finetuning_task(name)
         tokenizer_corpora = spec.tokenizer_corpora or []
 
-        # What decides the ids: the rows, and how they become ids.
+        # The recipe, which decides the ids: the rows, and the tokenizer.
         tokenizer_recipe = {"tokenizer": spec.tokenizer, "vocab_size": spec.vocab_size}
         sources = [self._source_recipe(source) for source in (name, *tokenizer_corpora)]
         recipe = [task.rows_recipe(), tokenizer_recipe, sources]
@@ -86,19 +86,20 @@ class Artifacts:
             )
 
     def checkpoint(self, run: str, task: str) -> Path:
-        """Return the folder of a pre-training run, made if it is not there.
+        """Return the folder of a pre-training run; the run is made if it was not before.
 
         A run on text is made once for each corpus and each tokenizer.
 
         Args:
             run: the name of the run.
-            task: the task whose text "self" is, and whose tokenizer a run on text takes.
+            task: the task whose text the corpus "self" means, and whose tokenizer a run on text
+                uses.
         """
         spec = self.run_spec(run, task)
         recipe: list[Any] = [stored_form(spec), stored_form(self.spec.model)]
         name = run
 
-        # Other runs first: the one whose number of tokens is the budget, the one to go on from.
+        # Other runs come first: the one whose tokens are the budget, and the one to start from.
         tokens = None
         if spec.match_tokens_of:
             matched = self.checkpoint(spec.match_tokens_of, task)
@@ -109,7 +110,7 @@ class Artifacts:
             start = self.checkpoint(spec.start, task)
             recipe.append(start.name)
 
-        # Text in the ids of the task's tokenizer.
+        # A run on text reads it with the task's tokenizer.
         tokenizer = corpus = None
         if spec.corpus:
             tokenizer = self.prepared_task(task).tokenizer
@@ -131,9 +132,9 @@ class Artifacts:
         return folder
 
     def run_spec(self, run: str, task: str) -> PretrainingSpec:
-        """Return a pre-training run as it is for a task: the corpus "self" is the task's own text.
+        """Return the spec of a pre-training run for a task: the corpus "self" becomes that task.
 
-        Runs on the text of one task so become one run.
+        A run on "self" and a run on the same task's text by name so share one checkpoint.
         """
         spec = self.spec.pretraining[run]
         corpus = task if spec.corpus == SELF else spec.corpus
@@ -162,21 +163,21 @@ class Artifacts:
         return self.spec.data_dir
 
     def test_rows_seen(self, run: str, task: str) -> dict[str, int]:
-        """Return how many test rows of a task each corpus of other tasks holds that a run has read.
+        """Return how many test rows of a task are in the texts that a pre-training run has read.
 
-        A task's own text is proved to hold none. The text of another dataset is not, so they are
-        counted here.
+        The text of a task itself is checked to hold none of its test rows. The texts of other
+        datasets are not, so they are counted here.
 
         Returns:
-            The name of a task whose text was read, by the run or by one that it goes on from ->
-            number of test rows.
+            The name of each task whose text was read, by the run or by one that it started from ->
+            number of test rows in it.
         """
         rows_seen = {}
         for name in self.spec.dependencies(run):
             spec = self.run_spec(name, task)
             if spec.corpus not in self.spec.tasks or spec.text is None:
                 continue
-            # Rows are looked for as they are: shuffled sentences would hide them.
+            # Search for rows in unbroken texts: shuffled sentences would hide them.
             text = spec.text
             if text.order == "shuffled_sentences":
                 text = replace(text, order="shuffled_rows")
@@ -187,7 +188,7 @@ class Artifacts:
     def _source_recipe(self, name: str) -> list[str | None]:
         """Return what decides the rows of a task or corpus.
 
-        That is its name and, of a local copy, a digest of its files.
+        These are its name and, for a local copy, a digest of its files.
         """
         source: Path | None = None
         if name in self.spec.tasks:
@@ -199,12 +200,12 @@ class Artifacts:
         return [name, content_digest(source)]
 
     def _joined_texts(self, names: list[str], split: str) -> Iterator[str]:
-        """Yield the texts of several tasks or corpora; each is read when its turn comes."""
+        """Yield the texts of several tasks or corpora, one after the other."""
         for name in names:
             yield from self.corpus(name, TextSpec()).texts(split)
 
 
 def folder_name(name: str, recipe: Any) -> str:
-    """Return a name with a hash of the recipe (any value that JSON holds)."""
+    """Return a name with the hash of a recipe (any value that JSON can hold)."""
     text = json.dumps(recipe, sort_keys=True)
     return f"{name}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

@@ -35,11 +35,11 @@ def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict
         cell: which arm, task and seed.
         spec: the experiment.
         artifacts: its tokenized tasks and checkpoints; those that the cell needs are made if they
-            are not there.
+            do not exist.
 
     Returns:
-        The content of the cell's file: what `cell_header` says, status "done", the test scores and
-        the curve of validation, the metadata of the data, and what each phase cost.
+        The content of the cell's file: the keys of `cell_header`, status "done", the test scores,
+        the curve of validation, the metadata of the data, and the cost of each phase.
     """
     began = time.perf_counter()
     arm = spec.arms[cell.arm]
@@ -49,7 +49,7 @@ def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict
     model, pretraining_cost = initial_model(cell, spec, artifacts, data)
     add_adapters(model, arm, cell.seed)
 
-    # The FLOPs of a pre-training run, where the arm gets them as further steps.
+    # The FLOPs of a pre-training run, if the arm gets them as further steps.
     extra_flops = 0.0
     if arm.match_flops_of:
         matched = artifacts.checkpoint(arm.match_flops_of, cell.task)
@@ -80,7 +80,7 @@ def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict
 
 
 def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
-    """Return what names a cell and says how it was made: its config and the versions."""
+    """Return the keys of a result file that are known beforehand: name, config, versions."""
     arm = spec.arms[cell.arm]
     return {
         "format": FORMAT,
@@ -98,7 +98,7 @@ def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
 
 
 def experiment_recipe(spec: ExperimentSpec) -> dict[str, Any]:
-    """Return what decides the results: the experiment without data folders and number of jobs."""
+    """Return an experiment's recipe: all that decides its results, so no data folders and jobs."""
     recipe = stored_form(spec)
     recipe["jobs"] = 0
     recipe["data_dir"] = None
@@ -113,9 +113,9 @@ def initial_model(
     """Return a cell's model before fine-tuning.
 
     Returns:
-        The model, and what its pre-training cost: the content of the checkpoint's pretraining.json
-        where there is one, with the name of the checkpoint and `test_rows_seen`. None for a model
-        that was not pre-trained.
+        The model, and the cost of its pre-training: the content of the checkpoint's
+        pretraining.json, if there is one, with the name of the checkpoint and `test_rows_seen`.
+        The cost is None for a model that was not pre-trained.
 
     Raises:
         UsageError: the model cannot answer the task, or the checkpoint does not fit it.
@@ -127,15 +127,15 @@ def initial_model(
     if arm.init == "random":
         return build(head.model_class, config, {}, cell.seed), None
 
-    # The checkpoint: of a run of this experiment, or released by somebody. A constant scheme has
-    # none.
+    # The checkpoint is that of a run of this experiment, or a published one. A scheme with a
+    # constant has none.
     is_own_run = arm.checkpoint in spec.pretraining
     source: str | Path | None = arm.checkpoint
     if arm.checkpoint is not None and is_own_run:
         source = artifacts.checkpoint(arm.checkpoint, cell.task)
 
-    # Token embeddings come along only where the ids mean the same tokens. Released ones may have
-    # more rows than their tokenizer has ids.
+    # Token embeddings can be kept only if the ids mean the same tokens. Published checkpoints may
+    # have more embeddings than their tokenizer has ids.
     if arm.embeddings == "kept" and source is not None:
         check_ids(source, data.tokenizer)
         if not is_own_run:
@@ -162,10 +162,10 @@ def model_from_checkpoint(
         head: the head that answers the task, and its class of models.
         config: the config of the model.
         source: the checkpoint; None for a scheme that needs none.
-        arm: what is taken of it.
-        seed: of what is drawn.
+        arm: says what is taken from the checkpoint.
+        seed: decides all weights that are drawn.
     """
-    # Below a head of its own only the body's weights are taken.
+    # A head with parameters of its own takes no weights but the body's.
     if arm.init == "weights" and head.adds_parameters:
         assert source is not None  # ArmSpec refuses an arm of weights without a checkpoint
         model = build(head.model_class, config, {}, seed)
@@ -182,9 +182,9 @@ def model_from_checkpoint(
 
 
 def pretraining_metadata(source: str | Path) -> dict[str, Any]:
-    """Return the pretraining.json of a checkpoint: of a folder or of a bundled one.
+    """Return the pretraining.json of a checkpoint in a folder or bundled with the package.
 
-    {} where it has none.
+    Return {} if it has none.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -196,7 +196,7 @@ def pretraining_metadata(source: str | Path) -> dict[str, Any]:
 def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
     """Put an arm's LoRA adapters into a model, in place.
 
-    Everything else is frozen but fresh token embeddings.
+    All other parameters are frozen, except fresh token embeddings.
     """
     if arm.lora is None:
         return

@@ -1,6 +1,6 @@
 """How far an experiment is: the files of its cells -> a table or a line.
 
-It is the same whoever computes the cells.
+It reads only files, so it also shows cells that other processes compute.
 """
 
 import sys
@@ -19,7 +19,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.experiments.spec import Cell
 from hf_synpre.files import read_json
 
-# Seconds above which a duration is said in minutes.
+# Durations of so many seconds and more are shown in minutes.
 LONGEST_IN_SECONDS = 90
 
 
@@ -37,36 +37,32 @@ def status(file: Path) -> dict[str, Any]:
 def seconds_left(cells: list[Cell], seconds_of_done: dict[Cell, float], jobs: int) -> float | None:
     """Return how long the cells that are not done will take.
 
-    A cell takes the mean of its arm on its task, where one of those is done; else of its task; else
-    of all.
+    A cell is expected to take the mean time of the cells of its arm and task that are done; if
+    there are none, that of its task; if there are none, that of all.
 
     Args:
         cells: all cells.
-        seconds_of_done: wall time of those that are done.
-        jobs: how many are computed at the same time.
+        seconds_of_done: the wall time of each cell that is done.
+        jobs: how many cells are computed at the same time.
 
     Returns:
-        Seconds, None where nothing was timed yet.
+        Seconds, None as long as no cell is done.
     """
     if not seconds_of_done:
         return None
 
     def expected(cell: Cell) -> float:
-        like_it = [
-            s for c, s in seconds_of_done.items() if (c.task, c.arm) == (cell.task, cell.arm)
-        ]
-        if not like_it:
-            like_it = [s for c, s in seconds_of_done.items() if c.task == cell.task]
-        if not like_it:
-            like_it = list(seconds_of_done.values())
-        return sum(like_it) / len(like_it)
+        same_task = {c: s for c, s in seconds_of_done.items() if c.task == cell.task}
+        same_arm = {c: s for c, s in same_task.items() if c.arm == cell.arm}
+        similar = same_arm or same_task or seconds_of_done
+        return sum(similar.values()) / len(similar)
 
     total = sum(expected(cell) for cell in cells if cell not in seconds_of_done)
     return total / max(jobs, 1)
 
 
 def clock(seconds: float | None) -> str:
-    """Write a duration for people."""
+    """Write a duration: "45 s", "12 min", "3 h 05 min", "?" if it is not known."""
     if seconds is None:
         return "?"
     hours, minutes = divmod(round(seconds / 60), 60)
@@ -81,8 +77,8 @@ class Progress:
     """The state of the cells of a folder. A file is read again only when it has changed.
 
     Args:
-        name: the experiment's.
-        folder: where the result files are.
+        name: the name of the experiment.
+        folder: the folder of the result files.
         cells: the cells that are shown.
         jobs: how many are computed at the same time, for the estimate of the time left.
     """
@@ -134,16 +130,17 @@ class Progress:
         for arm in arms:
             entries = []
             for task in tasks:
-                of_both = [x for c, x in contents.items() if (c.task, c.arm) == (task, arm)]
-                entries.append(summary(of_both))
+                entries.append(
+                    summary([x for c, x in contents.items() if (c.task, c.arm) == (task, arm)])
+                )
             table.add_row(arm, *entries)
         return table
 
 
 def summary(contents: list[dict[str, Any]]) -> str:
-    """Return "done/all mean score" of the cells of one arm on one task, and how many failed.
+    """Return "done/all", the mean score and the failures of the cells of one arm on one task.
 
-    "" for no cells.
+    Return "" if there are no cells.
     """
     if not contents:
         return ""
@@ -162,11 +159,12 @@ def summary(contents: list[dict[str, Any]]) -> str:
 def show_progress(progress: Progress, every: float = 1.0) -> Iterator[None]:
     """Show the progress while the block runs.
 
-    On a terminal that is a table in place; elsewhere it is one line whenever a cell has ended.
+    On a terminal it is a table that is updated; elsewhere a line is printed whenever a cell has
+    ended.
 
     Args:
-        progress: what is shown.
-        every: seconds between two looks at the files.
+        progress: the progress to show.
+        every: the files are read again after so many seconds.
     """
     console = Console(stderr=True)
     if console.is_terminal:
@@ -195,5 +193,5 @@ def print_lines(progress: Progress, over: threading.Event, every: float) -> None
 
 
 def count_ended(contents: dict[Cell, dict[str, Any]]) -> int:
-    """Return how many cells have a result, good or bad."""
+    """Return how many cells are done or have failed."""
     return sum(bool(content) for content in contents.values())

@@ -1,4 +1,4 @@
-"""Which cells are computed, by whom, in which order: a spec and a folder -> result files."""
+"""Runs of experiments: a spec and a folder -> the result files of its cells, made in parallel."""
 
 import contextlib
 import ctypes
@@ -28,23 +28,24 @@ EXPERIMENT_FILE = "experiment.json"
 BACKENDS = ("loky", "ray")
 # Characters of an error's text that a failed cell keeps.
 LONGEST_ERROR = 300
-# The parts of a recipe in which names may be added or changed as long as no finished cell depends
+# The parts of a recipe in which names may be added, and changed as long as no finished cell depends
 # on them.
 EXTENSIBLE = ("tasks", "arms", "pretraining", "seeds")
 
 
 class Experiment:
-    """An experiment in a folder: one JSON file a cell.
+    """An experiment in a folder: a JSON file for each cell.
 
     Args:
         spec: the experiment.
-        folder: where the result files go.
-        work_dir: where tokenized data and checkpoints go; work/ of the folder without it.
-            Experiments may share one.
+        folder: the folder of the result files.
+        work_dir: the folder of tokenized data and checkpoints, which experiments may share; work/
+            in `folder` without it.
 
     Example:
-        >>> spec = build_spec(ExperimentSpec, read_yaml("examples/quickstart.yaml"),
-        "quickstart.yaml") >>> failures = Experiment(spec, "runs/quickstart").run()
+        >>> fields = read_yaml("examples/quickstart.yaml")
+        >>> spec = build_spec(ExperimentSpec, fields, "quickstart.yaml")
+        >>> failures = Experiment(spec, "runs/quickstart").run()
     """
 
     def __init__(
@@ -59,19 +60,19 @@ class Experiment:
     ) -> list[str]:
         """Compute the cells that are missing.
 
-        Cells that another process is computing are left to it. What it has not finished in the end
-        is waited for.
+        Cells that another process is computing are left to it at first. In the end this process
+        waits for them, and computes those that the other one did not finish.
 
         Args:
-            only: patterns of cell names, as "mtop--*--0"; all cells without any.
+            only: patterns of cell names, such as "mtop--*--0"; without any, all cells.
             retry: compute failed cells again.
-            backend: "loky" for processes of this machine, "ray" for a cluster.
+            backend: "loky" for processes on this machine, "ray" for a cluster.
 
         Returns:
-            One line for each pre-training run and each cell that has failed.
+            A line for each pre-training run and each cell that has failed.
 
         Raises:
-            UsageError: the experiment cannot be run, or the folder holds another one.
+            UsageError: the experiment cannot be run, or the folder holds another experiment.
         """
         choose("backend", backend, BACKENDS)
         cells = self.cells(only)
@@ -83,7 +84,7 @@ class Experiment:
             jobs = -1 if backend == "ray" else os.cpu_count() or 1
         workers = jobs if jobs > 0 else cluster_cpus()
 
-        # First without waiting for cells that others compute, then whatever is still missing.
+        # First leave cells that others compute to them, then wait for whatever is still missing.
         with show_progress(Progress(self.spec.name, self.folder, cells, workers)):
             failures = self._compute(self.missing(cells, retry), False, jobs, backend)
             failures += self._compute(self.missing(cells), True, jobs, backend)
@@ -107,7 +108,7 @@ class Experiment:
             run.validate()
         self.artifacts.validate()
 
-        # The folder is new, empty, or an experiment's.
+        # The folder must be new, empty, or that of an experiment.
         file = self.folder / EXPERIMENT_FILE
         for folder in (self.folder, self.artifacts.folder):
             if folder.exists() and not folder.is_dir():
@@ -117,7 +118,7 @@ class Experiment:
                 f"{self.folder} is not empty and holds no experiment; choose another --output_dir."
             )
 
-        # Finished cells keep their recipe.
+        # The recipe of finished cells must not change.
         recipe = experiment_recipe(self.spec)
         if file.exists():
             stored = read_stored_recipe(file)
@@ -169,12 +170,12 @@ class Experiment:
         """Compute a cell and write its file, unless it is done.
 
         Args:
-            cell: which cell.
-            wait: wait where another process is computing it; without it the cell is left to that
+            cell: the cell.
+            wait: wait if another process is computing the cell; without it the cell is left to that
                 process.
 
         Returns:
-            One line where the cell failed, which its file says too; else None.
+            A line if the cell failed, which its file has too; else None.
         """
         file = self.folder / cell.file_name
         try:
@@ -195,7 +196,7 @@ class Experiment:
             return None
 
     def _check_finished_rows(self, cells: list[Cell]) -> None:
-        """Raise UsageError where the rows of a task are not those of its finished cells."""
+        """Raise UsageError where a task has other rows than its finished cells had."""
         for task in dict.fromkeys(cell.task for cell in cells):
             finished = [file for file in self.folder.glob(f"{task}--*--*.json") if is_done(file)]
             if not finished:
@@ -227,7 +228,7 @@ class Experiment:
     def _compute(self, cells: list[Cell], wait: bool, jobs: int, backend: str) -> list[str]:
         """Compute cells and the pre-training runs that they need, in workers.
 
-        Return one line for each failure.
+        Return a line for each failure.
         """
         run_jobs = [
             delayed(self._work)(self._pretrain, run, task) for run, task in self._runs_needed(cells)
@@ -237,9 +238,12 @@ class Experiment:
         for cell in cells:
             job = delayed(self._work)(self.compute_and_store, cell, wait)
             needs_run = self.spec.arms[cell.arm].needed_checkpoint
-            (dependent if needs_run else independent).append(job)
+            if needs_run:
+                dependent.append(job)
+            else:
+                independent.append(job)
 
-        # The first pre-training run starts at once, beside cells that wait for none.
+        # The first pre-training run starts at once, beside the cells that need no run.
         order = run_jobs[:1] + independent + run_jobs[1:] + dependent
         if backend == "ray":
             join_ray()
@@ -249,7 +253,7 @@ class Experiment:
             return [line for line in Parallel(n_jobs=jobs)(order) if line]
 
     def _runs_needed(self, cells: list[Cell]) -> list[tuple[str, str]]:
-        """Return the pre-training runs of these cells, each after those that it needs.
+        """Return the pre-training runs that these cells need, each after those that it needs.
 
         Returns:
             Pairs of a run and the task that it is made for; the task is "" for runs on synthetic
@@ -266,15 +270,12 @@ class Experiment:
         return sorted(needed, key=lambda pair: len(self.spec.dependencies(pair[0])))
 
     def _pretrain(self, run: str, task: str) -> str | None:
-        """Make one pre-training run.
-
-        Return one line where it failed, as the cells that need it will too.
-        """
+        """Make one pre-training run. Return a line if it failed; cells that need it fail too."""
         failure = failure_message(lambda: self.artifacts.checkpoint(run, task))
         return f"pre-training {run}: {failure}" if failure else None
 
     def _work(self, job: Callable[..., str | None], *arguments: Any) -> str | None:
-        """Do one job in a worker: one thread, no progress bars, its memory given back."""
+        """Run one job in a worker: with one thread, without progress bars; release its memory."""
         torch.set_num_threads(1)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
@@ -288,7 +289,7 @@ class Experiment:
 def read_stored_recipe(file: Path) -> dict[str, Any]:
     """Return the recipe in an experiment's folder.
 
-    Options that did not exist when it was written have their defaults.
+    Options that did not exist when it was written get their defaults.
 
     Raises:
         UsageError: the file is not an experiment's.
@@ -306,9 +307,10 @@ def may_change(stored: Any, wanted: Any, in_use: set[str] | None) -> bool:
     """Say whether one part of a recipe may become another in a folder with finished cells.
 
     Args:
-        stored: the part as the folder has it.
-        wanted: the part as it is now.
-        in_use: the names in the part that finished cells depend on; None where all of it must stay.
+        stored: the part in the folder's recipe.
+        wanted: the part in the recipe of this run.
+        in_use: the names in the part that finished cells depend on; None if the part must not
+            change at all.
     """
     if in_use is None:
         return stored == wanted
@@ -319,10 +321,10 @@ def may_change(stored: Any, wanted: Any, in_use: set[str] | None) -> bool:
 
 
 def failure_message(job: Callable[[], Any]) -> str | None:
-    """Do a job; return None, or one line that says how it failed.
+    """Run a job; return None, or a line that says how it failed.
 
     Raises:
-        UsageError: as the job did; it concerns all cells.
+        UsageError: the job raised it: it concerns all cells.
     """
     try:
         job()
@@ -340,9 +342,9 @@ def is_done(file: Path) -> bool:
 
 
 def join_ray() -> None:
-    """Make Ray joblib's workers: the cluster of RAY_ADDRESS, else one on this machine.
+    """Let joblib use Ray: the cluster of RAY_ADDRESS, or a new one on this machine.
 
-    UsageError where Ray is missing.
+    Raises UsageError if Ray is not installed.
     """
     try:
         from ray.util.joblib import register_ray
@@ -354,7 +356,7 @@ def join_ray() -> None:
 
 
 def cluster_cpus() -> int:
-    """Return the CPUs of this process's Ray cluster, 1 where it belongs to none yet."""
+    """Return the CPUs of the Ray cluster that this process belongs to; 1 if it belongs to none."""
     import ray
 
     if not ray.is_initialized():
@@ -363,9 +365,9 @@ def cluster_cpus() -> int:
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system where its C library can.
+    """Give freed memory back to the system, if its C library can.
 
-    joblib replaces workers that seem to leak.
+    Otherwise joblib takes the worker for one that leaks memory, and replaces it.
     """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):

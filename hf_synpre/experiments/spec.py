@@ -1,7 +1,4 @@
-"""What an experiment's YAML holds: keys and values -> an ExperimentSpec, checked.
-
-And the cells that follow from it.
-"""
+"""Experiments: the keys of their YAML -> a checked ExperimentSpec, and its cells."""
 
 import difflib
 import re
@@ -27,11 +24,11 @@ from hf_synpre.training.pretraining_spec import PretrainingSpec
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-# The corpus that is the train split of the task at hand.
+# The corpus with this name is the train split of the task that is fine-tuned on.
 SELF = "self"
-# Names become parts of file names, between which two hyphens stand.
+# Names become parts of file names, TASK--ARM--SEED, so they have single hyphens only.
 NAME_PATTERN = r"\w+(-\w+)*"
-# How alike an arm's checkpoint must be to the name of a run to be taken for a typing error.
+# An arm's checkpoint that is so similar to the name of a run, but no folder, is a typing error.
 MISTYPED = 0.75
 DEFAULT_SCHEME = "per_param_mean_sd"
 DEFAULT_CONSTANT = 0.4
@@ -44,7 +41,7 @@ class ArmSpec:
     They are random, or those of a checkpoint, or drawn from the statistics of a checkpoint.
 
     Raises:
-        UsageError: a value that is not allowed, or one that this kind of arm does not read.
+        UsageError: a value that is not allowed, or one that an arm with this init does not read.
     """
 
     init: str = option("Where weights come from: random, weights or statistics.", "random")
@@ -85,7 +82,7 @@ class ArmSpec:
         choose("scheme", self.scheme, SCHEMES)
         choose("resize", self.resize, RESIZE)
 
-        # A checkpoint where it is read, and only there.
+        # A checkpoint must be given exactly where it is read.
         scheme = SCHEMES[self.scheme] if self.init == "statistics" else None
         needs_checkpoint = self.init == "weights"
         if scheme is not None:
@@ -93,7 +90,7 @@ class ArmSpec:
         if needs_checkpoint != (self.checkpoint is not None):
             raise UsageError(
                 f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; "
-                "random and constant schemes take none, the others one."
+                "init random and schemes with a constant take none, all others take one."
             )
         self._check_ignored(scheme)
 
@@ -133,14 +130,14 @@ class ArmSpec:
 
     @property
     def needed_checkpoint(self) -> str | None:
-        """The checkpoint that must be there before the arm's cells can start, if any."""
+        """The checkpoint that must exist before the arm's cells can start, if any."""
         return self.checkpoint or self.match_flops_of
 
 
 def lora_config(fields: dict[str, Any]) -> "LoraConfig":
     """Return peft's LoraConfig with these fields.
 
-    Raises UsageError where peft is missing or refuses one.
+    Raises UsageError if peft is not installed, or refuses a field.
     """
     try:
         from peft import LoraConfig
@@ -181,16 +178,16 @@ class TaskSpec:
         None,
     )
     max_source: int | None = option(
-        "Ids of an input, which is cut to them; the preset's or the task's own without it.", None
+        "The most ids of an input, which is cut there; without it the preset's or the task's.", None
     )
     max_target: int | None = option(
-        "Ids of a target, which is cut to them; the preset's or the task's own without it.", None
+        "The most ids of a target, which is cut there; without it the preset's or the task's.", None
     )
     define: dict[str, Any] | None = option(
         "The definition of a task that is not one of hf_synpre's.", None
     )
     finetuning: dict[str, Any] = option(
-        "Keys of finetuning that win over the experiment's and the preset's.", default_factory=dict
+        "Keys of finetuning that override the experiment's and the preset's.", default_factory=dict
     )
     seeds: list[int] | None = option("The seeds of this task, instead of the experiment's.", None)
 
@@ -223,7 +220,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """How the cell is named on the command line: TASK--ARM--SEED."""
+        """The name of the cell on the command line: TASK--ARM--SEED."""
         return f"{self.task}--{self.arm}--{self.seed}"
 
     @property
@@ -236,11 +233,11 @@ class Cell:
 class ExperimentSpec:
     """What an experiment's YAML holds.
 
-    The recipe of fine-tuning on a task is `finetuning`, over which the task's preset wins, over
-    which the task's own wins.
+    The recipe of fine-tuning on a task is `finetuning`, overridden by the task's preset, overridden
+    by the task's key `finetuning`.
 
     Raises:
-        UsageError: a value that is not allowed, or a name that stands for nothing.
+        UsageError: a value that is not allowed, or the name of a run or task that does not exist.
     """
 
     name: str = option("The name of the experiment, and of its folder under runs/.")
@@ -279,7 +276,7 @@ class ExperimentSpec:
         if self.preset is not None:
             choose("preset", self.preset, PRESET_NAMES)
 
-        # Every task with its lengths and its recipe.
+        # Build every task with its lengths and its recipe, which checks them.
         for name in self.tasks:
             self.finetuning_spec(name)
             self.finetuning_task(name)
@@ -303,7 +300,7 @@ class ExperimentSpec:
             )
 
     def _check_references(self) -> None:
-        """Raise UsageError where a run or an arm names a run or a task that is not there."""
+        """Raise UsageError where a run or an arm names a run or a task that does not exist."""
         for name, run in self.pretraining.items():
             if run.match_tokens_of is not None:
                 others = set(self.pretraining) - {name}
@@ -322,7 +319,7 @@ class ExperimentSpec:
             self._check_mistyped(name, arm.checkpoint)
 
     def _check_mistyped(self, arm: str, checkpoint: str | None) -> None:
-        """Raise UsageError where an arm's checkpoint is nearly the name of a run, and no folder."""
+        """Raise UsageError where an arm's checkpoint is almost the name of a run, and no folder."""
         if checkpoint is None or checkpoint in self.pretraining or Path(checkpoint).exists():
             return
         close = difflib.get_close_matches(checkpoint, self.pretraining, n=1, cutoff=MISTYPED)
@@ -338,7 +335,7 @@ class ExperimentSpec:
 
         Args:
             run: the name of the run.
-            needed_by: the runs on the way to it.
+            needed_by: the runs that need this one, in the recursion.
 
         Raises:
             UsageError: runs need each other.
@@ -356,7 +353,7 @@ class ExperimentSpec:
         return [*dict.fromkeys(earlier), run]
 
     def preset_fields(self, task: str) -> Mapping[str, Any]:
-        """Return what the experiment's preset says of a task: fields of TaskSpec.
+        """Return the fields of TaskSpec that the experiment's preset gives a task.
 
         Raises:
             UsageError: the task has no such preset.
@@ -399,7 +396,7 @@ class ExperimentSpec:
     def cells(self) -> list[Cell]:
         """Return all cells in the order of their computation.
 
-        Arms that wait for no pre-training come first, so that workers are busy while the first
+        Arms that need no pre-training run come first, so that workers are busy while the first
         checkpoint is made.
         """
         independent = [name for name, arm in self.arms.items() if not arm.needed_checkpoint]

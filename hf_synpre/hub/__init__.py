@@ -1,11 +1,11 @@
-"""The Hugging Face Hub: folders that this package made in, cards and commits out, and back again.
+"""The Hugging Face Hub: a folder of this package -> its card and a commit; a dataset -> its rows.
 
-1. `cards.dataset_card`, `cards.model_card`: footers of shards or JSON files of a run -> README.md.
-2. `plan_push`: a folder -> the files that would be published, each checked (`checks`).
+1. `cards.dataset_card`, `cards.model_card`: footers of shards, or JSON files of a run -> README.md.
+2. `plan_push`: a folder -> the files that would be published, each of them checked (checks.py).
 3. `push`: a folder -> one commit on the Hub, and its URL.
-4. `callback.PushToHub`: the same at the end of a Trainer's run (imported by its own name, for it
-   needs torch).
-5. `rebuild`: a published dataset's card -> its rows generated again, and what differs.
+4. `callback.PushToHub`: the same at the end of a Trainer's run. It is not imported here, because it
+   needs torch.
+5. `rebuild`: the card of a published dataset -> its rows, generated again, and how they differ.
 """
 
 from hf_synpre.errors import PushError

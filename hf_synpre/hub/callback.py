@@ -1,4 +1,4 @@
-"""A Trainer callback: the end of a pre-training run in, its model and card on the Hub out."""
+"""A Trainer callback: the end of a pre-training run -> its model and card on the Hub."""
 
 import tempfile
 from collections.abc import Callable
@@ -28,17 +28,17 @@ class PushToHub(TrainerCallback):
     """Publishes what a run made in one commit when training ends.
 
     Published are the model, its tokenizer, its parameter statistics, pretraining.json and a card.
-    The recipe in the card is that of recipe.json in the run's output folder. A push that fails is
-    logged, not raised: the run goes on to save what it made.
+    The card has the recipe of recipe.json in the run's output folder. A push that fails is logged
+    and not raised, so that the run still saves its model.
 
     Args:
         repo_id: namespace/name on the Hub.
-        training_cost: returns what the run has cost (`SynpreTrainer.training_cost`): tokens, FLOPs
-            and seconds.
+        training_cost: returns the cost of the run: tokens, FLOPs and seconds
+            (`SynpreTrainer.training_cost`).
         private: whether a new repository is private; None leaves it to the account's settings.
 
     Attributes:
-        url: the URL of the commit, None before it and where the push failed.
+        url: the URL of the commit; None before it, and if the push failed.
 
     Example:
         >>> trainer.add_callback(PushToHub("me/t5-set", trainer.training_cost))
@@ -81,14 +81,14 @@ class PushToHub(TrainerCallback):
             try:
                 self.url = hub.push(folder, self.repo_id, private=self.private)
             except (UsageError, hub.PushError) as error:
-                logger.error(f"The model was not pushed: {error} `synpre push` does it later.")
+                logger.error(f"The model was not pushed: {error} Push it later with `synpre push`.")
 
     def run_result(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         """Return the content of pretraining.json: the run's cost, its curve and its recipe.
 
         Args:
-            args: the run's arguments; its output folder may hold a recipe.
-            state: what the Trainer has logged.
+            args: the run's arguments; their output folder may hold a recipe.
+            state: the Trainer's state, with its log.
         """
         curve = evaluation_curve(state.log_history, metrics=("loss", "token_accuracy"))
         accuracy = curve[-1].get("token_accuracy") if curve else None

@@ -1,8 +1,8 @@
-"""Cards: shards or a model folder's JSON files in, the text of README.md out.
+"""Cards: shards or a model folder's JSON files -> the text of README.md.
 
-`dataset_card` renders what the footers of shards say, `model_card` what pretraining.json,
-parameter_statistics.json, config.json and the results of experiments say. The texts around the
-numbers stand in templates/. The same files always give the same card.
+`dataset_card` reads the footers of shards; `model_card` reads pretraining.json,
+parameter_statistics.json, config.json and the results of experiments. The texts around the numbers
+are in templates/. The same files always give the same card.
 """
 
 import json
@@ -28,15 +28,15 @@ CARD = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"
 SYNTHETIC_TASKS_PAPER = "2206.10139"  # Wu et al. 2022, cited by every card
 SELF_PRETRAINING_PAPER = "2209.14389"  # Krishna et al. 2023
-# What the Hub calls the sizes of datasets; the first is that of up to three digits.
+# The Hub's names for sizes of datasets; the first is for numbers of up to three digits.
 SIZE_CATEGORIES = (
     *("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"),
     *("1M<n<10M", "10M<n<100M", "100M<n<1B"),
 )
-# Keys of pretraining.json that a result file repeats: where all are equal, the result's
-# fine-tuning started from this very run.
+# Keys of pretraining.json that a result file repeats. If all are equal, the result's fine-tuning
+# started from this run.
 RUN_IDENTITY = ("tokens", "flops", "accuracy", "train_s")
-# Row of a model card's table -> key of pretraining.json.
+# Name of a row in a model card's table -> its key in pretraining.json.
 RUN_ROWS = {
     "steps": "steps",
     "tokens (input and target, without padding)": "tokens",
@@ -64,7 +64,7 @@ def render_card(
 
     Args:
         template: the name of a file in templates/.
-        data: what becomes the YAML at the top of the card.
+        data: the metadata, which becomes the YAML at the top of the card.
         context: the template's variables.
     """
     environment = template_environment(TEMPLATES)
@@ -92,9 +92,9 @@ def sorted_json(value: Any) -> str:
 
 
 def cited_papers(*texts: str) -> list[dict[str, Any]]:
-    """Return the entries of papers.yaml whose arXiv numbers stand in the texts.
+    """Return the entries of papers.yaml whose arXiv numbers are in the texts.
 
-    Wu et al. 2022 come first, whatever the texts say.
+    Wu et al. 2022 are always cited, first.
     """
     papers = {str(number): paper for number, paper in read_yaml(TEMPLATES / "papers.yaml").items()}
 
@@ -107,7 +107,7 @@ def cited_papers(*texts: str) -> list[dict[str, Any]]:
 
 
 def task_definition(task: str) -> dict[str, str]:
-    """Return the two parts of a task's docstring: its definition, and the example drawn below."""
+    """Return the two parts of a task's docstring: its definition, and the example below it."""
     docstring = get_task(task).function.__doc__ or ""
     sentences, _, drawing = docstring.partition("\n\n")
     lines = [line.strip() for line in drawing.strip().splitlines()]
@@ -134,14 +134,14 @@ def write_dataset_card(folder: str | Path, repo_id: str) -> bool:
 
 
 def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
-    """Return the card of a dataset; its YAML holds all that `load_dataset` and `rebuild` need.
+    """Return the card of a dataset. Its YAML is read by `load_dataset` and by `rebuild`.
 
     Args:
         repo_id: namespace/name on the Hub.
         configs: configuration -> its recipe and the metadata of its splits, as
             `data.shards.read_configs` returns them.
     """
-    # The configuration called default comes first; without one the first is the default.
+    # The configuration called default comes first; if there is none, the first is the default.
     configs = dict(sorted(configs.items(), key=lambda item: item[0] != "default"))
     first_name, first_config = next(iter(configs.items()))
     rows = sum(split["rows"] for split in first_config["splits"].values())
@@ -172,7 +172,7 @@ def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
 
 
 def size_category(rows: int) -> str:
-    """Return the Hub's name for a number of rows, as 1K<n<10K."""
+    """Return the Hub's name for a number of rows, such as 1K<n<10K."""
     thousands_digits = max(len(str(rows)) - 3, 0)
     return SIZE_CATEGORIES[min(thousands_digits, len(SIZE_CATEGORIES) - 1)]
 
@@ -194,7 +194,7 @@ def dataset_info_entry(name: str, config: dict[str, Any]) -> dict[str, Any]:
     features = [{"name": column, "list": "int32"} for column in ("input_ids", "labels")]
     splits = []
     for split, metadata in config["splits"].items():
-        # In Arrow an id takes four bytes; the ends of a row's two lists take four bytes each.
+        # In Arrow an id takes four bytes, and so does the end of each of a row's two lists.
         num_bytes = 4 * metadata["ids"] + 8 * metadata["rows"]
         splits.append({"name": split, "num_bytes": num_bytes, "num_examples": metadata["rows"]})
     return {"config_name": name, "features": features, "splits": splits}
@@ -203,7 +203,7 @@ def dataset_info_entry(name: str, config: dict[str, Any]) -> dict[str, Any]:
 def read_card_configs(file: str | Path) -> dict[str, dict[str, Any]] | None:
     """Return the configurations that `dataset_card` wrote into a card; None where it has none.
 
-    The card may be anybody's: its values are not checked here.
+    The card may be written by anybody: its values are not checked here.
     """
     try:
         configs = (metadata_load(file) or {})["synpre"]["configs"]
@@ -220,11 +220,11 @@ def model_card(folder: str | Path, repo_id: str) -> str:
 
     Args:
         folder: a folder with pretraining.json or parameter_statistics.json; config.json, weights
-            and results/ are used where they are there.
+            and results/ are used if they exist.
         repo_id: namespace/name on the Hub.
 
     Raises:
-        UsageError: neither of the two files is there, or a file is not what hf_synpre writes.
+        UsageError: neither of the two files exists, or a file is not what hf_synpre writes.
     """
     try:
         context = model_card_context(Path(folder))
@@ -252,16 +252,16 @@ def model_card_context(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder has neither pretraining.json nor parameter_statistics.json.
     """
-    run = read_json_if_there(folder / "pretraining.json")
-    statistics = read_json_if_there(folder / "parameter_statistics.json")
-    config = read_json_if_there(folder / "config.json") or {}
+    run = read_json_if_exists(folder / "pretraining.json")
+    statistics = read_json_if_exists(folder / "parameter_statistics.json")
+    config = read_json_if_exists(folder / "config.json") or {}
     if run is None and statistics is None:
         raise UsageError(
-            f"{folder} holds neither pretraining.json nor parameter_statistics.json; nothing is "
-            "known of it."
+            f"{folder} holds neither pretraining.json nor parameter_statistics.json, so a card has "
+            "nothing to say; give a folder that has one."
         )
 
-    # The pre-training: its recipe and what it was trained on.
+    # The recipe of the pre-training run, and the paper of its task or text.
     recipe = (run or {}).get("recipe") or {}
     pretraining = recipe.get("pretraining") or {}
     task = pretraining.get("task")
@@ -272,7 +272,7 @@ def model_card_context(folder: Path) -> dict[str, Any]:
     else:
         paper = ""
 
-    # Every experiment whose results lie below the folder.
+    # The scores of every experiment whose results are in the folder.
     scores: list[Score] = []
     for results in sorted({file.parent for file in folder.glob("results/**/*--*--*.json")}):
         scores += experiment_scores(read_cells(results), run or {})
@@ -295,7 +295,7 @@ def model_card_context(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_json_if_there(file: Path) -> Any:
+def read_json_if_exists(file: Path) -> Any:
     """Return the content of a JSON file, None where there is no such file."""
     return read_json(file) if file.exists() else None
 
@@ -309,7 +309,7 @@ def auto_class(architecture: str) -> str:
 
 
 def vocabulary_entry(size: int | None) -> dict[str, Any]:
-    """Return the ids of a synthetic run as its card lists them.
+    """Return the ids of a synthetic run under the keys of its card.
 
     Args:
         size: the size of a plain vocabulary; None for the paper's T5 ids.
@@ -326,7 +326,7 @@ def vocabulary_entry(size: int | None) -> dict[str, Any]:
 
 
 def run_rows(run: dict[str, Any], pretraining: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the rows (name, value) of the table that says what a pre-training run took.
+    """Return the rows (name, value) of a card's table on the pre-training run.
 
     Args:
         run: the content of pretraining.json.
@@ -354,8 +354,8 @@ class Score:
     arm: str
     init: str | None  # initialization of the arm: random, weights or statistics
     metric: str | None  # None where no fine-tuning is finished
-    estimate: Estimate  # mean over seeds; no interval of one seed
-    from_this_run: bool  # the arm's fine-tunings started from the pre-training of the card
+    estimate: Estimate  # mean over seeds, without an interval for one seed
+    from_this_run: bool  # whether the arm's fine-tuning runs started from the model of the card
 
 
 def experiment_scores(cells: list[CellResult], run: dict[str, Any]) -> list[Score]:
@@ -389,7 +389,7 @@ def experiment_scores(cells: list[CellResult], run: dict[str, Any]) -> list[Scor
 
 
 def started_from(run: dict[str, Any], cells: list[CellResult]) -> bool:
-    """Say whether the fine-tunings of all cells started from a pre-training run."""
+    """Say whether the fine-tuning runs of all cells started from a pre-training run."""
     if not run.get("tokens"):
         return False
     for cell in cells:
@@ -406,7 +406,7 @@ def model_index_entry(score: Score) -> EvalResult:
     else:
         start = "weights sampled from these statistics"
 
-    # A score is made of finished fine-tunings, which have a metric and a value.
+    # A score is made of finished fine-tuning runs, which have a metric and a value.
     estimate = score.estimate
     assert score.metric is not None
     assert estimate["value"] is not None

@@ -1,8 +1,8 @@
-"""What may pass to and from the Hub: names, file contents, access tokens; its errors in one line.
+"""Checks of what is published: names, file contents, access tokens; the Hub's errors in one line.
 
-A name, a file or an exception comes in; what may pass is returned or left alone, anything else
-becomes a UsageError or a PushError. Tokens are left to huggingface_hub: none is written anywhere,
-and none stands in a message.
+A name or file that must not be published raises a UsageError; an exception of huggingface_hub
+becomes a UsageError or a PushError. huggingface_hub keeps the tokens: none is written to a file,
+and none is shown in a message.
 """
 
 import re
@@ -24,14 +24,14 @@ from hf_synpre.errors import PushError, UsageError
 
 TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 TEXT_SUFFIXES = (".json", ".md", ".txt")
-# HTTP status -> what the Hub means by it, and what to do.
+# HTTP status -> its meaning on the Hub, and what to do.
 REFUSALS = {
-    401: "the Hub does not know you, or it is private or absent; log in with `hf auth login` or "
-    "set HF_TOKEN",
-    403: "your token may not do this; give one with write access to it",
+    401: "you are not logged in, or the repository is private or does not exist; log in with "
+    "`hf auth login` or set HF_TOKEN",
+    403: "your token does not allow this; give one with write access to the repository",
     404: "the Hub has no such repository, revision or file",
-    409: "somebody else changed it at the same time; run again",
-    412: "somebody else changed it at the same time; run again",
+    409: "somebody else changed the repository at the same time; run again",
+    412: "somebody else changed the repository at the same time; run again",
 }
 
 
@@ -54,10 +54,10 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def check_file_name(name: str) -> str:
-    """Return a file's name in a repository: relative, below its top, with nothing hidden.
+    """Return a file's name in a repository: a relative path inside of it, no part of it hidden.
 
     Raises:
-        UsageError: the name would lead elsewhere or hide the file.
+        UsageError: the name leads out of the repository, or is hidden.
     """
     is_plain = name.isprintable() and "\\" not in name and ":" not in name
     is_visible = all(part and not part.startswith(".") for part in name.split("/"))
@@ -77,7 +77,7 @@ def check_inside_folder(folder: Path, name: str, content: Path | bytes) -> None:
     Args:
         folder: the folder that is published.
         name: the file's name in the repository.
-        content: the file, or bytes that were made here.
+        content: the file, or the bytes of a file that hf_synpre made, such as a card.
     """
     if isinstance(content, Path) and not content.resolve().is_relative_to(folder.resolve()):
         raise UsageError(
@@ -91,8 +91,8 @@ def check_file_content(name: str, content: Path | bytes, token: str | None) -> N
 
     Args:
         name: the file's name in the repository; its ending decides what is checked.
-        content: the file, or bytes that were made here.
-        token: the caller's access token, looked for besides those that look like one.
+        content: the file, or the bytes of a file that hf_synpre made.
+        token: the caller's access token. It is searched for, and whatever looks like a token.
     """
     if name.endswith(".safetensors"):
         try:
@@ -101,7 +101,7 @@ def check_file_content(name: str, content: Path | bytes, token: str | None) -> N
         except (SafetensorError, OSError) as error:
             path = content if isinstance(content, Path) else name
             raise UsageError(
-                f"{path} is not a whole safetensors file ({error}); save the model again."
+                f"{path} is not a complete safetensors file ({error}); save the model again."
             ) from None
 
     if name.endswith(TEXT_SUFFIXES):
@@ -114,11 +114,11 @@ def check_file_content(name: str, content: Path | bytes, token: str | None) -> N
 
 
 def find_tokens(text: str, token: str | None = None) -> set[str]:
-    """Return the access tokens that stand in a text.
+    """Return the access tokens in a text.
 
     Args:
-        text: what is to be published or shown.
-        token: the caller's token; huggingface_hub's own, and what looks like one, are found too.
+        text: the text that is to be published or shown.
+        token: the caller's token; that of huggingface_hub, and what looks like one, are found too.
     """
     found = set(TOKEN_PATTERN.findall(text))
     for known in (token, get_token()):
@@ -155,7 +155,8 @@ def hub_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
         raise
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise UsageError(
-            f"{repo_id}: the Hub cannot be reached and the cache has not got it; go online."
+            f"{repo_id}: the Hub cannot be reached, and the cache does not have the repository; go "
+            "online."
         ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code

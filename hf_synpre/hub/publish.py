@@ -1,6 +1,6 @@
-"""Pushes: a model folder or a built dataset in, one commit on the Hub out.
+"""Pushes: a model folder or a built dataset -> one commit on the Hub.
 
-What is published holds no code and nothing that must be unpickled.
+No code is published, and no file that must be unpickled.
 """
 
 from dataclasses import dataclass
@@ -33,22 +33,22 @@ MODEL_FILES = (
     *("results/*.json", "results/*/*.json"),
 )
 NOT_PUSHED = ("trainer_state.json",)
-# A model folder has one of these, or nothing is known of the model.
+# A model folder must have one of these, from which its card is made.
 DESCRIPTIONS = ("pretraining.json", "parameter_statistics.json")
 
 
 @dataclass
 class PushPlan:
-    """What a push would do; `lines` says it for people."""
+    """What a push would do; `lines` describes it."""
 
     repo_id: str  # namespace/name
     repo_type: str  # dataset or model
     files: dict[str, Path | bytes]  # name in the repository -> the file, or its content
     left_out: list[str]  # files of the folder that are not published
-    configs: dict[str, dict[str, Any]]  # of a dataset: configuration -> recipe and splits
+    configs: dict[str, dict[str, Any]]  # for a dataset: configuration -> recipe and splits
 
     def lines(self) -> list[str]:
-        """Return a headline, a line for each file with its size, and a line for what stays here."""
+        """Return a headline, a line for each file with its size, and one for each file left out."""
         sizes = {}
         for name, content in self.files.items():
             sizes[name] = content.stat().st_size if isinstance(content, Path) else len(content)
@@ -71,7 +71,7 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
         token: the caller's access token, which no published file may hold.
 
     Raises:
-        UsageError: the folder is neither, or a file in it must not be published.
+        UsageError: the folder is no model and no dataset, or a file in it must not be published.
     """
     folder, repo_id = Path(folder), check_repo_id(repo_id)
     if not folder.is_dir():
@@ -79,7 +79,7 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
             f"There is no folder {folder}; give the folder of a model or of a built dataset."
         )
 
-    # A folder of shards is a dataset, any other is taken for a model.
+    # A folder of shards is a dataset; any other is taken for a model.
     configs = read_configs(folder)
     if configs:
         repo_type = "dataset"
@@ -93,7 +93,7 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
         else:
             card = model_card(folder, repo_id).encode()
 
-    # The names in the repository, and whether each file may leave.
+    # The name of each file in the repository; check that each may be published.
     files: dict[str, Path | bytes] = {CARD: card}
     for file in chosen:
         if file != folder / CARD:
@@ -109,7 +109,7 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
 
 
 def dataset_files(folder: Path, configs: list[str]) -> list[Path]:
-    """Return the shards of a dataset's configurations, each with the rows that it was built with.
+    """Return the shards of a dataset's configurations, after a check of their rows.
 
     Raises:
         UsageError: the rows of a shard were changed.
@@ -123,7 +123,7 @@ def dataset_files(folder: Path, configs: list[str]) -> list[Path]:
 
 
 def check_shard_rows(file: Path) -> None:
-    """Raise UsageError where a shard's rows are not those whose digests stand in its footer."""
+    """Raise UsageError where a shard's rows do not have the digests in its footer."""
     digests = [block_digest(block).hex() for block in stored_blocks(file)]
     if digests != read_footer(file)["blocks"]:
         raise UsageError(
@@ -135,7 +135,7 @@ def model_files(folder: Path) -> list[Path]:
     """Return the files of a model folder that are published.
 
     Raises:
-        UsageError: none of them says how the model was made.
+        UsageError: no file of DESCRIPTIONS is among them.
     """
     matches = {file for pattern in MODEL_FILES for file in folder.glob(pattern)}
     files = [
@@ -163,22 +163,22 @@ def push(
 ) -> str:
     """Publish a folder in one commit.
 
-    A model's card is rendered unless the folder has one. What is already there is not sent again;
-    shards of an older build are deleted in the same commit.
+    A model's card is rendered unless the folder has one. Files that the Hub already has are not
+    sent again; shards of an older build are deleted in the same commit.
 
     Args:
         folder: the folder of a model or of a built dataset.
-        repo_id: namespace/name on the Hub; the repository is made where there is none.
+        repo_id: namespace/name on the Hub; the repository is made if it does not exist.
         private: whether a new repository is private; None leaves it to the account's settings.
         tag: a tag for the commit.
-        token: an access token; huggingface_hub's own without it.
+        token: an access token; without it that of huggingface_hub.
         message: the commit's message.
 
     Returns:
         The URL of the commit.
 
     Raises:
-        UsageError: something must not be published, or the Hub refuses.
+        UsageError: a file must not be published, or the Hub refuses the push.
         PushError: the transfer broke off.
     """
     plan = plan_push(folder, repo_id, token)
@@ -186,7 +186,7 @@ def push(
     repository: dict[str, Any] = {"repo_id": plan.repo_id, "repo_type": plan.repo_type}
 
     with hub_errors(plan.repo_id, token):
-        # The commit that this push builds on: if another comes first, the Hub refuses ours.
+        # The commit that this push builds on: if another commit comes first, the Hub refuses ours.
         api.create_repo(**repository, private=private, exist_ok=True)
         parent = api.repo_info(**repository).sha
         outdated = []

@@ -1,4 +1,4 @@
-"""Rebuilds: a dataset's card in, its rows generated again and compared with the published shards.
+"""Rebuilds: a dataset's card -> its rows, generated again and compared with the published shards.
 
 A card may come from anybody: every name and type in it is checked before it is used.
 """
@@ -38,20 +38,20 @@ def rebuild(
     output_dir: str | Path | None = None,
     say: Callable[[str], Any] = print,
 ) -> bool:
-    """Generate the rows of a dataset's card again; compare them with its sha256 and its shards.
+    """Generate the rows of a dataset's card again; compare them with the card and the shards.
 
     Args:
         source: a folder, or the dataset's id on the Hub.
-        config: one configuration of the dataset; all without it.
+        config: the name of one configuration; all configurations without it.
         revision: branch, tag or commit on the Hub.
         output_dir: a folder for the rebuilt dataset; nothing is written without it.
-        say: gets a line for each difference, and one for each split without any.
+        say: called with a line for each difference, and for each split without any.
 
     Returns:
-        Whether all is equal.
+        Whether all rows are equal.
 
     Raises:
-        UsageError: there is no card of ours, or its recipe cannot be built here.
+        UsageError: there is no card of hf_synpre, or its recipe cannot be built by this version.
         PushError: the download broke off.
     """
     # The recipes in the card.
@@ -116,16 +116,16 @@ def card_recipe(source: str | Path, name: str, entry: dict[str, Any]) -> Recipe:
     """Return the recipe of one configuration of a card.
 
     Args:
-        source: where the card is from, for messages.
-        name: the configuration.
-        entry: what the card says of it.
+        source: the folder or Hub id of the card, for messages.
+        name: the name of the configuration.
+        entry: the configuration in the card.
 
     Raises:
         UsageError: a name, a type or a value is not what hf_synpre writes.
     """
     config_folder(name)
 
-    # The splits: their rows are part of the recipe, shards and sha256 are compared later.
+    # Check the splits. Their rows are part of the recipe; shards and sha256 are compared later.
     rows = {}
     try:
         for split, metadata in entry["splits"].items():
@@ -166,7 +166,7 @@ def compare_split(
         split: train, validation or test.
         recipe: the configuration's recipe.
         metadata: what the card says of the split: rows, ids, shards and sha256.
-        say: gets a line for each difference, or one line where there is none.
+        say: called with a line for each difference, or once if there is none.
 
     Returns:
         The differences, a line each.
@@ -196,7 +196,7 @@ def compare_split(
         if difference is not None:
             differences.append(difference)
 
-    # Files that the recipe does not know: load_dataset would read them too.
+    # Files that are no shards of the recipe: load_dataset would read them too.
     files = folder.glob(f"{config_folder(name)}/{split}-*.parquet")
     present = {file.relative_to(folder).as_posix() for file in files}
     for file_name in sorted(present - shards.keys()):
@@ -219,7 +219,7 @@ def compare_shard(file: Path, name: str, start: int, rebuilt: list[bytes]) -> st
         file: the shard.
         name: its name in the repository.
         start: the row of the split that it begins with.
-        rebuilt: the digests of the blocks of rows that it must hold.
+        rebuilt: the digests of its blocks of rows, generated again.
     """
     if not file.exists():
         return f"{name}: is missing"
@@ -230,7 +230,7 @@ def compare_shard(file: Path, name: str, start: int, rebuilt: list[bytes]) -> st
     if stored == rebuilt:
         return None
 
-    # The first block that differs; where one is only longer, the first that the other lacks.
+    # Find the first block that differs; if one list is only longer, the first that the other lacks.
     first_different = 0
     while (
         first_different < min(len(stored), len(rebuilt))

@@ -183,7 +183,7 @@ BAD_ARGUMENTS = [
             "--checkpoint",
             "x",
         ],
-        "constant schemes take none",
+        "schemes with a constant take none",
     ),
     (
         ["finetune", "--init", "statistics", "--scheme", "weights", "--checkpoint", "x"],
@@ -255,7 +255,7 @@ BAD_YAML = [
         GOOD + "finetuning: {training: {per_device_train_batch_size: 0}}",
         "per_device_train_batch_size is 0",
     ),
-    (GOOD + "name: y", "the key 'name' stands twice"),
+    (GOOD + "name: y", "the key 'name' is given twice"),
     (
         GOOD.replace("{}}", "{vocab_size: -4}}", 1),
         "vocab_size is -4; a byte-level tokenizer needs 291 ids",

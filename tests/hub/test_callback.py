@@ -52,6 +52,6 @@ def test_a_callback_pushes_when_training_ends(server):
 def test_a_callback_that_cannot_push_lets_the_run_end(server):
     steps, url = server.client(CALLBACK.format(repo_id="nobody/callback"))
     assert (steps, url) == (2, None)
-    assert "The model was not pushed: nobody/callback: your token may not do this" in " ".join(
+    assert "The model was not pushed: nobody/callback: your token does not allow this" in " ".join(
         server.said[-1].split()
     )

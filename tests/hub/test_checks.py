@@ -88,7 +88,10 @@ UNFIT = {
         secret_link,
         "more.json is a link to a file outside of the folder",
     ),
-    "a pickle in disguise": (no_safetensors, "model.safetensors is not a whole safetensors file"),
+    "a pickle in disguise": (
+        no_safetensors,
+        "model.safetensors is not a complete safetensors file",
+    ),
     "a token in a JSON": (
         lambda f: (f / "notes.json").write_text(json.dumps({"key": WRITE})),
         "notes.json holds an access token",

@@ -174,25 +174,25 @@ REFUSALS = {
     "no token": (
         {"token": ""},
         "synpre/set",
-        "synpre/set: the Hub does not know you",
+        "synpre/set: you are not logged in",
         "(HTTP 401)",
     ),
     "a wrong token": (
         {"token": "hf_wrong"},
         "synpre/set",
-        "synpre/set: the Hub does not know you",
+        "synpre/set: you are not logged in",
         "(HTTP 401)",
     ),
     "a token that may only read": (
         {"token": READ},
         "synpre/new",
-        "your token may not do this",
+        "your token does not allow this",
         "(HTTP 403)",
     ),
     "another's namespace": (
         {"token": OTHER},
         "synpre/new",
-        "your token may not do this",
+        "your token does not allow this",
         "(HTTP 403)",
     ),
     "no network": ({"HF_HUB_OFFLINE": "1"}, "synpre/new", "the Hub cannot be reached", ""),
@@ -271,8 +271,8 @@ except UsageError as error:
 
 def test_two_pushes_at_once_do_not_mix(server, dataset):
     refused = server.client(CONFLICT.format(folder=str(dataset)))
-    assert (
-        refused == "synpre/race: somebody else changed it at the same time; run again (HTTP 412)."
+    assert refused == (
+        "synpre/race: somebody else changed the repository at the same time; run again (HTTP 412)."
     )
     assert set(server.files("datasets/synpre/race")) == {".gitattributes", "other.txt"}
 
