@@ -1,6 +1,7 @@
-"""hf_synpre: pre-training without a natural corpus, for any Hugging Face model. The public names.
+"""hf_synpre: pre-training without a natural corpus, for any Hugging Face model.
 
-They are imported when they are first used: what works on arrays alone does not import torch.
+The public names are imported when they are first used, so that what needs only arrays does not
+import torch.
 """
 
 import importlib
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# public name -> the module that has it; the same names stand above for editors and type checkers
+# Public name -> the module that has it. The imports above are for editors and type checkers.
 _MODULES = {
     "ParameterStatistics": "hf_synpre.initialization",
     "StatisticsInit": "hf_synpre.initialization",
@@ -53,5 +54,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names beside those that are already there."""
+    """Return the names of this module, with the public ones that were not imported yet."""
     return sorted({*globals(), *__all__})

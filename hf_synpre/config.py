@@ -1,4 +1,4 @@
-"""Dataclasses from YAML and from flags: keys and values -> a dataclass, all of them checked."""
+"""Specs from YAML and from flags: keys and values -> a checked dataclass."""
 
 import dataclasses
 import math
@@ -19,16 +19,16 @@ Spec = TypeVar("Spec")
 class Loader(yaml.SafeLoader):
     """The safe YAML loader.
 
-    It reads 1e-3 as a number (YAML 1.1 wants 1.0e-3) and refuses a key given twice.
+    It reads 1e-3 as a number (YAML 1.1 asks for 1.0e-3), and refuses a key that is given twice.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """Return a mapping. Raises ConstructorError where a key stands twice."""
+        """Return a mapping. Raises ConstructorError if a key is given twice."""
         names = [key.value for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{name}' stands twice", node.start_mark
+                    None, None, f"the key '{name}' is given twice", node.start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -43,7 +43,7 @@ Loader.add_implicit_resolver(
 def read_yaml(file: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
-    Raises UsageError where the file is missing, is no YAML, or holds no mapping.
+    Raises UsageError if the file is missing, is no YAML, or holds no mapping.
     """
     try:
         value = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
@@ -69,17 +69,17 @@ def option(
 
     Args:
         help: what the option means, its unit and its allowed values, in one or two sentences.
-        default: the value without it. Neither this nor `default_factory`: the option is required.
+        default: the default value. Without this and `default_factory` the option is required.
         default_factory: a function that makes the default, for dicts and lists.
         former: the name that the option had before. YAML files may still use it, and `stored_form`
-            writes it, so that folders and results made under it are found again.
+            writes it, so that folders and results with that name are still found.
     """
     metadata = {"help": help, "former": former}
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
 
 def stored_form(spec: Any) -> dict[str, Any]:
-    """Return a dataclass as nested dicts under its stored names: in recipes, results and hashes."""
+    """Return a dataclass as nested dicts, under the names of recipes, results and hashes."""
     stored = {}
     for field in dataclasses.fields(spec):
         name = field.metadata.get("former") or field.name
@@ -99,9 +99,9 @@ def _stored_value(value: Any) -> Any:
 
 
 def current_names(spec: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return a mapping with former names of fields replaced by today's.
+    """Return a mapping with former names of fields replaced by their present names.
 
-    Raises UsageError where both are given.
+    Raises UsageError if both are given.
     """
     renamed = dict(values)
     for field in dataclasses.fields(spec):
@@ -122,11 +122,11 @@ def build_spec(spec: type[Spec], values: Any, where: str) -> Spec:
 
     Args:
         spec: the dataclass. Its classmethod `defaults`, if it has one, may add a preset's values.
-        values: the mapping, as YAML or flags give it; former names of fields are understood.
-        where: how messages name the mapping, such as the YAML file or a key in it.
+        values: the mapping, from YAML or flags; former names of fields are allowed.
+        where: the name of the mapping in messages, such as the YAML file or a key in it.
 
     Raises:
-        UsageError: an unknown key, a key that is missing, or a value of another type.
+        UsageError: a key is unknown or missing, or a value is of another type.
     """
     fields = {field.name: field for field in dataclasses.fields(spec)}  # type: ignore[arg-type]
     if not isinstance(values, Mapping):
@@ -153,14 +153,14 @@ def build_spec(spec: type[Spec], values: Any, where: str) -> Spec:
 
 
 def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
-    """Return a value of YAML as a type.
+    """Return a value from YAML as the type of its field.
 
     Args:
         hint: the type of a dataclass's field: a plain type, a union, a list, a dict, a dataclass,
             or Any.
         value: the value.
-        where: how messages name the value.
-        meaning: the help text of the field, which the message repeats.
+        where: the name of the value in messages.
+        meaning: the help text of the field, which messages repeat.
 
     Raises:
         UsageError: the value is of another type, or is a number that JSON cannot hold.
@@ -170,14 +170,14 @@ def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
     if hint is Any:
         return check_finite(value, where)
 
-    # A union is converted as the first of its types that fits.
+    # For a union, take the first of its types that fits.
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
         fitting = [argument for argument in arguments if fits(argument, value)]
         return convert(fitting[0] if fitting else arguments[0], value, where, meaning)
 
-    # What holds other values is converted part by part.
+    # Convert dataclasses, dicts and lists part by part.
     if dataclasses.is_dataclass(hint):
         return build_spec(hint, {} if value is None else value, where)  # type: ignore[arg-type]
     if origin is dict and isinstance(value, dict):
@@ -197,9 +197,9 @@ def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
 
 
 def check_finite(value: Any, where: str) -> Any:
-    """Return a value of any type.
+    """Return a value of any type, unchanged.
 
-    Raises UsageError where it holds, at any depth, a number that JSON cannot hold.
+    Raises UsageError if it is or contains a number that is not finite, which JSON cannot hold.
     """
     if isinstance(value, dict):
         for key, part in value.items():
@@ -213,7 +213,7 @@ def check_finite(value: Any, where: str) -> Any:
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Say whether a value may be meant for a type; True for types that only `convert` can judge."""
+    """Say whether a value may be of a type; True for types that only `convert` can check."""
     if not isinstance(hint, type) or dataclasses.is_dataclass(hint):
         return True
     if isinstance(value, bool):

@@ -1,25 +1,26 @@
-"""Bad input: a value and what is allowed -> the value, or one line that says what to do."""
+"""Errors: a value and the allowed ones -> the value, or an error of one line on what to do."""
 
 import difflib
 import operator
 from collections.abc import Iterable
 from typing import Any, SupportsIndex
 
-# So many allowed names are listed; more of them would hide the guess.
+# A message lists so many allowed names; a longer list would hide the guess.
 MOST_LISTED = 10
-# How alike a name must be to be guessed; 1 is equal, one wrong letter in three is close enough.
+# How similar an allowed name must be to be guessed: 1 is equal; one wrong letter in three still
+# passes.
 CLOSE = 0.65
 
 
 class UsageError(ValueError):
-    """Bad input, said in one line: what was given, what is allowed, what to do.
+    """Bad input. The text is one line: what was given, what is allowed, what to do.
 
     The command line prints it and exits with code 2.
     """
 
 
 class PushError(RuntimeError):
-    """A transfer that broke off. The Hub has all of it or nothing; the same command goes on.
+    """A transfer that broke off. The Hub has all of it or nothing; run the same command again.
 
     The command line prints it and exits with code 1.
     """
@@ -39,13 +40,13 @@ def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
     """Return a name if it is one of those allowed.
 
     Args:
-        kind: what the name is of, as the message says it: "task", "key in bad.yaml".
+        kind: what is named, for the message: "task", "key in bad.yaml".
         value: the name that was given.
-        allowed: the names that may be given.
-        do: a sentence that ends the message, such as where all names are listed.
+        allowed: the allowed names.
+        do: a sentence at the end of the message, for example where all names are listed.
 
     Raises:
-        UsageError: it is none of them. The message guesses the name meant, where one is close.
+        UsageError: the name is not allowed. The message suggests an allowed one that is similar.
 
     Example:
         >>> choose("task", "sett", ["set", "sort"])
@@ -67,7 +68,7 @@ def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
 
 
 def _listed(names: list[str]) -> str:
-    """Return the first names in alphabetical order, and how many there are beside them."""
+    """Return the first names in alphabetical order, and how many more there are."""
     distinct = sorted(set(names))
     if not distinct:
         return "none"

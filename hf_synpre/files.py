@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all, and the locks of those who write them."""
+"""Files and folders that are written completely or not at all, and locks for their writers."""
 
 import base64
 import functools
@@ -19,14 +19,14 @@ from hf_synpre.errors import UsageError
 
 
 def read_json(file: str | Path) -> Any:
-    """Read a JSON file. Raises UsageError naming the file where it is missing or broken."""
+    """Read a JSON file. Raises UsageError, with the file's name, if it is missing or broken."""
     try:
         return json.loads(Path(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"There is no file {file}.") from None
     except ValueError as error:
         raise UsageError(
-            f"{file} is not valid JSON ({error}); make it again, or give another."
+            f"{file} is not valid JSON ({error}); make it again, or give another file."
         ) from error
 
 
@@ -49,7 +49,7 @@ def content_digest(path: str | Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _content_digest(root: Path, files: tuple[Path, ...], stamps: tuple) -> str:
-    """Return the digest of files; `stamps` make the cache forget it when a file changes."""
+    """Return the digest of files; it is cached until a file changes, which `stamps` show."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         with file.open("rb") as stream:
@@ -69,7 +69,7 @@ def write_text(file: str | Path, text: str) -> None:
 
 
 def write_bytes(file: str | Path, content: bytes) -> None:
-    """Write a file atomically. Raises UsageError where the system refuses."""
+    """Write a file atomically. Raises UsageError if the system refuses."""
     with atomic_file(file) as partial:
         partial.write_bytes(content)
 
@@ -79,9 +79,9 @@ def atomic_file(file: str | Path) -> Iterator[Path]:
     """Write a file atomically: under a temporary name in the same folder, then renamed.
 
     Yields:
-        The temporary name, which no other process uses. It becomes `file` when the block ends well
-        and is deleted otherwise. What a killed process leaves behind begins with a dot; no reader
-        looks at it.
+        The temporary name, which no other process uses. The file is renamed to `file` if the block
+        ends without an error, and deleted otherwise. A killed process may leave the temporary file
+        behind; its name begins with a dot, so that no reader takes it for a result.
 
     Raises:
         UsageError: the system refuses to write there.
@@ -94,7 +94,7 @@ def atomic_file(file: str | Path) -> Iterator[Path]:
         os.replace(partial, target)
     except OSError as error:
         cause = error.strerror or error
-        raise UsageError(f"Cannot write {target} ({cause}); give another place.") from error
+        raise UsageError(f"Cannot write {target} ({cause}); give another folder.") from error
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -104,10 +104,11 @@ def atomic_file(file: str | Path) -> Iterator[Path]:
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Make a folder that appears with all its files at once.
 
-    One process at a time may make a folder: hold its lock.
+    Only one process at a time may make a folder, so hold its lock.
 
     Yields:
-        A temporary folder. It becomes `folder` when the block ends well and is deleted otherwise.
+        A temporary folder. It is renamed to `folder` if the block ends without an error, and
+        deleted otherwise.
     """
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,13 +123,13 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def lock(target: Path, wait: bool = True) -> FileLock:
-    """Return the lock of a file or folder that one process makes while others wait or go elsewhere.
+    """Return the lock of a file or folder, which one process at a time can hold.
 
     The system releases it when its holder dies.
 
     Args:
-        target: what is made; the lock is a hidden file beside it.
-        wait: wait for the lock; without it entering the lock raises filelock's Timeout at once.
+        target: the file or folder; its lock is a hidden file beside it.
+        wait: wait for the lock; without it filelock's Timeout is raised if another process has it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(target.with_name(f".{target.name}.lock"), timeout=-1 if wait else 0)
@@ -136,28 +137,28 @@ def lock(target: Path, wait: bool = True) -> FileLock:
 
 @contextmanager
 def held(target: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder. Raises UsageError where another process does."""
+    """Hold the lock of a file or folder. Raises UsageError if another process holds it."""
     try:
         with lock(target, wait=False):
             yield
     except Timeout:
         raise UsageError(
-            f"Another command is at work on {target}; wait for it, or choose another folder."
+            f"Another command is writing {target}; wait for it, or choose another folder."
         ) from None
 
 
-# Fractions are stored as integers up to this: 0 and 1 are exact, others to 1 / 65,535.
+# Fractions are stored as integers from 0 to this: 0 and 1 exactly, others to within 1 / 65,535.
 FRACTION_STEPS = 65535
 
 
 def pack_fractions(values: np.ndarray) -> str:
-    """Return fractions in 0..1 as text for JSON; a thousand that are 0 or 1 take 200 bytes."""
+    """Return fractions in 0..1 as text for JSON; a thousand zeros and ones take 200 bytes."""
     steps = np.round(np.asarray(values) * FRACTION_STEPS).astype("<u2")
     return base64.b64encode(zlib.compress(steps.tobytes(), level=9)).decode()
 
 
 def unpack_fractions(text: str) -> np.ndarray:
-    """Return what pack_fractions packed (float64 [n]). Raises ValueError on anything else."""
+    """Return the fractions of a text by pack_fractions, float64[n]. ValueError: another text."""
     try:
         packed = zlib.decompress(base64.b64decode(text, validate=True))
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""Which versions made a result: nothing -> version of every package that decides a result."""
+"""The versions that decide a result: of Python, of hf_synpre and of the packages it uses."""
 
 import importlib.metadata
 import importlib.util
@@ -12,7 +12,7 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "numba")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide a result: Python, hf_synpre with its commit, and packages."""
+    """Return the version of Python, hf_synpre (with its commit) and each package in PACKAGES."""
     installed = {
         package: importlib.metadata.version(package)
         for package in PACKAGES

@@ -1,8 +1,8 @@
 """A vocabulary as the synthetic tasks see it: a tokenizer, a size or nothing comes in, ids go out.
 
 A task needs regular tokens (one contiguous range of ids, drawn uniformly) and a few special tokens:
-dividers, yes and no, brackets. Everything is integers; a tokenizer is asked once, when the
-Vocabulary is made.
+dividers, yes and no, brackets. All of them are integers. A tokenizer is read once, when the
+Vocabulary is made; later it is asked only for numbers and words that are not known yet.
 """
 
 import functools
@@ -20,7 +20,7 @@ SIMPLE_SPECIAL_TOKENS = ("name_divider", "word_divider", "argument_divider", "em
 LIME_SPECIAL_TOKENS = ("colon", "separator", "upper", "open", "lower", "math", "close")
 SPECIAL_TOKENS = SIMPLE_SPECIAL_TOKENS + LIME_SPECIAL_TOKENS
 
-# How people read them, in the same order.
+# The signs by which text shows them, in the same order.
 SPECIAL_SIGNS = (
     *("||", "/", "|", "nothing", "yes", "no"),
     *(":", "<sep>", "<UPPER>", "[", "<LOWER>", "<MATH>", "]"),
@@ -28,7 +28,7 @@ SPECIAL_SIGNS = (
 
 # A plain vocabulary starts with padding and end-of-sequence.
 CONTROL_TOKENS = 2
-# Fewer regular tokens make no task: the answer would be known before the question.
+# With fewer regular tokens a task is no task: its target could be guessed.
 FEWEST_REGULAR_TOKENS = 4
 
 # The ids that T5's SentencePiece gives to the reference's internal names of the tasks
@@ -111,7 +111,7 @@ class Vocabulary:
         (2, 85, 95)
     """
 
-    # The number of ids in all; every id is below it.
+    # The number of all ids; every id is below it.
     size: int
     # The ids of padding and of end-of-sequence. Rows have neither: collators add them.
     pad: int
@@ -121,11 +121,11 @@ class Vocabulary:
     regular_count: int
     # The id of every special token by its name in SPECIAL_TOKENS.
     special_ids: Mapping[str, int]
-    # The ids of a task's name by the task, where the vocabulary spells it; see `name_ids`.
+    # Task -> the ids of its name, for tasks whose name the vocabulary has; see `name_ids`.
     names: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     # The ids of the numbers 0, 1, 2, ..., as far as they are known.
     numbers: tuple[tuple[int, ...], ...] = ()
-    # It gives the ids of other numbers and of words, where there is one.
+    # It gives the ids of other numbers and of words, if there is one.
     tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
 
     def __hash__(self) -> int:
@@ -153,8 +153,8 @@ class Vocabulary:
     def name_ids(self, task: str) -> tuple[int, ...]:
         """Return the ids that name a task at the start of its rows.
 
-        Where the vocabulary does not spell the name it is one regular token. Each of the paper's 18
-        functions has its own; for other tasks a hash of the name chooses it.
+        A name that the vocabulary does not have is one regular token. Each of the paper's 18
+        functions has its own; for other tasks a hash of the name chooses the token.
         """
         if task in self.names:
             return self.names[task]
@@ -162,7 +162,7 @@ class Vocabulary:
         return (self.first_regular + number % self.regular_count,)
 
     def number_ids(self, number: int) -> tuple[int, ...]:
-        """Return the ids of a number: known ones, else the tokenizer's, else digit by digit."""
+        """Return the ids of a number: the known ones, else the tokenizer's, else its digits'."""
         if number < len(self.numbers):
             return self.numbers[number]
         if self.tokenizer is None:
@@ -175,7 +175,7 @@ class Vocabulary:
         return tuple(ids[1:] if has_bare_space else ids)
 
     def decode(self, token: int) -> str:
-        """Return an id for people: a special token's sign, a digit, or letters a, ..., z, aa ..."""
+        """Return an id as text: a special token's sign, a digit, or letters a, ..., z, aa, ..."""
         signs = {ids[0]: str(number) for number, ids in enumerate(self.numbers[:10])}
         starts_with_digits = self.first_regular in signs
         for name, sign in zip(SPECIAL_TOKENS, SPECIAL_SIGNS, strict=True):
@@ -183,7 +183,7 @@ class Vocabulary:
         if token in signs:
             return signs[token]
 
-        # Letters count the regular tokens, behind the ten digits where these come first.
+        # The other regular tokens are counted by letters, from the one after the digits on.
         number = token - self.first_regular
         if starts_with_digits:
             number -= 10
@@ -226,7 +226,8 @@ class Vocabulary:
     def plain(cls, size: int) -> "Vocabulary":
         """Return a vocabulary without text.
 
-        0 pads and 1 ends a sequence; regular tokens follow, digits first, then special tokens.
+        Its ids are, in order: padding, end of sequence, regular tokens (digits first), special
+        tokens.
 
         Args:
             size: the number of ids, 19 to 2**31 - 1.
@@ -254,11 +255,11 @@ class Vocabulary:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Tokenizer) -> "Vocabulary":
-        """Return the symbols of any Hugging Face tokenizer.
+        """Return the vocabulary of any Hugging Face tokenizer.
 
         Regular tokens are the longest run of ids that are neither control tokens nor `<extra_id_*>`
         sentinels (<unk> counts as regular, as in the reference). The last ids of the run become the
-        special tokens; T5's own tokenizer has the paper's.
+        special tokens; for T5's own tokenizer the vocabulary is `t5()`.
 
         Args:
             tokenizer: a tokenizer with an end-of-sequence or a separator token.
@@ -286,8 +287,8 @@ class Vocabulary:
         first, length = longest_run(size, excluded)
 
         t5 = cls.t5()
-        found = (size, pad, eos, first, length)
-        if found == (t5.size, t5.pad, t5.eos, t5.first_regular, t5.regular_count):
+        layout = (size, pad, eos, first, length)
+        if layout == (t5.size, t5.pad, t5.eos, t5.first_regular, t5.regular_count):
             return replace(t5, tokenizer=tokenizer)
 
         # The run's last ids are the special tokens.
@@ -303,9 +304,9 @@ class Vocabulary:
 
 def longest_run(size: int, excluded: set[int]) -> tuple[int, int]:
     """Return (first id, length) of the longest run of ids below `size` without an excluded one."""
-    walls = [-1, *sorted(token for token in excluded if token < size), size]
+    bounds = [-1, *sorted(token for token in excluded if token < size), size]
     best_first, best_length = 0, 0
-    for left, right in itertools.pairwise(walls):
+    for left, right in itertools.pairwise(bounds):
         length = right - left - 1
         if length > best_length:
             best_first, best_length = left + 1, length
@@ -313,7 +314,7 @@ def longest_run(size: int, excluded: set[int]) -> tuple[int, int]:
 
 
 def as_vocabulary(vocabulary: Vocabulary | Tokenizer | int | None = None) -> Vocabulary:
-    """Return the Vocabulary that is meant: None is the paper's T5 ids, an integer a plain size.
+    """Return a Vocabulary: of None the paper's T5 ids, of an integer a plain one of this size.
 
     Raises:
         UsageError: it is neither None, a size, a tokenizer nor a Vocabulary.

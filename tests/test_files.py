@@ -73,7 +73,7 @@ def test_a_folder_that_somebody_holds_is_refused_to_others(tmp_path):
         with held(target):
             return True
 
-    with held(target), pytest.raises(UsageError, match="Another command is at work on"):
+    with held(target), pytest.raises(UsageError, match="Another command is writing"):
         hold()
     assert hold()
 

@@ -1,14 +1,16 @@
 """Fine-tuning on downstream tasks: a task and a model -> test scores, a curve, the cost.
 
-1. A task of the table TASKS (catalog.py), or a user's (`task_from_fields`): where its rows are,
-   which columns hold text and labels, how it is scored. `TextToTextTask` (text_tasks.py) is
-   answered with text, `LabelTask` (label_tasks.py) with classes, numbers, choices, spans or tags.
+1. A task is one of the table TASKS, or defined by a user (`task_from_fields`; both in catalog.py):
+   where its rows are, which columns hold text and labels, how it is scored. `TextToTextTask`
+   (text_tasks.py) is answered with text, `LabelTask` (label_tasks.py) with classes, numbers,
+   choices, spans or tags.
 2. `prepare(task, folder)` (prepared.py): rows -> ids on disk, with a tokenizer and facts.json.
    The `PreparedTask` opens its splits as rows.
-3. `data.head_for(config)` -> the head (heads.py; text_head.py, label_heads.py) by which a model's
-   family answers the task: the class of the model, its config, the loss, the scores.
-4. `finetune(model, data, spec)` (finetuning.py): a model of that class and a recipe,
-   `FinetuningSpec` -> `FinetuningResult`: weights chosen on validation, scores of the test.
+3. `data.head_for(config)`: a prepared task and a model's config -> the head by which this family of
+   models answers the task (heads.py; text_head.py, label_heads.py): the class of the model, its
+   config, the loss, the scores.
+4. `finetune(model, data, spec)` (finetuning.py): a model of that class, a prepared task and a
+   recipe, `FinetuningSpec` -> a `FinetuningResult`: test scores, curve and cost.
 5. Scores (metrics.py): METRICS of generated texts, SCORES of labels.
 """
 

@@ -1,8 +1,8 @@
-"""The table of heads and the table of downstream tasks: a name -> a task, its fields -> a task.
+"""The tables of heads and of downstream tasks: a name, or the fields of a definition -> a task.
 
 Hub ids and columns are those of the datasets' cards. The text-to-text tasks are those of Wu et al.
 2022 and three more; the ten classification datasets, SQuAD, SWAG, HellaSwag and CoNLL-2012 those of
-Krishna et al. 2022. `--data_dir` takes a local copy of any.
+Krishna et al. 2022. `--data_dir` takes a local copy of any dataset.
 """
 
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ from hf_synpre.finetuning.tasks import FinetuningTask
 from hf_synpre.finetuning.text_head import TextHead
 from hf_synpre.finetuning.text_tasks import TextToTextTask
 
-# All heads. Several may have one name: model families answer a task in their own ways.
+# All heads. Heads of one name answer the same tasks, each with other families of models.
 HEADS: tuple[Head[Any, Any], ...] = (TextHead(), *LABEL_HEADS.values())
 
-# The head of a definition -> the class of its task, where that is not LabelTask.
+# The field `head` of a task's definition -> the class of the task; LabelTask for other heads.
 TASK_CLASSES: dict[str, type[FinetuningTask]] = {"text": TextToTextTask}
 
 
 def find_head(name: str) -> Head[Any, Any]:
-    """Return the first head of a name, which reads the data. Raises UsageError on another name."""
+    """Return the first head of a name, which reads the data. UsageError: there is none."""
     choose("head", name, [head.name for head in HEADS])
     return next(head for head in HEADS if head.name == name)
 
@@ -56,9 +56,9 @@ def paper_text_recipe(
     length ** length_penalty.
 
     Args:
-        learning_rate: of Adafactor.
-        steps: of training.
-        batch_size: rows a step.
+        learning_rate: the constant learning rate of Adafactor.
+        steps: training steps.
+        batch_size: rows of a step.
         steps_a_period: steps from one evaluation to the next.
         max_new_tokens: the most ids that are generated.
     """
@@ -70,7 +70,7 @@ def paper_text_recipe(
         "warmup_steps": 0,
     }
 
-    # All rows are evaluated and tested
+    # All rows are evaluated and tested.
     finetuning = {
         "training": training,
         "evaluations": steps // steps_a_period,
@@ -88,13 +88,13 @@ def small_text_recipe(
 ) -> dict[str, Any]:
     """Return a recipe for a small model on a CPU, which decodes greedily.
 
-    The lengths hold most rows of a tokenizer of 1,024 ids.
+    Most rows are within these lengths with a tokenizer of 1,024 ids.
 
     Args:
-        steps: of training.
+        steps: training steps.
         max_source: the most ids of a source text.
         max_target: the most ids of a target text.
-        batch_size: rows a step.
+        batch_size: rows of a step.
     """
     training = {"max_steps": steps, "per_device_train_batch_size": batch_size}
     return {
@@ -121,7 +121,7 @@ def electra_recipe(epochs: float, max_source: int) -> dict[str, Any]:
         "num_train_epochs": epochs,
     }
 
-    # All rows are evaluated and tested
+    # All rows are evaluated and tested.
     finetuning = {
         "training": training,
         "layer_decay": 0.8,
@@ -261,7 +261,9 @@ TEXT_TASKS = (
 def glue_task(
     name: str, text: list[str], head: str = "classes", epochs: float = 3, **options: Any
 ) -> LabelTask:
-    """Return a task of GLUE (Wang et al. 2018). Its test has no labels, so validation is the test.
+    """Return a task of GLUE (Wang et al. 2018).
+
+    Its test split has no labels, so its validation split is the test.
 
     Args:
         name: the configuration of nyu-mll/glue, which is also the task's name.
@@ -285,13 +287,13 @@ def glue_task(
 def class_task(
     name: str, text: list[list[str]], hub_id: str, label: str = "label", **options: Any
 ) -> LabelTask:
-    """Return a task with one class a row.
+    """Return a task with one class for each row.
 
     Args:
         name: the task's name.
-        text: alternatives of columns of text.
+        text: lists of text columns; the first list that the dataset has is used.
         hub_id: the dataset on the Hub.
-        label: the column of labels, which may also be called label.
+        label: the column of labels; a column called label is used if there is no such column.
         options: further fields of the task.
     """
     return LabelTask(
@@ -330,7 +332,7 @@ LABEL_TASKS = (
         "stanfordnlp/sentiment140",
         "sentiment",
         hub_revision="refs/convert/parquet",
-        kept_labels=[0, 4],  # its test has neutral tweets too, 2, which train has not
+        kept_labels=[0, 4],  # the test split has neutral tweets (2) too, the train split has none
     ),
     class_task(
         "discovery",
@@ -425,7 +427,7 @@ def get_finetuning_task(name: str, **changes: Any) -> FinetuningTask:
         changes: fields of the task with other values.
 
     Raises:
-        UsageError: where there is no such task; it names the closest.
+        UsageError: there is no such task; the text names the closest one.
 
     Example:
         >>> get_finetuning_task("mtop", max_target=48).max_target
@@ -438,24 +440,25 @@ def task_from_fields(name: str, fields: Mapping[str, Any]) -> FinetuningTask:
     """Return a task that a user has defined.
 
     Args:
-        name: its name, which is none of hf_synpre's tasks.
-        fields: its definition, as in YAML: with `head` a LabelTask's, else a TextToTextTask's.
+        name: the task's name, which no task of hf_synpre has.
+        fields: its definition, as in YAML: the fields of a LabelTask, which has the field `head`,
+            or of a TextToTextTask.
 
     Raises:
         UsageError: where the name is taken, or a field is unknown, missing or wrong.
     """
     if name in TASKS:
-        raise UsageError(f"The task '{name}' is one of hf_synpre's; give your own another name.")
+        raise UsageError(f"hf_synpre has a task '{name}'; give your task another name.")
     task_class = TASK_CLASSES.get(fields.get("head", "text"), LabelTask)
     return build_spec(task_class, {"name": name, **fields}, f"tasks.{name}.define")
 
 
 def usual_model_type(name: str, fields: Mapping[str, Any] | None = None) -> str:
-    """Return the architecture, a model_type of transformers, by which a task is answered.
+    """Return the usual architecture for a task, a model_type of transformers.
 
     Args:
-        name: the task's name, known or not.
-        fields: its definition, where a user has defined the task.
+        name: the task's name; it may be unknown.
+        fields: the task's definition, if a user has defined it.
     """
     if fields is not None:
         head_name = fields.get("head", "text")

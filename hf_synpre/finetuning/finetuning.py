@@ -1,4 +1,4 @@
-"""Fine-tuning: a model and a prepared task -> the model's curve, its test scores, its cost."""
+"""Fine-tuning: a model, a prepared task and a recipe -> test scores, curve and cost."""
 
 import itertools
 import math
@@ -19,8 +19,8 @@ from hf_synpre.training.callbacks import BestModel
 from hf_synpre.training.flops import Meter, TrainingCost
 from hf_synpre.training.trainer import SynpreTrainer
 
-# Batches whose mean cost stands for that of all: Trainer's grouping by length sorts so many
-# together, so that their mean is that of the data.
+# Batches by whose mean the cost of a batch is estimated. Trainer groups so many batches by length,
+# so that their mean length is that of the data.
 PROBE_BATCHES = 50
 
 # Fields of FinetuningSpec that are counts, at least 1.
@@ -29,7 +29,7 @@ COUNTS = ("evaluations", "validation_examples", "test_examples", "num_beams", "m
 
 @dataclass
 class FinetuningSpec:
-    """The recipe of fine-tuning, the same for every way to start."""
+    """The recipe of fine-tuning; it does not depend on where the weights come from."""
 
     training: dict[str, Any] = option(
         "TrainingArguments of transformers, by name.", default_factory=dict
@@ -57,7 +57,7 @@ class FinetuningSpec:
             if value is not None and value < 1:
                 raise UsageError(f"finetuning: {name} is {value}; give an integer >= 1.")
 
-        # Numbers that may be zero or a fraction
+        # Numbers that may be zero or a fraction.
         if self.patience < 0:
             raise UsageError(
                 f"finetuning: patience is {self.patience}; give an integer >= 0 (0: no early stop)."
@@ -65,14 +65,14 @@ class FinetuningSpec:
         if not 0 < self.layer_decay <= 1:
             raise UsageError(
                 f"finetuning: layer_decay is {self.layer_decay}; give a factor in 0..1, 1 for one "
-                "rate."
+                "learning rate."
             )
 
         check_training(self.training)
 
 
 class FinetuningCost(TrainingCost):
-    """The cost of a fine-tuning: Trainer's meter, and what evaluations took beside training."""
+    """The cost of a fine-tuning run: that of training, and the time of evaluations and test."""
 
     validation_s: float  # seconds of all evaluations on validation rows
     test_s: float  # seconds of the test
@@ -80,11 +80,12 @@ class FinetuningCost(TrainingCost):
 
 
 class FinetuningResult(ReportedScores):
-    """What `finetune` returns: the scores of the test, and how the model got there."""
+    """What `finetune` returns: the scores of the test, the curve of validation, and the cost."""
 
     validation_score: float  # the score of the evaluation whose weights were tested
-    curve: list[dict[str, float]]  # an evaluation each: step, tokens, flops, loss, accuracy, score
-    spent: FinetuningCost  # the cost of all that
+    # The evaluations: step, tokens, flops, loss, token_accuracy and score of each.
+    curve: list[dict[str, float]]
+    spent: FinetuningCost  # the cost of training, evaluations and test
 
 
 def finetune(
@@ -98,24 +99,24 @@ def finetune(
 ) -> FinetuningResult:
     """Fine-tune a model on a task, choose its weights on validation, and test them.
 
-    The weights with the best validation accuracy are tested, as in Wu et al. 2022 (docs/papers.md,
-    "Fine-tuning"); of labelled tasks those with the best score. The test split is read once, at the
-    end.
+    For text-to-text tasks the weights with the best validation token accuracy are tested, as in Wu
+    et al. 2022 (docs/papers.md, "Fine-tuning"); for labelled tasks those with the best score. The
+    test split is read once, at the end.
 
     Args:
         model: a model of the head that answers the task (`data.head_for(config)`); it is trained.
         data: the task as ids.
         spec: the recipe.
-        seed: of the order of rows and of dropout.
+        seed: decides the order of rows and dropout.
         output_dir: the folder of Trainer's files.
-        extra_flops: the run is lengthened by as many steps as cost this.
+        extra_flops: the run gets as many more steps as cost so many FLOPs.
 
     Returns:
         Curve, test scores and cost.
 
     Raises:
-        FloatingPointError: where the loss is not finite.
-        UsageError: where the model's family does not fit the task, or a row does not fit the model.
+        FloatingPointError: the loss is not finite.
+        UsageError: the model's family does not fit the task, or a row does not fit the model.
 
     Example:
         >>> data = prepare(get_finetuning_task("stdlib_ast"), Path("runs/stdlib_ast"))
@@ -128,12 +129,12 @@ def finetune(
     head = data.head_for(model.config)
     trainer = finetuning_trainer(model, data, spec, seed, output_dir)
 
-    # The budget, and the evaluations at equal distances in it
+    # The number of steps, and of steps between evaluations.
     steps = planned_steps(trainer) + extra_steps(trainer, extra_flops)
     trainer.args.max_steps = steps
     trainer.args.eval_steps = math.ceil(steps / spec.evaluations)
 
-    # Train, and keep the weights of the best evaluation
+    # Train, and keep the weights of the best evaluation.
     best = BestModel(trainer.training_cost, spec.patience)
     trainer.add_callback(best)
     trainer.train()
@@ -141,7 +142,7 @@ def finetune(
         raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     model.load_state_dict(best.weights)
 
-    # Test them
+    # Test them.
     test_start = time.perf_counter()
     merge_adapters(model)
     tested = head.test(model, data, spec, trainer)
@@ -170,14 +171,15 @@ def finetuning_trainer(
         model: a model of the head that answers the task.
         data: the task as ids.
         spec: the recipe.
-        seed: of the order of rows and of dropout.
+        seed: decides the order of rows and dropout.
         output_dir: the folder of Trainer's files.
     """
     head = data.head_for(model.config)
     train = data.rows("train")
     validation = data.rows("validation", spec.validation_examples)
 
-    # The recipe wins over the head's size of batches; what the head decides itself is fixed
+    # The recipe may replace the head's size of evaluation batches, but not the arguments that the
+    # head fixes.
     chosen = {"per_device_eval_batch_size": head.evaluation_batch} | spec.training
     arguments = training_arguments(
         output_dir,
@@ -210,7 +212,7 @@ def planned_steps(trainer: SynpreTrainer) -> int:
 
 
 def extra_steps(trainer: SynpreTrainer, flops: float) -> int:
-    """Return how many more steps cost `flops`, by the mean of the first batches."""
+    """Return how many steps cost `flops`, by the mean cost of the first batches."""
     if not flops:
         return 0
     probe = Meter()
@@ -222,7 +224,7 @@ def extra_steps(trainer: SynpreTrainer, flops: float) -> int:
 
 
 def merge_adapters(model: PreTrainedModel) -> None:
-    """Add LoRA's products to the weights, once training is over."""
+    """Add the products of LoRA's matrices to the weights, after training."""
     for module in model.modules():
         if hasattr(module, "lora_A") and isinstance(module.lora_A, torch.nn.ModuleDict):
             module.merge()

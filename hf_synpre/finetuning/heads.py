@@ -1,7 +1,7 @@
-"""Heads: what a kind of task needs, from the columns of its rows to the scores of its test.
+"""Heads: how models answer one kind of task, from the columns of its rows to its test scores.
 
-`Head` says what every kind gives. A kind is a subclass in a module of its own (text_head.py,
-label_heads.py), and one object of it stands in the table HEADS of catalog.py.
+`Head` is the interface. Its subclasses are in text_head.py and label_heads.py; the table HEADS of
+catalog.py has an object of each.
 """
 
 from abc import ABC, abstractmethod
@@ -33,20 +33,22 @@ SplitRows: TypeAlias = pa.Table | Dataset
 Batch = dict[str, torch.Tensor]
 Collator = Callable[[list[Any]], Batch]
 
-# Rows a batch of evaluation. On a CPU large batches are slower a row, as their logits leave the
-# cache: benchmarks/evaluation.py.
+# Rows of an evaluation batch. On a CPU a row takes longer in a large batch, whose logits do not fit
+# into the cache (benchmarks/evaluation.py).
 EVALUATION_BATCH = 128 if torch.cuda.is_available() else 16
 
 
 class ReportedScores(TypedDict):
-    """What a head says of a model on the test split."""
+    """The scores of a model on the test split."""
 
     metric: str  # the name of the score that is reported
     score: float  # its value
     scores: dict[str, float]  # all scores by name
     test_examples: int  # the examples that were scored
-    example_scores: NotRequired[str]  # the reported score of each, by files.pack_fractions
-    probabilities: NotRequired[str]  # of each class of each example, packed row by row
+    # The reported score of each example, as files.pack_fractions writes it.
+    example_scores: NotRequired[str]
+    # The probability of each class of each example, row by row, as files.pack_fractions writes it.
+    probabilities: NotRequired[str]
     truths: NotRequired[list[int]]  # the true class of each example
 
 
@@ -54,19 +56,21 @@ class Head(ABC, Generic[Task, Rows]):
     """One kind of answer to a downstream task: generated text, a class, a number, tags ...
 
     The first half of the methods reads the data and does not depend on the model; the second half
-    is the model's. Heads have no state.
+    is about the model. Heads have no state.
     """
 
-    # The name of the kind: the field `head` of a task's definition.
+    # The name of the head: the field `head` of a task's definition.
     name: ClassVar[str]
     # The Auto class of transformers that makes the models.
     model_class: ClassVar[Any]
-    # The architecture where none is given: a model_type of transformers.
+    # The architecture that is used if none is given: a model_type of transformers.
     usual_model_type: ClassVar[str]
-    # Whether models have parameters that pre-training does not: then only its body is loaded.
+    # Whether the models have parameters that pre-trained models lack; then only the body of a
+    # pre-trained model is loaded.
     adds_parameters: ClassVar[bool]
 
-    # The Trainer, the rows of its evaluation batches, the arguments that the head decides.
+    # The class of the Trainer, the rows of its evaluation batches, and the arguments that the head
+    # fixes.
     trainer_class: ClassVar[type[SynpreTrainer]] = SynpreTrainer
     evaluation_batch: ClassVar[int] = EVALUATION_BATCH
     training_arguments: ClassVar[dict[str, Any]] = {}
@@ -77,17 +81,17 @@ class Head(ABC, Generic[Task, Rows]):
     def train_tokenizer(
         self, task: Task, train: SplitRows, vocab_size: int, corpus: Corpus | None
     ) -> tuple[PreTrainedTokenizerBase, str]:
-        """Return a tokenizer for this kind of model, and a line that says where it is from.
+        """Return a tokenizer for this kind of model, and a line on its origin.
 
         Args:
             task: the task.
             train: the rows of its train split, as `task.load` returns them.
-            vocab_size: the ids of the tokenizer.
-            corpus: what it is trained on; None for the texts of the train split.
+            vocab_size: the number of ids of the tokenizer.
+            corpus: the text that it is trained on; None for the texts of the train split.
         """
 
     def label_names(self, task: Task, train: SplitRows) -> list[Any] | None:
-        """Return the names of the labels in the order of their numbers, None without names.
+        """Return the names of the labels in the order of their numbers, None if they have none.
 
         Args:
             task: the task.
@@ -99,12 +103,12 @@ class Head(ABC, Generic[Task, Rows]):
     def head_metadata(
         self, task: Task, label_names: list[Any] | None, data_dir: str | None
     ) -> dict[str, Any]:
-        """Return what facts.json holds beside the tokenizer's origin and the splits.
+        """Return the keys of facts.json beside the tokenizer's origin and the splits.
 
         Args:
             task: the task.
-            label_names: as the method of this name returns them.
-            data_dir: the folder that the rows are from; None for the Hub.
+            label_names: what the method `label_names` returned.
+            data_dir: the folder that the rows came from; None for the Hub.
         """
 
     @abstractmethod
@@ -121,17 +125,17 @@ class Head(ABC, Generic[Task, Rows]):
         Args:
             task: the task.
             rows: the rows of the split, as `task.load` returns them.
-            label_names: the names of the labels of train, None without names.
-            tokenizer: makes the ids; special tokens are added later, by `make_rows`.
+            label_names: the names of the labels of the train split, None if they have none.
+            tokenizer: makes the ids. Special tokens are added later, by `make_rows`.
             split: the name of the split, for messages.
 
         Raises:
-            UsageError: where a row has no text or label, or a label that train does not have.
+            UsageError: a row has no text or label, or a label that the train split does not have.
         """
 
     @abstractmethod
     def digest(self, rows: SplitRows, encoded: pa.Table) -> str:
-        """Return the sha256 by which a split's rows are known again.
+        """Return the sha256 that identifies a split's rows in results.
 
         Args:
             rows: the rows, as `task.load` returns them.
@@ -159,17 +163,17 @@ class Head(ABC, Generic[Task, Rows]):
 
     @abstractmethod
     def refusal(self, task: Task, config: PreTrainedConfig) -> str:
-        """Return the sentence that says why a config's family does not fit, and what does."""
+        """Return a sentence that says why a config's family does not fit, and which one does."""
 
     def configure(self, config: PreTrainedConfig, data: "PreparedTask[Task]") -> PreTrainedConfig:
-        """Return the config of a model for the task, as the number of labels.
+        """Return the config of a model for the task, with its number of labels for example.
 
         Args:
-            config: the architecture, which is changed.
+            config: the architecture; it is changed in place.
             data: the prepared task.
 
         Raises:
-            UsageError: where the model cannot take the task's rows.
+            UsageError: the model cannot take the task's rows.
         """
         return config
 
@@ -179,7 +183,7 @@ class Head(ABC, Generic[Task, Rows]):
 
         Args:
             data: the prepared task: its tokenizer, its lengths.
-            config: that of the model that takes the batches.
+            config: the config of the model that takes the batches.
         """
 
     @abstractmethod
@@ -194,25 +198,25 @@ class Head(ABC, Generic[Task, Rows]):
         Args:
             outputs: what the model returned for the batch.
             labels: the batch's labels.
-            num_items_in_batch: the labels of the whole step over accumulation and processes; None:
-                those of this batch.
+            num_items_in_batch: the number of labels of the step, over accumulated batches and
+                processes; None for that of this batch.
         """
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
-        """Return what the Trainer is given beside its arguments, its rows and its collator."""
+        """Return the Trainer's keywords beside its arguments, rows and collator."""
         return {"loss": self.loss}
 
     @abstractmethod
     def validation_metrics(
         self, data: "PreparedTask[Task]", rows: Rows
     ) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Return the function that scores an evaluation: `compute_metrics` of a Trainer.
+        """Return the function that scores an evaluation (`compute_metrics` of a Trainer).
 
-        It gives "token_accuracy", by which weights are chosen, and "score", which is reported.
+        It returns "token_accuracy", by which weights are chosen, and "score", which is reported.
 
         Args:
             data: the prepared task.
-            rows: the validation rows that are evaluated.
+            rows: the validation rows of the evaluation.
         """
 
     @abstractmethod
@@ -223,11 +227,11 @@ class Head(ABC, Generic[Task, Rows]):
         spec: "FinetuningSpec",
         trainer: SynpreTrainer,
     ) -> ReportedScores:
-        """Return the scores of a model on the test split, which is read here only.
+        """Return the scores of a model on the test split, which is read only here.
 
         Args:
             model: the model with the weights that were chosen.
             data: the prepared task.
-            spec: how many rows are tested, and how text is generated.
+            spec: the number of test rows, and how text is generated.
             trainer: the Trainer that fine-tuned the model.
         """

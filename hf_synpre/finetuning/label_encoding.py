@@ -1,6 +1,6 @@
 """Columns of a labelled dataset -> ids of texts, and labels as numbers.
 
-What each head reads of a row stands in label_heads.py; here is what several of them share.
+Functions that several heads of label_heads.py share.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ IDS_OF_TEXTS = pa.list_(pa.list_(pa.int32()))  # the ids of each text of each ro
 
 
 def text_columns(task: "LabelTask", rows: Dataset) -> list[str]:
-    """Return the columns that hold text, those of the choices too: what is pre-trained on."""
+    """Return all columns of text, those of choices too; a corpus of the dataset is made of them."""
     columns = list(task.find_columns(rows, "text"))
     if task.choices:
         columns += task.find_columns(rows, "choices")
@@ -76,10 +76,11 @@ def class_names(task: "LabelTask", rows: Dataset, column: str, values: Iterable[
         values: all labels of the split.
 
     Returns:
-        The names of the dataset's own ClassLabel, else the distinct values in order.
+        The names in the dataset's ClassLabel; else the task's `label_names`, if the labels are
+        integers; else the distinct labels in order.
 
     Raises:
-        UsageError: where every row has the same label.
+        UsageError: every row has the same label.
     """
     if (names := declared_names(rows, column)) is not None:
         return names
@@ -97,7 +98,7 @@ def class_names(task: "LabelTask", rows: Dataset, column: str, values: Iterable[
 
 
 def declared_names(rows: Dataset, column: str) -> list[str] | None:
-    """Return the names that a dataset itself gives the labels of a column, None without them."""
+    """Return the names in the ClassLabel of a column, None if it is no ClassLabel."""
     feature = rows.features[column]
     if isinstance(feature, Sequence | List):
         feature = feature.feature
@@ -112,10 +113,10 @@ def class_number(value: Any, names: list[Any]) -> int:
         names: the names of the classes in order.
 
     Returns:
-        Its position among the names, or the value itself where the names are those of a ClassLabel.
+        Its position among the names; the value itself if it is a number of a ClassLabel.
 
     Raises:
-        ValueError: where the value is no class of these.
+        ValueError: the value is none of these classes.
     """
     if value in names:
         return names.index(value)
@@ -126,7 +127,7 @@ def class_number(value: Any, names: list[Any]) -> int:
 
 
 def check_tags_are_bio(task: "LabelTask", names: list[Any] | None) -> None:
-    """Raise UsageError where entities are scored and no tag begins one: the score would be 0."""
+    """Raise UsageError where entities are scored and no tag is one of an entity: the F1 were 0."""
     if task.metric_name != "span_f1":
         return
     if not any(str(name).startswith(("B-", "I-")) for name in names or ()):
@@ -144,7 +145,7 @@ def check_words(
         if not row_words or len(row_words) != len(row_tags):
             raise UsageError(
                 f"{task.name}: a row of {split} has {len(row_words)} words and {len(row_tags)} "
-                "tags; give a tag a word."
+                "tags; give one tag for each word."
             )
 
 
@@ -154,42 +155,42 @@ def check_choices(
     """Check the continuations of a split's rows and their labels.
 
     Args:
-        task: the task that the messages name.
+        task: the task, for messages.
         rows: the context and the continuations of each row.
         labels: the number of the right continuation of each row.
-        split: the split that the messages name.
+        split: the name of the split, for messages.
 
     Raises:
-        UsageError: where rows have different numbers of continuations, or a label is none of them.
+        UsageError: rows have different numbers of continuations, or a label is none of them.
     """
     expected = len(rows[0]) - 1
     for row, label in zip(rows, labels, strict=True):
         count = len(row) - 1
         if count != expected:
             raise UsageError(
-                f"{task.name}: rows of {split} have {expected} and {count} choices; give all as "
-                "many."
+                f"{task.name}: rows of {split} have {expected} and {count} choices; give the same "
+                "number in every row."
             )
 
-        # A label is the number of a continuation, from 0, as an integer or as text
+        # A label is the number of a continuation, from 0, as an integer or as text.
         if not str(label).isdigit() or int(label) >= count:
             raise UsageError(
-                f"{task.name}: a row of {split} has the label {label!r} of {count} choices; give 0 "
-                "or more."
+                f"{task.name}: a row of {split} has the label {label!r} and {count} choices; give "
+                f"the number of the right one, 0 to {count - 1}."
             )
 
 
 def choice_texts(task: "LabelTask", rows: Dataset) -> list[list[str]]:
     """Return the context and the continuations of each row.
 
-    Two columns of context are a context and the beginning of every continuation.
+    With two columns of context the second is the beginning of every continuation.
     """
     contexts = text_rows(task, rows)
     columns = [rows[name] for name in task.find_columns(rows, "choices")]
 
     texts = []
     for context, choices in zip(contexts, zip(*columns, strict=True), strict=True):
-        # One column of lists, or a column for each continuation
+        # One column of lists, or a column for each continuation.
         endings = choices[0] if isinstance(choices[0], list) else choices
         beginning = f"{context[1]} " if len(context) > 1 else ""
         texts.append([context[0], *(beginning + ending for ending in endings)])
@@ -200,9 +201,9 @@ def encode_spans(task: "LabelTask", rows: Dataset, tokenizer: PreTrainedTokenize
     """Return a span task's rows as a table.
 
     Args:
-        task: its text columns are context and question, its label column answers as in SQuAD.
+        task: its text columns are context and question, its label column has answers as in SQuAD.
         rows: a split of the dataset.
-        tokenizer: one that knows the characters of each id.
+        tokenizer: a fast tokenizer, which gives the characters of each id.
 
     Returns:
         `pieces` (the ids of question and context), `label` (first and last id of the answer in the
@@ -234,14 +235,14 @@ def encode_spans(task: "LabelTask", rows: Dataset, tokenizer: PreTrainedTokenize
 
 
 def span_ids(offsets: list[tuple[int, int]], answer: dict[str, list[Any]]) -> list[int]:
-    """Return the first and last id that an answer touches.
+    """Return the positions of the first and last id that overlap with an answer.
 
     Args:
         offsets: where each id of the context begins and ends, in characters.
-        answer: the accepted answers as SQuAD has them, `text` and `answer_start`; the first counts.
+        answer: the accepted answers as in SQuAD, `text` and `answer_start`; the first is used.
 
     Returns:
-        Two numbers of ids of the context; [-1, -1] where there is no answer.
+        Two positions in the ids of the context; [-1, -1] where there is no answer.
     """
     if not answer["text"]:
         return [-1, -1]

@@ -1,4 +1,4 @@
-"""What the heads of labelled tasks share: texts and labels -> rows, logits -> scores."""
+"""The base of the heads of labelled tasks: texts and labels -> rows, logits -> scores."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -46,22 +46,22 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.label_tasks import LabelTask
     from hf_synpre.finetuning.prepared import PreparedTask
 
-# Labels have few logits, so evaluation batches are larger than those of text.
+# Logits of labels are small, so evaluation batches are larger than those of text.
 LABEL_BATCH = 4 * EVALUATION_BATCH
 
 
 class RowOrderTrainer(SynpreTrainer):
-    """A SynpreTrainer that evaluates rows in their order, whatever the order of training."""
+    """A SynpreTrainer that evaluates rows in their order, whatever the sampling of training."""
 
     def _get_eval_sampler(self, eval_dataset: LabelRows) -> SequentialSampler | None:
-        # transformers has none where the rows have no length
+        # transformers returns None for rows without a length.
         if super()._get_eval_sampler(eval_dataset) is None:
             return None
         return SequentialSampler(eval_dataset)
 
 
 class LabelHead(Head["LabelTask", LabelRows]):
-    """What the heads of labelled tasks share: an encoder, or a decoder, with a small layer on top.
+    """The base of the heads of labelled tasks: an encoder, or a decoder, with a small layer on top.
 
     Weights are chosen by the reported score of the validation rows.
     """
@@ -75,9 +75,9 @@ class LabelHead(Head["LabelTask", LabelRows]):
         "train_sampling_strategy": "group_by_length",
     }
 
-    # The score that is reported unless a task says otherwise: a name of SCORES.
+    # The score that is reported unless a task names another: a name of SCORES.
     default_metric: ClassVar[str]
-    # transformers' name of the loss, where a class of models has several.
+    # transformers' name of the loss, if the class of models has several.
     problem_type: ClassVar[str | None] = None
     # The width of the logits where labels have no names.
     unnamed_outputs: ClassVar[int] = 1
@@ -86,7 +86,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
     labels_positions: ClassVar[bool] = False
     # Whether text columns must hold lists of words.
     reads_words: ClassVar[bool] = False
-    # Whether the result holds the probability of every class, for ensembles.
+    # Whether results have the probability of every class, for ensembles.
     reports_probabilities: ClassVar[bool] = False
 
     # ---- The data.
@@ -104,7 +104,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
         return None
 
     def label_names(self, task: "LabelTask", train: Dataset) -> list[Any] | None:
-        """Return the names of the labels. Raises UsageError where entities are scored by no BIO."""
+        """Return the names of the labels. UsageError: entities are scored, but tags are not BIO."""
         names = self.find_label_names(task, train)
         check_tags_are_bio(task, names)
         return names
@@ -114,12 +114,12 @@ class LabelHead(Head["LabelTask", LabelRows]):
     ) -> int | float | list[Any]:
         """Return a label of the dataset as a number or numbers.
 
-        Raises ValueError or TypeError where it is none.
+        Raises ValueError or TypeError if it is no label of this head.
         """
         return class_number(value, names)
 
     def label_remedy(self, names: list[Any]) -> str:
-        """Return the end of the sentence that refuses a label."""
+        """Return the end of the error that refuses a label."""
         return ", which no row of train has"
 
     def read_label(
@@ -128,13 +128,13 @@ class LabelHead(Head["LabelTask", LabelRows]):
         """Return the label of a row as the number, or numbers, of the head.
 
         Args:
-            task: the task that the messages name.
-            value: the label as the dataset has it.
-            names: the names of the labels of train, None where there are none.
-            split: the split that the messages name.
+            task: the task, for messages.
+            value: the label in the dataset.
+            names: the names of the labels of the train split, None if they have none.
+            split: the name of the split, for messages.
 
         Raises:
-            UsageError: where there is no label, or one that train does not have.
+            UsageError: there is no label, or one that the train split does not have.
         """
         is_nan = value != value
         if value is None or is_nan:
@@ -142,7 +142,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
                 f"{task.name}: a row of {split} has no label ({value}); give one in every row."
             )
 
-        # A UsageError is a ValueError too, and says more
+        # A UsageError is a ValueError too; its text says more than the one below.
         try:
             return self.label_number(task, value, names or [], split)
         except UsageError:
@@ -200,7 +200,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
     # ---- The model.
 
     def accepts_config(self, config: PreTrainedConfig) -> bool:
-        """Say whether the config is an encoder's or a decoder's, not that of both."""
+        """Say whether the config is that of an encoder or a decoder, not of an encoder-decoder."""
         return not config.is_encoder_decoder
 
     def refusal(self, task: "LabelTask", config: PreTrainedConfig) -> str:
@@ -234,13 +234,13 @@ class LabelHead(Head["LabelTask", LabelRows]):
         if positions is None or positions >= longest_possible:
             return
 
-        # Only now read all rows: most are shorter than the task's limit
+        # Read all rows only if the model's limit is below the task's: most rows are shorter.
         longest = self.longest_row(data)
         if positions < longest:
             raise UsageError(
-                f"Rows of {data.task.name} take up to {longest} positions, the model's table has "
-                f"{positions}; give a smaller max_source (of the task) or a longer table (of the "
-                "config)."
+                f"Rows of {data.task.name} take up to {longest} positions, the model has position "
+                f"embeddings for {positions}; give a smaller max_source (of the task) or more "
+                "position embeddings (of the config)."
             )
 
     def longest_row(self, data: "PreparedTask[LabelTask]") -> int:
@@ -269,12 +269,12 @@ class LabelHead(Head["LabelTask", LabelRows]):
         return {"loss": self.loss, "layer_decay": spec.layer_decay}
 
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> Any:
-        """Return what the logits say of each example, as the score functions take it.
+        """Return the predictions of the logits, one for each example, as score functions take them.
 
         Args:
-            rows: the rows that the model saw, in their order.
-            logits: the model's logits of these rows, [rows, ...].
-            names: the names of the labels, none where they have none.
+            rows: the rows of the logits, in their order.
+            logits: the model's logits, [rows, ...].
+            names: the names of the labels; empty if they have none.
         """
         return logits.argmax(-1)  # [rows]
 
@@ -287,11 +287,12 @@ class LabelHead(Head["LabelTask", LabelRows]):
 
         Args:
             data: the task: its metric and the names of its labels.
-            rows: the rows that the model saw, in their order.
-            logits: the model's logits of these rows, [rows, ...].
+            rows: the rows of the logits, in their order.
+            logits: the model's logits, [rows, ...].
 
         Returns:
-            The scores by name, the reported one first; that one of each example, if it is a mean.
+            The scores by name, the reported one first; and the reported score of each example, if
+            it is a mean over examples.
         """
         names = data.metadata["labels"] or []
         predictions = self.predictions(rows, logits, names)
@@ -300,7 +301,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
     def validation_metrics(
         self, data: "PreparedTask[LabelTask]", rows: LabelRows
     ) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Return the function that gives the reported score, by which weights are chosen too."""
+        """Return the function that gives the reported score; weights are chosen by it too."""
 
         def scored(prediction: EvalPrediction) -> dict[str, float]:
             scores, _ = self.score(data, rows, prediction.predictions)
@@ -318,7 +319,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
     ) -> ReportedScores:
         """Predict the rows of the test split and score them."""
         rows = data.rows("test", spec.test_examples)
-        trainer.compute_metrics = None  # it knows the validation rows
+        trainer.compute_metrics = None  # that function is for the validation rows
         logits = trainer.predict(rows).predictions
 
         scores, example_scores = self.score(data, rows, logits)
@@ -338,6 +339,6 @@ class LabelHead(Head["LabelTask", LabelRows]):
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities of logits [rows, classes], by row."""
+    """Return the probabilities of logits, both [rows, classes]."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)

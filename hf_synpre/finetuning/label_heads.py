@@ -1,8 +1,8 @@
 """The heads of labelled tasks: classes, labels, number, choices, span and tags.
 
-Each reads the labels of a dataset as numbers, and turns the logits of a model into predictions,
-which a score function of metrics.py compares with the labels. To add one, write a class here and
-put an object of it into LABEL_HEADS.
+A head reads the labels of a dataset as numbers, and makes predictions of the logits of a model. A
+score function of metrics.py compares predictions with labels. To add a head, write a class here and
+add an object of it to LABEL_HEADS.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class ClassHead(LabelHead):
-    """One of several classes, of a text or a pair of texts."""
+    """One of several classes, for a text or a pair of texts."""
 
     name = "classes"
     default_metric = "accuracy"
@@ -74,7 +74,7 @@ class ClassHead(LabelHead):
 
 
 class MultiLabelHead(LabelHead):
-    """Any of several labels, of a text or a pair of texts."""
+    """Any number of several labels, for a text or a pair of texts."""
 
     name = "labels"
     default_metric = "auc"
@@ -82,12 +82,12 @@ class MultiLabelHead(LabelHead):
     problem_type = "multi_label_classification"
 
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
-        """Say whether the column holds one label a row (of several columns), or a list of them."""
+        """Say whether the column holds lists of labels, or one label of several columns."""
         is_number = pa.types.is_floating(column_type)
         return is_class_type(column_type) or is_number or pa.types.is_list(column_type)
 
     def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any]:
-        """Return the names of the labels: the columns, the dataset's own, or their numbers."""
+        """Return the names of the labels: of the columns, of a ClassLabel, or their numbers."""
         columns = task.find_columns(train, "label")
         if len(columns) > 1:
             return columns
@@ -98,7 +98,7 @@ class MultiLabelHead(LabelHead):
     def label_number(
         self, task: "LabelTask", value: Any, names: list[Any], split: str
     ) -> list[float]:
-        """Return the share of each label. Raises UsageError on another number of them."""
+        """Return the share of each label. UsageError: too few, too many, or outside of 0..1."""
         shares = [float(part) for part in value]
         if len(shares) != len(names) or not all(0 <= share <= 1 for share in shares):
             raise UsageError(
@@ -109,7 +109,7 @@ class MultiLabelHead(LabelHead):
 
     def label_remedy(self, names: list[Any]) -> str:
         """Return the end of the sentence that refuses a label."""
-        return f"; give a list of {len(names)} times 0 or 1 in every row"
+        return f"; give a list of {len(names)} numbers, 0 or 1, in every row"
 
     def loss(
         self,
@@ -129,7 +129,7 @@ class MultiLabelHead(LabelHead):
 
 
 class NumberHead(LabelHead):
-    """A number, of a text or a pair of texts: similarity."""
+    """A number for a text or a pair of texts, such as their similarity."""
 
     name = "number"
     default_metric = "pearson_spearman"
@@ -217,7 +217,7 @@ class SpanHead(LabelHead):
     }
 
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
-        """Say whether the column holds answers as SQuAD has them."""
+        """Say whether the column holds answers as in SQuAD."""
         return pa.types.is_struct(column_type) or pa.types.is_list(column_type)
 
     def encode(
@@ -228,7 +228,7 @@ class SpanHead(LabelHead):
         tokenizer: PreTrainedTokenizerBase,
         split: str,
     ) -> pa.Table:
-        """Return the ids of questions and contexts, answers, and where in the text each id is."""
+        """Return the ids of questions and contexts, the answers, and the characters of each id."""
         return encode_spans(task, rows, tokenizer)
 
     def loss(
@@ -250,7 +250,7 @@ class SpanHead(LabelHead):
 
 
 class TagHead(LabelHead):
-    """A tag for each word: entities."""
+    """A tag for each word, as for named entities."""
 
     name = "tags"
     default_metric = "span_f1"
@@ -315,7 +315,7 @@ def is_class_type(column_type: pa.DataType) -> bool:
 def count_labels(
     labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
 ) -> torch.Tensor | int:
-    """Return the labels of the whole step, or of this batch where that number is not known."""
+    """Return the number of labels of the step; that of this batch if it is not known."""
     return labels.numel() if num_items_in_batch is None else num_items_in_batch
 
 

@@ -1,7 +1,7 @@
 """Rows of labelled tasks: the ids of an encoded split -> rows of a model with a head.
 
-A row has the ids that the tokenizer would give one text or two, special tokens included, and its
-label. Tasks of choices have a row for each continuation, tasks of spans one for each window.
+A row has the ids of one text or two, with the special tokens of the tokenizer, and its label. Tasks
+of choices have a row for each continuation, tasks of spans a row for each window.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class SpecialTokensTemplate:
     def from_tokenizer(
         cls, tokenizer: PreTrainedTokenizerBase, length: int
     ) -> "SpecialTokensTemplate":
-        """Read the template off what the tokenizer makes of two texts.
+        """Return the template of a tokenizer, read from its ids of a pair of texts.
 
         Args:
             tokenizer: any tokenizer that encodes pairs of texts.
@@ -93,7 +93,7 @@ class SpecialTokensTemplate:
 
 
 def cut(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return both texts within `room` ids together, the longer cut until it is the shorter one."""
+    """Return two texts with at most `room` ids together; the longer one is cut first."""
     half = room - room // 2  # the first text has the odd id
     first_length = min(len(first), max(room - len(second), half))
     return first[:first_length], second[: room - first_length]
@@ -103,7 +103,7 @@ class LabelRows:
     """Map-style rows with one class, several labels, or a number."""
 
     def __init__(self, encoded: pa.Table, template: SpecialTokensTemplate):
-        """Take the rows of an encoded split.
+        """Make the rows of an encoded split.
 
         Args:
             encoded: a table with `pieces`, the ids of each text of a row, and `label`.
@@ -113,7 +113,7 @@ class LabelRows:
         self.template = template
         self.labels = encoded["label"].to_pylist()
 
-        # The ids of all texts lie end to end: a row is a range of texts, a text a range of ids
+        # The ids of all texts are in one array: a row is a range of texts, a text a range of ids.
         pieces = encoded["pieces"].combine_chunks()
         self.row_offsets = pieces.offsets.to_numpy()  # [rows + 1]
         self.text_offsets = pieces.values.offsets.to_numpy()  # [texts + 1]
@@ -163,7 +163,7 @@ class ChoiceRows(LabelRows):
 class TagRows(LabelRows):
     """Map-style rows of words with a tag each.
 
-    The label stands at a word's first id. Words beyond the length of a row are cut.
+    The first id of a word has its label. Words that do not fit into a row are cut.
     """
 
     def __getitem__(self, index: int) -> Row:
@@ -177,7 +177,7 @@ class TagRows(LabelRows):
         return row
 
     def word_positions(self, words: list[np.ndarray]) -> np.ndarray:
-        """Return where in the row the words that fit begin, int[words that fit]."""
+        """Return the first position of each word that fits into the row, int[words that fit]."""
         starts = np.cumsum([0, *(len(word) for word in words)])[:-1]
         fitting = starts[starts < self.template.room(pair=False)]
         return fitting + len(self.template.before)
@@ -190,7 +190,7 @@ class TagRows(LabelRows):
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the context of an example of a span task, which makes one row."""
+    """A part of the context of a span task's example; each makes one row."""
 
     example: int  # the number of the example
     first: int  # the first id of the context that the window holds
@@ -200,8 +200,8 @@ class Window:
 class SpanRows(LabelRows):
     """Map-style windows of a question and its context.
 
-    The label is the first and last position of the answer, 0 and 0 (the start of the row) where the
-    answer is not in the window.
+    The label is the first and last position of the answer; both are 0, the start of the row, where
+    the answer is not in the window.
     """
 
     def __init__(self, encoded: pa.Table, template: SpecialTokensTemplate):
@@ -233,7 +233,7 @@ class SpanRows(LabelRows):
         question = question[:LONGEST_QUESTION]
         row = self.template.row(question, context[window.first : window.first + window.count])
 
-        # The answer's positions in the row, if it lies in this window
+        # The answer's positions in the row, if it lies in this window.
         answer_first, answer_last = self.labels[window.example]
         start, end = answer_first - window.first, answer_last - window.first
         context_start = self.template.second_start(len(question))

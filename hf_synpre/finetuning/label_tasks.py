@@ -1,4 +1,4 @@
-"""Labelled tasks: columns of a dataset -> the rows of its splits, with text and labels checked."""
+"""Labelled tasks: columns of a dataset -> the rows of its splits, their text and labels checked."""
 
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -15,15 +15,15 @@ from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.metrics import SCORES
 from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits
 
-PROBE_ROWS = 1000  # rows that are looked at to see whether a split has labels
+PROBE_ROWS = 1000  # rows by which a split is found to have labels or not
 
 
 @dataclass(frozen=True)
 class LabelTask(FinetuningTask):
     """A task that is answered by a head on an encoder.
 
-    `text`, `label` and `choices` list alternatives: each is a list of columns, and the first all of
-    which are there is taken.
+    `text`, `label` and `choices` list alternatives, each a list of columns. The first alternative
+    is used whose columns all exist.
 
     Example:
         >>> LabelTask("mine", "classes", [["title", "body"], ["text"]], [["label"]])
@@ -65,8 +65,8 @@ class LabelTask(FinetuningTask):
         self.check_fields(SCORES)
         if (self.head == "choices") != bool(self.choices):
             raise UsageError(
-                f"{self.name}: the head {self.head} and choices {self.choices} do not fit; choices "
-                "need columns."
+                f"{self.name} has the head {self.head} and choices {self.choices}; give columns of "
+                "choices with the head choices, and with no other."
             )
 
     @property
@@ -82,13 +82,13 @@ class LabelTask(FinetuningTask):
     def load(self, data_dir: str | None = None) -> dict[str, Dataset]:
         """Return the rows of train, validation and test that the task uses.
 
-        A split without labels, as a hidden test, counts as absent.
+        A split without labels, such as a hidden test, counts as absent.
 
         Args:
             data_dir: a local copy of the dataset, or a folder of copies; None for the Hub.
 
         Raises:
-            UsageError: where a folder, a split or a column is missing, or holds something else.
+            UsageError: a folder, a split or a column is missing, or a column holds something else.
         """
         labelled, _ = self.read_splits(data_dir)
         splits = {split: self.select_rows(rows, split) for split, rows in labelled.items()}
@@ -99,9 +99,9 @@ class LabelTask(FinetuningTask):
     def read_splits(
         self, data_dir: str | None = None
     ) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
-        """Return train, validation and test with all their rows, and the splits that are none.
+        """Return train, validation and test with all their rows, and all other splits.
 
-        The latter, as a hidden test, are called "unused NAME".
+        The others, such as a hidden test, are called "unused NAME".
         """
         dataset = self.open(data_dir)
         labelled = {split: rows for split, rows in dataset.items() if self._has_labels(rows, split)}
@@ -126,7 +126,7 @@ class LabelTask(FinetuningTask):
         """Return all splits of the dataset, renamed as the field `splits` says.
 
         Args:
-            data_dir: as of `load`.
+            data_dir: a local copy of the dataset, or a folder of copies; None for the Hub.
             config: a configuration on the Hub, instead of the task's.
         """
         if data_dir is not None:
@@ -141,11 +141,11 @@ class LabelTask(FinetuningTask):
             dataset = open_splits(self.hub_id, config or self.hub_config, self.hub_revision)
         else:
             raise UsageError(
-                f"{self.name} is on no Hub id; give the folder of a dataset in Hub layout as "
+                f"{self.name} has no Hub id; give the folder of a dataset in Hub layout as "
                 "--data_dir."
             )
 
-        # Renamed splits come last, and replace another one of their new name
+        # A renamed split replaces a split that has its new name.
         replaced = set(self.splits.values())
         splits = {name: rows for name, rows in dataset.items() if name not in replaced}
         for new_name, name in self.splits.items():
@@ -154,9 +154,9 @@ class LabelTask(FinetuningTask):
         return DatasetDict(splits)
 
     def data_folder(self, data_dir: str | None) -> Path | None:
-        """Return the folder of the task's or the dataset's name in `data_dir`, or that itself.
+        """Return the folder in `data_dir` with the task's or dataset's name, or `data_dir` itself.
 
-        None where the rows are not there, or on the Hub.
+        Return None if neither is a dataset, or the rows are on the Hub.
         """
         if data_dir is None:
             return None
@@ -170,9 +170,9 @@ class LabelTask(FinetuningTask):
     def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
         """Return the text of the train split, as it is fine-tuned on.
 
-        No row is in it that is held out for validation, or that stands in a split that is not used,
-        as a hidden test. Where the task names another configuration for it, its train split is
-        taken, without the rows of all these splits.
+        It has no row that is held out for validation, and none of an unused split, such as a hidden
+        test. If the task has a `hub_corpus`, it is the train split of that configuration, without
+        the rows of all these splits.
         """
         splits, unused = self.read_splits(data_dir)
         if self.hub_corpus and data_dir is None:
@@ -198,7 +198,7 @@ class LabelTask(FinetuningTask):
             field: "text", "label" or "choices".
 
         Raises:
-            UsageError: where no alternative of the field is there.
+            UsageError: the dataset has the columns of none of the alternatives.
         """
         alternatives = getattr(self, field)
         for columns in alternatives:
@@ -238,7 +238,7 @@ class LabelTask(FinetuningTask):
             )
 
     def _has_labels(self, rows: Dataset, split: str) -> bool:
-        """Say whether a split's rows have labels: on the Hub those of a hidden test are all -1."""
+        """Say whether a split's rows have labels: those of a hidden test are all -1 on the Hub."""
         labels = []
         if len(rows):
             first_rows = rows.with_format("arrow")[:PROBE_ROWS]

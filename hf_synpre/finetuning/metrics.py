@@ -1,4 +1,4 @@
-"""Metrics of downstream tasks: predictions and labels -> scores by name, a score an example.
+"""Metrics of downstream tasks: predictions and labels -> scores by name, and for each example.
 
 METRICS compare generated texts with their references, as `evaluate.Metric`s that need no download.
 SCORES compare the predictions of a head with labels: classes, numbers, tags, answers.
@@ -21,7 +21,8 @@ from rouge_score.rouge_scorer import RougeScorer
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
-# The scores by name, the reported one first; and that one of each example, if it is their mean.
+# The scores by name, the reported one first; and the reported score of each example, None if it is
+# no mean over examples.
 Scores = tuple[dict[str, float], np.ndarray | None]
 
 
@@ -81,7 +82,7 @@ class TextMetric(evaluate.Metric):
         {'f1': 0.6666666666666666}
     """
 
-    # name -> score of one prediction beside one reference; the first is the one that is reported
+    # Name -> score of one prediction and one reference; the first is the one that is reported.
     score_functions: ClassVar[dict[str, Callable[[str, str], float]]] = {}
 
     def _info(self) -> evaluate.MetricInfo:
@@ -117,7 +118,7 @@ class TextMetric(evaluate.Metric):
     def corpus_scores(
         self, predictions: Sequence[str], references: Sequence[Any]
     ) -> dict[str, float]:
-        """Return the scores that only all examples together have."""
+        """Return the scores that are no means over examples."""
         return {}
 
     def _compute(self, predictions: Sequence[str], references: Sequence[Any]) -> dict[str, float]:
@@ -129,7 +130,7 @@ class TextMetric(evaluate.Metric):
 
 
 def as_lists(references: Sequence[Any]) -> list[list[str]]:
-    """Return the references of each example as a list, also where there is one string."""
+    """Return the references of each example as a list; a single string becomes a list of one."""
     return [[entry] if isinstance(entry, str) else entry for entry in references]
 
 
@@ -172,7 +173,8 @@ class ExactMatchBleu(ExactMatch):
         """Return BLEU. All references of an example count."""
         lists = as_lists(references)
 
-        # sacrebleu wants the first reference of all examples, then the second; None: there is none
+        # sacrebleu takes a list of the first references of all examples, a list of the second ones
+        # and so on, with None where an example has no more.
         columns = []
         for position in range(max(map(len, lists))):
             columns.append([entry[position] if position < len(entry) else None for entry in lists])
@@ -254,7 +256,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Return the ranks of values from 1, equal ones with the mean of theirs."""
+    """Return the ranks of values from 1; equal values get the mean of their ranks."""
     _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     last_ranks = np.cumsum(sizes)  # [groups of equal values]
     mean_ranks = last_ranks - (sizes - 1) / 2
@@ -269,7 +271,8 @@ def auc(predictions: np.ndarray, labels: np.ndarray) -> Scores:
         labels: shares in 0..1, float[examples, labels]; more than 0.5 counts as present.
 
     Returns:
-        "auc", which leaves a label out that never varies, and "exact_match": all labels are right.
+        "auc", which leaves out labels that never vary; "exact_match", the share of examples all of
+        whose labels are right.
     """
     areas = []
     for column in range(labels.shape[1]):
@@ -283,9 +286,9 @@ def auc(predictions: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def roc_area(scores: np.ndarray, is_positive: np.ndarray) -> float | None:
-    """Return how often a positive row has the higher score of two (Mann-Whitney).
+    """Return how often a positive row has a higher score than a negative one (Mann-Whitney).
 
-    None where all rows are positive, or none is.
+    Return None if all rows are positive, or none is.
     """
     positives = is_positive.sum()
     negatives = (~is_positive).sum()
@@ -296,11 +299,11 @@ def roc_area(scores: np.ndarray, is_positive: np.ndarray) -> float | None:
 
 
 def span_f1(predictions: list[list[str]], labels: list[list[str]]) -> Scores:
-    """Return F1 of whole entities (CoNLL's), and the accuracy of tags.
+    """Return the F1 of entities (CoNLL's), and the accuracy of tags.
 
     Args:
         predictions: the predicted BIO tags of the words of each example.
-        labels: the true ones, as many.
+        labels: the true BIO tags of the same words.
     """
     shared = total = 0
     tag_matches = []

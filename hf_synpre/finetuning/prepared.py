@@ -1,4 +1,4 @@
-"""A downstream task and a tokenizer -> a folder of ids, made once: splits, tokenizer, metadata."""
+"""Preparation: a downstream task and a tokenizer -> a folder of ids, which is made once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,9 @@ class PreparedTask(Generic[Task]):
     The ids do not depend on the model; `head_for` says how models of a family answer the task.
     """
 
-    # Where the files are.
+    # The folder of the files.
     folder: Path
-    # The task. Its lengths and its metric may be others than when it was prepared.
+    # The task. Its lengths and metric may differ from those that it was prepared with.
     task: Task
 
     @property
@@ -39,18 +39,18 @@ class PreparedTask(Generic[Task]):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Rows and sha256 of each split, the tokenizer's origin, Hub id, names of labels if any."""
+        """The content of facts.json: splits, tokenizer's origin, Hub id, names of labels if any."""
         return read_json(self.folder / METADATA_FILE)
 
     def head_for(self, config: PreTrainedConfig) -> Head[Any, Any]:
         """Return the head by which models of this config's family answer the task.
 
-        Raises UsageError where no head of the task takes such a model.
+        Raises UsageError if no head of the task takes such a model.
         """
         return choose_head(self.task, config)
 
     def read_table(self, split: str, columns: list[str] | None = None) -> pa.Table:
-        """Return the encoded rows of a split, all columns of them without `columns`."""
+        """Return the encoded rows of a split, with these columns or all."""
         return pq.read_table(self.folder / f"{split}.parquet", columns=columns)
 
     def rows(self, split: str, limit: int | None = None) -> Any:
@@ -77,18 +77,18 @@ def prepare(
     vocab_size: int = 1024,
     corpus: Corpus | None = None,
 ) -> PreparedTask:
-    """Tokenize a task into a folder; a folder that is there is taken as it is.
+    """Tokenize a task into a folder; a folder that exists is used as it is.
 
     Args:
-        task: what is prepared.
-        folder: where the files go.
+        task: the task.
+        folder: the folder of the files.
         data_dir: a local copy of the dataset, or a folder of copies; None for the Hub.
-        tokenizer: a folder or Hub id; None trains a tokenizer.
-        vocab_size: the ids of the tokenizer that is trained.
+        tokenizer: the folder or Hub id of a tokenizer; None trains one.
+        vocab_size: the number of ids of the tokenizer that is trained.
         corpus: the text that it is trained on; None for the task's train split.
 
     Raises:
-        UsageError: where the data or the tokenizer cannot be read, or a row does not fit the task.
+        UsageError: the data or the tokenizer cannot be read, or a row does not fit the task.
 
     Example:
         >>> prepare(get_finetuning_task("stdlib_ast"), Path("runs/stdlib_ast"), vocab_size=512)
@@ -97,24 +97,24 @@ def prepare(
         return PreparedTask(folder, task)
     head = find_head(task.head_name)
 
-    # Read the rows, and the labels that train has
+    # Read the rows, and the labels that train has.
     splits = task.load(data_dir)
     label_names = head.label_names(task, splits["train"])
 
-    # Read a tokenizer or train one
+    # Read a tokenizer or train one.
     if tokenizer:
-        coder, origin = read_tokenizer(tokenizer, data_dir), tokenizer
+        task_tokenizer, origin = read_tokenizer(tokenizer, data_dir), tokenizer
     else:
-        coder, origin = head.train_tokenizer(task, splits["train"], vocab_size, corpus)
+        task_tokenizer, origin = head.train_tokenizer(task, splits["train"], vocab_size, corpus)
 
-    # Write ids, tokenizer and metadata; the folder appears once it is whole
+    # Write ids, tokenizer and metadata. The folder appears only with all its files.
     metadata: dict[str, Any] = {"tokenizer": origin}
     metadata.update(head.head_metadata(task, label_names, data_dir))
     metadata["splits"] = {}
     with atomic_folder(folder) as partial:
-        coder.save_pretrained(partial / "tokenizer")
+        task_tokenizer.save_pretrained(partial / "tokenizer")
         for split, rows in splits.items():
-            encoded = head.encode(task, rows, label_names, coder, split)
+            encoded = head.encode(task, rows, label_names, task_tokenizer, split)
             pq.write_table(encoded, partial / f"{split}.parquet")
             digest = head.digest(rows, encoded)
             metadata["splits"][split] = {"rows": len(rows), "sha256": digest}

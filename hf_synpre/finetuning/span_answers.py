@@ -6,18 +6,18 @@ import numpy as np
 
 from hf_synpre.finetuning.label_rows import SpanRows
 
-LONGEST_ANSWER = 30  # ids (Devlin et al. 2019)
+LONGEST_ANSWER = 30  # the most ids of an answer (Devlin et al. 2019)
 
 
 def extract_answers(rows: SpanRows, start_logits: np.ndarray, end_logits: np.ndarray) -> list[str]:
     """Return for each example the text of the best span over all its windows.
 
     Args:
-        rows: the windows that the model saw, in their order.
+        rows: the windows of the logits, in their order.
         start_logits: the logit of each position as the first of the answer, [windows, positions].
         end_logits: the logit of each position as the last of the answer, [windows, positions].
     """
-    # example -> (score, first id, last id) of its best span in the context
+    # example -> (score, first id, last id) of its best span in the context.
     best: dict[int, tuple[float, int, int]] = {}
     for index, window in enumerate(rows.windows):
         begin = rows.context_start(index)
@@ -46,14 +46,14 @@ def best_span(start_logits: np.ndarray, end_logits: np.ndarray) -> tuple[float, 
 
 
 def span_texts(rows: SpanRows, spans: dict[int, tuple[float, int, int]]) -> list[str]:
-    """Return the text of the context that each example's span means.
+    """Return the text of each example's span.
 
     Args:
         rows: the examples: their contexts, and the characters of each id.
         spans: example -> (score, first id, last id).
     """
     contexts = rows.encoded["context"].to_pylist()
-    offsets = rows.encoded["offsets"].to_pylist()  # of each id its first and its end, alternately
+    offsets = rows.encoded["offsets"].to_pylist()  # begin and end of each id, one after the other
 
     texts = []
     for example, (context, ends) in enumerate(zip(contexts, offsets, strict=True)):

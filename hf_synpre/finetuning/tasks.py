@@ -1,7 +1,6 @@
-"""Downstream tasks: where the rows of a task are -> its splits, its text, the texts of its test.
+"""Downstream tasks: where the rows of a task are -> its splits, its corpus, its test texts.
 
-`FinetuningTask` is what all tasks have in common; text_tasks.py and label_tasks.py have the two
-kinds of rows.
+`FinetuningTask` is the base of all tasks; text_tasks.py and label_tasks.py have its two subclasses.
 """
 
 from abc import ABC, abstractmethod
@@ -18,17 +17,17 @@ from hf_synpre.config import option
 from hf_synpre.data.corpora import Corpus, TextSpec
 from hf_synpre.errors import UsageError, choose
 
-# split -> the names that it has in datasets
+# Split -> its names in datasets.
 SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "val", "dev", "valid"),
     "test": ("test",),
 }
-# Rows taken from train, 1 in 10 at most, where a dataset lacks a split to choose weights on.
+# Rows that are held out of train if a dataset lacks a split to choose weights on; at most 1 in 10.
 HELD_OUT_ROWS = 1000
 PRESET_NAMES = ("small", "paper")
 
-# What does not decide a task's rows: with other lengths or another metric the same ids are used.
+# Fields that do not decide a task's rows: ids are the same with other lengths or another metric.
 NOT_OF_THE_ROWS = ("presets", "metric", "max_source", "max_target")
 
 
@@ -75,20 +74,20 @@ class FinetuningTask(ABC):
             data_dir: a local copy of the dataset, or a folder of copies; None for the Hub.
 
         Raises:
-            UsageError: where a folder, a split or a column is missing, or holds something else.
+            UsageError: a folder, a split or a column is missing, or a column holds something else.
         """
 
     @abstractmethod
     def data_folder(self, data_dir: str | None) -> Path | None:
-        """Return the folder or file in `data_dir` that holds the rows, None: none there."""
+        """Return the folder or file in `data_dir` with the rows; None if there is none."""
 
     @abstractmethod
     def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
         """Return the text of the train split, for pre-training or a tokenizer.
 
         Args:
-            data_dir: as of `load`.
-            text: what is taken of it; without columns, the columns that the task reads.
+            data_dir: a local copy of the dataset, or a folder of copies; None for the Hub.
+            text: what is taken from it; if it names no columns, those that the task reads.
         """
 
     @abstractmethod
@@ -96,7 +95,7 @@ class FinetuningTask(ABC):
         """Return the texts of every test row, which no corpus should hold."""
 
     def check_fields(self, metrics: Iterable[str]) -> None:
-        """Raise UsageError where the metric is none of these, or a field that all have is wrong."""
+        """Raise UsageError where the metric is none of these, or `rows` is not allowed."""
         choose("metric", self.metric_name, metrics)
         for split, count in self.rows.items():
             choose("split", split, SPLIT_NAMES)
@@ -106,7 +105,7 @@ class FinetuningTask(ABC):
                 )
 
     def sample_rows(self, rows: Dataset, split: str) -> Dataset:
-        """Return as many rows of a split as the task uses, of a fixed shuffle."""
+        """Return the rows of a split that the task uses: all, or the first of a fixed shuffle."""
         if split not in self.rows:
             return rows
         order = np.random.default_rng(0).permutation(len(rows))
@@ -115,7 +114,7 @@ class FinetuningTask(ABC):
     def with_lengths(self, max_source: int | None, max_target: int | None) -> Self:
         """Return the task with other limits of its texts, in ids; None leaves one as it is.
 
-        Raises UsageError where a task without target texts is given a limit for them.
+        Raises UsageError if a task without target texts is given a limit for them.
         """
         changes: dict[str, Any] = {}
         if max_source is not None:
@@ -127,21 +126,21 @@ class FinetuningTask(ABC):
         return replace(self, **changes)
 
     def rows_recipe(self) -> dict[str, Any]:
-        """Return the fields that decide the rows: what was prepared by them is used again."""
+        """Return the fields that decide the rows; folders of prepared tasks are named by them."""
         return {name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_ROWS}
 
 
 def complete_splits(task: str, dataset: DatasetDict) -> dict[str, Dataset]:
-    """Return train, validation and test of a dataset; one of the latter two may be missing.
+    """Return train, validation and test of a dataset; it may lack one of the last two.
 
-    Then the split that is there is the test, and HELD_OUT_ROWS rows of train are the validation.
+    Then the one that it has is the test, and HELD_OUT_ROWS rows of train are the validation.
 
     Args:
-        task: the name that messages give the dataset.
-        dataset: its splits by name.
+        task: the name of the task, for messages.
+        dataset: the dataset's splits by name.
 
     Raises:
-        UsageError: where train is missing, or both of the others.
+        UsageError: train is missing, or both of the others are.
     """
     splits = {}
     for split, names in SPLIT_NAMES.items():
@@ -155,7 +154,7 @@ def complete_splits(task: str, dataset: DatasetDict) -> dict[str, Dataset]:
     if len(splits) == 3:
         return splits
 
-    # Hold out rows of train, in a fixed shuffle, and leave the others in their order
+    # Hold out the first rows of a fixed shuffle of train, and leave the others in their order.
     train = splits["train"]
     test = splits["test"] if "test" in splits else splits["validation"]
     order = np.random.default_rng(0).permutation(len(train))

@@ -17,7 +17,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.metrics import METRICS
 from hf_synpre.finetuning.tasks import PRESET_NAMES, FinetuningTask, complete_splits
 
-EMBEDDED_TASK = "stdlib_ast"  # its rows are made from the interpreter's own standard library
+EMBEDDED_TASK = "stdlib_ast"  # its rows are made from Python's standard library
 COLUMN = re.compile(r"\{([\w.]+)\}")  # a column in a template; {a.b} is the field b of the struct a
 TEXT_SCHEMA = pa.schema(
     [("source", pa.string()), ("target", pa.string()), ("references", pa.list_(pa.string()))]
@@ -45,8 +45,8 @@ CLEANERS: dict[str, Callable[[str], str]] = {
 class TextToTextTask(FinetuningTask):
     """A task that is answered with text.
 
-    `source` and `target` list alternatives: columns, or templates as "question: {question}". The
-    first one whose columns are there is taken.
+    `source` and `target` list alternatives: columns, or templates such as "question: {question}".
+    The first alternative is used whose columns all exist.
 
     Example:
         >>> TextToTextTask("mine", ["question: {q}"], ["answer"], rows={"train": 500})
@@ -94,15 +94,16 @@ class TextToTextTask(FinetuningTask):
     def load(self, data_dir: str | None = None) -> dict[str, pa.Table]:
         """Return train, validation and test as tables of source, target and references.
 
-        Without a test split, validation is the test; the rows to choose weights on are then held
+        If there is no test split, validation is the test, and rows to choose weights on are held
         out of train.
 
         Args:
-            data_dir: a folder of the dataset, or a folder that has one of the task's name; None for
-                the Hub. stdlib_ast needs none; a folder stdlib_ast in it takes its place.
+            data_dir: the folder of the dataset, or a folder that holds it under the task's name;
+                None for the Hub. stdlib_ast needs none; a folder stdlib_ast in it replaces its
+                rows.
 
         Raises:
-            UsageError: where the folder, a split or a column is missing, or a column has no text.
+            UsageError: the folder, a split or a column is missing, or a column has no text.
         """
         folder = self.data_folder(data_dir)
         if folder is None and self.name == EMBEDDED_TASK:
@@ -112,11 +113,11 @@ class TextToTextTask(FinetuningTask):
         return {split: self._read_texts(rows, split) for split, rows in splits.items()}
 
     def _open(self, folder: Path | None) -> DatasetDict:
-        """Return the dataset in a folder, or on the Hub where that is None."""
+        """Return the dataset in a folder, or that on the Hub if `folder` is None."""
         if folder is None:
             if self.hub_id is None:
                 raise UsageError(
-                    f"{self.name} is on no Hub id; give the folder of its rows as --data_dir."
+                    f"{self.name} has no Hub id; give the folder of its rows as --data_dir."
                 )
             return open_splits(self.hub_id, self.hub_config, self.hub_revision)
 
@@ -128,9 +129,9 @@ class TextToTextTask(FinetuningTask):
         return open_splits(str(folder))
 
     def data_folder(self, data_dir: str | None) -> Path | None:
-        """Return the folder of the task's name in `data_dir`, or `data_dir` itself.
+        """Return the folder with the task's name in `data_dir`, or `data_dir` itself.
 
-        None where the rows are on the Hub or embedded.
+        Return None if the rows are on the Hub or made from the standard library.
         """
         if data_dir is None:
             return None
@@ -163,15 +164,15 @@ class TextToTextTask(FinetuningTask):
         return text_table(sources, self._fill_first(table, self.target, split))
 
     def _fill_first(self, table: pa.Table, alternatives: list[str], split: str) -> list[list[str]]:
-        """Return the texts of each row by the first alternative whose columns are there.
+        """Return the texts of each row, by the first alternative whose columns exist.
 
         Args:
             table: the rows, structs flattened: the field b of the struct a is the column a.b.
             alternatives: names of columns, or templates.
-            split: the split that messages name.
+            split: the name of the split, for messages.
 
         Returns:
-            A list a row: several texts where a column holds lists.
+            A list for each row, of several texts if the column holds lists.
         """
         for alternative in alternatives:
             columns = COLUMN.findall(alternative) or [alternative]
@@ -188,9 +189,9 @@ class TextToTextTask(FinetuningTask):
         )
 
     def _read_column(self, column: pa.ChunkedArray, name: str, split: str) -> list[list[str]]:
-        """Return the cleaned texts of a column, a list a row.
+        """Return the cleaned texts of a column, a list for each row.
 
-        Raises UsageError where it holds something else than text, or a row has none.
+        Raises UsageError if it holds something else than text, or a row has none.
         """
         values = column.to_pylist()
         text_type = column.type
@@ -208,7 +209,7 @@ class TextToTextTask(FinetuningTask):
         return [[self._clean(text) for text in texts] for texts in values]
 
     def _clean(self, text: str) -> str:
-        """Return a text after all cleanings of the task."""
+        """Return a text after all functions in `clean`."""
         for name in self.clean:
             text = CLEANERS[name](text)
         return text

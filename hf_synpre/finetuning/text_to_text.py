@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.heads import Collator
     from hf_synpre.finetuning.text_head import TokenRows
 
-# A batch is cut to its open rows once fewer than this share of it is open; that copies the cache.
+# A batch is cut to its open rows when fewer than this share of its rows is open. It is not cut more
+# often, because that copies the cache.
 SHRINK_BELOW = 0.75
 
 
@@ -86,9 +87,10 @@ def generate_ids(
 def greedy(
     model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, limit: int
 ) -> torch.Tensor:
-    """Return the ids of greedy decoding: those of `model.generate`, which computes ended rows on.
+    """Return the ids of greedy decoding, which are those of `model.generate`.
 
-    Rows that have ended leave the batch; transformers keeps them until the last row ends.
+    To save time, rows that have ended leave the batch here; `model.generate` computes them until
+    the last row ends.
 
     Args:
         model: an encoder-decoder in evaluation mode.
@@ -124,13 +126,13 @@ def greedy(
         last_ids = logits[:, -1:].argmax(-1)  # [open rows, 1]
         generated[open_rows, step] = last_ids[:, 0]
 
-        # A row is open while no end-of-sequence id stands in it
+        # A row is open as long as it has no end-of-sequence id.
         ends = generated[open_rows] == end_id  # [open rows, limit]
         is_open = ends[:, : step + 1].sum(1) == 0  # [open rows]
         if not is_open.any():
             break
 
-        # Cut the batch to its open rows
+        # Cut the batch to its open rows.
         if is_open.float().mean() < SHRINK_BELOW:
             remaining = is_open.nonzero()[:, 0]  # [still open rows]
             cache.batch_select_indices(remaining)

@@ -294,7 +294,7 @@ SPOILED = {
     ),
     "a cut shard": (
         lambda f: (f / "data" / "train-00000-of-00003.parquet").write_bytes(b"PAR1"),
-        "train-00000-of-00003.parquet is not a whole Parquet file",
+        "train-00000-of-00003.parquet is not a complete Parquet file",
     ),
     "a shard too many": (
         lambda f: (f / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1"),

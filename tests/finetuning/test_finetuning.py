@@ -123,7 +123,7 @@ class CompletionHead(TextHead):
 def test_a_new_kind_of_head_is_one_object_in_one_table(mtop, monkeypatch):
     encoder_decoder = ModelSpec(overrides=TINY).config(as_vocabulary(mtop.tokenizer))
     decoder = ModelSpec("gpt2").config(as_vocabulary(mtop.tokenizer))
-    with pytest.raises(UsageError, match="for which a gpt2 has no decoder; give an encoder-decode"):
+    with pytest.raises(UsageError, match="and gpt2 is no encoder-decoder; give one"):
         mtop.head_for(decoder)
 
     monkeypatch.setattr(catalog, "HEADS", (*HEADS, CompletionHead()))

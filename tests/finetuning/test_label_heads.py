@@ -157,7 +157,7 @@ def test_words_beyond_the_length_are_predicted_to_be_outside(prepared):
         (
             "electra",
             {"max_position_embeddings": 8},
-            r"Rows of classes take up to \d+ positions, the model's table has 8",
+            r"Rows of classes take up to \d+ positions, the model has position embeddings for 8",
         ),
     ],
 )

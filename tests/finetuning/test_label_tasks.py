@@ -165,13 +165,13 @@ def test_another_dataset_of_the_folder_is_not_taken(tmp_path):
         (
             "choices",
             {"label": ["4"]},
-            "a row of train has the label '4' of 4 choices; give 0 or more",
+            "the label '4' and 4 choices; give the number of the right one, 0 to 3",
         ),
-        ("choices", {"label": [None]}, "a row of train has the label None of 4 choices"),
+        ("choices", {"label": [None]}, "a row of train has the label None and 4 choices"),
         (
             "choices",
             {"endings": [["a b", "c d"]]},
-            "rows of train have 4 and 2 choices; give all as many",
+            "rows of train have 4 and 2 choices; give the same number in every row",
         ),
         (
             "labels",
@@ -192,7 +192,7 @@ def test_another_dataset_of_the_folder_is_not_taken(tmp_path):
         (
             "tags",
             {"tokens": [[]], "ner_tags": [[]]},
-            "a row of train has 0 words and 0 tags; give a tag a word",
+            "a row of train has 0 words and 0 tags; give one tag for each word",
         ),
         ("tags", {"ner_tags": [["O"]]}, "a row of train has 7 words and 1 tags"),
     ],
@@ -211,7 +211,7 @@ def test_rows_that_no_head_can_read_are_refused(name, change, message, tmp_path)
 def test_a_label_that_train_lacks_is_refused(tmp_path):
     with pytest.raises(
         UsageError,
-        match="a row of train has the label 'red'; give a list of 3 times 0 or 1 in every row",
+        match="a row of train has the label 'red'; give a list of 3 numbers, 0 or 1, in every row",
     ):
         find_head("labels").read_label(TASKS["labels"][0], "red", ["a", "b", "c"], "train")
     rows = {"train": labelled(0, 40), "test": labelled(0, 4) | {"label": [0, 1, 0, 7]}}
@@ -237,7 +237,7 @@ def test_a_label_that_train_lacks_is_refused(tmp_path):
     ("fields", "message"),
     [
         ({"head": "class"}, "Did you mean 'classes'"),
-        ({"head": "choices"}, "choices need columns"),
+        ({"head": "choices"}, "give columns of choices with the head choices"),
         ({"metric": "accuracy_f2"}, "Did you mean 'accuracy_f1'"),
         ({"rows": {"dev": 10}}, "Unknown split 'dev'"),
         ({"rows": {"train": 0}}, "rows of train is 0; give an integer >= 1"),

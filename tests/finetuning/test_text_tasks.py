@@ -86,7 +86,7 @@ def test_columns_become_text(name, tmp_path):
 
 def test_a_task_without_a_hub_id_says_where_its_rows_go():
     with pytest.raises(
-        UsageError, match="webqsp is on no Hub id; give the folder of its rows as --data_dir"
+        UsageError, match="webqsp has no Hub id; give the folder of its rows as --data_dir"
     ):
         get_finetuning_task("webqsp").load()
 
