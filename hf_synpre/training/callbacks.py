@@ -89,8 +89,8 @@ def divergence_warnings(curve: list[dict[str, Any]]) -> list[str]:
         )
     elif len(curve) > 2 and last["replaced_recall"] < MAJORITY_RECALL and best < HAS_LEARNED:
         warnings.append(
-            "the discriminator still calls every token original, which gives the accuracy "
-            "majority_floor; train for more steps, or take objective mlm for a budget of this size"
+            "the discriminator still calls every token original, as the majority floor does; it "
+            "needs more steps, or objective mlm serves a budget of this size better"
         )
     return warnings
 
