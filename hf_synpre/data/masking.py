@@ -136,7 +136,7 @@ def corrupt_spans(state, tokens, x, y, sentinel, spans, noise):
 
 
 class MaskedDataset:
-    """Rows for masked language modelling: 15 % of a row's ids are masked, anew for every index.
+    """Rows for masked language modelling: 15 % of a row's ids are masked, drawn for every index.
 
     A masked token becomes the mask id, a random id, or stays: 80, 10 and 10 % (Devlin et al. 2019;
     chosen anew as in Liu et al. 2019), or 85, 0 and 15 % (Clark et al. 2020). A row of n candidates

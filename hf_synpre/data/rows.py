@@ -16,8 +16,8 @@ Row = dict[str, np.ndarray]
 # The label of a position that no loss counts (transformers' own value).
 IGNORED = -100
 
-# Widths of batches and rows are multiples of this: a GPU prepares its kernels anew for every width
-# that it meets.
+# Widths of batches and rows are multiples of this, because a GPU prepares new kernels for every
+# width.
 MULTIPLE = 8
 
 # Rows of each split where nothing else is said (Wu et al. 2022, appendix).

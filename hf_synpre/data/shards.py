@@ -216,7 +216,7 @@ def build_shards(
     shard_index: int | None = None,
     progress: Callable[[int], Any] = lambda rows: None,
 ) -> list[Path]:
-    """Write the shards of a configuration that a folder lacks, each whole or not at all.
+    """Write the shards of a configuration that a folder lacks, each completely or not at all.
 
     Args:
         recipe: which rows the configuration has.

@@ -31,7 +31,7 @@ SCHEMA = pa.schema([("source", pa.string()), ("tree", pa.string())])
 def s_expression(node: object) -> str:
     """Return a syntax tree as an S-expression: `f(1)` is `(Call f [1] [])`.
 
-    Names and constants stand bare, None is `-`.
+    Names and constants are written as they are, None as `-`.
     """
     if isinstance(node, ast.Constant):
         return repr(node.value)
@@ -93,7 +93,7 @@ def fragments(text: str, shortest: int, longest: int) -> Iterator[str]:
 def parse_row(fragment: str) -> tuple[str, str] | None:
     """Return (source, tree) of a fragment.
 
-    None where it does not stand alone, or is a bare name, constant or f-string.
+    Return None if it cannot be parsed alone, or is only a name, constant or f-string.
     """
     try:
         statements = ast.parse(fragment).body

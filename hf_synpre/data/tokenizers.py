@@ -28,7 +28,7 @@ from transformers import (
 
 from hf_synpre.errors import UsageError
 
-# T5's special tokens, ids 0 to 2, and how many sentinels <extra_id_*> stand at the end of the
+# T5's special tokens, ids 0 to 2, and the number of sentinels <extra_id_*> at the end of the
 # vocabulary.
 T5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 SENTINELS = 32

@@ -210,7 +210,7 @@ def push(
 
 
 def merge_published_configs(plan: PushPlan, api: HfApi, revision: str | None) -> list[str]:
-    """Write the plan's card anew, with the configurations that only the Hub has.
+    """Write the plan's card again, with the configurations that only the Hub has.
 
     Args:
         plan: the push of a dataset; its card is changed.

@@ -1,4 +1,4 @@
-"""Weights before the first step: a fresh model -> the same with some weights drawn anew, in place.
+"""Weights before the first step: a fresh model -> the same with some weights drawn again.
 
 | weights | tensors                          | distribution                                   |
 | ------- | -------------------------------- | ---------------------------------------------- |
@@ -24,13 +24,13 @@ from hf_synpre.models.families import longest_input
 TRUNCATED_DEVIATION = 0.87962566103423978
 # The mean attention score (logit) of a position with itself in a local head.
 LOCAL_SCORE = 6.5
-# The longest sinusoid is so many times the shortest, which is 2 pi positions long: some hundreds of
-# positions, as many as these encoders read.
+# The longest sinusoid is so many times as long as the shortest, which has 2 pi positions. It spans
+# some hundreds of positions, as the inputs of these encoders do.
 SINUSOID_BASE = 100.0
 
 
 def t5x_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
-    """Draw those weights of a T5 anew, in place, that T5X draws otherwise than transformers.
+    """Draw again, in place, the weights of a T5 that T5X draws differently from transformers.
 
     Args:
         model: a T5 or a model with T5's parameter names.
@@ -54,10 +54,11 @@ def t5x_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
 def local_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
     """Let half of an encoder's heads attend to near positions from the first step, in place.
 
-    Position embeddings become sinusoids. In half of the heads of every layer keys equal queries,
-    drawn so wide that a position prefers itself and its neighbours. The other heads attend to
-    everything alike, as in a fresh model. It helps where embeddings are as wide as the layers
-    (examples/LOG.md). Of a pair of generator and discriminator both are changed.
+    Position embeddings become sinusoids. In half of the heads of every layer the keys equal the
+    queries, with a deviation so large that a position attends most to itself and its neighbours.
+    The other heads attend to all positions alike, as in a fresh model. It helps where embeddings
+    are as wide as the layers (examples/LOG.md). In a pair of generator and discriminator both are
+    changed.
 
     Args:
         model: an encoder with learned position embeddings, or a pair of them (models/electra.py).
@@ -74,7 +75,7 @@ def local_weights(model: PreTrainedModel, generator: torch.Generator) -> None:
 
 
 def _make_half_the_heads_local(body: PreTrainedModel, generator: torch.Generator) -> None:
-    """Do what `local_weights` says for one model without its head."""
+    """Apply `local_weights` to one model without its head."""
     position_tables = [
         module
         for name, module in body.named_modules()
@@ -107,7 +108,7 @@ def _make_half_the_heads_local(body: PreTrainedModel, generator: torch.Generator
         ids = torch.arange(length).remainder(body.config.vocab_size // 2) + 5  # no special tokens
         body(input_ids=ids[None])
 
-        # Queries and keys stand in the order of the layers, a query before its key.
+        # Queries and keys come in the order of the layers, a query before its key.
         for query, key in zip(attention_maps[::2], attention_maps[1::2], strict=True):
             heads = body.config.num_attention_heads
             head_width = query.out_features // heads

@@ -24,12 +24,12 @@ def take_weights(
     """Copy the weights of a checkpoint into a model of the same architecture, in place.
 
     Args:
-        model: the model that goes on from the checkpoint.
+        model: the model that gets the weights.
         source: the checkpoint: a folder or a Hub id.
         embeddings: "kept" copies the token embeddings too, "fresh" leaves the model's own.
-        head: copy the head too, where the checkpoint has this one and embeddings are kept:
-            pre-training goes on. Otherwise the head, and a pooler that the checkpoint was not
-            trained with, stay the model's own.
+        head: copy the head too, if the checkpoint has the same one and embeddings are kept, as for
+            further pre-training. Otherwise the model keeps its own head, and its own pooler if the
+            checkpoint was not trained with one.
 
     Returns:
         The names of the tensors that did not come from the checkpoint.
@@ -43,7 +43,7 @@ def take_weights(
     checkpoint_class = type(model) if with_head else AutoModel
     stored, missing = read_weights(source, target.config, checkpoint_class)
 
-    # Choose the tensors that both have; fresh embeddings stay, their biases too.
+    # Choose the tensors that both have. With fresh embeddings these stay, and their biases.
     current = target.state_dict()
     fresh_modules = set()
     if embeddings == "fresh":
@@ -59,7 +59,7 @@ def take_weights(
         shape = current[name].shape
         if shape != tensor.shape:
             raise UsageError(
-                f"{source}: {name} has shape {list(tensor.shape)}, the model wants {list(shape)}; "
+                f"{source}: {name} has shape {list(tensor.shape)}, the model's has {list(shape)}; "
                 'give the same architecture and vocabulary, or embeddings "fresh".'
             )
         if not torch.isfinite(tensor).all():
@@ -86,7 +86,7 @@ def read_weights(
     Args:
         source: the checkpoint: a folder or a Hub id.
         config: the config of the model that takes the weights, of the checkpoint's model_type.
-        model_class: the class, with or without a head, under whose names the tensors are wanted.
+        model_class: the class, with or without a head, whose names the tensors get.
 
     Returns:
         The tensors in float32 by name, and the names of those that the checkpoint lacks.
@@ -118,7 +118,7 @@ def read_weights(
 def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that the token embeddings of a checkpoint belong to the ids of a tokenizer.
 
-    A checkpoint without a tokenizer.json says nothing of its ids and passes.
+    A checkpoint without a tokenizer.json passes, because its ids are not known.
 
     Raises:
         UsageError: the checkpoint's tokenizer has other ids.
@@ -129,7 +129,7 @@ def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
     stored_ids = Tokenizer.from_file(str(file)).get_vocab()
     if stored_ids != tokenizer.get_vocab():
         raise UsageError(
-            f"{source} has embeddings for the ids of its own tokenizer, which are others; "
+            f"{source} has embeddings for the ids of another tokenizer; "
             'give that tokenizer, or embeddings "fresh".'
         )
 

@@ -27,13 +27,13 @@ Parameters = dict[str, Any]
 Defaults = Mapping[str, int | tuple[str, ...]]
 # One row's ids as callers have them: a list, an array, or a value of a pyarrow list column.
 Ids = Sequence[int] | np.ndarray | Any
-# What stands for a vocabulary: see `as_vocabulary`.
+# A vocabulary, or what `as_vocabulary` makes one of.
 VocabularyLike = Vocabulary | Tokenizer | int | None
 
 
 @dataclass(frozen=True)
 class SyntheticTask(ABC):
-    """What a name of the registry stands for: a `Task`, or a `Mixture` of several."""
+    """A task of the registry: a single one (`Task`) or a mixture of several (`Mixture`)."""
 
     # The name in the registry; for a mixture that is not registered "set:2,identity:1".
     name: str

@@ -184,7 +184,7 @@ def delete(x, y, p):
         copy(x[:s], y)
         return s
 
-    # What stands before the occurrence, then what stands behind it.
+    # Copy what is before the occurrence, then what is after it.
     copy(x[:start], y)
     copy(x[start + len(query) : s], y[start:])
     return s - len(query)

@@ -247,7 +247,7 @@ def document(state, x, y, p):
     starts = np.empty(p[MAX_SENTENCES] + 1, np.int64)
     operations = OPERATION_NUMBERS.copy()
 
-    # A document without room for all keywords is drawn anew.
+    # A document without room for all keywords is drawn again.
     sentences, marked = 0, False
     while not marked:
         sentences = draw_document(state, words, starts, p)

@@ -42,7 +42,7 @@ def _word_of_ids(
 
 
 def read_words(ids: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> list[int]:
-    """Return the numbers of the words that ids spell.
+    """Return the numbers of the words that ids consist of.
 
     Raises UsageError where they are no words of the task.
     """

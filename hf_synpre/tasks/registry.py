@@ -107,7 +107,7 @@ class Task(SyntheticTask):
         for name, default in self.parameters.items():
             resolved[name] = default[0] if isinstance(default, tuple) else default
 
-        # The values given in their place, each checked alone, then all together.
+        # Replace them by the given values, each checked alone, then all together.
         for name, value in parameters.items():
             choose(f"parameter of {self.name}", name, self.parameters)
             resolved[name] = self._parameter_value(name, value)
@@ -322,7 +322,7 @@ def list_tasks() -> list[str]:
 
 
 def family_number(name: str) -> int:
-    """Return the place of a task's family in FAMILIES. Tasks of other modules come behind them."""
+    """Return the position of a task's family in FAMILIES; tasks of other modules come last."""
     module = REGISTRY[name].function.__module__
     for number, family in enumerate(FAMILIES):
         if module == f"hf_synpre.tasks.{family}":
@@ -430,7 +430,7 @@ def register_task(
             has no range of lengths.
         regular_tokens: (parameters) -> how many regular tokens the task needs.
         vocabulary_table: (vocabulary, parameters) -> int64[...], what the task has to know of the
-            vocabulary besides regular and special tokens; it stands at the end of `p`.
+            vocabulary besides regular and special tokens; it is the end of `p`.
         row_check: (body, vocabulary, parameters) -> what is malformed in a row, or None.
         score_function: (body, answer, vocabulary, parameters) -> whether the answer is right; None
             where only the target is.

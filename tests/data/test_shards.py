@@ -150,22 +150,22 @@ def by_hand(rows):
 
 
 def test_the_digest_is_of_the_rows_alone(tmp_path, built):
-    facts = read_configs(built)
-    assert list(facts) == ["default", "other"]
+    configs = read_configs(built)
+    assert list(configs) == ["default", "other"]
     for split, rows in SMALL.items():
-        assert facts["default"]["splits"][split]["sha256"] == by_hand(
+        assert configs["default"]["splits"][split]["sha256"] == by_hand(
             generate("set", 0, rows, split=split).to_pylist()
         )
     odd = tmp_path / "odd.parquet"  # other row groups, another encoding
     pq.write_table(generate("set", 0, 4300), odd, row_group_size=77, compression="gzip")
     assert (
         split_digest(map(block_digest, stored_blocks(odd)))
-        == facts["default"]["splits"]["train"]["sha256"]
+        == configs["default"]["splits"]["train"]["sha256"]
     )
     build_shards(Recipe("set", splits=SMALL), "default", tmp_path / "one")
     assert (
         read_configs(tmp_path / "one")["default"]["splits"]["train"] | {"shards": 3}
-        == facts["default"]["splits"]["train"]
+        == configs["default"]["splits"]["train"]
     )
 
 

@@ -81,10 +81,10 @@ def test_equal_compute_spends_the_flops_of_the_pretraining_too(finished):
     allowed = (
         cells["random"]["phases"]["finetuning"]["flops"] + json.loads(result.read_text())["flops"]
     )
-    spent = cells["equal_compute"]["phases"]["finetuning"]
-    assert spent["flops"] == pytest.approx(allowed, rel=0.1)
-    assert spent["steps"] > cells["random"]["phases"]["finetuning"]["steps"]
-    assert cells["equal_compute"]["curve"][-1]["step"] == spent["steps"]
+    cost = cells["equal_compute"]["phases"]["finetuning"]
+    assert cost["flops"] == pytest.approx(allowed, rel=0.1)
+    assert cost["steps"] > cells["random"]["phases"]["finetuning"]["steps"]
+    assert cells["equal_compute"]["curve"][-1]["step"] == cost["steps"]
 
 
 def rows(tmp_path, names):
@@ -185,11 +185,11 @@ def test_released_embeddings_may_have_more_rows_than_the_tokenizer_has_ids(
         }
     }
     one = made(tmp_path / "out", tiny_dataset, arms=arms)
-    model, facts = initial_model(
+    model, pretraining_cost = initial_model(
         Cell("mtop", "natural", 0), one.spec, one.artifacts, one.artifacts.prepared_task("mtop")
     )
     assert model.shared.weight.shape[0] == 416
-    assert facts == {"name": str(tmp_path / "released")}
+    assert pretraining_cost == {"name": str(tmp_path / "released")}
 
 
 def test_arms_and_tasks_say_which_cells_there_are(tiny_dataset, tmp_path):

@@ -387,11 +387,11 @@ def test_an_arm_may_have_any_scheme(config, finished, tmp_path):
         for arm in one.spec.arms
     }
     fresh = dict(models["random"][0].named_parameters())
-    for arm, (model, facts) in models.items():
+    for arm, (model, cost) in models.items():
         changed = sum(not p.equal(fresh[name]) for name, p in model.named_parameters())
         assert (changed > 0) == (arm != "random")
-        assert (facts is None) == (arm in ("random", "constant_pre_attn_ln"))
-        assert facts is None or facts["tokens"] > 0  # what the folder says of itself
+        assert (cost is None) == (arm in ("random", "constant_pre_attn_ln"))
+        assert cost is None or cost["tokens"] > 0  # from its pretraining.json
 
 
 def test_arms_of_another_size_differ_by_the_rule_of_resizing(config, finished, tmp_path):

@@ -101,11 +101,11 @@ def test_every_arm_of_self_pretraining_runs_and_is_reported(tmp_path):
         cells[f"one--{arm}--0"]["phases"]["pretraining"] for arm in ("tapt", "natural")
     )
     assert tapt["before"]["flops"] == natural["flops"]
-    spent = {
+    flops = {
         arm: cells[f"one--{arm}--0"]["phases"]["finetuning"]["flops"]
         for arm in ("random", "equal_compute")
     }
-    assert spent["equal_compute"] - spent["random"] == pytest.approx(
+    assert flops["equal_compute"] - flops["random"] == pytest.approx(
         tapt["flops"] + natural["flops"], rel=0.2
     )
     report = write_report(tmp_path / "results")
@@ -200,8 +200,10 @@ def test_a_checkpoint_of_the_hub_is_an_arm(kind, tmp_path, prepared):
     if kind == "pytorch_model.bin":
         (tmp_path / "dspt" / "model.safetensors").unlink()
         torch.save(body.state_dict(), tmp_path / "dspt" / kind)
-    model, facts = initial_model(experiment.cells()[0], experiment.spec, experiment.artifacts, made)
-    assert facts == {"name": str(tmp_path / "dspt")}
+    model, pretraining_cost = initial_model(
+        experiment.cells()[0], experiment.spec, experiment.artifacts, made
+    )
+    assert pretraining_cost == {"name": str(tmp_path / "dspt")}
     assert torch.equal(
         model.electra.encoder.layer[0].output.dense.weight,
         body.encoder.layer[0].output.dense.weight,

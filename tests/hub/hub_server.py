@@ -51,8 +51,8 @@ class File:
             return hashlib.sha256(self.content).hexdigest()
         return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
 
-    def facts(self, path: str) -> dict:
-        """What tree and paths-info say."""
+    def metadata(self, path: str) -> dict:
+        """Return what the endpoints tree and paths-info say of the file."""
         lfs = (
             {"lfs": {"oid": self.oid, "size": len(self.content), "pointerSize": 134}}
             if self.large
@@ -409,7 +409,7 @@ class Handler(BaseHTTPRequestHandler):
             {top + path[len(top) :].split("/")[0] for path in below if "/" in path[len(top) :]}
         )
         shown = [
-            f.facts(path)
+            f.metadata(path)
             for path, f in sorted(below.items())
             if deep or "/" not in path[len(top) :]
         ]
@@ -426,7 +426,7 @@ class Handler(BaseHTTPRequestHandler):
             else parse_qs(body.decode()).get("paths", [])
         )
         files = repo.commits[repo.resolve(revision)]
-        found = [files[path].facts(path) for path in wanted if path in files]
+        found = [files[path].metadata(path) for path in wanted if path in files]
         folders = [
             path
             for path in wanted

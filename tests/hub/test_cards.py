@@ -36,16 +36,16 @@ def scores_of_quickstart():
 def test_a_model_card_says_what_its_json_says(model, rendered, tmp_path):
     home = tmp_path / "model_cards"
     folder = shutil.copytree(model, home / "t5-tiny-set")
-    facts = json.loads((folder / "pretraining.json").read_text())
+    result = json.loads((folder / "pretraining.json").read_text())
     results = folder / "results" / "demo"
     results.mkdir(parents=True)
     for file in (HOME / "results" / "quickstart").glob("stdlib_ast--*.json"):
         cell = json.loads(file.read_text())
         if cell["arm"] == "statistics":
-            cell["phases"]["pretraining"] |= {key: facts[key] for key in cards.RUN_IDENTITY}
+            cell["phases"]["pretraining"] |= {key: result[key] for key in cards.RUN_IDENTITY}
         (results / file.name).write_text(json.dumps(cell))
     text = rendered(home, home)[folder / "README.md"]
-    assert f"| tokens (input and target, without padding) | {facts['tokens']:,} |" in text
+    assert f"| tokens (input and target, without padding) | {result['tokens']:,} |" in text
     score, random = (scores_of_quickstart()[arm] for arm in ("statistics", "random"))
     mean = f"{score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}]"
     assert (

@@ -104,11 +104,11 @@ UNFIT = {
         lambda f: [p.unlink() for p in f.glob("p*.json")],
         "holds neither shards of a complete dataset nor",
     ),
-    "broken facts": (
+    "a broken pretraining.json": (
         lambda f: (f / "pretraining.json").write_text("{"),
         "pretraining.json is not valid JSON",
     ),
-    "facts of another kind": (
+    "a pretraining.json with something else": (
         lambda f: (f / "pretraining.json").write_text("[1]"),
         "are not what hf_synpre writes",
     ),
