@@ -113,13 +113,13 @@ SHAPE_CHANGES = {
 
 
 def masked_batch(tokenizer, rows=6, objective="mlm", pairs=False, window=24):
-    """Rows of hidden ids, of unequal lengths."""
+    """Return a batch of rows with masked tokens, of unequal lengths."""
     ids = np.array(
         tokenizer(" ".join(sentence(i) for i in range(80)), add_special_tokens=False)["input_ids"],
         np.int32,
     )
     windows = FullWindows(ids[: 5 * window + 7], size=rows, length=window)
-    framed = EncoderRows(
+    encoder_rows = EncoderRows(
         windows, start=tokenizer.cls_token_id, end=tokenizer.sep_token_id, pairs=pairs
     )
     vocabulary = as_vocabulary(tokenizer)
@@ -128,7 +128,7 @@ def masked_batch(tokenizer, rows=6, objective="mlm", pairs=False, window=24):
         "regular_tokens": (vocabulary.first_regular, vocabulary.regular_count),
     }
     data = MaskedDataset(
-        framed, compact=True, special_tokens=tuple(tokenizer.all_special_ids), **options
+        encoder_rows, compact=True, special_tokens=tuple(tokenizer.all_special_ids), **options
     )
     data = ReplacedRows(data) if objective == "rtd" else data
     return RowCollator(vocabulary.pad, alone=True)([data[i] for i in range(rows)])
