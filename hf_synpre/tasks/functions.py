@@ -199,7 +199,7 @@ def delete(x, y, p):
 )
 def sort(x, y, p):
     """Return the sequence stably sorted by the position of its tokens in the order.
-    If a token is twice in the order, its last position counts.
+    Of a token that is twice in the order the last position counts.
 
     input   a c b a c | c b a
     target  c c b a a
