@@ -272,7 +272,7 @@ def text_windows(
         return TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if len(ids) == most_ids and split == "train" and spec.text.order == "natural":
         logger.warning(
-            "the run reads only the first %d ids of its corpus, in their order; "
+            "the run reads the first %d ids of its corpus only, in their order; "
             "give order shuffled_rows to read from all of it",
             most_ids,
         )

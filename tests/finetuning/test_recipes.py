@@ -72,7 +72,7 @@ BAD = [
     ),
     (
         {"tasks": {"mtop": {"define": {"source": ["a"], "target": ["b"]}}}},
-        "give your own another name",
+        "give your task another name",
     ),
     ({"tasks": {"mtop": {"finetuning": {"num_beam": 3}}}}, "Did you mean 'num_beams'?"),
     ({"tasks": {"mtop": {"seeds": [1, 1]}}}, "give distinct seeds"),
