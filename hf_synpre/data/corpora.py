@@ -277,7 +277,9 @@ def normalized(texts: Iterable[str]) -> str:
 def limit_size(rows: list[list[str]], text: TextSpec) -> list[list[str]]:
     """Return rows that have `limit_mb` million bytes together.
 
-    They are the first ones, or any where the order of the corpus is shuffled.
+    Args:
+        rows: the texts of each row.
+        text: its `limit_mb`; in the order "natural" the first rows are taken, else random ones.
     """
     if text.limit_mb is None:
         return rows
@@ -296,8 +298,10 @@ def shuffled(items: list, seed: int) -> list:
 def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], list[list[str]]]:
     """Return (rows to train on, rows held out for a loss).
 
-    Held out is a fixed random share, 1 to 500 rows. Rows with the same text as one of them are in
-    neither list.
+    Args:
+        rows: the texts of each row.
+        text: its `held_out` is the share of rows held out, which are drawn with a fixed seed. There
+            are 1 to 500 of them. Rows with the same text as one of them are in neither list.
     """
     count = min(max(1, round(len(rows) * text.held_out)), MOST_HELD_OUT, max(len(rows) - 1, 0))
     chosen = np.random.default_rng(0).permutation(len(rows))[:count]
@@ -319,7 +323,12 @@ def texts_not_in(train: list[list[str]], held_out: list[list[str]]) -> list[str]
 
 
 def order_texts(rows: list[list[str]], text: TextSpec) -> list[str]:
-    """Return the texts of rows in the order of a TextSpec, each once if it says so."""
+    """Return the texts of rows as documents.
+
+    Args:
+        rows: the texts of each row.
+        text: its `order`, the seed of that, and whether each text is kept once (`deduplicate`).
+    """
     if text.order == "shuffled_rows":
         rows = shuffled(rows, text.seed)
     texts = [part for row in rows for part in row]
@@ -332,7 +341,13 @@ def order_texts(rows: list[list[str]], text: TextSpec) -> list[str]:
 
 
 def check_leakage(train: list[list[str]], excluded: Iterable[str], name: str) -> None:
-    """Raise UsageError where a train row is a row of another split; `excluded` are their texts."""
+    """Raise UsageError where a train row is also a row of another split.
+
+    Args:
+        train: the texts of each train row.
+        excluded: the normalized texts of the rows of other splits.
+        name: the name of the dataset, for the message.
+    """
     for row in train:
         if normalized(row) in excluded:
             raise UsageError(
@@ -342,7 +357,12 @@ def check_leakage(train: list[list[str]], excluded: Iterable[str], name: str) ->
 
 
 def count_seen(rows: Iterable[list[str]], corpus: Corpus) -> int:
-    """Return how many rows have all their texts among a corpus's train documents, normalized."""
+    """Return how many rows have all their texts among the train documents of a corpus.
+
+    Args:
+        rows: the texts of each row; they are compared as `normalized` gives them.
+        corpus: the corpus.
+    """
     documents = {normalized([text]) for text in corpus.texts("train")}
     count = 0
     for row in rows:

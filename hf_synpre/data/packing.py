@@ -164,7 +164,12 @@ def segment_numbers(sequences: list[np.ndarray]) -> np.ndarray:
 
 
 def fill_value(name: str, pad: int) -> int:
-    """Return what fills an array of a row after its examples, `pad` being the padding id."""
+    """Return the value that fills an array of a row after its examples.
+
+    Args:
+        name: the name of the array: "input_ids", "labels" ...
+        pad: the padding id.
+    """
     if name == "input_ids":
         return pad
     if name in ("labels", "originals"):

@@ -43,7 +43,13 @@ class BatchDataset(MapDataset[Row], Protocol):
 
 
 def read_block(dataset: BatchDataset, number: int, size: int) -> list[Row]:
-    """Return block `number` of a dataset, `size` consecutive rows, made in one call."""
+    """Return a block of consecutive rows, made in one call.
+
+    Args:
+        dataset: the dataset.
+        number: the number of the block, from 0.
+        size: rows of a block.
+    """
     first = number * size
     return dataset.__getitems__(list(range(first, first + size)))
 

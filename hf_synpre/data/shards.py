@@ -297,7 +297,12 @@ def shard_files(
 
 
 def check_sharding(num_shards: int | None, shard_index: int | None) -> None:
-    """Raise UsageError on a number of shards out of bounds, or an index outside of it."""
+    """Raise UsageError on a number of shards, or of one shard, that is out of bounds.
+
+    Args:
+        num_shards: the number of shards of a split; None for the usual number.
+        shard_index: the number of the one shard to build; None for all.
+    """
     if num_shards is not None and not 1 <= num_shards <= MOST_SHARDS:
         raise UsageError(f"num_shards is {num_shards}; give 1 to {MOST_SHARDS}.")
     if shard_index is not None and (num_shards is None or not 0 <= shard_index < num_shards):
@@ -321,7 +326,12 @@ def refuse_other_files(config_dir: Path, expected: set[Path]) -> None:
 
 
 def check_identity(file: Path, identity: Mapping[str, Any]) -> None:
-    """Raise UsageError where an existing shard was made by another recipe or version."""
+    """Raise UsageError where an existing shard was made by another recipe or version.
+
+    Args:
+        file: the shard.
+        identity: the keys that its footer must have, with their values.
+    """
     footer = read_footer(file)
     for name, value in identity.items():
         if footer.get(name) != value:

@@ -135,6 +135,10 @@ class Artifacts:
         """Return the spec of a pre-training run for a task: the corpus "self" becomes that task.
 
         A run on "self" and a run on the same task's text by name so share one checkpoint.
+
+        Args:
+            run: the name of the run.
+            task: the name of the task.
         """
         spec = self.spec.pretraining[run]
         corpus = task if spec.corpus == SELF else spec.corpus
@@ -167,6 +171,10 @@ class Artifacts:
 
         The text of a task itself is checked to hold none of its test rows. The texts of other
         datasets are not, so they are counted here.
+
+        Args:
+            run: the name of the run.
+            task: the name of the task.
 
         Returns:
             The name of each task whose text was read, by the run or by one that it started from ->

@@ -112,6 +112,12 @@ def initial_model(
 ) -> tuple[PreTrainedModel, dict[str, Any] | None]:
     """Return a cell's model before fine-tuning.
 
+    Args:
+        cell: its arm, task and seed.
+        spec: the experiment.
+        artifacts: the experiment's checkpoints.
+        data: the cell's task as token ids.
+
     Returns:
         The model, and the cost of its pre-training: the content of the checkpoint's
         pretraining.json, if there is one, with the name of the checkpoint and `test_rows_seen`.
@@ -197,6 +203,11 @@ def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
     """Put an arm's LoRA adapters into a model, in place.
 
     All other parameters are frozen, except fresh token embeddings.
+
+    Args:
+        model: the model; it stays as it is if the arm has no `lora`.
+        arm: the fields of the adapters, and whether embeddings are fresh.
+        seed: decides the weights of the adapters.
     """
     if arm.lora is None:
         return

@@ -36,7 +36,12 @@ def find_head(name: str) -> Head[Any, Any]:
 def choose_head(task: FinetuningTask, config: PreTrainedConfig) -> Head[Any, Any]:
     """Return the head by which models of this config's family answer a task.
 
-    Raises UsageError where no head of the task takes such a model.
+    Args:
+        task: the task; its `head_name` is that of the head.
+        config: the config of the model.
+
+    Raises:
+        UsageError: no head of the task takes such a model.
     """
     for head in HEADS:
         if head.name == task.head_name and head.accepts_config(config):

@@ -96,7 +96,13 @@ class LabelHead(Head["LabelTask", LabelRows]):
         """Say whether a column of this Arrow type can hold the head's labels."""
 
     def texts_to_encode(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
-        """Return the texts of each row that become ids."""
+        """Return the texts of each row that become ids.
+
+        Args:
+            task: the task, for its text columns.
+            rows: the rows of a split.
+            split: the name of the split, for messages.
+        """
         return [list(texts) for texts in text_rows(task, rows)]
 
     def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any] | None:
@@ -114,7 +120,14 @@ class LabelHead(Head["LabelTask", LabelRows]):
     ) -> int | float | list[Any]:
         """Return a label of the dataset as a number or numbers.
 
-        Raises ValueError or TypeError if it is no label of this head.
+        Args:
+            task: the task, for messages.
+            value: the label in the dataset.
+            names: the names of the labels; empty if they have none.
+            split: the name of the split, for messages.
+
+        Raises:
+            ValueError or TypeError: it is no label of this head.
         """
         return class_number(value, names)
 

@@ -112,9 +112,14 @@ class FinetuningTask(ABC):
         return rows.select(order[: self.rows[split]])
 
     def with_lengths(self, max_source: int | None, max_target: int | None) -> Self:
-        """Return the task with other limits of its texts, in ids; None leaves one as it is.
+        """Return the task with other limits of its texts.
 
-        Raises UsageError if a task without target texts is given a limit for them.
+        Args:
+            max_source: the most ids of a source text; None leaves the limit as it is.
+            max_target: the most ids of a target text; None leaves the limit as it is.
+
+        Raises:
+            UsageError: max_target is given for a task without target texts.
         """
         changes: dict[str, Any] = {}
         if max_source is not None:

@@ -224,6 +224,10 @@ def build_discriminator(config: PreTrainedConfig) -> PreTrainedModel:
 def shared_embeddings(generator: PreTrainedModel, discriminator: PreTrainedModel) -> dict[str, str]:
     """Return the embedding parameters that both share: generator's name -> discriminator's name.
 
+    Args:
+        generator: the masked language model.
+        discriminator: the model that is compared with it, parameter by parameter.
+
     Raises:
         UsageError: they share no word embeddings.
     """
@@ -324,7 +328,15 @@ def count_labels(labels: list[torch.Tensor]) -> torch.Tensor:
 
 
 def losses_by_row(outputs: RTDOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the losses of generator and discriminator, summed over each row: [rows], [rows]."""
+    """Return the losses of generator and discriminator, summed over each row.
+
+    Args:
+        outputs: what `RTDModel` returned.
+        labels: the original tokens, [rows, masked]; IGNORED in rows with fewer.
+
+    Returns:
+        The sums of the cross-entropies and of the binary cross-entropies, [rows] each.
+    """
     generator_losses = cross_entropy(
         outputs.logits.flatten(0, 1).float(),  # [rows * masked, vocabulary]
         labels.flatten(),

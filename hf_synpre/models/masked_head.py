@@ -62,7 +62,15 @@ def forward_with_head(
     masked_positions: torch.Tensor | None = None,
     **batch: Any,
 ) -> ModelOutput:
-    """Call a model's forward while its body knows the masked positions."""
+    """Call a model's forward while its body knows the masked positions.
+
+    Args:
+        model: the masked language model.
+        original_forward: the forward that it had.
+        *args: inputs by position.
+        masked_positions: where the head runs, [rows, masked]; None for all positions.
+        **batch: all other inputs by name.
+    """
     model.base_model.masked_positions = masked_positions
     try:
         return original_forward(*args, **batch)
@@ -76,7 +84,14 @@ def forward_body(
     *args: Any,
     **batch: Any,
 ) -> ModelOutput:
-    """Call a body's forward; with masked positions keep only the last hidden states there."""
+    """Call a body's forward; with masked positions keep only the last hidden states there.
+
+    Args:
+        body: the model without its head; `forward_with_head` sets its masked_positions.
+        original_forward: the forward that it had.
+        *args: inputs by position.
+        **batch: inputs by name.
+    """
     outputs = original_forward(*args, **batch)
     positions = getattr(body, "masked_positions", None)  # [rows, masked]
     if positions is None:

@@ -105,7 +105,16 @@ def dispatch(
     segments: torch.Tensor | None = None,
     **batch: Any,
 ) -> ModelOutput:
-    """Call the original forward, or for a batch with segments the one for packed rows."""
+    """Call the original forward, or for a batch with segments the one for packed rows.
+
+    Args:
+        model: the model whose forward this replaces.
+        original_forward: the forward that it had.
+        packed_forward: `packed_encoder_decoder` or `packed_single_stack`.
+        *args: inputs of the original forward by position.
+        segments: the segments of packed rows, [rows, length]; None for other batches.
+        **batch: all other inputs by name.
+    """
     if segments is None:
         return original_forward(*args, **batch)
     return packed_forward(model, original_forward, segments=segments, **batch)
@@ -123,8 +132,16 @@ def packed_encoder_decoder(
 ) -> ModelOutput:
     """Run an encoder-decoder on packed rows with three block-diagonal masks.
 
-    Relative positions need no restart: examples do not see each other. What Trainer adds for the
-    model's own loss (`labels`) is dropped.
+    Relative positions need no restart, because examples do not see each other.
+
+    Args:
+        model: an encoder-decoder.
+        original_forward: the forward that it had.
+        input_ids: ids of the sources, [rows, source].
+        segments: their segments, [rows, source].
+        decoder_input_ids: ids of the targets, [rows, target].
+        target_segments: their segments, [rows, target].
+        **_: other inputs, such as the labels that Trainer adds; they are not used.
     """
     encoded = model.get_encoder()(
         input_ids=input_ids,  # [rows, source]
@@ -153,7 +170,14 @@ def packed_single_stack(
 ) -> ModelOutput:
     """Run a decoder or an encoder on packed rows with one block-diagonal mask.
 
-    Positions begin again with every example, at the position id `first`.
+    Args:
+        model: a decoder-only or encoder-only model.
+        original_forward: the forward that it had.
+        input_ids: ids, [rows, length].
+        segments: their segments, [rows, length].
+        first: the position id at which the positions of every example start.
+        masked_positions: where a masked head runs (masked_head.py), [rows, masked].
+        **_: other inputs, such as the labels that Trainer adds; they are not used.
     """
     causal = model_family(model.config) == "causal"
     inputs: dict[str, Any] = {

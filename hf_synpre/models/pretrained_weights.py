@@ -120,6 +120,10 @@ def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
 
     A checkpoint without a tokenizer.json passes, because its ids are not known.
 
+    Args:
+        source: the checkpoint: a folder or a Hub id.
+        tokenizer: the tokenizer of the model that takes the weights.
+
     Raises:
         UsageError: the checkpoint's tokenizer has other ids.
     """

@@ -130,7 +130,13 @@ def count_steps(
 
 
 def step_flops(spec: PretrainingSpec, network: PreTrainedModel, rows: int) -> float:
-    """Return the FLOPs of a step of `rows` windows of text, as the run itself will count them."""
+    """Return the FLOPs of a step on text, as the run itself will count them.
+
+    Args:
+        spec: its `window` is the length of a row.
+        network: the model.
+        rows: rows of the step.
+    """
     hidden, spans = noise_counts(spec.window)
     if network.config.is_encoder_decoder:
         # Each span becomes a sentinel, and an end-of-sequence id is appended. Collators pad to
