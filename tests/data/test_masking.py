@@ -45,7 +45,7 @@ def test_windows_that_fill_512_and_256_inputs():
         assert (raw - noise + spans + 1, noise + spans + 1) == (source, target)
 
 
-def test_every_position_is_hidden_equally_often():
+def test_every_position_is_masked_equally_often():
     tokens = np.arange(30, dtype=np.int32)
     dataset = SpanCorruptionDataset(TextWindows(tokens, size=4000, length=30), sentinel=99)
     hidden = np.zeros(30)
@@ -87,7 +87,7 @@ def test_masks_are_15_percent_80_10_10_and_dynamic():
 
 
 @pytest.mark.parametrize(("masked", "random"), [(80, 10), (85, 0)])
-def test_masked_tokens_are_fifteen_per_cent_anew_each_time(masked, random):
+def test_masked_tokens_are_fifteen_per_cent_and_drawn_each_time(masked, random):
     ids = np.tile(np.arange(10, 60, dtype=np.int32), 4)
     ids[::20] = 2
     rows = [{"input_ids": ids, "segments": np.ones_like(ids)}] * 2000

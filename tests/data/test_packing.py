@@ -208,13 +208,13 @@ def test_a_dataset_with_too_few_examples_is_refused():
         PackedDataset(SyntheticDataset("set", size=100), Seq2SeqLayout(1), size=1000)
 
 
-def test_positions_begin_anew_with_every_segment():
+def test_positions_restart_with_every_segment():
     assert restarted_positions(torch.tensor([[1, 1, 1, 2, 2, 0, 0]])).tolist() == [
         [0, 1, 2, 0, 1, 0, 1]
     ]
 
 
-def test_one_stream_ends_inputs_and_targets_and_predicts_the_next_id():
+def test_a_decoders_row_ends_inputs_and_targets_and_predicts_the_next_id():
     example = {"input_ids": np.array([5, 6], np.int32), "labels": np.array([7], np.int32)}
     row = CausalLayout(1).row([example, example])
     assert row["input_ids"].tolist() == [5, 6, 1, 7, 1] * 2

@@ -97,7 +97,7 @@ def test_several_processes_build_the_bytes_of_one(tmp_path, built, recipe):
     assert content(tmp_path) == content(built)
 
 
-def test_a_killed_build_leaves_whole_shards_and_goes_on(tmp_path):
+def test_a_killed_build_leaves_complete_shards_and_goes_on(tmp_path):
     recipe = tmp_path / "long.yaml"
     recipe.write_text("configs: {default: {task: set, splits: {train: 160000}}}")
     folder, data = tmp_path / "killed", tmp_path / "killed" / "data"

@@ -75,7 +75,7 @@ def finished(tmp_path_factory, tiny_dataset):
     return one
 
 
-def test_equal_compute_spends_the_flops_of_the_pretraining_too(finished):
+def test_equal_compute_gets_the_flops_of_the_pretraining_too(finished):
     cells = cells_of(finished.folder)
     (result,) = (finished.artifacts.folder / "pretraining").glob("set-*/pretraining.json")
     allowed = (
@@ -100,7 +100,7 @@ def rows(tmp_path, names):
     return folder.parent
 
 
-def test_edited_rows_are_read_anew_and_do_not_join_finished_cells(tmp_path):
+def test_edited_rows_are_read_again_and_do_not_join_finished_cells(tmp_path):
     changes = {
         "tasks": {"mine": {"define": {"source": ["a"], "target": ["b"]}, "vocab_size": 400}},
         "seeds": [0],

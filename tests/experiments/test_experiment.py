@@ -87,7 +87,7 @@ def cells_of(folder):
     return {f.name: json.loads(f.read_text()) for f in folder.glob("*--*--*.json")}
 
 
-def test_one_json_a_cell_with_what_each_phase_spent(finished):
+def test_one_json_for_each_cell_with_the_cost_of_each_phase(finished):
     folder, _ = finished
     cells = cells_of(folder)
     assert set(cells) == CELLS
@@ -240,7 +240,7 @@ def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
     }
 
 
-def test_what_no_finished_cell_stands_on_may_be_changed(finished, config, tmp_path, capsys):
+def test_what_no_finished_cell_depends_on_may_be_changed(finished, config, tmp_path, capsys):
     import shutil
 
     folder = tmp_path / "changed"

@@ -268,7 +268,7 @@ def test_swag_continues_with_the_beginning_of_its_second_sentence(tmp_path):
     assert third == ["a man sits 3.", "he end 0", "he end 1", "he end 2", "he end 3"]
 
 
-def test_finetuning_on_labels_takes_an_encoder_unless_told_otherwise(tmp_path):
+def test_finetuning_on_labels_takes_an_encoder_unless_another_model_is_given(tmp_path):
     rows = {split: labelled(first, 30) for split, first in (("train", 0), ("validation", 50))}
     rows = {
         split: {"sentence": columns["text"], "label": columns["label"]}

@@ -1,4 +1,4 @@
-"""What is refused before anything is sent: names, links, pickles, tokens, bad words.
+"""What is refused before anything is sent: names, links, pickles, tokens, bad argv.
 
 Run: pytest tests/hub/test_checks.py
 """
@@ -169,21 +169,21 @@ def test_only_safetensors_and_texts_leave(model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         ([], "push needs a folder and a repository"),
         (["nowhere", "--repo_id", "me/x"], "There is no folder nowhere"),
         (["--from_card"], "expected one argument"),
     ],
 )
-def test_bad_words_of_push(words, message, capsys, tmp_path, monkeypatch):
+def test_bad_arguments_of_push(argv, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["generate" if "--from_card" in words else "push", *words]) == 2
+    assert main(["generate" if "--from_card" in argv else "push", *argv]) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         (["--from-card", "./nowhere"], "is no namespace/name"),
         (["set", "--from-card", "x/y", "--seed", "3"], "leave --seed out"),
@@ -191,8 +191,8 @@ def test_bad_words_of_push(words, message, capsys, tmp_path, monkeypatch):
         (["--from-card", "synpre/set"], "the Hub cannot be reached"),
     ],
 )
-def test_bad_words_of_generate_from_card(words, message, capsys):
-    assert main(["generate", *words]) == 2
+def test_bad_arguments_of_generate_from_card(argv, message, capsys):
+    assert main(["generate", *argv]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

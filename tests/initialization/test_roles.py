@@ -172,7 +172,7 @@ def test_every_scheme_starts_every_family(family, tmp_path):
             assert "embedding" not in {parameters[p].part for p in filled}
 
 
-def test_norms_with_a_cross_attention_are_told_apart():
+def test_norms_beside_a_cross_attention_get_their_roles():
     config = AutoConfig.for_model(
         "gpt2", n_embd=16, n_head=2, n_layer=1, vocab_size=40, add_cross_attention=True
     )
@@ -186,7 +186,7 @@ def test_norms_with_a_cross_attention_are_told_apart():
     }
 
 
-def test_a_model_whose_roles_cannot_be_told_says_which_and_how_to_tell_them():
+def test_a_model_with_unknown_roles_says_which_and_how_to_give_them():
     config = AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=2, vocab_size=40)
     stats = ParameterStatistics.from_model(build(AutoModelForCausalLM, config, {}, 0), "mamba")
     message = r"attention_scale needs the role .* backbone.layers.\*.mixer.A_log, .* roles=\{'b"

@@ -149,7 +149,7 @@ def test_what_fills_nothing_is_an_error(options, llama_checkpoint):
 
 
 @pytest.mark.parametrize("scheme", [s for s in SCHEMES if "weights" in s])
-def test_weights_are_copied_whole_or_by_part(t5_checkpoint, scheme):
+def test_weights_are_copied_all_or_by_part(t5_checkpoint, scheme):
     factory = SEQ2SEQ(scheme=scheme, seed=3)
     model = factory.from_pretrained(t5_checkpoint)
     source = dict(AutoModelForSeq2SeqLM.from_pretrained(t5_checkpoint).named_parameters())
@@ -159,7 +159,7 @@ def test_weights_are_copied_whole_or_by_part(t5_checkpoint, scheme):
         factory.from_config(model.config, ParameterStatistics.from_pretrained(t5_checkpoint))
 
 
-def test_whole_weights_bring_the_buffers_along(tmp_path):
+def test_a_copy_of_all_weights_has_the_buffers_too(tmp_path):
     config = AutoConfig.for_model(
         "resnet", embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], num_labels=3
     )

@@ -65,13 +65,13 @@ def test_statistics_that_no_model_has_are_refused(change, message, tmp_path):
         ParameterStatistics.load(tmp_path / "s.json")
 
 
-def test_a_statistics_file_stands_for_its_checkpoint(t5_checkpoint, tmp_path):
+def test_a_statistics_file_replaces_the_weights_of_its_checkpoint(t5_checkpoint, tmp_path):
     stats = ParameterStatistics.from_pretrained(t5_checkpoint)
     stats.save(tmp_path / "mine.json")
     assert ParameterStatistics.from_pretrained(tmp_path / "mine.json") == stats
 
 
-def test_the_verb_measures_anew_where_there_are_weights(llama_checkpoint, capsys):
+def test_the_verb_measures_again_where_there_are_weights(llama_checkpoint, capsys):
     (llama_checkpoint / "parameter_statistics.json").write_text("{broken")
     assert main(["statistics", str(llama_checkpoint)]) == 0
     assert query_sd(llama_checkpoint) > 0
