@@ -61,18 +61,25 @@ def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
     close = difflib.get_close_matches(str(value), names, n=1, cutoff=CLOSE)
     if close:
         message += f" Did you mean '{close[0]}'?"
-    message += f" Allowed: {_listed(names)}."
+    message += f" Allowed: {_listed(names, str(value))}."
     if do:
         message += f" {do}"
     raise UsageError(message)
 
 
-def _listed(names: list[str]) -> str:
-    """Return the first names in alphabetical order, and how many more there are."""
-    distinct = sorted(set(names))
+def _listed(names: list[str], value: str) -> str:
+    """Return the names in alphabetical order: of many those most like the value.
+
+    Private names, with an underscore before them, are not shown.
+    """
+    distinct = sorted({name for name in names if not name.startswith("_")})
     if not distinct:
         return "none"
-    text = ", ".join(distinct[:MOST_LISTED])
-    if len(distinct) > MOST_LISTED:
-        text += f" and {len(distinct) - MOST_LISTED} more"
-    return text
+    if len(distinct) <= MOST_LISTED:
+        return ", ".join(distinct)
+
+    def similarity(name: str) -> float:
+        return difflib.SequenceMatcher(None, value, name).ratio()
+
+    shown = sorted(sorted(distinct, key=similarity, reverse=True)[:MOST_LISTED])
+    return f"{', '.join(shown)} and {len(distinct) - MOST_LISTED} more"

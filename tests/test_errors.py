@@ -29,10 +29,13 @@ def test_a_close_name_is_guessed_and_a_far_one_is_not():
     assert message("set", []) == "Unknown task 'set'. Allowed: none."
 
 
-def test_ten_names_are_listed_and_the_others_counted():
-    text = message("xyz", [f"name_{i:02}" for i in range(34)], do="See `synpre tasks`.")
-    assert text.endswith("name_08, name_09 and 24 more. See `synpre tasks`.")
-    assert text.count("name_") == 10
+def test_of_many_names_the_ten_most_like_it_are_listed_and_the_others_counted():
+    names = ["_private", "zebra", *(f"name_{i:02}" for i in range(33))]
+    text = message("zebrafish", names, do="See `synpre tasks`.")
+    assert "Allowed: name_00, name_01," in text
+    assert text.endswith("zebra and 24 more. See `synpre tasks`.")
+    assert text.count("name_") == 9
+    assert "_private" not in text
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ class Stream:
         if self.curriculum_rows and self.task.lowest_max_length is None:
             raise UsageError(
                 f"{self.task.name} has no range of lengths, so a length curriculum cannot apply; "
-                "give curriculum_rows 0."
+                "leave it out."
             )
         # Compute both now: what is wrong raises here, and not at the first row.
         _ = self.key

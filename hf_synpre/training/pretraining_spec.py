@@ -350,23 +350,25 @@ class PretrainingSpec:
         choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
 
     def _check_numbers(self) -> None:
-        for name in ("window", "row_length", "batch_size", "evaluations", "validation_examples"):
+        for name in ("row_length", "batch_size", "evaluations", "validation_examples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
 
         # Numbers with bounds of their own.
         if self.window < 4:
-            raise UsageError(f"window is {self.window}; give 4 ids or more.")
+            raise UsageError(f"pretraining: window is {self.window}; give 4 token ids or more.")
         if self.curriculum_steps < 0:
             raise UsageError(
                 f"curriculum_steps is {self.curriculum_steps}; give 0 (no curriculum) or more."
             )
-        if not self.target_accuracy > 0 or not 0 <= self.seed < 2**32:  # nan is not above 0 either
+        if not self.target_accuracy > 0:  # nan is not above 0 either
             raise UsageError(
-                f"pretraining: target_accuracy is {self.target_accuracy}, seed {self.seed}; give a "
-                "share above 0 (above 1: never stop) and 0 <= seed < 2**32."
+                f"pretraining: target_accuracy is {self.target_accuracy}; give a share above 0 "
+                "(above 1: never stop)."
             )
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"pretraining: seed is {self.seed}; give 0 <= seed < 2**32.")
         if self.batch_size is not None and self.batch_size > LARGEST_BATCH:
             raise UsageError(
                 f"pretraining: batch_size is {self.batch_size}; give at most {LARGEST_BATCH}."

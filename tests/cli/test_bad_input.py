@@ -79,7 +79,7 @@ BAD_ARGUMENTS = [
     (["pretrain", "set", "--competence", "nan"], "target_accuracy is nan"),
     (
         ["pretrain", "set", "--competence", "0"],
-        "target_accuracy is 0.0, seed 0; give a share above 0",
+        "target_accuracy is 0.0; give a share above 0",
     ),
     (["pretrain", "set", "--seed", "99999999999999999999"], "0 <= seed < 2**32"),
     (["pretrain", "set", "--batch_size", "0"], "batch_size is 0; give an integer >= 1"),
@@ -102,7 +102,7 @@ BAD_ARGUMENTS = [
         "dataloader_num_workers is -1; give 0 or more",
     ),
     (["pretrain", "set", "--resume_from_checkpoint", "nowhere"], "There is no checkpoint nowhere"),
-    (["pretrain", "nesting_language", "--window", "1"], "window is 1; give 4 ids or more"),
+    (["pretrain", "nesting_language", "--window", "1"], "window is 1; give 4 token ids or more"),
     (
         [
             "pretrain",
