@@ -76,7 +76,7 @@ class ModelSpec:
             UsageError: the config cannot be read, has no such field, or refuses a value.
         """
         if self.config_name:
-            config = read_config(self.config_name)
+            config = load_config(self.config_name)
             for name, value in self.overrides.items():
                 set_field(config, name, value)
         else:
@@ -102,7 +102,7 @@ class ModelSpec:
         return config
 
 
-def read_config(name: str) -> PreTrainedConfig:
+def load_config(name: str) -> PreTrainedConfig:
     """Return the config of a folder, file or Hub id. UsageError: it cannot be read."""
     try:
         return AutoConfig.from_pretrained(name)
