@@ -221,8 +221,8 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         if split == "train" or text.with_test:
             candidates += [row for row in split_rows if row]
         else:
-            excluded.update(normalized(row) for row in split_rows)
-    allowed = [row for row in candidates if normalized(row) not in excluded]
+            excluded.update(normalized_text(row) for row in split_rows)
+    allowed = [row for row in candidates if normalized_text(row) not in excluded]
 
     # Hold rows out for a validation loss, and put the others in order.
     train, held_out = hold_out(limit_size(allowed, text), text)
@@ -269,7 +269,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     return Corpus(documents.__getitem__, metadata)
 
 
-def normalized(texts: Iterable[str]) -> str:
+def normalized_text(texts: Iterable[str]) -> str:
     """Return a row's text as rows are compared: small letters, single spaces."""
     return " ".join(" ".join(texts).casefold().split())
 
@@ -306,8 +306,8 @@ def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], li
     count = min(max(1, round(len(rows) * text.held_out)), MOST_HELD_OUT, max(len(rows) - 1, 0))
     chosen = np.random.default_rng(0).permutation(len(rows))[:count]
     held_out = [rows[i] for i in sorted(chosen.tolist())]
-    held_out_texts = {normalized(row) for row in held_out}
-    train = [row for row in rows if normalized(row) not in held_out_texts]
+    held_out_texts = {normalized_text(row) for row in held_out}
+    train = [row for row in rows if normalized_text(row) not in held_out_texts]
     return train, held_out
 
 
@@ -349,9 +349,9 @@ def check_leakage(train: list[list[str]], excluded: Iterable[str], name: str) ->
         name: the name of the dataset, for the message.
     """
     for row in train:
-        if normalized(row) in excluded:
+        if normalized_text(row) in excluded:
             raise UsageError(
-                f"{name}: the corpus holds a row of another split: '{normalized(row)[:80]}'. "
+                f"{name}: the corpus holds a row of another split: '{normalized_text(row)[:80]}'. "
                 "This is a defect; report it."
             )
 
@@ -360,13 +360,13 @@ def count_seen(rows: Iterable[list[str]], corpus: Corpus) -> int:
     """Return how many rows have all their texts among the train documents of a corpus.
 
     Args:
-        rows: the texts of each row; they are compared as `normalized` gives them.
+        rows: the texts of each row; they are compared as `normalized_text` gives them.
         corpus: the corpus.
     """
-    documents = {normalized([text]) for text in corpus.texts("train")}
+    documents = {normalized_text([text]) for text in corpus.texts("train")}
     count = 0
     for row in rows:
-        if row and all(normalized([part]) in documents for part in row):
+        if row and all(normalized_text([part]) in documents for part in row):
             count += 1
     return count
 

@@ -142,7 +142,7 @@ CLASSIFICATION_PAPER = {"paper": electra_recipe(3, 128)}
 
 # ---- The tasks that are answered with text.
 
-TEXT_TASKS = (
+TEXT_TO_TEXT_TASKS = (
     TextToTextTask(
         "stdlib_ast",
         ["source"],
@@ -421,7 +421,7 @@ LABEL_TASKS = (
 )
 
 # All downstream tasks of hf_synpre by name.
-TASKS: dict[str, FinetuningTask] = {task.name: task for task in (*TEXT_TASKS, *LABEL_TASKS)}
+TASKS: dict[str, FinetuningTask] = {task.name: task for task in (*TEXT_TO_TEXT_TASKS, *LABEL_TASKS)}
 
 
 def get_finetuning_task(name: str, **changes: Any) -> FinetuningTask:

@@ -29,7 +29,7 @@ def text_columns(task: "LabelTask", rows: Dataset) -> list[str]:
     return columns
 
 
-def text_rows(task: "LabelTask", rows: Dataset) -> list[tuple[Any, ...]]:
+def column_texts(task: "LabelTask", rows: Dataset) -> list[tuple[Any, ...]]:
     """Return the values of the text columns, row by row."""
     columns = [rows[name] for name in task.find_columns(rows, "text")]
     return list(zip(*columns, strict=True))
@@ -137,7 +137,7 @@ def check_tags_are_bio(task: "LabelTask", names: list[Any] | None) -> None:
         )
 
 
-def check_words(
+def check_word_tags(
     task: "LabelTask", words: list[list[str]], tags: Iterable[list[Any]], split: str
 ) -> None:
     """Raise UsageError where a row of a split has no words, or not a tag for each."""
@@ -185,7 +185,7 @@ def choice_texts(task: "LabelTask", rows: Dataset) -> list[list[str]]:
 
     With two columns of context the second is the beginning of every continuation.
     """
-    contexts = text_rows(task, rows)
+    contexts = column_texts(task, rows)
     columns = [rows[name] for name in task.find_columns(rows, "choices")]
 
     texts = []

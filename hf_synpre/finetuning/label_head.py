@@ -26,10 +26,10 @@ from hf_synpre.finetuning.label_encoding import (
     IDS_OF_TEXTS,
     check_tags_are_bio,
     class_number,
+    column_texts,
     ids_digest,
     label_values,
     text_columns,
-    text_rows,
     tokenize_texts,
 )
 from hf_synpre.finetuning.label_rows import (
@@ -103,7 +103,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
             rows: the rows of a split.
             split: the name of the split, for messages.
         """
-        return [list(texts) for texts in text_rows(task, rows)]
+        return [list(texts) for texts in column_texts(task, rows)]
 
     def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any] | None:
         """Return the names of the labels in the order of their numbers, None without names."""

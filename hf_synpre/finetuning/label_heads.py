@@ -26,14 +26,14 @@ from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import EVALUATION_BATCH
 from hf_synpre.finetuning.label_encoding import (
     check_choices,
-    check_words,
+    check_word_tags,
     choice_texts,
     class_names,
     class_number,
+    column_texts,
     declared_names,
     encode_spans,
     label_values,
-    text_rows,
 )
 from hf_synpre.finetuning.label_head import LabelHead
 from hf_synpre.finetuning.label_rows import ChoiceRows, SpanRows, TagRows
@@ -70,7 +70,7 @@ class ClassHead(LabelHead):
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the rows of the step."""
         total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
-        return total / count_labels(labels, num_items_in_batch)
+        return total / labels_of_step(labels, num_items_in_batch)
 
 
 class MultiLabelHead(LabelHead):
@@ -121,7 +121,7 @@ class MultiLabelHead(LabelHead):
         total = binary_cross_entropy_with_logits(
             outputs.logits.float(), labels.float(), reduction="sum"
         )
-        return total / count_labels(labels, num_items_in_batch)
+        return total / labels_of_step(labels, num_items_in_batch)
 
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> np.ndarray:
         """Return the logits themselves: AUC compares their order."""
@@ -156,7 +156,7 @@ class NumberHead(LabelHead):
     ) -> torch.Tensor:
         """Return the mean squared error over the rows."""
         total = mse_loss(outputs.logits[:, 0].float(), labels.float(), reduction="sum")
-        return total / count_labels(labels, num_items_in_batch)
+        return total / labels_of_step(labels, num_items_in_batch)
 
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> np.ndarray:
         """Return the only logit of each row."""
@@ -199,7 +199,7 @@ class ChoiceHead(LabelHead):
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the rows of the step."""
         total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
-        return total / count_labels(labels, num_items_in_batch)
+        return total / labels_of_step(labels, num_items_in_batch)
 
 
 class SpanHead(LabelHead):
@@ -241,7 +241,7 @@ class SpanHead(LabelHead):
         firsts, lasts = labels.unbind(1)  # [rows], [rows]
         total = cross_entropy(outputs.start_logits.float(), firsts, reduction="sum")
         total = total + cross_entropy(outputs.end_logits.float(), lasts, reduction="sum")
-        return total / count_labels(labels, num_items_in_batch)
+        return total / labels_of_step(labels, num_items_in_batch)
 
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> list[str]:
         """Return the most likely answer of each example."""
@@ -271,8 +271,8 @@ class TagHead(LabelHead):
 
     def texts_to_encode(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
         """Return the words of each row, each after a space."""
-        words = [list(row_words) for row_words, *_ in text_rows(task, rows)]
-        check_words(task, words, label_values(task, rows), split)
+        words = [list(row_words) for row_words, *_ in column_texts(task, rows)]
+        check_word_tags(task, words, label_values(task, rows), split)
         return [[f" {word}" for word in row_words] for row_words in words]
 
     def label_number(
@@ -312,7 +312,7 @@ def is_class_type(column_type: pa.DataType) -> bool:
     return is_number or is_text(column_type)
 
 
-def count_labels(
+def labels_of_step(
     labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
 ) -> torch.Tensor | int:
     """Return the number of labels of the step; that of this batch if it is not known."""

@@ -44,7 +44,7 @@ def token_f1(prediction: str, reference: str) -> float:
     return 2 * shared / (len(predicted) + len(expected))
 
 
-def normalized(answer: str) -> str:
+def normalized_answer(answer: str) -> str:
     """Return an answer as SQuAD compares it: lower case, no punctuation or articles, one space."""
     without_punctuation = answer.lower().translate(PUNCTUATION)
     without_articles = re.sub(r"\b(a|an|the)\b", " ", without_punctuation)
@@ -53,12 +53,12 @@ def normalized(answer: str) -> str:
 
 def normalized_exact_match(prediction: str, reference: str) -> float:
     """Return 1 where SQuAD's normalised answers are equal, else 0."""
-    return exact_match(normalized(prediction), normalized(reference))
+    return exact_match(normalized_answer(prediction), normalized_answer(reference))
 
 
 def normalized_token_f1(prediction: str, reference: str) -> float:
     """Return the F1 of the tokens of SQuAD's normalised answers."""
-    return token_f1(normalized(prediction), normalized(reference))
+    return token_f1(normalized_answer(prediction), normalized_answer(reference))
 
 
 @cache

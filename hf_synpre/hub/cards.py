@@ -68,14 +68,14 @@ def render_card(
         context: the template's variables.
     """
     environment = template_environment(TEMPLATES)
-    environment.filters["number"] = format_number
+    environment.filters["number"] = format_value
     environment.filters["json"] = sorted_json
     body = environment.get_template(template).render(context)
     header = data.to_yaml(line_break="\n")
     return f"---\n{header}\n---\n\n{body}"
 
 
-def format_number(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value of a JSON file as a card shows it: 12,345 or 0.9876; strings stay."""
     if value is None:
         return "not recorded"
@@ -332,10 +332,10 @@ def run_rows(run: dict[str, Any], pretraining: dict[str, Any]) -> list[tuple[str
         run: the content of pretraining.json.
         pretraining: the PretrainingSpec in its recipe.
     """
-    rows = [(name, format_number(run.get(key))) for name, key in RUN_ROWS.items()]
-    rows.append(("seed", format_number(pretraining.get("seed"))))
+    rows = [(name, format_value(run.get(key))) for name, key in RUN_ROWS.items()]
+    rows.append(("seed", format_value(pretraining.get("seed"))))
     if run.get("epochs"):
-        rows.append(("epochs of the text", format_number(run["epochs"])))
+        rows.append(("epochs of the text", format_value(run["epochs"])))
 
     versions = [f"{name} {version}" for name, version in (run.get("versions") or {}).items()]
     rows.append(("versions", ", ".join(versions) or "not recorded"))

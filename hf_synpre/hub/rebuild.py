@@ -13,6 +13,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from hf_synpre.config import build_spec
 from hf_synpre.data.shards import (
     BLOCK_ROWS,
+    RECIPE_KEYS,
     Recipe,
     block_digest,
     build_shards,
@@ -26,8 +27,6 @@ from hf_synpre.hub.cards import CARD, read_card_configs, write_dataset_card
 from hf_synpre.hub.checks import check_repo_id, hub_errors
 from hf_synpre.tasks import iter_row_blocks
 from hf_synpre.tasks.rng import SPLITS
-
-RECIPE_KEYS = ("task", "version", "parameters", "vocabulary", "seed")
 
 
 def rebuild(
@@ -142,7 +141,7 @@ def card_recipe(source: str | Path, name: str, entry: dict[str, Any]) -> Recipe:
             f"The card of {source} has no splits with rows, shards and sha256 in {name} ({error})."
         ) from error
 
-    recipe = {key: entry[key] for key in RECIPE_KEYS if key in entry}
+    recipe = {key: entry[key] for key in RECIPE_KEYS if key in entry and key != "splits"}
     recipe["splits"] = rows
     return build_spec(Recipe, recipe, f"the card of {source}, {name}")
 

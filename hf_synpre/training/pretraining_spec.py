@@ -17,7 +17,7 @@ from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 BATCHINGS = ("padded", "bucketed", "packed")
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weights}
 # Tasks whose rows are sentences without a target: they are read as text.
-TEXT_TASKS = ("nesting_language",)
+TASKS_OF_SENTENCES = ("nesting_language",)
 # Examples of a step: more than any run has, but a typing error may exceed it.
 LARGEST_BATCH = 2**20
 
@@ -281,7 +281,7 @@ class PretrainingSpec:
     @property
     def reads_text(self) -> bool:
         """Whether rows are made of text: of a corpus, or of a task whose rows are sentences."""
-        return self.corpus is not None or self.task in TEXT_TASKS
+        return self.corpus is not None or self.task in TASKS_OF_SENTENCES
 
     def objective_for(self, model_family: str) -> str:
         """Return the objective of the run: `objective`, or the usual one of a model family.

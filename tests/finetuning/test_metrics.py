@@ -12,7 +12,7 @@ from hf_synpre.finetuning.metrics import (
     auc,
     entities,
     matthews,
-    normalized,
+    normalized_answer,
     pearson_spearman,
     ranks,
     span_f1,
@@ -66,7 +66,7 @@ def test_rouge_equals_its_library_on_the_other_published_examples():
 
 
 def test_squad_takes_the_best_reference_and_normalises():
-    assert normalized("The  U.S. Army, an army!") == "us army army"
+    assert normalized_answer("The  U.S. Army, an army!") == "us army army"
     best = scores("squad", ["in the Denver Broncos"], [["Carolina Panthers", "Denver Broncos"]])
     assert best == {"exact_match": 0.0, "f1": pytest.approx(0.8)}
     assert scores("squad", ["the Broncos."], [["x", "broncos"]]) == {"exact_match": 1.0, "f1": 1.0}

@@ -11,7 +11,7 @@ from hf_synpre.experiments import ExperimentSpec
 from hf_synpre.finetuning import (
     get_finetuning_task,
 )
-from hf_synpre.finetuning.catalog import TEXT_TASKS
+from hf_synpre.finetuning.catalog import TEXT_TO_TEXT_TASKS
 
 
 def experiment(**changes):
@@ -22,7 +22,7 @@ def experiment(**changes):
     )
 
 
-@pytest.mark.parametrize("name", [task.name for task in TEXT_TASKS])
+@pytest.mark.parametrize("name", [task.name for task in TEXT_TO_TEXT_TASKS])
 def test_presets_are_whole_recipes(name):
     for preset in get_finetuning_task(name).presets:
         spec = experiment(tasks={name: {}}, preset=preset)

@@ -18,7 +18,7 @@ from hf_synpre.finetuning import (
     get_finetuning_task,
     prepare,
 )
-from hf_synpre.finetuning.catalog import TEXT_TASKS
+from hf_synpre.finetuning.catalog import TEXT_TO_TEXT_TASKS
 
 ROWS = {  # columns as the Hub and ../shared/data have them -> (source, gold texts)
     "retrosynthesis": ({"product": "CCO", "reactants": "CC.O"}, ("CCO", ["CC.O"])),
@@ -66,7 +66,7 @@ def save(folder, splits):
 
 
 def test_every_task_has_an_example_here():
-    assert set(ROWS) | {"stdlib_ast"} == {task.name for task in TEXT_TASKS}
+    assert set(ROWS) | {"stdlib_ast"} == {task.name for task in TEXT_TO_TEXT_TASKS}
 
 
 @pytest.mark.parametrize("name", ROWS)
