@@ -140,7 +140,7 @@ def test_the_default_preset_fits_every_model_family(kind, shape, objective, tmp_
         ([], "No dataset was given; write `synpre self-pretrain FOLDER_OR_HUB_ID`"),
         (
             ["d/nope.csv"],
-            "There is no file d/nope.csv; give one that is there, or a folder, or a Hub id",
+            "There is no file d/nope.csv; give one that exists, or a folder, or a Hub id",
         ),
         (["nowhere"], "Unknown corpus 'nowhere'. Allowed: stdlib, a folder"),
         (
