@@ -54,5 +54,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the names of this module, with the public ones that were not imported yet."""
-    return sorted({*globals(), *__all__})
+    """Return the public names."""
+    return sorted([*__all__, "__version__"])

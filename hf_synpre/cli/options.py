@@ -42,6 +42,7 @@ METAVARS = {
     list: "A,B,...",
 }
 TRUE_WORDS = ("true", "t", "yes", "y", "1")
+NULL_WORDS = ("null", "none")
 FALSE_WORDS = ("false", "f", "no", "n", "0")
 
 
@@ -73,6 +74,7 @@ class Flag:
     spec: type  # the dataclass
     field: str  # the field of the dataclass
     kind: type  # int, float, str, bool, dict or list
+    is_optional: bool  # whether null may be given too
     help: str
     default: Any  # what the help shows; nothing is shown of None, False and empty values
 
@@ -143,6 +145,7 @@ def spec_flags(flags: FlagSet) -> list[Flag]:
             spec=flags.spec,
             field=name,
             kind=value_type(hints[name]),
+            is_optional=type(None) in typing.get_args(hints[name]),
             help=spec_field.metadata.get("help", ""),
             default=default,
         )
@@ -234,7 +237,8 @@ def add_flag(group: "argparse._ActionsContainer", flag: Flag, is_positional: boo
             name, nargs="?", const=True, type=read_bool, metavar=metavar, help=help_text
         )
     elif flag.kind in (int, float):
-        group.add_argument(name, type=flag.kind, metavar=metavar, help=help_text)
+        number_type = null_or(flag.kind) if flag.is_optional else flag.kind
+        group.add_argument(name, type=number_type, metavar=metavar, help=help_text)
     else:
         group.add_argument(name, metavar=metavar, help=help_text)
 
@@ -349,6 +353,16 @@ def read_value(flag: Flag, value: Any) -> Any:
     return value
 
 
+def null_or(kind: type) -> Callable[[str], Any]:
+    """Return a reader of numbers that also takes YAML's null: for all, or for no limit."""
+
+    def read(text: str) -> Any:
+        return None if text.lower() in NULL_WORDS else kind(text)
+
+    read.__name__ = kind.__name__  # argparse names it in its messages
+    return read
+
+
 def read_bool(text: str) -> bool:
     """Return what a word means: true, yes, 1 or false, no, 0."""
     if text.lower() in TRUE_WORDS:
@@ -375,6 +389,8 @@ def read_pairs(text: str, flag: str) -> dict[str, Any]:
         name, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"--{flag} has '{part}'; write name=value,name=value.")
+        if name.strip() in pairs:
+            raise UsageError(f"--{flag} has {name.strip()} twice; give it once.")
         pairs[name.strip()] = read_value_of_yaml(value, flag, part)
     return pairs
 

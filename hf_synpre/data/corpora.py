@@ -70,6 +70,8 @@ class TextSpec:
             raise UsageError(
                 f"text: held_out is {self.held_out}; give the share of the rows, between 0 and 1."
             )
+        if self.columns and len(set(self.columns)) != len(self.columns):
+            raise UsageError(f"text: columns is {self.columns}; name every column once.")
         if self.limit_mb is not None and not 0 < self.limit_mb < math.inf:
             raise UsageError(f"text: limit_mb is {self.limit_mb}; give a number > 0.")
 

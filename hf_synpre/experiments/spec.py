@@ -46,12 +46,13 @@ class ArmSpec:
 
     init: str = option("Where weights come from: random, weights or statistics.", "random")
     checkpoint: str | None = option(
-        "The checkpoint of weights and statistics: a pre-training run of the experiment, a folder "
-        "or a Hub id.",
+        "The checkpoint of weights and statistics: a folder or a Hub id; in an experiment also the "
+        "name of a pre-training run.",
         None,
     )
     scheme: str = option(
-        "The scheme of init statistics, or of weights by part (docs/statistics.md).", DEFAULT_SCHEME
+        "The scheme of init statistics; some copy parts of the weights (docs/statistics.md).",
+        DEFAULT_SCHEME,
     )
     embeddings: str = option(
         "Token embeddings: fresh (drawn anew) or kept (those of the checkpoint).", "fresh"
@@ -165,7 +166,8 @@ class TaskSpec:
     """
 
     data_dir: str | None = option(
-        "The folder of a local copy of the dataset in Hub layout; the experiment's without it.",
+        "The folder of a local copy of the dataset in Hub layout; without it the experiment's, "
+        "else the Hub.",
         None,
     )
     tokenizer: str | None = option(

@@ -95,6 +95,11 @@ class StatisticsInit:
         if seed_as_integer is None or not 0 <= seed_as_integer < 2**63:
             raise UsageError(f"seed is {seed!r}; give an integer in 0..2**63-1.")
 
+        if not hasattr(model_class, "from_config") and not hasattr(model_class, "_from_config"):
+            raise UsageError(
+                f"StatisticsInit was given {model_class!r}; give a model class of transformers, "
+                "such as AutoModelForCausalLM, and the checkpoint to from_pretrained."
+            )
         self.model_class = model_class
         self.scheme_name = choose("scheme", scheme, SCHEMES)
         self.scheme = SCHEMES[scheme]

@@ -163,6 +163,10 @@ BAD_ARGUMENTS = [
     (["generate", "set", "--vocabulary", "²"], "--vocabulary is '²'"),
     (["pretrain", "sett"], "Unknown task 'sett'"),
     (
+        ["generate", "set", "--parameters", "min_length=4,min_length=6"],
+        "--parameters has min_length twice; give it once.",
+    ),
+    (
         ["pretrain", "set", "--run_name", "{a"],
         "--run_name has '{a', whose value is no number, word or list; put a text with signs into",
     ),

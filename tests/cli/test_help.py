@@ -110,3 +110,13 @@ def test_a_switch_takes_a_word_or_none():
         assert values == {"dry_run": expected}
     with pytest.raises(UsageError, match="'maybe' is neither true nor false"):
         parse(VERBS["push"], ["--dry_run", "maybe"])
+
+
+@pytest.mark.parametrize("word", ["null", "none", "None"])
+def test_an_optional_number_may_be_null_and_another_may_not(word):
+    from hf_synpre.finetuning import FinetuningSpec
+
+    given = parse(VERBS["finetune"], ["cola", "--test_examples", word]).of(FinetuningSpec)
+    assert given["test_examples"] is None
+    with pytest.raises(UsageError, match="argument --evaluations: invalid int value"):
+        parse(VERBS["finetune"], ["cola", "--evaluations", word])

@@ -150,6 +150,7 @@ def test_bad_datasets_are_refused_in_one_line(splits, text, message):
         ({"held_out": 0.0}, "held_out is 0.0; give the share"),
         ({"order": "shuffled"}, "Did you mean 'shuffled_rows'"),
         ({"limit_mb": -1.0}, "limit_mb is -1.0; give a number > 0"),
+        ({"columns": ["a", "a"]}, "columns is .*; name every column once"),
     ],
 )
 def test_bad_recipes_of_text_are_refused(fields, message):

@@ -168,6 +168,11 @@ def test_bad_options_are_named(options, message):
         SEQ2SEQ(**options)
 
 
+def test_what_is_no_model_class_is_refused():
+    with pytest.raises(UsageError, match="was given 'gpt2'; give a model class of transformers"):
+        StatisticsInit("gpt2")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
