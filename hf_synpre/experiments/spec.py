@@ -14,6 +14,7 @@ from hf_synpre.finetuning import (
     PRESET_NAMES,
     FinetuningSpec,
     FinetuningTask,
+    find_head,
     get_finetuning_task,
     task_from_fields,
 )
@@ -382,7 +383,21 @@ class ExperimentSpec:
         return task_from_fields(task, fields)
 
     def finetuning_spec(self, task: str) -> FinetuningSpec:
-        """Return the recipe of fine-tuning on a task."""
+        """Return the recipe of fine-tuning on a task.
+
+        Raises:
+            UsageError: a value that is not allowed, or one given for this task that its kind of
+                answer does not read.
+        """
+        head = find_head(self.finetuning_task(task).head_name)
+        for name in head.unread_options:
+            if name in self.tasks[task].finetuning:
+                raise UsageError(
+                    f"The task {task} is answered by the head {head.name}, which does not read "
+                    f"{name}; leave it out."
+                )
+
+        # Each layer wins over those before it; training arguments are merged one by one.
         merged: dict[str, Any] = {}
         training: dict[str, Any] = {}
         for fields in (

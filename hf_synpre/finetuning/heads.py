@@ -74,6 +74,8 @@ class Head(ABC, Generic[Task, Rows]):
     trainer_class: ClassVar[type[SynpreTrainer]] = SynpreTrainer
     evaluation_batch: ClassVar[int] = EVALUATION_BATCH
     training_arguments: ClassVar[dict[str, Any]] = {}
+    # Fields of FinetuningSpec that this kind of answer does not read.
+    unread_options: ClassVar[tuple[str, ...]] = ()
 
     # ---- The data: rows of a dataset -> ids on disk -> rows of a model.
 

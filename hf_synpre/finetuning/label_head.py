@@ -67,6 +67,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
     """
 
     usual_model_type = "electra"
+    unread_options = ("num_beams", "length_penalty", "max_new_tokens")
     adds_parameters = True
     trainer_class = RowOrderTrainer
     evaluation_batch = LABEL_BATCH

@@ -67,6 +67,7 @@ class TextHead(Head["TextToTextTask", TokenRows]):
     """
 
     name = "text"
+    unread_options = ("layer_decay",)
     model_class = AutoModelForSeq2SeqLM
     usual_model_type = "t5"
     adds_parameters = False

@@ -163,6 +163,14 @@ BAD_ARGUMENTS = [
     (["generate", "set", "--vocabulary", "²"], "--vocabulary is '²'"),
     (["pretrain", "sett"], "Unknown task 'sett'"),
     (
+        ["finetune", "cola", "--num_beams", "4"],
+        "The task cola is answered by the head classes, which does not read num_beams; leave it",
+    ),
+    (
+        ["finetune", "stdlib_ast", "--layer_decay", "0.8"],
+        "The task stdlib_ast is answered by the head text, which does not read layer_decay",
+    ),
+    (
         ["generate", "set", "--parameters", "min_length=4,min_length=6"],
         "--parameters has min_length twice; give it once.",
     ),
