@@ -28,9 +28,6 @@ EXPERIMENT_FILE = "experiment.json"
 BACKENDS = ("loky", "ray")
 # Characters of an error's text that a failed cell keeps.
 LONGEST_ERROR = 300
-# The parts of a recipe in which names may be added, and changed as long as no finished cell depends
-# on them.
-EXTENSIBLE = ("tasks", "arms", "pretraining", "seeds")
 
 
 class Experiment:

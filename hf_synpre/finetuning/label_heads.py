@@ -69,8 +69,7 @@ class ClassHead(LabelHead):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the rows of the step."""
-        total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
-        return total / labels_of_step(labels, num_items_in_batch)
+        return class_loss(outputs, labels, num_items_in_batch)
 
 
 class MultiLabelHead(LabelHead):
@@ -198,8 +197,7 @@ class ChoiceHead(LabelHead):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the rows of the step."""
-        total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
-        return total / labels_of_step(labels, num_items_in_batch)
+        return class_loss(outputs, labels, num_items_in_batch)
 
 
 class SpanHead(LabelHead):
@@ -310,6 +308,20 @@ def is_class_type(column_type: pa.DataType) -> bool:
     """Say whether a column can hold the names or numbers of classes."""
     is_number = pa.types.is_integer(column_type) or pa.types.is_boolean(column_type)
     return is_number or is_text(column_type)
+
+
+def class_loss(
+    outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+) -> torch.Tensor:
+    """Return the mean cross-entropy over the rows of the step, in nats.
+
+    Args:
+        outputs: of the model; their logits are [rows, classes].
+        labels: the number of the right class of each row, [rows].
+        num_items_in_batch: the rows of the step over all batches and processes, if known.
+    """
+    total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
+    return total / labels_of_step(labels, num_items_in_batch)
 
 
 def labels_of_step(

@@ -115,6 +115,7 @@ def check_two_arguments(wanted: str, lengths: range | None = None) -> RowCheck:
     """
 
     def check(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
+        """Return what is wrong with the body of a row, or None."""
         divider = vocabulary.special_ids["argument_divider"]
         dividers = np.flatnonzero(body == divider)
         if len(dividers) != 1:

@@ -178,6 +178,7 @@ def register_mixture(
     tasks = mixture_components(weights)
 
     def register(function: Callable) -> Callable:
+        """Register the task of a function, and return the function."""
         mixture = Mixture(
             name=function.__name__,
             version=version,

@@ -469,6 +469,7 @@ def register_task(
     defaults |= parameters
 
     def register(function: Callable) -> Callable:
+        """Register the task of a function, and return the function."""
         task = Task(
             name=function.__name__.rstrip("_"),
             version=version,
