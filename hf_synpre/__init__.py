@@ -8,17 +8,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hf_synpre.data.collators import CausalCollator, Seq2SeqCollator
     from hf_synpre.data.synthetic import SyntheticBuilder, SyntheticDataset, load_synthetic
     from hf_synpre.errors import UsageError
     from hf_synpre.initialization import ParameterStatistics, StatisticsInit
     from hf_synpre.tasks import generate, get_task, list_tasks, register_task
+    from hf_synpre.tasks.imports import import_tasks
     from hf_synpre.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
 
 # Public name -> the module that has it. The imports above are for editors and type checkers.
 _MODULES = {
+    "CausalCollator": "hf_synpre.data.collators",
     "ParameterStatistics": "hf_synpre.initialization",
+    "Seq2SeqCollator": "hf_synpre.data.collators",
     "StatisticsInit": "hf_synpre.initialization",
     "SyntheticBuilder": "hf_synpre.data.synthetic",
     "SyntheticDataset": "hf_synpre.data.synthetic",
@@ -26,13 +30,16 @@ _MODULES = {
     "Vocabulary": "hf_synpre.vocabulary",
     "generate": "hf_synpre.tasks",
     "get_task": "hf_synpre.tasks",
+    "import_tasks": "hf_synpre.tasks.imports",
     "list_tasks": "hf_synpre.tasks",
     "load_synthetic": "hf_synpre.data.synthetic",
     "register_task": "hf_synpre.tasks",
 }
 
 __all__ = [
+    "CausalCollator",
     "ParameterStatistics",
+    "Seq2SeqCollator",
     "StatisticsInit",
     "SyntheticBuilder",
     "SyntheticDataset",
@@ -40,6 +47,7 @@ __all__ = [
     "Vocabulary",
     "generate",
     "get_task",
+    "import_tasks",
     "list_tasks",
     "load_synthetic",
     "register_task",

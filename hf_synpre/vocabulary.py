@@ -99,7 +99,7 @@ class Tokenizer(Protocol):
     def get_added_vocab(self) -> dict[str, int]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Vocabulary:
     """The ids of a task's symbols.
 
@@ -127,6 +127,15 @@ class Vocabulary:
     numbers: tuple[tuple[int, ...], ...] = ()
     # It gives the ids of other numbers and of words, if there is one.
     tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        """Return the number of ids, the regular tokens among them, and the control tokens."""
+        last = self.first_regular + self.regular_count - 1
+        return (
+            f"Vocabulary(size={self.size}, pad={self.pad}, eos={self.eos}, "
+            f"regular tokens {self.first_regular}..{last}, "
+            f"{len(self.special_ids)} special tokens)"
+        )
 
     def __hash__(self) -> int:
         return hash((self.size, self.pad, self.eos, self.first_regular, self.regular_count))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hf_synpre.cli.options import Arguments, FlagSet, Verb
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, ImportOptions, Verb
 from hf_synpre.config import build_spec, option, read_yaml
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json
@@ -71,7 +71,7 @@ def finetune_flags() -> list[FlagSet]:
         "training",
         left_out={"training": "every training argument is a flag of its own"},
     )
-    return [own, task, arm, model, recipe]
+    return [own, task, IMPORT_FLAG, arm, model, recipe]
 
 
 def finetune(arguments: Arguments) -> int:
@@ -200,7 +200,7 @@ def run_flags() -> list[FlagSet]:
         defaults={"jobs": "that of the YAML file", "data_dir": "that of the YAML file"},
         left_out=dict.fromkeys(keys, "the YAML file has it"),
     )
-    return [own, yaml_keys]
+    return [own, yaml_keys, IMPORT_FLAG]
 
 
 def run(arguments: Arguments) -> int:
@@ -212,9 +212,11 @@ def run(arguments: Arguments) -> int:
             "examples/quickstart.yaml."
         )
     from hf_synpre.experiments import Experiment, ExperimentSpec
+    from hf_synpre.tasks.imports import import_tasks_of
 
     # The experiment: flags win over the YAML.
     values = read_yaml(options.config)
+    import_tasks_of(values, options.config)
     flags = arguments.of(ExperimentSpec)
     values.update(flags)
     spec = build_spec(ExperimentSpec, values, options.config)
@@ -226,7 +228,8 @@ def run(arguments: Arguments) -> int:
     if options.list:
         experiment.open_folder()
         for cell in experiment.missing(experiment.cells(only), options.retry):
-            print(cell_command(options, flags.get("data_dir"), experiment.folder, cell.name))
+            words = cell_command(options, flags.get("data_dir"), experiment.folder, cell.name)
+            print(shlex.join(words + import_words(arguments)))
         return 0
 
     # A scheduler's signal is taken as Ctrl-C: the workers end too.
@@ -245,8 +248,8 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-def cell_command(options: RunOptions, data_dir: str | None, folder: Path, cell: str) -> str:
-    """Return the shell command that computes one cell and nothing else.
+def cell_command(options: RunOptions, data_dir: str | None, folder: Path, cell: str) -> list[str]:
+    """Return the words of the shell command that computes one cell and nothing else.
 
     Args:
         options: the flags of the command that lists the cells.
@@ -263,7 +266,13 @@ def cell_command(options: RunOptions, data_dir: str | None, folder: Path, cell: 
     if options.retry:
         words.append("--retry")
     words += ["--jobs", "1", "--only", cell]
-    return shlex.join(words)
+    return words
+
+
+def import_words(arguments: Arguments) -> list[str]:
+    """Return the words of the flag --import as it was given."""
+    files = arguments.build(ImportOptions).imports
+    return ["--import", ",".join(files)] if files else []
 
 
 def print_failures(lines: list[str]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import yaml
 
-from hf_synpre.config import Loader, build_spec
+from hf_synpre.config import Loader, build_spec, option
 from hf_synpre.errors import UsageError, choose
 
 if TYPE_CHECKING:
@@ -77,6 +77,21 @@ class Flag:
     is_optional: bool  # whether null may be given too
     help: str
     default: Any  # what the help shows; nothing is shown of None, False and empty values
+
+
+@dataclass
+class ImportOptions:
+    """What every verb takes that knows synthetic tasks by name."""
+
+    imports: list[str] = option(
+        "Your own Python files that register synthetic tasks, several by commas "
+        "(docs/synthetic_tasks.md).",
+        default_factory=list,
+    )
+
+
+# `verbs.main` imports the files before the verb runs.
+IMPORT_FLAG = FlagSet(ImportOptions, "data", names={"imports": "import"})
 
 
 @dataclass

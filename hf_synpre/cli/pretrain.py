@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_synpre.cli.options import Arguments, FlagSet, Verb, tokenizer_of_flag
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, tokenizer_of_flag
 from hf_synpre.config import build_spec, option
 from hf_synpre.errors import UsageError
 
@@ -69,7 +69,7 @@ def pretrain_flags() -> list[FlagSet]:
     )
     own = FlagSet(PretrainOptions, "output", groups={"data": ("tokenizer_name",)})
     model = FlagSet(ModelSpec, "model", names={"overrides": "config_overrides"})
-    return [recipe, model, own]
+    return [recipe, IMPORT_FLAG, model, own]
 
 
 def pretrain(arguments: Arguments) -> int:

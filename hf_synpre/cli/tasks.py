@@ -2,14 +2,15 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_synpre.cli.options import Arguments, FlagSet, Verb, read_vocabulary
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, read_vocabulary
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError
-from hf_synpre.files import write_bytes, write_text
+from hf_synpre.files import atomic_file
 
 if TYPE_CHECKING:
     import pyarrow
@@ -48,7 +49,7 @@ TASKS = Verb(
     name="tasks",
     summary="List the synthetic tasks, or show one.",
     run=tasks,
-    flag_sets=lambda: [FlagSet(TasksOptions)],
+    flag_sets=lambda: [FlagSet(TasksOptions), IMPORT_FLAG],
     positional="task",
     needs_positional=False,
     examples=("", "nesting_language"),
@@ -119,48 +120,54 @@ def generate(arguments: Arguments) -> int:
                 f"--parameters has {name}, which is no parameter of a task; give it as --{name}."
             )
 
-    from hf_synpre.tasks import generate as generate_rows
+    from hf_synpre.tasks import iter_rows, open_stream
 
-    table = generate_rows(
+    stream = open_stream(
         options.task,
-        options.start,
-        options.stop,
         split=options.split,
         seed=options.seed,
         vocabulary=read_vocabulary(options.vocabulary),
         **options.parameters,
     )
-    write_rows(table, options.output_file)
+    write_rows(iter_rows(stream, options.start, options.stop), options.output_file)
     return 0
 
 
-def write_rows(table: "pyarrow.Table", output_file: str | None) -> None:
-    """Write rows into a file, or as JSON lines on standard output.
+def write_rows(batches: Iterator["pyarrow.RecordBatch"], output_file: str | None) -> None:
+    """Write rows into a file, or as JSON lines on standard output, one batch after the other.
 
     Args:
-        table: the rows.
+        batches: the rows.
         output_file: a name that ends in .parquet or .jsonl; None for standard output.
 
     Raises:
         UsageError: the name ends in something else, or the file cannot be written.
     """
-    lines = (json.dumps(row) + "\n" for batch in table.to_batches() for row in batch.to_pylist())
     if output_file is None:
-        sys.stdout.writelines(lines)
+        sys.stdout.writelines(json_lines(batches))
         return
 
     file = Path(output_file)
     if file.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
+        from pyarrow.parquet import ParquetWriter
 
-        buffer = pyarrow.BufferOutputStream()
-        pyarrow.parquet.write_table(table, buffer)
-        write_bytes(file, buffer.getvalue())
+        from hf_synpre.tasks import SCHEMA
+
+        with atomic_file(file) as partial, ParquetWriter(partial, SCHEMA) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
     elif file.suffix == ".jsonl":
-        write_text(file, "".join(lines))
+        with atomic_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
+            stream.writelines(json_lines(batches))
     else:
         raise UsageError(f"--output_file is {file}; give a name that ends in .parquet or .jsonl.")
+
+
+def json_lines(batches: Iterator["pyarrow.RecordBatch"]) -> Iterator[str]:
+    """Yield rows as JSON, a line each."""
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield json.dumps(row) + "\n"
 
 
 def rebuild(card: str, options: RebuildOptions) -> int:
@@ -191,11 +198,12 @@ GENERATE = Verb(
     flag_sets=lambda: [
         FlagSet(GenerateOptions, "rows"),
         FlagSet(RebuildOptions, "rows of a published dataset"),
+        IMPORT_FLAG,
     ],
     positional="task",
     needs_positional=False,
     examples=(
         "set --stop 1000 --output_file rows.parquet",
-        "--from_card synpre/set --config small",
+        "rotate --import my_tasks.py --stop 3",
     ),
 )

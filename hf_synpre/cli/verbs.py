@@ -9,7 +9,7 @@ import sys
 import traceback
 
 from hf_synpre.cli.experiment import FINETUNE, REPORT, RUN
-from hf_synpre.cli.options import Verb, parse
+from hf_synpre.cli.options import ImportOptions, Verb, parse
 from hf_synpre.cli.pretrain import PRETRAIN, SELF_PRETRAIN
 from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.statistics import STATISTICS
@@ -50,7 +50,12 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         verb = VERBS[choose("verb", argv[0], VERBS, do="See `synpre --help`.")]
-        return verb.run(parse(verb, argv[1:]))
+        arguments = parse(verb, argv[1:])
+        if arguments.of(ImportOptions):
+            from hf_synpre.tasks.imports import import_tasks
+
+            import_tasks(*arguments.build(ImportOptions).imports)
+        return verb.run(arguments)
     except UsageError as error:
         return stop(BAD_INPUT, str(error))
     except (NotADirectoryError, PermissionError, FileNotFoundError) as error:

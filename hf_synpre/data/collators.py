@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
 from hf_synpre.data.packing import Seq2SeqLayout, fill_value
 from hf_synpre.data.rows import IGNORED, MULTIPLE, Row
+from hf_synpre.errors import UsageError, as_integer, choose
 
 
 def pad_arrays(arrays: list[np.ndarray], fill: int, multiple: int = 1) -> np.ndarray:
@@ -81,25 +83,158 @@ class RowCollator:
 class Seq2SeqCollator:
     """Rows {input_ids, labels} of one example each -> a batch for any encoder-decoder.
 
-    The end-of-sequence id is appended to both sides, then each is cut to its limit: a row that is
-    cut loses that id, as in the reference implementation.
+    The end-of-sequence id is appended to inputs and labels, then each is cut to its limit: a row
+    that is cut loses that id, as in the reference implementation. Inputs are padded with `pad`,
+    labels with -100, which no loss counts. transformers' own Trainer takes it as `data_collator`.
+
+    Args:
+        pad: the padding id.
+        eos: the id of the end of a sequence.
+        start: the id that begins a decoder's input.
+        max_source: the limit of a row's inputs, in ids.
+        max_target: the limit of a row's targets, in ids.
+        multiple: widths of batches are multiples of this.
+
+    Example:
+        >>> collator = Seq2SeqCollator(pad=0, eos=1, start=0, multiple=1)
+        >>> collator([{"input_ids": [5, 6], "labels": [6]}])["labels"].tolist()
+        [[6, 1]]
     """
 
-    # The ids of padding, of the end of a sequence, and of the beginning of a decoder's input.
     pad: int
     eos: int
     start: int
-    # Limits of a row's inputs and targets, in ids.
     max_source: int = 512
     max_target: int = 512
-    # Widths are multiples of this.
     multiple: int = MULTIPLE
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, **options: int) -> "Seq2SeqCollator":
+        """Return the collator of a model.
+
+        Args:
+            config: the model's; it says which ids pad, end and begin a sequence.
+            options: max_source, max_target and multiple, where they differ from their defaults.
+
+        Raises:
+            UsageError: the config lacks an id, or its vocabulary is too small for it.
+        """
+        return cls(
+            pad=config_id(config, "pad_token_id"),
+            eos=config_id(config, "eos_token_id"),
+            start=config_id(config, "decoder_start_token_id"),
+            **options,
+        )
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return the batch of rows: input_ids, attention_mask, labels, decoder_input_ids."""
         layout = Seq2SeqLayout(self.eos, self.pad, self.max_source, self.max_target)
         collator = RowCollator(self.pad, self.start, multiple=self.multiple, alone=True)
         return collator([layout.row([row]) for row in rows])
+
+
+@dataclass
+class CausalCollator:
+    """Rows {input_ids, labels} of one example each -> a batch for any decoder (GPT-2, Llama ...).
+
+    A sequence is the input, an end-of-sequence id, the target, an end-of-sequence id. The labels
+    are the ids themselves, since transformers' decoders shift them; padding is -100 in them, and so
+    is the input unless `loss_on` is "all". transformers' own Trainer takes it as `data_collator`.
+
+    Args:
+        pad: the padding id.
+        eos: the id of the end of a sequence; the model learns to write it behind the target.
+        max_length: the positions that the model has. A longer row is an error.
+        loss_on: "targets" for loss on the target and its end alone, or "all".
+        multiple: widths of batches are multiples of this.
+
+    Example:
+        >>> collator = CausalCollator(pad=0, eos=1, multiple=1)
+        >>> batch = collator([{"input_ids": [5, 6], "labels": [7]}])
+        >>> batch["input_ids"].tolist(), batch["labels"].tolist()
+        ([[5, 6, 1, 7, 1]], [[-100, -100, -100, 7, 1]])
+    """
+
+    pad: int
+    eos: int
+    max_length: int | None = None
+    loss_on: str = "targets"
+    multiple: int = MULTIPLE
+
+    def __post_init__(self) -> None:
+        choose("loss_on", self.loss_on, ("targets", "all"))
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, **options: Any) -> "CausalCollator":
+        """Return the collator of a model.
+
+        Args:
+            config: the model's; it says which id ends a sequence, and which pads it if one does.
+            options: max_length, loss_on and multiple, where they differ from their defaults.
+
+        Raises:
+            UsageError: the config lacks the id, or its vocabulary is too small for it.
+        """
+        # Decoders often have no padding id. Any id will do: the attention mask hides it.
+        eos = config_id(config, "eos_token_id")
+        pad = eos if config.pad_token_id is None else config_id(config, "pad_token_id")
+        positions = getattr(config, "max_position_embeddings", None)
+        return cls(pad=pad, eos=eos, **{"max_length": positions, **options})
+
+    def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
+        """Return the batch of rows: input_ids, attention_mask, labels.
+
+        Raises UsageError where a row is longer than `max_length`.
+        """
+        sequences, labels = [], []
+        for row in rows:
+            # As RowDataset lays examples out, but with labels that the model still shifts.
+            end = np.array([self.eos])
+            sequence = np.concatenate([row["input_ids"], end, row["labels"], end])
+            if self.max_length is not None and len(sequence) > self.max_length:
+                raise UsageError(
+                    f"A row takes {len(sequence)} ids and the model has {self.max_length} "
+                    "positions; give a model with more, or rows with a smaller max_length."
+                )
+            label = sequence.copy()
+            if self.loss_on == "targets":
+                label[: len(row["input_ids"]) + 1] = IGNORED
+            sequences.append(sequence)
+            labels.append(label)
+
+        batch = {
+            "input_ids": pad_arrays(sequences, self.pad, self.multiple),
+            "attention_mask": pad_arrays(list(map(np.ones_like, sequences)), 0, self.multiple),
+            "labels": pad_arrays(labels, IGNORED, self.multiple),
+        }
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def config_id(config: PreTrainedConfig, name: str) -> int:
+    """Return a special id of a model's config.
+
+    Args:
+        config: the config.
+        name: pad_token_id, eos_token_id or decoder_start_token_id.
+
+    Raises:
+        UsageError: the config has none, or its vocabulary has no such id.
+    """
+    value = getattr(config, name, None)
+    if isinstance(value, list) and value:  # several ids may end a sequence
+        value = value[0]
+    if as_integer(value) is None:
+        raise UsageError(
+            f"The config of {config.model_type} has {name} {value!r}; the paper's rows and plain "
+            f"vocabularies pad with 0 and end with 1. Set config.{name}, or make the collator from "
+            "the ids themselves."
+        )
+    if not 0 <= value < config.vocab_size:
+        raise UsageError(
+            f"The config of {config.model_type} has {name} {value} and a vocabulary of "
+            f"{config.vocab_size} ids; set config.{name} to an id below that."
+        )
+    return value
 
 
 @dataclass

@@ -7,9 +7,9 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import datasets
 import numpy as np
@@ -18,11 +18,16 @@ from datasets.builder import Key
 
 from hf_synpre.data.rows import SPLIT_SIZES, Row, RowsConfig
 from hf_synpre.data.shards import BLOCK_ROWS
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, as_integer
 from hf_synpre.tasks import RowStream, VocabularyLike, iter_row_blocks, open_stream
 
 FEATURES = datasets.Features(
     {name: datasets.List(datasets.Value("int32")) for name in ("input_ids", "labels")}
+)
+# What the description of every dataset says of its rows.
+NO_END = (
+    "The rows hold no end-of-sequence id: append it to input_ids and labels, as "
+    "hf_synpre.Seq2SeqCollator and hf_synpre.CausalCollator do."
 )
 # A streamed dataset is divided into parts, which are divided among workers. A part has at least
 # PART_ROWS rows, few enough that a resumed stream skips them soon. There are at most MOST_PARTS, so
@@ -34,8 +39,10 @@ MOST_PARTS = 1024
 class SyntheticDataset:
     """A map-style dataset of a task's rows: {"input_ids", "labels"}, int32 arrays.
 
-    Rows have no end-of-sequence ids. Row i is the same in every process and for every size. A list
-    of indices is one compiled call.
+    Rows have no end-of-sequence ids: `Seq2SeqCollator` and `CausalCollator` append them. Row i is
+    the same in every process and for every size. Indices are those of a `datasets.Dataset`: an
+    integer, negative ones counted from the end, gives a row; a slice or a list gives a dict of two
+    columns, made in one compiled call.
 
     Args:
         task: a task's name, or a mixture with its weights, "set:2,identity:1".
@@ -51,6 +58,8 @@ class SyntheticDataset:
         >>> dataset = SyntheticDataset("reverse", size=1000, vocabulary=64, max_length=20)
         >>> len(dataset), sorted(dataset[0])
         (1000, ['input_ids', 'labels'])
+        >>> len(dataset[:3]["labels"]), len(dataset[[7, -1]]["labels"])
+        (3, 2)
     """
 
     def __init__(self, task: str, *, size: int = 1_000_000, **stream: Any):
@@ -59,17 +68,59 @@ class SyntheticDataset:
         self.stream = open_stream(task, **stream)
         self.size = size
 
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the arrays of a row."""
+        return list(FEATURES)
+
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> Row:
-        return self.__getitems__([index])[0]
+    def __repr__(self) -> str:
+        return (
+            "SyntheticDataset({\n"
+            f"    rows: {self.stream},\n"
+            f"    features: {self.column_names},\n"
+            f"    num_rows: {self.size}\n"
+            "})"
+        )
+
+    @overload
+    def __getitem__(self, index: int, /) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice | Iterable[int], /) -> dict[str, list[np.ndarray]]: ...
+
+    def __getitem__(self, index: Any, /) -> Any:
+        number = as_integer(index)
+        if number is not None:
+            return self.__getitems__([number])[0]
+
+        rows = self.__getitems__(self._row_numbers(index))
+        return {name: [row[name] for row in rows] for name in self.column_names}
+
+    def _row_numbers(self, index: Any) -> list[int]:
+        """Return the numbers of the rows of a slice, list, range or array of integers.
+
+        Raises UsageError on anything else.
+        """
+        if isinstance(index, slice):
+            return list(range(*index.indices(self.size)))
+        if isinstance(index, Iterable) and not isinstance(index, str | bytes):
+            numbers = [as_integer(number) for number in index]
+            if None not in numbers:
+                return [number for number in numbers if number is not None]
+        raise UsageError(
+            f"The rows {index!r} were asked for; give an integer, a slice, or a list of integers. "
+            "Columns are made with their rows: write dataset[:100]['input_ids']."
+        )
 
     def __getitems__(self, indices: list[int]) -> list[Row]:
         """Return the rows at `indices`, generated together."""
         numbers = np.asarray(indices, np.int64)
-        if len(numbers) and not (-self.size <= numbers.min() and numbers.max() < self.size):
-            raise IndexError(f"Row {numbers.max()} was asked for; the dataset has {self.size}.")
+        outside = numbers[(numbers < -self.size) | (numbers >= self.size)]
+        if len(outside):
+            raise IndexError(f"Row {outside[0]} was asked for; the dataset has {self.size} rows.")
 
         x, x_ends, y, y_ends = self.stream.rows(numbers % self.size)
         rows = []
@@ -109,7 +160,7 @@ class SyntheticBuilder(datasets.ArrowBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         """Return the description and the features of the rows."""
-        description = self.config.opened_task.description
+        description = f"{self.config.opened_task.description}\n{NO_END}"
         return datasets.DatasetInfo(description=description, features=FEATURES)
 
     def _split_generators(

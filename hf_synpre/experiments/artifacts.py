@@ -18,6 +18,7 @@ from hf_synpre.experiments.spec import SELF, ExperimentSpec
 from hf_synpre.files import content_digest, lock, read_json
 from hf_synpre.finetuning import PreparedTask, prepare
 from hf_synpre.initialization import find_config
+from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import RESULT_FILE, pretrain, tokenizer_metadata
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -98,6 +99,10 @@ class Artifacts:
         spec = self.run_spec(run, task)
         recipe: list[Any] = [stored_form(spec), stored_form(self.spec.model)]
         name = run
+
+        # A task of one's own is decided by the file that defines it.
+        if files := task_files(spec.task):
+            recipe.append(files)
 
         # Other runs come first: the one whose tokens are the budget, and the one to start from.
         tokens = None

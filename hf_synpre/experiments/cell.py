@@ -20,6 +20,7 @@ from hf_synpre.initialization import (
     embedding_names,
 )
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
+from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import RESULT_FILE, accumulated_cost
 from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
@@ -102,9 +103,26 @@ def experiment_recipe(spec: ExperimentSpec) -> dict[str, Any]:
     recipe = stored_form(spec)
     recipe["jobs"] = 0
     recipe["data_dir"] = None
+    # Where the files with tasks of one's own are does not matter, but what is in them does.
+    del recipe["imports"]
+    if files_of_runs := task_files_of_runs(spec):
+        recipe["task_files"] = files_of_runs
     for task in recipe["tasks"].values():
         del task["data_dir"]
     return recipe
+
+
+def task_files_of_runs(spec: ExperimentSpec) -> dict[str, dict[str, str]]:
+    """Return run -> file name -> digest of the files that define the tasks of pre-training runs.
+
+    Runs on tasks of hf_synpre, or on text, have none and are left out.
+    """
+    files_of_runs = {}
+    for name, run in spec.pretraining.items():
+        files = task_files(run.task)
+        if files:
+            files_of_runs[name] = files
+    return files_of_runs
 
 
 def initial_model(

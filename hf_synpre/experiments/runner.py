@@ -23,6 +23,7 @@ from hf_synpre.experiments.cell import cell_header, compute_cell, experiment_rec
 from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.files import lock, read_json, write_json
+from hf_synpre.tasks.imports import TaskFile, import_again, imported_files
 
 EXPERIMENT_FILE = "experiment.json"
 BACKENDS = ("loky", "ray")
@@ -219,6 +220,7 @@ class Experiment:
             "tasks": {cell["task"] for cell in done},
             "arms": arms,
             "pretraining": runs,
+            "task_files": runs,
             "seeds": set(),
         }
 
@@ -227,13 +229,15 @@ class Experiment:
 
         Return a line for each failure.
         """
+        files = imported_files()
         run_jobs = [
-            delayed(self._work)(self._pretrain, run, task) for run, task in self._runs_needed(cells)
+            delayed(self._work)(files, self._pretrain, run, task)
+            for run, task in self._runs_needed(cells)
         ]
         independent: list[Any] = []
         dependent: list[Any] = []
         for cell in cells:
-            job = delayed(self._work)(self.compute_and_store, cell, wait)
+            job = delayed(self._work)(files, self.compute_and_store, cell, wait)
             needs_run = self.spec.arms[cell.arm].needed_checkpoint
             if needs_run:
                 dependent.append(job)
@@ -271,8 +275,14 @@ class Experiment:
         failure = failure_message(lambda: self.artifacts.checkpoint(run, task))
         return f"pre-training {run}: {failure}" if failure else None
 
-    def _work(self, job: Callable[..., str | None], *arguments: Any) -> str | None:
-        """Run one job in a worker: with one thread, without progress bars; release its memory."""
+    def _work(
+        self, files: list[TaskFile], job: Callable[..., str | None], *arguments: Any
+    ) -> str | None:
+        """Run one job in a worker: with one thread, without progress bars; release its memory.
+
+        The worker first imports the files with tasks that this process had imported.
+        """
+        import_again(files)
         torch.set_num_threads(1)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
@@ -292,8 +302,10 @@ def read_stored_recipe(file: Path) -> dict[str, Any]:
         UsageError: the file is not an experiment's.
     """
     stored = read_json(file)
+    task_files = stored.pop("task_files", {}) if isinstance(stored, dict) else {}
     try:
-        return experiment_recipe(build_spec(ExperimentSpec, stored, str(file)))
+        recipe = experiment_recipe(build_spec(ExperimentSpec, stored, str(file)))
+        return recipe | {"task_files": task_files}
     except UsageError as error:
         raise UsageError(
             f"{file} is not an experiment's; choose another --output_dir. ({error})"

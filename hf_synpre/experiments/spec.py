@@ -267,6 +267,11 @@ class ExperimentSpec:
         "A folder of local copies of the datasets in Hub layout, corpora too; the Hub without it.",
         None,
     )
+    imports: list[str] = option(
+        "Your own Python files that register synthetic tasks, relative to this file "
+        "(docs/synthetic_tasks.md).",
+        default_factory=list,
+    )
 
     def __post_init__(self) -> None:
         # Names.

@@ -12,7 +12,8 @@
 6. `task.solve(row)` gives the target of a row, `task.score(row, answer)` says whether an answer is
    right.
 
-A new task is one decorated function: `register_task` in registry.py.
+A new task is one decorated function: `register_task` in registry.py. `import_tasks` (imports.py)
+imports a file that has some.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,7 @@ __all__ = [
     "generate",
     "get_task",
     "iter_row_blocks",
+    "iter_rows",
     "list_tasks",
     "open_stream",
     "record_batch",
@@ -154,6 +156,22 @@ def generate(
         curriculum_rows=curriculum_rows,
         **parameters,
     )
+    return pa.Table.from_batches(iter_rows(stream, start, stop), schema=SCHEMA)
+
+
+def iter_rows(stream: RowStream, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+    """Return rows `start` to `stop - 1` of a stream in batches that fit into memory.
+
+    A batch is made when it is asked for, so that any number of rows can be written somewhere.
+
+    Args:
+        stream: the stream, as `open_stream` gives it.
+        start: the first row, an integer >= 0.
+        stop: one past the last row.
+
+    Raises:
+        UsageError: they are no such integers.
+    """
     first, end = as_integer(start), as_integer(stop)
     if first is None or end is None or not 0 <= first <= end < 2**63:
         raise UsageError(
@@ -162,8 +180,7 @@ def generate(
 
     # Some thousand rows at once; fewer where a row may be very long.
     rows_a_call = max(1, min(ROWS_A_CALL, IDS_A_CALL // max(stream.bounds)))
-    batches = iter_row_blocks(stream, first, end, rows_a_call)
-    return pa.Table.from_batches(batches, schema=SCHEMA)
+    return iter_row_blocks(stream, first, end, rows_a_call)
 
 
 def iter_row_blocks(

@@ -31,7 +31,7 @@ Ids = Sequence[int] | np.ndarray | Any
 VocabularyLike = Vocabulary | Tokenizer | int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SyntheticTask(ABC):
     """A task of the registry: a single one (`Task`) or a mixture of several (`Mixture`)."""
 
@@ -43,6 +43,21 @@ class SyntheticTask(ABC):
     paper: str
     # The function that was registered; its docstring describes the task and shows an example.
     function: Callable
+
+    def __repr__(self) -> str:
+        """Return the name, version, parameters with their defaults, and paper of the task."""
+        parts = [repr(self.name), f"version={self.version}"]
+        for name, default in self.parameters.items():
+            parts.append(f"{name}={default[0] if isinstance(default, tuple) else default!r}")
+        parts.append(f"paper={self.paper!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __reduce__(self):
+        # Functions do not pickle everywhere; every process has the task by its name, and imports
+        # the file that defines it where that is not one of this package.
+        from hf_synpre.tasks.imports import files_of_task, restored_task
+
+        return restored_task, (self.name, files_of_task(self.name))
 
     @property
     def description(self) -> str:

@@ -21,10 +21,15 @@ A task is two compiled functions over integer arrays:
 """
 
 import functools
+import inspect
+import re
 from collections.abc import Callable
+from typing import Any
 
 from numba import njit, types
+from numba.core.errors import NumbaError
 
+from hf_synpre.errors import UsageError
 from hf_synpre.vocabulary import SPECIAL_TOKENS
 
 FIRST_REGULAR, REGULAR_COUNT, MIN_LENGTH, MAX_LENGTH = range(4)
@@ -32,6 +37,11 @@ FIRST_REGULAR, REGULAR_COUNT, MIN_LENGTH, MAX_LENGTH = range(4)
 NAME_DIVIDER, WORD_DIVIDER, ARGUMENT_DIVIDER, EMPTY, YES, NO = range(4, 10)
 COLON, SEPARATOR, UPPER, OPEN, LOWER, MATH, CLOSE = range(10, 17)
 ARGUMENTS = 4 + len(SPECIAL_TOKENS)
+
+# A compiler's error is quoted up to so many characters.
+LONGEST_CAUSE = 200
+# The colours that it has in a terminal.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 # The types of arrays in compiled signatures: ids, and the int64 vector `p`.
 IDS = types.int32[::1]
@@ -46,14 +56,52 @@ FUNCTION = types.FunctionType(types.int64(IDS, IDS, PARAMETER_VECTOR))  # (x, y,
 
 @functools.cache
 def compile_sampler(sampler: Callable) -> Callable:
-    """Return the sampler in machine code: compiled on first use, then read from the disk cache."""
-    return njit(SAMPLER.signature, cache=True)(sampler)
+    """Return the sampler in machine code: compiled on first use, then read from the disk cache.
+
+    Raises UsageError where Numba cannot compile it.
+    """
+    return compiled(sampler, SAMPLER.signature)
 
 
 @functools.cache
 def compile_function(function: Callable) -> Callable:
-    """Return the function in machine code: compiled on first use, then read from the disk cache."""
-    return njit(FUNCTION.signature, cache=True)(function)
+    """Return the function in machine code: compiled on first use, then read from the disk cache.
+
+    Raises UsageError where Numba cannot compile it.
+    """
+    return compiled(function, FUNCTION.signature)
+
+
+def compiled(function: Callable, signature: Any) -> Callable:
+    """Return a function of a task in machine code.
+
+    Args:
+        function: the function.
+        signature: the types of its arguments and of its result.
+
+    Raises:
+        UsageError: Numba cannot compile it; the message has the line and the cause.
+    """
+    try:
+        try:
+            return njit(signature, cache=True)(function)
+        except RuntimeError as error:
+            # Code from standard input or exec has no file, so its machine code has no cache.
+            if "cannot cache function" not in str(error):
+                raise
+            return njit(signature)(function)
+    except NumbaError as error:
+        # The first line says only in which step of the compiler it was.
+        plain = COLOUR.sub("", str(error))
+        lines = [line.strip() for line in plain.splitlines() if line.strip()]
+        cause = " ".join(lines[1:2] or lines)[:LONGEST_CAUSE]
+        line = getattr(getattr(error, "loc", None), "line", None)
+        place = f"{inspect.getfile(function)}, line {line}" if line else "its code"
+        raise UsageError(
+            f"The function {function.__name__} of a task cannot be compiled: {cause} ({place}). "
+            "It may use integers, arrays and functions made by numba.njit alone, and is written "
+            "for the arguments in hf_synpre/tasks/kernels.py."
+        ) from error
 
 
 def target_of_the_sampler(x, y, p):

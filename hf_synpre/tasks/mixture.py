@@ -26,7 +26,7 @@ MOST_WEIGHT = 2**31
 MOST_WEIGHT_SUM = 2**32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mixture(SyntheticTask):
     """Several tasks with integer weights. Each row comes from one of them."""
 

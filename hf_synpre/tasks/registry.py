@@ -28,13 +28,15 @@ from hf_synpre.vocabulary import SPECIAL_TOKENS, Vocabulary, as_vocabulary
 # The modules of this room that register tasks, in the order in which they are listed.
 FAMILIES = ("functions", "lime", "nonsense", "languages")
 
+WHERE_TASKS_ARE = "A file with a task of your own is named by --import. See `synpre tasks`."
+
 LENGTHS = ("min_length", "max_length")
 # Limits of parameters: a length, and any other number, which compiled code may keep as int32.
 LONGEST_LENGTH = 2**20
 LARGEST_NUMBER = 2**31 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task(SyntheticTask):
     """A task of one sampler and one function; `register_task` makes one.
 
@@ -67,10 +69,6 @@ class Task(SyntheticTask):
     named: bool
     # Whether the function is function(body, vocabulary, parameters) -> ids, not compiled.
     in_python: bool
-
-    def __reduce__(self):
-        # Functions of other modules may not pickle; the registry has the task in every process.
-        return registered_task, (self.name,)
 
     @property
     def parameters(self) -> Defaults:
@@ -337,12 +335,17 @@ def registered_task(name: str) -> SyntheticTask:
     """
     if name not in REGISTRY:
         load_families()
-    return REGISTRY[choose("task", name, REGISTRY, do="See `synpre tasks`.")]
+    return REGISTRY[choose("task", name, REGISTRY, do=WHERE_TASKS_ARE)]
 
 
 def add_to_registry(task: SyntheticTask) -> None:
-    """Put a task or a mixture in the registry. Raises UsageError where its name is taken."""
-    if task.name in REGISTRY:
+    """Put a task or a mixture in the registry. Raises UsageError where its name is taken.
+
+    What a notebook or script defined, its cell that runs again may define anew.
+    """
+    earlier = REGISTRY.get(task.name)
+    is_redefined = earlier is not None and earlier.function.__module__ == "__main__"
+    if earlier is not None and not (is_redefined and task.function.__module__ == "__main__"):
         raise UsageError(f"A task '{task.name}' is registered already; choose another name.")
     REGISTRY[task.name] = task
 

@@ -78,7 +78,7 @@ class RowStream(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Stream:
     """The rows of one task.
 
@@ -107,6 +107,9 @@ class Stream:
         # Compute both now: what is wrong raises here, and not at the first row.
         _ = self.key
         _ = self.parameter_vector
+
+    def __repr__(self) -> str:
+        return describe_stream(self, self.parameters)
 
     @functools.cached_property
     def key(self) -> np.uint64:
@@ -138,6 +141,7 @@ class Stream:
 
     def rows(self, indices: np.ndarray) -> Rows:
         """Return the rows at some indices; see `RowStream.rows`."""
+        indices = writable_indices(indices)
         longest_row, longest_target = self.bounds
         n, longest = len(indices), max(self.bounds)
         if n * longest >= 2**31:
@@ -230,7 +234,7 @@ def _fill_rows(
         y_ends[row + 1] = b
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MixtureStream:
     """The rows of several tasks: row i is row i of the one that hash(key, i) draws."""
 
@@ -240,6 +244,9 @@ class MixtureStream:
     vocabulary: Vocabulary
     split: str = "train"
     seed: int = 0
+
+    def __repr__(self) -> str:
+        return describe_stream(self, {})
 
     @functools.cached_property
     def key(self) -> np.uint64:
@@ -266,6 +273,7 @@ class MixtureStream:
 
     def rows(self, indices: np.ndarray) -> Rows:
         """Return the rows at some indices; see `RowStream.rows`."""
+        indices = writable_indices(indices)
         choices = self.choices(indices)  # [n]
         inputs, targets = [], []
         for number, stream in enumerate(self.streams):
@@ -273,6 +281,19 @@ class MixtureStream:
             inputs.append((x, x_ends))
             targets.append((y, y_ends))
         return (*_merge_rows(choices, inputs), *_merge_rows(choices, targets))
+
+
+def writable_indices(indices: np.ndarray) -> np.ndarray:
+    """Return indices as compiled code takes them: int64[n], contiguous, not read-only."""
+    return np.require(indices, np.int64, ["C", "W"])
+
+
+def describe_stream(stream: "Stream | MixtureStream", parameters: "Parameters") -> str:
+    """Return what a stream's rows are: task, split, seed, vocabulary and parameters."""
+    parts = [repr(stream.task.name), f"split={stream.split!r}", f"seed={stream.seed}"]
+    parts.append(f"vocabulary of {stream.vocabulary.size} ids")
+    parts += [f"{name}={value!r}" for name, value in parameters.items()]
+    return f"{type(stream).__name__}({', '.join(parts)})"
 
 
 @njit(cache=True)

@@ -30,6 +30,7 @@ from hf_synpre.models.electra import (
 )
 from hf_synpre.models.families import model_family
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.callbacks import (
     divergence_warnings,
@@ -164,6 +165,8 @@ def pretrain(
         "model": stored_form(model),
         "tokens": tokens,
     }
+    if files := task_files(spec.task):
+        recipe["task_files"] = files
     if corpus is not None:
         recipe["corpus"] = corpus.metadata
         recipe["tokenizer"] = tokenizer_metadata(tokenizer)

@@ -1,0 +1,145 @@
+"""Tasks of one's own from a file: imported by name, known to workers, refused in one line.
+
+Run: pytest tests/tasks/test_imports.py
+"""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from hf_synpre import SyntheticDataset, UsageError, generate, get_task, import_tasks, list_tasks
+from hf_synpre.cli import main
+from hf_synpre.tasks import imports, registry
+
+ROTATE = '''from hf_synpre.tasks import register_mixture, register_task, samplers
+
+
+@register_task(samplers.uniform, paper="mine", min_length=3, max_length=6)
+def rotate(x, y, p):
+    """Return the input rotated by one.
+
+    input   a b c
+    target  b c a
+    """
+    n = len(x)
+    for i in range(n):
+        y[i] = x[(i + 1) % n]
+    return n
+'''
+IN_PROCESS = """
+from hf_synpre import generate
+print(generate("rotate", 0, 1, vocabulary=64).to_pylist()[0]["labels"])
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return the function that writes a file of tasks; what was imported is forgotten later."""
+    registry.load_families()
+    before = dict(registry.REGISTRY)
+
+    def write_file(source, name="my_tasks.py"):
+        (tmp_path / name).write_text(source)
+        return tmp_path / name
+
+    yield write_file
+    registry.REGISTRY.clear()
+    registry.REGISTRY.update(before)
+    imports.IMPORTED.clear()
+
+
+def test_an_imported_task_is_a_task_as_any_other(write):
+    assert import_tasks(write(ROTATE)) == ["rotate"]
+    assert list_tasks()[-1] == "rotate"
+    row = generate("rotate", 0, 1, vocabulary=64).to_pylist()[0]
+    _, _, first, *others = row["input_ids"]
+    assert row["labels"] == [*others, first]
+
+
+def test_a_file_that_changed_replaces_its_tasks_and_one_that_did_not_does_nothing(write):
+    import_tasks(write(ROTATE))
+    task = get_task("rotate")
+    assert import_tasks(write(ROTATE)) == ["rotate"]
+    assert get_task("rotate") is task
+    assert import_tasks(write(ROTATE.replace("rotate", "turn"))) == ["turn"]
+    assert "rotate" not in list_tasks()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = 1", "it registers no task; decorate a function by @register_task"),
+        ("\n1 / 0", "line 2 raised ZeroDivisionError: division by zero; mend the file"),
+        ("\n\ndef f(:", "line 3 raised SyntaxError"),
+        ("import sys\nsys.exit(3)", "line 2 raised SystemExit: 3"),
+        ("import nothing_of_this_name", "line 1 raised ModuleNotFoundError: No module named"),
+        (ROTATE.replace("rotate", "reverse"), "A task 'reverse' is registered already; choose"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named_and_leaves_nothing(source, message, write):
+    import_tasks(write(ROTATE))
+    tasks = list_tasks()
+    with pytest.raises(UsageError, match=f"my_tasks.py cannot be imported: {message}") as error:
+        import_tasks(write(source))
+    assert "\n" not in str(error.value)
+    assert list_tasks() == tasks, "the tasks of the version before are back"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no file .*none.py to import .* registers your tasks"):
+        import_tasks(tmp_path / "none.py")
+
+
+def test_a_pickled_task_brings_its_file_and_refuses_a_changed_one(write):
+    file = write(
+        ROTATE + '\n\n@register_mixture({"set": 1, "rotate": 1}, paper="mine")\n'
+        'def mixed():\n    """Of both."""\n'
+    )
+    import_tasks(file)
+    kept = pickle.dumps([SyntheticDataset(name, size=9) for name in ("rotate", "mixed")])
+    mixed = pickle.dumps(get_task("set:1,rotate:2"))
+    code = (
+        "import pickle, sys; first, second = pickle.loads(sys.stdin.buffer.read()); "
+        "print(first[3]['labels'].tolist(), second.stream.task.name)"
+    )
+    worker = [sys.executable, "-c", code]
+    done = subprocess.run(worker, input=kept, capture_output=True)
+    expected = f"{generate('rotate', 3, 4)['labels'][0].as_py()} mixed"
+    assert done.stdout.decode().strip() == expected
+    assert pickle.loads(mixed).components[1] is get_task("rotate")
+
+    file.write_text(file.read_text() + "\n")
+    done = subprocess.run(worker, input=kept, capture_output=True)
+    assert b"was changed while a run that had imported it was going on" in done.stderr
+
+
+def test_a_task_may_come_from_standard_input(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-"], input=ROTATE + IN_PROCESS, capture_output=True, text=True
+    )
+    assert (done.stderr, done.stdout[0]) == ("", "[")
+
+
+def test_a_notebook_may_define_its_task_again(write):
+    names = {"__name__": "__main__"}
+    exec(ROTATE, names)
+    exec(ROTATE.replace("Return the", "Give the"), names)
+    assert get_task("rotate").description.startswith("Give the")
+
+
+def test_a_function_that_cannot_be_compiled_is_named_with_its_line(write):
+    import_tasks(write(ROTATE.replace("n = len(x)", "n = x.count")))
+    with pytest.raises(UsageError, match=r"rotate .* cannot be compiled: Unknown .*py, line 11\)"):
+        generate("rotate", 0, 1)
+
+
+def test_the_command_line_imports_the_file_that_it_names(write, capsys):
+    file = str(write(ROTATE))
+    assert main(["generate", "rotate", "--import", file, "--stop", "2"]) == 0
+    assert capsys.readouterr().out.count("input_ids") == 2
+    assert main(["tasks", "rotated", "--import", file]) == 2
+    assert "Did you mean 'rotate'?" in capsys.readouterr().err
+    assert main(["tasks", "--import", f"{file},none.py"]) == 2
+    assert "There is no file none.py to import" in capsys.readouterr().err
