@@ -223,18 +223,19 @@ def config_id(config: PreTrainedConfig, name: str) -> int:
     value = getattr(config, name, None)
     if isinstance(value, list) and value:  # several ids may end a sequence
         value = value[0]
-    if as_integer(value) is None:
+    token = as_integer(value)
+    if token is None:
         raise UsageError(
             f"The config of {config.model_type} has {name} {value!r}; the paper's rows and plain "
             f"vocabularies pad with 0 and end with 1. Set config.{name}, or make the collator from "
             "the ids themselves."
         )
-    if not 0 <= value < config.vocab_size:
+    if not 0 <= token < config.vocab_size:
         raise UsageError(
-            f"The config of {config.model_type} has {name} {value} and a vocabulary of "
+            f"The config of {config.model_type} has {name} {token} and a vocabulary of "
             f"{config.vocab_size} ids; set config.{name} to an id below that."
         )
-    return value
+    return token
 
 
 @dataclass
