@@ -33,12 +33,17 @@ def read_json(file: str | Path) -> Any:
 def content_digest(path: str | Path) -> str:
     """Return a digest of the names and contents of a file, or of all files of a folder.
 
+    Hidden files and folders, such as .DS_Store, are left out: they come and go, and are no data.
     A file is read again only if its size or one of its times has changed.
     """
     root = Path(path)
     files = [root]
     if root.is_dir():
-        files = sorted(file for file in root.rglob("*") if file.is_file())
+        files = []
+        for file in sorted(root.rglob("*")):
+            is_hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+            if file.is_file() and not is_hidden:
+                files.append(file)
 
     stamps = []
     for file in files:

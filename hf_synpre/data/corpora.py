@@ -6,6 +6,8 @@ the text of the splits as they are.
 """
 
 import hashlib
+import itertools
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,15 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset
 
 from hf_synpre.config import option
 from hf_synpre.data import stdlib
-from hf_synpre.data.splits import READERS, guess_columns, is_text, open_splits, row_texts
+from hf_synpre.data.folders import split_files
+from hf_synpre.data.readers import (
+    is_data_file,
+    one_line,
+    parquet_batches,
+    parquet_columns,
+    plain_table,
+    read_file,
+)
+from hf_synpre.data.splits import guess_columns, is_text, open_splits, row_texts
+from hf_synpre.data.text_files import content_suffix, read_text
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import content_digest
 
+logger = logging.getLogger(__name__)
+
+# Names of a column of documents; the first that a table has is taken.
+TEXT_COLUMNS = ("text", "content", "document", "article", "body", "passage", "raw_content")
 ORDERS = ("natural", "shuffled_rows", "shuffled_sentences")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # With so many rows held out the validation loss is exact enough.
@@ -103,7 +119,6 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
     metadata = {"name": name}
     if path.exists():
         metadata["digest"] = content_digest(path)
-    if path.is_dir() and text_files(path, "train"):
         return Corpus(partial(folder_texts, path), metadata)
     return Corpus(partial(column_texts, source), metadata)
 
@@ -127,7 +142,7 @@ def corpus_source(name: str, data_dir: str | None = None, *, files: bool = False
         if path.exists():
             return str(path)
 
-    if Path(name).suffix in READERS:
+    if is_data_file(name):
         raise UsageError(
             f"There is no file {name}; "
             "give one that exists, or a folder, or a Hub id NAMESPACE/NAME."
@@ -142,49 +157,95 @@ def corpus_source(name: str, data_dir: str | None = None, *, files: bool = False
 
 
 def column_texts(source: str, split: str) -> Iterator[str]:
-    """Yield the column text of a split of a dataset, as it is read. UsageError: there is none."""
+    """Yield the text of a split of a dataset on the Hub, as it is read.
+
+    Raises UsageError if it has no such split or no column of text.
+    """
     try:
-        for row in load_dataset(source, split=split, streaming=True):
-            yield row["text"]
+        rows = iter(load_dataset(source, split=split, streaming=True))
+        first = next(rows, None)
+        if first is None:
+            return
+        column = text_column(list(first), source)
+        for row in itertools.chain([first], rows):
+            if row[column]:
+                yield str(row[column])
+    except UsageError:
+        raise
     except (OSError, ValueError, KeyError) as error:
-        cause = " ".join(str(error).split())
         raise UsageError(
-            f"corpus '{source}': no column text of a split {split} could be read ({cause})"
+            f"corpus '{source}': no text of a split {split} could be read ({one_line(error)})."
         ) from error
 
 
 def folder_texts(folder: Path, split: str) -> Iterator[str]:
-    """Yield the documents of a split of a folder.
+    """Yield the documents of a split of a folder, in the order of the names of its files.
 
-    They are the rows of data/SPLIT*.parquet (the column text, else the first column of strings),
-    then the files SPLIT*.txt, each of them one document.
+    A .txt file is one document. Of every other file the column of text has one in each row; rows
+    without text are left out.
 
     Raises:
-        UsageError: the folder has neither, or a Parquet file has no column of strings.
+        UsageError: the folder has no file of the split, or a file has no column of text.
     """
-    files = text_files(folder, split)
-    if not files:
+    splits = split_files(folder)
+    if split not in splits:
         raise UsageError(
-            f"corpus '{folder}' has no data/{split}*.parquet and no {split}*.txt; "
-            "give stdlib or a folder that has one."
+            f"corpus '{folder}' has no {split} split, no data/{split}*.parquet and no "
+            f"{split}*.txt; it has {', '.join(splits)}."
         )
-    for file in files:
-        if file.suffix == ".txt":
-            yield file.read_text(encoding="utf-8", errors="replace")
-            continue
-
-        reader = pq.ParquetFile(file)
-        columns = [column.name for column in reader.schema_arrow if is_text(column.type)]
-        if not columns:
-            raise UsageError(f"{file} has no column of text.")
-        column = "text" if "text" in columns else columns[0]
-        for batch in reader.iter_batches(batch_size=ROWS_A_READ, columns=[column]):
-            yield from batch.column(0).to_pylist()
+    for file in splits[split]:
+        if content_suffix(file) == ".txt":
+            yield read_text(file)
+        else:
+            yield from file_texts(file)
 
 
-def text_files(folder: Path, split: str) -> list[Path]:
-    """Return the files of a folder that hold a split's text."""
-    return [*sorted(folder.glob(f"data/{split}*.parquet")), *sorted(folder.glob(f"{split}*.txt"))]
+def file_texts(file: Path) -> Iterator[str]:
+    """Yield the texts of a table's column of text; of Parquet a few rows are in memory at once."""
+    if content_suffix(file) != ".parquet":
+        rows = read_file(file)
+        column = text_column(rows.column_names, str(file))
+        yield from texts_of(rows.data.table, column, file)
+        return
+    column = text_column(parquet_columns(file), str(file))
+    for batch in parquet_batches(file, [column], ROWS_A_READ, bounded=False):
+        yield from texts_of(pa.Table.from_batches([batch]), column, file)
+
+
+def texts_of(table: pa.Table, column: str, file: Path) -> Iterator[str]:
+    """Yield the texts of a column that are not empty. UsageError: it holds something else."""
+    values = plain_table(table.select([column]), file)[column]
+    if not is_text(values.type):
+        raise UsageError(f"{file}: the column {column} holds {values.type}, no text.")
+    for text in values.to_pylist():
+        if text:
+            yield text
+
+
+def text_column(names: list[str], where: str) -> str:
+    """Return the column that holds a corpus' text.
+
+    Args:
+        names: the names of the columns.
+        where: the file or dataset, for messages.
+
+    Raises:
+        UsageError: none is one of TEXT_COLUMNS, and there are several.
+    """
+    for name in TEXT_COLUMNS:
+        for column in names:
+            if column.lower() == name:
+                if name != TEXT_COLUMNS[0]:
+                    logger.warning("%s: the text is its column %s", where, column)
+                return column
+    if len(names) == 1:
+        logger.warning("%s: the text is its column %s", where, names[0])
+        return names[0]
+    raise UsageError(
+        f"{where} has no column of text named {', '.join(TEXT_COLUMNS)}; it has "
+        f"{', '.join(names)}. Rename one, or give the dataset to synpre self-pretrain, which has "
+        "--columns."
+    )
 
 
 # --- the text of a dataset's train split --------------------------------------------------------

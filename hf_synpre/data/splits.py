@@ -1,30 +1,33 @@
 """Splits: a folder, file or Hub id -> the splits of a dataset; a split -> the texts of its rows."""
 
 import re
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetGenerationError
+import yaml
+from datasets import Dataset, DatasetDict, Features, load_dataset, load_from_disk
+from datasets.info import DatasetInfosDict
+from datasets.table import table_cast
 
+from hf_synpre.data.folders import split_files
+from hf_synpre.data.readers import join_tables, one_line, plain_dataset, read_file
 from hf_synpre.errors import UsageError
 
-# File suffix -> the reader of the datasets library.
-READERS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".txt": "text",
-}
+# Files of a folder that `save_to_disk` of the datasets library wrote.
+SAVED_TO_DISK = ("dataset_dict.json", "state.json")
+
 # Columns that hold no text to train on, whatever their values look like.
 NOT_TEXT = re.compile(
     r"(^|_)(id|idx|index|guid|uid|url|label|labels|split|source|source_id|tag|tags|type|ind)$", re.I
 )
+# Characters of scripts that write words without blanks: Chinese, Japanese, Thai, Lao, Khmer and
+# Burmese. Names of classes have less than two words of so many characters.
+UNPARTED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    r"\U00020000-\U0003ffff]"
+)
+CHARACTERS_A_WORD = 4
 # Rows whose values say whether a column looks like text.
 SAMPLE_ROWS = 200
 # Characters of a library's error that are quoted.
@@ -35,78 +38,101 @@ def open_splits(source: str, config: str | None = None, revision: str | None = N
     """Return the splits of a dataset.
 
     Args:
-        source: a folder in Hub layout, a file (it becomes the split train), or a Hub id.
-        config: the configuration of a dataset on the Hub that has several.
+        source: a folder, a file (it becomes the split train), or a Hub id. folders.py says which
+            files of a folder make which split, readers.py which files can be read.
+        config: the configuration of a dataset that has several.
         revision: the revision of a dataset on the Hub.
 
     Raises:
         UsageError: there is no dataset, or it cannot be read.
     """
     path = Path(source)
+    if path.is_file():
+        return DatasetDict(train=read_file(path))
     if not path.exists():
         return _hub_splits(source, config, revision)
-    if path.is_file():
-        return _file_splits(path)
-    return _load_local(path, str(path))
+    if any((path / name).is_file() for name in SAVED_TO_DISK):
+        return _saved_splits(path)
+
+    files_by_split = split_files(path, config)
+    features = _described_features(path, config)
+    splits = {}
+    for split, files in files_by_split.items():
+        parts = [read_file(file) for file in files]
+        where = f"{path}, split {split}"
+        splits[split] = with_features(join_rows(parts, where), features, where)
+    return DatasetDict(splits)
+
+
+def _saved_splits(folder: Path) -> DatasetDict:
+    """Return the splits of a folder that `save_to_disk` wrote; rows alone are the split train."""
+    try:
+        saved = load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise UsageError(f"{folder} cannot be read as a dataset: {one_line(error)}.") from error
+    if isinstance(saved, Dataset):
+        saved = DatasetDict(train=saved)
+    return DatasetDict({split: plain_dataset(rows) for split, rows in saved.items()})
+
+
+def _described_features(folder: Path, config: str | None) -> Features | None:
+    """Return the types of the columns that a folder's README describes, such as names of labels."""
+    try:
+        infos = DatasetInfosDict.from_directory(str(folder))
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return None
+    if config is None and len(infos) == 1:
+        return next(iter(infos.values())).features
+    info = infos.get(config or "default")
+    return None if info is None else info.features
+
+
+def join_rows(parts: list[Dataset], where: str) -> Dataset:
+    """Return the rows of several files in order. UsageError: their columns differ."""
+    if len(parts) == 1:
+        return parts[0]
+    names = set(parts[0].column_names)
+    for part in parts:
+        if set(part.column_names) != names:
+            raise UsageError(
+                f"{where}: its files have different columns, {', '.join(parts[0].column_names)} "
+                f"and {', '.join(part.column_names)}; give files of one table."
+            )
+    return Dataset(join_tables([part.data.table for part in parts], where))
+
+
+def with_features(rows: Dataset, features: Features | None, where: str) -> Dataset:
+    """Return rows whose columns have the types that a README describes, where it names them all.
+
+    Raises UsageError where a value does not fit its type.
+    """
+    if features is None or set(features) != set(rows.column_names):
+        return rows
+    ordered = Features({name: features[name] for name in rows.column_names})
+    try:
+        return plain_dataset(Dataset(table_cast(rows.data.table, ordered.arrow_schema)))
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{where}: its README describes other columns ({one_line(error)}); mend its "
+            "dataset_info."
+        ) from error
 
 
 def _hub_splits(hub_id: str, config: str | None, revision: str | None) -> DatasetDict:
     """Return the splits of a dataset on the Hub."""
     try:
-        return load_dataset(hub_id, config, revision=revision)
+        splits = load_dataset(hub_id, config, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
-        cause = " ".join(str(error).split())[:QUOTED]
+        cause = one_line(error)[:QUOTED]
         raise UsageError(
             f"The dataset '{hub_id}' could not be read from the Hub ({cause}); "
             "give a local copy as --data_dir."
         ) from error
-
-
-def _file_splits(file: Path) -> DatasetDict:
-    """Return the rows of a file as the split train."""
-    reader = READERS.get(file.suffix)
-    if reader is None:
-        raise UsageError(
-            f"{file} is no dataset; give a folder in Hub layout or a file: {', '.join(READERS)}."
-        )
-
-    options: dict[str, Any] = {"data_files": {"train": str(file)}}
-    if file.suffix == ".tsv":
-        options["sep"] = "\t"
-    splits = _load_local(file, reader, **options)
-
-    # A table with another separator is read without an error, into wrong columns.
-    if reader == "csv":
-        check_columns(file, splits["train"].column_names)
-    return splits
-
-
-def _load_local(path: Path, reader: str, **options: Any) -> DatasetDict:
-    """Return what the datasets library reads of a file or a folder."""
-    # A cache of its own: offline, the shared one may give another folder of the same name.
-    with tempfile.TemporaryDirectory() as cache:
-        try:
-            return load_dataset(reader, cache_dir=cache, keep_in_memory=True, **options)
-        except (OSError, ValueError, TypeError, StopIteration, DatasetGenerationError) as error:
-            cause = " ".join(str(error.__cause__ or error).split()) or "it is empty"
-            raise UsageError(
-                f"{path} cannot be read as a dataset: {cause}; give one in Hub layout."
-            ) from error
-
-
-def check_columns(file: Path, names: list[str]) -> None:
-    """Raise UsageError where a table of text was cut in other columns than its writer meant."""
-    for name in names:
-        if name.startswith("__index_level_") or ";" in name or "\t" in name:
-            raise UsageError(
-                f"{file} has the columns {', '.join(names)}: rows with more fields than the "
-                "header, or another separator; save it with commas (.csv) or tabs (.tsv) and one "
-                "field a column."
-            )
+    return DatasetDict({split: plain_dataset(rows) for split, rows in splits.items()})
 
 
 def is_text(column_type: pa.DataType) -> bool:
-    """Return whether a column holds strings."""
+    """Return whether a column holds strings; readers.py leaves no other types of them."""
     return pa.types.is_string(column_type) or pa.types.is_large_string(column_type)
 
 
@@ -142,10 +168,17 @@ def looks_like_text(column: pa.ChunkedArray) -> bool:
         return False
     word_counts = []
     for value in column.to_pylist():
+        if isinstance(value, list):
+            value = " ".join(part for part in value if part)
         if value:
-            text = " ".join(value) if isinstance(value, list) else value
-            word_counts.append(len(text.split()))
+            word_counts.append(count_words(value))
     return bool(word_counts) and float(np.median(word_counts)) > 1
+
+
+def count_words(text: str) -> int:
+    """Return how many words a text has; where words are not parted, some characters are one."""
+    unparted = len(UNPARTED.findall(text))
+    return max(len(text.split()), unparted // CHARACTERS_A_WORD)
 
 
 def row_texts(rows: Dataset, columns: list[str]) -> list[list[str]]:
@@ -187,7 +220,7 @@ def value_texts(value: str | list[str | None] | None) -> list[str]:
     A list is one of choices where one of its strings has several words.
     """
     if isinstance(value, list):
-        are_tokens = all(len((part or "").split()) <= 1 for part in value)
+        are_tokens = all(count_words(part or "") <= 1 for part in value)
         texts = [" ".join(part for part in value if part)] if are_tokens else value
     else:
         texts = [value]

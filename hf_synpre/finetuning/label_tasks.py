@@ -8,7 +8,8 @@ from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import option
 from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
-from hf_synpre.data.splits import READERS, is_list_of_text, is_text, open_splits, row_texts
+from hf_synpre.data.readers import is_data_file
+from hf_synpre.data.splits import is_list_of_text, is_text, open_splits, row_texts
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.label_encoding import text_columns
 from hf_synpre.finetuning.label_heads import LABEL_HEADS
@@ -260,7 +261,5 @@ def is_one_dataset(path: Path) -> bool:
     elif path.is_dir():
         names = [entry.name for entry in path.iterdir()]
 
-    for name in names:
-        if Path(name).suffix in READERS or name.startswith(("data", "train", "README")):
-            return True
-    return False
+    beginnings = ("data", "train", "README")
+    return any(is_data_file(name) or name.startswith(beginnings) for name in names)

@@ -1,0 +1,363 @@
+"""Readers: a file -> its rows as a table. Every file of data is opened here, whoever asks.
+
+text_files.py knows encodings and compression, separated.py the quoting of .csv and .tsv. This
+module knows the formats, and makes Arrow's many types of text and of lists one each.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, LargeList, List, Value
+from datasets.table import table_cast
+
+from hf_synpre.data.separated import read_separated
+from hf_synpre.data.text_files import (
+    COMPRESSED,
+    check_unpacked,
+    content_suffix,
+    read_lines,
+    read_text,
+)
+from hf_synpre.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+# Rows of JSON that are Python objects at once.
+ROWS_A_CHUNK = 10_000
+# Rows of Parquet that are unpacked at once: a row may be a book, or be made to exhaust a machine.
+ROWS_A_BATCH = 64
+# A number or truth value takes so many bytes at most.
+BYTES_A_VALUE = 8
+
+
+def read_file(file: Path) -> Dataset:
+    """Return the rows of a file.
+
+    Args:
+        file: a .parquet, .arrow, .csv, .tsv, .json, .jsonl or .txt file; those of text may be
+            compressed (.gz, .bz2, .xz, .zst).
+
+    Returns:
+        Its rows. Strings and lists have one type each, whatever Arrow's type for them in the file.
+
+    Raises:
+        UsageError: the file is missing, is of another format, or cannot be read.
+    """
+    reader = READERS.get(content_suffix(file))
+    packed_table = file.suffix.lower() in COMPRESSED and reader in (read_parquet, read_arrow)
+    if reader is None or packed_table:
+        raise UsageError(
+            f"{file} is no dataset; give a folder in Hub layout or a file: {', '.join(READERS)}; "
+            f"text may be packed ({', '.join(COMPRESSED)})."
+        )
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.")
+    return plain_dataset(Dataset(plain_table(reader(file), file)))
+
+
+def is_data_file(name: str | Path) -> bool:
+    """Say whether the name of a file is that of a format that can be read."""
+    return content_suffix(name) in READERS
+
+
+# --- formats ------------------------------------------------------------------------------------
+
+
+def read_parquet(file: Path) -> pa.Table:
+    """Return the rows of a Parquet file."""
+    batches = list(parquet_batches(file))
+    schema = pq.read_schema(file)
+    return pa.Table.from_batches(batches, schema)
+
+
+def parquet_columns(file: Path) -> list[str]:
+    """Return the names of a Parquet file's columns. UsageError: it is no Parquet file."""
+    try:
+        return pq.read_schema(file).names
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{file} cannot be read as a dataset: {one_line(error)}.") from error
+
+
+def parquet_batches(
+    file: Path, columns: list[str] | None = None, rows: int = ROWS_A_BATCH, *, bounded: bool = True
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file, a few at a time.
+
+    Args:
+        file: the file.
+        columns: the columns that are read; None for all.
+        rows: how many rows a batch has.
+        bounded: raise where all batches together have too many bytes.
+
+    Raises:
+        UsageError: it is no Parquet file, or unpacks to too many bytes.
+    """
+    try:
+        reader = pq.ParquetFile(file)
+        for group in range(reader.metadata.num_row_groups):
+            check_row_group(file, reader.metadata.row_group(group), columns)
+
+        size = 0
+        for batch in reader.iter_batches(batch_size=rows, columns=columns):
+            size = size + batch.nbytes if bounded else batch.nbytes
+            check_unpacked(file, size)
+            yield batch
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{file} cannot be read as a dataset: {one_line(error)}.") from error
+
+
+def check_row_group(file: Path, group: Any, columns: list[str] | None) -> None:
+    """Raise UsageError where a row group of Parquet announces more bytes than the file may have."""
+    for index in range(group.num_columns):
+        chunk = group.column(index)
+        if columns is None or chunk.path_in_schema.partition(".")[0] in columns:
+            check_unpacked(file, chunk.total_uncompressed_size)
+            if chunk.physical_type != "BYTE_ARRAY":
+                check_unpacked(file, chunk.num_values * BYTES_A_VALUE)
+
+
+def read_arrow(file: Path) -> pa.Table:
+    """Return the rows of an Arrow file, as a stream or with random access (Feather)."""
+    try:
+        with pa.memory_map(str(file)) as source:
+            try:
+                table = pa.ipc.open_file(source).read_all()
+            except pa.ArrowInvalid:
+                source.seek(0)
+                table = pa.ipc.open_stream(source).read_all()
+            check_unpacked(file, table.nbytes)
+            return table
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{file} cannot be read as a dataset: {one_line(error)}.") from error
+
+
+def read_commas(file: Path) -> pa.Table:
+    """Return the rows of a .csv file."""
+    return read_separated(file, ",")
+
+
+def read_tabs(file: Path) -> pa.Table:
+    """Return the rows of a .tsv file."""
+    return read_separated(file, "\t")
+
+
+def read_text_lines(file: Path) -> pa.Table:
+    """Return the lines of a text file as the column text."""
+    lines = [line.removesuffix("\n") for line in read_lines(file)]
+    return pa.table({"text": pa.array(lines, pa.string())})
+
+
+def read_json_lines(file: Path) -> pa.Table:
+    """Return the rows of a file with one JSON object a line. Blank lines are skipped."""
+    tables: list[pa.Table] = []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(read_lines(file), start=1):
+        if not line.strip():
+            continue
+        rows.append(json_row(parse_json(line, f"{file} line {number}"), f"{file} line {number}"))
+        if len(rows) == ROWS_A_CHUNK:
+            tables.append(rows_table(rows, file))
+            rows = []
+    if rows or not tables:
+        tables.append(rows_table(rows, file))
+    return join_tables(tables, file)
+
+
+def read_json(file: Path) -> pa.Table:
+    """Return the rows of a .json file: a list of objects, columns by name, or an object a line."""
+    text = read_text(file)
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise UsageError(f"{file} cannot be read as a dataset: it is nested too deep.") from None
+    except ValueError as error:
+        first_line = text.lstrip().partition("\n")[0]
+        if first_line.rstrip().endswith("}") and first_line.startswith("{"):
+            return read_json_lines(file)
+        raise UsageError(f"{file} cannot be read as a dataset: {error}.") from error
+
+    if isinstance(content, dict):
+        columns = list(content.values())
+        lengths = {len(column) for column in columns if isinstance(column, list)}
+        if len(lengths) != 1 or not all(isinstance(column, list) for column in columns):
+            return one_object(content, file)
+        content = [dict(zip(content, values, strict=True)) for values in zip(*columns, strict=True)]
+    if not isinstance(content, list):
+        raise UsageError(f"{file} holds {type(content).__name__}; give a list of objects.")
+    rows = [json_row(row, f"{file} row {number}") for number, row in enumerate(content)]
+    return rows_table(rows, file)
+
+
+def one_object(content: dict[str, Any], file: Path) -> pa.Table:
+    """Return one JSON object as one row, unless its rows seem to be below one of its keys.
+
+    Raises UsageError in that case.
+    """
+    for name, value in content.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            raise UsageError(
+                f"{file} holds one object, whose key {name} has a list of objects; give a list of "
+                "rows alone, or one row a line as .jsonl."
+            )
+    return rows_table([content], file)
+
+
+# Suffix -> its reader.
+READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".parquet": read_parquet,
+    ".csv": read_commas,
+    ".tsv": read_tabs,
+    ".json": read_json,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".txt": read_text_lines,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+}
+
+
+# --- JSON values as columns -----------------------------------------------------------------------
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Return the value of a text of JSON. Raises UsageError if there is none."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise UsageError(f"{where} cannot be read: it is nested too deep.") from None
+    except ValueError as error:
+        raise UsageError(f"{where} cannot be read as JSON: {error}.") from error
+
+
+def json_row(value: Any, where: str) -> dict[str, Any]:
+    """Return a row of JSON. Raises UsageError if it is no object."""
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{where} holds {type(value).__name__}; give an object a row, with the columns as keys."
+        )
+    return value
+
+
+def rows_table(rows: list[dict[str, Any]], file: Path) -> pa.Table:
+    """Return JSON rows as a table. A key that a row lacks is null."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if not names:
+        raise UsageError(f"{file} cannot be read as a dataset: it is empty.")
+    columns = []
+    for name in names:
+        values = [row.get(name) for row in rows]
+        columns.append(json_column(values, name, file))
+    return pa.table(columns, names=names)
+
+
+def json_column(values: list[Any], name: str, file: Path) -> pa.Array:
+    """Return the values of a key as a column; values of several types as JSON, strings as they are.
+
+    Raises:
+        UsageError: a string is no text: it has half of a surrogate pair.
+    """
+    try:
+        return pa.array(values)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{file}: the column {name} has half of a surrogate pair ({error.reason}); write the "
+            "file as UTF-8."
+        ) from error
+    except (pa.ArrowException, OverflowError):
+        logger.warning("%s: the column %s has values of several types, read as text", file, name)
+    texts = []
+    for value in values:
+        is_text = value is None or isinstance(value, str)
+        texts.append(value if is_text else json.dumps(value, ensure_ascii=False))
+    return pa.array(texts, pa.string())
+
+
+def join_tables(tables: list[pa.Table], where: object) -> pa.Table:
+    """Return the rows of tables in order; a column that some of them lack is null there.
+
+    Args:
+        tables: at least one.
+        where: what they are, for messages.
+
+    Raises:
+        UsageError: a column has types that do not fit together.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UsageError(
+            f"{where}: the parts have columns of other types ({one_line(error)}); give every "
+            "column one type."
+        ) from error
+
+
+# --- one type for text, one for lists -------------------------------------------------------------
+
+
+def plain_table(table: pa.Table, file: Path) -> pa.Table:
+    """Return a table without Arrow's types for special layouts.
+
+    Dictionaries and views become what they stand for.
+
+    Raises:
+        UsageError: a column has a type that the datasets library does not know.
+    """
+    fields = [field.with_type(plain_type(field.type)) for field in table.schema]
+    schema = pa.schema(fields, table.schema.metadata)
+    try:
+        table = table.cast(schema)
+        Features.from_arrow_schema(schema)
+    except (pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
+        raise UsageError(f"{file} cannot be read as a dataset: {one_line(error)}.") from error
+    return table
+
+
+def plain_type(column_type: pa.DataType) -> pa.DataType:
+    """Return the type that a type stands for: string of a view or of a dictionary of strings."""
+    if pa.types.is_dictionary(column_type):
+        return plain_type(column_type.value_type)
+    if pa.types.is_string_view(column_type):
+        return pa.string()
+    if pa.types.is_struct(column_type):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in column_type])
+    is_view = pa.types.is_list_view(column_type) or pa.types.is_large_list_view(column_type)
+    if is_view or pa.types.is_list(column_type) or pa.types.is_fixed_size_list(column_type):
+        return pa.list_(plain_type(column_type.value_type))
+    if pa.types.is_large_list(column_type):
+        return pa.large_list(plain_type(column_type.value_type))
+    return column_type
+
+
+def plain_dataset(rows: Dataset) -> Dataset:
+    """Return rows whose lists have any length and whose strings are strings.
+
+    The features of a dataset may say otherwise: lists of a fixed length, lists and strings with
+    64-bit offsets. ClassLabel and all others stay.
+    """
+    features = Features({name: plain_feature(value) for name, value in rows.features.items()})
+    if features == rows.features:
+        return rows
+    return Dataset(table_cast(rows.data.table, features.arrow_schema))
+
+
+def plain_feature(feature: Any) -> Any:
+    """Return a feature with lists of any length and with strings; see `plain_dataset`."""
+    if isinstance(feature, List | LargeList):
+        return List(plain_feature(feature.feature))
+    if isinstance(feature, dict):
+        return {name: plain_feature(value) for name, value in feature.items()}
+    if isinstance(feature, Value) and feature.dtype in ("string_view", "large_string"):
+        return Value("string")
+    return feature
+
+
+def one_line(error: BaseException) -> str:
+    """Return a library's error in one line."""
+    return " ".join(str(error).split()).rstrip(".")
