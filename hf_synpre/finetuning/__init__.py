@@ -11,7 +11,7 @@
    config, the loss, the scores.
 4. `finetune(model, data, spec)` (finetuning.py): a model of that class, a prepared task and a
    recipe, `FinetuningSpec` -> a `FinetuningResult`: test scores, curve and cost.
-5. Scores (metrics.py): METRICS of generated texts, SCORES of labels.
+5. Scores: METRICS of generated texts (metrics.py), SCORES of labels (scores.py).
 """
 
 from hf_synpre.finetuning.catalog import (
@@ -26,8 +26,9 @@ from hf_synpre.finetuning.catalog import (
 from hf_synpre.finetuning.finetuning import FinetuningResult, FinetuningSpec, finetune
 from hf_synpre.finetuning.heads import Head
 from hf_synpre.finetuning.label_tasks import LabelTask
-from hf_synpre.finetuning.metrics import METRICS, SCORES
+from hf_synpre.finetuning.metrics import METRICS
 from hf_synpre.finetuning.prepared import PreparedTask, prepare
+from hf_synpre.finetuning.scores import SCORES
 from hf_synpre.finetuning.tasks import PRESET_NAMES, FinetuningTask
 from hf_synpre.finetuning.text_tasks import TextToTextTask
 

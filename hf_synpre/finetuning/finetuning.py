@@ -50,6 +50,11 @@ class FinetuningSpec:
     layer_decay: float = option(
         "Learning rate of a layer over that of the layer above it; 1 for one rate.", 1.0
     )
+    accept_unspellable: bool = option(
+        "Fine-tune although the tokenizer cannot spell most of the targets, which no model can "
+        "then get right.",
+        False,
+    )
 
     def __post_init__(self) -> None:
         for name in COUNTS:
@@ -127,6 +132,7 @@ def finetune(
         >>> finetune(model, data, spec, seed=0, output_dir=Path("runs/model"))["score"]
     """
     head = data.head_for(model.config)
+    checked = head.check_scoring(data, spec)
     trainer = finetuning_trainer(model, data, spec, seed, output_dir)
 
     # The number of steps, and of steps between evaluations.
@@ -154,8 +160,12 @@ def finetune(
         "test_s": round(test_seconds, 4),
         "stopped": best.stopped,
     }
+    tested["notes"] = checked.pop("notes", []) + tested.get("notes", [])
+    if not tested["notes"]:
+        del tested["notes"]
     return {
         **tested,
+        **checked,
         "validation_score": best.chosen["score"],
         "curve": best.curve,
         "spent": cost,

@@ -5,7 +5,8 @@ catalog.py has an object of each.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from hf_synpre.data.corpora import Corpus
+from hf_synpre.errors import UsageError
 from hf_synpre.training.trainer import SynpreTrainer
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ class ReportedScores(TypedDict):
     metric: str  # the name of the score that is reported
     score: float  # its value
     scores: dict[str, float]  # all scores by name
+    # How some scores are made: which average, which words, which scheme of tags.
+    scoring: NotRequired[dict[str, str]]
+    notes: NotRequired[list[str]]  # what must be known beside the scores, a sentence each
     test_examples: int  # the examples that were scored
     # The reported score of each example, as files.pack_fractions writes it.
     example_scores: NotRequired[str]
@@ -76,6 +81,8 @@ class Head(ABC, Generic[Task, Rows]):
     training_arguments: ClassVar[dict[str, Any]] = {}
     # Fields of FinetuningSpec that this kind of answer does not read.
     unread_options: ClassVar[tuple[str, ...]] = ()
+    # Whether the loss obeys label_smoothing_factor of TrainingArguments.
+    smooths_labels: ClassVar[bool] = True
 
     # ---- The data: rows of a dataset -> ids on disk -> rows of a model.
 
@@ -91,6 +98,27 @@ class Head(ABC, Generic[Task, Rows]):
             vocab_size: the number of ids of the tokenizer.
             corpus: the text that it is trained on; None for the texts of the train split.
         """
+
+    def usable_splits(self, task: Task, splits: Mapping[str, SplitRows]) -> Mapping[str, SplitRows]:
+        """Return the rows of each split that can be learned or scored; the others are said.
+
+        Args:
+            task: the task.
+            splits: train, validation and test, as `task.load` returns them.
+
+        Raises:
+            UsageError: no row of a split is left.
+        """
+        return splits
+
+    def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
+        """Return what results keep of a split beside its rows and digest, such as label counts.
+
+        Args:
+            encoded: the table of the split, as `encode` made it.
+            label_names: the names of the labels of the train split, None if they have none.
+        """
+        return {}
 
     def label_names(self, task: Task, train: SplitRows) -> list[Any] | None:
         """Return the names of the labels in the order of their numbers, None if they have none.
@@ -204,9 +232,44 @@ class Head(ABC, Generic[Task, Rows]):
                 processes; None for that of this batch.
         """
 
+    def check_scoring(self, data: "PreparedTask[Task]", spec: "FinetuningSpec") -> dict[str, Any]:
+        """Say what the metric cannot judge, before training.
+
+        Args:
+            data: the prepared task: its rows, its metric.
+            spec: the recipe.
+
+        Returns:
+            Keys of the result: how predictions are scored ("scoring"), and what must be known
+            beside the scores.
+
+        Raises:
+            UsageError: the scores would say nothing.
+        """
+        return {}
+
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
         """Return the Trainer's keywords beside its arguments, rows and collator."""
-        return {"loss": self.loss}
+        return {"loss": self.smoothed_loss(spec)}
+
+    def smoothed_loss(self, spec: "FinetuningSpec") -> Callable[..., torch.Tensor]:
+        """Return the loss with the recipe's label_smoothing_factor.
+
+        Raises UsageError if the factor is no share, or the loss cannot have one.
+        """
+        factor = spec.training.get("label_smoothing_factor", 0.0)
+        if not factor:
+            return self.loss
+        if not self.smooths_labels:
+            raise UsageError(
+                f"The head {self.name} has no loss with smoothed labels; leave "
+                "label_smoothing_factor out."
+            )
+        if not 0 <= factor < 1:
+            raise UsageError(
+                f"label_smoothing_factor is {factor}; give a share of at least 0 and below 1."
+            )
+        return partial(self.loss, label_smoothing=factor)
 
     @abstractmethod
     def validation_metrics(

@@ -5,18 +5,24 @@ Functions that several heads of label_heads.py share.
 
 import hashlib
 import json
+import logging
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, Sequence
-from datasets.features import List
+from datasets import Dataset
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.errors import UsageError
+from hf_synpre.finetuning.label_names import declared_names
+from hf_synpre.finetuning.tag_schemes import find_scheme
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.label_tasks import LabelTask
+
+logger = logging.getLogger(__name__)
 
 IDS_OF_TEXTS = pa.list_(pa.list_(pa.int32()))  # the ids of each text of each row
 
@@ -35,14 +41,36 @@ def column_texts(task: "LabelTask", rows: Dataset) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def label_values(task: "LabelTask", rows: Dataset) -> Iterator[Any]:
-    """Yield the label of each row, a list of values where several columns hold it."""
+def label_values(task: "LabelTask", rows: Dataset, names: list[Any] | None = None) -> Iterator[Any]:
+    """Yield the label of each row, a list of values where several columns hold it.
+
+    Args:
+        task: the task, for its columns of labels.
+        rows: the rows of a split.
+        names: the names of the labels of train. If the split declares others, or another order,
+            its numbers are replaced by its own names.
+    """
     columns = task.find_columns(rows, "label")
-    if len(columns) == 1:
+    if len(columns) > 1:
+        for values in zip(*(rows[name] for name in columns), strict=True):
+            yield list(values)
+        return
+
+    own_names = declared_names(rows, columns[0])
+    if names is None or own_names is None or own_names == list(names):
         yield from rows[columns[0]]
         return
-    for values in zip(*(rows[name] for name in columns), strict=True):
-        yield list(values)
+    for value in rows[columns[0]]:
+        yield own_name(value, own_names)
+
+
+def own_name(value: Any, names: list[str]) -> Any:
+    """Return the name of the number of a class, the names of a list of them; others as they are."""
+    if isinstance(value, list):
+        return [own_name(part, names) for part in value]
+    if isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return value
 
 
 def tokenize_texts(
@@ -66,74 +94,15 @@ def tokenize_texts(
     return encoded
 
 
-def class_names(task: "LabelTask", rows: Dataset, column: str, values: Iterable[Any]) -> list[Any]:
-    """Return the names of classes in the order of their numbers.
-
-    Args:
-        task: the task; its `label_names` name classes that are bare integers.
-        rows: the train split.
-        column: the column of labels, or of lists of labels.
-        values: all labels of the split.
-
-    Returns:
-        The names in the dataset's ClassLabel; else the task's `label_names`, if the labels are
-        integers; else the distinct labels in order.
-
-    Raises:
-        UsageError: every row has the same label.
-    """
-    if (names := declared_names(rows, column)) is not None:
-        return names
-
-    distinct = {value for value in values if value is not None}
-    ordered = sorted(distinct, key=lambda value: (isinstance(value, str), value))
-    if len(ordered) == 1:
-        raise UsageError(
-            f"{task.name}: every row of train has the label {ordered[0]!r}; give rows of two "
-            "labels or more."
-        )
-    if task.label_names and all(isinstance(value, int) for value in ordered):
-        return task.label_names
-    return ordered
-
-
-def declared_names(rows: Dataset, column: str) -> list[str] | None:
-    """Return the names in the ClassLabel of a column, None if it is no ClassLabel."""
-    feature = rows.features[column]
-    if isinstance(feature, Sequence | List):
-        feature = feature.feature
-    return list(feature.names) if isinstance(feature, ClassLabel) else None
-
-
-def class_number(value: Any, names: list[Any]) -> int:
-    """Return the number of a class.
-
-    Args:
-        value: the class as the dataset has it.
-        names: the names of the classes in order.
-
-    Returns:
-        Its position among the names; the value itself if it is a number of a ClassLabel.
-
-    Raises:
-        ValueError: the value is none of these classes.
-    """
-    if value in names:
-        return names.index(value)
-    are_names = all(isinstance(name, str) for name in names)
-    if isinstance(value, int) and 0 <= value < len(names) and are_names:
-        return value
-    raise ValueError(value)
-
-
-def check_tags_are_bio(task: "LabelTask", names: list[Any] | None) -> None:
+def check_tags(task: "LabelTask", names: list[Any] | None) -> None:
     """Raise UsageError where entities are scored and no tag is one of an entity: the F1 were 0."""
     if task.metric_name != "span_f1":
         return
-    if not any(str(name).startswith(("B-", "I-")) for name in names or ()):
+    if find_scheme({str(name) for name in names or ()}) is None:
         raise UsageError(
             f"{task.name}: the tags {str(names)[:60]} are not BIO, as B-PER, I-PER, O; give "
-            "label_names."
+            "label_names, tags in a scheme such as BIO, IOBES or BILOU, or the metric tag_accuracy "
+            "(the share of right tags, as for parts of speech)."
         )
 
 
@@ -197,6 +166,85 @@ def choice_texts(task: "LabelTask", rows: Dataset) -> list[list[str]]:
     return texts
 
 
+@dataclass(frozen=True)
+class Answers:
+    """The accepted answers to a question about a context."""
+
+    texts: list[str]  # empty where the question has none
+    start: int  # the first character of the first answer in the context; -1: it is not there
+
+    @classmethod
+    def read(cls, value: Any, context: str) -> "Answers":
+        """Read the answers of a row.
+
+        Args:
+            value: {text: [...], answer_start: [...]} as in SQuAD, a list of {text, answer_start},
+                or a list of texts.
+            context: the text that should hold the answers. Where the first one does not begin at
+                its answer_start, its nearest occurrence is taken.
+        """
+        if value is None:
+            return cls([], -1)
+        if isinstance(value, dict):
+            texts, starts = value.get("text"), value.get("answer_start")
+        else:
+            are_structs = [isinstance(answer, dict) for answer in value]
+            texts = [a["text"] if s else a for a, s in zip(value, are_structs, strict=True)]
+            starts = [a.get("answer_start") for a, s in zip(value, are_structs, strict=True) if s]
+
+        # An empty text is no answer.
+        accepted = [text for text in as_list(texts) if text]
+        if not accepted:
+            return cls([], -1)
+        given = [start for start in as_list(starts) if start is not None]
+        return cls(accepted, nearest(context, accepted[0], given[0] if given else 0))
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list as it is, a single value as a list of one, and None as an empty list."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def nearest(context: str, answer: str, start: int) -> int:
+    """Return where an answer begins in a context, the place nearest to `start`; -1: nowhere."""
+    if start >= 0 and context.startswith(answer, start):
+        return start
+    places = [match.start() for match in re.finditer(re.escape(answer), context)]
+    return min(places, key=lambda place: abs(place - start), default=-1)
+
+
+def answers_in_context(task: "LabelTask", rows: Dataset) -> list[Answers]:
+    """Return the answers of each row of a span task."""
+    contexts = rows[task.find_columns(rows, "text")[0]]
+    values = rows[task.find_columns(rows, "label")[0]]
+    return [Answers.read(value, context) for value, context in zip(values, contexts, strict=True)]
+
+
+def findable_rows(task: "LabelTask", rows: Dataset) -> Dataset:
+    """Return the rows of train without those whose answer is not in their context.
+
+    The number of the rows that are left out is said. Raises UsageError if they are most rows, or
+    if no other row has an answer.
+    """
+    answers = answers_in_context(task, rows)
+    if all(answer.start < 0 for answer in answers):
+        raise UsageError(
+            f"{task.name}: no row of train has an answer in its context; give answers as in SQuAD, "
+            "{text: [...], answer_start: [...]}."
+        )
+    kept = [i for i, answer in enumerate(answers) if not answer.texts or answer.start >= 0]
+    left_out = len(rows) - len(kept)
+    if not left_out:
+        return rows
+    said = f"{left_out} of {len(rows)} rows of train have an answer that is not in their context"
+    if 2 * left_out > len(rows):
+        raise UsageError(f"{task.name}: {said}; give contexts that hold their answers.")
+    logger.warning("%s: %s and are left out.", task.name, said)
+    return rows.select(kept)
+
+
 def encode_spans(task: "LabelTask", rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> pa.Table:
     """Return a span task's rows as a table.
 
@@ -211,7 +259,7 @@ def encode_spans(task: "LabelTask", rows: Dataset, tokenizer: PreTrainedTokenize
     """
     context_column, question_column = task.find_columns(rows, "text")
     contexts, questions = list(rows[context_column]), list(rows[question_column])
-    answers = list(rows[task.find_columns(rows, "label")[0]])
+    answers = answers_in_context(task, rows)
     encoded = tokenizer(
         contexts, add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )
@@ -229,25 +277,25 @@ def encode_spans(task: "LabelTask", rows: Dataset, tokenizer: PreTrainedTokenize
             "label": spans,
             "context": contexts,
             "offsets": pa.array(offsets, pa.list_(pa.int32())),
-            "answers": [list(answer["text"]) for answer in answers],
+            "answers": pa.array([answer.texts for answer in answers], pa.list_(pa.string())),
         }
     )
 
 
-def span_ids(offsets: list[tuple[int, int]], answer: dict[str, list[Any]]) -> list[int]:
+def span_ids(offsets: list[tuple[int, int]], answer: Answers) -> list[int]:
     """Return the positions of the first and last id that overlap with an answer.
 
     Args:
         offsets: where each id of the context begins and ends, in characters.
-        answer: the accepted answers as in SQuAD, `text` and `answer_start`; the first is used.
+        answer: the accepted answers; the first is used.
 
     Returns:
         Two positions in the ids of the context; [-1, -1] where there is no answer.
     """
-    if not answer["text"]:
+    if answer.start < 0:
         return [-1, -1]
-    begin = answer["answer_start"][0]
-    end = begin + len(answer["text"][0])
+    begin = answer.start
+    end = begin + len(answer.texts[0])
 
     touched = []
     for index, (id_begin, id_end) in enumerate(offsets):

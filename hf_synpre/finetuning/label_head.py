@@ -1,5 +1,6 @@
 """The base of the heads of labelled tasks: texts and labels -> rows, logits -> scores."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,19 +25,19 @@ from hf_synpre.files import pack_fractions
 from hf_synpre.finetuning.heads import EVALUATION_BATCH, Collator, Head, ReportedScores
 from hf_synpre.finetuning.label_encoding import (
     IDS_OF_TEXTS,
-    check_tags_are_bio,
-    class_number,
+    check_tags,
     column_texts,
     ids_digest,
     label_values,
     text_columns,
     tokenize_texts,
 )
+from hf_synpre.finetuning.label_names import LabelNames, class_number, positive_number
 from hf_synpre.finetuning.label_rows import (
     LabelRows,
     SpecialTokensTemplate,
 )
-from hf_synpre.finetuning.metrics import SCORES, Scores
+from hf_synpre.finetuning.scores import CHECKS, SCORES, SCORINGS, Labels, Scores
 from hf_synpre.initialization import skeleton
 from hf_synpre.models.families import longest_input, uses_token_types
 from hf_synpre.training.trainer import SynpreTrainer
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.finetuning import FinetuningSpec
     from hf_synpre.finetuning.label_tasks import LabelTask
     from hf_synpre.finetuning.prepared import PreparedTask
+
+logger = logging.getLogger(__name__)
 
 # Logits of labels are small, so evaluation batches are larger than those of text.
 LABEL_BATCH = 4 * EVALUATION_BATCH
@@ -67,7 +70,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
     """
 
     usual_model_type = "electra"
-    unread_options = ("num_beams", "length_penalty", "max_new_tokens")
+    unread_options = ("num_beams", "length_penalty", "max_new_tokens", "accept_unspellable")
     adds_parameters = True
     trainer_class = RowOrderTrainer
     evaluation_batch = LABEL_BATCH
@@ -76,8 +79,9 @@ class LabelHead(Head["LabelTask", LabelRows]):
         "train_sampling_strategy": "group_by_length",
     }
 
-    # The score that is reported unless a task names another: a name of SCORES.
-    default_metric: ClassVar[str]
+    # The metrics that can judge the predictions, names of SCORES; the first is reported unless a
+    # task names another.
+    metrics: ClassVar[tuple[str, ...]]
     # transformers' name of the loss, if the class of models has several.
     problem_type: ClassVar[str | None] = None
     # The width of the logits where labels have no names.
@@ -111,9 +115,9 @@ class LabelHead(Head["LabelTask", LabelRows]):
         return None
 
     def label_names(self, task: "LabelTask", train: Dataset) -> list[Any] | None:
-        """Return the names of the labels. UsageError: entities are scored, but tags are not BIO."""
+        """Return the names of the labels. UsageError: entities are scored, and no tag marks one."""
         names = self.find_label_names(task, train)
-        check_tags_are_bio(task, names)
+        check_tags(task, names)
         return names
 
     def label_number(
@@ -185,7 +189,10 @@ class LabelHead(Head["LabelTask", LabelRows]):
         self, task: "LabelTask", label_names: list[Any] | None, data_dir: str | None
     ) -> dict[str, Any]:
         """Return the names of the labels and the dataset's Hub id."""
-        return {"labels": label_names, "hub_id": task.hub_id}
+        metadata = {"labels": label_names, "hub_id": task.hub_id}
+        if isinstance(label_names, LabelNames) and not label_names.declared:
+            metadata["labels_declared"] = False
+        return metadata
 
     def encode(
         self,
@@ -198,7 +205,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
         """Return `pieces`, the ids of every text of a row, and `label`."""
         pieces = tokenize_texts(tokenizer, self.texts_to_encode(task, rows, split))
         labels = []
-        for value in label_values(task, rows):
+        for value in label_values(task, rows, label_names):
             labels.append(self.read_label(task, value, label_names, split))
         return pa.table({"pieces": pa.array(pieces, IDS_OF_TEXTS), "label": labels})
 
@@ -280,7 +287,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
         """Return the loss, and how learning rates fall from layer to layer."""
-        return {"loss": self.loss, "layer_decay": spec.layer_decay}
+        return {"loss": self.smoothed_loss(spec), "layer_decay": spec.layer_decay}
 
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> Any:
         """Return the predictions of the logits, one for each example, as score functions take them.
@@ -310,7 +317,37 @@ class LabelHead(Head["LabelTask", LabelRows]):
         """
         names = data.metadata["labels"] or []
         predictions = self.predictions(rows, logits, names)
-        return SCORES[data.task.metric_name](predictions, self.true_labels(rows, names))
+        return SCORES[data.task.metric_name](
+            predictions, self.true_labels(rows, names), known_labels(data)
+        )
+
+    def check_scoring(
+        self, data: "PreparedTask[LabelTask]", spec: "FinetuningSpec"
+    ) -> dict[str, Any]:
+        """Return how labels are scored. UsageError: the metric cannot judge the test's labels."""
+        metric, known = data.task.metric_name, known_labels(data)
+        found = data.metadata.get("found", {})
+        notes = []
+        for split in ("test", "validation"):
+            check = CHECKS.get(metric)
+            fault = check(known, found[split]) if check and split in found else None
+            if fault is None:
+                continue
+            if split == "test":
+                raise UsageError(
+                    f"{data.task.name}: {metric} cannot judge the rows of test: {fault}; give "
+                    f"another test split or another metric ({', '.join(self.metrics)})."
+                )
+            notes.append(f"{metric} cannot choose weights on the rows of validation: {fault}")
+
+        for note in notes:
+            logger.warning("%s: %s.", data.task.name, note)
+        checked: dict[str, Any] = {}
+        if metric in SCORINGS:
+            checked["scoring"] = SCORINGS[metric](known)
+        if notes:
+            checked["notes"] = notes
+        return checked
 
     def validation_metrics(
         self, data: "PreparedTask[LabelTask]", rows: LabelRows
@@ -350,6 +387,19 @@ class LabelHead(Head["LabelTask", LabelRows]):
             tested["probabilities"] = pack_fractions(softmax(logits))
             tested["truths"] = rows.true_labels.tolist()
         return tested
+
+
+def known_labels(data: "PreparedTask[LabelTask]") -> Labels:
+    """Return what the scores know of a task's labels: their names, and the positive class.
+
+    Raises UsageError where F1 of two classes is scored and nothing says which one is positive.
+    """
+    metadata = data.metadata
+    names = tuple(metadata["labels"] or ())
+    if data.task.metric_name != "accuracy_f1" or len(names) != 2:
+        return Labels(names)
+    declared = metadata.get("labels_declared", True)
+    return Labels(names, positive_number(data.task, names, declared))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

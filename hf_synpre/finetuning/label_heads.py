@@ -5,10 +5,12 @@ score function of metrics.py compares predictions with labels. To add a head, wr
 add an object of it to LABEL_HEADS.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
@@ -28,27 +30,34 @@ from hf_synpre.finetuning.label_encoding import (
     check_choices,
     check_word_tags,
     choice_texts,
-    class_names,
-    class_number,
     column_texts,
-    declared_names,
     encode_spans,
+    findable_rows,
     label_values,
 )
 from hf_synpre.finetuning.label_head import LabelHead
+from hf_synpre.finetuning.label_names import (
+    LabelNames,
+    class_names,
+    class_number,
+    declared_names,
+    gold_splits,
+)
 from hf_synpre.finetuning.label_rows import ChoiceRows, SpanRows, TagRows
 from hf_synpre.finetuning.span_answers import extract_answers
 from hf_synpre.training.trainer import token_loss
 
 if TYPE_CHECKING:
+    from hf_synpre.finetuning.finetuning import FinetuningSpec
     from hf_synpre.finetuning.label_tasks import LabelTask
+    from hf_synpre.finetuning.prepared import PreparedTask
 
 
 class ClassHead(LabelHead):
     """One of several classes, for a text or a pair of texts."""
 
     name = "classes"
-    default_metric = "accuracy"
+    metrics = ("accuracy", "accuracy_f1", "matthews")
     model_class = AutoModelForSequenceClassification
     problem_type = "single_label_classification"
     reports_probabilities = True
@@ -57,26 +66,39 @@ class ClassHead(LabelHead):
         """Say whether the column holds integers, strings or booleans."""
         return is_class_type(column_type)
 
-    def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any]:
+    def usable_splits(
+        self, task: "LabelTask", splits: Mapping[str, Dataset]
+    ) -> Mapping[str, Dataset]:
+        """Return the rows with a gold label."""
+        column = task.find_columns(splits["train"], "label")[0]
+        return gold_splits(task, splits, column)
+
+    def find_label_names(self, task: "LabelTask", train: Dataset) -> LabelNames:
         """Return the names of the classes."""
         column = task.find_columns(train, "label")[0]
         return class_names(task, train, column, train[column])
+
+    def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
+        """Return how many rows each class has."""
+        return {"label_counts": count_numbers(encoded["label"].to_numpy(), label_names)}
 
     def loss(
         self,
         outputs: ModelOutput,
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the rows of the step."""
-        return class_loss(outputs, labels, num_items_in_batch)
+        return class_loss(outputs, labels, num_items_in_batch, label_smoothing)
 
 
 class MultiLabelHead(LabelHead):
     """Any number of several labels, for a text or a pair of texts."""
 
     name = "labels"
-    default_metric = "auc"
+    metrics = ("auc",)
+    smooths_labels = False
     model_class = AutoModelForSequenceClassification
     problem_type = "multi_label_classification"
 
@@ -84,6 +106,12 @@ class MultiLabelHead(LabelHead):
         """Say whether the column holds lists of labels, or one label of several columns."""
         is_number = pa.types.is_floating(column_type)
         return is_class_type(column_type) or is_number or pa.types.is_list(column_type)
+
+    def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
+        """Return how many rows have each label."""
+        present = np.array(encoded["label"].to_pylist()) > 0.5  # [rows, labels]
+        counts = present.sum(axis=0).tolist()
+        return {"label_counts": dict(zip(map(str, label_names or []), counts, strict=True))}
 
     def find_label_names(self, task: "LabelTask", train: Dataset) -> list[Any]:
         """Return the names of the labels: of the columns, of a ClassLabel, or their numbers."""
@@ -131,13 +159,19 @@ class NumberHead(LabelHead):
     """A number for a text or a pair of texts, such as their similarity."""
 
     name = "number"
-    default_metric = "pearson_spearman"
+    metrics = ("pearson_spearman",)
+    smooths_labels = False
     model_class = AutoModelForSequenceClassification
     problem_type = "regression"
 
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
         """Say whether the column holds numbers."""
         return pa.types.is_floating(column_type) or pa.types.is_integer(column_type)
+
+    def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
+        """Return the lowest and the highest number."""
+        numbers = encoded["label"].to_numpy()
+        return {"lowest": float(numbers.min()), "highest": float(numbers.max())}
 
     def label_number(self, task: "LabelTask", value: Any, names: list[Any], split: str) -> float:
         """Return the number."""
@@ -166,7 +200,7 @@ class ChoiceHead(LabelHead):
     """One of several continuations of a context."""
 
     name = "choices"
-    default_metric = "accuracy"
+    metrics = ("accuracy",)
     model_class = AutoModelForMultipleChoice
     row_class = ChoiceRows
     reports_probabilities = True
@@ -179,6 +213,13 @@ class ChoiceHead(LabelHead):
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
         """Say whether the column holds integers, strings or booleans."""
         return is_class_type(column_type)
+
+    def usable_splits(
+        self, task: "LabelTask", splits: Mapping[str, Dataset]
+    ) -> Mapping[str, Dataset]:
+        """Return the rows with a gold label."""
+        column = task.find_columns(splits["train"], "label")[0]
+        return gold_splits(task, splits, column, are_numbers=True)
 
     def texts_to_encode(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
         """Return the context and the continuations of each row."""
@@ -195,16 +236,18 @@ class ChoiceHead(LabelHead):
         outputs: ModelOutput,
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the rows of the step."""
-        return class_loss(outputs, labels, num_items_in_batch)
+        return class_loss(outputs, labels, num_items_in_batch, label_smoothing)
 
 
 class SpanHead(LabelHead):
     """An answer that is a part of a context."""
 
     name = "span"
-    default_metric = "f1"
+    metrics = ("f1",)
+    smooths_labels = False
     model_class = AutoModelForQuestionAnswering
     unnamed_outputs = 2  # a logit for the first position of an answer, one for the last
     row_class = SpanRows
@@ -217,6 +260,29 @@ class SpanHead(LabelHead):
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
         """Say whether the column holds answers as in SQuAD."""
         return pa.types.is_struct(column_type) or pa.types.is_list(column_type)
+
+    def usable_splits(
+        self, task: "LabelTask", splits: Mapping[str, Dataset]
+    ) -> Mapping[str, Dataset]:
+        """Return the splits without rows of train whose answer is not in their context."""
+        return {**splits, "train": findable_rows(task, splits["train"])}
+
+    def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
+        """Return how many questions have no answer, if there are any."""
+        without = int((pc.list_value_length(encoded["answers"]).to_numpy() == 0).sum())
+        return {"without_answer": without} if without else {}
+
+    def check_scoring(
+        self, data: "PreparedTask[LabelTask]", spec: "FinetuningSpec"
+    ) -> dict[str, Any]:
+        """Return that questions without an answer are scored as in SQuAD 2.0, if there are any."""
+        facts = data.metadata
+        without = facts.get("found", {}).get("test", {}).get("without_answer")
+        if not without:
+            return {}
+        questions = facts["splits"]["test"]["rows"]
+        rule = f"SQuAD 2.0: {without} of {questions} test questions have no answer, and are right "
+        return {"scoring": {"f1": rule + "where nothing is predicted"}}
 
     def encode(
         self,
@@ -251,7 +317,7 @@ class TagHead(LabelHead):
     """A tag for each word, as for named entities."""
 
     name = "tags"
-    default_metric = "span_f1"
+    metrics = ("span_f1", "tag_accuracy")
     model_class = AutoModelForTokenClassification
     row_class = TagRows
     labels_positions = True
@@ -266,6 +332,11 @@ class TagHead(LabelHead):
         column = task.find_columns(train, "label")[0]
         all_tags = (tag for tags in train[column] for tag in tags)
         return class_names(task, train, column, all_tags)
+
+    def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
+        """Return how many words each tag has."""
+        numbers = encoded["label"].combine_chunks().values.to_numpy()
+        return {"label_counts": count_numbers(numbers, label_names)}
 
     def texts_to_encode(self, task: "LabelTask", rows: Dataset, split: str) -> list[list[str]]:
         """Return the words of each row, each after a space."""
@@ -284,9 +355,10 @@ class TagHead(LabelHead):
         outputs: ModelOutput,
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the words of the step."""
-        return token_loss(outputs, labels, num_items_in_batch)
+        return token_loss(outputs, labels, num_items_in_batch, label_smoothing)
 
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> list[list[str]]:
         """Return the tags of all words of each row, "O" for those beyond its length."""
@@ -310,8 +382,22 @@ def is_class_type(column_type: pa.DataType) -> bool:
     return is_number or is_text(column_type)
 
 
+def count_numbers(numbers: np.ndarray, names: list[Any] | None) -> dict[str, int]:
+    """Return how often each label occurs: name -> count.
+
+    Args:
+        numbers: the numbers of labels, int[labels].
+        names: the names of the labels.
+    """
+    counts = np.bincount(numbers, minlength=len(names or [])).tolist()
+    return dict(zip(map(str, names or []), counts, strict=True))
+
+
 def class_loss(
-    outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    outputs: ModelOutput,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None,
+    label_smoothing: float,
 ) -> torch.Tensor:
     """Return the mean cross-entropy over the rows of the step, in nats.
 
@@ -319,8 +405,11 @@ def class_loss(
         outputs: of the model; their logits are [rows, classes].
         labels: the number of the right class of each row, [rows].
         num_items_in_batch: the rows of the step over all batches and processes, if known.
+        label_smoothing: the share of a label that is spread over all classes.
     """
-    total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
+    total = cross_entropy(
+        outputs.logits.float(), labels, reduction="sum", label_smoothing=label_smoothing
+    )
     return total / labels_of_step(labels, num_items_in_batch)
 
 

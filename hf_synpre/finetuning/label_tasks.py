@@ -13,7 +13,7 @@ from hf_synpre.data.splits import is_list_of_text, is_text, open_splits, row_tex
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.label_encoding import text_columns
 from hf_synpre.finetuning.label_heads import LABEL_HEADS
-from hf_synpre.finetuning.metrics import SCORES
+from hf_synpre.finetuning.scores import SCORES
 from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits
 
 PROBE_ROWS = 1000  # rows by which a split is found to have labels or not
@@ -57,13 +57,18 @@ class LabelTask(FinetuningTask):
     metric: str | None = option(
         f"The metric that is reported, instead of the head's. Allowed: {', '.join(SCORES)}.", None
     )
+    positive_class: Any = option(
+        "The class of which accuracy_f1 is the F1, for two classes; found by their names without "
+        "it (docs/metrics.md).",
+        None,
+    )
     max_source: int = option(
         "Token ids of a row, special tokens included; longer texts are cut.", 128
     )
 
     def __post_init__(self) -> None:
         choose("head", self.head, LABEL_HEADS)
-        self.check_fields(SCORES)
+        self.check_fields(LABEL_HEADS[self.head].metrics)
         if (self.head == "choices") != bool(self.choices):
             raise UsageError(
                 f"{self.name} has the head {self.head} and choices {self.choices}; give columns of "
@@ -78,7 +83,7 @@ class LabelTask(FinetuningTask):
     @property
     def metric_name(self) -> str:
         """The metric that is reported."""
-        return self.metric or LABEL_HEADS[self.head].default_metric
+        return self.metric or LABEL_HEADS[self.head].metrics[0]
 
     def load(self, data_dir: str | None = None) -> dict[str, Dataset]:
         """Return the rows of train, validation and test that the task uses.
@@ -240,17 +245,26 @@ class LabelTask(FinetuningTask):
 
     def _has_labels(self, rows: Dataset, split: str) -> bool:
         """Say whether a split's rows have labels: those of a hidden test are all -1 on the Hub."""
-        labels = []
+        column = self.find_columns(rows, "label")[0]
+        is_unknown = True
         if len(rows):
             first_rows = rows.with_format("arrow")[:PROBE_ROWS]
-            labels = first_rows[self.find_columns(rows, "label")[0]].to_pylist()
-
-        is_unknown = all(label in (-1, None, "") for label in labels)
+            is_unknown = all(map(is_hidden, first_rows[column].to_pylist()))
+        # Rows may be sorted by their label, and -1 may be a class.
+        if is_unknown and len(rows) > PROBE_ROWS:
+            is_unknown = all(map(is_hidden, rows[column]))
         if is_unknown and split == "train":
             raise UsageError(
                 f"{self.name}: the rows of train have no labels; give labels in every row."
             )
         return not is_unknown
+
+
+def is_hidden(label: Any) -> bool:
+    """Say whether a label is none: a mark of a hidden test, or answers without a text."""
+    if isinstance(label, dict) and "text" in label:
+        label = label["text"]
+    return label in (-1, None, "", [])
 
 
 def is_one_dataset(path: Path) -> bool:

@@ -98,7 +98,8 @@ def prepare(
     head = find_head(task.head_name)
 
     # Read the rows, and the labels that train has.
-    splits = task.load(data_dir)
+    loaded = task.load(data_dir)
+    splits = head.usable_splits(task, loaded)
     label_names = head.label_names(task, splits["train"])
 
     # Read a tokenizer or train one.
@@ -118,5 +119,12 @@ def prepare(
             pq.write_table(encoded, partial / f"{split}.parquet")
             digest = head.digest(rows, encoded)
             metadata["splits"][split] = {"rows": len(rows), "sha256": digest}
+
+            # What results keep beside them.
+            found = head.split_facts(encoded, label_names)
+            if len(rows) < len(loaded[split]):
+                found["rows_left_out"] = len(loaded[split]) - len(rows)
+            if found:
+                metadata.setdefault("found", {})[split] = found
         write_json(partial / METADATA_FILE, metadata)
     return PreparedTask(folder, task)

@@ -16,7 +16,19 @@ def extract_answers(rows: SpanRows, start_logits: np.ndarray, end_logits: np.nda
         rows: the windows of the logits, in their order.
         start_logits: the logit of each position as the first of the answer, [windows, positions].
         end_logits: the logit of each position as the last of the answer, [windows, positions].
+
+    Returns:
+        The texts. If some questions of the rows have no answer, a text is empty where the first
+        position of the row is likelier than every span of the context, as for SQuAD 2.0 in Devlin
+        et al. 2019: the lowest sum of its two logits over the windows is compared.
     """
+    # The score of "no answer" of each example, where there may be none.
+    no_answer: dict[int, float] = {}
+    if not all(rows.true_labels):
+        for index, window in enumerate(rows.windows):
+            score = float(start_logits[index, 0] + end_logits[index, 0])
+            no_answer[window.example] = min(no_answer.get(window.example, math.inf), score)
+
     # example -> (score, first id, last id) of its best span in the context.
     best: dict[int, tuple[float, int, int]] = {}
     for index, window in enumerate(rows.windows):
@@ -26,7 +38,11 @@ def extract_answers(rows: SpanRows, start_logits: np.ndarray, end_logits: np.nda
 
         candidate = (score, window.first + first, window.first + last)
         best[window.example] = max(best.get(window.example, (-math.inf, 0, 0)), candidate)
-    return span_texts(rows, best)
+    texts = span_texts(rows, best)
+    for example, score in no_answer.items():
+        if score > best[example][0]:
+            texts[example] = ""
+    return texts
 
 
 def best_span(start_logits: np.ndarray, end_logits: np.ndarray) -> tuple[float, int, int]:

@@ -28,7 +28,7 @@ HELD_OUT_ROWS = 1000
 PRESET_NAMES = ("small", "paper")
 
 # Fields that do not decide a task's rows: ids are the same with other lengths or another metric.
-NOT_OF_THE_ROWS = ("presets", "metric", "max_source", "max_target")
+NOT_OF_THE_ROWS = ("presets", "metric", "positive_class", "max_source", "max_target")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def complete_splits(task: str, dataset: DatasetDict) -> dict[str, Dataset]:
     train = splits["train"]
     test = splits["test"] if "test" in splits else splits["validation"]
     order = np.random.default_rng(0).permutation(len(train))
-    held_out = min(HELD_OUT_ROWS, len(train) // 10)
+    held_out = min(HELD_OUT_ROWS, max(1, len(train) // 10), len(train) - 1)
     return {
         "train": train.select(np.sort(order[held_out:])),
         "validation": train.select(order[:held_out]),

@@ -1,11 +1,13 @@
 """The head of text-to-text tasks: source ids -> generated target ids of an encoder-decoder."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -22,7 +24,8 @@ from hf_synpre.data.rows import Row
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.files import pack_fractions
 from hf_synpre.finetuning.heads import Collator, Head, ReportedScores
-from hf_synpre.finetuning.metrics import score_texts
+from hf_synpre.finetuning.metrics import METRICS, score_texts
+from hf_synpre.finetuning.spelling import Spelling, check_spelling, without_unknown
 from hf_synpre.finetuning.text_to_text import generate_ids
 from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced, token_loss
 
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.prepared import PreparedTask
     from hf_synpre.finetuning.text_tasks import TextToTextTask
 
+logger = logging.getLogger(__name__)
+
+# Validation rows whose targets are spelled before training.
+SPELLED_ROWS = 1000
 # Rows that are generated together.
 GENERATION_BATCH = 128 if torch.cuda.is_available() else 64
 
@@ -159,19 +166,51 @@ class TextHead(Head["TextToTextTask", TokenRows]):
         outputs: ModelOutput,
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> torch.Tensor:
         """Return the cross-entropy per target token, in nats."""
-        return token_loss(outputs, labels, num_items_in_batch)
+        return token_loss(outputs, labels, num_items_in_batch, label_smoothing)
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
         """Return the loss, and the function by which evaluation keeps only the most likely ids."""
-        return {"loss": self.loss, "preprocess_logits_for_metrics": most_likely}
+        return {"loss": self.smoothed_loss(spec), "preprocess_logits_for_metrics": most_likely}
 
     def validation_metrics(
         self, data: "PreparedTask[TextToTextTask]", rows: TokenRows
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return the function that gives the share of right tokens, and of rows without error."""
-        return teacher_forced
+        return without_unknown(teacher_forced, data.tokenizer)
+
+    def check_scoring(
+        self, data: "PreparedTask[TextToTextTask]", spec: "FinetuningSpec"
+    ) -> dict[str, Any]:
+        """Return which targets are cut or cannot be spelled, both of which no model gets right.
+
+        UsageError: most targets cannot be spelled, and the recipe does not accept that.
+        """
+        task = data.task
+        notes = []
+
+        # Targets that the tokenizer cannot spell.
+        rows = data.read_table("validation", ["labels", "references"]).slice(0, SPELLED_ROWS)
+        spelling = Spelling.of(data.tokenizer, rows, task.metric_name)
+        check_spelling(task.name, spelling, spec.accept_unspellable)
+        if spelling.wrong_rows:
+            notes.append(spelling.note())
+
+        # Targets that are longer than the limit.
+        cut = {}
+        for split in ("train", "validation", "test"):
+            cut[split] = cut_share(data, split)
+        if any(cut.values()):
+            shares = ", ".join(f"{share:.1%} of {split}" for split, share in cut.items())
+            notes.append(
+                f"targets of more than {task.max_target} ids are cut (max_target): {shares}"
+            )
+
+        for note in notes:
+            logger.warning("%s: %s.", task.name, note)
+        return {"notes": notes} if notes else {}
 
     def test(
         self,
@@ -203,13 +242,24 @@ class TextHead(Head["TextToTextTask", TokenRows]):
             data.task.metric_name, texts, rows.references.to_pylist()
         )
         metric = next(iter(scores))
-        return {
+        tested: ReportedScores = {
             "metric": metric,
             "score": scores[metric],
             "scores": scores,
             "test_examples": len(rows),
             "example_scores": pack_fractions(example_scores),
         }
+        scorer = METRICS[data.task.metric_name](keep_in_memory=True)
+        if scoring := scorer.scoring(rows.references.to_pylist()):
+            tested["scoring"] = scoring
+        return tested
+
+
+def cut_share(data: "PreparedTask[TextToTextTask]", split: str) -> float:
+    """Return the share of a split's targets that are cut, their end of sequence counted."""
+    labels = data.read_table(split, ["labels"])["labels"]
+    lengths = pc.list_value_length(labels).to_numpy()
+    return float((lengths + 1 > data.task.max_target).mean())
 
 
 def longest_target(data: "PreparedTask[TextToTextTask]") -> int:

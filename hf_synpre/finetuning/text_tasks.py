@@ -110,6 +110,9 @@ class TextToTextTask(FinetuningTask):
             return embedded_splits()
 
         splits = complete_splits(self.name, self._open(folder))
+        for split, rows in splits.items():
+            if not len(rows):
+                raise UsageError(f"{self.name}: the split {split} has no rows; give some.")
         return {split: self._read_texts(rows, split) for split, rows in splits.items()}
 
     def _open(self, folder: Path | None) -> DatasetDict:

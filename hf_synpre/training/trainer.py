@@ -40,7 +40,12 @@ ADAFACTOR = {
 LOGGED = ("tokens", "train_s", "flops", "padding_share", "tokens_per_s", "wait_share", "mfu")
 
 
-def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+def token_loss(
+    outputs: Any,
+    labels: torch.Tensor,
+    num_items_in_batch: Any = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
     """Return the cross-entropy per target token of the whole step.
 
     It does not depend on how the step is divided among batches and processes. The models' own
@@ -51,6 +56,7 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = Non
         outputs: a model's, with logits [rows, length, ids].
         labels: ids [rows, length]; IGNORED where there is no target.
         num_items_in_batch: target tokens of the whole step; None where this batch is all of it.
+        label_smoothing: the share of a target that is spread over all ids.
 
     Returns:
         The loss in nats, a scalar.
@@ -60,6 +66,7 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = Non
         labels.flatten(),  # [rows * length]
         ignore_index=IGNORED,
         reduction="sum",
+        label_smoothing=label_smoothing,
     )
     if num_items_in_batch is None:
         num_items_in_batch = (labels != IGNORED).sum()

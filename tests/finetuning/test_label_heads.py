@@ -13,7 +13,7 @@ from hf_synpre import UsageError
 from hf_synpre.data.collators import LabelCollator
 from hf_synpre.finetuning import FinetuningSpec, find_head, finetune
 from hf_synpre.finetuning.finetuning import finetuning_trainer, planned_steps
-from hf_synpre.finetuning.label_encoding import span_ids
+from hf_synpre.finetuning.label_encoding import Answers, span_ids
 from hf_synpre.finetuning.label_rows import SpecialTokensTemplate, cut
 from hf_synpre.finetuning.span_answers import best_span
 from hf_synpre.models.spec import ModelSpec
@@ -129,7 +129,7 @@ def test_a_span_is_found_in_any_window(prepared):
 
 
 def test_spans_of_offsets_and_logits_have_known_values():
-    assert span_ids([(0, 3), (4, 7), (8, 11)], {"text": ["def g"], "answer_start": [4]}) == [1, 2]
+    assert span_ids([(0, 3), (4, 7), (8, 11)], Answers(["def g"], 4)) == [1, 2]
     assert best_span(np.array([0.0, 5.0, 1.0]), np.array([9.0, 0.0, 2.0])) == (9.0, 0, 0)
     assert best_span(np.array([0.0, 5.0, 1.0]), np.array([1.0, 0.0, 3.0])) == (8.0, 1, 2)
 

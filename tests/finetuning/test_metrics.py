@@ -6,17 +6,16 @@ Run: pytest tests/finetuning/test_metrics.py
 import numpy as np
 import pytest
 
-from hf_synpre.finetuning.metrics import (
-    METRICS,
+from hf_synpre.finetuning.metrics import METRICS, normalized_answer
+from hf_synpre.finetuning.scores import (
     accuracy_f1,
     auc,
-    entities,
     matthews,
-    normalized_answer,
     pearson_spearman,
     ranks,
     span_f1,
 )
+from hf_synpre.finetuning.tag_schemes import find_scheme
 
 
 def scores(name, predictions, references):
@@ -109,7 +108,8 @@ def test_scores_have_known_values():
         np.array([[0, 1], [0, 1], [1, 1], [1, 1]]),
     )[0]
     assert two["auc"] == 0.75  # the second label never varies
-    assert entities(["B-a", "I-a", "I-b", "O", "I-a", "B-a"]) == {
+    tags = ["B-a", "I-a", "I-b", "O", "I-a", "B-a"]
+    assert find_scheme(tags).entities(tags) == {
         ("a", 0, 1),
         ("b", 2, 2),
         ("a", 4, 4),
