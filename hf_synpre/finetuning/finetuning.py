@@ -160,12 +160,12 @@ def finetune(
         "test_s": round(test_seconds, 4),
         "stopped": best.stopped,
     }
-    tested["notes"] = checked.pop("notes", []) + tested.get("notes", [])
-    if not tested["notes"]:
-        del tested["notes"]
+    if "scoring" in checked:
+        tested["scoring"] = checked["scoring"]
+    if "notes" in checked:
+        tested["notes"] = checked["notes"]
     return {
         **tested,
-        **checked,
         "validation_score": best.chosen["score"],
         "curve": best.curve,
         "spent": cost,

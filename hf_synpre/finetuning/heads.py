@@ -269,7 +269,8 @@ class Head(ABC, Generic[Task, Rows]):
             raise UsageError(
                 f"label_smoothing_factor is {factor}; give a share of at least 0 and below 1."
             )
-        return partial(self.loss, label_smoothing=factor)
+        smoothed: Callable[..., torch.Tensor] = self.loss
+        return partial(smoothed, label_smoothing=factor)
 
     @abstractmethod
     def validation_metrics(

@@ -189,7 +189,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
         self, task: "LabelTask", label_names: list[Any] | None, data_dir: str | None
     ) -> dict[str, Any]:
         """Return the names of the labels and the dataset's Hub id."""
-        metadata = {"labels": label_names, "hub_id": task.hub_id}
+        metadata: dict[str, Any] = {"labels": label_names, "hub_id": task.hub_id}
         if isinstance(label_names, LabelNames) and not label_names.declared:
             metadata["labels_declared"] = False
         return metadata
