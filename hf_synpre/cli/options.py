@@ -60,6 +60,8 @@ class FlagSet:
     names: Mapping[str, str] = field(default_factory=dict)
     # Field -> the value without the flag, as the help shows it, where the verb decides it.
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    # Field -> its help, where the verb has another one than the dataclass.
+    helps: Mapping[str, str] = field(default_factory=dict)
     # Field -> why it has no flag.
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -161,7 +163,7 @@ def spec_flags(flags: FlagSet) -> list[Flag]:
             field=name,
             kind=value_type(hints[name]),
             is_optional=type(None) in typing.get_args(hints[name]),
-            help=spec_field.metadata.get("help", ""),
+            help=flags.helps.get(name) or spec_field.metadata.get("help", ""),
             default=default,
         )
         result.append(flag)
@@ -276,10 +278,12 @@ def parse(verb: Verb, argv: list[str]) -> Arguments:
         argv = [f"--{verb.positional}", *argv]
 
     # Former names and names with hyphens become today's; then each may stand once.
+    spellings = [word.partition("=")[0] for word in argv if word.startswith("--")]
     argv = with_current_names(argv, flags)
     names = [word.partition("=")[0] for word in argv if word.startswith("--")]
     for name in names:
         if names.count(name) > 1:
+            check_spellings(name, spellings, names)
             raise UsageError(
                 f"{name} was given twice; give it once. See `synpre {verb.name} --help`."
             )
@@ -305,6 +309,21 @@ def parse(verb: Verb, argv: list[str]) -> Arguments:
         )
         training[name] = read_value_of_yaml(text, name, text)
     return Arguments(values, training)
+
+
+def check_spellings(name: str, spellings: list[str], names: list[str]) -> None:
+    """Raise UsageError where a flag was given under two names.
+
+    Args:
+        name: the flag's name of today.
+        spellings: the flags of a command line, as they were given.
+        names: the same under their names of today.
+    """
+    given = [word for word, current in zip(spellings, names, strict=True) if current == name]
+    if len(set(given)) > 1:
+        raise UsageError(
+            f"{' and '.join(dict.fromkeys(given))} are two names of one option; give {name} alone."
+        )
 
 
 def with_current_names(argv: Iterable[str], flags: list[Flag]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, tokenizer_of_flag
 from hf_synpre.config import build_spec, option
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, choose
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from hf_synpre.data.corpora import Corpus, TextSpec
 
-# Steps of a run of `synpre pretrain` without a preset or a budget.
-USUAL_STEPS = 1000
-# A flag of these says how long a run is.
+# The preset of `synpre pretrain` without --preset.
+USUAL_PRESET = "small"
+# A flag of these says how long a run of `synpre self-pretrain` is.
 BUDGETS = ("preset", "budget_tokens", "budget_flops")
+# The help of --preset, of which each verb has its own names.
+PRESET_OF_TASKS = (
+    "A named recipe; every other flag wins over it. paper: what the paper did, for days of a GPU. "
+    "fast: what learns Set soonest. small: a small model (unless --config_name names one) on short "
+    "examples, some minutes on a CPU. smoke: the same for 100 steps, to see that it runs."
+)
+PRESET_OF_TEXT = (
+    "A named recipe; every other flag wins over it. electra or roberta: those of the papers, for "
+    "days of a GPU. _tenth at their end: a tenth of the steps, for a GPU. _hundredth: a hundredth, "
+    "with smaller steps and a small model (unless --config_name names one), less than an hour on a "
+    "CPU. _smoke: the same for 100 steps, to see that it runs, less than a minute."
+)
 # What a result holds beside the numbers that are printed.
 NOT_PRINTED = ("curve", "recipe", "versions")
 TRAINING_FLAGS = "every training argument is a flag of its own"
@@ -59,7 +72,8 @@ def pretrain_flags() -> list[FlagSet]:
             ),
             "model": ("initial_weights", "start", "start_embeddings", "generator_fraction"),
         },
-        defaults={"task": "set, without --corpus"},
+        defaults={"task": "set, without --corpus", "preset": USUAL_PRESET},
+        helps={"preset": PRESET_OF_TASKS},
         left_out={
             "text": "`synpre self-pretrain` has its fields",
             "pairs": "it needs text",
@@ -76,6 +90,7 @@ def pretrain(arguments: Arguments) -> int:
     """Pre-train into a folder, print what it took, and publish the folder if that is asked for."""
     from hf_synpre.hub import check_repo_id, push
     from hf_synpre.models.spec import ModelSpec
+    from hf_synpre.training.presets import small_model
     from hf_synpre.training.pretraining import pretrain as pretrain_model
     from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -92,14 +107,16 @@ def pretrain(arguments: Arguments) -> int:
             "the other out."
         )
 
-    # The recipe and the model.
+    # The recipe, and the model in the preset's size.
     if "corpus" not in values:
         values.setdefault("task", "set")
+    is_usual = "preset" not in values
+    values.setdefault("preset", USUAL_PRESET)
     values["training"] = dict(arguments.training)
-    if not any(name in values for name in BUDGETS):
-        values["training"].setdefault("max_steps", USUAL_STEPS)
+    if options.tokenizer_name is not None:
+        values["vocabulary"] = None  # not the preset's either
     spec = build_spec(PretrainingSpec, values, "options")
-    model = arguments.build(ModelSpec)
+    model = build_spec(ModelSpec, small_model(spec.preset, arguments.of(ModelSpec)), "options")
     folder = Path(options.output_dir)
     check_output_dir(folder)
 
@@ -109,6 +126,12 @@ def pretrain(arguments: Arguments) -> int:
         tokenizer = tokenizer_of_flag(options.tokenizer_name, "tokenizer_name")
 
     # Train and save, then publish.
+    if is_usual:
+        say(
+            f"No --preset was given, so it is {USUAL_PRESET}: a small model and short examples, "
+            "some minutes on a CPU. --preset smoke ends in a minute; "
+            "--preset paper --config_name google-t5/t5-small is the paper's run, for a GPU."
+        )
     result = pretrain_model(spec, model, folder, tokenizer=tokenizer, quiet=False)
     print_numbers(result)
     if options.push_to_hub and is_first_process():
@@ -124,7 +147,7 @@ PRETRAIN = Verb(
     positional="task",
     needs_positional=False,
     examples=(
-        "set --preset fast --vocabulary 128 --output_dir runs/set",
+        "sort --output_dir runs/sort",
         "--corpus stdlib --tokenizer_name t5-small --max_steps 2000",
     ),
     takes_training=True,
@@ -181,6 +204,8 @@ def self_pretrain_flags() -> list[FlagSet]:
             "data": ("window", "pairs"),
             "model": ("initial_weights", "start", "start_embeddings", "generator_fraction"),
         },
+        defaults={"preset": "the _smoke of the model, without --max_steps or a budget"},
+        helps={"preset": PRESET_OF_TEXT},
         left_out={
             **dict.fromkeys(("task", "parameters", "vocabulary", "curriculum_steps"), synthetic),
             **dict.fromkeys(("loss_on", "batching", "row_length"), synthetic),
@@ -198,6 +223,7 @@ def self_pretrain(arguments: Arguments) -> int:
     from hf_synpre.data.corpora import TextSpec
     from hf_synpre.models.families import model_family
     from hf_synpre.models.spec import ModelSpec
+    from hf_synpre.training.presets import TEXT_PRESETS, small_model
     from hf_synpre.training.pretraining import pretrain as pretrain_model
     from hf_synpre.training.pretraining_spec import OBJECTIVES, PretrainingSpec
     from hf_synpre.vocabulary import Vocabulary
@@ -206,6 +232,8 @@ def self_pretrain(arguments: Arguments) -> int:
     if not options.dataset:
         raise UsageError("No dataset was given; write `synpre self-pretrain FOLDER_OR_HUB_ID`.")
     values = arguments.of(PretrainingSpec)
+    if "preset" in values:
+        choose("preset of synpre self-pretrain", values["preset"], TEXT_PRESETS)
 
     # The model: that of the checkpoint which the run goes on from, if another is not described.
     model_values = arguments.of(ModelSpec)
@@ -216,7 +244,9 @@ def self_pretrain(arguments: Arguments) -> int:
     model = build_spec(ModelSpec, model_values, "options")
     family = model_family(model.config(Vocabulary.plain(64)))
 
-    # The recipe: the smallest preset where nothing says how long the run is.
+    # The recipe: the smallest preset where nothing says how long the run is. Then the model in the
+    # preset's size.
+    is_usual = "preset" not in values
     add_usual_recipe(values, arguments.training, is_electra=model.model_type == "electra")
     if family != "mlm":  # the presets are those of encoders
         values.setdefault("objective", OBJECTIVES[family].for_text)
@@ -224,6 +254,7 @@ def self_pretrain(arguments: Arguments) -> int:
     values["text"] = arguments.of(TextSpec)
     values["training"] = dict(arguments.training)
     spec = build_spec(PretrainingSpec, values, "options")
+    model = build_spec(ModelSpec, small_model(spec.preset, model_values), "options")
     folder = Path(options.output_dir)
     check_output_dir(folder)
 
@@ -233,6 +264,11 @@ def self_pretrain(arguments: Arguments) -> int:
     tokenizer = corpus_tokenizer(options, spec.start, spec.start_embeddings, family, corpus)
 
     # Train and save.
+    if is_usual and spec.preset is not None:
+        say(
+            f"Nothing says how long the run is, so --preset is {spec.preset}: a small model and "
+            "100 steps, which show that it runs and teach it little."
+        )
     result = pretrain_model(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False)
     print_numbers(result)
     return 0
@@ -339,6 +375,12 @@ def check_output_dir(folder: Path) -> None:
 def is_first_process() -> bool:
     """Say whether this is the one process of a launcher that prints and publishes."""
     return int(os.environ.get("RANK", 0)) == 0
+
+
+def say(line: str) -> None:
+    """Print a line for people on standard error, in the first process."""
+    if is_first_process():
+        print(f"synpre: {line}", file=sys.stderr, flush=True)
 
 
 def print_numbers(result: Mapping[str, Any]) -> None:

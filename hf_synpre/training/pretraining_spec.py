@@ -1,4 +1,4 @@
-"""YAML keys or flags of a pre-training run -> a checked PretrainingSpec; the papers' presets."""
+"""YAML keys or flags of a pre-training run -> a checked PretrainingSpec."""
 
 import math
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
 from hf_synpre.training.arguments import check_training
 from hf_synpre.training.optimizers import SCHEDULES
+from hf_synpre.training.presets import PRESETS, preset_fields
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 BATCHINGS = ("padded", "bucketed", "packed")
@@ -43,88 +44,6 @@ OBJECTIVES = {
     "mlm": Objectives(for_targets="mlm", for_text="mlm", others=("rtd",)),
 }
 
-# Presets for synthetic tasks: `paper` is what the papers did (docs/papers.md, "Pre-training"),
-# `fast` what reaches their 99 % token accuracy soonest (benchmarks/recipe.py; examples/LOG.md).
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "batching": "padded",
-        "batch_size": 128,
-        "schedule": "rsqrt",
-        "initial_weights": "t5x",
-        "evaluations": 16,
-        "validation_examples": 2560,
-        "target_accuracy": 0.99,
-        "training": {"max_steps": 80_000, "optim": "adafactor", "learning_rate": 1.0},
-    },
-    "fast": {
-        "batching": "packed",
-        "batch_size": 64,
-        "evaluations": 80,
-        "target_accuracy": 0.99,
-        "training": {
-            "max_steps": 8000,
-            "optim": "adafactor",
-            "learning_rate": 3e-2,
-            "lr_scheduler_type": "constant_with_warmup",
-            "warmup_steps": 50,
-            "bf16": True,
-        },
-    },
-}
-# Presets for a dataset's own text: ELECTRA-small and RoBERTa-base of Krishna et al. 2022
-# (docs/papers.md, "Self-pretraining: recipes"). RoBERTa's betas, weight decay and epsilon are those
-# of its paper.
-SELF_PRETRAINING: dict[str, dict[str, Any]] = {
-    "electra": {
-        "objective": "rtd",
-        "window": 128,
-        "pairs": True,
-        "batch_size": 128,
-        "schedule": "electra",
-        "bias_correction": False,
-        "training": {
-            "max_steps": 1_000_000,
-            "warmup_steps": 10_000,
-            "adam_epsilon": 1e-6,
-            "weight_decay": 0.01,
-        },
-    },
-    "roberta": {
-        "objective": "mlm",
-        "window": 512,
-        "batch_size": 512,
-        "training": {
-            "max_steps": 100_000,
-            "warmup_steps": 6_000,
-            "lr_scheduler_type": "linear",
-            "adam_beta2": 0.98,
-            "adam_epsilon": 1e-6,
-            "weight_decay": 0.01,
-        },
-    },
-}
-# Each of them exists with a smaller share of its steps too, under its name with this ending.
-BUDGET_SHARES = {"": 1.0, "_tenth": 0.1, "_hundredth": 0.01, "_smoke": 0.0001}
-
-
-def self_pretraining_preset(recipe: dict[str, Any], share: float) -> dict[str, Any]:
-    """Return the preset of a recipe of SELF_PRETRAINING with a share of its steps and warm-up."""
-    training = {"optim": "adamw_torch", "learning_rate": 5e-4, **recipe["training"]}
-    for name in ("max_steps", "warmup_steps"):
-        training[name] = round(training[name] * share)
-    return {
-        **recipe,
-        "text": {},
-        "target_accuracy": 1.1,  # token accuracy ends no run on text
-        "evaluations": 20,
-        "training": training,
-    }
-
-
-for model_name, recipe in SELF_PRETRAINING.items():
-    for ending, share in BUDGET_SHARES.items():
-        PRESETS[model_name + ending] = self_pretraining_preset(recipe, share)
-
 
 @dataclass
 class PretrainingSpec:
@@ -148,9 +67,9 @@ class PretrainingSpec:
         None,
     )
     preset: str | None = option(
-        "A named recipe that sets defaults for the other fields. For tasks: "
-        "paper or fast. For a dataset's own text: electra or roberta, or _tenth, _hundredth or "
-        "_smoke of them.",
+        "A named recipe that sets defaults for the other fields. For tasks: paper, fast, small or "
+        "smoke. For a dataset's own text: electra or roberta, or _tenth, _hundredth or _smoke of "
+        "them. In an experiment the model is that of `model`, whatever the preset.",
         None,
     )
     parameters: dict[str, Any] = option(
@@ -274,8 +193,12 @@ class PretrainingSpec:
         """Return what is given over the fields of its preset, if it names one."""
         if given.get("preset") is None:
             return given
-        preset = PRESETS[choose("preset", given["preset"], PRESETS)]
-        training = preset["training"] | (given.get("training") or {})
+        choose("preset", given["preset"], PRESETS)
+        preset = preset_fields(given["preset"], given.get("task"))
+        given_training = given.get("training") or {}
+        if "per_device_train_batch_size" in given_training:
+            preset.pop("batch_size", None)  # the other way to say it
+        training = preset["training"] | given_training
         return {**preset, **given, "training": training}
 
     @property
@@ -394,7 +317,7 @@ class PretrainingSpec:
         if self.batch_size is not None and "per_device_train_batch_size" in self.training:
             raise UsageError(
                 f"pretraining: batch_size is {self.batch_size} and per_device_train_batch_size is "
-                "given too; leave one out (a preset brings batch_size)."
+                "given too; leave one out."
             )
 
     def _check_optimizer(self) -> None:

@@ -128,7 +128,7 @@ BAD_ARGUMENTS = [
     ),
     (
         ["pretrain", "set", "--batch_size=8", "--per_device_train_batch_size=8"],
-        "leave one out (a preset brings batch_size)",
+        "leave one out",
     ),
     (["pretrain", "set", "--push_to_hub"], "The repo id '' is no namespace/name"),
     (["pretrain", "set", "use_cpu"], "'use_cpu' belongs to no option"),

@@ -41,15 +41,16 @@ def test_help_has_every_field_once_with_its_help_text(verb, show_help):
                 continue
             name = flags.names.get(field.name, field.name)
             assert shown.count(f"\n  --{name} ") == 1, name
-            assert field.metadata["help"], name
-            assert one_line(shown).count(one_line(field.metadata["help"])) == 1, name
+            help_text = flags.helps.get(field.name) or field.metadata["help"]
+            assert help_text, name
+            assert one_line(shown).count(one_line(help_text)) == 1, name
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_field_without_a_flag_has_a_reason(verb):
     for flags in VERBS[verb].flag_sets():
         names = {field.name for field in dataclasses.fields(flags.spec)}
-        for exceptions in (flags.left_out, flags.names, flags.defaults):
+        for exceptions in (flags.left_out, flags.names, flags.defaults, flags.helps):
             assert set(exceptions) <= names
         assert {name for group in flags.groups.values() for name in group} <= names
         assert all(flags.left_out.values())
@@ -94,8 +95,11 @@ def test_former_names_are_understood_and_not_shown(show_help):
     shown = show_help("pretrain")
     assert "competence" not in shown
     assert "ramp_steps" not in shown
-    with pytest.raises(UsageError, match="--target_accuracy was given twice"):
+    same = "--competence and --target_accuracy are two names of one option; give --target_accuracy"
+    with pytest.raises(UsageError, match=same):
         parse(VERBS["pretrain"], ["--competence", "0.5", "--target_accuracy", "0.6"])
+    with pytest.raises(UsageError, match="--target_accuracy was given twice; give it once"):
+        parse(VERBS["pretrain"], ["--competence", "0.5", "--competence", "0.6"])
 
 
 def test_only_what_was_given_is_returned():

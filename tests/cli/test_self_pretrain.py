@@ -11,7 +11,7 @@ from encoder_examples import sentence
 
 from hf_synpre.cli import main
 from hf_synpre.hub.cards import model_card
-from hf_synpre.training.pretraining_spec import PRESETS
+from hf_synpre.training.presets import PRESETS
 
 SMALL = (
     "hidden_size=32,embedding_size=16,num_hidden_layers=2,num_attention_heads=2,"
@@ -131,7 +131,7 @@ def test_the_default_preset_fits_every_model_family(kind, shape, objective, tmp_
         "pretraining"
     ]
     assert recipe["objective"] == objective
-    assert (recipe["window"], recipe["preset"]) == (512, "roberta_smoke")
+    assert (recipe["window"], recipe["preset"]) == (128, "roberta_smoke")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,7 @@ def test_the_default_preset_fits_every_model_family(kind, shape, objective, tmp_
         ),
         (["FOLDER", "--columns", "label"], "Column label holds int64; a corpus is made of text"),
         (["FOLDER", "--preset", "elektra"], "Did you mean 'electra"),
+        (["FOLDER", "--preset", "fast"], "Unknown preset of synpre self-pretrain 'fast'"),
         (["FOLDER", "--held_out", "2"], "held_out is 2.0; give the share"),
         (
             ["FOLDER", "--vocab_size", "100"],

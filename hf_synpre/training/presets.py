@@ -1,0 +1,221 @@
+"""Presets of pre-training: a name -> the fields of its recipe, and the size of its model.
+
+`paper`, `fast`, `electra`, `roberta` and their `_tenth` leave the model as it is asked for. The
+others are for the machine that they are typed on: they have a small model too (`small_model`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from hf_synpre.errors import UsageError
+from hf_synpre.tasks import get_task, open_stream
+
+# A task of a size that a CPU learns in some minutes.
+SMALL_TASK: dict[str, Any] = {
+    "vocabulary": 128,
+    "parameters": {"min_length": 4, "max_length": 24},
+    "target_accuracy": 0.99,
+    "training": {
+        "max_steps": 4000,
+        "optim": "adafactor",
+        "learning_rate": 3e-2,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 0.02,
+    },
+}
+# Presets for synthetic tasks: `paper` is what the papers did (docs/papers.md, "Pre-training"),
+# `fast` what reaches their 99 % token accuracy soonest (benchmarks/recipe.py; examples/LOG.md).
+# `small` is `synpre pretrain` without a preset; `smoke` shows that a run works.
+TASK_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "batching": "padded",
+        "batch_size": 128,
+        "schedule": "rsqrt",
+        "initial_weights": "t5x",
+        "evaluations": 16,
+        "validation_examples": 2560,
+        "target_accuracy": 0.99,
+        "training": {"max_steps": 80_000, "optim": "adafactor", "learning_rate": 1.0},
+    },
+    "fast": {
+        "batching": "packed",
+        "batch_size": 64,
+        "evaluations": 80,
+        "target_accuracy": 0.99,
+        "training": {
+            "max_steps": 8000,
+            "optim": "adafactor",
+            "learning_rate": 3e-2,
+            "lr_scheduler_type": "constant_with_warmup",
+            "warmup_steps": 50,
+            "bf16": True,
+        },
+    },
+    "small": SMALL_TASK | {"evaluations": 40},
+    "smoke": SMALL_TASK
+    | {"evaluations": 2, "training": {**SMALL_TASK["training"], "max_steps": 100}},
+}
+
+# Presets for a dataset's own text: ELECTRA-small and RoBERTa-base of Krishna et al. 2022
+# (docs/papers.md, "Self-pretraining: recipes"). RoBERTa's betas, weight decay and epsilon are those
+# of its paper.
+SELF_PRETRAINING: dict[str, dict[str, Any]] = {
+    "electra": {
+        "objective": "rtd",
+        "window": 128,
+        "pairs": True,
+        "batch_size": 128,
+        "schedule": "electra",
+        "bias_correction": False,
+        "training": {
+            "max_steps": 1_000_000,
+            "warmup_steps": 10_000,
+            "adam_epsilon": 1e-6,
+            "weight_decay": 0.01,
+        },
+    },
+    "roberta": {
+        "objective": "mlm",
+        "window": 512,
+        "batch_size": 512,
+        "training": {
+            "max_steps": 100_000,
+            "warmup_steps": 6_000,
+            "lr_scheduler_type": "linear",
+            "adam_beta2": 0.98,
+            "adam_epsilon": 1e-6,
+            "weight_decay": 0.01,
+        },
+    },
+}
+# Their shares of the steps, by the ending of the name: `_tenth` is for a GPU.
+BUDGET_SHARES = {"": 1.0, "_tenth": 0.1, "_hundredth": 0.01}
+# What a CPU trains on in a step, instead of the recipe's own: `_hundredth` and `_smoke`.
+CPU_ROWS: dict[str, Any] = {"window": 128, "batch_size": 32}
+# Steps of `_smoke`, and the few evaluations for which a minute has room.
+SMOKE_STEPS = 100
+SMOKE: dict[str, Any] = {"evaluations": 2, "validation_examples": 128}
+
+
+def self_pretraining_preset(recipe: dict[str, Any], share: float) -> dict[str, Any]:
+    """Return the preset of a recipe of SELF_PRETRAINING with a share of its steps and warm-up."""
+    training = {"optim": "adamw_torch", "learning_rate": 5e-4, **recipe["training"]}
+    for name in ("max_steps", "warmup_steps"):
+        training[name] = round(training[name] * share)
+    return {
+        **recipe,
+        "text": {},
+        "target_accuracy": 1.1,  # token accuracy ends no run on text
+        "evaluations": 20,
+        "training": training,
+    }
+
+
+def self_pretraining_presets() -> dict[str, dict[str, Any]]:
+    """Return the presets of both recipes: their shares, and `_smoke`."""
+    presets = {}
+    for name, recipe in SELF_PRETRAINING.items():
+        for ending, share in BUDGET_SHARES.items():
+            presets[name + ending] = self_pretraining_preset(recipe, share)
+        presets[f"{name}_hundredth"] |= CPU_ROWS
+        smoke = self_pretraining_preset(recipe, SMOKE_STEPS / recipe["training"]["max_steps"])
+        presets[f"{name}_smoke"] = {**smoke, **CPU_ROWS, **SMOKE}
+    return presets
+
+
+TEXT_PRESETS = self_pretraining_presets()
+PRESETS: dict[str, dict[str, Any]] = TASK_PRESETS | TEXT_PRESETS
+# The presets that have a model of their own.
+WITH_SMALL_MODEL = (
+    *("small", "smoke", "electra_hundredth", "electra_smoke"),
+    *("roberta_hundredth", "roberta_smoke"),
+)
+
+# The small model: the fields of the architectures of transformers -> their values. An architecture
+# gets those that its config has.
+SMALL_MODEL = {
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embedding_size"), 128),
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "num_decoder_layers"), 2),
+    **dict.fromkeys(("n_layer", "n_layers", "encoder_layers", "decoder_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "num_heads", "n_head", "n_heads"), 8),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 8),
+    **dict.fromkeys(("num_key_value_heads",), 8),
+    **dict.fromkeys(("d_kv", "head_dim"), 16),
+    **dict.fromkeys(("intermediate_size", "d_ff", "hidden_dim", "ffn_dim"), 512),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 512),
+}
+# On a task, whose rows have no end, a model needs no dropout either.
+DROPOUTS = (
+    *("dropout_rate", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "attention_dropout"),
+)
+
+
+def preset_fields(preset: str, task: str | None) -> dict[str, Any]:
+    """Return the fields of a preset's recipe for a task, or for text.
+
+    Args:
+        preset: a name in PRESETS.
+        task: the synthetic task; None for a run on a corpus. A corpus has no vocabulary of plain
+            ids, some tasks need a larger one, and not every task has a range of lengths.
+    """
+    fields = dict(PRESETS[preset])
+    if "vocabulary" not in fields:
+        return fields
+
+    known = get_task(task).parameters if task is not None else {}
+    if not fields["parameters"].keys() <= known.keys():
+        del fields["parameters"]
+    if task is None or not fits_vocabulary(task, fields["vocabulary"]):
+        del fields["vocabulary"]
+    return fields
+
+
+def fits_vocabulary(task: str, size: int) -> bool:
+    """Say whether a plain vocabulary has all the tokens that a task needs."""
+    try:
+        open_stream(task, vocabulary=size)
+    except UsageError:
+        return False
+    return True
+
+
+def small_model(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a ModelSpec: those that were given over those of a preset.
+
+    Args:
+        preset: the name of the run's preset. Only those of WITH_SMALL_MODEL change a model.
+        given: fields of a ModelSpec; its overrides win one by one, and a model that a config names
+            (`config_name`) is left as it is.
+
+    Example:
+        >>> small_model("small", {"model_type": "gpt2", "overrides": {"n_layer": 4}})["overrides"]
+        {'n_embd': 128, 'n_head': 8, 'resid_pdrop': 0.0, ..., 'n_layer': 4}
+    """
+    model_type = given.get("model_type", "t5")
+    is_known = model_type in CONFIG_MAPPING
+    if preset not in WITH_SMALL_MODEL or given.get("config_name") or not is_known:
+        return dict(given)
+
+    # The fields that the architecture has under these names, but for those that were given, under
+    # whatever name.
+    config: PreTrainedConfig = CONFIG_MAPPING[model_type]()
+    overrides = given.get("overrides") or {}
+    chosen = {config.attribute_map.get(name, name) for name in overrides}
+    wanted: dict[str, float] = dict(SMALL_MODEL)
+    if preset in TASK_PRESETS:
+        wanted |= dict.fromkeys(DROPOUTS, 0.0)
+    fields = {}
+    for name, value in wanted.items():
+        if vars(config).get(name) is not None and name not in chosen:
+            fields[name] = value
+
+    # A few architectures want fields that these contradict; they keep their own size.
+    try:
+        CONFIG_MAPPING[model_type](**fields)
+    except Exception:  # whatever the architecture raises on its own fields
+        return dict(given)
+    return {**given, "overrides": fields | overrides}
