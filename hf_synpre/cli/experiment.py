@@ -1,163 +1,14 @@
-"""`synpre finetune`, `run`, `report`: a task or a YAML in, scores and a report out."""
+"""`synpre run`, `report`: a YAML in, scores and a report out."""
 
 import shlex
 import signal
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, ImportOptions, Verb
 from hf_synpre.config import build_spec, option, read_yaml
 from hf_synpre.errors import UsageError
-from hf_synpre.files import read_json
-
-# Steps of a run of `synpre finetune` without a preset or a number of epochs.
-USUAL_STEPS = 1000
-
-# --- one fine-tuning run --------------------------------------------------------------------------
-
-
-@dataclass
-class FinetuneOptions:
-    """What `synpre finetune` takes beside its arm, its task, its recipe and its architecture."""
-
-    task: str = option(
-        "The downstream task, or a YAML file: its name and the fields of its definition.",
-        "stdlib_ast",
-    )
-    preset: str | None = option(
-        "The task's recipe and lengths: small or paper. Every other flag wins over it.", None
-    )
-    seed: int = option("Seed of fresh weights and of the order of the rows.", 0)
-    output_dir: str = option("Folder of the result.", "runs/finetuned")
-
-
-def finetune_flags() -> list[FlagSet]:
-    """Return the flags of `synpre finetune`."""
-    from hf_synpre.experiments import ArmSpec, TaskSpec
-    from hf_synpre.finetuning import FinetuningSpec
-    from hf_synpre.models.spec import ModelSpec
-
-    experiment_only = "it names another part of an experiment"
-    own = FlagSet(
-        FinetuneOptions,
-        "data",
-        groups={"training": ("preset", "seed"), "output": ("output_dir",)},
-    )
-    task = FlagSet(
-        TaskSpec,
-        "data",
-        left_out={
-            "define": "a YAML file given as the task has its fields",
-            "finetuning": "its fields are flags",
-            "seeds": "it is --seed",
-        },
-    )
-    arm = FlagSet(
-        ArmSpec,
-        "model",
-        groups={"training": ("lora",)},
-        left_out={"match_flops_of": experiment_only, "tasks": experiment_only},
-    )
-    model = FlagSet(
-        ModelSpec,
-        "model",
-        names={"overrides": "config_overrides"},
-        defaults={"model_type": "that of the task, as t5 or electra"},
-    )
-    recipe = FlagSet(
-        FinetuningSpec,
-        "training",
-        left_out={"training": "every training argument is a flag of its own"},
-    )
-    return [own, task, IMPORT_FLAG, arm, model, recipe]
-
-
-def finetune(arguments: Arguments) -> int:
-    """Compute one cell of an experiment and print its score."""
-    from hf_synpre.experiments import ArmSpec, Experiment, ExperimentSpec, TaskSpec
-    from hf_synpre.finetuning import FinetuningSpec, usual_model_type
-    from hf_synpre.models.spec import ModelSpec
-
-    # The task and its recipe.
-    options = arguments.build(FinetuneOptions)
-    name, definition = read_task(options.task)
-    training = dict(arguments.training)
-    if options.preset is None and "num_train_epochs" not in training:
-        training.setdefault("max_steps", USUAL_STEPS)
-    task = arguments.of(TaskSpec)
-    task["finetuning"] = {**arguments.of(FinetuningSpec), "training": training}
-    if definition is not None:
-        task["define"] = definition
-
-    # The model and where its weights come from.
-    model = arguments.of(ModelSpec)
-    model.setdefault("model_type", usual_model_type(name, definition))
-    arm = arguments.of(ArmSpec)
-    arm_name = arm.get("init", "random")
-
-    # An experiment of one cell.
-    values = {
-        "name": "finetune",
-        "tasks": {name: task},
-        "arms": {arm_name: arm},
-        "model": model,
-        "preset": options.preset,
-        "seeds": [options.seed],
-        "jobs": 1,
-    }
-    experiment = Experiment(build_spec(ExperimentSpec, values, "options"), options.output_dir)
-    failures = experiment.run(retry=True)
-    if failures:
-        print_failures(failures)
-        return 1
-    for cell in experiment.cells():
-        print(score_line(read_json(experiment.folder / cell.file_name), cell.file_name))
-    return 0
-
-
-def read_task(task: str) -> tuple[str, dict[str, Any] | None]:
-    """Return the name of a task, and its definition where that is in a YAML file.
-
-    Args:
-        task: a name, or a file that ends in .yaml or .yml.
-
-    Raises:
-        UsageError: the file cannot be read or has no name.
-    """
-    if not task.endswith((".yaml", ".yml")):
-        return task, None
-    definition = read_yaml(task)
-    name = definition.pop("name", None)
-    if not isinstance(name, str):
-        raise UsageError(f"{task} lacks the key 'name'; give the task a name.")
-    return name, definition
-
-
-def score_line(result: dict[str, Any], file_name: str) -> str:
-    """Return the scores of a result file in one line, that of the task's metric first."""
-    line = f"{result['metric']} {result['score']:.4f} on {result['test_examples']} test examples"
-    for metric, score in result["scores"].items():
-        if metric != result["metric"]:
-            line += f", {metric} {score:.4f}"
-    return f"{line}, {file_name}"
-
-
-FINETUNE = Verb(
-    name="finetune",
-    summary="Fine-tune one model on one downstream task.",
-    run=finetune,
-    flag_sets=finetune_flags,
-    positional="task",
-    needs_positional=False,
-    examples=(
-        "stdlib_ast --init weights --checkpoint runs/set",
-        "cola --model_type electra --max_steps 500 --seed 3",
-    ),
-    takes_training=True,
-)
-
 
 # --- an experiment --------------------------------------------------------------------------------
 
@@ -237,6 +88,8 @@ def run(arguments: Arguments) -> int:
     failures = experiment.run(only, retry=options.retry, backend=options.backend)
     if not only or not experiment.missing(experiment.cells()):
         print_report(experiment.folder)
+    else:
+        point_to_report(experiment.folder)
 
     if failures:
         print_failures(failures)
@@ -287,6 +140,14 @@ def print_report(folder: Path) -> None:
 
     print(table(write_report(folder)))
     print(f"\nReport: {folder / 'report.md'}")
+
+
+def point_to_report(folder: Path) -> None:
+    """Print which command writes the report of a folder with several results, or an old report."""
+    if (folder / "report.md").exists():
+        print(f"{folder}/report.md is older than this; `synpre report {folder}` writes it again.")
+    elif len(list(folder.glob("*--*--*.json"))) > 1:
+        print(f"`synpre report {folder}` compares the results so far.")
 
 
 RUN = Verb(

@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 
-from hf_synpre.cli.experiment import FINETUNE, REPORT, RUN
+from hf_synpre.cli.experiment import REPORT, RUN
+from hf_synpre.cli.finetune import FINETUNE
 from hf_synpre.cli.options import ImportOptions, Verb, parse
 from hf_synpre.cli.pretrain import PRETRAIN, SELF_PRETRAIN
 from hf_synpre.cli.push import PUSH

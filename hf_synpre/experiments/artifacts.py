@@ -42,7 +42,11 @@ class Artifacts:
             UsageError: one is missing.
         """
         for arm in self.spec.arms.values():
-            if arm.checkpoint and arm.checkpoint.startswith((".", "/")):
+            if arm.checkpoint is None or arm.checkpoint in self.spec.pretraining:
+                continue
+            is_in_folder = "/" in arm.checkpoint and Path(arm.checkpoint).parent.is_dir()
+            is_file = Path(arm.checkpoint).is_file()  # of statistics
+            if not is_file and (is_in_folder or arm.checkpoint.startswith((".", "/"))):
                 find_config(arm.checkpoint)
 
         # Pairs of a corpus and whether it is read as the rows of a dataset.

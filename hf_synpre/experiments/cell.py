@@ -12,7 +12,7 @@ from hf_synpre.config import stored_form
 from hf_synpre.experiments.artifacts import Artifacts
 from hf_synpre.experiments.spec import ArmSpec, Cell, ExperimentSpec, lora_config
 from hf_synpre.files import read_json
-from hf_synpre.finetuning import Head, PreparedTask, finetune
+from hf_synpre.finetuning import Head, PreparedTask, finetune, save_model
 from hf_synpre.initialization import (
     StatisticsInit,
     build,
@@ -29,7 +29,9 @@ from hf_synpre.vocabulary import as_vocabulary
 FORMAT = 1
 
 
-def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict[str, Any]:
+def compute_cell(
+    cell: Cell, spec: ExperimentSpec, artifacts: Artifacts, model_folder: Path | None = None
+) -> dict[str, Any]:
     """Fine-tune one arm on one task with one seed.
 
     Args:
@@ -37,6 +39,7 @@ def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict
         spec: the experiment.
         artifacts: its tokenized tasks and checkpoints; those that the cell needs are made if they
             do not exist.
+        model_folder: where the fine-tuned model is saved; None to keep no model.
 
     Returns:
         The content of the cell's file: the keys of `cell_header`, status "done", the test scores,
@@ -57,27 +60,33 @@ def compute_cell(cell: Cell, spec: ExperimentSpec, artifacts: Artifacts) -> dict
         extra_flops = accumulated_cost(matched).get("flops", 0.0)
 
     # Fine-tune and test.
-    result = dict(
+    recipe = spec.finetuning_spec(cell.task)
+    scores = dict(
         finetune(
             model,
             data,
-            spec.finetuning_spec(cell.task),
+            recipe,
             seed=cell.seed,
             output_dir=artifacts.folder / "finetuning" / cell.file_name,
             extra_flops=extra_flops,
         )
     )
-    finetuning_cost = result.pop("spent")
-    return {
+    finetuning_cost = scores.pop("spent")
+    result = {
         **cell_header(cell, spec),
         "status": "done",
         "error": None,
-        **result,
+        **scores,
         "higher_is_better": True,
         "data": data.metadata,
         "wall_s": round(time.perf_counter() - began, 1),
         "phases": {"pretraining": pretraining_cost, "finetuning": finetuning_cost},
     }
+
+    # The model is complete before its scores are written, which say that the cell is done.
+    if model_folder is not None:
+        save_model(model, data, recipe, result, model_folder)
+    return result
 
 
 def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
@@ -99,10 +108,14 @@ def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
 
 
 def experiment_recipe(spec: ExperimentSpec) -> dict[str, Any]:
-    """Return an experiment's recipe: all that decides its results, so no data folders and jobs."""
+    """Return an experiment's recipe: all that decides its results.
+
+    Data folders, the number of jobs, and whether models are kept are not in it.
+    """
     recipe = stored_form(spec)
     recipe["jobs"] = 0
     recipe["data_dir"] = None
+    del recipe["save_models"]
     # Where the files with tasks of one's own are does not matter, but what is in them does.
     del recipe["imports"]
     if files_of_runs := task_files_of_runs(spec):

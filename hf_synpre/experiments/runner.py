@@ -155,14 +155,25 @@ class Experiment:
     def missing(self, cells: list[Cell], retry: bool = False) -> list[Cell]:
         """Return the cells without a result.
 
-        A failure is a result, unless it is to be tried again.
+        A failure is a result, unless it is to be tried again. Where models are kept, a result
+        without its model is none.
         """
-        results = ("done",) if retry else ("done", "failed")
-        return [
-            cell
-            for cell in cells
-            if status(self.folder / cell.file_name).get("status") not in results
-        ]
+        missing = []
+        for cell in cells:
+            state = status(self.folder / cell.file_name).get("status")
+            is_failure = state == "failed" and not retry
+            if not is_failure and not self._is_done(cell):
+                missing.append(cell)
+        return missing
+
+    def model_folder(self, cell: Cell) -> Path | None:
+        """Return where the fine-tuned model of a cell is kept; None where none is."""
+        return self.folder / cell.name if self.spec.save_models else None
+
+    def _is_done(self, cell: Cell) -> bool:
+        """Say whether a cell has its result, and its model if that is kept."""
+        model = self.model_folder(cell)
+        return is_done(self.folder / cell.file_name) and (model is None or model.is_dir())
 
     def compute_and_store(self, cell: Cell, wait: bool = True) -> str | None:
         """Compute a cell and write its file, unless it is done.
@@ -178,15 +189,18 @@ class Experiment:
         file = self.folder / cell.file_name
         try:
             with lock(self.folder / ".locks" / cell.file_name, wait):
-                if is_done(file):
+                if self._is_done(cell):
                     return None
 
                 def compute() -> None:
-                    write_json(file, compute_cell(cell, self.spec, self.artifacts))
+                    model = self.model_folder(cell)
+                    write_json(file, compute_cell(cell, self.spec, self.artifacts, model))
 
                 failure = failure_message(compute)
                 if failure is None:
                     return None
+                if is_done(file):
+                    raise UsageError(f"{cell.file_name} is kept, its model failed: {failure}")
                 header = cell_header(cell, self.spec)
                 write_json(file, {**header, "status": "failed", "error": failure})
                 return f"{cell.file_name}: {failure}"

@@ -167,8 +167,8 @@ class TaskSpec:
     """
 
     data_dir: str | None = option(
-        "The folder of a local copy of the dataset in Hub layout; without it the experiment's, "
-        "else the Hub.",
+        "The folder of a local copy of the dataset in Hub layout, or one file of rows; without it "
+        "the experiment's, else the Hub.",
         None,
     )
     tokenizer: str | None = option(
@@ -195,7 +195,8 @@ class TaskSpec:
     seeds: list[int] | None = option("The seeds of this task, instead of the experiment's.", None)
 
     def __post_init__(self) -> None:
-        check_folder(self.data_dir)
+        if self.data_dir is not None and not Path(self.data_dir).is_file():
+            check_folder(self.data_dir)
         if self.tokenizer is None:
             check_vocab_size(self.vocab_size)
         elif self.tokenizer_corpora is not None:
@@ -261,6 +262,11 @@ class ExperimentSpec:
     seeds: list[int] = option(
         "Seeds of fine-tuning: of fresh weights, of the order of rows and of dropout.",
         default_factory=lambda: [0, 1, 2],
+    )
+    save_models: bool = option(
+        "Keep the fine-tuned model of every cell with its tokenizer and card, in a folder of the "
+        "cell's name beside its scores.",
+        False,
     )
     jobs: int = option("Cells that are computed at the same time; 0 for one a core.", 0)
     data_dir: str | None = option(

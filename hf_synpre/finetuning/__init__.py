@@ -1,9 +1,9 @@
 """Fine-tuning on downstream tasks: a task and a model -> test scores, a curve, the cost.
 
-1. A task is one of the table TASKS, or defined by a user (`task_from_fields`; both in catalog.py):
-   where its rows are, which columns hold text and labels, how it is scored. `TextToTextTask`
-   (text_tasks.py) is answered with text, `LabelTask` (label_tasks.py) with classes, numbers,
-   choices, spans or tags.
+1. A task is one of the table TASKS (catalog.py), or defined by a user (`task_from_fields`,
+   definitions.py): where its rows are, which columns hold text and labels, how it is scored.
+   `TextToTextTask` (text_tasks.py) is answered with text, `LabelTask` (label_tasks.py) with
+   classes, numbers, choices, spans or tags.
 2. `prepare(task, folder)` (prepared.py): rows -> ids on disk, with a tokenizer and facts.json.
    The `PreparedTask` opens its splits as rows.
 3. `data.head_for(config)`: a prepared task and a model's config -> the head by which this family of
@@ -12,6 +12,11 @@
 4. `finetune(model, data, spec)` (finetuning.py): a model of that class, a prepared task and a
    recipe, `FinetuningSpec` -> a `FinetuningResult`: test scores, curve and cost.
 5. Scores: METRICS of generated texts (metrics.py), SCORES of labels (scores.py).
+6. `save_model` (saving.py; card.py): a fine-tuned model -> a folder that `from_pretrained` and
+   `pipeline` load.
+
+`choose_task(data, fields)` (own_data.py; guess.py) finds the task that a user means by a name, a
+YAML file, a folder or file of rows or a Hub id, and guesses the columns that were not given.
 """
 
 from hf_synpre.finetuning.catalog import (
@@ -20,14 +25,15 @@ from hf_synpre.finetuning.catalog import (
     choose_head,
     find_head,
     get_finetuning_task,
-    task_from_fields,
-    usual_model_type,
 )
+from hf_synpre.finetuning.definitions import task_from_fields, usual_model_type
 from hf_synpre.finetuning.finetuning import FinetuningResult, FinetuningSpec, finetune
 from hf_synpre.finetuning.heads import Head
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.metrics import METRICS
+from hf_synpre.finetuning.own_data import TaskChoice, choose_task
 from hf_synpre.finetuning.prepared import PreparedTask, prepare
+from hf_synpre.finetuning.saving import save_model
 from hf_synpre.finetuning.scores import SCORES
 from hf_synpre.finetuning.tasks import PRESET_NAMES, FinetuningTask
 from hf_synpre.finetuning.text_tasks import TextToTextTask
@@ -44,12 +50,15 @@ __all__ = [
     "Head",
     "LabelTask",
     "PreparedTask",
+    "TaskChoice",
     "TextToTextTask",
     "choose_head",
+    "choose_task",
     "find_head",
     "finetune",
     "get_finetuning_task",
     "prepare",
+    "save_model",
     "task_from_fields",
     "usual_model_type",
 ]

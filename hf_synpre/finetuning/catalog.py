@@ -1,17 +1,15 @@
-"""The tables of heads and of downstream tasks: a name, or the fields of a definition -> a task.
+"""The tables of heads and of downstream tasks: a name -> a head, or a task of hf_synpre.
 
 Hub ids and columns are those of the datasets' cards. The text-to-text tasks are those of Wu et al.
 2022 and three more; the ten classification datasets, SQuAD, SWAG, HellaSwag and CoNLL-2012 those of
 Krishna et al. 2022. `--data_dir` takes a local copy of any dataset.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedConfig
 
-from hf_synpre.config import build_spec
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.heads import Head
 from hf_synpre.finetuning.label_heads import LABEL_HEADS
@@ -22,9 +20,6 @@ from hf_synpre.finetuning.text_tasks import TextToTextTask
 
 # All heads. Heads of one name answer the same tasks, each with other families of models.
 HEADS: tuple[Head[Any, Any], ...] = (TextHead(), *LABEL_HEADS.values())
-
-# The field `head` of a task's definition -> the class of the task; LabelTask for other heads.
-TASK_CLASSES: dict[str, type[FinetuningTask]] = {"text": TextToTextTask}
 
 
 def find_head(name: str) -> Head[Any, Any]:
@@ -439,36 +434,3 @@ def get_finetuning_task(name: str, **changes: Any) -> FinetuningTask:
         48
     """
     return replace(TASKS[choose("downstream task", name, TASKS)], **changes)
-
-
-def task_from_fields(name: str, fields: Mapping[str, Any]) -> FinetuningTask:
-    """Return a task that a user has defined.
-
-    Args:
-        name: the task's name, which no task of hf_synpre has.
-        fields: its definition, as in YAML: the fields of a LabelTask, which has the field `head`,
-            or of a TextToTextTask.
-
-    Raises:
-        UsageError: where the name is taken, or a field is unknown, missing or wrong.
-    """
-    if name in TASKS:
-        raise UsageError(f"hf_synpre has a task '{name}'; give your task another name.")
-    task_class = TASK_CLASSES.get(fields.get("head", "text"), LabelTask)
-    return build_spec(task_class, {"name": name, **fields}, f"tasks.{name}.define")
-
-
-def usual_model_type(name: str, fields: Mapping[str, Any] | None = None) -> str:
-    """Return the usual architecture for a task, a model_type of transformers.
-
-    Args:
-        name: the task's name; it may be unknown.
-        fields: the task's definition, if a user has defined it.
-    """
-    if fields is not None:
-        head_name = fields.get("head", "text")
-    elif name in TASKS:
-        head_name = TASKS[name].head_name
-    else:
-        head_name = "text"
-    return find_head(head_name).usual_model_type

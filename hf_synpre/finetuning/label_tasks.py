@@ -32,11 +32,14 @@ class LabelTask(FinetuningTask):
 
     head: str = option(f"What is predicted. Allowed: {', '.join(LABEL_HEADS)}.")
     text: list[list[str]] = option(
-        "Columns of the text, one or two; of several lists the first one whose columns exist. For "
-        "spans they are context and question, for choices the context (and the beginning of every "
-        "continuation)."
+        "The column of the text, or a list of two columns; of a list of lists the first one whose "
+        "columns exist. For spans they are context and question, for choices the context (and the "
+        "beginning of every continuation)."
     )
-    label: list[list[str]] = option("The column of labels, or a column for each of several labels.")
+    label: list[list[str]] = option(
+        "The column of labels, or a list with a column for each of several labels; of a list of "
+        "lists the first one whose columns exist."
+    )
     choices: list[list[str]] = option(
         "The columns of the continuations, for the head choices.", default_factory=list
     )
@@ -111,7 +114,7 @@ class LabelTask(FinetuningTask):
         """
         dataset = self.open(data_dir)
         labelled = {split: rows for split, rows in dataset.items() if self._has_labels(rows, split)}
-        splits = complete_splits(self.name, DatasetDict(labelled))
+        splits = complete_splits(self.name, DatasetDict(labelled), self.hold_out)
 
         unused = {}
         for name, rows in dataset.items():
@@ -171,7 +174,7 @@ class LabelTask(FinetuningTask):
         for name in (self.name, repository):
             if (folder / name).exists():
                 return folder / name
-        return folder if is_one_dataset(folder) else None
+        return folder if folder.is_file() or is_one_dataset(folder) else None
 
     def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
         """Return the text of the train split, as it is fine-tuned on.
@@ -275,5 +278,5 @@ def is_one_dataset(path: Path) -> bool:
     elif path.is_dir():
         names = [entry.name for entry in path.iterdir()]
 
-    beginnings = ("data", "train", "README")
-    return any(is_data_file(name) or name.startswith(beginnings) for name in names)
+    beginnings = ("data", "train", "readme")
+    return any(is_data_file(name) or name.lower().startswith(beginnings) for name in names)

@@ -23,8 +23,10 @@ SPLIT_NAMES = {
     "validation": ("validation", "val", "dev", "valid"),
     "test": ("test",),
 }
-# Rows that are held out of train if a dataset lacks a split to choose weights on; at most 1 in 10.
+# Rows that are held out of train for a split that a dataset lacks; at most 1 in 10 (1 of 2 to 9).
 HELD_OUT_ROWS = 1000
+# The fewest rows of which both a validation and a test can be held out.
+LEAST_ROWS = 3
 PRESET_NAMES = ("small", "paper")
 
 # Fields that do not decide a task's rows: ids are the same with other lengths or another metric.
@@ -48,6 +50,11 @@ class FinetuningTask(ABC):
         default_factory=dict,
     )
     max_source: int = option("Token ids of an input, which is cut to them.", 512)
+    hold_out: bool = option(
+        "If the dataset has the split train alone, hold out a tenth of its rows (1,000 at most) as "
+        "validation, and as many as test, by a fixed shuffle; else such a dataset is refused.",
+        False,
+    )
     presets: dict[str, Any] = option(
         "Recipes by name (small, paper), with the keys finetuning, max_source and max_target.",
         default_factory=dict,
@@ -132,20 +139,30 @@ class FinetuningTask(ABC):
 
     def rows_recipe(self) -> dict[str, Any]:
         """Return the fields that decide the rows; folders of prepared tasks are named by them."""
-        return {name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_ROWS}
+        recipe = {
+            name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_ROWS
+        }
+
+        # Folders that were made before this field existed keep their names.
+        if not self.hold_out:
+            del recipe["hold_out"]
+        return recipe
 
 
-def complete_splits(task: str, dataset: DatasetDict) -> dict[str, Dataset]:
+def complete_splits(task: str, dataset: DatasetDict, hold_out: bool = False) -> dict[str, Dataset]:
     """Return train, validation and test of a dataset; it may lack one of the last two.
 
-    Then the one that it has is the test, and HELD_OUT_ROWS rows of train are the validation.
+    Then the one that it has is the test, and HELD_OUT_ROWS rows of train are the validation. A
+    dataset that lacks both gets both from train, if `hold_out` allows it.
 
     Args:
         task: the name of the task, for messages.
         dataset: the dataset's splits by name.
+        hold_out: whether a test may be made of rows of train.
 
     Raises:
-        UsageError: train is missing, or both of the others are.
+        UsageError: train is missing, or both of the others are and `hold_out` is false, or train
+            has too few rows.
     """
     splits = {}
     for split, names in SPLIT_NAMES.items():
@@ -153,19 +170,33 @@ def complete_splits(task: str, dataset: DatasetDict) -> dict[str, Dataset]:
             if name in dataset:
                 splits[split] = dataset[name]
 
-    if "train" not in splits or len(splits) < 2:
-        missing = "train" if "train" not in splits else "validation"
-        raise UsageError(f"{task} has no {missing} split; it has {', '.join(dataset)}.")
+    if "train" not in splits:
+        raise UsageError(f"{task} has no train split; it has {', '.join(dataset)}.")
+    if len(splits) == 1 and not hold_out:
+        raise UsageError(
+            f"{task} has no validation split; it has {', '.join(dataset)}. Give one, or hold_out: "
+            "true in the definition of a task of your own."
+        )
     if len(splits) == 3:
         return splits
 
     # Hold out the first rows of a fixed shuffle of train, and leave the others in their order.
     train = splits["train"]
-    test = splits["test"] if "test" in splits else splits["validation"]
+    if len(splits) == 1 and len(train) < LEAST_ROWS:
+        raise UsageError(
+            f"{task} has {len(train)} rows in train, of which some are held out; give "
+            f"{LEAST_ROWS} or more, or the splits validation and test."
+        )
     order = np.random.default_rng(0).permutation(len(train))
-    held_out = min(HELD_OUT_ROWS, max(1, len(train) // 10), len(train) - 1)
+    count = min(HELD_OUT_ROWS, max(len(train) // 10, 1), len(train) - 1)
+    if "test" in splits:
+        test, first_kept = splits["test"], count
+    elif "validation" in splits:
+        test, first_kept = splits["validation"], count
+    else:
+        test, first_kept = train.select(order[count : 2 * count]), 2 * count
     return {
-        "train": train.select(np.sort(order[held_out:])),
-        "validation": train.select(order[:held_out]),
+        "train": train.select(np.sort(order[first_kept:])),
+        "validation": train.select(order[:count]),
         "test": test,
     }

@@ -53,11 +53,11 @@ class TextToTextTask(FinetuningTask):
     """
 
     source: list[str] = option(
-        "Columns or templates of the input; the first one whose columns exist is used."
+        "A column or template of the input; of a list of them the first one whose columns exist."
     )
     target: list[str] = option(
-        "Columns or templates of the target. Of a column of lists the first text is learned, and "
-        "all are accepted as answers."
+        "A column or template of the target; of a list of them the first one whose columns exist. "
+        "Of a column of lists the first text is learned, and all are accepted as answers."
     )
     _: KW_ONLY
     only: dict[str, str] = option(
@@ -109,7 +109,7 @@ class TextToTextTask(FinetuningTask):
         if folder is None and self.name == EMBEDDED_TASK:
             return embedded_splits()
 
-        splits = complete_splits(self.name, self._open(folder))
+        splits = complete_splits(self.name, self._open(folder), self.hold_out)
         for split, rows in splits.items():
             if not len(rows):
                 raise UsageError(f"{self.name}: the split {split} has no rows; give some.")
@@ -124,7 +124,7 @@ class TextToTextTask(FinetuningTask):
                 )
             return open_splits(self.hub_id, self.hub_config, self.hub_revision)
 
-        if not folder.is_dir():
+        if not folder.exists():
             raise UsageError(
                 f"There is no folder {folder}; give the folder of a dataset in Hub layout as "
                 "--data_dir."

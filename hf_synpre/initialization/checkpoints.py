@@ -23,6 +23,13 @@ BUNDLED = Path(__file__).parents[1] / "statistics"
 NAMESPACE = "synpre/"
 
 
+class MissingCheckpointError(UsageError, OSError):
+    """A checkpoint that is no folder and that the Hub does not give.
+
+    It is bad input, and the OSError that transformers raises too.
+    """
+
+
 def bundled_checkpoints() -> dict[str, Path]:
     """Return Hub id -> folder of the checkpoints whose statistics are bundled with the package."""
     folders = sorted(file.parent for file in BUNDLED.glob(f"*/{STATISTICS_FILE}"))
@@ -41,7 +48,7 @@ def find_config(name_or_path: str | Path, **hub: Any) -> Path:
 
     Raises:
         UsageError: there is no such folder.
-        OSError: the Hub does not give the files.
+        MissingCheckpointError: the Hub does not give the files.
     """
     bundled = bundled_checkpoints().get(str(name_or_path))
     is_newest = hub.get("revision") in (None, "main")
@@ -68,11 +75,16 @@ def checkpoint_folder(
 
     Raises:
         UsageError: there is no such folder.
-        OSError: the Hub does not give the files. This is what transformers raises too.
+        MissingCheckpointError: the Hub does not give the files.
     """
-    if Path(name_or_path).is_dir():
+    path = Path(name_or_path)
+    if path.is_dir():
         return Path(name_or_path, subfolder)
-    if Path(name_or_path).is_absolute() or str(name_or_path).startswith("."):
+
+    # A path on this machine, rather than a name on the Hub.
+    slashes = str(name_or_path).count("/")
+    is_in_folder = slashes == 1 and path.parent.is_dir()
+    if path.is_absolute() or str(name_or_path).startswith(".") or slashes > 1 or is_in_folder:
         raise UsageError(
             f"There is no folder {name_or_path}; give a checkpoint folder or a Hub id."
         )
@@ -83,7 +95,7 @@ def checkpoint_folder(
         repository = snapshot_download(str(name_or_path), allow_patterns=list(patterns), **hub)
     except (OSError, ValueError) as error:
         cause = released_hint(str(name_or_path)) + " ".join(str(error).split())
-        raise OSError(
+        raise MissingCheckpointError(
             f"'{name_or_path}' is no folder and could not be downloaded: {cause}"
         ) from error
     return Path(repository, subfolder)

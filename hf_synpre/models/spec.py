@@ -1,6 +1,7 @@
 """The architecture that a YAML or flags ask for: their fields -> transformers' config."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.initialization import skeleton
+from hf_synpre.initialization import bundled_checkpoints, skeleton
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.vocabulary import Vocabulary
 
@@ -103,9 +104,13 @@ class ModelSpec:
 
 
 def load_config(name: str) -> PreTrainedConfig:
-    """Return the config of a folder, file or Hub id. UsageError: it cannot be read."""
+    """Return the config of a folder, file, bundled checkpoint or Hub id.
+
+    Raises UsageError if it cannot be read.
+    """
+    source = name if Path(name).exists() else bundled_checkpoints().get(name, name)
     try:
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(source)
     except UsageError:
         raise
     except (OSError, ValueError) as error:

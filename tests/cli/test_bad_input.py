@@ -329,7 +329,7 @@ def test_a_folder_without_data_is_named(tmp_path, capsys):
         )
         == 2
     )
-    assert "empty cannot be read as a dataset: " in capsys.readouterr().err
+    assert "empty has no file of data; give a folder with train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,411 @@
+"""`synpre finetune`: a task, or data of one's own -> a fine-tuned model, its scores, its card."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_synpre.cli.experiment import point_to_report, print_failures
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
+from hf_synpre.config import build_spec, option
+from hf_synpre.files import read_json
+
+if TYPE_CHECKING:
+    from hf_synpre.experiments import Experiment
+    from hf_synpre.finetuning import FinetuningTask, TaskChoice
+    from hf_synpre.models.spec import ModelSpec
+
+# Without a preset, a number of steps or of epochs, a run has so many epochs, within these steps.
+USUAL_EPOCHS = 10
+FEWEST_STEPS, USUAL_STEPS = 300, 1000
+# Rows of a step, where they are not given (training/arguments.py).
+USUAL_BATCH = 64
+
+# The architecture where neither a checkpoint nor a flag says another: the sizes of a small model,
+# which ends in minutes on a CPU, by model_type.
+SMALL_MODELS: dict[str, dict[str, Any]] = {
+    "t5": {
+        "d_model": 128,
+        "d_kv": 16,
+        "d_ff": 512,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+    },
+    "electra": {
+        "embedding_size": 128,
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    },
+}
+# A vocabulary with which an architecture is tried out.
+TRIAL_VOCABULARY = 64
+# The files by which a checkpoint has a tokenizer.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("vocab.txt", "vocab.json"),
+)
+
+
+@dataclass
+class FinetuneOptions:
+    """What `synpre finetune` takes beside its arm, its task, its recipe and its architecture."""
+
+    task: str = option(
+        "A downstream task by name; or your own data: a folder, a file (.csv, .tsv, .jsonl, "
+        ".parquet), a Hub id, or a YAML file that defines a task.",
+        "stdlib_ast",
+    )
+    metric: str | None = option(
+        "The metric that is reported for your own data, instead of the usual one of its kind.",
+        None,
+    )
+    preset: str | None = option(
+        "The task's recipe and lengths: small or paper. Every other flag wins over it.", None
+    )
+    seed: int = option("Seed of fresh weights and of the order of the rows.", 0)
+    output_dir: str = option("Folder of the scores and of the model.", "runs/finetuned")
+    no_save_model: bool = option("Keep the scores alone, and no model.", False)
+
+
+def finetune_flags() -> list[FlagSet]:
+    """Return the flags of `synpre finetune`."""
+    from hf_synpre.experiments import ArmSpec, TaskSpec
+    from hf_synpre.finetuning import FinetuningSpec, LabelTask, TextToTextTask
+    from hf_synpre.models.spec import ModelSpec
+
+    experiment_only = "it names another part of an experiment"
+    in_yaml = "a YAML file given as the task has it"
+    elsewhere = "the flags of another dataclass have it"
+    own = FlagSet(
+        FinetuneOptions,
+        "data",
+        groups={"training": ("preset", "seed"), "output": ("output_dir", "no_save_model")},
+    )
+    both_kinds = {
+        **dict.fromkeys(("name", "hub_id", "hold_out"), "it follows from the data"),
+        **dict.fromkeys(("metric", "max_source"), elsewhere),
+        "presets": in_yaml,
+    }
+    labelled = FlagSet(
+        LabelTask,
+        "your own data",
+        left_out={
+            **both_kinds,
+            "hub_corpus": "it is pre-trained on, not fine-tuned on",
+            **dict.fromkeys(("kept_labels", "positive_class"), in_yaml),
+        },
+    )
+    text_to_text = FlagSet(
+        TextToTextTask,
+        "your own data",
+        left_out={
+            **both_kinds,
+            **dict.fromkeys(("hub_config", "hub_revision", "rows", "max_target"), elsewhere),
+        },
+    )
+    task = FlagSet(
+        TaskSpec,
+        "data",
+        left_out={
+            "define": "a YAML file given as the task has its fields",
+            "finetuning": "its fields are flags",
+            "seeds": "it is --seed",
+        },
+    )
+    arm = FlagSet(
+        ArmSpec,
+        "model",
+        groups={"training": ("lora",)},
+        defaults={"embeddings": "fresh; kept with init weights and the checkpoint's tokenizer"},
+        left_out={"match_flops_of": experiment_only, "tasks": experiment_only},
+    )
+    model = FlagSet(
+        ModelSpec,
+        "model",
+        names={"overrides": "config_overrides"},
+        defaults={
+            "model_type": "that of the checkpoint, else a small t5 or electra, as the task asks"
+        },
+    )
+    recipe = FlagSet(
+        FinetuningSpec,
+        "training",
+        left_out={"training": "every training argument is a flag of its own"},
+    )
+    return [own, labelled, text_to_text, task, IMPORT_FLAG, arm, model, recipe]
+
+
+def finetune(arguments: Arguments) -> int:
+    """Fine-tune one model on one task; print what was guessed, the score and where all lies."""
+    from hf_synpre.experiments import ArmSpec, Experiment, ExperimentSpec, TaskSpec
+    from hf_synpre.finetuning import FinetuningSpec, choose_task
+    from hf_synpre.models.spec import ModelSpec
+
+    # Where the weights come from: checked before any data are read.
+    options = arguments.build(FinetuneOptions)
+    arm = arguments.of(ArmSpec)
+    checkpoint = build_spec(ArmSpec, arm, "options").checkpoint
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
+    arm_name = arm.get("init", "random")
+
+    # The task.
+    task_values = arguments.of(TaskSpec)
+    choice = choose_task(options.task, own_fields(arguments), task_values.get("data_dir"))
+    task_values["data_dir"] = choice.data_dir
+    task_values["define"] = choice.definition
+
+    # The model, its tokenizer and the recipe.
+    model = model_values(arguments.of(ModelSpec), choice, checkpoint, options.preset)
+    use_tokenizer_of_checkpoint(task_values, arm, checkpoint)
+    training = dict(arguments.training)
+    add_usual_training(training, choice, options.preset, arm_name)
+    task_values["finetuning"] = {**arguments.of(FinetuningSpec), "training": training}
+
+    # An experiment of one cell.
+    values = {
+        "name": "finetune",
+        "tasks": {choice.name: task_values},
+        "arms": {arm_name: arm},
+        "model": model,
+        "preset": options.preset,
+        "seeds": [options.seed],
+        "jobs": 1,
+        "save_models": not options.no_save_model,
+    }
+    spec = build_spec(ExperimentSpec, values, "options")
+    check_family(spec.finetuning_task(choice.name), spec.model)
+    print_plan(choice, arm, model, training, task_values)
+
+    experiment = Experiment(spec, options.output_dir)
+    failures = experiment.run(retry=True)
+    if failures:
+        print_failures(failures)
+        return 1
+    print_result(experiment)
+    return 0
+
+
+# --- what was given, and what is usual ------------------------------------------------------------
+
+
+def own_fields(arguments: Arguments) -> dict[str, Any]:
+    """Return the fields of a task that were given as flags; columns are lists of names."""
+    from hf_synpre.finetuning import LabelTask, TextToTextTask
+
+    fields = arguments.of(LabelTask) | arguments.of(TextToTextTask)
+    for name in ("source", "target"):
+        if name in fields:
+            fields[name] = [",".join(fields[name])]  # one column or template, commas included
+    metric = arguments.build(FinetuneOptions).metric
+    if metric is not None:
+        fields["metric"] = metric
+    return fields
+
+
+def check_checkpoint(name: str) -> None:
+    """Raise UsageError where a checkpoint is no folder or statistics file, and not on the Hub."""
+    from hf_synpre.initialization import find_config
+
+    if not Path(name).is_file():
+        find_config(name)
+
+
+def model_values(
+    values: dict[str, Any], choice: "TaskChoice", checkpoint: str | None, preset: str | None
+) -> dict[str, Any]:
+    """Return the fields of the ModelSpec: those that were given, completed.
+
+    The architecture is that of the checkpoint; without one a small model of the task's usual type,
+    or with a preset the published size.
+
+    Args:
+        values: the fields that were given; they are changed.
+        choice: the task.
+        checkpoint: the checkpoint that the weights come from.
+        preset: the recipe by name.
+    """
+    from hf_synpre.finetuning import usual_model_type
+
+    if "model_type" in values or "config_name" in values:
+        return values
+    if checkpoint is not None:
+        path = Path(checkpoint)
+        values["config_name"] = str(path.parent) if path.is_file() else checkpoint
+        return values
+
+    values["model_type"] = usual_model_type(choice.name, choice.definition)
+    if preset is None:
+        values.setdefault("overrides", SMALL_MODELS[values["model_type"]])
+    return values
+
+
+def use_tokenizer_of_checkpoint(
+    task: dict[str, Any], arm: dict[str, Any], checkpoint: str | None
+) -> None:
+    """Take a checkpoint's tokenizer, and with its weights its token embeddings too.
+
+    Args:
+        task: the fields of the TaskSpec; they are changed where none is about the tokenizer.
+        arm: the fields of the ArmSpec; they are changed.
+        checkpoint: the checkpoint that the weights come from.
+    """
+    is_described = any(name in task for name in ("tokenizer", "vocab_size", "tokenizer_corpora"))
+    if checkpoint is None or is_described or not has_tokenizer(checkpoint):
+        return
+    task["tokenizer"] = checkpoint
+    if arm.get("init") == "weights":
+        arm.setdefault("embeddings", "kept")
+
+
+def has_tokenizer(checkpoint: str) -> bool:
+    """Say whether a checkpoint, in a folder or on the Hub, has the files of a tokenizer."""
+    from hf_synpre.initialization import bundled_checkpoints, checkpoint_folder
+
+    if Path(checkpoint).is_file() or checkpoint in bundled_checkpoints():
+        return False
+    folder = checkpoint_folder(checkpoint, (*TOKENIZER_FILES, "tokenizer_config.json"))
+    return any((folder / file).exists() for file in TOKENIZER_FILES)
+
+
+def add_usual_training(
+    training: dict[str, Any], choice: "TaskChoice", preset: str | None, init: str
+) -> None:
+    """Add training arguments that were not given, where no preset has them.
+
+    Args:
+        training: the training arguments that were given; they are changed.
+        choice: the task, and how many rows it trains on.
+        preset: the recipe by name.
+        init: where the weights come from: random, weights or statistics.
+    """
+    from hf_synpre.finetuning import usual_model_type
+
+    if preset is not None:
+        return
+
+    # Labels take AdamW, as usual for encoders. Generated text keeps Adafactor, with T5's rate for
+    # weights that are trained already.
+    if usual_model_type(choice.name, choice.definition) == "electra":
+        training.setdefault("optim", "adamw_torch")
+        training.setdefault("learning_rate", 1e-4 if init == "weights" else 5e-4)
+        training.setdefault("lr_scheduler_type", "linear")
+        training.setdefault("per_device_train_batch_size", 32)
+    elif init == "weights":
+        training.setdefault("learning_rate", 1e-3)
+
+    # Steps.
+    if "num_train_epochs" in training or "max_steps" in training:
+        return
+    steps = USUAL_STEPS
+    if choice.train_rows is not None:
+        epochs = USUAL_EPOCHS * choice.train_rows / rows_of_step(training)
+        steps = min(max(math.ceil(epochs), FEWEST_STEPS), USUAL_STEPS)
+    training["max_steps"] = steps
+
+
+def rows_of_step(training: Mapping[str, Any]) -> int:
+    """Return the rows of a step, as numbers that were given and are right have it; else 64."""
+    batch = training.get("per_device_train_batch_size", USUAL_BATCH)
+    accumulated = training.get("gradient_accumulation_steps", 1)
+    counts = (batch, accumulated)
+    is_right = all(isinstance(count, int) and count > 0 for count in counts)
+    return batch * accumulated if is_right else USUAL_BATCH
+
+
+def check_family(task: "FinetuningTask", model: "ModelSpec") -> None:
+    """Raise UsageError where models of an architecture cannot answer a task."""
+    from hf_synpre.finetuning import choose_head
+    from hf_synpre.vocabulary import Vocabulary
+
+    choose_head(task, model.config(Vocabulary.plain(TRIAL_VOCABULARY)))
+
+
+# --- what is printed ------------------------------------------------------------------------------
+
+
+def print_plan(
+    choice: "TaskChoice",
+    arm: Mapping[str, Any],
+    model: Mapping[str, Any],
+    training: Mapping[str, Any],
+    task: Mapping[str, Any],
+) -> None:
+    """Print what was guessed of the data, and what will be trained for how long.
+
+    Args:
+        choice: the task.
+        arm: the fields of the ArmSpec.
+        model: the fields of the ModelSpec.
+        training: the training arguments.
+        task: the fields of the TaskSpec.
+    """
+    for remark in choice.remarks:
+        print(remark)
+
+    start = {"random": "random weights", "weights": "weights of", "statistics": "statistics of"}
+    words = f"{start[arm.get('init', 'random')]} {arm.get('checkpoint') or ''}".strip()
+    if "tokenizer" in task:
+        words += f", tokenizer of {task['tokenizer']}"
+    architecture = model.get("config_name") or f"model {model['model_type']}"
+    if architecture != arm.get("checkpoint"):
+        is_small = model.get("overrides") is SMALL_MODELS.get(model.get("model_type", ""))
+        size = " of 2 layers (--checkpoint or --model_type give another)" if is_small else ""
+        words = f"{architecture}{size}, {words}"
+    line = f"{choice.name}: {words}"
+    if "max_steps" in training:
+        line += f"; {training['max_steps']:,} steps"
+        if choice.train_rows:
+            epochs = training["max_steps"] * rows_of_step(training) / choice.train_rows
+            line += f" of {rows_of_step(training)} rows ({epochs:.3g} epochs)"
+    print(f"{line}.", flush=True)
+
+
+def print_result(experiment: "Experiment") -> None:
+    """Print the score of a finished run, where everything lies, and what to do next."""
+    from hf_synpre.finetuning.card import loading_code
+
+    cell = experiment.cells()[0]
+    scores = experiment.folder / cell.file_name
+    print(score_line(read_json(scores), cell.file_name))
+    point_to_report(experiment.folder)
+
+    folder = experiment.model_folder(cell)
+    if folder is None:
+        print(f"Scores: {scores}. No model was kept; without --no_save_model it is.")
+        return
+    data = experiment.artifacts.prepared_task(cell.task)
+    code = loading_code(data, folder.as_posix())
+    command = "; ".join(line for line in code.splitlines() if line)
+    print(
+        f"Scores: {scores}. Model, tokenizer and card: {folder}. Try it:\n"
+        f"python -c {shlex.quote(command)}"
+    )
+
+
+def score_line(result: dict[str, Any], file_name: str) -> str:
+    """Return the scores of a result file in one line, that of the task's metric first."""
+    line = f"{result['metric']} {result['score']:.4f} on {result['test_examples']} test examples"
+    for metric, score in result["scores"].items():
+        if metric != result["metric"]:
+            line += f", {metric} {score:.4f}"
+    return f"{line}, {file_name}"
+
+
+FINETUNE = Verb(
+    name="finetune",
+    summary="Fine-tune one model on one downstream task, or on your own data.",
+    run=finetune,
+    flag_sets=finetune_flags,
+    positional="task",
+    needs_positional=False,
+    examples=(
+        "reviews.csv --init weights --checkpoint runs/set",
+        "cola --model_type electra --max_steps 500 --seed 3",
+    ),
+    takes_training=True,
+)

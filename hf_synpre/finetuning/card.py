@@ -1,0 +1,174 @@
+"""The card of a fine-tuned model: where it comes from, its scores, how to load it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from transformers import PreTrainedModel
+
+from hf_synpre.finetuning.catalog import find_head
+from hf_synpre.finetuning.prepared import PreparedTask
+
+# The head of a task -> the name of transformers' pipeline that loads its models.
+PIPELINES = {
+    "classes": "text-classification",
+    "labels": "text-classification",
+    "number": "text-classification",
+    "tags": "token-classification",
+}
+# The head of a task without such a pipeline -> what the Hub calls it.
+HUB_TASKS = {
+    "text": "text2text-generation",
+    "span": "question-answering",
+    "choices": "multiple-choice",
+}
+
+
+def finetuned_card(
+    model: PreTrainedModel, data: PreparedTask, result: Mapping[str, Any], folder: Path
+) -> str:
+    """Return the card of a fine-tuned model.
+
+    Args:
+        model: the model.
+        data: the prepared task.
+        result: the content of the result file.
+        folder: where the model lies, for the lines that load it.
+    """
+    head_name = data.task.head_name
+    entry = EvalResult(
+        task_type=PIPELINES.get(head_name) or HUB_TASKS[head_name],
+        dataset_type=data.task.hub_id or result["task"],
+        dataset_name=result["task"],
+        dataset_split="test",
+        metric_type=result["metric"],
+        metric_value=round(result["score"], 4),
+    )
+    header = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=entry.task_type,
+        tags=["hf_synpre"],
+        datasets=[data.task.hub_id] if data.task.hub_id else None,
+        model_name=folder.name,
+        eval_results=[entry],
+    )
+    recipe = json.dumps(without_folders(result["config"]), sort_keys=True)
+    sections = [
+        f"---\n{header.to_yaml(line_break=chr(10))}\n---\n",
+        f"# {folder.name}\n",
+        f"A {model.config.model_type} of {count_parameters(model):,} parameters, fine-tuned on "
+        f"{result['task']} from {describe_start(result['config']['arm'])}, seed "
+        f"{result['seed']}.\n",
+        f"## How to load\n\n```python\n{loading_code(data, shown_path(folder))}\n```\n",
+        f"## Scores\n\n{score_table(result)}\n",
+        f"## Data\n\n{describe_data(data)}\n",
+        f"## Recipe\n\n```json\n{recipe}\n```\n",
+        "Made with hf_synpre. The model was not studied for bias or safety.\n",
+    ]
+    return "\n".join(sections)
+
+
+def count_parameters(model: PreTrainedModel) -> int:
+    """Return the number of a model's parameters; tied ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def describe_start(arm: Mapping[str, Any]) -> str:
+    """Return where the weights came from, by the fields of the arm."""
+    start = "random weights"
+    if arm["checkpoint"] is not None:
+        checkpoint = without_folders(arm["checkpoint"])
+        start = f"the weights of {checkpoint}"
+        if arm["init"] == "statistics":
+            start = f"weights drawn from the statistics of {checkpoint} (scheme {arm['scheme']})"
+    if arm["lora"] is not None:
+        start += " with LoRA, whose adapters are merged into the weights"
+    return start
+
+
+def loading_code(data: PreparedTask, folder: str) -> str:
+    """Return the lines of Python that load a fine-tuned model and use it.
+
+    Args:
+        data: the prepared task, whose rows have one text or two.
+        folder: the path of the model.
+    """
+    head_name = data.task.head_name
+    if head_name in PIPELINES:
+        example = '"a text", truncation=True'
+        if head_name == "tags":
+            example = '"a text"'
+        elif has_pairs(data):
+            example = '{"text": "one text", "text_pair": "another"}, truncation=True'
+        return (
+            "from transformers import pipeline\n\n"
+            f'predict = pipeline("{PIPELINES[head_name]}", model="{folder}")\n'
+            f"print(predict({example}))"
+        )
+
+    auto_class = find_head(head_name).model_class.__name__
+    lines = [
+        f"from transformers import AutoTokenizer, {auto_class}\n",
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
+        f'model = {auto_class}.from_pretrained("{folder}")',
+    ]
+    if head_name == "text":
+        lines += [
+            'inputs = tokenizer("a text", return_tensors="pt", truncation=True)',
+            "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0])",
+        ]
+    return "\n".join(lines)
+
+
+def has_pairs(data: PreparedTask) -> bool:
+    """Say whether the rows of a labelled task have two texts."""
+    first_row = data.read_table("test", ["pieces"])["pieces"][0]
+    return len(first_row) > 1
+
+
+def score_table(result: Mapping[str, Any]) -> str:
+    """Return the test scores as a table, that of the task's metric first."""
+    scores = {result["metric"]: result["score"], **result["scores"]}
+    lines = ["| metric | score |", "| --- | ---: |"]
+    lines += [f"| {metric} | {score:.4f} |" for metric, score in scores.items()]
+    lines.append(f"\nOn {result['test_examples']:,} test examples, from one seed.")
+    return "\n".join(lines)
+
+
+def describe_data(data: PreparedTask) -> str:
+    """Return the columns, the labels and the numbers of rows of a task."""
+    task, metadata = data.task, data.metadata
+    lines = []
+    if task.head_name == "text":
+        lines.append(f"{' or '.join(task.target)} is generated from {' or '.join(task.source)}.")
+    else:
+        text = " or ".join(" and ".join(columns) for columns in task.text)
+        label = " or ".join(", ".join(columns) for columns in task.label)
+        lines.append(f"{label} is predicted from {text}.")
+    if metadata.get("labels"):
+        lines.append(f"Labels: {', '.join(str(name) for name in metadata['labels'])}.")
+
+    counts = [f"{split['rows']:,} {name}" for name, split in metadata["splits"].items()]
+    lines.append(f"Rows: {', '.join(counts)}. Tokenizer: {without_folders(metadata['tokenizer'])}.")
+    return "\n".join(lines)
+
+
+def shown_path(folder: Path) -> str:
+    """Return a path as a card shows it: of an absolute one the name alone."""
+    return folder.name if folder.is_absolute() else folder.as_posix()
+
+
+def without_folders(value: Any) -> Any:
+    """Return a value of JSON in which absolute paths are shortened to their last part.
+
+    They name folders of one machine, which no published file should hold.
+    """
+    if isinstance(value, Mapping):
+        return {name: without_folders(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [without_folders(part) for part in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value

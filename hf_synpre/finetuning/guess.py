@@ -1,0 +1,323 @@
+"""Guesses: the rows of one's own data, and what was said of them -> the fields of a task.
+
+1. `column_kinds`: each column of the rows -> what it seems to hold (text, classes, a number ...).
+2. `guess_fields`: those kinds and the names of the columns -> head, text and label, or source and
+   target. Fields that were given stay as they are.
+3. `describe`: the fields -> a sentence for the user.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, Dataset
+from datasets.features import List
+
+from hf_synpre.data.splits import is_list_of_text, is_text
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.finetuning.catalog import TEXT_TO_TEXT_TASKS
+
+# Rows of a fixed shuffle that are looked at; files are often sorted by label.
+SAMPLE_ROWS = 2000
+# A column has classes if it has at most so many values, each of them twice on average or more.
+MOST_CLASSES = 200
+
+# Names of columns that tell rows apart; they are no text.
+ID_NAME = re.compile(r"(^|_)(id|idx|index|guid|uid|uuid|url|date|time)$", re.I)
+
+# What a column can seem to hold.
+TEXT, CLASSES, NUMBER = "text", "classes", "number"
+WORDS, LISTS, FLAGS, ANSWERS = "lists of words", "lists", "lists of 0 and 1", "answers"
+OTHER = "something else"
+
+# Usual names of columns, the more telling ones first.
+LABEL_NAMES = (
+    *("label", "labels", "class", "classes", "category", "target", "sentiment", "topic", "intent"),
+    *("emotion", "stars", "rating", "score", "similarity", "label_text", "label_name", "tag", "y"),
+)
+TAG_NAMES = ("ner_tags", "tags", "ner", "labels", "pos_tags", "pos", "upos", "chunk_tags")
+WORD_NAMES = ("tokens", "words", "text", "sentence")
+CHOICE_NAMES = ("endings", "choices", "options", "continuations")
+TEXT_NAMES = (
+    *("text", "sentence", "content", "review", "body", "comment", "comment_text", "tweet"),
+    *("utterance", "message", "document", "question", "query"),
+)
+TITLE_NAMES = ("title", "headline", "subject")
+TEXT_PAIRS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question", "context"),
+    ("query", "passage"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("text", "text_pair"),
+)
+# Columns of a source text and of its target text.
+TARGET_PAIRS = (
+    *(("source", "target"), ("src", "tgt"), ("input", "output"), ("inputs", "targets")),
+    *(("input_text", "target_text"), ("prompt", "completion"), ("prompt", "response")),
+    *(("instruction", "output"), ("question", "answer"), ("text", "summary")),
+    *(("document", "summary"), ("dialogue", "summary"), ("article", "summary")),
+    *((task.source[0], task.target[0]) for task in TEXT_TO_TEXT_TASKS),
+)
+
+
+# --- what columns hold ----------------------------------------------------------------------------
+
+
+def column_kinds(rows: Dataset) -> dict[str, str]:
+    """Return for every column what it seems to hold, by a sample of its values.
+
+    Args:
+        rows: the train split.
+    """
+    order = np.random.default_rng(0).permutation(len(rows))[:SAMPLE_ROWS]
+    table = rows.select(order).with_format("arrow")[:]
+    kinds = {}
+    for name in table.column_names:
+        kinds[name] = column_kind(name, table[name], rows.features.get(name))
+    return kinds
+
+
+def column_kind(name: str, column: pa.ChunkedArray, feature: Any) -> str:
+    """Return what a column seems to hold.
+
+    Args:
+        name: its name, which tells ids from texts.
+        column: some of its values.
+        feature: its type in the datasets library.
+    """
+    if isinstance(feature, ClassLabel):
+        return CLASSES
+    values = [value for value in column.to_pylist() if value is not None]
+    if not values:
+        return OTHER
+    column_type = column.type
+
+    if pa.types.is_struct(column_type):
+        return ANSWERS if {"text", "answer_start"} <= set(values[0]) else OTHER
+    if isinstance(values[0], list):
+        return list_kind(column_type, values, feature)
+
+    # A column of one value says nothing; one of few values has classes.
+    distinct = len(set(values))
+    repeated = 2 <= distinct <= MOST_CLASSES and 2 * distinct <= len(values)
+    if is_text(column_type):
+        if repeated:
+            return CLASSES
+        is_id = ID_NAME.search(name) is not None
+        return OTHER if is_id or distinct == 1 else TEXT
+    if pa.types.is_floating(column_type):
+        return NUMBER
+    if pa.types.is_integer(column_type) or pa.types.is_boolean(column_type):
+        return CLASSES if repeated else NUMBER
+    return OTHER
+
+
+def list_kind(column_type: pa.DataType, values: list[list[Any]], feature: Any) -> str:
+    """Return what a column of lists seems to hold; the arguments are those of `column_kind`."""
+    if is_list_of_text(column_type):
+        return WORDS
+    parts = {part for value in values for part in value if not isinstance(part, list | dict)}
+    is_named = isinstance(feature, List) and isinstance(feature.feature, ClassLabel)
+    lengths = {len(value) for value in values}
+    if not is_named and parts <= {0, 1} and len(lengths) == 1:
+        return FLAGS
+    return LISTS
+
+
+# --- from kinds to fields -------------------------------------------------------------------------
+
+
+def guess_fields(rows: Dataset, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the fields of a task on one's own rows: those that were given, the others guessed.
+
+    Args:
+        rows: the train split.
+        given: fields of a LabelTask or TextToTextTask, with lists of columns as `text` and `label`.
+        name: the name of the data, for messages.
+
+    Returns:
+        The fields, complete for the kind of task: head, text and label (and choices), or source and
+        target.
+
+    Raises:
+        UsageError: which columns are meant is not clear, or one that was given is missing.
+    """
+    for field in ("text", "label", "choices"):
+        for column in given.get(field, ()):
+            choose(f"column of {name}", column, rows.column_names)
+    kinds = column_kinds(rows)
+
+    # Fields that were given decide the kind of task.
+    is_text_to_text = given.get("head") == "text" or "source" in given or "target" in given
+    is_labelled = not is_text_to_text and any(
+        field in given for field in ("head", "text", "label", "choices", "label_names")
+    )
+    found: dict[str, Any] | None = None
+    if is_labelled:
+        found = guess_special(kinds, given) or guess_label(kinds, given)
+    elif is_text_to_text:
+        found = guess_target(kinds, given, surely=True)
+    else:
+        found = (
+            guess_special(kinds, given)
+            or guess_target(kinds, given)
+            or guess_label(kinds, given)
+            or guess_target(kinds, given, surely=True)
+        )
+    if found is None:
+        columns = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
+        raise UsageError(
+            f"{name} has the columns {columns}; which are meant is not clear. Give --text and "
+            "--label for labels, or --source and --target for generated text."
+        )
+    return {**found, **given}
+
+
+def guess_special(kinds: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the fields of tags, spans or choices, whose columns have shapes of their own."""
+    words = given.get("text") or named_first(kinds, WORD_NAMES, WORDS)
+    tags = given.get("label") or named_first(kinds, TAG_NAMES, WORDS, LISTS, FLAGS)
+    head = given.get("head")
+
+    if head in (None, "tags") and words and tags and words != tags:
+        are_lists = kinds[words[0]] == WORDS and kinds[tags[0]] in (WORDS, LISTS, FLAGS)
+        if are_lists:
+            return {"head": "tags", "text": words, "label": tags}
+
+    answers = named_first(kinds, ("answers",), ANSWERS)
+    is_squad = answers and kinds.get("context") == kinds.get("question") == TEXT
+    if head in (None, "span") and is_squad:
+        return {"head": "span", "text": ["context", "question"], "label": answers}
+
+    endings = given.get("choices") or named_first(kinds, CHOICE_NAMES, WORDS)
+    if head in (None, "choices") and endings:
+        rest = {name: kind for name, kind in kinds.items() if name not in endings}
+        others = guess_label(rest, given)
+        if others is not None:
+            return {**others, "head": "choices", "choices": endings}
+    return None
+
+
+def guess_target(
+    kinds: Mapping[str, str], given: Mapping[str, Any], surely: bool = False
+) -> dict[str, Any] | None:
+    """Return the columns of source and target text.
+
+    Args:
+        kinds: what each column holds.
+        given: the fields that were given.
+        surely: the task is known to be text-to-text. Otherwise only pairs of usual names count.
+    """
+    texts = [name for name, kind in kinds.items() if kind == TEXT]
+    for source, target in TARGET_PAIRS:
+        if source in texts and kinds.get(target) in (TEXT, WORDS):
+            pair = {"source": [source], "target": [target]}
+            if all(given.get(field, column) == column for field, column in pair.items()):
+                return pair
+    if not surely:
+        return None
+
+    # One column is known, and one other has text; or there are two in all.
+    known = [column for field in ("source", "target") for column in given.get(field, ())]
+    others = [name for name in texts if not any(name in column for column in known)]
+    if "source" in given and "target" in given:
+        return {}
+    if "source" in given and len(others) == 1:
+        return {"target": others}
+    if "target" in given and len(others) == 1:
+        return {"source": others}
+    if not known and len(texts) == 2:
+        return {"source": texts[:1], "target": texts[1:]}
+    return None
+
+
+def guess_label(kinds: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the columns of text and label, and the head that the labels ask for."""
+    label = given.get("label") or guess_label_column(kinds, given.get("text", ()))
+    if not label:
+        return None
+    text = given.get("text") or guess_text_columns(
+        {name: kind for name, kind in kinds.items() if name not in label}
+    )
+    if not text:
+        return None
+
+    head = {NUMBER: "number", FLAGS: "labels", LISTS: "labels"}.get(kinds[label[0]], "classes")
+    if len(label) > 1:
+        head = "labels"
+    return {"head": head, "text": text, "label": label}
+
+
+def guess_label_column(kinds: Mapping[str, str], text: Any) -> list[str] | None:
+    """Return the column of labels: one of a usual name, else the only one with classes.
+
+    Args:
+        kinds: what each column holds.
+        text: the columns of text, which have no labels.
+    """
+    rest = {name: kind for name, kind in kinds.items() if name not in text}
+    named = named_first(rest, LABEL_NAMES, CLASSES, NUMBER, FLAGS)
+    if named:
+        return named
+    classes = [name for name, kind in rest.items() if kind == CLASSES]
+    return classes if len(classes) == 1 else None
+
+
+def guess_text_columns(kinds: Mapping[str, str]) -> list[str] | None:
+    """Return the column of text, or two that belong together; None if it is not clear."""
+    texts = {name.lower(): name for name, kind in kinds.items() if kind == TEXT}
+    for first, second in TEXT_PAIRS:
+        if first in texts and second in texts:
+            return [texts[first], texts[second]]
+
+    # A text of a usual name, with its title if it has one.
+    for usual in TEXT_NAMES:
+        if usual in texts:
+            titles = [texts[name] for name in TITLE_NAMES if name in texts]
+            return [*titles[:1], texts[usual]]
+    if len(texts) in (1, 2):
+        return list(texts.values())
+    return None
+
+
+def named_first(
+    kinds: Mapping[str, str], names: tuple[str, ...], *allowed: str
+) -> list[str] | None:
+    """Return the column whose name stands first in `names`, capitals aside, in a list.
+
+    Args:
+        kinds: what each column holds.
+        names: the names, in small letters.
+        *allowed: the kinds that the column may be of.
+    """
+    columns = {name.lower(): name for name, kind in kinds.items() if kind in allowed}
+    for name in names:
+        if name in columns:
+            return [columns[name]]
+    return None
+
+
+def describe(fields: Mapping[str, Any]) -> str:
+    """Return a sentence that says what a task reads and predicts."""
+    if "source" in fields:
+        return f"{fields['target'][0]} is generated from {fields['source'][0]}"
+    what = {
+        "classes": "the class in",
+        "labels": "the labels in",
+        "number": "the number in",
+        "choices": "the number of the right choice in",
+        "span": "the span in",
+        "tags": "the tags in",
+    }.get(fields["head"], "the labels in")
+    text = " and ".join(fields["text"])
+    sentence = f"{what} {', '.join(fields['label'])} predicted from {text}"
+    if "choices" in fields:
+        sentence += f" and {', '.join(fields['choices'])}"
+    return sentence

@@ -1,0 +1,210 @@
+"""What a user names as data -> the task that is meant: name, definition, where its rows are.
+
+A word may name a task of hf_synpre, a YAML file with the definition of a task, a folder or file of
+rows, or a dataset on the Hub. The columns of the last three are guessed where they are not given.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset
+
+from hf_synpre.config import read_yaml
+from hf_synpre.data.readers import READERS, is_data_file
+from hf_synpre.data.splits import open_splits
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.finetuning.catalog import TASKS
+from hf_synpre.finetuning.definitions import task_from_fields
+from hf_synpre.finetuning.guess import describe, guess_fields
+from hf_synpre.finetuning.label_tasks import LabelTask
+from hf_synpre.finetuning.tasks import complete_splits
+
+YAML_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """A downstream task as an experiment's YAML has it, and what the user is told of it."""
+
+    # The name of the task, which files are named by.
+    name: str
+    # The fields of its definition; None for a task of hf_synpre.
+    definition: dict[str, Any] | None = None
+    # The folder or file of its rows; None for the Hub.
+    data_dir: str | None = None
+    # What was guessed, in sentences for the user.
+    remarks: list[str] = field(default_factory=list)
+    # Rows that are trained on, where they were counted.
+    train_rows: int | None = None
+
+
+def choose_task(data: str, given: Mapping[str, Any], data_dir: str | None = None) -> TaskChoice:
+    """Return the task that a user means.
+
+    Args:
+        data: a task of hf_synpre, a YAML file, a folder or file of rows, or a Hub id.
+        given: fields of the task that the user has given, columns as lists.
+        data_dir: the folder of the rows of a task or of a YAML file.
+
+    Raises:
+        UsageError: there is nothing of that name, or its columns are not clear, or a field is given
+            for a task of hf_synpre.
+
+    Example:
+        >>> choose_task("reviews.csv", {}).definition
+        {'hold_out': True, 'head': 'classes', 'text': ['review'], 'label': ['stars']}
+    """
+    path = Path(data)
+    if path.suffix in YAML_SUFFIXES:
+        return task_of_yaml(path, given, data_dir)
+    if data in TASKS:
+        if given:
+            raise UsageError(
+                f"{data} is a task of hf_synpre, whose fields are known; leave "
+                f"--{next(iter(given))} out, or give a folder, a file or a YAML file instead."
+            )
+        # A folder of the task's name is a copy of its data.
+        local = data if data_dir is None and path.is_dir() else data_dir
+        return TaskChoice(data, data_dir=local)
+
+    check_exists(data)
+    datasets.disable_progress_bars()
+    if data_dir is not None:
+        raise UsageError(f"{data} and --data_dir {data_dir} are both data; leave one of them out.")
+    return task_of_rows(data, given)
+
+
+def task_of_yaml(file: Path, given: Mapping[str, Any], data_dir: str | None) -> TaskChoice:
+    """Return the task that a YAML file defines; fields that were given win over those in it.
+
+    The file's key `data_dir` is a path relative to the file.
+
+    Raises:
+        UsageError: the file cannot be read or has no name.
+    """
+    definition = read_yaml(file)
+    name = definition.pop("name", None)
+    if not isinstance(name, str):
+        raise UsageError(f"{file} lacks the key 'name'; give the task a name.")
+
+    local = definition.pop("data_dir", None)
+    if local is not None and not isinstance(local, str):
+        raise UsageError(f"{file} has data_dir {local!r}; give the path of a folder or file.")
+    if data_dir is None and local is not None:
+        data_dir = str(file.parent / local)
+    definition = {"hold_out": True, **definition, **given}
+
+    # The definition is checked here, before anything is read.
+    task = task_from_fields(name, definition)
+    train_rows = None
+    if data_dir is not None and Path(data_dir).exists():
+        rows = task.load(data_dir)["train"]
+        train_rows = len(rows)
+    return TaskChoice(name, definition, data_dir, train_rows=train_rows)
+
+
+def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
+    """Return a task on the rows of a folder, a file or a dataset on the Hub, columns guessed."""
+    is_local = Path(data).exists()
+    dataset = open_splits(data, given.get("hub_config"), given.get("hub_revision"))
+    train = complete_splits(data, dataset, hold_out=True)["train"]
+
+    # The task.
+    definition = {"hold_out": True, **guess_fields(train, given, data)}
+    if not is_local:
+        definition["hub_id"] = data
+    name = task_name(data)
+    task = task_from_fields(name, definition)
+
+    # What the user is told.
+    remarks = [
+        f"{data}: {describe(definition)} (--text and --label, or --source and --target, say "
+        "otherwise)."
+    ]
+    data_dir = data if is_local else None
+    if isinstance(task, LabelTask):
+        splits = task.read_splits(data_dir)[0]
+    else:
+        splits = complete_splits(data, dataset, hold_out=True)
+    remarks += held_out_remarks(len(dataset["train"]), splits)
+    known = name.removeprefix("own-")
+    if known in TASKS:
+        remarks.append(
+            f"hf_synpre has a task {known}, with its published metric: `synpre finetune {known} "
+            f"--data_dir {data}`."
+        )
+    return TaskChoice(name, definition, data_dir, remarks, len(splits["train"]))
+
+
+def held_out_remarks(rows: int, splits: Mapping[str, Dataset]) -> list[str]:
+    """Return a sentence on the rows that are held out of train; none where all splits are there.
+
+    Args:
+        rows: how many rows the split train of the dataset has.
+        splits: train, validation and test as they are used.
+    """
+    held_out = rows - len(splits["train"])
+    if not held_out:
+        return []
+    what = f"{len(splits['validation']):,} for validation"
+    if held_out > len(splits["validation"]):
+        what += f" and {len(splits['test']):,} for the test"
+    return [
+        f"Of the {rows:,} rows of train {what} are held out by a fixed shuffle; files or splits "
+        "called validation and test replace them."
+    ]
+
+
+def check_exists(data: str) -> None:
+    """Raise UsageError where data is no path that exists and cannot be a Hub id."""
+    path = Path(data)
+    if path.is_file() and not is_data_file(path):
+        raise UsageError(
+            f"{data} is neither the definition of a task ({', '.join(YAML_SUFFIXES)}) nor data "
+            f"({', '.join(READERS)}); give a file that ends so, or a folder."
+        )
+    if path.exists():
+        return
+
+    # A path of this machine, rather than a name of the Hub.
+    slashes = data.count("/")
+    is_file_name = is_data_file(path) or (not slashes and path.suffix != "")
+    is_in_folder = slashes == 1 and path.parent.is_dir()
+    if data.startswith((".", "/", "~")) or slashes > 1 or is_file_name or is_in_folder:
+        raise UsageError(
+            f"There is no file or folder {data}.{similar_path(path)} Give a task of hf_synpre, a "
+            "YAML file, a folder, a data file or a Hub id NAMESPACE/NAME."
+        )
+    if "/" not in data:
+        choose(
+            "downstream task",
+            data,
+            TASKS,
+            do="Data of your own are a folder, a file or a Hub id NAMESPACE/NAME.",
+        )
+
+
+def similar_path(path: Path) -> str:
+    """Return a guess at what a path that does not exist should have been; "" without one."""
+    if not path.parent.is_dir():
+        return ""
+    names = [entry.name for entry in path.parent.iterdir()]
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.parent / close[0]}?" if close else ""
+
+
+def task_name(data: str) -> str:
+    """Return a name for the task on a file, folder or Hub id: letters, digits, _ and hyphens.
+
+    The name of a task of hf_synpre gets "own-" before it.
+    """
+    stem = Path(data).resolve().name if Path(data).exists() else data.rpartition("/")[2]
+    for suffix in reversed(Path(stem).suffixes):
+        stem = stem.removesuffix(suffix)
+    name = "-".join(re.findall(r"\w+", stem)) or "own"
+    return f"own-{name}" if name in TASKS else name

@@ -1,0 +1,104 @@
+"""A fine-tuned model -> a folder that `from_pretrained` and `pipeline` load, with a card.
+
+The folder has the weights (adapters merged), the config with the names of the labels, the settings
+of generation, the tokenizer as the model was trained with it, and README.md.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers.processors import TemplateProcessing
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_synpre.files import atomic_folder
+from hf_synpre.finetuning.card import finetuned_card
+from hf_synpre.finetuning.finetuning import FinetuningSpec
+from hf_synpre.finetuning.prepared import PreparedTask
+from hf_synpre.finetuning.text_head import longest_target
+from hf_synpre.models.families import uses_token_types
+
+CARD = "README.md"
+
+
+def save_model(
+    model: PreTrainedModel,
+    data: PreparedTask,
+    spec: FinetuningSpec,
+    result: Mapping[str, Any],
+    folder: Path,
+) -> None:
+    """Write a fine-tuned model into a folder, which appears with all its files at once.
+
+    Args:
+        model: the model after `finetune`; its adapters, which are merged, are taken out of it.
+        data: the prepared task.
+        spec: the recipe, for the settings of generation.
+        result: the content of the result file: task, arm, seed, config, scores, versions.
+        folder: the folder; a model that it holds is replaced.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    take_out_adapters(model)
+    if data.task.head_name == "text":
+        model.generation_config = generation_settings(model, data, spec)
+
+    with atomic_folder(folder) as partial:
+        model.save_pretrained(partial)
+        serving_tokenizer(data, model).save_pretrained(partial)
+        card = finetuned_card(model, data, result, folder)
+        (partial / CARD).write_text(card, encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def take_out_adapters(model: PreTrainedModel) -> None:
+    """Replace every layer with merged LoRA adapters by the layer that they were merged into."""
+    wrapped = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    for name, module in wrapped.items():
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, module.get_base_layer())
+    if wrapped:
+        del model.peft_config
+        model._hf_peft_config_loaded = False
+
+
+def generation_settings(
+    model: PreTrainedModel, data: PreparedTask, spec: FinetuningSpec
+) -> GenerationConfig:
+    """Return the settings with which the test was generated, as `generate` reads them."""
+    settings: dict[str, Any] = {
+        "max_new_tokens": spec.max_new_tokens or longest_target(data),
+        "pad_token_id": model.config.pad_token_id,
+        "eos_token_id": model.config.eos_token_id,
+        "decoder_start_token_id": model.config.decoder_start_token_id,
+    }
+    if spec.num_beams > 1:
+        settings["num_beams"] = spec.num_beams
+        settings["length_penalty"] = spec.length_penalty
+    return GenerationConfig(**settings)
+
+
+def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that gives the ids which the model was trained on.
+
+    It ends a source text with the end of sequence, as the rows of a text-to-text task do, cuts at
+    the task's length, and has token types only if the model reads them.
+    """
+    tokenizer = data.tokenizer
+    tokenizer.model_max_length = data.task.max_source
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if data.task.head_name == "text" and backend is not None:
+        end = tokenizer.eos_token
+        backend.post_processor = TemplateProcessing(
+            f"$A {end}", f"$A $B {end}", [(end, tokenizer.eos_token_id)]
+        )
+
+    inputs = ["input_ids", "attention_mask"]
+    if data.task.head_name != "text" and uses_token_types(model.config):
+        inputs.insert(1, "token_type_ids")
+    tokenizer.model_input_names = inputs
+    tokenizer.init_kwargs["model_input_names"] = inputs
+    return tokenizer

@@ -1,0 +1,148 @@
+"""The verb finetune on data of one's own: what it prints, and the model folder that it leaves.
+
+Run: pytest tests/cli/test_finetune.py
+"""
+
+import json
+import re
+
+import pytest
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
+
+from hf_synpre.cli import main
+
+ROWS = 40
+TINY_T5 = "d_model=32,d_kv=8,num_heads=2,d_ff=32,num_layers=1,num_decoder_layers=1"
+TINY_ENCODER = (
+    "hidden_size=32,embedding_size=32,num_hidden_layers=1,num_attention_heads=2,"
+    "intermediate_size=32"
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return an empty folder, the current one, with reviews.csv, pairs.csv and tags.jsonl."""
+    monkeypatch.chdir(tmp_path)
+    kinds = ["good", "bad"]
+    lines = ["review,stars", *(f"film {i} was {kinds[i % 2]},{kinds[i % 2]}" for i in range(ROWS))]
+    (tmp_path / "reviews.csv").write_text("\n".join(lines))
+    lines = ["source,target", *(f"say {i} twice,{i} {i}" for i in range(ROWS))]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    rows = [{"tokens": [f"w{i}", "in", "Rome"], "tags": ["O", "O", "B-LOC"]} for i in range(ROWS)]
+    (tmp_path / "tags.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return tmp_path
+
+
+def finetune(*words):
+    usual = ("--max_steps", "2", "--evaluations", "1", "--vocab_size", "400", "--use_cpu", "true")
+    return main(["finetune", *words, *(usual if "--tokenizer" not in words else usual[:-4])])
+
+
+def test_a_csv_becomes_a_classifier_that_pipeline_loads(folder, capsys):
+    assert finetune("reviews.csv", "--config_overrides", TINY_ENCODER) == 0
+    shown = capsys.readouterr().out
+    assert "reviews.csv: the class in stars predicted from review (--text and --label" in shown
+    assert "4 for validation and 4 for the test are held out by a fixed shuffle" in shown
+    assert "Model, tokenizer and card: runs/finetuned/reviews--random--0." in shown
+
+    # The line that is printed last, and that of the card, run as they stand.
+    model = "runs/finetuned/reviews--random--0"
+    command = re.search(r"python -c '(.*)'", shown)[1]
+    card = (folder / model / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", card, re.S)[1]
+    for text in (command, code):
+        exec(text, {})
+    assert capsys.readouterr().out.count("'label': ") == 2
+    assert pipeline("text-classification", model=model)("a film")[0]["label"] in ("good", "bad")
+    assert "Labels: bad, good." in card
+    assert "| accuracy |" in card
+
+
+def test_the_same_command_does_nothing_twice_and_makes_a_model_that_is_missing(folder, capsys):
+    """Scores alone are kept with --no_save_model; without it the model is made after all."""
+    words = ("reviews.csv", "--config_overrides", TINY_ENCODER)
+    scores = folder / "runs/finetuned/reviews--random--0.json"
+    weights = folder / "runs/finetuned/reviews--random--0/model.safetensors"
+    assert finetune(*words, "--no_save_model") == 0
+    assert "No model was kept" in capsys.readouterr().out
+    first = json.loads(scores.read_text())
+    assert not weights.exists()
+
+    assert finetune(*words) == 0
+    stamp = weights.stat().st_mtime_ns
+    assert json.loads(scores.read_text())["score"] == first["score"]
+    assert finetune(*words) == 0
+    assert weights.stat().st_mtime_ns == stamp
+
+
+def test_pairs_of_text_become_a_model_that_generates_from_the_folder(folder, capsys):
+    """Its tokenizer ends a source as the rows of training did, and generate stops by itself."""
+    assert finetune("pairs.csv", "--config_overrides", TINY_T5) == 0
+    assert "target is generated from source" in capsys.readouterr().out
+    path = "runs/finetuned/pairs--random--0"
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForSeq2SeqLM.from_pretrained(path)
+    inputs = tokenizer("say 3 twice", return_tensors="pt")
+    assert inputs["input_ids"][0, -1] == tokenizer.eos_token_id == model.config.eos_token_id
+    ids = model.generate(**inputs)
+    assert ids.shape[1] <= 1 + model.generation_config.max_new_tokens < 20
+
+
+def test_tags_have_their_names(folder, capsys):
+    assert finetune("tags.jsonl", "--config_overrides", TINY_ENCODER) == 0
+    tagger = pipeline("token-classification", model="runs/finetuned/tags--random--0")
+    assert {found["entity"] for found in tagger("He is in Rome")} <= {"O", "B-LOC"}
+
+
+def test_a_checkpoint_gives_architecture_tokenizer_and_embeddings(folder, capsys):
+    """What finetune left is a start itself; the class of the model is that of the new task."""
+    assert finetune("reviews.csv", "--config_overrides", TINY_ENCODER, "--output_dir", "a") == 0
+    start = "a/reviews--random--0"
+    words = ("tags.jsonl", "--init", "weights", "--checkpoint", start, "--output_dir", "b")
+    assert main(["finetune", *words, "--max_steps", "2", "--use_cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert f"tags: weights of {start}, tokenizer of {start}; 2 steps of 32 rows" in shown
+    config = json.loads((folder / "b/tags--weights--0.json").read_text())["config"]
+    assert config["arm"]["embeddings"] == "kept"
+    assert config["task"]["tokenizer"] == config["model"]["config_name"] == start
+
+
+def test_statistics_that_are_bundled_need_no_tokenizer(folder, capsys):
+    words = ("pairs.csv", "--init", "statistics", "--checkpoint", "synpre/t5-mini-set")
+    assert finetune(*words) == 0
+    assert "pairs: statistics of synpre/t5-mini-set; 2 steps of 64 rows" in capsys.readouterr().out
+    config = json.loads((folder / "runs/finetuned/pairs--statistics--0/config.json").read_text())
+    assert config["d_model"] == 128
+
+
+def test_lora_is_saved_as_plain_weights(folder):
+    from safetensors import safe_open
+
+    words = ("reviews.csv", "--config_overrides", TINY_ENCODER, "--lora", "r=2")
+    assert finetune(*words, "--lora", "r=2,target_modules=query") == 2  # given twice
+    words = (*words[:-1], "r=2,init_lora_weights=gaussian")
+    assert finetune(*words) == 0
+    file = folder / "runs/finetuned/reviews--random--0/model.safetensors"
+    with safe_open(file, "pt") as tensors:
+        assert not [name for name in tensors.keys() if "lora" in name or "base_layer" in name]  # noqa: SIM118
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--checkpoint", "runs/nothing"], "There is no folder runs/nothing"),
+        (["--checkpoint", "gpt2"], "pairs is answered with generated text, and gpt2 is no encoder"),
+        (["--label", "target", "--source", "source"], "its key 'label' belongs to a labelled task"),
+    ],
+)
+def test_what_cannot_be_is_said_before_data_are_prepared(words, message, folder, capsys):
+    from transformers import GPT2Config
+
+    (folder / "runs").mkdir()
+    GPT2Config(n_layer=1, n_embd=8, n_head=1).save_pretrained(folder / "gpt2")
+    init = ["--init", "weights"] if "--checkpoint" in words else []
+    assert finetune("pairs.csv", *init, *words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert list((folder / "runs").iterdir()) == []

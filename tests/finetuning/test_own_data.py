@@ -1,0 +1,205 @@
+"""Data of one's own: columns are guessed or asked for, rows are held out, names are understood.
+
+Run: pytest tests/finetuning/test_own_data.py
+"""
+
+import json
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+from hf_synpre.errors import UsageError
+from hf_synpre.finetuning import choose_task, task_from_fields
+from hf_synpre.finetuning.guess import guess_fields
+
+ROWS = 30
+TEXTS = [f"row {i} has words of its own" for i in range(ROWS)]
+OTHERS = [f"another text {i}" for i in range(ROWS)]
+CLASSES = [i % 3 for i in range(ROWS)]
+WORDS = [f"word{i} and more".split() for i in range(ROWS)]
+TAGS = [["B-X", "O", "O"] for _ in range(ROWS)]
+ANSWERS = [{"text": ["row"], "answer_start": [0]} for _ in range(ROWS)]
+
+
+def classes(text, label="label"):
+    return {"head": "classes", "text": text, "label": [label]}
+
+
+GUESSES = [
+    ({"review": TEXTS, "stars": CLASSES}, classes(["review"], "stars")),
+    ({"idx": list(range(ROWS)), "sentence": TEXTS, "label": CLASSES}, classes(["sentence"])),
+    ({"Text": TEXTS, "Label": [f"c{i}" for i in CLASSES]}, classes(["Text"], "Label")),
+    (
+        {"sentence1": TEXTS, "sentence2": OTHERS, "label": CLASSES},
+        classes(["sentence1", "sentence2"]),
+    ),
+    ({"title": OTHERS, "body": TEXTS, "topic": CLASSES}, classes(["title", "body"], "topic")),
+    ({"a": TEXTS, "b": [f"c{i}" for i in CLASSES]}, classes(["a"], "b")),
+    (
+        {"text": TEXTS, "user": [f"user{i}" for i in range(ROWS)], "sentiment": CLASSES},
+        classes(["text"], "sentiment"),
+    ),
+    ({"question": TEXTS, "answer": ["yes", "no"] * 15}, classes(["question"], "answer")),
+    (
+        {"sentence1": TEXTS, "sentence2": OTHERS, "score": [i / 7 for i in range(ROWS)]},
+        {"head": "number", "text": ["sentence1", "sentence2"], "label": ["score"]},
+    ),
+    (
+        {"text": TEXTS, "labels": [[0, 1, 1]] * 15 + [[1, 0, 0]] * 15},
+        {"head": "labels", "text": ["text"], "label": ["labels"]},
+    ),
+    (
+        {"tokens": WORDS, "pos_tags": TAGS, "ner_tags": TAGS},
+        {"head": "tags", "text": ["tokens"], "label": ["ner_tags"]},
+    ),
+    (
+        {"id": TEXTS, "context": TEXTS, "question": OTHERS, "answers": ANSWERS},
+        {"head": "span", "text": ["context", "question"], "label": ["answers"]},
+    ),
+    (
+        {"ctx": TEXTS, "endings": WORDS, "label": CLASSES},
+        {"head": "choices", "text": ["ctx"], "label": ["label"], "choices": ["endings"]},
+    ),
+    ({"question": TEXTS, "answer": OTHERS}, {"source": ["question"], "target": ["answer"]}),
+    ({"java": TEXTS, "cs": OTHERS}, {"source": ["java"], "target": ["cs"]}),
+    (
+        {"product": TEXTS, "reactants": OTHERS, "reaction_class": CLASSES},
+        {"source": ["product"], "target": ["reactants"]},
+    ),
+    ({"english": TEXTS, "danish": OTHERS}, {"source": ["english"], "target": ["danish"]}),
+]
+
+
+@pytest.mark.parametrize(("columns", "expected"), GUESSES, ids=lambda v: " ".join(v))
+def test_columns_are_guessed(columns, expected):
+    assert guess_fields(Dataset.from_dict(columns), {}, "rows.csv") == expected
+
+
+def test_a_class_label_is_a_label_whatever_its_name():
+    features = Features({"words": Value("string"), "kind_of": ClassLabel(names=["x", "y"])})
+    rows = Dataset.from_dict({"words": TEXTS, "kind_of": [0] * 29 + [1]}, features)
+    assert guess_fields(rows, {}, "rows") == classes(["words"], "kind_of")
+    tags = Features({"tokens": List(Value("string")), "ner": List(ClassLabel(names=["O", "B-X"]))})
+    rows = Dataset.from_dict({"tokens": [["a"]] * ROWS, "ner": [[1]] * ROWS}, tags)
+    assert guess_fields(rows, {}, "rows")["head"] == "tags"
+
+
+def test_what_is_given_wins_and_completes_the_guess():
+    rows = Dataset.from_dict({"a": TEXTS, "b": OTHERS, "c": CLASSES, "d": CLASSES})
+    assert guess_fields(rows, {"label": ["d"], "text": ["b"]}, "r") == classes(["b"], "d")
+    assert guess_fields(rows, {"label": ["c", "d"], "text": ["a"]}, "r")["head"] == "labels"
+    assert guess_fields(rows, {"label": ["c"], "head": "number"}, "r") == {
+        "head": "number",
+        "text": ["a", "b"],
+        "label": ["c"],
+    }
+    assert guess_fields(rows, {"source": ["{a} of {c}"]}, "r")["target"] == ["b"]
+    assert guess_fields(rows, {"target": ["a"]}, "r")["source"] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "which are meant is not clear. Give --text and --label"),
+        ({"label": ["e"]}, "Unknown column of r.csv 'e'. Allowed: a, b, c, d, f"),
+        ({"head": "classes"}, r"r.csv has the columns a \(text\), b \(text\), c \(classes\)"),
+    ],
+)
+def test_an_unclear_or_wrong_column_is_refused(given, message):
+    columns = {"a": TEXTS, "b": OTHERS, "c": CLASSES, "d": CLASSES, "f": OTHERS}
+    with pytest.raises(UsageError, match=message):
+        guess_fields(Dataset.from_dict(columns), given, "r.csv")
+
+
+def test_a_file_becomes_a_task_whose_rows_are_held_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{text},{label}" for text, label in zip(TEXTS, CLASSES, strict=True)]
+    (tmp_path / "my reviews.csv").write_text("\n".join(["review,stars", *lines]))
+    choice = choose_task("my reviews.csv", {})
+    assert choice.name == "my-reviews"
+    assert choice.definition == {"hold_out": True, **classes(["review"], "stars")}
+    assert "the class in stars predicted from review" in choice.remarks[0]
+    assert "Of the 30 rows of train 3 for validation and 3 for the test" in choice.remarks[1]
+
+    splits = task_from_fields(choice.name, choice.definition).load(choice.data_dir)
+    rows = [row["review"] for split in splits.values() for row in split]
+    assert sorted(rows) == sorted(TEXTS)
+    assert choice.train_rows == len(splits["train"]) == 24
+
+
+def test_a_folder_of_a_known_task_is_ones_own_data_and_the_task_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        rows = [{"sentence": t, "label": c} for t, c in zip(TEXTS, CLASSES, strict=True)]
+        file = tmp_path / "cola" / f"{split}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(json.dumps(row) for row in rows))
+    choice = choose_task("./cola", {})
+    assert choice.name == "own-cola"
+    assert choice.remarks[1].startswith("Of the 30 rows of train 3 for validation are held out")
+    assert "`synpre finetune cola --data_dir ./cola`" in choice.remarks[2]
+    assert choose_task("cola", {}).data_dir == "cola"
+    with pytest.raises(UsageError, match="cola is a task of hf_synpre, whose fields are known"):
+        choose_task("cola", {"metric": "accuracy"})
+
+
+def test_a_yaml_file_may_say_where_its_rows_are(tmp_path, monkeypatch):
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(json.dumps({"a": a, "b": b}) for a, b in zip(TEXTS, OTHERS, strict=True))
+    )
+    (tmp_path / "task.yaml").write_text("name: mine\nsource: a\ntarget: b\ndata_dir: rows.jsonl\n")
+    choice = choose_task(str(tmp_path / "task.yaml"), {"metric": "token_f1"})
+    assert choice.data_dir == str(tmp_path / "rows.jsonl")
+    task = task_from_fields(choice.name, choice.definition)
+    assert (task.source, task.target, task.metric) == (["a"], ["b"], "token_f1")
+    assert choice.train_rows == 24
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("own.yam", r"There is no file or folder own.yam. Did you mean own.yaml\?"),
+        (
+            "folder/revues.csv",
+            "There is no file or folder folder/revues.csv. Did you mean folder/r",
+        ),
+        ("notes.md", r"notes.md is neither the definition of a task \(.yaml, .yml\) nor data"),
+        ("colla", r"Unknown downstream task 'colla'. Did you mean 'cola'\?"),
+    ],
+)
+def test_data_that_do_not_exist_are_one_clear_line(data, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for file in ("own.yaml", "notes.md", "folder/reviews.csv"):
+        (tmp_path / file).write_text("")
+    with pytest.raises(UsageError, match=message):
+        choose_task(data, {})
+
+
+def test_columns_may_be_a_word_a_list_or_a_list_of_lists():
+    def text_of(text, label="c"):
+        return task_from_fields("mine", {"head": "classes", "text": text, "label": label})
+
+    assert text_of("a").text == [["a"]]
+    assert text_of(["a", "b"]).text == [["a", "b"]]
+    assert text_of([["a", "b"], ["a"]]).text == [["a", "b"], ["a"]]
+    assert text_of("a", ["x", "y"]).label == [["x", "y"]]
+    assert task_from_fields("mine", {"head": "text", "source": "a", "target": "b"}).source == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"source": "a", "target": "b", "label": "c"},
+            "is a text-to-text task .*, and its key 'label' belongs to a labelled task",
+        ),
+        (
+            {"head": "classes", "text": "a", "label": "b", "clean": ["lowercase"]},
+            "is a labelled task .*, and its key 'clean' belongs to a text-to-text task",
+        ),
+    ],
+)
+def test_a_key_of_the_other_kind_of_task_names_that_kind(fields, message):
+    with pytest.raises(UsageError, match=message):
+        task_from_fields("mine", fields)
