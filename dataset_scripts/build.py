@@ -79,6 +79,7 @@ def build(options: argparse.Namespace) -> int:
         print("Other shards are still to come; the last one brings the card.")
         return 0
     cards.write_dataset_card(options.output_dir, repo_id)
+    print(f'from datasets import load_dataset; load_dataset("{options.output_dir}")')
     if options.push_to_hub:
         print(hub.push(options.output_dir, repo_id, private=options.private or None))
     return 0
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", default="default", help="a configuration of the recipe")
     parser.add_argument("--output_dir", required=True, help="folder of the dataset")
     parser.add_argument(
-        "--num_shards", type=int, help="shards of every split; one in 250,000 rows without it"
+        "--num_shards", type=int, help="shards of every split; eight or more without it"
     )
     parser.add_argument(
         "--shard_index", type=int, help="build these shards alone, 0 <= shard_index < num_shards"

@@ -38,8 +38,11 @@ from hf_synpre.tasks import SCHEMA, RowStream, iter_row_blocks
 BLOCK_ROWS = 1_000
 # Blocks of a Parquet row group: what is in memory at once.
 GROUP_BLOCKS = 10
-# Rows of a shard where no number of shards is given: the paper's 1,000,000 make four files.
+# Where no number of shards is given, a shard has at most so many rows, and a split at least so many
+# shards as it has blocks for: readers share a split by its shards, so that two processes with four
+# workers each all have one.
 SHARD_ROWS = 250_000
+FEWEST_SHARDS = 8
 # Names of files have five digits, see `shard_files`.
 MOST_SHARDS = 99_999
 
@@ -222,7 +225,7 @@ def build_shards(
         recipe: which rows the configuration has.
         name: the configuration's name.
         folder: the folder of the dataset.
-        num_shards: shards of every split, one number or one a split; one in 250,000 rows without
+        num_shards: shards of every split, one number or one a split; as in `shard_ranges` without
             it.
         shard_index: write only the shards with this number, so that several machines can share the
             work.
@@ -268,10 +271,12 @@ def shard_ranges(rows: int, num_shards: int | None = None) -> list[tuple[int, in
 
     Args:
         rows: the rows of the split.
-        num_shards: the number of shards; one in 250,000 rows without it, and at most one a block.
+        num_shards: the number of shards, at most one a block of 1,000 rows; without it eight, or
+            one in 250,000 rows where these are more.
     """
     blocks = -(-rows // BLOCK_ROWS)
-    shards = min(num_shards or -(-rows // SHARD_ROWS), blocks)
+    usual_shards = max(-(-rows // SHARD_ROWS), FEWEST_SHARDS)
+    shards = min(num_shards or usual_shards, blocks)
     cuts = [min(k * blocks // shards * BLOCK_ROWS, rows) for k in range(shards + 1)]
     return list(itertools.pairwise(cuts))
 

@@ -319,7 +319,7 @@ def read_stored_recipe(file: Path) -> dict[str, Any]:
     task_files = stored.pop("task_files", {}) if isinstance(stored, dict) else {}
     try:
         recipe = experiment_recipe(build_spec(ExperimentSpec, stored, str(file)))
-        return recipe | {"task_files": task_files}
+        return recipe | {"task_files": task_files} if task_files else recipe
     except UsageError as error:
         raise UsageError(
             f"{file} is not an experiment's; choose another --output_dir. ({error})"

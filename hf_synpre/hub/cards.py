@@ -22,12 +22,17 @@ from hf_synpre.report import read_cells, summarize
 from hf_synpre.report.render import template_environment
 from hf_synpre.report.schema import CellResult, Estimate
 from hf_synpre.tasks import get_task
-from hf_synpre.vocabulary import as_vocabulary
+from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"
 SYNTHETIC_TASKS_PAPER = "2206.10139"  # Wu et al. 2022, cited by every card
 SELF_PRETRAINING_PAPER = "2209.14389"  # Krishna et al. 2023
+# How a card in a folder calls that folder.
+LOCAL_FOLDER = "path/to/this/folder"
+# What a dataset's card says of all its rows: every vocabulary of a recipe pads with 0 and ends a
+# sequence with 1, and the rows have neither.
+ROWS_ENTRY = {"has_end_of_sequence": False, "eos_token_id": 1, "pad_token_id": 0}
 # The Hub's names for sizes of datasets; the first is for numbers of up to three digits.
 SIZE_CATEGORIES = (
     *("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"),
@@ -129,46 +134,60 @@ def write_dataset_card(folder: str | Path, repo_id: str) -> bool:
     """
     configs = read_configs(folder)
     if configs:
-        write_text(Path(folder) / CARD, dataset_card(repo_id, configs))
+        write_text(Path(folder) / CARD, dataset_card(repo_id, configs, is_published=False))
     return bool(configs)
 
 
-def dataset_card(repo_id: str, configs: dict[str, dict[str, Any]]) -> str:
+def dataset_card(
+    repo_id: str, configs: dict[str, dict[str, Any]], *, is_published: bool = True
+) -> str:
     """Return the card of a dataset. Its YAML is read by `load_dataset` and by `rebuild`.
 
     Args:
         repo_id: namespace/name on the Hub.
         configs: configuration -> its recipe and the metadata of its splits, as
             `data.shards.read_configs` returns them.
+        is_published: whether the card goes to the Hub and says how to load the dataset from there;
+            otherwise it says how to load the folder that it is in. It names no path, so that the
+            folder may be moved.
     """
     # The configuration called default comes first; if there is none, the first is the default.
     configs = dict(sorted(configs.items(), key=lambda item: item[0] != "default"))
     first_name, first_config = next(iter(configs.items()))
-    rows = sum(split["rows"] for split in first_config["splits"].values())
     tasks = list(dict.fromkeys(config["task"] for config in configs.values()))
 
     data = DatasetCardData(
         license="apache-2.0",
         pretty_name=repo_id.split("/")[1],
         tags=["synthetic", "pre-training", "hf_synpre"],
-        size_categories=[size_category(rows)],
+        size_categories=[size_category(row_count(first_config))],
         configs=[
             data_files_entry(name, config, is_default=name == first_name)
             for name, config in configs.items()
         ],
         dataset_info=[dataset_info_entry(name, config) for name, config in configs.items()],
-        synpre={"configs": configs},
+        synpre={"rows": ROWS_ENTRY, "configs": configs},
     )
+    smallest = min(configs, key=lambda name: row_count(configs[name]))
+    is_t5 = isinstance(configs[smallest]["vocabulary"], str)
     context = {
         "repo_id": repo_id,
         "configs": configs,
         "main": first_config,
+        "smallest": smallest,
+        "vocab_size": Vocabulary.t5().size if is_t5 else configs[smallest]["vocabulary"],
+        "location": repo_id if is_published else LOCAL_FOLDER,
         "block": BLOCK_ROWS,
         "version": first_config["hf_synpre"],
         "tasks": {task: task_definition(task) for task in tasks},
         "papers": cited_papers(*(get_task(task).paper for task in tasks)),
     }
     return render_card("dataset_card.md.jinja", data, context)
+
+
+def row_count(config: dict[str, Any]) -> int:
+    """Return the rows of all splits of a configuration."""
+    return sum(split["rows"] for split in config["splits"].values())
 
 
 def size_category(rows: int) -> str:
