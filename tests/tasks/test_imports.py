@@ -3,9 +3,12 @@
 Run: pytest tests/tasks/test_imports.py
 """
 
+import json
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from hf_synpre import SyntheticDataset, UsageError, generate, get_task, import_t
 from hf_synpre.cli import main
 from hf_synpre.tasks import imports, registry
 
+ROOT = Path(__file__).parents[2]
 ROTATE = '''from hf_synpre.tasks import register_mixture, register_task, samplers
 
 
@@ -143,3 +147,31 @@ def test_the_command_line_imports_the_file_that_it_names(write, capsys):
     assert "Did you mean 'rotate'?" in capsys.readouterr().err
     assert main(["tasks", "--import", f"{file},none.py"]) == 2
     assert "There is no file none.py to import" in capsys.readouterr().err
+
+
+def python_blocks(page):
+    text = (ROOT / page).read_text()
+    return re.findall(r"```python\n(.*?)```", text, flags=re.S)
+
+
+def test_the_example_of_contributing_runs_as_pasted(write):
+    example, oracle = (block for block in python_blocks("CONTRIBUTING.md") if "rotate" in block)
+    import_tasks(write(example))
+    solve = eval(f"{{{oracle}}}")["rotate"]
+    row = generate("rotate", 0, 1).to_pylist()[0]
+    assert solve(row["input_ids"][2:], None) == row["labels"]
+
+
+def test_the_file_and_the_commands_of_the_page_of_tasks_run(write, monkeypatch, capsys):
+    page = "docs/synthetic_tasks.md"
+    (source,) = (block for block in python_blocks(page) if "def rotate" in block)
+    monkeypatch.chdir(write(source).parent)
+    commands = re.findall(r"^synpre (.*--import.*)$", (ROOT / page).read_text(), flags=re.M)
+    assert [command.split()[0] for command in commands] == ["tasks", "generate", "pretrain"]
+    for command in commands:
+        words = command.replace(
+            "--max_steps 200", "--max_steps 1 --use_cpu --validation_examples 8"
+        ).split()
+        assert main(words) == 0, capsys.readouterr().err
+    recipe = json.loads(Path("runs/pretrained/pretraining.json").read_text())["recipe"]
+    assert list(recipe["task_files"]) == ["my_tasks.py"]
