@@ -24,6 +24,11 @@ def read_json(file: str | Path) -> Any:
         return json.loads(Path(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"There is no file {file}.") from None
+    except RecursionError:
+        raise UsageError(
+            f"{file} is not valid JSON (it is nested too deeply); make it again, or give another "
+            "file."
+        ) from None
     except ValueError as error:
         raise UsageError(
             f"{file} is not valid JSON ({error}); make it again, or give another file."

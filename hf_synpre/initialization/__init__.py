@@ -3,8 +3,9 @@
 The steps of StatisticsInit, in order; each names the module and what it has:
 
 1. Read: checkpoints.find_config, find_weights: folder or Hub id -> local folder;
-   statistics.ParameterStatistics: folder -> mean and standard deviation (Moments) of each tensor,
-   or StoredTensors: folder -> the tensors themselves.
+   weight_files.weight_files: folder -> its safetensors files;
+   statistics.ParameterStatistics: files -> mean and standard deviation (Moments) of each tensor,
+   or stored_tensors.StoredTensors: files -> the tensors themselves.
 2. Roles: roles.read_parameters: model -> Parameter for each name, with its role ("query", "mlp",
    "pre_attention_norm").
 3. Match: matching.Matching and match_parameters: parameters, names and shapes in the checkpoint ->
@@ -14,6 +15,7 @@ The steps of StatisticsInit, in order; each names the module and what it has:
 5. Draw: build.tensor_generator: (seed, name of the parameter) -> generator -> tensor, float32.
 6. Build: build.build: config, tensors by name, seed -> model. Parameters without a tensor get the
    model's random init under the seed.
+7. Report: load_report.LoadReport: what was loaded, and what was not.
 """
 
 from hf_synpre.initialization.build import (
@@ -26,10 +28,12 @@ from hf_synpre.initialization.build import (
 from hf_synpre.initialization.checkpoints import (
     STATISTICS_FILE,
     bundled_checkpoints,
+    checkpoint_config,
     checkpoint_folder,
     find_config,
     read_config,
 )
+from hf_synpre.initialization.load_report import LoadReport
 from hf_synpre.initialization.parameters import PARTS, ROLES, Parameter
 from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
@@ -42,6 +46,7 @@ __all__ = [
     "ROLES",
     "SCHEMES",
     "STATISTICS_FILE",
+    "LoadReport",
     "Moments",
     "Parameter",
     "ParameterStatistics",
@@ -49,6 +54,7 @@ __all__ = [
     "StatisticsInit",
     "build",
     "bundled_checkpoints",
+    "checkpoint_config",
     "checkpoint_folder",
     "embedding_names",
     "find_config",

@@ -1,21 +1,22 @@
-"""A checkpoint's folder or Hub id -> its local folder, its config, its tensors."""
+"""A checkpoint's folder or Hub id -> its local folder and its config."""
 
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json
 
 STATISTICS_FILE = "parameter_statistics.json"
-INDEX_FILE = "model.safetensors.index.json"
+# What peft writes beside the weights of an adapter.
+ADAPTER_FILE = "adapter_config.json"
+
+CONFIG_FILE = "config.json"
 
 # The files that tell a checkpoint's config and statistics without its weights.
-SMALL_FILES = (STATISTICS_FILE, "config.json", "generation_config.json")
+SMALL_FILES = (STATISTICS_FILE, CONFIG_FILE, "generation_config.json", ADAPTER_FILE)
 
 # The package's own files: ID/config.json, ID/parameter_statistics.json, ID/pretraining.json.
 BUNDLED = Path(__file__).parents[1] / "statistics"
@@ -57,9 +58,43 @@ def find_config(name_or_path: str | Path, **hub: Any) -> Path:
     return checkpoint_folder(name_or_path, SMALL_FILES, **hub)
 
 
-def find_weights(name_or_path: str | Path, **hub: Any) -> Path:
+def find_weights(
+    name_or_path: str | Path, patterns: tuple[str, ...] = ("*.safetensors", "*.json"), **hub: Any
+) -> Path:
     """Return a folder with a checkpoint's safetensors and JSON files; a Hub id is downloaded."""
-    return checkpoint_folder(name_or_path, ("*.safetensors", "*.json"), **hub)
+    return checkpoint_folder(name_or_path, patterns, **hub)
+
+
+def checkpoint_config(name_or_path: str | Path, **hub: Any) -> PreTrainedConfig:
+    """Return the config of a checkpoint.
+
+    Args:
+        name_or_path: a checkpoint's folder, a config file, the id of a checkpoint bundled with the
+            package, or a Hub id. For the folder of an adapter of peft it is the config of the
+            adapter's base model.
+        **hub: where and how the Hub is asked: revision, token, cache_dir, subfolder,
+            local_files_only ...
+
+    Raises:
+        UsageError: there is no such checkpoint, or no config of a transformers model in it.
+
+    Example:
+        checkpoint_config("synpre/t5-mini-set").d_model   # needs no network
+    """
+    if Path(name_or_path).is_file():
+        return read_config(Path(name_or_path), {})[0]
+    folder = find_config(name_or_path, **hub)
+    adapter = folder / ADAPTER_FILE
+    if adapter.exists() and not (folder / CONFIG_FILE).exists():
+        content = read_json(adapter)
+        base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+        if not base or not isinstance(base, str):
+            raise UsageError(
+                f"{adapter} names no base model, so the config is not known; give the folder of "
+                "the base model."
+            )
+        folder = find_config(base)
+    return read_config(folder, {})[0]
 
 
 def checkpoint_folder(
@@ -77,6 +112,8 @@ def checkpoint_folder(
         UsageError: there is no such folder.
         MissingCheckpointError: the Hub does not give the files.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise UsageError(f"The checkpoint is {name_or_path!r}; give a folder or a Hub id.")
     path = Path(name_or_path)
     if path.is_dir():
         return Path(name_or_path, subfolder)
@@ -154,105 +191,11 @@ def read_config(folder: Path, overrides: dict[str, Any]) -> tuple[PreTrainedConf
         UsageError: there is no config of a transformers model in the folder.
     """
     try:
-        return AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **overrides)
-    except (OSError, ValueError) as error:
+        return AutoConfig.from_pretrained(
+            folder, return_unused_kwargs=True, trust_remote_code=False, **overrides
+        )
+    except Exception as error:  # whatever a class of configs raises on what a file says
         cause = " ".join(str(error).split())[:200]
         raise UsageError(
             f"{folder} holds no config.json of a transformers model ({cause}); give config=."
         ) from error
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Return a checkpoint's safetensors files.
-
-    These are the files that its index names, else model.safetensors, else all *.safetensors.
-
-    Raises:
-        UsageError: there are none, or one that the index names is missing.
-    """
-    index, single = folder / INDEX_FILE, folder / "model.safetensors"
-    if index.exists():
-        files = indexed_files(index)
-    elif single.exists():
-        files = [single]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-
-    if not files:
-        raise UsageError(
-            f"{folder} holds neither {STATISTICS_FILE} nor *.safetensors; "
-            "give a checkpoint folder or Hub id."
-        )
-    for file in files:
-        if not file.exists():
-            raise UsageError(
-                f"{file} is missing, though {INDEX_FILE} names it; copy the checkpoint again."
-            )
-    return files
-
-
-def indexed_files(index: Path) -> list[Path]:
-    """Return the files that an index names, sorted. Raises UsageError where it is no index."""
-    try:
-        names = set(read_json(index)["weight_map"].values())
-        return [index.parent / name for name in sorted(names)]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{index} is no index of safetensors files; copy it again.") from error
-
-
-def broken_file(file: Path, cause: str) -> UsageError:
-    """Return the error of a safetensors file that cannot be read."""
-    return UsageError(
-        f"{file} is not a complete safetensors file ({' '.join(cause.split())}); copy it again."
-    )
-
-
-class StoredTensors:
-    """The tensors in a checkpoint's safetensors files by name; each is read when it is asked for.
-
-    Args:
-        folder: the local folder of the checkpoint.
-
-    Attributes:
-        shapes: name -> shape of every tensor.
-
-    Raises:
-        UsageError: there are no safetensors files, or one is broken.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.readers: dict[str, safe_open] = {}  # name of a tensor -> the reader of its file
-        for file in weight_files(folder):
-            try:
-                reader = safe_open(file, framework="pt")
-            except SafetensorError as error:
-                raise broken_file(file, str(error)) from None
-            for name in reader.keys():  # noqa: SIM118 - a reader, not a dict
-                self.shapes[name] = tuple(reader.get_slice(name).get_shape())
-                self.readers[name] = reader
-
-    def stored(self, name: str) -> torch.Tensor:
-        """Return one tensor in the dtype that it is stored in."""
-        return self.readers[name].get_tensor(name)
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        """Return one tensor, (shape), float32, in its own memory.
-
-        Raises:
-            UsageError: it is quantised, or holds numbers that are not finite.
-        """
-        stored = self.stored(name)
-        if not stored.is_floating_point():
-            raise UsageError(
-                f"{self.folder}: {name} is stored as {stored.dtype}; "
-                "give a checkpoint that is not quantised."
-            )
-        tensor = stored.to(torch.float32, copy=True)
-        if not torch.isfinite(tensor).all():
-            raise UsageError(
-                f"{self.folder}: {name} holds numbers that are not finite; "
-                "give a checkpoint that was not broken."
-            )
-        return tensor

@@ -17,9 +17,10 @@ from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization.build import body_name, check_shape
-from hf_synpre.initialization.checkpoints import STATISTICS_FILE, StoredTensors
+from hf_synpre.initialization.checkpoints import STATISTICS_FILE
 from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.statistics import ParameterStatistics
+from hf_synpre.initialization.stored_tensors import StoredTensors, outer_prefix
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,6 @@ class Matching:
         self.model = model
         self.parameters = parameters
 
-        # The checkpoint's names, old ones renamed as transformers does on loading.
-        conversions = get_model_conversion_mapping(model)
-        renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
-        self.joins_tensors = len(renamings) < len(conversions)
-        self.stored_names: dict[str, str] = {}
-        for stored_name in stored_shapes:
-            new_name = apply_renamings(stored_name, renamings)
-            self.stored_names[body_name(model, new_name)] = stored_name
-
         # The model's stacks of layers.
         self.model_depths: dict[str, int] = {}
         for parameter in parameters.values():
@@ -88,6 +80,25 @@ class Matching:
         templates = {body_name(model, p.template): p for p in parameters.values()}
         for other_name, name in tied_names(model).items():
             templates.setdefault(body_name(model, other_name), parameters[name])
+
+        # The checkpoint's names, old ones renamed as transformers does on loading, without what a
+        # module around the model put before them.
+        conversions = get_model_conversion_mapping(model)
+        renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
+        self.joins_tensors = len(renamings) < len(conversions)
+
+        def new_name(stored_name: str) -> str:
+            return body_name(model, apply_renamings(stored_name, renamings))
+
+        def fits(stored_name: str) -> bool:
+            name = new_name(stored_name)
+            stack, layer = find_layer(name, self.model_depths)
+            return name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1) in templates
+
+        prefix = outer_prefix(stored_shapes, fits)
+        self.stored_names: dict[str, str] = {}
+        for stored_name in stored_shapes:
+            self.stored_names[new_name(stored_name.removeprefix(prefix))] = stored_name
 
         # Each tensor of the checkpoint belongs to the template that its name fits. One without a
         # parameter in the model still counts for the depth.
@@ -214,7 +225,7 @@ def missing_error(
         resize: one of RESIZE.
     """
     if isinstance(source, StoredTensors):
-        source_name = str(source.folder)
+        source_name = source.source
     else:
         source_name = f"The statistics of {source.source}"
 

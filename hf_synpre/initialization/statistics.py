@@ -7,8 +7,8 @@ statistics these are) and "parameters" (a list with name, shape, numel, mean and
 import contextlib
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,31 +25,24 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
 from hf_synpre.initialization.checkpoints import (
     STATISTICS_FILE,
-    broken_file,
     find_config,
     find_weights,
     has_current_statistics,
-    weight_files,
 )
+from hf_synpre.initialization.stored_tensors import DTYPES, StoredTensors
+from hf_synpre.initialization.weight_files import broken_file
 
 FORMAT = 1  # the version of the statistics file
 CHUNK = 1 << 22  # bytes read at a time
 BLOCK = 4096  # elements that stay in the first-level cache for a second pass
 LARGEST = torch.finfo(torch.float32).max  # the largest number that a parameter can hold
+# What a statistics file may say of a parameter: more elements than any has, and axes.
+MOST_ELEMENTS = 2**63
+MOST_AXES = 64
 
 # Where subtracting the mean leaves less than this share of the sum of squares, the difference has
 # lost digits to cancellation.
 CANCELLATION = 0.01
-
-# How safetensors calls the floating-point dtypes; tensors of other dtypes have no moments.
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
@@ -151,17 +144,18 @@ def as_floats(tensor: torch.Tensor) -> np.ndarray:
     return tensor.numpy()
 
 
-def read_chunks(file: Path) -> Iterator[tuple[str, tuple[int, ...], torch.Tensor]]:
-    """Yield the floating-point tensors of a safetensors file in chunks.
+def read_chunks(file: Path, names: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield tensors of a safetensors file in chunks.
 
     Two buffers of CHUNK bytes are used in turn: a chunk stays valid while the next one is read.
 
     Args:
         file: the safetensors file.
+        names: which of its tensors are read, of floating-point dtypes.
 
     Yields:
-        Name, shape of the whole tensor, and some of its elements in their order, [n] in the dtype
-        that they are stored in. A tensor without elements yields one empty chunk.
+        Name, and some of the tensor's elements in their order, [n] in the dtype that they are
+        stored in. A tensor without elements yields one empty chunk.
 
     Raises:
         UsageError: the file is broken.
@@ -176,9 +170,8 @@ def read_chunks(file: Path) -> Iterator[tuple[str, tuple[int, ...], torch.Tensor
     other_buffer = torch.empty(CHUNK, dtype=torch.uint8)
     with open(file, "rb") as stream:
         data_start = 8 + int.from_bytes(stream.read(8), "little")
-        for name, info in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
-            if info.dtype not in DTYPES:
-                continue
+        for name in sorted(names, key=lambda name: tensors[name].data_offsets):
+            info = tensors[name]
             first, last = info.data_offsets
             stream.seek(data_start + first)
             for offset in range(first, max(last, first + 1), CHUNK):
@@ -186,7 +179,7 @@ def read_chunks(file: Path) -> Iterator[tuple[str, tuple[int, ...], torch.Tensor
                 chunk = buffer[: min(CHUNK, last - offset)]  # [bytes]
                 if stream.readinto(chunk.numpy()) < len(chunk):
                     raise broken_file(file, "it ends too early")
-                yield name, tuple(info.shape), chunk.view(DTYPES[info.dtype])
+                yield name, chunk.view(DTYPES[info.dtype])
 
 
 def measure(files: Iterable[Path]) -> dict[str, Moments]:
@@ -194,43 +187,59 @@ def measure(files: Iterable[Path]) -> dict[str, Moments]:
 
     Args:
         files: the files of one checkpoint. No more than two chunks of a file are in memory at a
-            time.
+            time, but for tensors stored as float8 codes with scales: those are read whole.
 
     Returns:
-        Name of the tensor -> its moments.
+        Name of the tensor, without what a wrapper put into it -> its moments.
 
     Raises:
-        UsageError: a file is broken, or two files hold a tensor of the same name.
+        UsageError: a file is broken, two files hold a tensor of the same name, or the tensors are
+            those of an adapter or of a quantised model.
 
     Example:
         moments = measure([Path("runs/pretrained/model.safetensors")])
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    states: dict[str, np.ndarray] = {}  # count, mean, sum of squared deviations
-    origins: dict[str, Path] = {}
+    files = list(files)
+    source = "The checkpoint"
+    if files:
+        source = str(files[0].parent)
+    return measure_tensors(StoredTensors(files, source))
+
+
+def measure_tensors(stored: StoredTensors) -> dict[str, Moments]:
+    """Return the moments of every floating-point tensor of an open checkpoint; see `measure`."""
+    # The tensors of each file that can be read in chunks: name in the file -> name.
+    streamed: dict[Path, dict[str, str]] = defaultdict(dict)
+    scaled = []
+    for name, stored_name in stored.stored_names.items():
+        if stored.is_scaled(name):
+            scaled.append(name)
+        elif stored.is_floating(name):
+            streamed[stored.files[name]][stored_name] = name
+    states = {}  # count, mean, sum of squared deviations
+    for names in streamed.values():
+        for name in names.values():
+            states[name] = np.zeros(3)
 
     # One chunk is read while a thread sums the one before it; `accumulate` releases the GIL.
     pending: Future | None = None
     with ThreadPoolExecutor(1) as worker:
-        for file in files:
-            for name, shape, chunk in read_chunks(file):
-                if name not in states:
-                    shapes[name] = shape
-                    states[name] = np.zeros(3)
-                    origins[name] = file
-                if origins[name] != file:
-                    raise UsageError(
-                        f"{name} is in both {origins[name]} and {file}; "
-                        "keep the files of one checkpoint."
-                    )
-                submitted = worker.submit(accumulate_chunk, chunk, states[name])
+        for file, names in streamed.items():
+            for stored_name, chunk in read_chunks(file, names):
+                submitted = worker.submit(accumulate_chunk, chunk, states[names[stored_name]])
                 if pending:
                     pending.result()
                 pending = submitted
         if pending:
             pending.result()
 
-    return {name: Moments.from_state(shapes[name], state) for name, state in states.items()}
+    # In the order of the names in the files, as they were found.
+    moments = {}
+    for name, state in states.items():
+        moments[name] = Moments.from_state(stored.shapes[name], state)
+    for name in scaled:
+        moments[name] = Moments.of(stored[name])
+    return moments
 
 
 def accumulate_chunk(chunk: torch.Tensor, state: np.ndarray) -> None:
@@ -297,7 +306,7 @@ class ParameterStatistics:
         Raises:
             UsageError: there are no such files, or one is broken.
         """
-        return cls(source, measure(weight_files(folder)))
+        return cls(source, measure_tensors(StoredTensors.in_folder(folder)))
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> "ParameterStatistics":
@@ -394,6 +403,12 @@ class ParameterStatistics:
         write_text(file, f'{{\n{head},\n"parameters": [\n{entries}\n]\n}}\n')
 
 
+def shortened(value: Any) -> str:
+    """Return a value of a broken file for an error, cut where it is long."""
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
 def parse_entry(entry: dict[str, Any]) -> Moments:
     """Return the moments of one parameter of a statistics file.
 
@@ -405,14 +420,15 @@ def parse_entry(entry: dict[str, Any]) -> Moments:
     numbers = [*integers, values["mean"], values["sd"]]
 
     if not isinstance(entry["name"], str):
-        raise TypeError(f"{entry['name']} has {values}")
+        raise TypeError(f"{shortened(entry['name'])} has {shortened(values)}")
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise TypeError(f"{entry['name']} has {values}")
+            raise TypeError(f"{entry['name']} has {shortened(values)}")
 
-    if not all(isinstance(number, int) for number in integers):
-        raise TypeError(f"{entry['name']} has numbers that no parameter has")
-    if any(abs(number) > LARGEST for number in numbers):
+    possible = all(isinstance(number, int) for number in integers)
+    possible = possible and len(integers) <= 1 + MOST_AXES
+    possible = possible and all(abs(number) <= MOST_ELEMENTS for number in integers)
+    if not possible or any(abs(number) > LARGEST for number in numbers):
         raise TypeError(f"{entry['name']} has numbers that no parameter has")
 
     values["shape"] = tuple(values["shape"])

@@ -26,7 +26,6 @@ from hf_synpre.initialization.build import (
     tensor_generator,
 )
 from hf_synpre.initialization.checkpoints import (
-    StoredTensors,
     find_config,
     find_weights,
     read_config,
@@ -36,6 +35,7 @@ from hf_synpre.initialization.parameters import PARTS, ROLES, Parameter, require
 from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
 from hf_synpre.initialization.statistics import Moments, ParameterStatistics, pool
+from hf_synpre.initialization.stored_tensors import StoredTensors
 
 # What happens where the model has another size than the checkpoint; see StatisticsInit.
 RESIZE = ("fan_in", "depth", "none")
@@ -229,7 +229,7 @@ class StatisticsInit:
         if not self.scheme.needs_checkpoint:
             return None
         if self.scheme.fill == "weights":
-            return StoredTensors(find_weights(name_or_path, **hub))
+            return StoredTensors.in_folder(find_weights(name_or_path, **hub))
         if folder is None:
             return ParameterStatistics.from_pretrained(name_or_path, **hub)
         return ParameterStatistics.of_checkpoint(name_or_path, folder, **hub)

@@ -1,27 +1,38 @@
 """Pretrained weights: a model and a checkpoint -> the model with the checkpoint's weights."""
 
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hf_synpre.errors import UsageError
-from hf_synpre.initialization import checkpoint_folder, embedding_names
+from hf_synpre.initialization import checkpoint_folder, embedding_names, skeleton
+from hf_synpre.initialization.build import body_name
+from hf_synpre.initialization.checkpoints import checkpoint_config, find_weights
+from hf_synpre.initialization.load_report import LoadReport
+from hf_synpre.initialization.stored_tensors import StoredTensors, outer_prefix, plain_names
+from hf_synpre.initialization.weight_files import indexed_files, refuse_adapter
+
+# The files of a checkpoint that are downloaded to read its weights.
+WEIGHT_PATTERNS = ("*.safetensors", "*.json", "pytorch_model*.bin")
 
 
 def take_weights(
-    model: PreTrainedModel, source: str | Path, embeddings: str = "kept", *, head: bool = False
-) -> list[str]:
+    model: PreTrainedModel,
+    source: str | Path,
+    embeddings: str = "kept",
+    *,
+    head: bool = False,
+    same_ids: bool = False,
+) -> LoadReport:
     """Copy the weights of a checkpoint into a model of the same architecture, in place.
+
+    The counts of what was loaded and what was not are written into the log.
 
     Args:
         model: the model that gets the weights.
@@ -30,29 +41,38 @@ def take_weights(
         head: copy the head too, if the checkpoint has the same one and embeddings are kept, as for
             further pre-training. Otherwise the model keeps its own head, and its own pooler if the
             checkpoint was not trained with one.
+        same_ids: the checkpoint's ids are known to be the model's. Then rows of its embeddings
+            after the last id, which many checkpoints have for speed, are left out.
 
     Returns:
-        The names of the tensors that did not come from the checkpoint.
+        What was loaded, and what was not.
 
     Raises:
-        UsageError: the checkpoint cannot be read, is of another architecture, has a tensor of
-            another shape, or holds numbers that are not finite.
+        UsageError: the checkpoint cannot be read, is of another architecture, has no tensor of the
+            model or one of another shape, or holds numbers that are not finite.
     """
     with_head = head and embeddings == "kept"
     target = model if with_head else model_body(model)
     checkpoint_class = type(model) if with_head else AutoModel
-    stored, missing = read_weights(source, target.config, checkpoint_class)
+    stored, missing, left_over = read_weights(source, target.config, checkpoint_class)
 
     # Choose the tensors that both have. With fresh embeddings these stay, and their biases.
     current = target.state_dict()
-    fresh_modules = set()
-    if embeddings == "fresh":
-        fresh_modules = {name.rpartition(".")[0] for name in embedding_names(target)}
+    token_modules = {name.rpartition(".")[0] for name in embedding_names(target)}
+    fresh_modules = token_modules if embeddings == "fresh" else set()
     copied = {
         name: tensor
         for name, tensor in stored.items()
         if name in current and name.rpartition(".")[0] not in fresh_modules
     }
+    if not copied:
+        raise UsageError(
+            f"{source}: none of its tensors belongs to a {type(target).__name__} "
+            f"(the first is called {next(iter([*left_over, *stored]), 'nothing')}); give a "
+            "checkpoint of this architecture."
+        )
+    if same_ids:
+        copied = cut_padding(copied, current, token_modules)
 
     # Check all of them before the first is copied.
     for name, tensor in copied.items():
@@ -60,7 +80,8 @@ def take_weights(
         if shape != tensor.shape:
             raise UsageError(
                 f"{source}: {name} has shape {list(tensor.shape)}, the model's has {list(shape)}; "
-                'give the same architecture and vocabulary, or embeddings "fresh".'
+                'give the same architecture and vocabulary, or embeddings "fresh" '
+                "(--start_embeddings fresh)."
             )
         if not torch.isfinite(tensor).all():
             raise UsageError(
@@ -70,7 +91,38 @@ def take_weights(
     with torch.no_grad():
         for name, tensor in copied.items():
             current[name].copy_(tensor)
-    return sorted(current.keys() - copied.keys()) + missing
+
+    # What did not come from the checkpoint: it lacks it, or it was not to be taken.
+    lacking = [name for name in current if name in missing]
+    own = [name for name in current if name not in copied and name not in missing]
+    return LoadReport(
+        source=str(source),
+        loaded=tuple(copied),
+        missing=tuple(lacking),
+        left_over=tuple(left_over),
+        fresh=tuple(own),
+    ).log()
+
+
+def cut_padding(
+    stored: Mapping[str, torch.Tensor],
+    current: Mapping[str, torch.Tensor],
+    token_modules: Collection[str],
+) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's tensors without the rows of embeddings that the model has no ids for.
+
+    Args:
+        stored: name -> tensor of the checkpoint.
+        current: name -> tensor of the model.
+        token_modules: the modules that embed ids or map back to them.
+    """
+    cut = dict(stored)
+    for name, tensor in stored.items():
+        rows = current[name].shape[:1]
+        has_more = bool(rows) and tensor.dim() > 0 and len(tensor) > rows[0]
+        if has_more and name.rpartition(".")[0] in token_modules:
+            cut[name] = tensor[: rows[0]]
+    return cut
 
 
 def model_body(model: PreTrainedModel) -> PreTrainedModel:
@@ -80,7 +132,7 @@ def model_body(model: PreTrainedModel) -> PreTrainedModel:
 
 def read_weights(
     source: str | Path, config: PreTrainedConfig, model_class: Any
-) -> tuple[dict[str, torch.Tensor], list[str]]:
+) -> tuple[dict[str, torch.Tensor], list[str], list[str]]:
     """Read a checkpoint as a model class.
 
     Args:
@@ -89,33 +141,109 @@ def read_weights(
         model_class: the class, with or without a head, whose names the tensors get.
 
     Returns:
-        The tensors in float32 by name, and the names of those that the checkpoint lacks.
+        The tensors in float32 by name; the names of the model's that the checkpoint lacks; the
+        names of the checkpoint's that the model lacks.
 
     Raises:
         UsageError: it cannot be read, or is of another architecture.
     """
-    try:
-        stored_config = AutoConfig.from_pretrained(source)
-        if stored_config.model_type != config.model_type:
-            raise UsageError(
-                f"{source} is a {stored_config.model_type}, the model a {config.model_type}; "
-                "give one architecture."
-            )
-        model, report = model_class.from_pretrained(
-            source, config=stored_config, dtype=torch.float32, output_loading_info=True
+    folder = find_weights(source, WEIGHT_PATTERNS)
+    stored_config = checkpoint_config(source)
+    if stored_config.model_type != config.model_type:
+        raise UsageError(
+            f"{source} is a {stored_config.model_type}, the model a {config.model_type}; "
+            "give one architecture."
         )
-    except UsageError:
-        raise
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    tensors = stored_state(folder)
+
+    # A wrapper may have put its name before all others, as "model." of a LightningModule.
+    empty_model = skeleton(model_class, stored_config)
+    known = {body_name(empty_model, name) for name in empty_model.state_dict()}
+    prefix = outer_prefix(tensors, lambda name: body_name(empty_model, name) in known)
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+    try:
+        with quiet_loading():
+            model, report = type(empty_model).from_pretrained(
+                None,
+                config=stored_config,
+                state_dict=tensors,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         cause = " ".join(str(error).split())[:200]
         raise UsageError(f"The checkpoint '{source}' cannot be read: {cause}") from error
 
+    for name, stored_shape, shape in sorted(report["mismatched_keys"]):
+        raise UsageError(
+            f"{source}: {name} has shape {list(stored_shape)}, its config.json says {list(shape)}; "
+            "give a checkpoint with the config that it was saved with."
+        )
     missing = set(report["missing_keys"])
-    tensors = {name: t for name, t in model.state_dict().items() if name not in missing}
-    return tensors, sorted(missing)
+    state = {name: t for name, t in model.state_dict().items() if name not in missing}
+    return state, sorted(missing), sorted(report["unexpected_keys"])
 
 
-def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def stored_state(folder: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors of a checkpoint by name, floating-point ones as float32.
+
+    Args:
+        folder: the local folder, with safetensors or else pytorch_model.bin.
+
+    Raises:
+        UsageError: there are neither, one is missing or broken, or they are an adapter's or a
+            quantised model's.
+    """
+    refuse_adapter(folder)
+    files = pickled_files(folder)
+    if not files or any(folder.glob("*.safetensors")):
+        stored = StoredTensors.in_folder(folder)
+        return {name: stored.read(name) for name in stored.shapes}
+
+    # Files of torch.save: only tensors are unpickled.
+    tensors: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            tensors |= torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a broken or hostile pickle makes torch raise
+            cause = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"{file} cannot be read as tensors ({cause}); give a checkpoint with safetensors."
+            ) from error
+    state = {}
+    for name, stored_name in plain_names(str(folder), tensors).items():
+        tensor = tensors[stored_name]
+        state[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return state
+
+
+def pickled_files(folder: Path) -> list[Path]:
+    """Return a checkpoint's files of torch.save: pytorch_model.bin, or those of its index."""
+    single, index = folder / "pytorch_model.bin", folder / "pytorch_model.bin.index.json"
+    if single.exists():
+        return [single]
+    if index.exists():
+        return [folder / name for name in indexed_files(index)]
+    return []
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers' own report of a load out of the log: `LoadReport` says the same."""
+    verbosity, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bar:
+            logging.enable_progress_bar()
+
+
+def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Check that the token embeddings of a checkpoint belong to the ids of a tokenizer.
 
     A checkpoint without a tokenizer.json passes, because its ids are not known.
@@ -124,18 +252,28 @@ def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
         source: the checkpoint: a folder or a Hub id.
         tokenizer: the tokenizer of the model that takes the weights.
 
+    Returns:
+        True where the ids are the same, False where they are not known.
+
     Raises:
-        UsageError: the checkpoint's tokenizer has other ids.
+        UsageError: the checkpoint's tokenizer has other ids, or cannot be read.
     """
     file = tokenizer_file(source)
     if file is None:
-        return
-    stored_ids = Tokenizer.from_file(str(file)).get_vocab()
+        return False
+    try:
+        stored_ids = Tokenizer.from_file(str(file)).get_vocab()
+    except Exception as error:  # the class that tokenizers raises
+        cause = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"{file} is no tokenizer that can be read ({cause}); copy the checkpoint again."
+        ) from error
     if stored_ids != tokenizer.get_vocab():
         raise UsageError(
             f"{source} has embeddings for the ids of another tokenizer; "
             'give that tokenizer, or embeddings "fresh".'
         )
+    return True
 
 
 def tokenizer_file(source: str | Path) -> Path | None:

@@ -1,16 +1,15 @@
 """The architecture that a YAML or flags ask for: their fields -> transformers' config."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.initialization import bundled_checkpoints, skeleton
+from hf_synpre.initialization import checkpoint_config, skeleton
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.vocabulary import Vocabulary
 
@@ -35,7 +34,9 @@ class ModelSpec:
         "The architecture, by transformers' model_type: t5, gpt2, bert ...", "t5"
     )
     config_name: str | None = option(
-        "The folder, file or Hub id of a config, instead of model_type.", None
+        "The folder, file or Hub id of a config, or a checkpoint bundled with the package "
+        "(synpre/t5-mini-set), instead of model_type.",
+        None,
     )
     overrides: dict[str, Any] = option(
         "Fields of the config that are changed, as d_model=128,num_layers=2.", default_factory=dict
@@ -106,15 +107,13 @@ class ModelSpec:
 def load_config(name: str) -> PreTrainedConfig:
     """Return the config of a folder, file, bundled checkpoint or Hub id.
 
-    Raises UsageError if it cannot be read.
+    Raises:
+        UsageError: it cannot be read.
     """
-    source = name if Path(name).exists() else bundled_checkpoints().get(name, name)
     try:
-        return AutoConfig.from_pretrained(source)
-    except UsageError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UsageError(f"config_name '{name}' cannot be read: {_one_line(error)}") from error
+        return checkpoint_config(name)
+    except UsageError as error:
+        raise UsageError(f"config_name '{name}' cannot be read: {error}") from error
 
 
 def make_config(model_type: str, overrides: dict[str, Any]) -> PreTrainedConfig:

@@ -73,15 +73,18 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
     # The weights of a checkpoint. A run with objective rtd saved its generator in a folder beside
     # its discriminator.
     if spec.start is not None:
+        same_ids = False
         if spec.start_embeddings == "kept" and vocabulary.tokenizer is not None:
-            check_ids(spec.start, vocabulary.tokenizer)
+            same_ids = check_ids(spec.start, vocabulary.tokenizer)
         if isinstance(network, RTDModel):
-            take_weights(network.discriminator, spec.start, spec.start_embeddings, head=True)
+            parts = [(network.discriminator, spec.start)]
             generator = Path(spec.start) / "generator"
             if generator.is_dir():
-                take_weights(network.generator, str(generator), spec.start_embeddings, head=True)
+                parts.append((network.generator, str(generator)))
         else:
-            take_weights(network, spec.start, spec.start_embeddings, head=True)
+            parts = [(network, spec.start)]
+        for part, source in parts:
+            take_weights(part, source, spec.start_embeddings, head=True, same_ids=same_ids)
 
     if family == "mlm" and not isinstance(network, RTDModel):
         compute_masked_logits_only(network)

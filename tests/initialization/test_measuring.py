@@ -186,6 +186,7 @@ def test_broken_checkpoints_are_named(tmp_path, t5_checkpoint):
             init.from_pretrained(t5_checkpoint)
 
     # An index of files that are not there, or no index.
+    file.unlink()
     index = t5_checkpoint / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"w": "gone.safetensors"}}')
     message = r"gone.safetensors is missing, though model.safetensors.index.json names it"

@@ -220,6 +220,8 @@ def test_quantised_weights_are_not_taken_for_numbers(llama_checkpoint):
 
     rewrite_weights(llama_checkpoint, quantise)
     init = StatisticsInit(AutoModelForCausalLM, scheme="weights")
-    message = r"up_proj.weight is stored as torch.int8; give a checkpoint that is not quantised"
+    message = (
+        r"is quantised \(codes of dtype I8: .*up_proj.weight\); give the checkpoint that is not"
+    )
     with pytest.raises(UsageError, match=message):
         init.from_pretrained(llama_checkpoint)

@@ -1,0 +1,107 @@
+"""What a load of weights took from a checkpoint: counts and names of the model's parameters."""
+
+import html
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+MOST_LISTED = 8  # names in a log line or a result file
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Which tensors of a model came from a checkpoint, and which did not.
+
+    `str` gives one line of counts with the first names; a notebook shows a table.
+
+    Example:
+        init = StatisticsInit(AutoModelForCausalLM)
+        model = init.from_pretrained("runs/pretrained")
+        print(init.report)   # runs/pretrained: 26 tensors loaded; 1 fresh by choice (...)
+    """
+
+    # The checkpoint: its folder, its Hub id, or whose statistics they are.
+    source: str
+
+    # The tensors of the model that were copied, or drawn from the checkpoint's statistics.
+    loaded: tuple[str, ...] = ()
+
+    # The tensors of the model that the checkpoint lacks; they have the model's random init.
+    missing: tuple[str, ...] = ()
+
+    # The tensors of the checkpoint that the model has no place for.
+    left_over: tuple[str, ...] = ()
+
+    # The tensors of the model that the checkpoint has in another shape.
+    other_shape: tuple[str, ...] = ()
+
+    # The tensors of the model that were not to be loaded; they have the model's random init.
+    fresh: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that was to be loaded was there, in the shape that the model has."""
+        return not self.missing and not self.other_shape
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what result files hold: the counts, and the first names of those not loaded."""
+        content: dict[str, Any] = {"loaded": len(self.loaded)}
+        for kind, _ in DESCRIPTIONS:
+            names = getattr(self, kind)
+            content[kind] = len(names)
+            if names:
+                content[f"first_{kind}"] = list(names[:MOST_LISTED])
+        return content
+
+    def log(self) -> "LoadReport":
+        """Write the line of counts into the log, as a warning where something was missing."""
+        level = logging.INFO if self.is_complete else logging.WARNING
+        logger.log(level, "%s", self)
+        return self
+
+    def __str__(self) -> str:
+        parts = [f"{self.source}: {len(self.loaded)} tensors loaded"]
+        for kind, description in DESCRIPTIONS:
+            names = getattr(self, kind)
+            if names:
+                parts.append(f"{len(names)} {description} ({listed(names)})")
+        return "; ".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<LoadReport {self}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("loaded", self.loaded)]
+        rows += [(description, getattr(self, kind)) for kind, description in DESCRIPTIONS]
+        cells = [(text, str(len(names)), listed(names)) for text, names in rows]
+        return html_table(self.source, ("tensors", "count", "names"), cells)
+
+
+# A field of the report -> what its names are called in the log.
+DESCRIPTIONS = (
+    ("missing", "missing in the checkpoint"),
+    ("left_over", "of the checkpoint left over"),
+    ("other_shape", "of another shape"),
+    ("fresh", "fresh by choice"),
+)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names, and how many more there are."""
+    names = list(names)
+    text = ", ".join(names[:MOST_LISTED])
+    if len(names) > MOST_LISTED:
+        text += f" and {len(names) - MOST_LISTED} more"
+    return text
+
+
+def html_table(caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table for a notebook; all texts are escaped."""
+    lines = ["<table>", f"<caption>{html.escape(caption)}</caption>"]
+    lines.append("<tr>" + "".join(f"<th>{html.escape(text)}</th>" for text in head) + "</tr>")
+    for row in rows:
+        lines.append("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>")
+    return "\n".join([*lines, "</table>"])

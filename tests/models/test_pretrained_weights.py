@@ -1,0 +1,94 @@
+"""A checkpoint's weights in a model: wrapped names, padded embeddings, what was not loaded.
+
+Run: pytest tests/models/test_pretrained_weights.py
+"""
+
+import logging
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_models import BERT, WEIGHTS
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
+
+from hf_synpre import UsageError
+from hf_synpre.initialization import build
+from hf_synpre.models.pretrained_weights import take_weights
+
+QUERY = "bert.encoder.layer.0.attention.self.query.weight"
+
+
+def bert(seed, model_class=AutoModelForMaskedLM, **fields):
+    return build(model_class, AutoConfig.for_model("bert", **BERT | fields), {}, seed)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "base_model.model."])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_weights_are_found_under_a_wrappers_names(tmp_path, prefix, pickled):
+    bert(1).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    (tmp_path / WEIGHTS).unlink()
+    wrapped = {prefix + name: tensor for name, tensor in tensors.items()}
+    if pickled:
+        torch.save(wrapped, tmp_path / "pytorch_model.bin")
+    else:
+        save_file(wrapped, tmp_path / WEIGHTS)
+
+    model = bert(2)
+    report = take_weights(model, tmp_path, head=True)
+    assert (report.missing, report.left_over, report.fresh) == ((), (), ())
+    assert torch.equal(model.get_parameter(QUERY), tensors[QUERY])
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_an_error(tmp_path):
+    bert(1).save_pretrained(tmp_path)
+    save_file({"student.x": torch.ones(2)}, tmp_path / WEIGHTS)
+    with pytest.raises(UsageError, match=r"none of its tensors belongs to a BertForMaskedLM .the"):
+        take_weights(bert(2), tmp_path, head=True)
+
+
+def test_what_was_not_loaded_is_counted_and_in_the_log(tmp_path, caplog):
+    bert(1).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    del tensors[QUERY]
+    save_file(tensors | {"extra.weight": torch.ones(2)}, tmp_path / WEIGHTS)
+    with caplog.at_level(logging.INFO, "hf_synpre"):
+        report = take_weights(bert(2), tmp_path, "fresh")
+    assert report.missing == (QUERY.removeprefix("bert."),)
+    assert "extra.weight" in report.left_over
+    assert report.fresh == ("embeddings.word_embeddings.weight",)
+    assert caplog.records[-1].levelname == "WARNING"
+    assert f"1 missing in the checkpoint ({report.missing[0]})" in caplog.text
+    content = report.as_json()
+    assert (content["missing"], content["first_missing"]) == (1, [report.missing[0]])
+    assert content["loaded"] == len(report.loaded) > 30
+
+
+def test_rows_of_padding_are_left_out_where_the_ids_are_the_same(tmp_path):
+    padded = bert(1, vocab_size=48)
+    padded.save_pretrained(tmp_path)
+    model = bert(2)
+    with pytest.raises(UsageError, match=r"--start_embeddings fresh"):
+        take_weights(model, tmp_path, head=True)
+    take_weights(model, tmp_path, head=True, same_ids=True)
+    assert torch.equal(
+        model.get_input_embeddings().weight, padded.get_input_embeddings().weight[:40]
+    )
+    assert torch.equal(model.cls.predictions.bias, padded.cls.predictions.bias[:40])
+
+
+def test_a_tensor_of_another_shape_than_its_config_says_is_named(tmp_path):
+    bert(1).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    save_file(tensors | {QUERY: torch.ones(3, 3)}, tmp_path / WEIGHTS)
+    with pytest.raises(UsageError, match=r"has shape \[3, 3\], its config.json says \[16, 16\]"):
+        take_weights(bert(2, AutoModelForSequenceClassification), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"no pickle", b"\x80\x04c__builtin__\nprint\n."])
+def test_a_pickle_that_is_not_of_tensors_is_one_line(tmp_path, content):
+    bert(1).save_pretrained(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(UsageError, match=r"cannot be read as tensors"):
+        take_weights(bert(2), tmp_path)
