@@ -120,7 +120,7 @@ class Experiment:
         recipe = experiment_recipe(self.spec)
         if file.exists():
             stored = read_stored_recipe(file)
-            in_use = self._names_in_use()
+            in_use = self._names_in_use(stored)
             changed = [
                 key
                 for key in recipe
@@ -131,6 +131,7 @@ class Experiment:
                     f"{self.folder} holds results of another configuration ({', '.join(changed)}); "
                     "choose another --output_dir."
                 )
+            keep_parts_in_use(recipe, stored, in_use)
         write_json(file, recipe)
 
     def cells(self, only: Iterable[str] = ()) -> list[Cell]:
@@ -220,16 +221,21 @@ class Experiment:
                     "choose another --output_dir, or delete that task's cells."
                 )
 
-    def _names_in_use(self) -> dict[str, set[str]]:
-        """Return the tasks, arms and pre-training runs that finished cells depend on."""
+    def _names_in_use(self, stored: dict[str, Any]) -> dict[str, set[str]]:
+        """Return the tasks, arms and pre-training runs that finished cells depend on.
+
+        Args:
+            stored: the recipe in the folder.
+        """
         files = self.folder.glob("*--*--*.json")
         done = [cell for cell in map(status, files) if cell.get("status") == "done"]
         arms = {cell["arm"] for cell in done}
         runs: set[str] = set()
-        for name, arm in self.spec.arms.items():
-            run = arm.needed_checkpoint
-            if name in arms and run in self.spec.pretraining:
-                runs.update(self.spec.dependencies(run))
+        for spec in (self.spec, build_spec(ExperimentSpec, stored, EXPERIMENT_FILE)):
+            for name, arm in spec.arms.items():
+                run = arm.needed_checkpoint
+                if name in arms and run in spec.pretraining:
+                    runs.update(spec.dependencies(run))
         return {
             "tasks": {cell["task"] for cell in done},
             "arms": arms,
@@ -341,6 +347,24 @@ def may_change(stored: Any, wanted: Any, in_use: set[str] | None) -> bool:
         return True
     shared = in_use & stored.keys() & wanted.keys()
     return all(stored[name] == wanted[name] for name in shared)
+
+
+def keep_parts_in_use(
+    recipe: dict[str, Any], stored: dict[str, Any], in_use: dict[str, set[str]]
+) -> None:
+    """Add to a recipe what it has no more and finished cells in the folder were made with.
+
+    A task that is taken out of the YAML and comes back later with other options is recognised so.
+
+    Args:
+        recipe: the recipe of this run; it is changed.
+        stored: the recipe in the folder.
+        in_use: for each part, the names that finished cells depend on.
+    """
+    for part, names in in_use.items():
+        for name in sorted(names):
+            if name in stored[part] and name not in recipe[part]:
+                recipe[part][name] = stored[part][name]
 
 
 def failure_message(job: Callable[[], Any]) -> str | None:

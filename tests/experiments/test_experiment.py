@@ -262,6 +262,28 @@ def test_what_no_finished_cell_depends_on_may_be_changed(finished, config, tmp_p
     assert "(tasks)" in capsys.readouterr().err
 
 
+def test_a_task_that_left_the_yaml_does_not_come_back_with_other_options(
+    finished, config, tmp_path, capsys
+):
+    import shutil
+
+    folder = tmp_path / "changed"
+    shutil.copytree(finished[0], folder)
+    value = yaml.safe_load(config.read_text())
+    file = tmp_path / "changed.yaml"
+    command = ["run", str(file), "--output_dir", str(folder), "--list"]
+
+    # The task and the run on stdlib leave; then each comes back with another option.
+    without = value | {"tasks": {"stdlib_ast": {}}, "arms": {"random": {}}, "pretraining": {}}
+    file.write_text(yaml.safe_dump(without))
+    assert main(command) == 0
+    value["tasks"]["mtop"]["vocab_size"] += 1
+    value["pretraining"]["stdlib"]["window"] += 1
+    file.write_text(yaml.safe_dump(value))
+    assert main(command) == 2
+    assert "another configuration (tasks, pretraining)" in capsys.readouterr().err
+
+
 def test_an_arm_from_a_folder_that_is_not_there_is_found_before_the_first_cell(
     config, tmp_path, capsys
 ):
