@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "hf_synpre"
 
 # What each room may import from outside the standard library.
 ARRAYS = {"numpy", "numba", "pyarrow", "yaml"}
-DATA = ARRAYS | {"datasets", "tokenizers", "torch", "transformers"}
-MODELS = DATA | {"safetensors", "huggingface_hub"}
+DATA = ARRAYS | {"datasets", "huggingface_hub", "tokenizers", "torch", "transformers"}
+MODELS = DATA | {"safetensors"}
 TRAINING = MODELS | {"accelerate", "evaluate", "peft", "rouge_score", "sacrebleu", "tqdm"}
 
 # The rooms and flat modules from the lowest to the highest: each imports itself and what stands

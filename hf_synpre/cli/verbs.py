@@ -16,6 +16,7 @@ from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.statistics import STATISTICS
 from hf_synpre.cli.tasks import GENERATE, TASKS
 from hf_synpre.errors import PushError, UsageError, choose
+from hf_synpre.versions import versions
 
 # Name -> verb, in the order of the help.
 VERBS: dict[str, Verb] = {
@@ -30,6 +31,14 @@ DONE = 0
 FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells say it of Ctrl-C
+
+# How a name begins that can only be a path, and no Hub id.
+PATH_STARTS = ("./", "../", "/", "~")
+# The flags that name a file or folder to read, where they do not name something of the Hub.
+INPUT_FLAGS = (
+    *("checkpoint", "start", "tokenizer_name", "tokenizer", "config_name", "vocabulary"),
+    *("corpus", "dataset", "data_dir", "from_card"),
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,14 +57,21 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print_overview()
         return DONE if argv else BAD_INPUT
+    if argv[0] == "--version":
+        print_versions()
+        return DONE
 
     try:
         verb = VERBS[choose("verb", argv[0], VERBS, do="See `synpre --help`.")]
+        check_paths(argv[1:])
         arguments = parse(verb, argv[1:])
         if arguments.of(ImportOptions):
             from hf_synpre.tasks.imports import import_tasks
 
             import_tasks(*arguments.build(ImportOptions).imports)
+        from hf_synpre.data.connection import bound_waiting_for_hub
+
+        bound_waiting_for_hub()
         return verb.run(arguments)
     except UsageError as error:
         return stop(BAD_INPUT, str(error))
@@ -76,9 +92,41 @@ def main(argv: list[str] | None = None) -> int:
 
 def print_overview() -> None:
     """Print all verbs with what they do."""
-    print("usage: synpre VERB [options]; see synpre VERB --help\n")
+    print("usage: synpre VERB [options]; see synpre VERB --help, or synpre --version\n")
     for verb in VERBS.values():
         print(f"  {verb.name:14s} {verb.summary}")
+
+
+def print_versions() -> None:
+    """Print the versions of hf_synpre, of Python and of the libraries, one a line."""
+    found = versions()
+    print(f"hf_synpre {found.pop('hf_synpre')} (commit {found.pop('commit')})")
+    for name, version in found.items():
+        print(f"{name} {version}")
+
+
+def check_paths(words: list[str]) -> None:
+    """Check that the files and folders exist that a command line names as its input.
+
+    A name that only a path can have is checked before a library is imported or the Hub is asked.
+
+    Args:
+        words: the words after the verb.
+
+    Raises:
+        UsageError: a file or folder does not exist.
+    """
+    for position, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if position == 0 and not word.startswith("-"):
+            value = word
+        elif not equals and position + 1 < len(words):
+            value = words[position + 1]
+
+        is_input = position == 0 and not word.startswith("-")
+        is_input = is_input or flag.removeprefix("--").replace("-", "_") in INPUT_FLAGS
+        if is_input and value.startswith(PATH_STARTS) and not os.path.exists(value):
+            raise UsageError(f"There is no file or folder {value}; check its name.")
 
 
 def stop(exit_code: int, message: str) -> int:

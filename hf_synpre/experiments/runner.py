@@ -17,6 +17,7 @@ from filelock import Timeout
 from joblib import Parallel, delayed, parallel_config
 
 from hf_synpre.config import build_spec
+from hf_synpre.data.connection import bound_waiting_for_hub
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiments.artifacts import Artifacts
 from hf_synpre.experiments.cell import cell_header, compute_cell, experiment_recipe
@@ -303,6 +304,7 @@ class Experiment:
         The worker first imports the files with tasks that this process had imported.
         """
         import_again(files)
+        bound_waiting_for_hub()
         torch.set_num_threads(1)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()

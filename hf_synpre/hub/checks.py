@@ -5,6 +5,7 @@ becomes a UsageError or a PushError. huggingface_hub keeps the tokens: none is w
 and none is shown in a message.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from huggingface_hub import get_token
 from huggingface_hub.errors import (
+    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
@@ -24,15 +26,29 @@ from hf_synpre.errors import PushError, UsageError
 
 TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 TEXT_SUFFIXES = (".json", ".md", ".txt")
-# HTTP status -> its meaning on the Hub, and what to do.
+# HTTP status -> its meaning on the Hub, and what the user must change.
 REFUSALS = {
     401: "you are not logged in, or the repository is private or does not exist; log in with "
     "`hf auth login` or set HF_TOKEN",
     403: "your token does not allow this; give one with write access to the repository",
-    404: "the Hub has no such repository, revision or file",
-    409: "somebody else changed the repository at the same time; run again",
-    412: "somebody else changed the repository at the same time; run again",
+    404: "the Hub has no such repository, revision or file; check the name",
+    413: "a file or the commit is larger than the Hub takes; save the model in smaller files "
+    "(max_shard_size), or build the dataset with more shards",
 }
+# HTTP status -> what may be over when the same command is run again.
+PASSING = {
+    408: "the Hub waited too long for the transfer",
+    409: "somebody else changed the repository at the same time",
+    412: "somebody else changed the repository at the same time",
+    425: "the Hub is not ready for this yet",
+    429: "the Hub takes no more requests or commits of this account for now",
+}
+# How huggingface_hub begins its message where the Hub refuses the YAML of a card.
+BAD_CARD = "Invalid metadata in README.md"
+# Characters of the Hub's own words that a message quotes.
+LONGEST_QUOTE = 300
+# What huggingface_hub takes for true in an environment variable.
+TRUE_WORDS = ("1", "ON", "YES", "TRUE")
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -146,29 +162,78 @@ def hub_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
         token: the caller's access token, which no message may hold.
 
     Raises:
-        UsageError: the Hub refuses, or cannot be reached at all.
-        PushError: the connection broke, or the Hub failed.
+        UsageError: the Hub refuses, and something must be changed first.
+        PushError: it may pass later, and the same command then does the whole: the Hub is busy or
+            cannot be reached, or the connection broke.
     """
     try:
         yield
-    except UsageError:
+    except (UsageError, PushError):
         raise
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
-        raise UsageError(
-            f"{repo_id}: the Hub cannot be reached, and the cache does not have the repository; go "
-            "online."
-        ) from error
+        raise unreachable(repo_id) from error
     except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status >= 500:
-            raise PushError(
-                f"{repo_id}: the Hub answers {status}; nothing was published, run again later."
-            ) from error
-        reason = REFUSALS.get(status) or redact(str(error), token)
-        raise UsageError(f"{repo_id}: {reason} (HTTP {status}).") from error
+        raise http_error(repo_id, error, token) from error
     except Exception as error:  # a broken connection, as whatever class the HTTP library raises
+        if str(error).startswith(BAD_CARD):
+            raise refused_card(repo_id, str(error), token) from error
         cause = redact(f"{error} {error.__cause__ or ''}", token)
         raise PushError(
             f"{repo_id}: the transfer broke off ({cause}); the Hub has all of it or nothing, run "
             "again."
         ) from error
+
+
+def unreachable(repo_id: str) -> UsageError:
+    """Return the error of a repository that is not in the cache, where the Hub is not reached."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE_WORDS:
+        do = "HF_HUB_OFFLINE is set; unset it"
+    else:
+        do = "go online, or set HF_ENDPOINT to a mirror"
+    return UsageError(
+        f"{repo_id}: the Hub cannot be reached, and the cache does not have the repository; {do}."
+    )
+
+
+def http_error(repo_id: str, error: HfHubHTTPError, token: str | None) -> UsageError | PushError:
+    """Return the error that says in one line what an HTTP status of the Hub means.
+
+    Args:
+        repo_id: the repository.
+        error: what huggingface_hub raised.
+        token: the caller's access token, which the message may not hold.
+    """
+    status = error.response.status_code
+
+    # What may pass later.
+    if status in PASSING:
+        seconds = error.response.headers.get("Retry-After", "")
+        wait = f"wait {seconds} seconds" if seconds.isdigit() else "wait a while"
+        return PushError(
+            f"{repo_id}: {PASSING[status]} (HTTP {status}); the Hub has all of it or nothing, "
+            f"{wait} and run the same command again, which goes on."
+        )
+    if status >= 500:
+        return PushError(
+            f"{repo_id}: the Hub answers {status}, a fault of its own; it has all of it or "
+            "nothing, run the same command again later."
+        )
+
+    # What the user must change.
+    if isinstance(error, GatedRepoError):
+        reason = "the repository is gated; ask for access on its page on the Hub"
+    elif status in REFUSALS:
+        reason = REFUSALS[status]
+    else:
+        said = redact(error.server_message or str(error), token)[:LONGEST_QUOTE]
+        reason = f"the Hub refuses this and says: {said}"
+    return UsageError(f"{repo_id}: {reason} (HTTP {status}).")
+
+
+def refused_card(repo_id: str, message: str, token: str | None) -> UsageError:
+    """Return the error of a card whose YAML the Hub refuses; its words name the key."""
+    said = redact(message.removeprefix(BAD_CARD), token).strip(" .-")[:LONGEST_QUOTE]
+    return UsageError(
+        f"{repo_id}: the Hub refuses the card and says: {said}. Change that key in the YAML at the "
+        "top of the folder's README.md (HTTP 400)."
+    )

@@ -14,8 +14,9 @@ the Hub), info, tree, paths, refs, tags. As on the Hub,
   with X-Error-Code.
 
 Tests steer it: POST /stand-in/break {"what": "put" | "commit" | "answer", "times": n} cuts the
-connection in the middle of the next n uploads, inside the commit's body, or after the commit; GET
-/stand-in/log lists requests and repositories.
+connection in the middle of the next n uploads, inside the commit's body, or after the commit. POST
+/stand-in/break {"what": "refuse", "path": p, "status": s, "answer": {...}} answers s to every
+request whose path has p in it, until p is "". GET /stand-in/log lists requests and repositories.
 """
 
 import base64
@@ -124,6 +125,7 @@ class Hub:
         self.large: dict[str, bytes] = {}  # sha256 -> content that has arrived whole
         self.log: list[str] = []
         self.breaks: dict[str, int] = {}
+        self.refused: dict = {"path": ""}  # the requests that are refused, and how
         self.lock = threading.Lock()
 
     def breaks_now(self, what: str) -> bool:
@@ -173,6 +175,9 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.log.append(f"{self.command} {url.path}")
         try:
             self.user, self.may_write = self.who()
+            given = self.hub.refused
+            if given["path"] and given["path"] in url.path:
+                raise Refusal(given["status"], "", "refused by a test", **given["answer"])
             for method, path, name in self.ROUTES:
                 found = re.fullmatch(path, url.path)
                 if found and re.fullmatch(method, self.command):
@@ -181,6 +186,8 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self.read_body()
             headers = {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal)}
+            if refusal.status == 429:
+                headers["Retry-After"] = "7"
             self.answer({"error": str(refusal), **refusal.more}, refusal.status, headers)
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_one  # noqa: N815 - http.server's names
@@ -252,14 +259,8 @@ class Handler(BaseHTTPRequestHandler):
     def whoami(self) -> None:
         if self.user is None:
             raise Refusal(401, "", "Invalid username or password.")
-        self.answer(
-            {
-                "type": "user",
-                "name": self.user,
-                "orgs": [],
-                "auth": {"accessToken": {"role": "write"}},
-            }
-        )
+        token = {"accessToken": {"role": "write"}}
+        self.answer({"type": "user", "name": self.user, "orgs": [], "auth": token})
 
     def validate_yaml(self) -> None:
         content = json.loads(self.read_body())["content"]
@@ -279,11 +280,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.user is None:
             raise Refusal(401, "", "Invalid username or password.")
         if not self.may_write or owner != self.user:
-            raise Refusal(
-                403,
-                "",
-                f"You don't have the rights to create a {kind} under the namespace {owner}.",
-            )
+            raise Refusal(403, "", f"You don't have the rights to create a {kind} for {owner}.")
         key = kind + "s", f"{owner}/{given['name']}"
         url = f"{self.address()}/{'' if kind == 'model' else kind + 's/'}{key[1]}"
         with self.hub.lock:
@@ -351,14 +348,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.hub.breaks_now("answer"):
             self.close_connection = True
             return
-        self.answer(
-            {
-                "success": True,
-                "commitOid": oid,
-                "commitUrl": f"{self.address()}/{name}/commit/{oid}",
-                "hookOutput": "",
-            }
-        )
+        url = f"{self.address()}/{name}/commit/{oid}"
+        self.answer({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
 
     def change(self, files: dict[str, File], key: str, value: dict) -> None:
         """Apply one line of a commit to a list of files."""
@@ -469,7 +460,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def steer(self) -> None:
         given = json.loads(self.read_body())
-        self.hub.breaks[given["what"]] = given["times"]
+        if given["what"] == "refuse":
+            self.hub.refused = given
+        else:
+            self.hub.breaks[given["what"]] = given["times"]
         self.answer({})
 
     def show_log(self) -> None:

@@ -1,0 +1,114 @@
+"""Without a network the first request ends at once, and the next ones too; a path is said first.
+
+Run: pytest tests/data/test_connection.py
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hf_synpre.cli import main
+from hf_synpre.cli.verbs import INPUT_FLAGS, VERBS
+from hf_synpre.data import connection
+
+ASK = """
+import json, time
+from huggingface_hub import constants, hf_hub_download
+from hf_synpre.data.connection import bound_waiting_for_hub
+
+bound_waiting_for_hub()
+said = []
+for name in ("config.json", "vocab.txt"):
+    try:
+        hf_hub_download("me/nothing", name)
+    except Exception as error:
+        said.append(type(error).__name__)
+print(json.dumps([said, constants.is_offline_mode()]))
+"""
+
+
+@pytest.fixture
+def closed_port():
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
+
+
+def ask(home, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", ASK],
+        env=os.environ | {"HF_HUB_OFFLINE": "0", "HF_HOME": str(home)} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_without_a_network_nothing_is_tried_again(closed_port, tmp_path):
+    """huggingface_hub alone tries five times, which takes 23 seconds."""
+    answer, said = ask(tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{closed_port}")
+    assert answer == [["LocalEntryNotFoundError"] * 2, True]
+    assert "Retrying" not in said
+
+
+def test_a_proxy_is_tried_instead_of_the_hub(monkeypatch):
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    url = "https://huggingface.co/api/models/x"
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    monkeypatch.delenv("https_proxy", raising=False)
+    assert connection.first_address(url) == ("huggingface.co", 443)
+    assert connection.first_address("http://mirror:8080/x") == ("mirror", 8080)
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert connection.first_address(url) == ("proxy.example", 3128)
+    monkeypatch.setenv("no_proxy", "huggingface.co")
+    assert connection.first_address(url) == ("huggingface.co", 443)
+
+
+def test_looking_up_a_name_is_bounded_too(monkeypatch):
+    def slow(*given):
+        time.sleep(0.5)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(connection, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(socket, "create_connection", slow)
+    began = time.monotonic()
+    assert not connection.is_reachable("name.example", 443)
+    assert time.monotonic() - began < 0.4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["statistics", "./my-model"],
+        ["push", "../my-model", "--repo_id", "me/x"],
+        ["pretrain", "set", "--tokenizer_name", "/no/tokenizer"],
+        ["pretrain", "set", "--config-name=./my-model"],
+        ["self-pretrain", "./texts.csv"],
+        ["finetune", "cola", "--checkpoint", "./my-model"],
+    ],
+)
+def test_a_path_that_does_not_exist_is_said_first(words, capsys, monkeypatch):
+    monkeypatch.setattr("hf_synpre.cli.verbs.parse", None)  # it would import the libraries
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "There is no file or folder " in error
+    assert error.count("\n") == 1
+
+
+def test_the_flags_that_are_checked_for_paths_exist():
+    known = {
+        flags.names.get(name, name)
+        for verb in VERBS.values()
+        for flags in verb.flag_sets()
+        for name in flags.spec.__dataclass_fields__
+    }
+    assert set(INPUT_FLAGS) <= known
