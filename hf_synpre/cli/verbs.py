@@ -37,7 +37,7 @@ PATH_STARTS = ("./", "../", "/", "~")
 # The flags that name a file or folder to read, where they do not name something of the Hub.
 INPUT_FLAGS = (
     *("checkpoint", "start", "tokenizer_name", "tokenizer", "config_name", "vocabulary"),
-    *("corpus", "dataset", "data_dir", "from_card"),
+    *("corpus", "dataset", "data_dir"),
 )
 
 
@@ -126,7 +126,8 @@ def check_paths(words: list[str]) -> None:
         is_input = position == 0 and not word.startswith("-")
         is_input = is_input or flag.removeprefix("--").replace("-", "_") in INPUT_FLAGS
         if is_input and value.startswith(PATH_STARTS) and not os.path.exists(value):
-            raise UsageError(f"There is no file or folder {value}; check its name.")
+            kind = "file" if os.path.splitext(value)[1] else "folder"
+            raise UsageError(f"There is no {kind} {value}; check its name.")
 
 
 def stop(exit_code: int, message: str) -> int:

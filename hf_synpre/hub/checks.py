@@ -31,7 +31,7 @@ REFUSALS = {
     401: "you are not logged in, or the repository is private or does not exist; log in with "
     "`hf auth login` or set HF_TOKEN",
     403: "your token does not allow this; give one with write access to the repository",
-    404: "the Hub has no such repository, revision or file; check the name",
+    404: "the Hub has no such repository, revision or file",
     413: "a file or the commit is larger than the Hub takes; save the model in smaller files "
     "(max_shard_size), or build the dataset with more shards",
 }

@@ -99,6 +99,10 @@ def read_dataset_card(source: str | Path, revision: str | None) -> dict[str, dic
     """
     if Path(source).is_dir():
         card = Path(source) / CARD
+    elif str(source).startswith((".", "/", "~")):
+        raise UsageError(
+            f"There is no folder {source}, and it is no namespace/name of a dataset on the Hub."
+        )
     else:
         with hub_errors(check_repo_id(str(source))):
             card = Path(hf_hub_download(str(source), CARD, repo_type="dataset", revision=revision))

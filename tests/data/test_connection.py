@@ -99,9 +99,9 @@ def test_looking_up_a_name_is_bounded_too(monkeypatch):
 def test_a_path_that_does_not_exist_is_said_first(words, capsys, monkeypatch):
     monkeypatch.setattr("hf_synpre.cli.verbs.parse", None)  # it would import the libraries
     assert main(words) == 2
-    error = capsys.readouterr().err
-    assert "There is no file or folder " in error
-    assert error.count("\n") == 1
+    path = next(part for word in words for part in word.split("=") if part[0] in "./")
+    kind = "file" if path.endswith(".csv") else "folder"
+    assert capsys.readouterr().err == f"synpre: There is no {kind} {path}; check its name.\n"
 
 
 def test_the_flags_that_are_checked_for_paths_exist():
