@@ -159,6 +159,8 @@ def held(target: Path) -> Iterator[None]:
 
 # Fractions are stored as integers from 0 to this: 0 and 1 exactly, others to within 1 / 65,535.
 FRACTION_STEPS = 65535
+# No more fractions are read from a text: a few bytes could unpack to all of the memory.
+MOST_FRACTIONS = 20_000_000
 
 
 def pack_fractions(values: np.ndarray) -> str:
@@ -168,9 +170,15 @@ def pack_fractions(values: np.ndarray) -> str:
 
 
 def unpack_fractions(text: str) -> np.ndarray:
-    """Return the fractions of a text by pack_fractions, float64[n]. ValueError: another text."""
+    """Return the fractions of a text by pack_fractions, float64[n].
+
+    Raises ValueError where it is another text, or holds more than MOST_FRACTIONS.
+    """
+    unpacker = zlib.decompressobj()
     try:
-        packed = zlib.decompress(base64.b64decode(text, validate=True))
+        packed = unpacker.decompress(base64.b64decode(text, validate=True), 2 * MOST_FRACTIONS)
     except zlib.error as error:
         raise ValueError(f"no packed fractions: {error}") from error
+    if not unpacker.eof:
+        raise ValueError(f"no end of the packed fractions after {len(packed) // 2:,} of them")
     return np.frombuffer(packed, "<u2") / FRACTION_STEPS

@@ -1,6 +1,7 @@
 """Reports: the cells of an experiment -> tables and plots. It reads JSON, without torch.
 
-1. `read_cells`: a folder results/<experiment> -> its cells, one checked dict for each.
+1. `read_folder`: a folder results/<experiment> -> its cells, one checked dict for each, and the
+   files that are no usable cells. `read_cells` gives the cells alone and refuses such files.
 2. `summarize`: cells -> a `Report`, a dict with every number. `intervals` estimates means,
    differences and benefits.
 3. `summarize_transfer`: cells of labelled tasks -> the matrix of gains and pairs of arms.
@@ -12,14 +13,15 @@ schema.py documents the keys of all these dicts.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_bytes
-from hf_synpre.report.cells import read_cells
+from hf_synpre.report.cells import read_cells, read_folder
 from hf_synpre.report.plots import draw_plots
 from hf_synpre.report.render import latex, markdown, model_index, model_index_yaml, table
-from hf_synpre.report.schema import CellResult, Report
+from hf_synpre.report.schema import CellResult, LeftOut, Report
 from hf_synpre.report.summary import benefit, summarize
 from hf_synpre.report.transfer import summarize_transfer
 
@@ -39,9 +41,15 @@ __all__ = [
 ]
 
 
-def make_report(cells: list[CellResult]) -> Report:
-    """Return the content of report.json: every number of the report on these cells."""
+def make_report(cells: list[CellResult], left_out: Sequence[LeftOut] = ()) -> Report:
+    """Return the content of report.json: every number of the report on these cells.
+
+    Args:
+        cells: the cells of one experiment.
+        left_out: the files of its folder that are no usable cells.
+    """
     report = summarize(cells)
+    report["left_out"] = [*left_out]
     labelled = summarize_transfer(cells, report)
     if labelled:
         report["transfer"] = labelled
@@ -59,11 +67,11 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
         The content of report.json.
 
     Raises:
-        UsageError: the folder holds no cells, or some that do not fit together.
+        UsageError: the folder holds no usable cells, or some that do not fit together.
     """
-    cells = read_cells(directory)
+    cells, left_out = read_folder(directory)
     try:
-        report = make_report(cells)
+        report = make_report(cells, left_out)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"The cells of '{directory}' do not fit together ({error!r}); delete those that were "

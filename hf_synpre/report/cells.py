@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import unpack_fractions
-from hf_synpre.report.schema import CellResult
+from hf_synpre.report.schema import CellResult, LeftOut
 
 FORMAT = 1
 # The note of an estimate begins with this if its arm has no finished cell.
@@ -18,9 +18,36 @@ KEYS = ("experiment", "task", "arm", "seed", "status")
 KEYS_OF_FINISHED = (*KEYS, "score", "metric", "higher_is_better")
 PACKED_KEYS = ("example_scores", "probabilities")
 
+# What no cell of a real experiment comes near; files beyond are not read.
+MOST_BYTES = 256 * 2**20
+MOST_LEVELS = 50  # lists and objects inside each other
+# Numbers beyond this count as infinite: their squares would be.
+MOST = 1e100
+
+RUN_AGAIN = "Delete it and run again: only missing cells run"
+
+
+class FolderOfCells(NamedTuple):
+    """What `read_folder` found in the folder of an experiment."""
+
+    cells: list[CellResult]
+    left_out: list[LeftOut]  # the files that could not be used
+
+
+class _BadCellError(Exception):
+    """A file is no cell that can be used: the reason, and what to do about it."""
+
+    def __init__(self, reason: str, remedy: str = RUN_AGAIN) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+# --- Folders --------------------------------------------------------------------------------------
+
 
 def read_cells(directory: str | Path) -> list[CellResult]:
-    """Return the cells of an experiment, sorted by file name.
+    """Return the cells of an experiment, sorted by file name; every one of them must be usable.
 
     Args:
         directory: a folder results/<experiment> with files <task>--<arm>--<seed>.json.
@@ -30,6 +57,21 @@ def read_cells(directory: str | Path) -> list[CellResult]:
 
     Raises:
         UsageError: the folder holds no cells, one is unreadable, or two contradict each other.
+    """
+    cells, left_out = read_folder(directory)
+    if left_out:
+        raise UsageError(_describe(directory, left_out[0]))
+    return cells
+
+
+def read_folder(directory: str | Path) -> FolderOfCells:
+    """Return the usable cells of an experiment, and the files that are left out with the reasons.
+
+    Args:
+        directory: a folder results/<experiment> with files <task>--<arm>--<seed>.json.
+
+    Raises:
+        UsageError: the folder holds no usable cell, or two cells contradict each other.
     """
     directory = Path(directory)
     paths = sorted(path for path in directory.glob("*--*--*.json") if not path.name.startswith("."))
@@ -42,63 +84,241 @@ def read_cells(directory: str | Path) -> list[CellResult]:
             "`synpre run CONFIG.yaml` filled."
         )
 
-    cells = [_read_cell(path) for path in paths]
+    cells: list[CellResult] = []
+    left_out: list[LeftOut] = []
+    for path in paths:
+        try:
+            cells.append(_read_cell(path))
+        except _BadCellError as error:
+            left_out.append({"file": path.name, "reason": error.reason, "remedy": error.remedy})
+
+    if not cells:
+        raise UsageError(_describe(directory, left_out[0]))
     _check_together(cells)
-    return cells
+    return FolderOfCells(cells, left_out)
+
+
+def _describe(directory: str | Path, left_out: LeftOut) -> str:
+    """Return the message of an error about a file that cannot be used."""
+    return f"'{Path(directory) / left_out['file']}' {left_out['reason']}. {left_out['remedy']}."
+
+
+# --- A cell ---------------------------------------------------------------------------------------
 
 
 def _read_cell(path: Path) -> CellResult:
-    """Return one cell. Raises UsageError where the file is no finished or failed cell."""
+    """Return one cell. Raises _BadCellError where the file is no finished or failed cell."""
     # Read the bytes, of which the report holds a digest, and their JSON.
+    content = _read_bytes(path)
     try:
-        content = path.read_bytes()
         cell = json.loads(content)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"'{path}' is not readable JSON ({error}). Delete it and run again: only missing cells "
-            "run."
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _BadCellError(f"is not readable JSON ({error})") from None
+    if _count_levels(cell) > MOST_LEVELS:
+        raise _BadCellError(f"has more than {MOST_LEVELS} lists or objects inside each other")
 
-    # The keys that the report needs.
+    # The keys that the report needs, and the type of every key that it reads.
     if not isinstance(cell, dict) or cell.get("format") != FORMAT:
-        raise UsageError(
-            f"'{path}' is not a cell of format {FORMAT}. Use the hf_synpre that wrote it, or move "
-            "it elsewhere."
+        raise _BadCellError(
+            f"is not a cell of format {FORMAT}",
+            "Use the hf_synpre that wrote it, or move it elsewhere",
         )
-    needed = KEYS_OF_FINISHED if cell.get("status") == "done" else KEYS
-    missing = [key for key in needed if key not in cell]
+    finished = cell.get("status") == "done"
+    missing = [key for key in (KEYS_OF_FINISHED if finished else KEYS) if key not in cell]
     if missing:
-        raise UsageError(
-            f"'{path}' lacks {', '.join(missing)}. Delete it and run again: only missing cells run."
-        )
+        raise _BadCellError(f"lacks {', '.join(missing)}")
+    _check_types(cell)
 
     # A run that diverged has no score, whatever its file says.
-    if cell["status"] == "done" and not is_finite(cell["score"]):
+    if finished and not is_finite(cell["score"]):
         cell["error"] = f"the score is {cell['score']}"
         cell["status"] = "failed"
         cell["score"] = None
     if not is_finite(cell.get("validation_score")):
         cell["validation_score"] = None
 
-    # Scores and probabilities of single examples are packed as text.
+    _unpack(cell)
+    cell["file"] = path.name
+    cell["sha256"] = hashlib.sha256(content).hexdigest()
+    return cell  # type: ignore[return-value]  # the keys were checked above
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Return the bytes of a cell's file. Raises _BadCellError where it is none to read."""
+    try:
+        if not path.is_file():  # a pipe or a device would never end
+            raise _BadCellError("is not a file", "Move it elsewhere")
+        if path.stat().st_size > MOST_BYTES:
+            raise _BadCellError(f"is larger than {MOST_BYTES // 2**20} MB", "Move it elsewhere")
+        return path.read_bytes()
+    except OSError as error:
+        raise _BadCellError(f"cannot be read ({error.strerror})") from None
+
+
+def _count_levels(value: Any) -> int:
+    """Return how many lists and objects are inside each other, up to one more than allowed."""
+    levels = 0
+    containers = [value]
+    while containers and levels <= MOST_LEVELS:
+        inner: list[Any] = []
+        for container in containers:
+            if isinstance(container, dict):
+                inner += container.values()
+            elif isinstance(container, list):
+                inner += container
+        containers = [item for item in inner if isinstance(item, dict | list)]
+        levels += 1
+    return levels
+
+
+def _unpack(cell: dict[str, Any]) -> None:
+    """Replace the packed scores and probabilities of single examples by arrays.
+
+    Raises _BadCellError where their number is not that of the test examples.
+    """
     for key in PACKED_KEYS:
         if key not in cell:
             continue
         try:
             cell[key] = unpack_fractions(cell[key])
         except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"'{path}' has {key} that cannot be read ({error}). Delete it and run again."
-            ) from None
+            raise _BadCellError(f"has {key} that cannot be read ({error})") from None
 
-    cell["file"] = path.name
-    cell["sha256"] = hashlib.sha256(content).hexdigest()
-    return cell  # type: ignore[return-value]  # the keys were checked above
+    scores, examples = cell.get("example_scores"), cell.get("test_examples")
+    if scores is not None and examples is not None and len(scores) != examples:
+        raise _BadCellError(f"has {len(scores)} example_scores for {examples} test_examples")
+
+    if "probabilities" in cell:
+        count, truths = len(cell["probabilities"]), cell.get("truths")
+        if not truths or not count or count % len(truths):
+            raise _BadCellError(f"has {count} probabilities for {len(truths or ())} truths")
+
+
+# --- Types ----------------------------------------------------------------------------------------
 
 
 def is_finite(value: object) -> TypeGuard[float]:
-    """Say whether a value of JSON is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Say whether a value of JSON is a finite number; one whose square is infinite is not."""
+    return _is_number(value) and abs(value) <= MOST  # NaN is not
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Say whether a value of JSON is a number, which may be NaN or infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    """Say whether a value is a whole number of a usual size."""
+    return isinstance(value, int) and is_finite(value)
+
+
+def _is_text(value: object) -> bool:
+    """Say whether a value is a text with something in it."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_absent_or_finite(value: object) -> bool:
+    """Say whether a value is null or a finite number."""
+    return value is None or is_finite(value)
+
+
+def _is_curve(value: object) -> bool:
+    """Say whether a value is a list of evaluations during fine-tuning."""
+    if not isinstance(value, list):
+        return False
+    for point in value:
+        if not isinstance(point, dict) or not is_finite(point.get("step")):
+            return False
+        if not _is_number(point.get("score")) or not _is_absent_or_finite(point.get("flops")):
+            return False
+    return True
+
+
+def _is_phases(value: object) -> bool:
+    """Say whether a value maps the names of phases to their costs, None where there is none."""
+    if not isinstance(value, dict):
+        return False
+    for phase in value.values():
+        if phase is None:
+            continue
+        if not isinstance(phase, dict) or not isinstance(phase.get("name", ""), str | None):
+            return False
+        earlier = phase.get("before") or {}
+        if not isinstance(earlier, dict):
+            return False
+        if not all(_is_absent_or_finite(phase.get(key)) for key in ("tokens", "flops", *earlier)):
+            return False
+        if not all(is_finite(number) for number in earlier.values()):
+            return False
+    return True
+
+
+def _is_data(value: object) -> bool:
+    """Say whether a value describes the rows of a task."""
+    return isinstance(value, dict) and isinstance(value.get("hub_id"), str | None)
+
+
+def _is_config(value: object) -> bool:
+    """Say whether a value holds the specs of a cell."""
+    return isinstance(value, dict) and isinstance(value.get("arm"), dict | None)
+
+
+class _Shape(NamedTuple):
+    """What the value of a key must be."""
+
+    fits: Callable[[Any], bool]
+    words: str
+    may_be_null: bool = False
+
+
+SHAPES = {
+    "experiment": _Shape(_is_text, "a text"),
+    "task": _Shape(_is_text, "a text"),
+    "arm": _Shape(_is_text, "a text"),
+    "seed": _Shape(_is_count, "a whole number"),
+    "status": _Shape(_is_text, "a text"),
+    "error": _Shape(lambda value: isinstance(value, str), "a text", True),
+    "metric": _Shape(_is_text, "a text", True),
+    "higher_is_better": _Shape(lambda value: isinstance(value, bool), "true or false", True),
+    "score": _Shape(_is_number, "a number", True),
+    "scores": _Shape(
+        lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+        "an object of numbers",
+        True,
+    ),
+    "test_examples": _Shape(
+        lambda value: _is_count(value) and value >= 0, "a whole number from 0", True
+    ),
+    "example_scores": _Shape(_is_text, "a text"),
+    "probabilities": _Shape(_is_text, "a text"),
+    "truths": _Shape(
+        lambda value: isinstance(value, list) and all(map(_is_count, value)),
+        "a list of whole numbers",
+        True,
+    ),
+    "curve": _Shape(_is_curve, "a list of objects with the numbers step and score", True),
+    "data": _Shape(_is_data, "an object, its hub_id a text", True),
+    "phases": _Shape(_is_phases, "an object of objects, their tokens and flops numbers", True),
+    "embeddings": _Shape(_is_text, "a text", True),
+    "config": _Shape(_is_config, "an object, its arm an object", True),
+    "versions": _Shape(lambda value: isinstance(value, dict), "an object", True),
+}
+
+
+def _check_types(cell: dict[str, Any]) -> None:
+    """Raise _BadCellError on a key whose value is of another type than the report can read."""
+    for key, shape in SHAPES.items():
+        value = cell.get(key)
+        if key not in cell or (value is None and shape.may_be_null):
+            continue
+        if not shape.fits(value):
+            given = json.dumps(value)
+            if len(given) > 60:
+                given = given[:57] + "..."
+            raise _BadCellError(f"has {key} {given}, which must be {shape.words}")
+
+
+# --- Cells together -------------------------------------------------------------------------------
 
 
 def _check_together(cells: list[CellResult]) -> None:

@@ -8,6 +8,11 @@
   |natural - random| is below 2 combined standard errors.
 - Where the scores of single examples are known, all these intervals cover the choice of the test
   examples as well as the seeds.
+- Where no seed and no example differs, such as 0 of 100 right under every seed, the spread of the
+  scores says nothing, and an interval without width would claim certainty. A mean of fractions then
+  has at least Wilson's interval for the number of test examples (Wilson 1927; recommended near 0
+  and 1 by Brown, Cai & DasGupta 2001), and a difference that which follows from the intervals of
+  both means (Newcombe 1998). Other scores have no interval.
 
 Every result is an `Estimate`.
 """
@@ -27,11 +32,18 @@ LEVELS = (0.025, 0.975)  # the quantiles at the ends of a 95 % interval
 LEAST_ERRORS = 2  # natural - random must be this many standard errors, or a benefit is refused
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)  # exact to 1e-6 in the quantiles of t
 
+NORMAL_QUANTILE = 1.959963984540054  # of the normal distribution, at 0.975
+
 # Ranges and variances below these are rounding errors.
 LEAST_RANGE = 1e-12
 LEAST_VARIANCE = 1e-24
 
 ONE_SEED = "one seed: no interval"
+NO_SPREAD = "the seeds do not differ: no interval"
+NOT_TESTED = (
+    "one seed, or seeds that do not differ: no interval, and natural - random was not tested"
+)
+WILSON = "hardly any spread: Wilson's interval for {} test examples"
 REFUSED = "natural and random differ by less than 2 standard errors"
 ROUGH = "rough: natural - random changes its sign in {:.0%} of the draws"
 
@@ -89,9 +101,9 @@ def _t_interval(value: float, parts: list[ErrorPart], n: int, note: str | None) 
     }
 
 
-def _without_interval(value: float, n: int) -> Estimate:
-    """Return a value of one seed, of whose error nothing is known."""
-    return {"value": value, "low": None, "high": None, "se": None, "note": ONE_SEED, "n": n}
+def _without_interval(value: float, n: int, note: str = ONE_SEED) -> Estimate:
+    """Return a value of whose error nothing is known."""
+    return {"value": value, "low": None, "high": None, "se": None, "note": note, "n": n}
 
 
 # --- Means and differences ------------------------------------------------------------------------
@@ -118,8 +130,9 @@ def estimate(values: list[float], examples: np.ndarray | None = None) -> Estimat
 
     # Seeds alone.
     if examples is None or examples.shape[1] < 2:
-        note = None if se_seeds else "the seeds do not differ"
-        return _t_interval(mean, [seeds], n, note)
+        if not se_seeds:
+            return _without_interval(mean, n, NO_SPREAD)
+        return _t_interval(mean, [seeds], n, None)
 
     # Seeds and examples. Seeds that agree by chance get at least the error of chance.
     size = examples.shape[1]
@@ -127,12 +140,68 @@ def estimate(values: list[float], examples: np.ndarray | None = None) -> Estimat
     rest = ErrorPart(se_rest, (n - 1) * (size - 1))
     widest = max(seeds, rest, key=lambda part: part.half_width)
     parts = [widest, ErrorPart(se_examples, size - 1)]
-    note = None
     if not any(part.se for part in parts):
-        note = "neither seeds nor examples differ"
-    result = _t_interval(mean, parts, n, note)
+        return _without_interval(mean, n, NO_SPREAD)
+    result = _t_interval(mean, parts, n, None)
     result["se_seeds"] = max(se_seeds, se_rest)
     return result
+
+
+def fraction_estimate(
+    values: list[float], examples: np.ndarray | None, sizes: list[int]
+) -> Estimate:
+    """Return the mean of scores that are fractions with its interval, which stays within 0..1.
+
+    Args:
+        values: one score for each seed, in 0..1.
+        examples: scores of single examples, [seeds, examples]; see `estimate`.
+        sizes: the number of test examples, if known. Where seeds and examples do not differ the
+            interval is Wilson's for the smallest of them, as if all seeds gave the same answers:
+            more seeds on the same examples do not narrow it. Where less than one example is right,
+            or wrong, in the mean over seeds, the interval is at least as wide.
+    """
+    result = estimate(values, examples)
+    if result["n"] > 1 and sizes and min(sizes) > 0:
+        _widen_to_wilson(result, min(sizes))
+
+    # Student's t knows no bounds; a fraction has some.
+    if result["low"] is not None and result["high"] is not None:
+        result["low"] = max(result["low"], 0.0)
+        result["high"] = min(result["high"], 1.0)
+    return result
+
+
+def _widen_to_wilson(mean: Estimate, size: int) -> None:
+    """Let Wilson's interval take the place of none; near 0 and 1 none is narrower than it."""
+    share = mean["value"]
+    assert share is not None
+    low, high = wilson_interval(share, size)
+    if mean["low"] is None or mean["high"] is None:
+        mean["low"], mean["high"] = low, high
+        mean["se"] = (high - low) / (2 * NORMAL_QUANTILE)
+        mean["note"] = WILSON.format(size)
+    elif min(share, 1 - share) * size < 1:
+        mean["low"], mean["high"] = min(mean["low"], low), max(mean["high"], high)
+        mean["note"] = WILSON.format(size)
+
+
+def wilson_interval(share: float, size: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share.
+
+    It holds for a mean of any scores in 0..1, on the wide side: none of the same mean has a larger
+    variance than zeros and ones.
+
+    Args:
+        share: the share of successes, in 0..1.
+        size: of how many.
+    """
+    square = NORMAL_QUANTILE**2
+    center = (share + square / (2 * size)) / (1 + square / size)
+    spread = math.sqrt(share * (1 - share) / size + square / (4 * size**2))
+    half = NORMAL_QUANTILE * spread / (1 + square / size)
+    low = center - half if share > 0 else 0.0  # not a rounding error beside it
+    high = center + half if share < 1 else 1.0
+    return low, high
 
 
 def _example_errors(scores: np.ndarray) -> tuple[float, float]:
@@ -163,6 +232,7 @@ def difference(
     reference: dict[int, float],
     examples: dict[int, np.ndarray] | None = None,
     reference_examples: dict[int, np.ndarray] | None = None,
+    means: tuple[Estimate, Estimate] | None = None,
 ) -> Estimate:
     """Return mean scores - mean reference with its interval: paired, or Welch's.
 
@@ -172,6 +242,8 @@ def difference(
             is paired.
         examples: seed -> scores of single examples, [examples], of the first arm, if known.
         reference_examples: seed -> scores of the same examples of the other arm, if known.
+        means: the mean scores of both arms. The interval follows from theirs where the differences
+            themselves do not differ.
     """
     shared = sorted(scores.keys() & reference.keys())
     if len(shared) > 1:
@@ -184,13 +256,32 @@ def difference(
         result = _welch(estimate([*scores.values()]), estimate([*reference.values()]))
         result["paired"] = False
 
-    # An interval without width cannot exclude zero.
-    low, high = result["low"], result["high"]
-    excludes_zero = False
-    if result["se"] and low is not None and high is not None:
-        excludes_zero = low * high > 0
-    result["excludes_zero"] = excludes_zero
+    if result["note"] == NO_SPREAD and means is not None:
+        _take_interval_of_means(result, *means)
+    result["excludes_zero"] = excludes_zero(result)
     return result
+
+
+def excludes_zero(estimate: Estimate) -> bool:
+    """Say whether an estimate has an interval that leaves zero out."""
+    low, high = estimate["low"], estimate["high"]
+    return low is not None and high is not None and low * high > 0
+
+
+def _take_interval_of_means(difference: Estimate, one: Estimate, other: Estimate) -> None:
+    """Give a difference the interval that follows from those of both means, if both have one.
+
+    It is the hybrid score interval of Newcombe (1998), as if the means were independent.
+    """
+    value = difference["value"]
+    assert value is not None
+    ends = (one["value"], one["low"], one["high"], other["value"], other["low"], other["high"])
+    if any(end is None for end in ends):
+        return
+    mean, low, high, other_mean, other_low, other_high = (end or 0.0 for end in ends)
+    difference["low"] = value - math.hypot(mean - low, other_high - other_mean)
+    difference["high"] = value + math.hypot(high - mean, other_mean - other_low)
+    difference["note"] = "the differences of the seeds do not differ: from the means' intervals"
 
 
 def _welch(a: Estimate, b: Estimate) -> Estimate:
@@ -202,11 +293,12 @@ def _welch(a: Estimate, b: Estimate) -> Estimate:
     if n < 2:
         return _without_interval(value, n)
 
-    assert a["se"] is not None
-    assert b["se"] is not None
-    variances = a["se"] ** 2, b["se"] ** 2
+    # The error of an arm whose seeds do not differ is not known, and left out.
+    variances = (a["se"] or 0.0) ** 2, (b["se"] or 0.0) ** 2
+    if not any(variances):
+        return _without_interval(value, n, NO_SPREAD)
     spread = variances[0] ** 2 / (a["n"] - 1) + variances[1] ** 2 / (b["n"] - 1)
-    df = sum(variances) ** 2 / spread if spread else n - 1
+    df = sum(variances) ** 2 / spread
     part = ErrorPart(math.sqrt(sum(variances)), df)
     return _t_interval(value, [part], n, "not paired: fewer than 2 shared seeds")
 
@@ -323,7 +415,7 @@ def summarize_draws(draws: np.ndarray, note: str | None = None) -> Estimate:
     value = float(draws[0])
     low, high = (float(end) for end in np.quantile(draws[1:], LEVELS))
     if math.isnan(low):
-        note = ONE_SEED + ", and natural - random was not tested"
+        note = NOT_TESTED
         return {"value": value, "low": None, "high": None, "note": note}
     return {"value": value, "low": low, "high": high, "note": note}
 

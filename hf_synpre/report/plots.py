@@ -5,11 +5,13 @@ Equal reports give equal bytes. Matplotlib is imported only when something is dr
 
 import math
 import textwrap
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_synpre.report.escapes import short_name
 from hf_synpre.report.schema import NATURAL, RANDOM, Estimate, GainMatrix, Report, TaskSummary
 from hf_synpre.report.transfer import matrix_row
 
@@ -49,6 +51,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "text.parse_math": False,  # names may hold a dollar sign
     "svg.hashsalt": "hf_synpre",  # fixes the ids inside an SVG, which are random otherwise
 }
 X_LABELS = {"step": "fine-tuning step", "flops": "FLOPs, pre-training included"}
@@ -69,7 +72,9 @@ def draw_plots(report: Report) -> dict[str, bytes]:
     """
     import matplotlib
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Letters that matplotlib's font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figures = {
             "curves": draw_curves(report, "step"),
             "compute": draw_curves(report, "flops"),
@@ -125,9 +130,15 @@ def arm_colours(report: Report) -> dict[str, str]:
     return colours
 
 
+def plot_label(name: str) -> str:
+    """Return a name as a plot shows it; matplotlib hides labels that begin with "_"."""
+    label = short_name(name)
+    return f" {label}" if label.startswith("_") else label
+
+
 def axis_label(task: TaskSummary, what: str) -> str:
     """Return the label of an axis that shows a task's metric; `what` comes before its name."""
-    label = f"{what}{task['metric'] or ''}"
+    label = what + short_name(task["metric"] or "")
     if task["unit"] == "%":
         label += " (%)"
     if task["higher_is_better"] is False:
@@ -161,7 +172,9 @@ def draw_curves(report: Report, x: str) -> "Figure":
             panel.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
             panel.plot(xs, mean, color=colour, linewidth=1.3, label=arm, zorder=2 + above_others)
 
-        panel.set(title=task, xlabel=X_LABELS[x], ylabel=axis_label(summary, "validation "))
+        panel.set(
+            title=plot_label(task), xlabel=X_LABELS[x], ylabel=axis_label(summary, "validation ")
+        )
         panel.margins(x=0.02)
         if summary["unit"] == "%":
             low_end, high_end = panel.get_ylim()
@@ -185,7 +198,7 @@ def add_legend(figure: "Figure", report: Report, panels: list["Axes"]) -> None:
     rows = math.ceil(width / figure.get_figwidth())
     figure.legend(
         [drawn[arm] for arm in arms],
-        arms,
+        [plot_label(arm) for arm in arms],
         loc="outside lower center",
         ncols=math.ceil(len(arms) / rows),
         handlelength=1.2,
@@ -220,7 +233,7 @@ def draw_benefits(report: Report) -> "Figure | None":
     colours = arm_colours(report)
     for panel, (name, group) in zip(panels, groups.items(), strict=True):
         cut = draw_intervals(panel, arms, group, 100, colours, reference=100)
-        panel.set_title(name, fontweight="bold" if name in means else None)
+        panel.set_title(plot_label(name), fontweight="bold" if name in means else None)
         panel.set_xlabel(f"% (0 = random, 100 = natural){cut}")
     title = "Benefit of natural pre-training"
     if all(share["low"] is None for share in shares):
@@ -241,7 +254,7 @@ def draw_differences(report: Report) -> "Figure":
         row = report["differences"][task]
         scale = 100 if summary["unit"] == "%" else 1
         cut = draw_intervals(panel, arms, row, scale, colours)
-        panel.set(title=task, xlabel=axis_label(summary, "difference in ") + cut)
+        panel.set(title=plot_label(task), xlabel=axis_label(summary, "difference in ") + cut)
     figure.suptitle("Score difference to random\n" + why_no_benefit(report))
     return figure
 
@@ -305,7 +318,7 @@ def draw_intervals(
             panel.plot(ends, [y, y], color=colours[arm], linewidth=1.4)
 
     # Axes.
-    panel.set_yticks(range(len(arms)), arms)
+    panel.set_yticks(range(len(arms)), [plot_label(arm) for arm in arms])
     panel.set_ylim(max(len(arms), 1) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="y", color="#EEEEEE", linewidth=0.6)
@@ -360,8 +373,9 @@ def draw_heat_map(matrix: GainMatrix) -> "Figure":
     figure = Figure(figsize=size, layout="constrained")
     panel = figure.subplots()
     panel.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    panel.set_xticks(range(len(tasks) + 1), [*tasks, "mean"], rotation=40, ha="right")
-    panel.set_yticks(range(len(arms)), arms)
+    columns = [*(plot_label(task) for task in tasks), "mean"]
+    panel.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
+    panel.set_yticks(range(len(arms)), [plot_label(arm) for arm in arms])
     for (row, column), value in np.ndenumerate(values):
         text = "–" if np.isnan(value) else f"{value:.0f}"
         colour = "white" if abs(value) > 0.6 * limit else "black"  # legible on a dark field

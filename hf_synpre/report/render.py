@@ -1,11 +1,20 @@
 """The numbers of a report -> Markdown, a table for the terminal, LaTeX and model-index entries."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from hf_synpre.report.cells import ABSENT
+from hf_synpre.report.escapes import (
+    MarkdownText,
+    escape_latex,
+    escape_markdown,
+    markdown_code,
+    printable,
+    short_name,
+)
 from hf_synpre.report.schema import Benefit, Estimate, Pair, Report, TaskSummary
 from hf_synpre.report.transfer import matrix_row
 
@@ -141,23 +150,29 @@ def markdown(report: Report, directory: str) -> str:
     """
     environment = template_environment(TEMPLATES, finalize=escape_markdown)
     environment.globals |= {
-        "interval": format_interval,
+        "interval": markdown_interval,
         "count": format_count,
         "heading": task_heading,
         "matrix_row": lambda arm: matrix_row_texts(report, arm),
         "pair_row": pair_row_texts,
         "notes": benefit_notes(report),
         "aggregates": AGGREGATES,
-        "directory": directory,
+        "command": markdown_code(shlex.join(["synpre", "report", shown_folder(directory)])),
     }
     return environment.get_template("report.md.jinja").render(report)
 
 
-def escape_markdown(value: Any) -> Any:
-    """Return a text escaped for a cell of a Markdown table; other values as they are."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("\n", " ").replace("|", "\\|").replace("*", "\\*")
+def shown_folder(directory: str) -> str:
+    """Return a folder as a report shows it: as it was given, but without a path of this machine."""
+    path = Path(directory)
+    return path.name if path.is_absolute() else directory
+
+
+def markdown_interval(
+    estimate: Estimate | None, unit: str | None = "%", sign: str = ""
+) -> MarkdownText:
+    """Write an estimate as `format_interval` does, for Markdown."""
+    return MarkdownText(format_interval(estimate, unit, sign).replace("*", r"\*"))
 
 
 def matrix_row_texts(report: Report, arm: str) -> list[str]:
@@ -179,28 +194,31 @@ def table(report: Report) -> str:
     """Return a report as plain text: a block for each task, then the means over several tasks."""
     cells, failed = len(report["cells"]), len(report["failed"])
     lines = [
-        f"{report['experiment']}: {cells} cells found, {failed} of them failed; "
+        f"{printable(report['experiment'])}: {cells} cells found, {failed} of them failed; "
         "mean [95 % interval over seeds], * = interval excludes zero"
     ]
 
     # A block for each task.
     for task, summary in report["tasks"].items():
         rows = [table_row(report, task, arm) for arm in report["arms"]]
-        lines += ["", task_heading(task, summary), *align_columns([TABLE_HEAD, *rows])]
+        heading = printable(task_heading(task, summary))
+        lines += ["", heading, *align_columns([TABLE_HEAD, *rows])]
 
     # The means over tasks.
     if len(report["tasks"]) > 1:
         rows = []
         for arm, benefit in report["benefits"].items():
-            rows.append((arm, *(format_interval(e) for e in aggregates(benefit).values())))
+            shares = (format_interval(e) for e in aggregates(benefit).values())
+            rows.append((short_name(arm), *shares))
         head = ("arm", *AGGREGATES.values())
         lines += ["", "benefit of natural over all tasks, %", *align_columns([head, *rows])]
 
     # Caveats and failures.
     remarks = benefit_notes(report)
     remarks += [f"failed: {cell['file']}: {cell['error']}" for cell in report["failed"]]
+    remarks += [f"left out: {cell['file']} {cell['reason']}" for cell in report["left_out"]]
     if remarks:
-        lines += ["", *remarks]
+        lines += ["", *map(printable, remarks)]
     return "\n".join(lines)
 
 
@@ -214,7 +232,7 @@ def table_row(report: Report, task: str, arm: str) -> tuple[str, ...]:
         share = report["benefits"][arm]["tasks"][task]
     pretraining = report["phases"][arm]["pretraining"] or {}
     return (
-        arm,
+        short_name(arm),
         str(score["n"] if score else 0),
         format_interval(score, unit),
         format_interval(difference, unit, "+"),
@@ -235,10 +253,6 @@ def align_columns(rows: list[tuple[str, ...]]) -> list[str]:
 
 # --- LaTeX ----------------------------------------------------------------------------------------
 
-LATEX_ESCAPES = str.maketrans(
-    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "–": "--"}
-)
-
 
 def latex(report: Report) -> str:
     """Return scores and benefits as a LaTeX table (booktabs), a row for each arm.
@@ -251,9 +265,9 @@ def latex(report: Report) -> str:
     head += [f"benefit, {name}, %" for name in shown_aggregates.values()]
 
     # The row of an arm: its score on each task, then its benefits over tasks.
-    rows = [[text.translate(LATEX_ESCAPES) for text in head]]
+    rows = [[escape_latex(text) for text in head]]
     for arm in report["arms"]:
-        row = [arm.translate(LATEX_ESCAPES)]
+        row = [escape_latex(arm)]
         row += [latex_score(report, task, arm) for task in tasks]
         if shown_aggregates and arm in report["benefits"]:
             row += [latex_estimate(e, "%") for e in aggregates(report["benefits"][arm]).values()]
@@ -291,10 +305,10 @@ def latex_score(report: Report, task: str, arm: str) -> str:
 def latex_estimate(estimate: Estimate | None, unit: str | None) -> str:
     r"""Write an estimate as 'mean $\pm$ half width', or 'mean [low, high]' if not symmetric."""
     if estimate is None or estimate["value"] is None:
-        return format_interval(estimate, unit).translate(LATEX_ESCAPES)
+        return escape_latex(format_interval(estimate, unit))
     mean, low, high = estimate["value"], estimate["low"], estimate["high"]
     if low is None or high is None:
-        return format_interval(estimate, unit).translate(LATEX_ESCAPES)
+        return escape_latex(format_interval(estimate, unit))
 
     # Half a percent of the width counts as symmetric.
     half = (high - low) / 2

@@ -48,6 +48,14 @@ class CellResult(TypedDict, total=False):
     sha256: str  # digest of the file's bytes
 
 
+class LeftOut(TypedDict):
+    """A file of the folder that is no cell that could be used."""
+
+    file: str
+    reason: str
+    remedy: str  # what to do about it
+
+
 class Estimate(TypedDict):
     """A number with its 95 % interval, in the unit of the scores that it was made of."""
 
@@ -135,5 +143,6 @@ class Report(TypedDict):
     embeddings: dict[str, list[str]]  # arm -> "fresh" or "kept"
     versions: dict[str, list[str]]  # library -> its versions
     failed: list[dict[str, Any]]  # file, task, arm, seed and error of each failed cell
+    left_out: list[LeftOut]  # files that were no usable cells
     cells: list[dict[str, Any]]  # file, sha256, status and scores of each cell
     transfer: NotRequired[Transfer]  # for labelled tasks

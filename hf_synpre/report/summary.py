@@ -12,6 +12,7 @@ from hf_synpre.report.intervals import (
     difference,
     draw_gains,
     estimate,
+    fraction_estimate,
     pool_gains,
     ratio,
     refuse,
@@ -67,6 +68,7 @@ def summarize(cells: list[CellResult]) -> Report:
         "embeddings": {},
         "versions": collect_versions(finished),
         "failed": [{key: cell.get(key) for key in FAILED_KEYS} for cell in failed],
+        "left_out": [],
         "cells": [{key: cell.get(key) for key in CELL_KEYS} for cell in cells],
     }
 
@@ -76,9 +78,10 @@ def summarize(cells: list[CellResult]) -> Report:
         cells_of_task = [cell for cell in finished if cell["task"] == task]
         by_arm = group_by_arm(cells_of_task, arms)
         report["tasks"][task] = summarize_task(cells_of_task)
-        report["scores"][task] = {arm: mean_score(group) for arm, group in by_arm.items()}
+        unit = report["tasks"][task]["unit"]
+        report["scores"][task] = {arm: mean_score(group, unit) for arm, group in by_arm.items()}
         report["beside"][task] = other_metrics(by_arm)
-        report["differences"][task] = differences_to_random(by_arm)
+        report["differences"][task] = differences_to_random(by_arm, report["scores"][task])
         report["curves"][task] = {arm: mean_curve(group) for arm, group in by_arm.items()}
         example_means[task] = mean_examples(by_arm)
 
@@ -125,20 +128,23 @@ def summarize_task(cells: list[CellResult]) -> TaskSummary:
     if cells:
         metric, higher_is_better = cells[0]["metric"], cells[0]["higher_is_better"]
 
-    # Fractions are shown in %. Values in 0..1 and the name of the metric say what is a fraction.
-    unit = metric
-    in_range = all(0 <= cell["score"] <= 1 for cell in cells)
-    if metric and in_range and not any(word in metric.lower() for word in NO_FRACTIONS):
-        unit = "%"
-
+    # Fractions are shown in %.
+    fractions = are_fractions(metric, [cell["score"] for cell in cells])
     return {
         "metric": metric,
         "higher_is_better": higher_is_better,
-        "unit": unit,
-        "test_examples": distinct(cell.get("test_examples") for cell in cells),
+        "unit": "%" if fractions else metric,
+        "test_examples": example_counts(cells),
         "covers_examples": stack_examples(cells) is not None,
         "hub_id": distinct((cell.get("data") or {}).get("hub_id") for cell in cells),
     }
+
+
+def are_fractions(metric: str | None, values: list[float]) -> bool:
+    """Say whether scores are fractions: by the name of their metric, and all within 0..1."""
+    if metric is None or any(word in metric.lower() for word in NO_FRACTIONS):
+        return False
+    return all(0 <= value <= 1 for value in values)
 
 
 def stack_examples(cells: list[CellResult]) -> np.ndarray | None:
@@ -165,11 +171,20 @@ def mean_examples(by_arm: ByArm) -> dict[str, np.ndarray]:
     }
 
 
-def mean_score(cells: list[CellResult]) -> Estimate:
+def mean_score(cells: list[CellResult], unit: str | None) -> Estimate:
     """Return the mean test score of an arm's cells on a task, with their seeds."""
-    result = estimate([cell["score"] for cell in cells], stack_examples(cells))
+    scores = [cell["score"] for cell in cells]
+    if unit == "%":
+        result = fraction_estimate(scores, stack_examples(cells), example_counts(cells))
+    else:
+        result = estimate(scores, stack_examples(cells))
     result["seeds"] = [cell["seed"] for cell in cells]
     return result
+
+
+def example_counts(cells: list[CellResult]) -> list[int]:
+    """Return the distinct numbers of test examples of cells, of those that say it."""
+    return distinct(cell.get("test_examples") for cell in cells)
 
 
 def other_metrics(by_arm: ByArm) -> dict[str, dict[str, Estimate]]:
@@ -178,17 +193,27 @@ def other_metrics(by_arm: ByArm) -> dict[str, dict[str, Estimate]]:
     for arm, group in by_arm.items():
         for cell in group:
             for metric, score in (cell.get("scores") or {}).items():
-                if metric != cell["metric"]:
+                if metric != cell["metric"] and is_finite(score):
                     values.setdefault(metric, {}).setdefault(arm, []).append(score)
 
-    return {
-        metric: {arm: estimate(scores) for arm, scores in arms.items()}
-        for metric, arms in values.items()
-    }
+    means: dict[str, dict[str, Estimate]] = {}
+    for metric, arms in values.items():
+        means[metric] = {}
+        for arm, scores in arms.items():
+            if are_fractions(metric, scores):
+                means[metric][arm] = fraction_estimate(scores, None, example_counts(by_arm[arm]))
+            else:
+                means[metric][arm] = estimate(scores)
+    return means
 
 
-def differences_to_random(by_arm: ByArm) -> dict[str, Estimate]:
-    """Return arm -> its mean score minus that of the arm random; {} without that arm."""
+def differences_to_random(by_arm: ByArm, means: dict[str, Estimate]) -> dict[str, Estimate]:
+    """Return arm -> its mean score minus that of the arm random; {} without that arm.
+
+    Args:
+        by_arm: the cells of a task.
+        means: arm -> its mean score on the task.
+    """
     if RANDOM not in by_arm:
         return {}
 
@@ -199,7 +224,13 @@ def differences_to_random(by_arm: ByArm) -> dict[str, Estimate]:
             examples[arm] = {cell["seed"]: cell["example_scores"] for cell in group}
 
     return {
-        arm: difference(scores[arm], scores[RANDOM], examples.get(arm), examples.get(RANDOM))
+        arm: difference(
+            scores[arm],
+            scores[RANDOM],
+            examples.get(arm),
+            examples.get(RANDOM),
+            (means[arm], means[RANDOM]),
+        )
         for arm in by_arm
         if arm != RANDOM
     }
@@ -297,9 +328,8 @@ def mean_curve(cells: list[CellResult]) -> Curve:
         low, high = min(scores), max(scores)
         if len(scores) >= LEAST_SEEDS:
             interval = estimate(scores)
-            assert interval["low"] is not None
-            assert interval["high"] is not None
-            low, high = interval["low"], interval["high"]
+            if interval["low"] is not None and interval["high"] is not None:
+                low, high = interval["low"], interval["high"]
         curve["mean"].append(float(np.mean(scores)))
         curve["low"].append(low)
         curve["high"].append(high)
@@ -307,7 +337,7 @@ def mean_curve(cells: list[CellResult]) -> Curve:
     # FLOPs, NaN where a cell does not have them.
     before = np.array([[pretraining_flops(cell)] for cell in cells])  # [cells, 1]
     finetuning = np.array(
-        [[points[step].get("flops", math.nan) for step in steps] for points in points_of_cells]
+        [[points[step].get("flops") for step in steps] for points in points_of_cells], dtype=float
     )  # [cells, steps]
     flops = np.mean(before + finetuning, axis=0).tolist()
     if steps and all(math.isfinite(value) for value in flops):
@@ -318,7 +348,10 @@ def mean_curve(cells: list[CellResult]) -> Curve:
 def pretraining_flops(cell: CellResult) -> float:
     """Return the FLOPs of a cell's pre-training: 0 without one, NaN where they are not known."""
     runs = collect_runs([cell], "pretraining")
-    return runs[0].get("flops", math.nan) if runs else 0.0
+    if not runs:
+        return 0.0
+    flops = runs[0].get("flops")
+    return math.nan if flops is None else flops
 
 
 def collect_runs(cells: list[CellResult], phase: str) -> list[dict[str, Any]]:
@@ -333,7 +366,7 @@ def collect_runs(cells: list[CellResult], phase: str) -> list[dict[str, Any]]:
             continue
         run = dict(run)
         for name, earlier in (run.get("before") or {}).items():
-            if name in run:
+            if run.get(name) is not None:
                 run[name] += earlier
         runs.append(run)
     return runs

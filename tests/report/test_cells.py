@@ -4,6 +4,7 @@ Run: pytest tests/report/test_cells.py
 """
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from simulated_cells import MEANS, make_cell, make_experiment, save, with_exampl
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import pack_fractions, unpack_fractions
-from hf_synpre.report import read_cells, write_report
+from hf_synpre.report import read_cells, table, write_report
+from hf_synpre.report.cells import read_folder
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,83 @@ def test_bad_cells_are_named(tmp_path, content, message):
     with pytest.raises(UsageError, match=message) as caught:
         read_cells(tmp_path)
     assert "x--y--0.json" in str(caught.value)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+WRONG_TYPES = {
+    "seed": "1",
+    "arm": ["random"],
+    "task": "",
+    "score": "0.5",
+    "metric": 3,
+    "higher_is_better": "yes",
+    "scores": {"f1": "0.5"},
+    "test_examples": -1,
+    "curve": [{"step": "1", "score": 0.5}],
+    "data": {"hub_id": ["a"]},
+    "phases": {"pretraining": {"tokens": "many"}},
+    "versions": ["2.6"],
+    "config": {"arm": 3},
+    "truths": ["a"],
+}
+
+
+@pytest.mark.parametrize("key", WRONG_TYPES)
+def test_a_cell_of_a_wrong_type_is_named_and_left_out(tmp_path, key):
+    save(tmp_path, make_experiment(seeds=2))
+    cell = make_cell(seed=9) | {key: WRONG_TYPES[key]}
+    (tmp_path / "x--y--0.json").write_text(json.dumps(cell))
+    cells, left_out = read_folder(tmp_path)
+    assert len(cells) == 8
+    assert [bad["file"] for bad in left_out] == ["x--y--0.json"]
+    assert left_out[0]["reason"].startswith(f"has {key} ")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (DEEP, "is not readable JSON (maximum recursion depth"),
+        ("[" * 60 + "]" * 60, "has more than 50 lists or objects inside each other"),
+        (
+            json.dumps(make_cell(seed=9, test_examples=3, example_scores=pack_fractions([1, 0]))),
+            "2",
+        ),
+        (json.dumps(make_cell(seed=9, probabilities=pack_fractions([1, 0, 0]), truths=[0])), ""),
+        (
+            json.dumps(make_cell(seed=9, probabilities=pack_fractions([1, 0]))),
+            "has 2 probabilities",
+        ),
+        ("1" * 5000, "is not readable JSON"),
+    ],
+    ids=["deep", "levels", "examples", "fits", "truths", "digits"],
+)
+def test_the_report_goes_on_without_a_file_that_it_cannot_use(tmp_path, content, reason):
+    save(tmp_path, make_experiment(seeds=2))
+    (tmp_path / "x--y--0.json").write_text(content)
+    if not reason:
+        assert read_folder(tmp_path).left_out == []
+        return
+    report = write_report(tmp_path)
+    assert report["scores"]["stdlib_ast"]["random"]["n"] == 2
+    assert f"left out: x--y--0.json {report['left_out'][0]['reason']}" in table(report)
+    assert reason in report["left_out"][0]["reason"]
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "x--y--0.json" in text.split("## Left out")[1]
+    with pytest.raises(UsageError, match=r"x--y--0\.json"):
+        read_cells(tmp_path)
+
+
+def test_a_pipe_with_a_cell_s_name_is_left_out(tmp_path):
+    save(tmp_path, [make_cell()])
+    os.mkfifo(tmp_path / "x--y--0.json")
+    assert read_folder(tmp_path).left_out[0]["reason"] == "is not a file"
+
+
+def test_numbers_that_overflow_are_no_scores(tmp_path):
+    scores = (0.5, 1e300, 10**400)
+    cells = [make_cell(seed=seed) | {"score": score} for seed, score in enumerate(scores)]
+    result = write_report(save(tmp_path, cells))
+    assert [cell["seed"] for cell in result["failed"]] == [1, 2]
 
 
 def test_a_directory_without_cells_says_what_to_do(tmp_path):
@@ -69,6 +148,13 @@ def test_cells_with_examples_widen_what_the_report_says_and_old_cells_are_read(t
     assert share["value"] == pytest.approx(0.5, abs=0.1)
     text = (tmp_path / "new" / "report.md").read_text()
     assert "the draw of the test examples of stdlib_ast" in text
+
+
+def test_a_text_that_unpacks_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr("hf_synpre.files.MOST_FRACTIONS", 1000)
+    assert len(unpack_fractions(pack_fractions(np.zeros(1000)))) == 1000
+    with pytest.raises(ValueError, match="no end of the packed fractions after 1,000"):
+        unpack_fractions(pack_fractions(np.zeros(1001)))
 
 
 def test_scores_of_examples_that_cannot_be_unpacked_are_named(tmp_path):

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from simulated_cells import simulate_scores
 
-from hf_synpre.report.intervals import difference, estimate, t_quantile
+from hf_synpre.report.intervals import (
+    difference,
+    estimate,
+    fraction_estimate,
+    t_quantile,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,7 @@ def test_estimate_by_hand():
         "note": "one seed: no interval",
         "n": 1,
     }
-    assert estimate([0.1, 0.1, 0.1])["note"] == "the seeds do not differ"
+    assert estimate([0.1, 0.1, 0.1])["note"] == "the seeds do not differ: no interval"
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -77,6 +83,56 @@ def test_pairing_takes_the_noise_of_the_seed_out():
     assert not difference({s + 10: x for s, x in scores.items()}, reference)["excludes_zero"]
     assert difference({0: 0.5}, reference)["low"] is None
     assert not difference(reference, reference)["excludes_zero"]
+
+
+# --- Scores without spread ------------------------------------------------------------------------
+
+
+def test_wilson_s_interval_equals_published_values():
+    # Newcombe 1998, Statistics in Medicine 17, 857: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    expected = {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }
+    for (successes, size), ends in expected.items():
+        assert wilson_interval(successes / size, size) == pytest.approx(ends, abs=5e-5)
+
+
+def test_nothing_right_under_every_seed_is_not_known_to_be_nothing():
+    none_right = fraction_estimate([0.0, 0.0], np.zeros((2, 100)), [100])
+    assert none_right["low"] == 0
+    assert none_right["high"] == pytest.approx(0.0370, abs=1e-4)
+    assert "Wilson" in none_right["note"]
+    all_right = fraction_estimate([1.0, 1.0, 1.0], None, [100])
+    assert (all_right["low"], all_right["high"]) == pytest.approx((0.9630, 1.0), abs=1e-4)
+    hardly_any = fraction_estimate([0.0, 0.0, 1e-5], None, [100])
+    assert hardly_any["high"] > none_right["high"]
+    unknown = fraction_estimate([0.0, 0.0], None, [])
+    assert (unknown["low"], unknown["high"]) == (None, None)
+    assert unknown["note"] == "the seeds do not differ: no interval"
+
+
+def test_the_interval_of_a_fraction_stays_a_fraction():
+    unbounded, bounded = estimate([0.0, 0.01]), fraction_estimate([0.0, 0.01], None, [])
+    assert unbounded["low"] < 0 == bounded["low"]
+    assert bounded["high"] == unbounded["high"]
+
+
+def test_differences_without_spread_have_the_interval_of_the_means():
+    none, every = (fraction_estimate([x, x], None, [100]) for x in (0.0, 1.0))
+    scores = {x: {0: x, 1: x} for x in (0.0, 1.0)}
+    nothing = difference(scores[0.0], scores[0.0], means=(none, none))
+    assert (nothing["low"], nothing["high"]) == pytest.approx((-0.0370, 0.0370), abs=1e-4)
+    assert not nothing["excludes_zero"]
+    # Newcombe's interval of 1 - 0: the root of both squared distances below it.
+    gap = difference(scores[1.0], scores[0.0], means=(every, none))
+    assert (gap["low"], gap["high"]) == pytest.approx((1 - 0.0370 * 2**0.5, 1.0), abs=1e-4)
+    assert gap["excludes_zero"]
+    assert difference(scores[0.0], scores[0.0])["low"] is None
+    apart = {seed + 5: 0.0 for seed in (0, 1)}
+    assert difference(apart, scores[0.0], means=(none, none))["high"] > 0  # not paired
 
 
 # --- Seeds and examples ---------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Run: pytest tests/report/test_written_report.py
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
@@ -125,6 +126,47 @@ def test_latex_rows_have_the_columns_of_the_head_and_escape_names():
     assert r"\textbf{" in text
     assert r"$\pm$" in text
     assert not any("_" in row.replace(r"\_", "") for row in rows)
+
+
+HOSTILE = {
+    "tex": r"\input{/etc/passwd}",
+    "html": "<img src=x onerror=alert(1)>",
+    "terminal": "\x1b]0;owned\x07\x1b[2J",
+    "link": "[click](javascript:alert(1))",
+    "math": r"$\frac{$",
+    "table": "a | b\nc",
+}
+
+
+def test_names_and_errors_are_text_in_every_form(tmp_path):
+    cells = [make_cell(seed=seed) for seed in range(2)]
+    for name in HOSTILE.values():
+        cells += [make_cell(arm=name, seed=seed) for seed in range(2)]
+    cells.append(make_cell(arm="random", seed=9, status="failed", error="".join(HOSTILE.values())))
+    tmp_path.mkdir(exist_ok=True)
+    for i, cell in enumerate(cells):
+        (tmp_path / f"t--a--{i}.json").write_text(json.dumps(cell))
+    report = write_report(tmp_path)
+
+    latex_text = (tmp_path / "report.tex").read_text()
+    markdown_text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert r"\textbackslash{}input\{/etc/passwd\}" in latex_text
+    assert r"\$\textbackslash{}frac" in latex_text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in markdown_text
+    assert r"\[click\](javascript:alert(1))" in markdown_text
+    for text in (table(report), latex_text, markdown_text):
+        assert "\x1b" not in text
+        assert "\x07" not in text
+    rows = [line for line in markdown_text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[:9]}) == 1
+
+
+def test_the_command_in_a_report_names_no_path_of_this_machine(tmp_path):
+    folder = save(tmp_path / "my `results`", make_experiment(seeds=2))
+    write_report(folder)
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    assert "`` synpre report 'my `results`' ``" in text
 
 
 def test_model_index_is_what_the_hub_reads():
