@@ -163,7 +163,7 @@ def finetune(
     if "scoring" in checked:
         tested["scoring"] = checked["scoring"]
     if "notes" in checked:
-        tested["notes"] = checked["notes"]
+        tested["notes"] = checked["notes"] + tested.get("notes", [])
     return {
         **tested,
         "validation_score": best.chosen["score"],

@@ -37,7 +37,7 @@ from hf_synpre.finetuning.label_rows import (
     LabelRows,
     SpecialTokensTemplate,
 )
-from hf_synpre.finetuning.scores import CHECKS, SCORES, SCORINGS, Labels, Scores
+from hf_synpre.finetuning.scores import CHECKS, SCORES, SCORINGS, Labels, Scores, prediction_notes
 from hf_synpre.initialization import skeleton
 from hf_synpre.models.families import longest_input, uses_token_types
 from hf_synpre.training.trainer import SynpreTrainer
@@ -383,6 +383,9 @@ class LabelHead(Head["LabelTask", LabelRows]):
         }
         if example_scores is not None:
             tested["example_scores"] = pack_fractions(example_scores)
+        predictions = self.predictions(rows, logits, data.metadata["labels"] or [])
+        if notes := prediction_notes(data.task.metric_name, predictions):
+            tested["notes"] = notes
         if self.reports_probabilities:
             tested["probabilities"] = pack_fractions(softmax(logits))
             tested["truths"] = rows.true_labels.tolist()

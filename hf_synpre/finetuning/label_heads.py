@@ -23,6 +23,7 @@ from transformers import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.splits import is_text
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import EVALUATION_BATCH
@@ -120,7 +121,8 @@ class MultiLabelHead(LabelHead):
             return columns
         if (names := declared_names(train, columns[0])) is not None:
             return names
-        return [str(number) for number in range(len(train[columns[0]][0]))]
+        first_labels = train[columns[0]][0] or []
+        return [str(number) for number in range(len(first_labels))]
 
     def label_number(
         self, task: "LabelTask", value: Any, names: list[Any], split: str
@@ -347,7 +349,12 @@ class TagHead(LabelHead):
     def label_number(
         self, task: "LabelTask", value: Any, names: list[Any], split: str
     ) -> list[int]:
-        """Return the number of each word's tag."""
+        """Return the number of each word's tag. UsageError: a word has none."""
+        if IGNORED in value or None in value:
+            raise UsageError(
+                f"{task.name}: a row of {split} has words without a tag ({IGNORED} or null); give "
+                "a tag for each word, such as O."
+            )
         return [class_number(tag, names) for tag in value]
 
     def loss(

@@ -46,6 +46,8 @@ class LabelNames(list[Any]):
     def __init__(self, names: Iterable[Any], declared: bool = True):
         super().__init__(names)
         self.declared = declared
+        # Whether a number is the position of a name.
+        self.names_numbers = declared and all(isinstance(name, str) for name in self)
         self.numbers = {name: number for number, name in enumerate(self)}
         self.numbers_of_texts = {str(name): number for number, name in enumerate(self)}
 
@@ -61,12 +63,12 @@ class LabelNames(list[Any]):
         """
         if value in self.numbers:
             return self.numbers[value]
-        if not self.declared and str(value) in self.numbers_of_texts:
+        is_label = isinstance(value, int | str)
+        if is_label and not self.declared and str(value) in self.numbers_of_texts:
             return self.numbers_of_texts[str(value)]
 
-        are_texts = all(isinstance(name, str) for name in self)
-        if self.declared and are_texts and isinstance(value, int) and 0 <= value < len(self):
-            return value
+        if isinstance(value, int) and self.names_numbers and 0 <= value < len(self):
+            return int(value)
         raise ValueError(value)
 
 

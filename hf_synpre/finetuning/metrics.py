@@ -17,6 +17,7 @@ import numpy as np
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
+from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.text_units import (
     UNSPACED,
     bleu_tokenizer,
@@ -131,13 +132,31 @@ class TextMetric(evaluate.Metric):
 
         Returns:
             The name of a score -> float64[examples].
+
+        Raises:
+            UsageError: there are no examples, or one has no accepted text.
         """
         pairs = list(zip(predictions, as_lists(references), strict=True))
+        if not pairs:
+            raise UsageError("There are no predictions to score; give one at least.")
         scores = {}
         for name, score in self.score_functions.items():
-            best = [max(score(text, reference) for reference in lists) for text, lists in pairs]
-            scores[name] = np.array(best)
+            scores[name] = np.array([self.best(score, text, accepted) for text, accepted in pairs])
         return scores
+
+    def best(
+        self, score: Callable[[str, str], float], prediction: str, accepted: Sequence[str]
+    ) -> float:
+        """Return the highest score of a prediction against the accepted texts.
+
+        Raises UsageError where no text is accepted.
+        """
+        if not accepted:
+            raise UsageError(
+                f"The prediction {prediction[:40]!r} has no reference; give one text at least for "
+                "each."
+            )
+        return max(score(prediction, reference) for reference in accepted)
 
     def corpus_scores(
         self, predictions: Sequence[str], references: Sequence[Any]
@@ -186,9 +205,20 @@ class TokenF1(TextMetric):
 
 
 class Squad(TextMetric):
-    """Exact match and F1 of normalised answers; the best reference counts."""
+    """Exact match and F1 of normalised answers; the best reference counts.
+
+    Without references an empty prediction is right, as in SQuAD 2.0.
+    """
 
     score_functions: ClassVar = {"exact_match": normalized_exact_match, "f1": normalized_token_f1}
+
+    def best(
+        self, score: Callable[[str, str], float], prediction: str, accepted: Sequence[str]
+    ) -> float:
+        """Return the highest score against the accepted answers, or that of no answer."""
+        if not accepted:
+            return float(not normalized_answer(prediction))
+        return super().best(score, prediction, accepted)
 
 
 class Rouge1(TextMetric):

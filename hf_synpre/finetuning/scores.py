@@ -223,20 +223,17 @@ def f1(predictions: list[str], labels: list[list[str]], known: Labels = UNNAMED)
             the question has none.
         known: not read.
     """
-    has_answer = np.array([any(map(normalized_answer, accepted)) for accepted in labels], bool)
+    # As the official script of SQuAD 2.0 has it, an answer of articles alone is none there.
+    has_unanswerable = not all(labels)
+    if has_unanswerable:
+        labels = [list(filter(normalized_answer, accepted)) for accepted in labels]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        references = [accepted or [""] for accepted in labels]
-        each = METRICS["squad"](keep_in_memory=True).each(predictions, references)
-
-    # Without an answer both scores are 1 where nothing is predicted.
-    is_empty = np.array([not normalized_answer(text) for text in predictions], float)
-    if not all(labels):
-        for name in each:
-            each[name] = np.where(has_answer, each[name], is_empty)
+        each = METRICS["squad"](keep_in_memory=True).each(predictions, labels)
 
     scores = {name: float(each[name].mean()) for name in ("f1", "exact_match")}
-    if not all(labels):
+    if has_unanswerable:
+        has_answer = np.array(list(map(bool, labels)))  # [examples]
         for name, rows in (("has_answer_f1", has_answer), ("no_answer_f1", ~has_answer)):
             if rows.any():
                 scores[name] = float(each["f1"][rows].mean())
@@ -322,6 +319,13 @@ def no_entity(known: Labels, found: dict[str, Any]) -> str | None:
     if any(scheme.read(name) for name in present):
         return None
     return "no word is in an entity"
+
+
+def prediction_notes(metric: str, predictions: Any) -> list[str]:
+    """Return what must be known of scores because of the predictions, a sentence each."""
+    if metric in ("matthews", "pearson_spearman") and np.ptp(predictions) == 0:
+        return ["all predictions of test are the same: a correlation is not defined, and 0 here"]
+    return []
 
 
 # Metric -> function from labels, and what was found of a split, to what is wrong with it, if

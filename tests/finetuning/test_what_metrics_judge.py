@@ -252,3 +252,12 @@ def test_questions_without_an_answer_are_scored_as_in_squad_2():
         "no_answer_f1": 0.5,
     }
     assert SCORES["f1"](["the Broncos"], [["Broncos"]])[0] == {"f1": 1.0, "exact_match": 1.0}
+
+
+def test_no_references_are_no_answer_for_squad_and_refused_elsewhere():
+    squad = METRICS["squad"](keep_in_memory=True)
+    assert squad.each(["", "guess"], [[], []])["f1"].tolist() == [1, 0]
+    with pytest.raises(UsageError, match="The prediction 'guess' has no reference; give one text"):
+        METRICS["rouge1"](keep_in_memory=True).each(["guess"], [[]])
+    with pytest.raises(UsageError, match="There are no predictions to score"):
+        METRICS["rouge1"](keep_in_memory=True).each([], [])
