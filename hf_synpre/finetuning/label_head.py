@@ -324,21 +324,23 @@ class LabelHead(Head["LabelTask", LabelRows]):
     def check_scoring(
         self, data: "PreparedTask[LabelTask]", spec: "FinetuningSpec"
     ) -> dict[str, Any]:
-        """Return how labels are scored. UsageError: the metric cannot judge the test's labels."""
+        """Return how labels are scored.
+
+        UsageError: the metric cannot judge the labels of train or test, such as one class alone.
+        """
         metric, known = data.task.metric_name, known_labels(data)
-        found = data.metadata.get("found", {})
         notes = []
-        for split in ("test", "validation"):
-            check = CHECKS.get(metric)
-            fault = check(known, found[split]) if check and split in found else None
-            if fault is None:
+        for split, fault in split_faults(data, known).items():
+            if split == "validation":
+                notes.append(f"{metric} cannot choose weights on the rows of validation: {fault}")
                 continue
-            if split == "test":
-                raise UsageError(
-                    f"{data.task.name}: {metric} cannot judge the rows of test: {fault}; give "
-                    f"another test split or another metric ({', '.join(self.metrics)})."
-                )
-            notes.append(f"{metric} cannot choose weights on the rows of validation: {fault}")
+            remedy = f"give other rows of {split}"
+            others = [name for name in self.metrics if name != metric]
+            if others:
+                remedy += f" or another metric ({', '.join(others)})"
+            raise UsageError(
+                f"{data.task.name}: {metric} cannot judge the rows of {split}: {fault}; {remedy}."
+            )
 
         for note in notes:
             logger.warning("%s: %s.", data.task.name, note)
@@ -390,6 +392,20 @@ class LabelHead(Head["LabelTask", LabelRows]):
             tested["probabilities"] = pack_fractions(softmax(logits))
             tested["truths"] = rows.true_labels.tolist()
         return tested
+
+
+def split_faults(data: "PreparedTask[LabelTask]", known: Labels) -> dict[str, str]:
+    """Return for each split whose labels the task's metric cannot judge why that is so."""
+    metadata = data.metadata
+    check = CHECKS.get(data.task.metric_name)
+    faults: dict[str, str] = {}
+    if check is None:
+        return faults
+    for split, found in metadata.get("found", {}).items():
+        fault = check(known, found, metadata["splits"][split]["rows"])
+        if fault is not None:
+            faults[split] = fault
+    return faults
 
 
 def known_labels(data: "PreparedTask[LabelTask]") -> Labels:

@@ -289,7 +289,7 @@ SCORINGS: dict[str, Callable[[Labels], dict[str, str]]] = {
 }
 
 
-def one_class(known: Labels, found: dict[str, Any]) -> str | None:
+def one_class(known: Labels, found: dict[str, Any], rows: int) -> str | None:
     """Return what is wrong where all rows have one class."""
     present = [name for name, count in found["label_counts"].items() if count]
     if len(present) == 1:
@@ -297,7 +297,7 @@ def one_class(known: Labels, found: dict[str, Any]) -> str | None:
     return None
 
 
-def no_positive(known: Labels, found: dict[str, Any]) -> str | None:
+def no_positive(known: Labels, found: dict[str, Any], rows: int) -> str | None:
     """Return what is wrong where no row has the positive one of two classes."""
     if len(known.names) > 2:
         return None
@@ -305,14 +305,21 @@ def no_positive(known: Labels, found: dict[str, Any]) -> str | None:
     return None if found["label_counts"][name] else f"none has the positive class {name}"
 
 
-def one_number(known: Labels, found: dict[str, Any]) -> str | None:
+def one_number(known: Labels, found: dict[str, Any], rows: int) -> str | None:
     """Return what is wrong where all rows have one number."""
     if found["lowest"] == found["highest"]:
         return f"all have the number {found['lowest']}"
     return None
 
 
-def no_entity(known: Labels, found: dict[str, Any]) -> str | None:
+def no_varying_label(known: Labels, found: dict[str, Any], rows: int) -> str | None:
+    """Return what is wrong where each label is that of all rows, or of none."""
+    if all(count in (0, rows) for count in found["label_counts"].values()):
+        return "no label varies"
+    return None
+
+
+def no_entity(known: Labels, found: dict[str, Any], rows: int) -> str | None:
     """Return what is wrong where no word is in an entity."""
     scheme = scheme_of(known)
     present = [name for name, count in found["label_counts"].items() if count]
@@ -328,11 +335,12 @@ def prediction_notes(metric: str, predictions: Any) -> list[str]:
     return []
 
 
-# Metric -> function from labels, and what was found of a split, to what is wrong with it, if
-# anything is.
-CHECKS: dict[str, Callable[[Labels, dict[str, Any]], str | None]] = {
+# Metric -> function from labels, what was found of a split, and its number of rows, to what is
+# wrong with the split, if anything is.
+CHECKS: dict[str, Callable[[Labels, dict[str, Any], int], str | None]] = {
     "accuracy_f1": no_positive,
     "matthews": one_class,
     "pearson_spearman": one_number,
+    "auc": no_varying_label,
     "span_f1": no_entity,
 }

@@ -5,6 +5,7 @@ Run: pytest tests/finetuning/test_unjudged_rows.py
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
@@ -17,6 +18,7 @@ from hf_synpre import UsageError
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, find_head, finetune, prepare
 from hf_synpre.finetuning.label_encoding import Answers, label_values
 from hf_synpre.finetuning.label_names import LabelNames, gold_splits
+from hf_synpre.finetuning.scores import CHECKS, Labels, prediction_notes
 from hf_synpre.finetuning.tasks import complete_splits
 
 CLASSES = TASKS["classes"][0]
@@ -124,7 +126,11 @@ def test_a_few_rows_of_train_hold_out_one():
     ("metric", "test", "message"),
     [
         ("accuracy_f1", [0] * 8, "cannot judge the rows of test: none has the positive class 1"),
-        ("matthews", [1] * 8, "cannot judge the rows of test: all have the label 1; give another"),
+        (
+            "matthews",
+            [1] * 8,
+            r"all have the label 1; give other rows of test or another metric \(accuracy, acc",
+        ),
     ],
 )
 def test_a_test_that_a_metric_cannot_judge_is_refused(metric, test, message, tmp_path):
@@ -138,6 +144,24 @@ def test_a_test_that_a_metric_cannot_judge_is_refused(metric, test, message, tmp
     data = prepare(task, tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
     with pytest.raises(UsageError, match=message):
         find_head("classes").check_scoring(data, FinetuningSpec())
+
+
+def test_splits_that_a_metric_cannot_judge_are_found():
+    names = Labels(("a", "b"))
+    same = {"lowest": 1.0, "highest": 1.0}
+    assert CHECKS["pearson_spearman"](Labels(), same, 4) == "all have the number 1.0"
+    assert CHECKS["auc"](names, {"label_counts": {"a": 4, "b": 0}}, 4) == "no label varies"
+    assert CHECKS["auc"](names, {"label_counts": {"a": 3, "b": 0}}, 4) is None
+    tags = Labels(("O", "B-a"))
+    assert CHECKS["span_f1"](tags, {"label_counts": {"O": 4, "B-a": 0}}, 4).startswith("no word")
+    assert CHECKS["span_f1"](tags, {"label_counts": {"O": 4, "B-a": 1}}, 4) is None
+    three = Labels(("a", "b", "c"))
+    assert CHECKS["accuracy_f1"](three, {"label_counts": {"a": 1, "b": 0, "c": 0}}, 1) is None
+
+
+def test_predictions_that_never_vary_are_noted():
+    assert prediction_notes("matthews", np.ones(4))[0].startswith("all predictions of test are")
+    assert prediction_notes("matthews", np.arange(4)) == prediction_notes("f1", ["", ""]) == []
 
 
 def test_a_result_says_how_it_was_scored(prepared, tmp_path):
