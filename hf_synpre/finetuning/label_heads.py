@@ -1,7 +1,7 @@
 """The heads of labelled tasks: classes, labels, number, choices, span and tags.
 
 A head reads the labels of a dataset as numbers, and makes predictions of the logits of a model. A
-score function of metrics.py compares predictions with labels. To add a head, write a class here and
+score function of scores.py compares predictions with labels. To add a head, write a class here and
 add an object of it to LABEL_HEADS.
 """
 
