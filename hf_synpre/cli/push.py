@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hf_synpre.cli.options import Arguments, FlagSet, Verb
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError
 
@@ -42,7 +42,7 @@ PUSH = Verb(
     name="push",
     summary="Publish a folder on the Hub: a pre-trained model, statistics, or a built dataset.",
     run=push,
-    flag_sets=lambda: [FlagSet(PushOptions)],
+    flag_sets=lambda: [FlagSet(PushOptions), IMPORT_FLAG],
     positional="directory",
     needs_positional=True,
     examples=("runs/set --repo_id me/t5-set", "runs/set-data --repo_id me/set --dry_run"),

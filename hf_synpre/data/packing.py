@@ -189,6 +189,9 @@ class RowDataset:
     def __init__(self, dataset: MapDataset[Row], layout: RowLayout):
         self.dataset, self.layout = dataset, layout
 
+    def __repr__(self) -> str:
+        return f"RowDataset({self.layout}, {len(self)} rows of {self.dataset})"
+
     def __len__(self) -> int:
         return len(self.dataset)
 
@@ -224,6 +227,9 @@ class LengthBuckets:
         # The megabatch that was asked for last, and its rows in their new order.
         self._megabatch = -1
         self._ordered: list[Row] = []
+
+    def __repr__(self) -> str:
+        return f"LengthBuckets(batch_size={self.batch_size}, {self.dataset})"
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -322,6 +328,9 @@ class PackedDataset:
     def examples_per_row(self) -> float:
         """How many examples a row of the first block holds on average."""
         return sum(map(len, self._pack(0))) / self.block_rows
+
+    def __repr__(self) -> str:
+        return f"PackedDataset({self.layout}, {self.size} rows of {self.shape}, {self.dataset})"
 
     def __len__(self) -> int:
         return self.size

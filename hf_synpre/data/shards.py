@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ from hf_synpre.data.rows import RowsConfig
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import atomic_file
 from hf_synpre.tasks import SCHEMA, RowStream, iter_row_blocks
+from hf_synpre.tasks.imports import task_files
 
 # Rows that are generated and hashed together. Part of the definition of the sha256; every shard
 # begins at a multiple of it.
@@ -78,6 +79,8 @@ class ShardFooter(ShardRows):
     hf_synpre: str
     # The fields of its Recipe.
     recipe: dict[str, Any]
+    # The digests of the files that define its task; absent for the tasks of hf_synpre.
+    task_files: NotRequired[dict[str, str]]
     # The number of ids in all rows, inputs and labels.
     ids: int
     # The digests of its blocks as hex.
@@ -252,11 +255,14 @@ def build_shards(
     }
     refuse_other_files(config_dir, set(files))
 
+    definition = task_files(recipe.task)
     built = []
     for file, rows in files.items():
         if shard_index not in (None, rows["shard"]):
             continue
-        identity = {"hf_synpre": __version__, "recipe": recipe.as_dict(), **rows}
+        identity: dict[str, Any] = {"hf_synpre": __version__, "recipe": recipe.as_dict(), **rows}
+        if definition:
+            identity["task_files"] = definition
         if file.exists():
             check_identity(file, identity)
             progress(rows["stop"] - rows["start"])
@@ -444,8 +450,12 @@ def config_metadata(name: str, splits: dict[str, list[ShardFooter]]) -> dict[str
     Raises:
         UsageError: shards that are not of one recipe and version.
     """
-    builds = [(f["hf_synpre"], f["recipe"]) for footers in splits.values() for f in footers]
-    package_version, recipe = builds[0]
+    builds = [
+        (footer["hf_synpre"], footer["recipe"], footer.get("task_files"))
+        for footers in splits.values()
+        for footer in footers
+    ]
+    package_version, recipe, _ = builds[0]
     if any(build != builds[0] for build in builds):
         raise UsageError(
             f"The shards of {name} are not all of one recipe and version; build them anew."

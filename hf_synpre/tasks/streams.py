@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 # ids[offsets[i]:offsets[i + 1]]; the targets' ids and offsets likewise.
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-FILL_ROWS = types.void(
+# Rows of a task of one's own that are tried before it is run as machine code, and the most ids of
+# one: Python is slow.
+TRIAL_ROWS = 8
+LONGEST_TRIAL = 4096
+UNWRITTEN = -(2**31)  # in a trial's target
+
+FILL_ROWS = types.int64(
     SAMPLER,
     FUNCTION,
     types.uint64,  # key
@@ -107,6 +113,8 @@ class Stream:
         # Compute both now: what is wrong raises here, and not at the first row.
         _ = self.key
         _ = self.parameter_vector
+        if not self.task.function.__module__.startswith("hf_synpre."):
+            try_rows(self)
 
     def __repr__(self) -> str:
         return describe_stream(self, self.parameters)
@@ -162,7 +170,7 @@ class Stream:
 
         sampler, function = self.task.compiled
         with np.errstate(over="ignore"):  # random bits overflow where NUMBA_DISABLE_JIT is set
-            _compiled_fill_rows()(
+            wrong_row = _compiled_fill_rows()(
                 sampler,
                 function,
                 self.key,
@@ -177,6 +185,12 @@ class Stream:
                 y,
                 x_ends,
                 y_ends,
+            )
+        if wrong_row >= 0:
+            raise UsageError(
+                f"{self.task.name}: row {indices[wrong_row]} is longer than register_task says "
+                f"(an input of {longest_row - len(self.prefix)} ids, a target of "
+                f"{longest_target}); give bounds=."
             )
         return x[: x_ends[-1]], x_ends, y[: y_ends[-1]], y_ends
 
@@ -203,7 +217,10 @@ def _fill_rows(
     x_ends,
     y_ends,
 ):
-    """Fill x and y with rows one after the other, and x_ends[1:] and y_ends[1:] with their ends."""
+    """Fill x and y with rows one after the other, and x_ends[1:] and y_ends[1:] with their ends.
+
+    Returns -1, or the number of the first row that is longer than there is room.
+    """
     state = np.empty(1, np.uint64)
     p = p.copy()  # the curriculum changes p[MAX_LENGTH]
     full_length = p[MAX_LENGTH]
@@ -227,11 +244,14 @@ def _fill_rows(
         if m == 0:
             target[0] = p[EMPTY]
             m = 1
+        if n > longest_body or m > longest_target:
+            return row
 
         a += n
         b += m
         x_ends[row + 1] = a
         y_ends[row + 1] = b
+    return -1
 
 
 @dataclass(frozen=True, repr=False)
@@ -281,6 +301,49 @@ class MixtureStream:
             inputs.append((x, x_ends))
             targets.append((y, y_ends))
         return (*_merge_rows(choices, inputs), *_merge_rows(choices, targets))
+
+
+def try_rows(stream: Stream) -> None:
+    """Compute some targets of a task of one's own in plain Python.
+
+    There a write outside of an array is an error; compiled code would write over other memory.
+
+    Raises:
+        UsageError: the function reads or writes outside of its arrays, leaves a part of the target
+            unwritten, or writes what is no id.
+    """
+    task = stream.task
+    longest_body, longest_target = task.bounds(stream.parameters)
+    if task.in_python or max(longest_body, longest_target) > LONGEST_TRIAL:
+        return
+
+    sampler = task.compiled[0]
+    function = getattr(task.function, "py_func", task.function)
+    state = np.empty(1, np.uint64)
+    for index in range(TRIAL_ROWS):
+        body = np.empty(longest_body, np.int32)
+        target = np.full(longest_target, UNWRITTEN, np.int32)
+        p = stream.parameter_vector.copy()
+        with np.errstate(all="ignore"):
+            rng.start_row(state, stream.key, index)
+            n, m = sampler(state, body, target, p)
+            try:
+                # A copy of the input has its own length, so that its end is an end for Python too.
+                m = function(body[:n].copy(), target, p) if m < 0 else m
+            except IndexError as error:
+                raise UsageError(
+                    f"{task.name}: its function leaves its arrays on an input of {n} ids "
+                    f"({error}); y has room for {longest_target} ids, which bounds= of "
+                    "register_task can change."
+                ) from error
+
+        for position, token in enumerate(target[:m].tolist()):
+            if not 0 <= token < stream.vocabulary.size:
+                wrong = "is not written" if token == UNWRITTEN else f"is {token}"
+                raise UsageError(
+                    f"{task.name}: y[{position}] {wrong} on an input of {n} ids, whose target has "
+                    f"{m}; write ids of 0..{stream.vocabulary.size - 1}."
+                )
 
 
 def writable_indices(indices: np.ndarray) -> np.ndarray:

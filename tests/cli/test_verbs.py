@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 import pyarrow.parquet as pq
+import pytest
 
-from hf_synpre import generate
+from hf_synpre import UsageError, generate
 from hf_synpre.cli import main
 from hf_synpre.config import read_yaml
+from hf_synpre.tasks import iter_row_blocks
 
 
 def test_yaml_reads_1e_3_as_a_number(tmp_path):
@@ -55,6 +57,26 @@ def test_generate_survives_a_closed_pipe():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.startswith('{"input_ids"')
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", [None, "rows.jsonl", "rows.parquet"])
+def test_generate_makes_rows_only_as_they_are_written(name, tmp_path, monkeypatch, capsys):
+    made = []
+
+    def count(stream, start, stop, size):
+        for first in range(start, stop, size):
+            made.append(first)
+            if len(made) == 3:
+                raise UsageError("three batches were made")
+            yield next(iter_row_blocks(stream, first, first + 2, 2))
+
+    monkeypatch.setattr("hf_synpre.tasks.iter_row_blocks", count)
+    file = [] if name is None else ["--output_file", str(tmp_path / name)]
+    assert main(["generate", "identity", "--stop", str(10**12), *file]) == 2
+    out, error = capsys.readouterr()
+    assert "three batches" in error
+    assert out.count("\n") == (4 if name is None else 0), "two batches were written by then"
+    assert list(tmp_path.iterdir()) == [], "no part of a file stays"
 
 
 def test_tasks_lists_and_shows(capsys):

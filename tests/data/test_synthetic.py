@@ -9,10 +9,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
 
 import hf_synpre
-from hf_synpre import SyntheticDataset, UsageError, generate, list_tasks, load_synthetic
+from hf_synpre import (
+    SyntheticDataset,
+    UsageError,
+    Vocabulary,
+    generate,
+    get_task,
+    list_tasks,
+    load_synthetic,
+)
+from hf_synpre.data.packing import RowDataset, Seq2SeqLayout
 
 PACKAGE = str(Path(hf_synpre.__file__).parent)
 
@@ -26,6 +37,55 @@ def test_map_style_rows_are_the_generated_rows():
     assert dataset[-1]["labels"].tolist() == table[-1]["labels"]
     with pytest.raises(IndexError, match="has 50"):
         dataset[50]
+
+
+def test_rows_are_indexed_as_in_a_dataset_of_hugging_face():
+    reference = datasets.Dataset.from_list(generate("set", 0, 20).to_pylist())
+    dataset = SyntheticDataset("set", size=20)
+    for index in (slice(2, 5), slice(None, None, -7), [3, -1], range(4), np.array([5, 6]), []):
+        columns = {name: [list(ids) for ids in rows] for name, rows in dataset[index].items()}
+        assert columns == reference[index], index
+    assert dataset[np.int64(4)]["labels"].tolist() == reference[4]["labels"]
+    for index in ("labels", 1.5, [0, "x"], None, [True]):
+        with pytest.raises(
+            UsageError, match=r"were asked for; give an integer, a slice, or a list"
+        ):
+            dataset[index]
+    for index in ([0, -21], 20, np.array([20])):
+        with pytest.raises(IndexError, match=r"Row (-21|20) was asked for; the dataset has 20"):
+            dataset[index]
+
+
+def test_read_only_arrays_are_indices_and_rows():
+    indices = np.array([5, 2])
+    indices.flags.writeable = False
+    dataset = SyntheticDataset("set:1,identity:1", size=20)
+    assert len(dataset[indices]["labels"]) == 2
+    assert len(dataset.stream.rows(indices)[1]) == 3
+    row = generate("set", 3, 4)
+    ids, labels = (row[name].chunk(0).flatten().to_numpy() for name in row.column_names)
+    assert not ids.flags.writeable
+    assert get_task("set").solve(ids).tolist() == labels.tolist()
+    assert get_task("set").score(ids, labels)
+
+
+def test_objects_say_what_they_are():
+    dataset = SyntheticDataset("set", size=20, seed=3, vocabulary=64)
+    for part in ("'set'", "seed=3", "vocabulary of 64 ids", "['input_ids', 'labels']", "rows: 20"):
+        assert part in repr(dataset)
+    rows = RowDataset(dataset, Seq2SeqLayout(1))
+    assert repr(rows).startswith("RowDataset(Seq2SeqLayout(eos=1, pad=0")
+    assert repr(get_task("search")).startswith("Task('search', version=1, ")
+    assert repr(get_task("set:2,identity:1")).startswith("Mixture('set:2,identity:1', version=1, ")
+    assert "Mixture" not in repr(get_task("set:2,identity:1").open_stream(seed=4)).replace(
+        "MixtureStream('set:2,identity:1', split='train', seed=4", ""
+    )
+    assert repr(Vocabulary.plain(64)) == (
+        "Vocabulary(size=64, pad=0, eos=1, regular tokens 2..50, 13 special tokens)"
+    )
+    for shown in (dataset, rows, get_task("lime"), get_task("lime").open_stream(), Vocabulary.t5()):
+        assert " at 0x" not in repr(shown)
+        assert len(repr(shown)) < 500
 
 
 @pytest.mark.parametrize("size", [0, -1, True, 2.5])

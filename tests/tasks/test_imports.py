@@ -3,7 +3,6 @@
 Run: pytest tests/tasks/test_imports.py
 """
 
-import json
 import pickle
 import re
 import subprocess
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_synpre import SyntheticDataset, UsageError, generate, get_task, import_tasks, list_tasks
+from hf_synpre import UsageError, generate, get_task, import_tasks, list_tasks
 from hf_synpre.cli import main
-from hf_synpre.tasks import imports, registry
+from hf_synpre.tasks import imports, registry, streams
 
 ROOT = Path(__file__).parents[2]
 ROTATE = '''from hf_synpre.tasks import register_mixture, register_task, samplers
@@ -102,11 +101,11 @@ def test_a_pickled_task_brings_its_file_and_refuses_a_changed_one(write):
         'def mixed():\n    """Of both."""\n'
     )
     import_tasks(file)
-    kept = pickle.dumps([SyntheticDataset(name, size=9) for name in ("rotate", "mixed")])
+    kept = pickle.dumps([get_task(name).open_stream() for name in ("rotate", "mixed")])
     mixed = pickle.dumps(get_task("set:1,rotate:2"))
     code = (
-        "import pickle, sys; first, second = pickle.loads(sys.stdin.buffer.read()); "
-        "print(first[3]['labels'].tolist(), second.stream.task.name)"
+        "import pickle, sys, numpy; first, second = pickle.loads(sys.stdin.buffer.read()); "
+        "print(first.rows(numpy.array([3]))[2].tolist(), second.task.name)"
     )
     worker = [sys.executable, "-c", code]
     done = subprocess.run(worker, input=kept, capture_output=True)
@@ -139,6 +138,30 @@ def test_a_function_that_cannot_be_compiled_is_named_with_its_line(write):
         generate("rotate", 0, 1)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("y[n + i] = x[i]", r"leaves its arrays on an input of \d ids \(index 6 .* room for 6 ids"),
+        ("y[i] = x[i + 1]", r"leaves its arrays on an input of \d ids \(index \d is out of bounds"),
+        ("y[0] = x[0]", r"y\[1\] is not written on an input of \d ids"),
+        ("y[i] = x[i] - 9999", r"y\[0\] is -\d+ on an input of \d ids, .*; write ids of 0..63"),
+    ],
+)
+def test_a_function_that_would_write_over_other_memory_is_stopped(body, message, write):
+    import_tasks(write(ROTATE.replace("y[i] = x[(i + 1) % n]", body)))
+    with pytest.raises(UsageError, match=f"rotate: .*{message}"):
+        generate("rotate", 0, 50, vocabulary=64)
+
+
+def test_a_row_that_is_longer_than_its_bounds_is_stopped(write, monkeypatch):
+    monkeypatch.setattr(streams, "LONGEST_TRIAL", 0)
+    import_tasks(write(ROTATE.replace("return n", "return 7")))
+    with pytest.raises(
+        UsageError, match=r"row 0 is longer than register_task says .* give bounds="
+    ):
+        generate("rotate", 0, 50, vocabulary=64)
+
+
 def test_the_command_line_imports_the_file_that_it_names(write, capsys):
     file = str(write(ROTATE))
     assert main(["generate", "rotate", "--import", file, "--stop", "2"]) == 0
@@ -168,10 +191,12 @@ def test_the_file_and_the_commands_of_the_page_of_tasks_run(write, monkeypatch, 
     monkeypatch.chdir(write(source).parent)
     commands = re.findall(r"^synpre (.*--import.*)$", (ROOT / page).read_text(), flags=re.M)
     assert [command.split()[0] for command in commands] == ["tasks", "generate", "pretrain"]
+    runs = []
+    monkeypatch.setattr(
+        "hf_synpre.training.pretraining.pretrain", lambda spec, *_, **__: runs.append(spec) or {}
+    )
     for command in commands:
-        words = command.replace(
-            "--max_steps 200", "--max_steps 1 --use_cpu --validation_examples 8"
-        ).split()
-        assert main(words) == 0, capsys.readouterr().err
-    recipe = json.loads(Path("runs/pretrained/pretraining.json").read_text())["recipe"]
-    assert list(recipe["task_files"]) == ["my_tasks.py"]
+        assert main(command.split()) == 0, capsys.readouterr().err
+    (spec,) = runs
+    spec.validate()
+    assert (spec.task, spec.training["max_steps"]) == ("rotate", 200)
