@@ -416,7 +416,8 @@ def read_configs(folder: str | Path) -> dict[str, dict[str, Any]]:
     """Return the metadata of every complete configuration in a folder, `default` first.
 
     Returns:
-        Name -> the keys of its recipe, `hf_synpre` (the package's version), and `splits`: split ->
+        Name -> the keys of its recipe, `hf_synpre` (the package's version), `task_files` (the
+        digests of the files that define a task of one's own), and `splits`: split ->
         SplitMetadata. A configuration with shards still to come is left out.
 
     Raises:
@@ -455,7 +456,7 @@ def config_metadata(name: str, splits: dict[str, list[ShardFooter]]) -> dict[str
         for footers in splits.values()
         for footer in footers
     ]
-    package_version, recipe, _ = builds[0]
+    package_version, recipe, definition = builds[0]
     if any(build != builds[0] for build in builds):
         raise UsageError(
             f"The shards of {name} are not all of one recipe and version; build them anew."
@@ -468,6 +469,8 @@ def config_metadata(name: str, splits: dict[str, list[ShardFooter]]) -> dict[str
 
     metadata = {key: recipe[key] for key in RECIPE_KEYS}
     metadata["hf_synpre"] = package_version
+    if definition:
+        metadata["task_files"] = definition
     metadata["splits"] = {split: split_metadata(splits[split]) for split in recipe["splits"]}
     return metadata
 

@@ -6,6 +6,7 @@
 - SyntheticBuilder: the builder behind it, for several splits or other ways to prepare it.
 """
 
+import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ NO_END = (
     "The rows hold no end-of-sequence id: append it to input_ids and labels, as "
     "hf_synpre.Seq2SeqCollator and hf_synpre.CausalCollator do."
 )
+# A notebook shows so many rows, and so many ids of each.
+SHOWN_ROWS = 5
+SHOWN_IDS = 16
 # A streamed dataset is divided into parts, which are divided among workers. A part has at least
 # PART_ROWS rows, few enough that a resumed stream skips them soon. There are at most MOST_PARTS, so
 # that their list stays short.
@@ -85,6 +89,16 @@ class SyntheticDataset:
             "})"
         )
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the first rows as a table."""
+        columns = self[: min(SHOWN_ROWS, self.size)]
+        lines = [f"<pre>{html.escape(repr(self))}</pre>", "<table>"]
+        lines.append("<tr><th>row</th><th>input_ids</th><th>labels</th></tr>")
+        for number, arrays in enumerate(zip(*columns.values(), strict=True)):
+            cells = "".join(f"<td>{shown_ids(ids)}</td>" for ids in arrays)
+            lines.append(f"<tr><td>{number}</td>{cells}</tr>")
+        return "\n".join([*lines, "</table>"])
+
     @overload
     def __getitem__(self, index: int, /) -> Row: ...
 
@@ -129,6 +143,12 @@ class SyntheticDataset:
             labels = y[y_ends[k] : y_ends[k + 1]]
             rows.append({"input_ids": inputs, "labels": labels})
         return rows
+
+
+def shown_ids(ids: np.ndarray) -> str:
+    """Return the first ids of a row as text, and how many it has where these are more."""
+    text = " ".join(map(str, ids[:SHOWN_IDS].tolist()))
+    return text if len(ids) <= SHOWN_IDS else f"{text} ... ({len(ids)} ids)"
 
 
 @dataclass

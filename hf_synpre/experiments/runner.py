@@ -24,7 +24,7 @@ from hf_synpre.experiments.cell import cell_header, compute_cell, experiment_rec
 from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.files import lock, read_json, write_json
-from hf_synpre.tasks.imports import TaskFile, import_again, imported_files
+from hf_synpre.tasks.imports import TaskFile, check_workers_know, import_again, imported_files
 
 EXPERIMENT_FILE = "experiment.json"
 BACKENDS = ("loky", "ray")
@@ -105,6 +105,8 @@ class Experiment:
         self.spec.model.validate()
         for run in self.spec.pretraining.values():
             run.validate()
+            if self.spec.jobs != 1:
+                check_workers_know(run.task)
         self.artifacts.validate()
 
         # The folder must be new, empty, or that of an experiment.

@@ -175,6 +175,9 @@ def dataset_card(
         "configs": configs,
         "main": first_config,
         "smallest": smallest,
+        "task_files": sorted(
+            {file for config in configs.values() for file in config.get("task_files") or ()}
+        ),
         "vocab_size": Vocabulary.t5().size if is_t5 else configs[smallest]["vocabulary"],
         "location": repo_id if is_published else LOCAL_FOLDER,
         "block": BLOCK_ROWS,

@@ -146,6 +146,27 @@ def restored_task(name: str, files: list[TaskFile]) -> Any:
     return get_task(name)
 
 
+def check_workers_know(task: str | None) -> None:
+    """Raise UsageError on a task that a notebook defines, where worker processes would need it.
+
+    They import a file or a script again, but not the cells of a notebook.
+
+    Args:
+        task: a task's name, or a mixture as "set:2,identity:1"; None for no task.
+    """
+    from hf_synpre.tasks import get_task
+
+    if task is None or hasattr(sys.modules["__main__"], "__file__"):
+        return
+    whole = get_task(task)
+    for part in whole.components or (whole,):
+        if part.function.__module__ == "__main__":
+            raise UsageError(
+                f"The task '{part.name}' is defined in a notebook, whose worker processes do not "
+                'know it; put it into a file and call import_tasks("my_tasks.py"), or give jobs 1.'
+            )
+
+
 def _import_file(file: Path) -> TaskFile:
     """Import one file; return it as it was before where it has not changed."""
     try:

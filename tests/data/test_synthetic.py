@@ -88,6 +88,14 @@ def test_objects_say_what_they_are():
         assert len(repr(shown)) < 500
 
 
+def test_a_notebook_shows_the_first_rows():
+    shown = SyntheticDataset("reverse", size=3, min_length=2, max_length=40)._repr_html_()
+    assert shown.count("<tr>") == 4, "a head and three rows"
+    first = generate("reverse", 0, 1, min_length=2, max_length=40).to_pylist()[0]["input_ids"]
+    assert " ".join(map(str, first[:16])) in shown
+    assert f"... ({len(first)} ids)" in shown
+
+
 @pytest.mark.parametrize("size", [0, -1, True, 2.5])
 def test_impossible_sizes_are_refused(size):
     with pytest.raises(UsageError, match="size is"):

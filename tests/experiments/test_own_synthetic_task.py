@@ -4,6 +4,7 @@ Run: pytest tests/experiments/test_own_synthetic_task.py
 """
 
 import json
+import sys
 
 import pytest
 from small_models import TINY
@@ -102,6 +103,21 @@ def test_a_worker_imports_what_the_process_that_started_it_had_imported(make, fo
     files = imports.imported_files()
     forget()
     assert experiment._work(files, lambda: get_task("own_rotate").name) == "own_rotate"
+
+
+def test_a_task_of_a_notebook_is_refused_where_workers_would_need_it(make, monkeypatch, tmp_path):
+    make(ROTATE)
+    names = {"__name__": "__main__"}
+    del registry.REGISTRY["own_rotate"]
+    exec(ROTATE, names)
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    spec = build_spec(ExperimentSpec, EXPERIMENT, "own.yaml")
+    with pytest.raises(
+        UsageError, match=r"own_rotate' is defined in a notebook, .* or give jobs 1"
+    ):
+        Experiment(spec, tmp_path / "notebook").open_folder()
+    spec.jobs = 1
+    Experiment(spec, tmp_path / "notebook").open_folder()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import pytest
 
 from hf_synpre import UsageError, generate, get_task, import_tasks, list_tasks
 from hf_synpre.cli import main
+from hf_synpre.data.shards import Recipe, build_shards, read_configs
+from hf_synpre.hub import cards, rebuild
 from hf_synpre.tasks import imports, registry, streams
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +172,23 @@ def test_the_command_line_imports_the_file_that_it_names(write, capsys):
     assert "Did you mean 'rotate'?" in capsys.readouterr().err
     assert main(["tasks", "--import", f"{file},none.py"]) == 2
     assert "There is no file none.py to import" in capsys.readouterr().err
+
+
+def test_a_dataset_names_the_file_that_defines_its_task(write, tmp_path):
+    import_tasks(write(ROTATE))
+    recipe = Recipe("rotate", vocabulary=64, splits={"train": 20})
+    build_shards(recipe, "default", tmp_path / "rotate")
+    (definition,) = [config["task_files"] for config in read_configs(tmp_path / "rotate").values()]
+    assert definition == imports.task_files("rotate")
+    cards.write_dataset_card(tmp_path / "rotate", "me/rotate")
+    assert "--import my_tasks.py" in (tmp_path / "rotate" / "README.md").read_text()
+    assert rebuild(tmp_path / "rotate", say=str)
+
+    import_tasks(write(ROTATE.replace("(i + 1)", "(i + 2)")))
+    recipe = Recipe("rotate", vocabulary=64, splits={"train": 20})
+    with pytest.raises(UsageError, match="was built with another task_files; choose another"):
+        build_shards(recipe, "default", tmp_path / "rotate")
+    assert not rebuild(tmp_path / "rotate", say=str)
 
 
 def python_blocks(page):
