@@ -70,6 +70,11 @@ class SyntheticTask(ABC):
         return ()
 
     @property
+    def is_interactive(self) -> bool:
+        """Whether a notebook, a script or exec defined it: no module that can be imported."""
+        return self.function.__module__ in ("__main__", None)
+
+    @property
     @abstractmethod
     def parameters(self) -> Defaults:
         """The parameters and their defaults; for a choice all words, the first the default."""

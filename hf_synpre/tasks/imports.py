@@ -160,7 +160,7 @@ def check_workers_know(task: str | None) -> None:
         return
     whole = get_task(task)
     for part in whole.components or (whole,):
-        if part.function.__module__ == "__main__":
+        if part.is_interactive:
             raise UsageError(
                 f"The task '{part.name}' is defined in a notebook, whose worker processes do not "
                 'know it; put it into a file and call import_tasks("my_tasks.py"), or give jobs 1.'

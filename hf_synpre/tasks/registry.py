@@ -344,8 +344,7 @@ def add_to_registry(task: SyntheticTask) -> None:
     What a notebook or script defined, its cell that runs again may define anew.
     """
     earlier = REGISTRY.get(task.name)
-    is_redefined = earlier is not None and earlier.function.__module__ == "__main__"
-    if earlier is not None and not (is_redefined and task.function.__module__ == "__main__"):
+    if earlier is not None and not (earlier.is_interactive and task.is_interactive):
         raise UsageError(f"A task '{task.name}' is registered already; choose another name.")
     REGISTRY[task.name] = task
 

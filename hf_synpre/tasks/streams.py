@@ -113,7 +113,7 @@ class Stream:
         # Compute both now: what is wrong raises here, and not at the first row.
         _ = self.key
         _ = self.parameter_vector
-        if not self.task.function.__module__.startswith("hf_synpre."):
+        if not str(self.task.function.__module__).startswith("hf_synpre."):
             try_rows(self)
 
     def __repr__(self) -> str:

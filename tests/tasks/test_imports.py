@@ -127,9 +127,10 @@ def test_a_task_may_come_from_standard_input(tmp_path):
     assert (done.stderr, done.stdout[0]) == ("", "[")
 
 
-def test_a_notebook_may_define_its_task_again(write):
-    names = {"__name__": "__main__"}
+@pytest.mark.parametrize("names", [{"__name__": "__main__"}, {}], ids=["notebook", "exec"])
+def test_a_notebook_may_define_its_task_again(names, write):
     exec(ROTATE, names)
+    assert generate("rotate", 0, 1, vocabulary=64).num_rows == 1
     exec(ROTATE.replace("Return the", "Give the"), names)
     assert get_task("rotate").description.startswith("Give the")
 
