@@ -52,7 +52,7 @@ TASKS = Verb(
     flag_sets=lambda: [FlagSet(TasksOptions), IMPORT_FLAG],
     positional="task",
     needs_positional=False,
-    examples=("", "nesting_language"),
+    examples=("nesting_language", "rotate --import my_tasks.py"),
 )
 
 
@@ -204,6 +204,6 @@ GENERATE = Verb(
     needs_positional=False,
     examples=(
         "set --stop 1000 --output_file rows.parquet",
-        "rotate --import my_tasks.py --stop 3",
+        "--from_card synpre/set --config small",
     ),
 )

@@ -94,6 +94,7 @@ class Seq2SeqCollator:
         max_source: the limit of a row's inputs, in ids.
         max_target: the limit of a row's targets, in ids.
         multiple: widths of batches are multiples of this.
+        vocab_size: the ids that the model has; rows with another are refused. None for no check.
 
     Example:
         >>> collator = Seq2SeqCollator(pad=0, eos=1, start=0, multiple=1)
@@ -107,6 +108,7 @@ class Seq2SeqCollator:
     max_source: int = 512
     max_target: int = 512
     multiple: int = MULTIPLE
+    vocab_size: int | None = None
 
     @classmethod
     def from_config(cls, config: PreTrainedConfig, **options: int) -> "Seq2SeqCollator":
@@ -114,7 +116,8 @@ class Seq2SeqCollator:
 
         Args:
             config: the model's; it says which ids pad, end and begin a sequence.
-            options: max_source, max_target and multiple, where they differ from their defaults.
+            options: max_source, max_target, multiple, vocab_size, where they differ from
+                their defaults.
 
         Raises:
             UsageError: the config lacks an id, or its vocabulary is too small for it.
@@ -123,14 +126,19 @@ class Seq2SeqCollator:
             pad=config_id(config, "pad_token_id"),
             eos=config_id(config, "eos_token_id"),
             start=config_id(config, "decoder_start_token_id"),
-            **options,
+            **{"vocab_size": config.vocab_size, **options},
         )
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
-        """Return the batch of rows: input_ids, attention_mask, labels, decoder_input_ids."""
+        """Return the batch of rows: input_ids, attention_mask, labels, decoder_input_ids.
+
+        Raises UsageError where the model has no such id.
+        """
         layout = Seq2SeqLayout(self.eos, self.pad, self.max_source, self.max_target)
         collator = RowCollator(self.pad, self.start, multiple=self.multiple, alone=True)
-        return collator([layout.row([row]) for row in rows])
+        batch = collator([layout.row([row]) for row in rows])
+        check_largest_id(batch, self.vocab_size)
+        return batch
 
 
 @dataclass
@@ -147,6 +155,7 @@ class CausalCollator:
         max_length: the positions that the model has. A longer row is an error.
         loss_on: "targets" for loss on the target and its end alone, or "all".
         multiple: widths of batches are multiples of this.
+        vocab_size: the ids that the model has; rows with another are refused. None for no check.
 
     Example:
         >>> collator = CausalCollator(pad=0, eos=1, multiple=1)
@@ -160,6 +169,7 @@ class CausalCollator:
     max_length: int | None = None
     loss_on: str = "targets"
     multiple: int = MULTIPLE
+    vocab_size: int | None = None
 
     def __post_init__(self) -> None:
         choose("loss_on", self.loss_on, ("targets", "all"))
@@ -170,7 +180,8 @@ class CausalCollator:
 
         Args:
             config: the model's; it says which id ends a sequence, and which pads it if one does.
-            options: max_length, loss_on and multiple, where they differ from their defaults.
+            options: max_length, loss_on, multiple, vocab_size, where they differ from
+                their defaults.
 
         Raises:
             UsageError: the config lacks the id, or its vocabulary is too small for it.
@@ -179,12 +190,13 @@ class CausalCollator:
         eos = config_id(config, "eos_token_id")
         pad = eos if config.pad_token_id is None else config_id(config, "pad_token_id")
         positions = getattr(config, "max_position_embeddings", None)
-        return cls(pad=pad, eos=eos, **{"max_length": positions, **options})
+        limits = {"max_length": positions, "vocab_size": config.vocab_size}
+        return cls(pad=pad, eos=eos, **{**limits, **options})
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return the batch of rows: input_ids, attention_mask, labels.
 
-        Raises UsageError where a row is longer than `max_length`.
+        Raises UsageError where a row is longer than `max_length`, or the model has no such id.
         """
         sequences, labels = [], []
         for row in rows:
@@ -207,7 +219,20 @@ class CausalCollator:
             "attention_mask": pad_arrays(list(map(np.ones_like, sequences)), 0, self.multiple),
             "labels": pad_arrays(labels, IGNORED, self.multiple),
         }
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+        check_largest_id(tensors, self.vocab_size)
+        return tensors
+
+
+def check_largest_id(batch: dict[str, torch.Tensor], vocab_size: int | None) -> None:
+    """Raise UsageError where a batch holds an id that a model of `vocab_size` ids does not have."""
+    largest = max(int(batch[name].max()) for name in ("input_ids", "labels"))
+    if vocab_size is not None and largest >= vocab_size:
+        raise UsageError(
+            f"The rows hold the id {largest} and the model's vocabulary has {vocab_size} ids; give "
+            "the model the vocab_size of the rows (32100 for the paper's ids), or rows of another "
+            "vocabulary."
+        )
 
 
 def config_id(config: PreTrainedConfig, name: str) -> int:

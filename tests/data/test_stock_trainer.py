@@ -104,7 +104,10 @@ def test_the_collators_append_the_end_that_the_rows_lack(folder):
 
 def test_a_collator_takes_its_ids_from_the_config_or_names_what_it_lacks():
     config = T5Config(vocab_size=32, decoder_start_token_id=0)
-    assert Seq2SeqCollator.from_config(config, max_target=9) == Seq2SeqCollator(0, 1, 0, 512, 9)
+    collator = Seq2SeqCollator.from_config(config, max_target=9)
+    assert collator == Seq2SeqCollator(0, 1, 0, max_target=9, vocab_size=32)
+    with pytest.raises(UsageError, match="rows hold the id 40 and the model's vocabulary has 32"):
+        collator([{"input_ids": [4], "labels": [40]}])
     config.decoder_start_token_id = None
     with pytest.raises(UsageError, match=r"t5 has decoder_start_token_id None; .* Set config.deco"):
         Seq2SeqCollator.from_config(config)
