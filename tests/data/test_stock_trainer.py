@@ -4,6 +4,7 @@ Run: pytest tests/data/test_stock_trainer.py
 """
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from hf_synpre import CausalCollator, Seq2SeqCollator, UsageError
 from hf_synpre.data.shards import Recipe, build_shards
 from hf_synpre.hub import cards
 
+ROOT = Path(__file__).parents[2]
 EOS = 1
 # The sizes in the card -> sizes for a test.
 SMALLER = {
@@ -22,8 +24,8 @@ SMALLER = {
     "d_ff=512": "d_ff=96",
     "num_layers=2": "num_layers=1",
     "n_layer=2": "n_layer=1",
-    "max_steps=1000": 'max_steps=30, report_to="none", disable_tqdm=True, use_cpu=True',
-    "learning_rate=1e-3": "learning_rate=1e-2",
+    "max_steps=2000": 'max_steps=30, report_to="none", disable_tqdm=True, use_cpu=True',
+    "learning_rate=1e-3": "learning_rate=1e-2, per_device_train_batch_size=32",
 }
 
 
@@ -143,3 +145,12 @@ def test_four_workers_have_a_share_of_a_streamed_dataset_each(folder):
     shares = [len(list(rows.shard(num_shards=4, index=worker))) for worker in range(4)]
     assert sum(shares) == 5000
     assert min(shares) >= 1000
+
+
+def test_the_page_of_pretraining_shows_the_lines_of_the_cards(folder):
+    card = (folder / "README.md").read_text()
+    card = card.replace("path/to/this/folder", "runs/datasets/set")
+    card = card.replace("vocab_size=32,", "vocab_size=32100,").replace('("model"', '("runs/stock"')
+    page = (ROOT / "docs" / "pretraining.md").read_text()
+    for lines in re.findall(r"```python\n(.*?)```", page, flags=re.S):
+        assert lines in card
