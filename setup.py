@@ -32,6 +32,7 @@ setup(
         "filelock>=3.12",
         "joblib>=1.4",
         "rich>=13",
+        "psutil>=5.9",
         "jinja2>=3.1",
         "matplotlib>=3.9",
         "torch>=2.6",

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,8 +133,10 @@ def pretrain(arguments: Arguments) -> int:
             "some minutes on a CPU. --preset smoke ends in a minute; "
             "--preset paper --config_name google-t5/t5-small is the paper's run, for a GPU."
         )
-    result = pretrain_model(spec, model, folder, tokenizer=tokenizer, quiet=False)
+    with shown(f"pre-training on {spec.task or spec.corpus}"):
+        result = pretrain_model(spec, model, folder, tokenizer=tokenizer, quiet=not has_terminal())
     print_numbers(result)
+    say_where(folder)
     if options.push_to_hub and is_first_process():
         print(push(folder, options.hub_model_id or ""))
     return 0
@@ -269,8 +272,17 @@ def self_pretrain(arguments: Arguments) -> int:
             f"Nothing says how long the run is, so --preset is {spec.preset}: a small model and "
             "100 steps, which show that it runs and teach it little."
         )
-    result = pretrain_model(spec, model, folder, tokenizer=tokenizer, corpus=corpus, quiet=False)
+    with shown(f"pre-training on {options.dataset}"):
+        result = pretrain_model(
+            spec,
+            model,
+            folder,
+            tokenizer=tokenizer,
+            corpus=corpus,
+            quiet=not has_terminal(),
+        )
     print_numbers(result)
+    say_where(folder)
     return 0
 
 
@@ -375,6 +387,31 @@ def check_output_dir(folder: Path) -> None:
 def is_first_process() -> bool:
     """Say whether this is the one process of a launcher that prints and publishes."""
     return int(os.environ.get("RANK", 0)) == 0
+
+
+def has_terminal() -> bool:
+    """Say whether people see standard error on a terminal, where transformers draws its bar."""
+    return sys.stderr.isatty()
+
+
+def shown(name: str) -> AbstractContextManager[None]:
+    """Print what the run in this block is, how long it takes and, without a bar, how far it is."""
+    import transformers
+
+    from hf_synpre.training.progress import LINE_EVERY_S, ProgressLines, reported_to
+
+    if not has_terminal():
+        transformers.utils.logging.disable_progress_bar()
+    return reported_to(ProgressLines(name, None if has_terminal() else LINE_EVERY_S))
+
+
+def say_where(folder: Path) -> None:
+    """Say where a finished run lies, and what may come next."""
+    say(
+        f"The model, its statistics and pretraining.json are in {folder}. Next: "
+        f"`synpre finetune TASK_OR_DATA --init weights --checkpoint {folder}`, "
+        f"`synpre push {folder} --repo_id NAMESPACE/NAME`."
+    )
 
 
 def say(line: str) -> None:

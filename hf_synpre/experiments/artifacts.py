@@ -21,6 +21,10 @@ from hf_synpre.initialization import find_config
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import RESULT_FILE, pretrain, tokenizer_metadata
 from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.training.progress import reported_in
+
+# The folder of files that say how far work is, in the folder of that work.
+PROGRESS_FOLDER = ".progress"
 
 
 class Artifacts:
@@ -34,6 +38,8 @@ class Artifacts:
     def __init__(self, spec: ExperimentSpec, folder: Path):
         self.spec = spec
         self.folder = folder
+        # Where it is told how far the runs and the tasks are that are being made.
+        self.progress_folder = folder / PROGRESS_FOLDER
 
     def validate(self) -> None:
         """Check that the folders and corpora that the experiment names exist.
@@ -80,7 +86,7 @@ class Artifacts:
                 lambda split: self._joined_texts(tokenizer_corpora, split),
                 {"name": ", ".join(tokenizer_corpora)},
             )
-        with lock(folder):
+        with lock(folder), reported_in(self.progress_folder, f"data of {name}", "preparing"):
             return prepare(
                 task,
                 folder,
@@ -128,7 +134,10 @@ class Artifacts:
             name = f"{spec.objective or 'text'}-{Path(spec.corpus).name}"
 
         folder = self.folder / "pretraining" / folder_name(name, recipe)
-        with lock(folder):
+        title = f"pre-training {run}"
+        if spec.corpus:
+            title += f" for {task}"
+        with lock(folder), reported_in(self.progress_folder, title):
             pretrain(
                 spec,
                 self.spec.model,

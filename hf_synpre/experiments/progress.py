@@ -1,26 +1,37 @@
-"""How far an experiment is: the files of its cells -> a table or a line.
+"""How far an experiment is: the files of its cells, and of what runs now -> a table or lines.
 
-It reads only files, so it also shows cells that other processes compute.
+It reads only files, so it also shows what other processes compute.
 """
 
+import platform
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from psutil import pid_exists
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments.spec import Cell
 from hf_synpre.files import read_json
+from hf_synpre.training.progress import (
+    LINE_EVERY_S,
+    RunState,
+    clock,
+    description,
+    estimate,
+    position,
+    short,
+)
 
-# Durations of so many seconds and more are shown in minutes.
-LONGEST_IN_SECONDS = 90
+# The file of a run on another machine is believed for so many seconds after its last change.
+LONGEST_SILENCE_S = 600.0
 
 
 def status(file: Path) -> dict[str, Any]:
@@ -61,18 +72,6 @@ def seconds_left(cells: list[Cell], seconds_of_done: dict[Cell, float], jobs: in
     return total / max(jobs, 1)
 
 
-def clock(seconds: float | None) -> str:
-    """Write a duration: "45 s", "12 min", "3 h 05 min", "?" if it is not known."""
-    if seconds is None:
-        return "?"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    if seconds >= LONGEST_IN_SECONDS:
-        return f"{minutes} min"
-    return f"{round(seconds)} s"
-
-
 class Progress:
     """The state of the cells of a folder. A file is read again only when it has changed.
 
@@ -81,13 +80,22 @@ class Progress:
         folder: the folder of the result files.
         cells: the cells that are shown.
         jobs: how many are computed at the same time, for the estimate of the time left.
+        running: the folders of the files that say what runs now (`reported_in`).
     """
 
-    def __init__(self, name: str, folder: Path, cells: list[Cell], jobs: int):
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        cells: list[Cell],
+        jobs: int,
+        running: Sequence[Path] = (),
+    ):
         self.name = name
         self.folder = folder
         self.cells = cells
         self.jobs = jobs
+        self.running_folders = running
         self.started = time.monotonic()
         # cell -> when its file was last changed, and its content then
         self._read: dict[Cell, tuple[int, dict[str, Any]]] = {}
@@ -109,13 +117,40 @@ class Progress:
 
         seconds_of_done = {cell: contents[cell].get("wall_s") or 0.0 for cell in done}
         expected = [cell for cell in self.cells if cell not in failed]
-        left = clock(seconds_left(expected, seconds_of_done, self.jobs))
+        left = clock(self._seconds_left(expected, seconds_of_done))
         so_far = clock(time.monotonic() - self.started)
 
         count = f"{len(done)} of {len(self.cells)} cells"
         if failed:
             count += f", {len(failed)} failed"
         return f"{self.name}: {count}, {so_far} so far, about {left} left"
+
+    def running(self) -> list[RunState]:
+        """Return what runs now: pre-training runs, tasks that are prepared, cells."""
+        names = {cell.name for cell in self.cells}
+        states = []
+        for folder in self.running_folders:
+            for file in sorted(folder.glob("*.json")):
+                state = read_state(file)
+                # A work folder may be shared; cells of others are not shown.
+                if state is not None and (state.name in names or "--" not in state.name):
+                    states.append(state)
+        return states
+
+    def _seconds_left(self, cells: list[Cell], seconds_of_done: dict[Cell, float]) -> float | None:
+        """Return how long the cells will take, and the pre-training runs that run now."""
+        left = seconds_left(cells, seconds_of_done, self.jobs)
+        if left is None:
+            return None
+        names = {cell.name for cell in self.cells}
+        for state in self.running():
+            if state.name not in names:
+                left += (state.seconds_left or 0.0) / max(self.jobs, 1)
+        return left
+
+    def screen(self) -> Group:
+        """Return all that is shown on a terminal: the table of cells, and that of what runs."""
+        return Group(self.table(), running_table(self.running()))
 
     def table(self) -> Table:
         """Return a row for each arm and a column for each task: seeds done and their mean score."""
@@ -135,6 +170,41 @@ class Progress:
                 )
             table.add_row(arm, *entries)
         return table
+
+
+def read_state(file: Path) -> RunState | None:
+    """Return what a file says of a run, None where its process has gone or the file is broken."""
+    content = status(file)
+    host, pid = content.pop("host", None), content.pop("pid", None)
+    if content.keys() != RunState.__dataclass_fields__.keys():
+        return None
+    if host == platform.node() and isinstance(pid, int):
+        is_alive = pid_exists(pid)
+    else:
+        is_alive = time.time() - file.stat().st_mtime < LONGEST_SILENCE_S
+    return RunState(**content) if is_alive else None
+
+
+def running_table(states: list[RunState]) -> Table:
+    """Return a row for each run: how far it is, how fast, and how long it still takes."""
+    table = Table(box=None)
+    table.add_column("now", justify="left")
+    for title in ("parameters", "threads", "step", "loss", "tokens/s", "left"):
+        table.add_column(title, justify="right")
+    for state in states:
+        if state.phase != "training":
+            table.add_row(state.name, "", "", state.phase)
+            continue
+        table.add_row(
+            state.name,
+            short(state.parameters),
+            str(state.threads),
+            f"{state.step:,} of {state.steps:,}",
+            "" if state.loss is None else f"{state.loss:.3f}",
+            "" if not state.tokens_per_s else short(state.tokens_per_s),
+            clock(state.seconds_left),
+        )
+    return table
 
 
 def summary(contents: list[dict[str, Any]]) -> str:
@@ -159,8 +229,8 @@ def summary(contents: list[dict[str, Any]]) -> str:
 def show_progress(progress: Progress, every: float = 1.0) -> Iterator[None]:
     """Show the progress while the block runs.
 
-    On a terminal it is a table that is updated; elsewhere a line is printed whenever a cell has
-    ended.
+    On a terminal these are tables that are updated. Elsewhere a line is printed whenever a cell has
+    ended, and every 30 seconds lines on what runs.
 
     Args:
         progress: the progress to show.
@@ -168,12 +238,19 @@ def show_progress(progress: Progress, every: float = 1.0) -> Iterator[None]:
     """
     console = Console(stderr=True)
     if console.is_terminal:
-        with Live(get_renderable=progress.table, console=console, refresh_per_second=1 / every):
+        with Live(get_renderable=progress.screen, console=console, refresh_per_second=1 / every):
             yield
         return
 
     over = threading.Event()
-    thread = threading.Thread(target=print_lines, args=(progress, over, every), daemon=True)
+    lines = Lines(progress)
+
+    def watch() -> None:
+        while not over.wait(every):
+            lines.update()
+        lines.update()
+
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield
@@ -182,16 +259,63 @@ def show_progress(progress: Progress, every: float = 1.0) -> Iterator[None]:
         thread.join()
 
 
-def print_lines(progress: Progress, over: threading.Event, every: float) -> None:
-    """Print the headline whenever another cell has ended, until `over` is set."""
-    printed = count_ended(progress.contents())
-    while not over.wait(every) or count_ended(progress.contents()) != printed:
-        contents = progress.contents()
-        if count_ended(contents) != printed:
-            printed = count_ended(contents)
-            print(progress.headline(contents), file=sys.stderr, flush=True)
+class Lines:
+    """Prints lines on the progress of an experiment, where there is no terminal.
+
+    Args:
+        progress: the progress.
+        every_s: seconds after which what runs is printed, if nothing else was.
+    """
+
+    def __init__(self, progress: Progress, every_s: float = LINE_EVERY_S):
+        self.progress = progress
+        self.every_s = every_s
+        self._ended = set(ended(progress.contents()))
+        # Runs of which it was said what they are, and how long they take.
+        self._described: set[str] = set()
+        self._estimated: set[str] = set()
+        self._printed = time.monotonic()
+
+    def update(self) -> None:
+        """Print what has changed since the last call."""
+        contents = self.progress.contents()
+        running = self.progress.running()
+        for cell, content in ended(contents).items():
+            if cell not in self._ended:
+                self._ended.add(cell)
+                self._print(f"{cell.name}: {outcome(content)}")
+                self._print(self.progress.headline(contents))
+
+        # A command for one cell says what its run is; of many runs that would be too much.
+        if len(self.progress.cells) == 1:
+            self._announce(running)
+        if time.monotonic() - self._printed >= self.every_s:
+            self._print(self.progress.headline(contents))
+            for state in running:
+                self._print(f"  {position(state)}")
+
+    def _announce(self, running: list[RunState]) -> None:
+        """Print, once for each run, what it is and how long it takes."""
+        for state in running:
+            if state.steps and state.name not in self._described:
+                self._described.add(state.name)
+                self._print(description(state))
+            if state.seconds_left is not None and state.name not in self._estimated:
+                self._estimated.add(state.name)
+                self._print(estimate(state))
+
+    def _print(self, line: str) -> None:
+        self._printed = time.monotonic()
+        print(line, file=sys.stderr, flush=True)
 
 
-def count_ended(contents: dict[Cell, dict[str, Any]]) -> int:
-    """Return how many cells are done or have failed."""
-    return sum(bool(content) for content in contents.values())
+def ended(contents: dict[Cell, dict[str, Any]]) -> dict[Cell, dict[str, Any]]:
+    """Return the cells that are done or have failed, with the content of their files."""
+    return {cell: content for cell, content in contents.items() if content}
+
+
+def outcome(content: dict[str, Any]) -> str:
+    """Return the score of a cell's file, or how it failed."""
+    if content.get("status") != "done":
+        return f"failed: {content.get('error')}"
+    return f"{content.get('metric')} {content['score']:.3f}"

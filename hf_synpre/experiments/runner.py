@@ -19,12 +19,13 @@ from joblib import Parallel, delayed, parallel_config
 from hf_synpre.config import build_spec
 from hf_synpre.data.connection import bound_waiting_for_hub
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.experiments.artifacts import Artifacts
+from hf_synpre.experiments.artifacts import PROGRESS_FOLDER, Artifacts
 from hf_synpre.experiments.cell import cell_header, compute_cell, experiment_recipe
 from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.files import lock, read_json, write_json
 from hf_synpre.tasks.imports import TaskFile, check_workers_know, import_again, imported_files
+from hf_synpre.training.progress import reported_in
 
 EXPERIMENT_FILE = "experiment.json"
 BACKENDS = ("loky", "ray")
@@ -84,7 +85,8 @@ class Experiment:
         workers = jobs if jobs > 0 else cluster_cpus()
 
         # First leave cells that others compute to them, then wait for whatever is still missing.
-        with show_progress(Progress(self.spec.name, self.folder, cells, workers)):
+        running = [self.folder / PROGRESS_FOLDER, self.artifacts.progress_folder]
+        with show_progress(Progress(self.spec.name, self.folder, cells, workers, running)):
             failures = self._compute(self.missing(cells, retry), False, jobs, backend)
             failures += self._compute(self.missing(cells), True, jobs, backend)
 
@@ -198,7 +200,9 @@ class Experiment:
 
                 def compute() -> None:
                     model = self.model_folder(cell)
-                    write_json(file, compute_cell(cell, self.spec, self.artifacts, model))
+                    with reported_in(self.folder / PROGRESS_FOLDER, cell.name):
+                        result = compute_cell(cell, self.spec, self.artifacts, model)
+                    write_json(file, result)
 
                 failure = failure_message(compute)
                 if failure is None:

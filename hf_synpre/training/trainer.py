@@ -24,6 +24,7 @@ from hf_synpre.data.rows import IGNORED
 from hf_synpre.models.electra import rtd_loss
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
+from hf_synpre.training.progress import RunReporter, current_listener
 
 # Adafactor of the papers: no momentum, update clipping at 1, steps relative to each tensor's size
 # (docs/papers.md, "Pre-training").
@@ -146,11 +147,15 @@ class SynpreTrainer(Seq2SeqTrainer):
         self.count_flops = FlopCounter(model)
         self.schedule = schedule
         self.layer_decay = layer_decay
+        own_callbacks: list[TrainerCallback] = [Meter()]
+        listener = current_listener()
+        if listener is not None:
+            own_callbacks.append(RunReporter(listener, kwargs.get("train_dataset")))
         super().__init__(
             model=model,
             args=args,
             compute_loss_func=loss,
-            callbacks=[Meter(), *callbacks],
+            callbacks=[*own_callbacks, *callbacks],
             **kwargs,
         )
         self.remove_callback(PrinterCallback)

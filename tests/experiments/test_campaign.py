@@ -22,8 +22,9 @@ from hf_synpre.config import build_spec
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
 from hf_synpre.experiments.cell import initial_model
-from hf_synpre.experiments.progress import Progress, clock, seconds_left
+from hf_synpre.experiments.progress import Progress, seconds_left
 from hf_synpre.files import lock
+from hf_synpre.training.progress import clock
 
 TRAINING = {"per_device_train_batch_size": 8, "use_cpu": True}
 LORA = {"r": 2, "target_modules": ["q", "v"]}
