@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, tokenizer_of_flag
+from hf_synpre.cli.processes import say_if_alone
 from hf_synpre.config import build_spec, option
 from hf_synpre.errors import UsageError, choose
 
@@ -120,6 +121,7 @@ def pretrain(arguments: Arguments) -> int:
     model = build_spec(ModelSpec, small_model(spec.preset, arguments.of(ModelSpec)), "options")
     folder = Path(options.output_dir)
     check_output_dir(folder)
+    say_if_alone()
 
     # The ids, where they are not those of --vocabulary.
     tokenizer = None
@@ -260,6 +262,7 @@ def self_pretrain(arguments: Arguments) -> int:
     model = build_spec(ModelSpec, small_model(spec.preset, model_values), "options")
     folder = Path(options.output_dir)
     check_output_dir(folder)
+    say_if_alone()
 
     # The corpus and its tokenizer.
     corpus = open_dataset_corpus(options.dataset, options.data_dir, arguments.build(TextSpec))

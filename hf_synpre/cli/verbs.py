@@ -12,6 +12,7 @@ from hf_synpre.cli.experiment import REPORT, RUN
 from hf_synpre.cli.finetune import FINETUNE
 from hf_synpre.cli.options import ImportOptions, Verb, parse
 from hf_synpre.cli.pretrain import PRETRAIN, SELF_PRETRAIN
+from hf_synpre.cli.processes import share_cores
 from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.statistics import STATISTICS
 from hf_synpre.cli.tasks import GENERATE, TASKS
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         verb = VERBS[choose("verb", argv[0], VERBS, do="See `synpre --help`.")]
         check_paths(argv[1:])
+        share_cores()
         arguments = parse(verb, argv[1:])
         if arguments.of(ImportOptions):
             from hf_synpre.tasks.imports import import_tasks

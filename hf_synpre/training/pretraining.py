@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from hf_synpre.models.electra import (
     save_parts,
 )
 from hf_synpre.models.families import model_family
+from hf_synpre.models.saving import complete_tokenizer, refuse_tokenizer, restore_use_cache
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.arguments import training_arguments
@@ -48,6 +50,8 @@ from hf_synpre.training.pretraining_trainer import (
 from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
+
+logger = logging.getLogger(__name__)
 
 RESULT_FILE = "pretraining.json"
 RECIPE_FILE = "recipe.json"
@@ -95,6 +99,9 @@ class RunResult(TrainingCost):
     # What decides the weights: pretraining, rows_a_step, model, tokens; for text also corpus and
     # tokenizer.
     recipe: dict[str, Any]
+    # The processes of the run, and the threads that each computes with on a CPU.
+    processes: int
+    threads: int
     # The versions of Python, of this package and of the libraries.
     versions: dict[str, str]
 
@@ -191,6 +198,10 @@ def pretrain(
             checkpoint = args.resume_from_checkpoint
             if not isinstance(checkpoint, str):
                 checkpoint = last_whole_checkpoint(work)
+        if not quiet and args.process_index == 0:
+            logger.warning(
+                "processes: %d, threads of each: %d", args.world_size, torch.get_num_threads()
+            )
         resume(trainer, checkpoint)
 
         # Write the result: all processes gather the weights, the first one writes them.
@@ -198,6 +209,7 @@ def pretrain(
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():
             write_model(trainer, weights, tokenizer, result, work / "model")
+            keep_event_files(work, work / "model")
             (work / "model").rename(folder)
             shutil.rmtree(work)
         trainer.accelerator.wait_for_everyone()
@@ -322,6 +334,8 @@ def run_result(
         "alarms": divergence_warnings(curve),
         "before": accumulated_cost(start),
         "recipe": recipe,
+        "processes": trainer.args.world_size,
+        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
 
@@ -342,6 +356,15 @@ def accumulated_cost(run: Path | None) -> dict[str, float]:
     return {name: result[name] + earlier.get(name, 0) for name in ("tokens", "flops")}
 
 
+def keep_event_files(work: Path, folder: Path) -> None:
+    """Move TensorBoard's event files from the work folder into runs/ of the model's folder."""
+    for file in sorted(work.rglob("events.out.tfevents*")):
+        inside = file.relative_to(work)
+        target = folder / "runs" / Path(*inside.parts[inside.parts[0] == "runs" :])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+
+
 def write_model(
     trainer: SynpreTrainer,
     weights: dict[str, torch.Tensor],
@@ -359,12 +382,17 @@ def write_model(
         folder: the folder to write, which does not exist yet.
     """
     network = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    restore_use_cache(network)
+    served = network
     if isinstance(network, RTDModel):
         save_parts(network, weights, folder)
+        served = network.discriminator
     else:
         network.save_pretrained(folder, state_dict=weights)
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+        complete_tokenizer(tokenizer, served).save_pretrained(folder)
+    else:
+        refuse_tokenizer(folder)
 
     pretraining = result["recipe"]["pretraining"]
     statistics = ParameterStatistics.from_pretrained(folder)

@@ -1,0 +1,63 @@
+"""Cores -> threads of this process; a launcher's environment -> whether it started all processes.
+
+Threads of OpenMP, which torch computes with, wait for each other by spinning. Where another run
+needs the core, they spin in its place: a step of a small model then costs ten times the CPU, and
+two runs at once crawl. Threads that sleep while they wait cost no more than one thread does, so
+that each run may have all cores and several runs share them fairly.
+"""
+
+import os
+import sys
+import warnings
+
+# Names that torchrun and MPI have for the number of processes on this machine.
+LOCAL_PROCESSES = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
+
+
+def share_cores() -> None:
+    """Set the threads of this process, and how they wait, before torch is imported.
+
+    OMP_NUM_THREADS and OMP_WAIT_POLICY are kept where they are set. The number of threads depends
+    on the machine and the launcher alone, not on its load: a run that goes on after it was
+    interrupted must have the threads that it had, because the last bits of sums depend on them.
+    """
+    if "torch" in sys.modules:  # it has read the environment
+        return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, available_cores() // local_processes()))
+
+
+def available_cores() -> int:
+    """Return how many physical cores this process may use, by its affinity and its cgroup."""
+    from joblib import cpu_count
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where the physical cores are not known, all are counted
+        return int(cpu_count(only_physical_cores=True))
+
+
+def local_processes() -> int:
+    """Return how many processes a launcher has started on this machine, 1 without one."""
+    for name in LOCAL_PROCESSES:
+        value = os.environ.get(name, "")
+        if value.isdecimal() and int(value) > 0:
+            return int(value)
+    return 1
+
+
+def say_if_alone() -> None:
+    """Say on standard error where accelerate was asked for several processes and started one.
+
+    On a CPU without MPI it does so in silence. It has set the address where the processes of a run
+    meet, and not their number.
+    """
+    environ = os.environ
+    is_accelerate = "ACCELERATE_MIXED_PRECISION" in environ
+    if is_accelerate and "MASTER_ADDR" in environ and "WORLD_SIZE" not in environ:
+        print(
+            "synpre: the launcher was asked for several processes and has started one; this run "
+            "has one. On a CPU give `accelerate launch --config_file "
+            "examples/configs/two_cpu_processes.yaml`, or `torchrun --nproc_per_node 2`.",
+            file=sys.stderr,
+        )

@@ -1,0 +1,60 @@
+"""Saved models: what their folder needs for transformers, pipelines and other clients.
+
+`complete_tokenizer` gives the saved tokenizer what the config knows; `restore_use_cache` undoes
+what a Trainer did to the config; `refuse_tokenizer` marks a folder whose ids no tokenizer has.
+"""
+
+import copy
+from pathlib import Path
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+
+from hf_synpre.files import write_json
+from hf_synpre.models.families import longest_input
+
+# The class that tokenizer_config.json names in a folder without a tokenizer. There is no such
+# class, so that AutoTokenizer raises an error where it would else hand out a tokenizer that knows
+# no word.
+NO_TOKENIZER = {
+    "tokenizer_class": "NoTokenizer",
+    "note": "This model has no tokenizer: it was pre-trained on ids of synthetic tasks, of no "
+    "text. Fine-tune it with a tokenizer of your own and fresh token embeddings.",
+}
+
+
+def restore_use_cache(model: nn.Module) -> None:
+    """Set use_cache as the model's config class has it; transformers' Trainer switches it off."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and hasattr(module.config, "use_cache"):
+            usual = getattr(type(module.config), "use_cache", None)
+            if isinstance(usual, bool):
+                module.config.use_cache = usual
+
+
+def complete_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> PreTrainedTokenizerBase:
+    """Return a copy of a tokenizer that says what the model's config does.
+
+    Args:
+        tokenizer: the tokenizer whose ids the model has.
+        model: the model. Its pad_token_id becomes the tokenizer's, if that has none, and the number
+            of its position embeddings the length at which texts are cut, if that has no limit.
+    """
+    complete = copy.deepcopy(tokenizer)
+
+    pad = model.config.pad_token_id
+    if complete.pad_token is None and pad is not None:
+        complete.pad_token = complete.convert_ids_to_tokens(pad)
+
+    limit = longest_input(model)
+    if limit is not None and limit > 0 and complete.model_max_length >= VERY_LARGE_INTEGER:
+        complete.model_max_length = limit
+    return complete
+
+
+def refuse_tokenizer(folder: Path) -> None:
+    """Let AutoTokenizer refuse a model's folder in which there is no tokenizer."""
+    write_json(folder / "tokenizer_config.json", NO_TOKENIZER)
