@@ -209,7 +209,8 @@ def pretrain(
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():
             write_model(trainer, weights, tokenizer, result, work / "model")
-            keep_event_files(work, work / "model")
+            if (work / "runs").exists():  # TensorBoard's event files
+                (work / "runs").rename(work / "model" / "runs")
             (work / "model").rename(folder)
             shutil.rmtree(work)
         trainer.accelerator.wait_for_everyone()
@@ -354,15 +355,6 @@ def accumulated_cost(run: Path | None) -> dict[str, float]:
     result = read_json(run / RESULT_FILE)
     earlier = result.get("before") or {}
     return {name: result[name] + earlier.get(name, 0) for name in ("tokens", "flops")}
-
-
-def keep_event_files(work: Path, folder: Path) -> None:
-    """Move TensorBoard's event files from the work folder into runs/ of the model's folder."""
-    for file in sorted(work.rglob("events.out.tfevents*")):
-        inside = file.relative_to(work)
-        target = folder / "runs" / Path(*inside.parts[inside.parts[0] == "runs" :])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file.rename(target)
 
 
 def write_model(

@@ -158,12 +158,12 @@ def test_only_safetensors_and_texts_leave(model, tmp_path, capsys):
             "model.safetensors",
             "more.safetensors",
         ),
-        *("parameter_statistics.json", "pretraining.json"),
+        *("parameter_statistics.json", "pretraining.json", "tokenizer_config.json"),
     }
     assert set(plan.left_out) == {*left, "optimizer.pt"}
     assert main(["push", str(folder), "--repo_id", "me/m", "--dry_run"]) == 0
     out = capsys.readouterr().out
-    assert "model me/m: 7 files" in out
+    assert "model me/m: 8 files" in out
     assert "stays here: pytorch_model.bin" in out
     assert not (folder / "README.md").exists(), "a dry run writes nothing"
 

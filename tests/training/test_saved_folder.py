@@ -1,0 +1,70 @@
+"""What a pre-training leaves: a tokenizer that knows its model, or none; config and event files.
+
+Run: pytest tests/training/test_saved_folder.py
+"""
+
+import json
+from dataclasses import replace
+
+import pytest
+from pretraining_runs import SPEC, STREAM_MODELS
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, TrainerCallback
+
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training import pretraining
+
+SHORT = replace(SPEC, training={"max_steps": 1, "use_cpu": True, "per_device_train_batch_size": 2})
+
+
+@pytest.fixture
+def tokenizer():
+    """A tokenizer of words without a pad token and without a longest text."""
+    ids = {"<unk>": 0, "<eos>": 1} | {f"w{i}": 2 + i for i in range(60)}
+    words = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<eos>")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "longest"), [({"n_positions": 40}, 40), ({"n_positions": 16}, 16)]
+)
+def test_the_saved_tokenizer_says_what_the_config_does(overrides, longest, tokenizer, tmp_path):
+    model = ModelSpec("gpt2", overrides=STREAM_MODELS["gpt2"] | overrides)
+    spec = replace(SHORT, vocabulary=None)
+    result = pretraining.pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer)
+    saved, config = (kind.from_pretrained(tmp_path / "run") for kind in (AutoTokenizer, AutoConfig))
+    assert saved.pad_token_id == config.pad_token_id
+    assert saved.pad_token is not None
+    assert saved.model_max_length == longest
+    assert len(saved("w1 " * 99, truncation=True)["input_ids"]) == longest
+    assert tokenizer.pad_token is None, "the caller's is not changed"
+    assert config.use_cache is True
+    assert (result["processes"], result["threads"]) == (1, 1)
+
+
+class EventFiles(TrainerCallback):
+    """Writes what TensorBoard's callback would, where it would."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        folder = pretraining.Path(args.output_dir) / "runs" / "today"
+        folder.mkdir(parents=True)
+        (folder / "events.out.tfevents.1").write_text("loss")
+
+
+def test_event_files_stay_and_a_folder_without_tokenizer_is_refused(tmp_path, monkeypatch):
+    make = pretraining.pretraining_trainer
+
+    def with_event_files(*given):
+        trainer = make(*given)
+        trainer.add_callback(EventFiles())
+        return trainer
+
+    monkeypatch.setattr(pretraining, "pretraining_trainer", with_event_files)
+    model = ModelSpec("bert", overrides=STREAM_MODELS["bert"])
+    pretraining.pretrain(SHORT, model, tmp_path / "run")
+    assert (tmp_path / "run" / "runs" / "today" / "events.out.tfevents.1").exists()
+    note = json.loads((tmp_path / "run" / "tokenizer_config.json").read_text())["note"]
+    assert "has no tokenizer" in note
+    with pytest.raises(ValueError, match="tokenizer"):
+        AutoTokenizer.from_pretrained(tmp_path / "run")
