@@ -32,7 +32,7 @@ ROOMS = {
     "models": MODELS,
     "training": TRAINING,
     "finetuning": TRAINING,
-    "experiments": TRAINING | {"joblib", "rich", "ray", "filelock"},
+    "experiments": TRAINING | {"joblib", "rich", "ray", "filelock", "psutil"},
     "report": {"numpy", "jinja2", "matplotlib", "yaml"},
     "hub": ARRAYS | {"huggingface_hub", "jinja2", "safetensors", "transformers"},
     "cli": {"joblib", "yaml", "pyarrow", "transformers"},
