@@ -28,6 +28,9 @@ SPECIAL_SIGNS = (
 
 # A plain vocabulary starts with padding and end-of-sequence.
 CONTROL_TOKENS = 2
+# A tokenizer with gaps may have so many ids for each of its tokens, and so many beside them.
+MOST_IDS_PER_TOKEN = 16
+FREE_IDS = 2**18
 # With fewer regular tokens a task is no task: its target could be guessed.
 FEWEST_REGULAR_TOKENS = 4
 
@@ -97,6 +100,8 @@ class Tokenizer(Protocol):
     def convert_ids_to_tokens(self, token: int) -> str: ...
 
     def get_added_vocab(self) -> dict[str, int]: ...
+
+    def get_vocab(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True, repr=False)
@@ -266,7 +271,8 @@ class Vocabulary:
     def from_tokenizer(cls, tokenizer: Tokenizer) -> "Vocabulary":
         """Return the vocabulary of any Hugging Face tokenizer.
 
-        Regular tokens are the longest run of ids that are neither control tokens nor `<extra_id_*>`
+        The size is the largest id + 1: some tokenizers have gaps in their ids. Regular tokens are
+        the longest run of ids that are tokens, and neither control tokens nor `<extra_id_*>`
         sentinels (<unk> counts as regular, as in the reference). The last ids of the run become the
         special tokens; for T5's own tokenizer the vocabulary is `t5()`.
 
@@ -274,25 +280,25 @@ class Vocabulary:
             tokenizer: a tokenizer with an end-of-sequence or a separator token.
 
         Raises:
-            UsageError: the tokenizer has neither, or too few ids.
+            UsageError: the tokenizer has neither, too few ids, or ids far above their number.
         """
-        eos = tokenizer.eos_token_id
-        if eos is None:
-            eos = tokenizer.sep_token_id
-        if eos is None:
+        pad, eos = padding_and_end(tokenizer)
+        ids = set(tokenizer.get_vocab().values())
+        size = max(ids, default=-1) + 1
+        if size > MOST_IDS_PER_TOKEN * len(ids) + FREE_IDS:
             raise UsageError(
-                "The tokenizer has neither an end-of-sequence nor a separator token; "
-                "set tokenizer.eos_token."
+                f"The tokenizer has {len(ids)} tokens, and its largest id is {size - 1}: a model "
+                "would have as many embeddings. Give its tokens ids without such gaps."
             )
-        pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
-        # The longest run of ids without a control token or sentinel among them.
+        # The longest run of tokens without a control token or sentinel among them.
         excluded = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         excluded |= {eos, pad}
         for name, token in tokenizer.get_added_vocab().items():
             if name.startswith("<extra_id_"):
                 excluded.add(token)
-        size = len(tokenizer)
+        if len(ids) < size:
+            excluded |= set(range(size)) - ids
         first, length = longest_run(size, excluded)
 
         t5 = cls.t5()
@@ -305,10 +311,34 @@ class Vocabulary:
         if regular_count < FEWEST_REGULAR_TOKENS:
             fewest = len(SPECIAL_TOKENS) + FEWEST_REGULAR_TOKENS
             raise UsageError(
-                f"The tokenizer has only {size} ids; at least {fewest} ordinary ones are needed."
+                f"The tokenizer has only {length} ordinary tokens with ids in a row; at least "
+                f"{fewest} are needed."
             )
         special_ids = {name: first + regular_count + i for i, name in enumerate(SPECIAL_TOKENS)}
         return cls(size, pad, eos, first, regular_count, special_ids, tokenizer=tokenizer)
+
+
+def padding_and_end(tokenizer: Tokenizer) -> tuple[int, int]:
+    """Return the ids of padding and of end-of-sequence of a tokenizer.
+
+    The separator stands for a missing end of sequence, and the end for missing padding.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer.
+
+    Raises:
+        UsageError: it has neither an end-of-sequence nor a separator token.
+    """
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        eos = tokenizer.sep_token_id
+    if eos is None:
+        raise UsageError(
+            "The tokenizer has neither an end-of-sequence nor a separator token; "
+            "set tokenizer.eos_token."
+        )
+    pad = tokenizer.pad_token_id
+    return eos if pad is None else pad, eos
 
 
 def longest_run(size: int, excluded: set[int]) -> tuple[int, int]:

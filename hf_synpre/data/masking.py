@@ -10,6 +10,7 @@ There are three objectives:
 All draws of row i come from hash(key, i).
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +54,8 @@ class SpanCorruptionDataset:
 
     Args:
         windows: the windows of ids.
-        sentinel: the id of the first sentinel; those of the other spans descend from it.
+        sentinel: the id of the first sentinel; those of the other spans descend from it. Or the ids
+            of the sentinels of all spans, in order.
         split: train, validation or test; each has draws of its own.
         seed: the seed of the draws.
         density: the share of the ids that is hidden.
@@ -64,14 +66,17 @@ class SpanCorruptionDataset:
         self,
         windows: EqualWindows,
         *,
-        sentinel: int,
+        sentinel: int | Sequence[int],
         split: str = "train",
         seed: int = 0,
         density: float = 0.15,
         mean_span: float = 3.0,
     ):
-        self.windows, self.sentinel = windows, sentinel
+        self.windows = windows
         self.noise, self.spans = noise_counts(windows.length, density, mean_span)
+        if isinstance(sentinel, int):
+            sentinel = range(sentinel, sentinel - self.spans, -1)
+        self.sentinels = np.array(sentinel, np.int32)
         recipe = {"length": windows.length, "density": density, "mean_span": mean_span}
         self.key = rng.stream_key("span_corruption", 2, recipe, split, seed)
 
@@ -83,7 +88,7 @@ class SpanCorruptionDataset:
         x = np.empty(self.windows.length - self.noise + self.spans, np.int32)
         y = np.empty(self.noise + self.spans, np.int32)
         rng.start_row(state, self.key, index)
-        corrupt_spans(state, self.windows[index], x, y, self.sentinel, self.spans, self.noise)
+        corrupt_spans(state, self.windows[index], x, y, self.sentinels, self.noise)
         return {"input_ids": x, "labels": y}
 
 
@@ -106,13 +111,14 @@ def draw_lengths(state, lengths, total):
 
 
 @njit(cache=True)
-def corrupt_spans(state, tokens, x, y, sentinel, spans, noise):
+def corrupt_spans(state, tokens, x, y, sentinels, noise):
     """Write a window's corrupted input to `x` and its target to `y`; return how many ids each has.
 
-    `tokens` is cut in clean and noise spans by turns, beginning with a clean one; there are `spans`
-    of each, and the noise spans have `noise` ids together. In `x` span k is replaced by the id
-    sentinel - k; in `y` it follows that id.
+    `tokens` is cut in clean and noise spans by turns, beginning with a clean one; there are as many
+    of each as `sentinels`, and the noise spans have `noise` ids together. In `x` span k is replaced
+    by the id sentinels[k]; in `y` it follows that id.
     """
+    spans = len(sentinels)
     clean_lengths, noise_lengths = np.empty(spans, np.int64), np.empty(spans, np.int64)
     draw_lengths(state, clean_lengths, len(tokens) - noise)
     draw_lengths(state, noise_lengths, noise)
@@ -125,7 +131,7 @@ def corrupt_spans(state, tokens, x, y, sentinel, spans, noise):
         n, t = n + length, t + length
 
         # The sentinel goes to both.
-        x[n] = y[m] = sentinel - span
+        x[n] = y[m] = sentinels[span]
         n, m = n + 1, m + 1
 
         # The noise span goes to the target.

@@ -28,6 +28,8 @@ from transformers import (
 
 from hf_synpre.errors import UsageError
 
+# Characters of a library's error that are quoted.
+QUOTED = 400
 # T5's special tokens, ids 0 to 2, and the number of sentinels <extra_id_*> at the end of the
 # vocabulary.
 T5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -61,13 +63,17 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
     folder = local if local.is_dir() else Path(name)
     is_bare = (folder / "vocab.txt").exists() and not (folder / "tokenizer_config.json").exists()
     source = str(folder) if local.is_dir() else name
-    if is_bare:
-        return BertTokenizer.from_pretrained(source, do_lower_case=True)
     try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise UsageError(f"tokenizer '{source}' cannot be read: {cause}") from error
+        if is_bare:
+            return BertTokenizer.from_pretrained(source, do_lower_case=True)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (KeyboardInterrupt, SystemExit, UsageError):
+        raise
+    except BaseException as error:  # a broken file may end in a panic of compiled code
+        cause = " ".join(str(error).split())[:QUOTED]
+        raise UsageError(
+            f"tokenizer '{source}' cannot be read: {cause or type(error).__name__}"
+        ) from error
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

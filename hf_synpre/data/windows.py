@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.rows import IGNORED, BatchDataset, MapDataset, Row, read_block
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
@@ -30,6 +31,8 @@ def encode_corpus(
 ) -> np.ndarray:
     """Return the ids of the texts in order, an end-of-sequence id after each text.
 
+    Special tokens that a text spells out, such as [MASK], are text.
+
     Args:
         texts: the documents; none is read after the limit is reached.
         tokenizer: what turns a text into ids.
@@ -45,7 +48,7 @@ def encode_corpus(
         batch = list(itertools.islice(rest, TEXTS_A_CALL))
         if not batch:
             break
-        for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
+        for ids in encode_texts(tokenizer, batch)["input_ids"]:
             documents.append(np.array([*ids, eos], np.int32))
             count += len(documents[-1])
     return np.concatenate(documents)[:enough]

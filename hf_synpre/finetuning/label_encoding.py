@@ -15,6 +15,7 @@ import pyarrow as pa
 from datasets import Dataset
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from hf_synpre.data.encoding import encode_texts
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.label_names import declared_names
 from hf_synpre.finetuning.tag_schemes import find_scheme
@@ -83,11 +84,7 @@ def tokenize_texts(
         rows: the texts of each row.
     """
     texts = [text or "" for row in rows for text in row]
-    ids: list[list[int]] = []
-    if texts:
-        ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-
-    remaining = iter(ids)
+    remaining = iter(encode_texts(tokenizer, texts)["input_ids"])
     encoded = []
     for row in rows:
         encoded.append([next(remaining) or [tokenizer.unk_token_id] for _ in row])
@@ -260,10 +257,8 @@ def encode_spans(task: "LabelTask", rows: Dataset, tokenizer: PreTrainedTokenize
     context_column, question_column = task.find_columns(rows, "text")
     contexts, questions = list(rows[context_column]), list(rows[question_column])
     answers = answers_in_context(task, rows)
-    encoded = tokenizer(
-        contexts, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
-    question_ids = tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = encode_texts(tokenizer, contexts, offsets=True)
+    question_ids = encode_texts(tokenizer, questions)["input_ids"]
 
     pieces, spans, offsets = [], [], []
     for index, answer in enumerate(answers):

@@ -41,6 +41,7 @@ from hf_synpre.finetuning.scores import CHECKS, SCORES, SCORINGS, Labels, Scores
 from hf_synpre.initialization import skeleton
 from hf_synpre.models.families import longest_input, uses_token_types
 from hf_synpre.training.trainer import SynpreTrainer
+from hf_synpre.vocabulary import padding_and_end
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.finetuning import FinetuningSpec
@@ -279,8 +280,9 @@ class LabelHead(Head["LabelTask", LabelRows]):
 
     def collator(self, data: "PreparedTask[LabelTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator that pads texts, and labels where positions have them."""
+        pad, _ = padding_and_end(data.tokenizer)
         return LabelCollator(
-            data.tokenizer.pad_token_id,
+            pad,
             tags=self.labels_positions,
             types=uses_token_types(config),
         )

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 
 from hf_synpre.data.collators import Seq2SeqCollator
 from hf_synpre.data.corpora import Corpus
+from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.rows import Row
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.files import pack_fractions
@@ -28,6 +29,7 @@ from hf_synpre.finetuning.metrics import METRICS, score_texts
 from hf_synpre.finetuning.spelling import Spelling, check_spelling, without_unknown
 from hf_synpre.finetuning.text_to_text import generate_ids
 from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced, token_loss
+from hf_synpre.vocabulary import padding_and_end
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.finetuning import FinetuningSpec
@@ -113,7 +115,7 @@ class TextHead(Head["TextToTextTask", TokenRows]):
         columns = {}
         for ids_column, text_column in (("input_ids", "source"), ("labels", "target")):
             texts = rows[text_column].to_pylist()
-            ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            ids = encode_texts(tokenizer, texts)["input_ids"]
             columns[ids_column] = pa.array(ids, pa.list_(pa.int32()))
 
         lengths = []
@@ -152,10 +154,11 @@ class TextHead(Head["TextToTextTask", TokenRows]):
 
     def collator(self, data: "PreparedTask[TextToTextTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator that adds end-of-sequence ids and cuts at the task's limits."""
-        tokenizer, task = data.tokenizer, data.task
+        task = data.task
+        pad, eos = padding_and_end(data.tokenizer)
         return Seq2SeqCollator(
-            tokenizer.pad_token_id,
-            tokenizer.eos_token_id,
+            pad,
+            eos,
             config.decoder_start_token_id,
             task.max_source,
             task.max_target,

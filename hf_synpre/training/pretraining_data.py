@@ -299,7 +299,7 @@ def span_corruption_rows(windows: Windows, options: RowOptions) -> MapDataset[Ro
     spec, vocabulary = options.spec, options.vocabulary
     rows = SpanCorruptionDataset(
         windows,
-        sentinel=first_sentinel(vocabulary, spec.window),
+        sentinel=sentinel_ids(vocabulary, spec.window),
         split=options.split,
         seed=spec.seed,
     )
@@ -346,7 +346,12 @@ ROWS_OF_TEXT: dict[str, Callable[[Windows, RowOptions], MapDataset[Row]]] = {
 def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
     """Return rows with masked tokens, and for objective rtd with draws that replace them.
 
-    A vocabulary without a mask token is masked by its padding id, which rows hold nowhere else.
+    A vocabulary without a mask token is masked by its padding id, which the rows of a task hold
+    nowhere else.
+
+    Raises:
+        UsageError: a tokenizer has no mask token, and text is masked or its padding is also its end
+            of sequence.
     """
     spec, vocabulary = options.spec, options.vocabulary
     mask = vocabulary.pad
@@ -358,6 +363,12 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
         mask_token = getattr(tokenizer, "mask_token_id", None)
         if mask_token is not None:
             mask = mask_token
+        elif spec.corpus is not None or vocabulary.pad == vocabulary.eos:
+            raise UsageError(
+                f"The objective {options.objective} needs a mask token, and the tokenizer has "
+                "none; add one (tokenizer.add_special_tokens({'mask_token': '[MASK]'})) and save "
+                "it, or give --objective causal with a decoder."
+            )
     masked = MaskedDataset(
         rows,
         mask=mask,
@@ -373,8 +384,8 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
     return masked
 
 
-def first_sentinel(vocabulary: Vocabulary, window: int) -> int:
-    """Return the id of the first sentinel; those of a window's other spans descend from it.
+def sentinel_ids(vocabulary: Vocabulary, window: int) -> list[int]:
+    """Return the ids of the sentinels of a window's spans, in order.
 
     A tokenizer has sentinels, <extra_id_0> and so on. In a plain vocabulary the last ids serve as
     sentinels, those of them that are no regular tokens.
@@ -385,17 +396,21 @@ def first_sentinel(vocabulary: Vocabulary, window: int) -> int:
     _, spans = noise_counts(window)
     tokenizer = vocabulary.tokenizer
     if tokenizer is None:
-        first = vocabulary.size - 1
-        last = first - (spans - 1)
-        are_enough = last >= vocabulary.first_regular + vocabulary.regular_count
+        first_free = vocabulary.first_regular + vocabulary.regular_count
+        ids = [vocabulary.size - 1 - span for span in range(spans)]
+        count = vocabulary.size - first_free
     else:
-        first, last = tokenizer.convert_tokens_to_ids(["<extra_id_0>", f"<extra_id_{spans - 1}>"])
-        are_known = first not in (None, tokenizer.unk_token_id)
-        are_enough = are_known and last == first - (spans - 1)
+        known = tokenizer.get_vocab()
+        names = [f"<extra_id_{span}>" for span in range(spans)]
+        ids = [known[name] for name in names if name in known]
+        count = len(ids)
 
-    if not are_enough:
+    if count < spans:
+        advice = "Give a shorter window."
+        if not count:
+            advice = "Give a tokenizer that has them, as T5's, or another objective."
         raise UsageError(
-            f"A window of {window} hides {spans} spans; the vocabulary has fewer sentinels "
-            "(<extra_id_*>). Give a shorter window."
+            f"A window of {window} hides {spans} spans; the vocabulary has fewer sentinels, "
+            f"{count} (<extra_id_*>). {advice}"
         )
-    return first
+    return ids

@@ -1,0 +1,97 @@
+"""Encoding: texts -> ids of a tokenizer. Special tokens that a text spells out are text.
+
+A tokenizer takes the characters [MASK] or </s> of a text for its control token. In a corpus, and in
+the texts of a downstream task, they were written by somebody who meant the characters.
+"""
+
+import itertools
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def encode_texts(
+    tokenizer: "PreTrainedTokenizerBase", texts: list[str], *, offsets: bool = False
+) -> dict[str, list[Any]]:
+    """Return the ids of texts, without special tokens before, between or after them.
+
+    Texts that spell no special token have the ids that the tokenizer gives them.
+
+    Args:
+        tokenizer: what turns a text into ids.
+        texts: the texts.
+        offsets: return where each id begins and ends, in characters; it takes a fast tokenizer.
+
+    Returns:
+        `input_ids`, a list of ids for each text, none of them that of a special token (the unknown
+        one aside); and `offset_mapping`, a list of (begin, end) for each text.
+    """
+    options: dict[str, Any] = {"add_special_tokens": False, "verbose": False}
+    if offsets:
+        options["return_offsets_mapping"] = True
+    keys = ["input_ids", "offset_mapping"] if offsets else ["input_ids"]
+    if not texts:
+        return {key: [] for key in keys}
+    encoded = tokenizer(texts, **options)
+    columns = {key: list(encoded[key]) for key in keys}
+
+    # Encode the texts again whose ids have special tokens, as text.
+    control_ids = special_ids(tokenizer)
+    unknown = tokenizer.unk_token
+    for index, text in enumerate(texts):
+        is_clean = control_ids.isdisjoint(columns["input_ids"][index])
+        if is_clean and not (unknown and unknown in text):
+            continue
+        as_text = tokenizer([text], split_special_tokens=True, **options)
+        row = {key: as_text[key][0] for key in keys}
+        if not control_ids.isdisjoint(row["input_ids"]):
+            row = _encode_in_parts(tokenizer, text, control_ids, options, keys)
+        for key in keys:
+            columns[key][index] = row[key]
+    return columns
+
+
+def special_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    """Return the ids of a tokenizer's special tokens, without that of unknown text."""
+    ids = set(tokenizer.all_special_ids)
+    for token_id, token in tokenizer.added_tokens_decoder.items():
+        if token.special:
+            ids.add(token_id)
+    return ids - {tokenizer.unk_token_id}
+
+
+def _encode_in_parts(
+    tokenizer: "PreTrainedTokenizerBase",
+    text: str,
+    control_ids: set[int],
+    options: dict[str, Any],
+    keys: list[str],
+) -> dict[str, list[Any]]:
+    """Return the ids of a text that is cut within every special token that it spells.
+
+    Some tokenizers have the special tokens among their words, and know them as words too.
+    """
+    cuts = [0]
+    for match in _spelled(tokenizer, control_ids).finditer(text):
+        cuts.append(match.start() + 1)
+    cuts.append(len(text))
+
+    row: dict[str, list[Any]] = {key: [] for key in keys}
+    for begin, end in itertools.pairwise(cuts):
+        part = tokenizer([text[begin:end]], split_special_tokens=True, **options)
+        for position, token in enumerate(part["input_ids"][0]):
+            if token in control_ids:
+                continue
+            row["input_ids"].append(token)
+            if "offset_mapping" in row:
+                first, last = part["offset_mapping"][0][position]
+                row["offset_mapping"].append((first + begin, last + begin))
+    return row
+
+
+def _spelled(tokenizer: "PreTrainedTokenizerBase", ids: set[int]) -> re.Pattern[str]:
+    """Return a pattern of the special tokens of ids as they are spelled, the longest first."""
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(sorted(ids))]
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))

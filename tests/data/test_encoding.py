@@ -1,0 +1,128 @@
+"""Encoding: special tokens that are spelled in a text; tokenizers with gaps or without a token.
+
+Run: pytest tests/data/test_encoding.py
+"""
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
+
+from hf_synpre import UsageError, generate
+from hf_synpre.data.corpora import Corpus
+from hf_synpre.data.encoding import encode_texts
+from hf_synpre.data.tokenizers import read_tokenizer, train_encoder_tokenizer, train_tokenizer
+from hf_synpre.data.windows import encode_corpus
+from hf_synpre.training.pretraining_data import open_rows, sentinel_ids
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.vocabulary import as_vocabulary, padding_and_end
+
+BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TEXT = "we hide [MASK] and [PAD], and end </s> with <extra_id_0>."
+CORPUS = Corpus(lambda split: [TEXT * 20])
+
+
+def words_tokenizer(ids, unknown="[UNK]", **special_tokens):
+    """Return a tokenizer whose words are parted by blanks, with these ids."""
+    words = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token=unknown, **special_tokens)
+
+
+@pytest.fixture(scope="module", params=["t5", "bert", "byt5", "words"])
+def tokenizer(request):
+    if request.param == "t5":
+        return train_tokenizer([TEXT], 400)
+    if request.param == "bert":
+        return train_encoder_tokenizer([TEXT], 400)
+    if request.param == "byt5":
+        return ByT5Tokenizer()
+    # Its words are the special tokens too, whatever is encoded as text.
+    words = {token: i for i, token in enumerate([*BERT, "and", "[", "MASK]"])}
+    return words_tokenizer(words, pad_token="[PAD]", mask_token="[MASK]", sep_token="[SEP]")
+
+
+def test_special_tokens_spelled_in_a_text_are_text(tokenizer):
+    control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    plain = "and so it ends."
+    columns = encode_texts(tokenizer, [plain, TEXT])
+    assert control.isdisjoint(columns["input_ids"][1])
+    assert len(columns["input_ids"][1]) > 5
+    assert columns["input_ids"][0] == tokenizer(plain, add_special_tokens=False)["input_ids"]
+    _, eos = padding_and_end(tokenizer)
+    ids = encode_corpus([TEXT] * 3, tokenizer, 10**6, eos)
+    assert [token for token in ids if token in control] == [eos] * 3
+
+
+def test_offsets_are_those_of_the_text():
+    words = {token: i for i, token in enumerate([*BERT, "and", "[", "MASK]"])}
+    tokenizer = words_tokenizer(words, mask_token="[MASK]")
+    columns = encode_texts(tokenizer, ["and [MASK] and"], offsets=True)
+    assert tokenizer.convert_ids_to_tokens(columns["input_ids"][0]) == ["and", "[", "MASK]", "and"]
+    assert columns["offset_mapping"][0] == [(0, 3), (4, 5), (5, 10), (11, 14)]
+
+
+def test_ids_with_gaps_are_those_of_tokens():
+    ids = {token: i for i, token in enumerate(BERT)}
+    ids |= {f"w{i}": 10 + i + 50 * (i >= 40) for i in range(140)}
+    tokenizer = words_tokenizer(ids, pad_token="[PAD]", sep_token="[SEP]")
+    vocabulary = as_vocabulary(tokenizer)
+    assert vocabulary.size == 10 + 139 + 50 + 1
+    assert (vocabulary.first_regular, vocabulary.regular_count) == (100, 100 - 13)
+    rows = generate("set", 0, 50, vocabulary=tokenizer, min_length=4, max_length=8)
+    assert {i for row in rows["input_ids"].to_pylist() for i in row} <= set(ids.values())
+
+
+@pytest.mark.parametrize(
+    ("ids", "special_tokens", "message"),
+    [
+        (
+            {"[UNK]": 0, "[SEP]": 1} | {f"w{i}": 2 * i + 2 for i in range(50)},
+            {"sep_token": "[SEP]"},
+            "only 1 ordinary tokens with ids in a row; at least 17",
+        ),
+        (
+            {"[UNK]": 0, "[SEP]": 1, "far": 300_000},
+            {"sep_token": "[SEP]"},
+            "has 3 tokens, and its largest id is 300000",
+        ),
+        ({"[UNK]": 0}, {}, "neither an end-of-sequence nor a separator token"),
+    ],
+)
+def test_tokenizers_that_no_task_can_use_are_refused(ids, special_tokens, message):
+    with pytest.raises(UsageError, match=message):
+        as_vocabulary(words_tokenizer(ids, **special_tokens))
+
+
+def test_sentinels_may_ascend():
+    tokenizer = ByT5Tokenizer()
+    ids = sentinel_ids(as_vocabulary(tokenizer), 64)
+    assert tokenizer.convert_ids_to_tokens(ids[:2]) == ["<extra_id_0>", "<extra_id_1>"]
+    spec = PretrainingSpec(corpus="stdlib", window=64, training={"max_steps": 1})
+    rows = open_rows(spec, "seq2seq", as_vocabulary(tokenizer), rows=1, batch_size=1, corpus=CORPUS)
+    labels = rows.train[0]["labels"]
+    assert list(labels[np.isin(labels, ids)]) == ids
+
+
+def test_no_sentinels_and_no_mask_token_are_refused_by_name():
+    ids = {"<s>": 0} | {f"w{i}": i + 1 for i in range(50)}
+    tokenizer = words_tokenizer(ids, unknown="<s>", eos_token="<s>")
+    for family, message in (
+        ("seq2seq", r"has fewer sentinels, 0 \(<extra_id_\*>\). Give a tokenizer that has them"),
+        ("mlm", "The objective mlm needs a mask token, and the tokenizer has none; add one"),
+    ):
+        spec = PretrainingSpec(corpus="stdlib", window=64, training={"max_steps": 1})
+        with pytest.raises(UsageError, match=message):
+            open_rows(spec, family, as_vocabulary(tokenizer), rows=1, batch_size=1, corpus=CORPUS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"model": 3}', "[" * 50_000, "", '{"version": "1.0", "model": {"type": "BPE", "vocab": 1}}'],
+)
+def test_a_broken_tokenizer_is_one_line(content, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UsageError, match="cannot be read: ") as refusal:
+        read_tokenizer(str(tmp_path))
+    assert "\n" not in str(refusal.value)
