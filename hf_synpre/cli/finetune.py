@@ -371,7 +371,10 @@ def print_result(experiment: "Experiment") -> None:
 
     cell = experiment.cells()[0]
     scores = experiment.folder / cell.file_name
-    print(score_line(read_json(scores), cell.file_name))
+    result = read_json(scores)
+    print(score_line(result, cell.file_name))
+    for metric, meaning in result.get("scoring", {}).items():
+        print(f"{metric}: {meaning}")
     point_to_report(experiment.folder)
 
     folder = experiment.model_folder(cell)

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SHOWN_LABELS = 5  # names of labels that a message lists at the most
+
 # Logits of labels are small, so evaluation batches are larger than those of text.
 LABEL_BATCH = 4 * EVALUATION_BATCH
 
@@ -331,7 +333,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
         UsageError: the metric cannot judge the labels of train or test, such as one class alone.
         """
         metric, known = data.task.metric_name, known_labels(data)
-        notes = []
+        notes = unlearned_labels(data.metadata.get("found", {}))
         for split, fault in split_faults(data, known).items():
             if split == "validation":
                 notes.append(f"{metric} cannot choose weights on the rows of validation: {fault}")
@@ -394,6 +396,25 @@ class LabelHead(Head["LabelTask", LabelRows]):
             tested["probabilities"] = pack_fractions(softmax(logits))
             tested["truths"] = rows.true_labels.tolist()
         return tested
+
+
+def unlearned_labels(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a sentence for each split with labels that no row of train has.
+
+    Args:
+        found: split -> what was found of it, with the rows or words of each label.
+    """
+    sentences = []
+    in_train = found.get("train", {}).get("label_counts", {})
+    for split in ("validation", "test"):
+        counts = found.get(split, {}).get("label_counts", {})
+        missing = [name for name, count in counts.items() if count and not in_train[name]]
+        if missing:
+            listed = ", ".join(missing[:SHOWN_LABELS])
+            sentences.append(
+                f"{split} has {len(missing)} labels that no row of train has, such as {listed}"
+            )
+    return sentences
 
 
 def split_faults(data: "PreparedTask[LabelTask]", known: Labels) -> dict[str, str]:

@@ -48,14 +48,16 @@ class Spelling:
         spelled = tokenizer.batch_decode(ids, skip_special_tokens=True)
         scores, of_rows = score_texts(metric, spelled, references)
 
+        # A target that is spelled counts as right, also one without words, whose ROUGE is 0.
         lost: Counter[str] = Counter()
-        for text, accepted, score in zip(spelled, references, of_rows, strict=True):
-            if score < 1:
+        for row, (text, accepted) in enumerate(zip(spelled, references, strict=True)):
+            if text == accepted[0]:
+                of_rows[row] = 1.0
+            elif of_rows[row] < 1:
                 lost.update(lost_characters(accepted[0], text))
-        name = next(iter(scores))
         return cls(
-            metric=name,
-            ceiling=scores[name],
+            metric=next(iter(scores)),
+            ceiling=float(of_rows.mean()),
             rows=len(ids),
             wrong_rows=int((of_rows < 1).sum()),
             lost=[character for character, _ in lost.most_common(SHOWN_CHARACTERS)],

@@ -57,6 +57,7 @@ def test_targets_that_change_without_an_unknown_word_count_too():
     tokenizer = words_tokenizer("▁int", "▁a", lower=True)
     assert spelling(tokenizer, "Int a").lost == ["I"]
     assert spelling(tokenizer, "Int a", metric="rouge1").wrong_rows == 0
+    assert spelling(tokenizer, "", metric="rouge1").wrong_rows == 0  # no words, and rouge of 0
     assert lost_characters("a\nb", "a b") == {"\n"}
     assert lost_characters("a  b", "a b") == {" "}
 

@@ -17,6 +17,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 from hf_synpre import UsageError
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, find_head, finetune, prepare
 from hf_synpre.finetuning.label_encoding import Answers, label_values
+from hf_synpre.finetuning.label_head import unlearned_labels
 from hf_synpre.finetuning.label_names import LabelNames, gold_splits
 from hf_synpre.finetuning.scores import CHECKS, Labels, prediction_notes
 from hf_synpre.finetuning.tasks import complete_splits
@@ -157,6 +158,13 @@ def test_splits_that_a_metric_cannot_judge_are_found():
     assert CHECKS["span_f1"](tags, {"label_counts": {"O": 4, "B-a": 1}}, 4) is None
     three = Labels(("a", "b", "c"))
     assert CHECKS["accuracy_f1"](three, {"label_counts": {"a": 1, "b": 0, "c": 0}}, 1) is None
+
+
+def test_labels_that_train_lacks_are_noted():
+    counts = {"train": {"a": 4, "b": 0}, "validation": {"a": 1, "b": 0}, "test": {"a": 1, "b": 2}}
+    found = {split: {"label_counts": labels} for split, labels in counts.items()}
+    assert unlearned_labels(found) == ["test has 1 labels that no row of train has, such as b"]
+    assert unlearned_labels({"train": {"lowest": 1.0}, "test": {}}) == []
 
 
 def test_predictions_that_never_vary_are_noted():
