@@ -23,24 +23,8 @@ FEWEST_STEPS, USUAL_STEPS = 300, 1000
 # Rows of a step, where they are not given (training/arguments.py).
 USUAL_BATCH = 64
 
-# The architecture where neither a checkpoint nor a flag says another: the sizes of a small model,
-# which ends in minutes on a CPU, by model_type.
-SMALL_MODELS: dict[str, dict[str, Any]] = {
-    "t5": {
-        "d_model": 128,
-        "d_kv": 16,
-        "d_ff": 512,
-        "num_layers": 2,
-        "num_decoder_layers": 2,
-    },
-    "electra": {
-        "embedding_size": 128,
-        "hidden_size": 128,
-        "intermediate_size": 512,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    },
-}
+# Without a checkpoint and a preset the model is as small as that of this preset, which is for text.
+SMALL_PRESET = "electra_smoke"
 # A vocabulary with which an architecture is tried out.
 TRIAL_VOCABULARY = 64
 # The files by which a checkpoint has a tokenizer.
@@ -128,7 +112,7 @@ def finetune_flags() -> list[FlagSet]:
         "model",
         names={"overrides": "config_overrides"},
         defaults={
-            "model_type": "that of the checkpoint, else a small t5 or electra, as the task asks"
+            "model_type": "that of the checkpoint, else t5 or electra, as the task asks, and small"
         },
     )
     recipe = FlagSet(
@@ -179,7 +163,8 @@ def finetune(arguments: Arguments) -> int:
     }
     spec = build_spec(ExperimentSpec, values, "options")
     check_family(spec.finetuning_task(choice.name), spec.model)
-    print_plan(choice, arm, model, training, task_values)
+    is_small = checkpoint is None and options.preset is None and not arguments.of(ModelSpec)
+    print_plan(choice, arm, model, training, task_values, is_small)
 
     experiment = Experiment(spec, options.output_dir)
     failures = experiment.run(retry=True)
@@ -220,8 +205,8 @@ def model_values(
 ) -> dict[str, Any]:
     """Return the fields of the ModelSpec: those that were given, completed.
 
-    The architecture is that of the checkpoint; without one a small model of the task's usual type,
-    or with a preset the published size.
+    The architecture is that of the checkpoint. Without one it is a small model of the type that was
+    given, or of the task's usual type; with a preset it has the published size.
 
     Args:
         values: the fields that were given; they are changed.
@@ -230,17 +215,17 @@ def model_values(
         preset: the recipe by name.
     """
     from hf_synpre.finetuning import usual_model_type
+    from hf_synpre.training.presets import small_model
 
-    if "model_type" in values or "config_name" in values:
-        return values
-    if checkpoint is not None:
+    is_described = "model_type" in values or "config_name" in values
+    if checkpoint is not None and not is_described:
         path = Path(checkpoint)
         values["config_name"] = str(path.parent) if path.is_file() else checkpoint
-        return values
 
-    values["model_type"] = usual_model_type(choice.name, choice.definition)
-    if preset is None:
-        values.setdefault("overrides", SMALL_MODELS[values["model_type"]])
+    if "config_name" not in values:
+        values.setdefault("model_type", usual_model_type(choice.name, choice.definition))
+    if checkpoint is None and preset is None:
+        return small_model(SMALL_PRESET, values)
     return values
 
 
@@ -334,6 +319,7 @@ def print_plan(
     model: Mapping[str, Any],
     training: Mapping[str, Any],
     task: Mapping[str, Any],
+    is_small: bool,
 ) -> None:
     """Print what was guessed of the data, and what will be trained for how long.
 
@@ -343,6 +329,7 @@ def print_plan(
         model: the fields of the ModelSpec.
         training: the training arguments.
         task: the fields of the TaskSpec.
+        is_small: whether nothing says how large the model is.
     """
     for remark in choice.remarks:
         print(remark)
@@ -351,11 +338,11 @@ def print_plan(
     words = f"{start[arm.get('init', 'random')]} {arm.get('checkpoint') or ''}".strip()
     if "tokenizer" in task:
         words += f", tokenizer of {task['tokenizer']}"
-    architecture = model.get("config_name") or f"model {model['model_type']}"
+    architecture = model.get("config_name") or model["model_type"]
     if architecture != arm.get("checkpoint"):
-        is_small = model.get("overrides") is SMALL_MODELS.get(model.get("model_type", ""))
-        size = " of 2 layers (--checkpoint or --model_type give another)" if is_small else ""
-        words = f"{architecture}{size}, {words}"
+        words = f"{architecture}, {words}"
+    if is_small:
+        words = f"a small {words} (--config_name or --checkpoint give another size)"
     line = f"{choice.name}: {words}"
     if "max_steps" in training:
         line += f"; {training['max_steps']:,} steps"

@@ -167,8 +167,8 @@ class SelfPretrainOptions:
     """What `synpre self-pretrain` takes beside the recipe, the corpus and the architecture."""
 
     dataset: str = option(
-        "A task's name, a folder in Hub layout, a .csv, .jsonl, .parquet or .txt file, or a Hub "
-        "id.",
+        "A task's name or YAML file, a folder in Hub layout, a .csv, .jsonl, .parquet or .txt "
+        "file, or a Hub id.",
         "",
     )
     data_dir: str | None = option("Folder of a local copy of the dataset in Hub layout.", None)
@@ -309,8 +309,8 @@ def open_dataset_corpus(name: str, data_dir: str | None, text: "TextSpec") -> "C
     """Return the text of a dataset's train split.
 
     Args:
-        name: a downstream task of hf_synpre, a folder, a file or a Hub id. A folder or file of a
-            task's name is taken first.
+        name: a downstream task of hf_synpre, the YAML file of one, a folder, a file or a Hub id. A
+            folder or file of a task's name is taken first.
         data_dir: folder of a local copy.
         text: what is taken from the split.
 
@@ -318,11 +318,16 @@ def open_dataset_corpus(name: str, data_dir: str | None, text: "TextSpec") -> "C
         UsageError: there is no such dataset, or it has no text.
     """
     from hf_synpre.data.corpora import open_corpus
-    from hf_synpre.finetuning import TASKS
+    from hf_synpre.finetuning import TASKS, own_corpus
 
     if name in TASKS and not Path(name).exists():
         return TASKS[name].corpus(data_dir, text)
-    return open_corpus(name, data_dir, text)
+    if name == "stdlib":
+        return open_corpus(name)
+    corpus, remarks = own_corpus(name, data_dir, text)
+    for remark in remarks:
+        say(remark)
+    return corpus
 
 
 def corpus_tokenizer(

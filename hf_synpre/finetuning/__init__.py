@@ -16,7 +16,8 @@
    `pipeline` load.
 
 `choose_task(data, fields)` (own_data.py; guess.py) finds the task that a user means by a name, a
-YAML file, a folder or file of rows or a Hub id, and guesses the columns that were not given.
+YAML file, a folder or file of rows or a Hub id, and guesses the columns that were not given;
+`own_corpus` gives the text of its train rows.
 """
 
 from hf_synpre.finetuning.catalog import (
@@ -31,7 +32,7 @@ from hf_synpre.finetuning.finetuning import FinetuningResult, FinetuningSpec, fi
 from hf_synpre.finetuning.heads import Head
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.metrics import METRICS
-from hf_synpre.finetuning.own_data import TaskChoice, choose_task
+from hf_synpre.finetuning.own_data import TaskChoice, choose_task, own_corpus
 from hf_synpre.finetuning.prepared import PreparedTask, prepare
 from hf_synpre.finetuning.saving import save_model
 from hf_synpre.finetuning.scores import SCORES
@@ -57,6 +58,7 @@ __all__ = [
     "find_head",
     "finetune",
     "get_finetuning_task",
+    "own_corpus",
     "prepare",
     "save_model",
     "task_from_fields",

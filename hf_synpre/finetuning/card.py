@@ -58,7 +58,7 @@ def finetuned_card(
     sections = [
         f"---\n{header.to_yaml(line_break=chr(10))}\n---\n",
         f"# {folder.name}\n",
-        f"A {model.config.model_type} of {count_parameters(model):,} parameters, fine-tuned on "
+        f"{type(model).__name__}, {count_parameters(model):,} parameters, fine-tuned on "
         f"{result['task']} from {describe_start(result['config']['arm'])}, seed "
         f"{result['seed']}.\n",
         f"## How to load\n\n```python\n{loading_code(data, shown_path(folder))}\n```\n",

@@ -134,13 +134,16 @@ def list_kind(column_type: pa.DataType, values: list[list[Any]], feature: Any) -
 # --- from kinds to fields -------------------------------------------------------------------------
 
 
-def guess_fields(rows: Dataset, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+def guess_fields(
+    rows: Dataset, given: Mapping[str, Any], name: str, hint: str = ""
+) -> dict[str, Any]:
     """Return the fields of a task on one's own rows: those that were given, the others guessed.
 
     Args:
         rows: the train split.
         given: fields of a LabelTask or TextToTextTask, with lists of columns as `text` and `label`.
         name: the name of the data, for messages.
+        hint: a sentence at the end of the message where the columns are not clear.
 
     Returns:
         The fields, complete for the kind of task: head, text and label (and choices), or source and
@@ -175,7 +178,7 @@ def guess_fields(rows: Dataset, given: Mapping[str, Any], name: str) -> dict[str
         columns = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
         raise UsageError(
             f"{name} has the columns {columns}; which are meant is not clear. Give --text and "
-            "--label for labels, or --source and --target for generated text."
+            f"--label for labels, or --source and --target for generated text. {hint}".rstrip()
         )
     return {**found, **given}
 
@@ -217,7 +220,7 @@ def guess_target(
     """
     texts = [name for name, kind in kinds.items() if kind == TEXT]
     for source, target in TARGET_PAIRS:
-        if source in texts and kinds.get(target) in (TEXT, WORDS):
+        if kinds.get(source) in (TEXT, WORDS) and kinds.get(target) in (TEXT, WORDS):
             pair = {"source": [source], "target": [target]}
             if all(given.get(field, column) == column for field, column in pair.items()):
                 return pair
@@ -305,19 +308,17 @@ def named_first(
 
 
 def describe(fields: Mapping[str, Any]) -> str:
-    """Return a sentence that says what a task reads and predicts."""
+    """Return the words that say what a task predicts from what."""
     if "source" in fields:
-        return f"{fields['target'][0]} is generated from {fields['source'][0]}"
-    what = {
-        "classes": "the class in",
-        "labels": "the labels in",
-        "number": "the number in",
-        "choices": "the number of the right choice in",
-        "span": "the span in",
-        "tags": "the tags in",
-    }.get(fields["head"], "the labels in")
-    text = " and ".join(fields["text"])
-    sentence = f"{what} {', '.join(fields['label'])} predicted from {text}"
-    if "choices" in fields:
-        sentence += f" and {', '.join(fields['choices'])}"
-    return sentence
+        return f"{fields['target'][0]} (text) from {fields['source'][0]}"
+    answers = {
+        "classes": "one of its classes",
+        "labels": "any of several labels",
+        "number": "a number",
+        "choices": "the number of the right choice",
+        "span": "a part of the text",
+        "tags": "a tag for each word",
+    }
+    columns = [*fields["text"], *fields.get("choices", ())]
+    label = ", ".join(fields["label"])
+    return f"{label} ({answers[fields['head']]}) from {' and '.join(columns)}"

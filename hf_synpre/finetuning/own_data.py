@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import read_yaml
+from hf_synpre.data.corpora import Corpus, TextSpec, corpus_source, dataset_corpus
 from hf_synpre.data.readers import READERS, is_data_file
 from hf_synpre.data.splits import open_splits
 from hf_synpre.errors import UsageError, choose
@@ -115,16 +116,23 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     train = complete_splits(data, dataset, hold_out=True)["train"]
 
     # The task.
-    definition = {"hold_out": True, **guess_fields(train, given, data)}
+    name = task_name(data)
+    known = name.removeprefix("own-")
+    hint = ""
+    if known in TASKS:
+        hint = (
+            f"hf_synpre has a task {known}, with its published metric: `synpre finetune {known} "
+            f"--data_dir {data}`."
+        )
+    definition = {"hold_out": True, **guess_fields(train, given, data, hint)}
     if not is_local:
         definition["hub_id"] = data
-    name = task_name(data)
     task = task_from_fields(name, definition)
 
     # What the user is told.
     remarks = [
-        f"{data}: {describe(definition)} (--text and --label, or --source and --target, say "
-        "otherwise)."
+        f"{data}: predicts {describe(definition)}; --text and --label, or --source and --target, "
+        "name other columns."
     ]
     data_dir = data if is_local else None
     if isinstance(task, LabelTask):
@@ -132,13 +140,46 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     else:
         splits = complete_splits(data, dataset, hold_out=True)
     remarks += held_out_remarks(len(dataset["train"]), splits)
-    known = name.removeprefix("own-")
-    if known in TASKS:
-        remarks.append(
-            f"hf_synpre has a task {known}, with its published metric: `synpre finetune {known} "
-            f"--data_dir {data}`."
-        )
+    if hint:
+        remarks.append(hint)
     return TaskChoice(name, definition, data_dir, remarks, len(splits["train"]))
+
+
+def own_corpus(data: str, data_dir: str | None, text: TextSpec) -> tuple[Corpus, list[str]]:
+    """Return the text that a fine-tuning on the same data trains on, and what the user is told.
+
+    It has no row that a fine-tuning holds out of train for validation or test.
+
+    Args:
+        data: a YAML file that defines a task, a folder or file of rows, or a Hub id.
+        data_dir: the folder of local copies, or of the rows of the YAML file.
+        text: what is taken from the train split.
+
+    Raises:
+        UsageError: there is no such data, or they have no text.
+    """
+    if Path(data).suffix in YAML_SUFFIXES:
+        choice = task_of_yaml(Path(data), {}, data_dir)
+        task = task_from_fields(choice.name, choice.definition or {})
+        return task.corpus(choice.data_dir, text), []
+
+    source = corpus_source(data, data_dir, files=True)
+    shown_name = Path(data).name if Path(source).exists() else data
+    dataset = open_splits(source, text.config)
+    splits, remarks = dataset, []
+    if set(dataset) == {"train"} and can_be_answered(dataset["train"], data):
+        splits = DatasetDict(complete_splits(data, dataset, hold_out=True))
+        remarks = held_out_remarks(len(dataset["train"]), splits)
+    return dataset_corpus(splits, text, shown_name), remarks
+
+
+def can_be_answered(rows: Dataset, data: str) -> bool:
+    """Say whether the columns of rows make a downstream task, by a guess."""
+    try:
+        guess_fields(rows, {}, data)
+    except UsageError:
+        return False
+    return True
 
 
 def held_out_remarks(rows: int, splits: Mapping[str, Dataset]) -> list[str]:

@@ -10,6 +10,8 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from hf_synpre.cli import main
+from hf_synpre.cli.finetune import add_usual_training
+from hf_synpre.finetuning import TaskChoice, saving
 
 ROWS = 40
 TINY_T5 = "d_model=32,d_kv=8,num_heads=2,d_ff=32,num_layers=1,num_decoder_layers=1"
@@ -41,7 +43,9 @@ def finetune(*words):
 def test_a_csv_becomes_a_classifier_that_pipeline_loads(folder, capsys):
     assert finetune("reviews.csv", "--config_overrides", TINY_ENCODER) == 0
     shown = capsys.readouterr().out
-    assert "reviews.csv: the class in stars predicted from review (--text and --label" in shown
+    assert (
+        "reviews.csv: predicts stars (one of its classes) from review; --text and --label" in shown
+    )
     assert "4 for validation and 4 for the test are held out by a fixed shuffle" in shown
     assert "Model, tokenizer and card: runs/finetuned/reviews--random--0." in shown
 
@@ -78,7 +82,7 @@ def test_the_same_command_does_nothing_twice_and_makes_a_model_that_is_missing(f
 def test_pairs_of_text_become_a_model_that_generates_from_the_folder(folder, capsys):
     """Its tokenizer ends a source as the rows of training did, and generate stops by itself."""
     assert finetune("pairs.csv", "--config_overrides", TINY_T5) == 0
-    assert "target is generated from source" in capsys.readouterr().out
+    assert "pairs.csv: predicts target (text) from source;" in capsys.readouterr().out
     path = "runs/finetuned/pairs--random--0"
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSeq2SeqLM.from_pretrained(path)
@@ -125,6 +129,57 @@ def test_lora_is_saved_as_plain_weights(folder):
     file = folder / "runs/finetuned/reviews--random--0/model.safetensors"
     with safe_open(file, "pt") as tensors:
         assert not [name for name in tensors.keys() if "lora" in name or "base_layer" in name]  # noqa: SIM118
+
+
+def test_a_run_that_dies_while_it_saves_leaves_nothing_and_goes_on(folder, monkeypatch, capsys):
+    words = ("reviews.csv", "--config_overrides", TINY_ENCODER)
+    with monkeypatch.context() as patched:
+        patched.setattr(saving, "finetuned_card", raise_interrupt)
+        assert finetune(*words) == 130
+    files = [path.name for path in (folder / "runs/finetuned").iterdir()]
+    assert not [name for name in files if name.startswith("reviews")]
+
+    # What a killed process could not clean up is cleaned up by the next one.
+    (folder / "runs/finetuned/.reviews--random--0.partial").mkdir()
+    assert finetune(*words) == 0
+    assert (folder / "runs/finetuned/reviews--random--0/README.md").exists()
+    assert not (folder / "runs/finetuned/.reviews--random--0.partial").exists()
+
+
+def raise_interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_report_that_is_older_than_the_result_is_named(folder, capsys):
+    """Scores of another seed come into the same folder; a report that is there is not theirs."""
+    words = ("reviews.csv", "--config_overrides", TINY_ENCODER, "--no_save_model")
+    assert finetune(*words) == 0
+    assert "synpre report" not in capsys.readouterr().out
+    assert finetune(*words, "--seed", "1") == 0
+    assert "`synpre report runs/finetuned` compares the results so far." in capsys.readouterr().out
+    (folder / "runs/finetuned/report.md").write_text("")
+    assert finetune(*words, "--seed", "1") == 0
+    assert "report.md is older than this; `synpre report runs/finetuned`" in capsys.readouterr().out
+
+
+def test_usual_training_fits_the_data_and_the_start():
+    """About ten epochs within 300 to 1,000 steps; weights that are trained take smaller steps."""
+
+    def usual(rows, init="random", preset=None, **given):
+        training = dict(given)
+        definition = {"head": "classes", "text": "a", "label": "b"}
+        choice = TaskChoice("mine", definition, train_rows=rows)
+        add_usual_training(training, choice, preset, init)
+        return training
+
+    assert [usual(rows)["max_steps"] for rows in (24, 1600, 10**6)] == [300, 500, 1000]
+    assert usual(6400, per_device_train_batch_size=16)["max_steps"] == 1000
+    assert usual(6400, per_device_train_batch_size=128)["max_steps"] == 500
+    accumulated = usual(6400, per_device_train_batch_size=16, gradient_accumulation_steps=8)
+    assert accumulated["max_steps"] == 500
+    assert usual(1600, "weights")["learning_rate"] < usual(1600)["learning_rate"]
+    assert "max_steps" not in usual(1600, num_train_epochs=3)
+    assert usual(1600, preset="small") == {}
 
 
 @pytest.mark.parametrize(

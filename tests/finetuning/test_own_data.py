@@ -8,8 +8,9 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from hf_synpre.data.corpora import TextSpec
 from hf_synpre.errors import UsageError
-from hf_synpre.finetuning import choose_task, task_from_fields
+from hf_synpre.finetuning import choose_task, own_corpus, task_from_fields
 from hf_synpre.finetuning.guess import guess_fields
 
 ROWS = 30
@@ -118,7 +119,7 @@ def test_a_file_becomes_a_task_whose_rows_are_held_out(tmp_path, monkeypatch):
     choice = choose_task("my reviews.csv", {})
     assert choice.name == "my-reviews"
     assert choice.definition == {"hold_out": True, **classes(["review"], "stars")}
-    assert "the class in stars predicted from review" in choice.remarks[0]
+    assert "predicts stars (one of its classes) from review" in choice.remarks[0]
     assert "Of the 30 rows of train 3 for validation and 3 for the test" in choice.remarks[1]
 
     splits = task_from_fields(choice.name, choice.definition).load(choice.data_dir)
@@ -153,6 +154,30 @@ def test_a_yaml_file_may_say_where_its_rows_are(tmp_path, monkeypatch):
     task = task_from_fields(choice.name, choice.definition)
     assert (task.source, task.target, task.metric) == (["a"], ["b"], "token_f1")
     assert choice.train_rows == 24
+
+
+def test_self_pretraining_reads_the_rows_that_finetuning_trains_on(tmp_path, monkeypatch):
+    """The rows that are held out of a single file are in no corpus, however it is named."""
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{text},{label}" for text, label in zip(TEXTS, CLASSES, strict=True)]
+    (tmp_path / "reviews.csv").write_text("\n".join(["review,stars", *lines]))
+    (tmp_path / "task.yaml").write_text(
+        "name: mine\nhead: classes\ntext: review\nlabel: stars\ndata_dir: reviews.csv\n"
+    )
+    choice = choose_task("reviews.csv", {})
+    train = task_from_fields(choice.name, choice.definition).load(choice.data_dir)["train"]
+    for data in ("reviews.csv", "task.yaml"):
+        corpus, remarks = own_corpus(data, None, TextSpec(order="natural"))
+        texts = [*corpus.texts("train"), *corpus.texts("validation")]
+        assert sorted(texts) == sorted(train["review"])
+        assert corpus.metadata["checked_against"] == {"validation": 3, "test": 3}
+        assert len(remarks) == (data == "reviews.csv")
+
+    # Rows that no task is made of are all read.
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    corpus, remarks = own_corpus("texts.txt", None, TextSpec())
+    assert corpus.metadata["rows"] + corpus.metadata["held_out_rows"] == ROWS
+    assert remarks == []
 
 
 @pytest.mark.parametrize(
