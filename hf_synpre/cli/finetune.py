@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_synpre.cli.experiment import point_to_report, print_failures
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
 from hf_synpre.config import build_spec, option
+from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json
 
 if TYPE_CHECKING:
@@ -133,9 +134,9 @@ def finetune(arguments: Arguments) -> int:
     options = arguments.build(FinetuneOptions)
     arm = arguments.of(ArmSpec)
     checkpoint = build_spec(ArmSpec, arm, "options").checkpoint
-    if checkpoint is not None:
-        check_checkpoint(checkpoint)
     arm_name = arm.get("init", "random")
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, needs_weights=arm_name == "weights")
 
     # The task.
     task_values = arguments.of(TaskSpec)
@@ -192,11 +193,24 @@ def own_fields(arguments: Arguments) -> dict[str, Any]:
     return fields
 
 
-def check_checkpoint(name: str) -> None:
-    """Raise UsageError where a checkpoint is no folder or statistics file, and not on the Hub."""
-    from hf_synpre.initialization import find_config
+def check_checkpoint(name: str, needs_weights: bool) -> None:
+    """Raise UsageError where a checkpoint is not there, or has statistics alone and weights are
+    needed.
 
-    if not Path(name).is_file():
+    Args:
+        name: a folder, a file of statistics, or a Hub id.
+        needs_weights: whether its weights are read.
+    """
+    from hf_synpre.initialization import bundled_checkpoints, find_config
+
+    path = Path(name)
+    has_statistics_alone = path.is_file() or (name in bundled_checkpoints() and not path.is_dir())
+    if needs_weights and has_statistics_alone:
+        raise UsageError(
+            f"{name} has the statistics of a model and not its weights; give --init statistics, or "
+            "a checkpoint with weights."
+        )
+    if not path.is_file():
         find_config(name)
 
 

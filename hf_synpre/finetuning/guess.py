@@ -19,6 +19,9 @@ from hf_synpre.data.splits import is_list_of_text, is_text
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.catalog import TEXT_TO_TEXT_TASKS
 
+# Fields of a LabelTask alone, beside its head.
+LABEL_FIELDS = ("text", "label", "choices", "label_names", "splits")
+
 # Rows of a fixed shuffle that are looked at; files are often sorted by label.
 SAMPLE_ROWS = 2000
 # A column has classes if it has at most so many values, each of them twice on average or more.
@@ -158,10 +161,14 @@ def guess_fields(
     kinds = column_kinds(rows)
 
     # Fields that were given decide the kind of task.
-    is_text_to_text = given.get("head") == "text" or "source" in given or "target" in given
-    is_labelled = not is_text_to_text and any(
-        field in given for field in ("head", "text", "label", "choices", "label_names")
-    )
+    of_text = [field for field in ("source", "target") if field in given]
+    of_labels = [field for field in LABEL_FIELDS if field in given]
+    if of_text and of_labels:
+        raise UsageError(
+            f"{name}: {of_text[0]} is of generated text, {of_labels[0]} of labels; leave one out."
+        )
+    is_text_to_text = bool(of_text) or given.get("head") == "text"
+    is_labelled = bool(of_labels) or ("head" in given and not is_text_to_text)
     found: dict[str, Any] | None = None
     if is_labelled:
         found = guess_special(kinds, given) or guess_label(kinds, given)

@@ -186,8 +186,12 @@ def test_usual_training_fits_the_data_and_the_start():
     ("words", "message"),
     [
         (["--checkpoint", "runs/nothing"], "There is no folder runs/nothing"),
+        (["--checkpoint", "synpre/t5-mini-set"], "has the statistics of a model and not its weig"),
         (["--checkpoint", "gpt2"], "pairs is answered with generated text, and gpt2 is no encoder"),
-        (["--label", "target", "--source", "source"], "its key 'label' belongs to a labelled task"),
+        (
+            ["--label", "target", "--source", "source"],
+            "source is of generated text, label of labels",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_data_are_prepared(words, message, folder, capsys):
