@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from hf_synpre.cli import main
+from hf_synpre.cli.experiment import point_to_report
 from hf_synpre.cli.finetune import add_usual_training
 from hf_synpre.finetuning import TaskChoice, saving
 
@@ -150,16 +151,17 @@ def raise_interrupt(*arguments):
     raise KeyboardInterrupt
 
 
-def test_a_report_that_is_older_than_the_result_is_named(folder, capsys):
-    """Scores of another seed come into the same folder; a report that is there is not theirs."""
-    words = ("reviews.csv", "--config_overrides", TINY_ENCODER, "--no_save_model")
-    assert finetune(*words) == 0
-    assert "synpre report" not in capsys.readouterr().out
-    assert finetune(*words, "--seed", "1") == 0
-    assert "`synpre report runs/finetuned` compares the results so far." in capsys.readouterr().out
-    (folder / "runs/finetuned/report.md").write_text("")
-    assert finetune(*words, "--seed", "1") == 0
-    assert "report.md is older than this; `synpre report runs/finetuned`" in capsys.readouterr().out
+def test_a_report_that_is_older_than_the_results_is_named(tmp_path, capsys):
+    """After `run --only` and `finetune` a report that is there lacks the new scores."""
+    (tmp_path / "a--random--0.json").write_text("{}")
+    point_to_report(tmp_path)
+    assert capsys.readouterr().out == ""
+    (tmp_path / "a--random--1.json").write_text("{}")
+    point_to_report(tmp_path)
+    assert f"`synpre report {tmp_path}` compares the results so far." in capsys.readouterr().out
+    (tmp_path / "report.md").write_text("")
+    point_to_report(tmp_path)
+    assert f"report.md is older than this; `synpre report {tmp_path}`" in capsys.readouterr().out
 
 
 def test_usual_training_fits_the_data_and_the_start():
