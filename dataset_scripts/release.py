@@ -11,8 +11,9 @@ import shlex
 import subprocess
 import sys
 
-from build import RECIPES, read_recipe
+from build import RECIPES
 
+from hf_synpre.cli.build import read_recipe
 from hf_synpre.hub import check_repo_id, plan_push
 
 HOME = RECIPES.parent
@@ -34,7 +35,7 @@ def commands(namespace: str, work_dir: str) -> list[list[str]]:
     for recipe in sorted(RECIPES.glob("*.yaml")):
         folder, repo_id = f"{work_dir}/{recipe.stem}", f"{namespace}/{recipe.stem}"
         options = ["--output_dir", folder, "--repo_id", repo_id]
-        for config in read_recipe(recipe.stem).configs:
+        for config in read_recipe(str(recipe)).configs:
             release.append([*BUILD, recipe.stem, *options, "--config", config])
         release.append([*PUSH, folder, "--repo_id", repo_id])
 
@@ -49,7 +50,7 @@ def count_rows() -> int:
     """Return how many rows the datasets of a release have."""
     count = 0
     for file in RECIPES.glob("*.yaml"):
-        for config in read_recipe(file.stem).configs.values():
+        for config in read_recipe(str(file)).configs.values():
             count += sum(config.splits.values())
     return count
 

@@ -35,7 +35,7 @@ ROOMS = {
     "experiments": TRAINING | {"joblib", "rich", "ray", "filelock", "psutil"},
     "report": {"numpy", "jinja2", "matplotlib", "yaml"},
     "hub": ARRAYS | {"huggingface_hub", "jinja2", "safetensors", "transformers"},
-    "cli": {"joblib", "yaml", "pyarrow", "transformers"},
+    "cli": {"joblib", "tqdm", "yaml", "pyarrow", "transformers"},
 }
 ORDER = list(ROOMS)
 # The report and the Hub's room read files that runs wrote; what they import of the house needs no

@@ -4,8 +4,8 @@
 2. `options.Verb`: a verb's dataclasses (`FlagSet`) -> its flags. What a verb shares with YAML files
    stands once, at the field of `PretrainingSpec`, `ModelSpec`, `TextSpec` ...
 3. `options.parse`: a verb and its words -> `Arguments`: the values that were given, by dataclass.
-4. The verbs, each a function of `Arguments`: tasks.py (tasks, generate), pretrain.py (pretrain,
-   self-pretrain), statistics.py, experiment.py (finetune, run, report), push.py.
+4. The verbs, each a function of `Arguments`: tasks.py (tasks, generate), build.py, pretrain.py
+   (pretrain, self-pretrain), statistics.py, experiment.py (finetune, run, report), push.py.
 """
 
 from hf_synpre.cli.verbs import main

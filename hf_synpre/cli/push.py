@@ -11,7 +11,7 @@ from hf_synpre.errors import UsageError
 class PushOptions:
     """What `synpre push` takes."""
 
-    directory: str = option("What `synpre pretrain` or dataset_scripts/build.py made.", "")
+    directory: str = option("What `synpre pretrain` or `synpre build` made.", "")
     repo_id: str = option("The repository on the Hub, namespace/name.", "")
     private: bool = option("A repository that is new becomes a private one.", False)
     tag: str | None = option("A tag for the commit.", None)

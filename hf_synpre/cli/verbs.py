@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 
+from hf_synpre.cli.build import BUILD
 from hf_synpre.cli.experiment import REPORT, RUN
 from hf_synpre.cli.finetune import FINETUNE
 from hf_synpre.cli.options import ImportOptions, Verb, parse
@@ -23,7 +24,7 @@ from hf_synpre.versions import versions
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        *(TASKS, GENERATE, PRETRAIN, SELF_PRETRAIN, STATISTICS),
+        *(TASKS, GENERATE, BUILD, PRETRAIN, SELF_PRETRAIN, STATISTICS),
         *(FINETUNE, RUN, REPORT, PUSH),
     )
 }

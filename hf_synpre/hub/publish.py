@@ -147,7 +147,7 @@ def model_files(folder: Path) -> list[Path]:
         raise UsageError(
             f"{folder} holds neither shards of a complete dataset nor pretraining.json or "
             "parameter_statistics.json; give what `synpre pretrain`, `synpre statistics` or "
-            "dataset_scripts/build.py made."
+            "`synpre build` made."
         )
     return files
 
