@@ -18,6 +18,7 @@ from hf_synpre.config import read_yaml
 from hf_synpre.data.shards import BLOCK_ROWS, config_folder, read_configs
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
+from hf_synpre.hub.local_paths import without_local_paths
 from hf_synpre.report import read_cells, summarize
 from hf_synpre.report.render import template_environment
 from hf_synpre.report.schema import CellResult, Estimate
@@ -41,6 +42,8 @@ SIZE_CATEGORIES = (
 # Keys of pretraining.json that a result file repeats. If all are equal, the result's fine-tuning
 # started from this run.
 RUN_IDENTITY = ("tokens", "flops", "accuracy", "train_s")
+# A folder with one of these has a tokenizer.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
 # Name of a row in a model card's table -> its key in pretraining.json.
 RUN_ROWS = {
     "steps": "steps",
@@ -311,6 +314,7 @@ def model_card_context(folder: Path) -> dict[str, Any]:
         "config": config,
         "auto_class": auto_class(architectures[0]),
         "tensor_sizes": [tensor["numel"] for tensor in (statistics or {}).get("parameters", ())],
+        "has_tokenizer": any((folder / name).exists() for name in TOKENIZER_FILES),
         "has_weights": any(folder.glob("*.safetensors")),
         "scores": scores,
         "papers": cited_papers(paper),
@@ -318,8 +322,8 @@ def model_card_context(folder: Path) -> dict[str, Any]:
 
 
 def read_json_if_exists(file: Path) -> Any:
-    """Return the content of a JSON file, None where there is no such file."""
-    return read_json(file) if file.exists() else None
+    """Return a JSON file's content without paths of this machine, None without such a file."""
+    return without_local_paths(read_json(file)) if file.exists() else None
 
 
 def auto_class(architecture: str) -> str:

@@ -26,6 +26,7 @@ from hf_synpre.hub.checks import (
     check_repo_id,
     hub_errors,
 )
+from hf_synpre.hub.local_paths import published_card, published_content
 
 # The files of a model folder that are published: weights, texts and results.
 MODEL_FILES = (
@@ -89,7 +90,8 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
         repo_type = "model"
         chosen = model_files(folder)
         if (folder / CARD).exists():
-            card = (folder / CARD).read_bytes()
+            own_card = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+            card = published_card(own_card).encode()
         else:
             card = model_card(folder, repo_id).encode()
 
@@ -101,6 +103,8 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
     for name, content in files.items():
         check_inside_folder(folder, check_file_name(name), content)
         check_file_content(name, content, token)
+        if repo_type == "model" and isinstance(content, Path):
+            files[name] = published_content(content)
 
     present = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     names = [file.relative_to(folder).as_posix() for file in present]
