@@ -7,7 +7,9 @@
 """
 
 import html
+import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, overload
@@ -21,6 +23,7 @@ from hf_synpre.data.rows import SPLIT_SIZES, Row, RowsConfig
 from hf_synpre.data.shards import BLOCK_ROWS
 from hf_synpre.errors import UsageError, as_integer
 from hf_synpre.tasks import RowStream, VocabularyLike, iter_row_blocks, open_stream
+from hf_synpre.tasks.imports import task_files
 
 FEATURES = datasets.Features(
     {name: datasets.List(datasets.Value("int32")) for name in ("input_ids", "labels")}
@@ -156,15 +159,20 @@ class SyntheticConfig(RowsConfig, datasets.BuilderConfig):
     """The configuration of a SyntheticBuilder: which rows it makes.
 
     `vocabulary` is what `hf_synpre.generate` takes: None (the paper's T5 ids), a size, a tokenizer
-    or a Vocabulary. The version of the configuration is the task's, so that the cache never serves
-    rows of another version.
+    or a Vocabulary. The version of the configuration is the task's, and for a task of one's own has
+    a digest of its definition, so that the cache never serves rows of another one.
     """
 
     def __post_init__(self) -> None:
         datasets.BuilderConfig.__post_init__(self)
         super().__post_init__()
         component_versions = sum(task.version for task in self.opened_task.components)
-        self.version = datasets.Version(f"{self.opened_task.version}.{component_versions}.0")
+        definition = 0
+        if files := task_files(self.task):
+            definition = zlib.crc32(json.dumps(files).encode())
+        self.version = datasets.Version(
+            f"{self.opened_task.version}.{component_versions}.{definition}"
+        )
 
 
 class SyntheticBuilder(datasets.ArrowBasedBuilder):

@@ -178,9 +178,7 @@ def dataset_card(
         "configs": configs,
         "main": first_config,
         "smallest": smallest,
-        "task_files": sorted(
-            {file for config in configs.values() for file in config.get("task_files") or ()}
-        ),
+        "task_files": own_task_files(configs),
         "vocab_size": Vocabulary.t5().size if is_t5 else configs[smallest]["vocabulary"],
         "location": repo_id if is_published else LOCAL_FOLDER,
         "block": BLOCK_ROWS,
@@ -189,6 +187,14 @@ def dataset_card(
         "papers": cited_papers(*(get_task(task).paper for task in tasks)),
     }
     return render_card("dataset_card.md.jinja", data, context)
+
+
+def own_task_files(configs: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the Python files that define tasks of configurations, by name."""
+    names: set[str] = set()
+    for config in configs.values():
+        names.update(config.get("task_files") or ())
+    return sorted(name for name in names if name.endswith(".py"))
 
 
 def row_count(config: dict[str, Any]) -> int:

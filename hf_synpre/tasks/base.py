@@ -72,7 +72,7 @@ class SyntheticTask(ABC):
     @property
     def is_interactive(self) -> bool:
         """Whether a notebook, a script or exec defined it: no module that can be imported."""
-        return self.function.__module__ in ("__main__", None)
+        return self.function.__module__ in ("__main__", "__mp_main__", None)
 
     @property
     @abstractmethod

@@ -7,11 +7,11 @@ them, and check that these have not changed since.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from hf_synpre.errors import UsageError
@@ -105,28 +105,47 @@ def import_again(files: Iterable[TaskFile]) -> None:
 
 
 def task_files(task: str | None) -> dict[str, str]:
-    """Return the files that define a task, or the tasks of a mixture.
+    """Return what defines a task of one's own, or the tasks of a mixture.
 
-    Recipes hold them, so that a run is not continued with another definition.
+    Recipes hold it, so that a run is not continued with another definition.
 
     Args:
         task: a task's name, or a mixture as "set:2,identity:1"; None for no task.
 
     Returns:
-        The name of each file, without its folder -> the digest of its bytes; empty for the tasks
-        of hf_synpre.
+        The name of each file, without its folder -> the digest of its bytes; for a task of a
+        notebook or script its own name -> the digest of its function. Empty for the tasks of
+        hf_synpre.
     """
     if task is None:
         return {}
-    return {file.path.name: file.digest for file in files_of_task(task)}
+    digests = {file.path.name: file.digest for file in files_of_task(task)}
+    for name in names_in(task):
+        if name in REGISTRY and REGISTRY[name].is_interactive:
+            digests[name] = code_digest(REGISTRY[name].function)
+    return digests
 
 
-def files_of_task(task: str) -> list[TaskFile]:
-    """Return the imported files that define a task, or the tasks of a mixture by name."""
+def names_in(task: str) -> set[str]:
+    """Return the names in a task's name: its own, those of a mixture, those of its components."""
     names = {part.strip().partition(":")[0] for part in task.split(",")}
     for name in list(names):
         if name in REGISTRY:
             names |= {component.name for component in REGISTRY[name].components}
+    return names
+
+
+def code_digest(function: Callable) -> str:
+    """Return a digest of a Python function's code and constants."""
+    code = getattr(function, "py_func", function).__code__
+    constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
+    text = f"{code.co_code.hex()} {constants} {code.co_names}"
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def files_of_task(task: str) -> list[TaskFile]:
+    """Return the imported files that define a task, or the tasks of a mixture by name."""
+    names = names_in(task)
     return [file for file in IMPORTED.values() if names & set(file.names)]
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from hf_synpre import UsageError, generate, get_task, import_tasks, list_tasks
+from hf_synpre import (
+    UsageError,
+    generate,
+    get_task,
+    import_tasks,
+    list_tasks,
+    load_synthetic,
+)
 from hf_synpre.cli import main
 from hf_synpre.data.shards import Recipe, build_shards, read_configs
 from hf_synpre.hub import cards, rebuild
@@ -190,6 +197,22 @@ def test_a_dataset_names_the_file_that_defines_its_task(write, tmp_path):
     with pytest.raises(UsageError, match="was built with another task_files; choose another"):
         build_shards(recipe, "default", tmp_path / "rotate")
     assert not rebuild(tmp_path / "rotate", say=str)
+
+
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "notebook"])
+def test_the_cache_never_serves_the_rows_of_another_definition(is_file, write, tmp_path):
+    def labels(source):
+        if is_file:
+            import_tasks(write(source))
+        else:
+            exec(source, {"__name__": "__main__"})
+        rows = load_synthetic("rotate", size=2, vocabulary=64, cache_dir=str(tmp_path))
+        return rows["labels"][0], imports.task_files("set:1,rotate:1")
+
+    first, second = labels(ROTATE), labels(ROTATE.replace("(i + 1)", "(i + 2)"))
+    assert first[0] != second[0]
+    assert first[1] != second[1]
+    assert labels(ROTATE) == first
 
 
 def python_blocks(page):
