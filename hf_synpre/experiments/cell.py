@@ -118,8 +118,7 @@ def experiment_recipe(spec: ExperimentSpec) -> dict[str, Any]:
     del recipe["save_models"]
     # Where the files with tasks of one's own are does not matter, but what is in them does.
     del recipe["imports"]
-    if files_of_runs := task_files_of_runs(spec):
-        recipe["task_files"] = files_of_runs
+    recipe["task_files"] = task_files_of_runs(spec)
     for task in recipe["tasks"].values():
         del task["data_dir"]
     return recipe

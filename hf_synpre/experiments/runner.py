@@ -137,6 +137,8 @@ class Experiment:
                     "choose another --output_dir."
                 )
             keep_parts_in_use(recipe, stored, in_use)
+        if not recipe["task_files"]:
+            del recipe["task_files"]
         write_json(file, recipe)
 
     def cells(self, only: Iterable[str] = ()) -> list[Cell]:
@@ -238,7 +240,8 @@ class Experiment:
         done = [cell for cell in map(status, files) if cell.get("status") == "done"]
         arms = {cell["arm"] for cell in done}
         runs: set[str] = set()
-        for spec in (self.spec, build_spec(ExperimentSpec, stored, EXPERIMENT_FILE)):
+        fields = {key: part for key, part in stored.items() if key != "task_files"}
+        for spec in (self.spec, build_spec(ExperimentSpec, fields, EXPERIMENT_FILE)):
             for name, arm in spec.arms.items():
                 run = arm.needed_checkpoint
                 if name in arms and run in spec.pretraining:
@@ -333,11 +336,12 @@ def read_stored_recipe(file: Path) -> dict[str, Any]:
     task_files = stored.pop("task_files", {}) if isinstance(stored, dict) else {}
     try:
         recipe = experiment_recipe(build_spec(ExperimentSpec, stored, str(file)))
-        return recipe | {"task_files": task_files} if task_files else recipe
     except UsageError as error:
         raise UsageError(
             f"{file} is not an experiment's; choose another --output_dir. ({error})"
         ) from error
+    recipe["task_files"] = task_files if isinstance(task_files, dict) else {}
+    return recipe
 
 
 def may_change(stored: Any, wanted: Any, in_use: set[str] | None) -> bool:
