@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_synpre.report.cells import ABSENT
+from hf_synpre.report.escapes import escape_markdown
+from hf_synpre.report.findings import write_findings
 from hf_synpre.report.schema import Estimate, Report
 
 ROOT = Path(__file__).parents[1]
@@ -35,15 +37,9 @@ def with_interval(estimate: Estimate | None) -> str:
     return text
 
 
-def with_half_width(estimate: Estimate | None) -> str:
-    """Write an estimate in percent with half the width of its interval."""
-    if estimate is None or estimate["value"] is None:
-        return "–"
-    text = f"{100 * estimate['value']:.1f}"
-    if estimate["low"] is not None:
-        half = (estimate["high"] - estimate["low"]) / 2
-        text += f" ±{100 * half:.1f}"
-    return text
+def finding(report: Report) -> str:
+    """Return what an experiment found, in sentences, with a name as Markdown writes it."""
+    return " ".join(write_findings(report, escape_markdown))
 
 
 def star(difference: Estimate | None) -> str:
@@ -89,26 +85,47 @@ def table_of_one_task(report: Report) -> str:
     return markdown_table(head, rows)
 
 
-def table_of_many_tasks(report: Report) -> str:
-    """Return a table with a row for each arm and a column for each task.
+def tables_of_many_tasks(report: Report) -> str:
+    """Return tables with a row for each arm and a column for each task.
+
+    Arms that are on all tasks come first; those on fewer tasks have a table of their own for each
+    choice of tasks, so that no field is empty.
+    """
+    arms_by_tasks: dict[tuple[str, ...], list[str]] = {}
+    for arm in report["arms"]:
+        tasks = tuple(task for task in report["tasks"] if arm in report["scores"][task])
+        arms_by_tasks.setdefault(tasks, []).append(arm)
+
+    tables = []
+    for tasks, arms in sorted(arms_by_tasks.items(), key=lambda item: -len(item[0])):
+        table = table_of_tasks(report, list(tasks), arms)
+        if len(tasks) < len(report["tasks"]):
+            table = f"On {len(tasks)} of the {len(report['tasks'])} tasks:\n\n{table}"
+        tables.append(table)
+    return "\n\n".join(tables)
+
+
+def table_of_tasks(report: Report, tasks: list[str], arms: list[str]) -> str:
+    """Return the scores of some arms on some tasks.
 
     A last column holds the mean benefit of the arms for which it is over all tasks, if any is.
     """
     benefits = {arm: benefit["mean_of_ratios"] for arm, benefit in report["benefits"].items()}
-    benefits = {arm: mean for arm, mean in benefits.items() if not mean["note"]}
+    benefits = {arm: m for arm, m in benefits.items() if arm in arms and not m["note"]}
     show_benefits = any(mean["value"] is not None for mean in benefits.values())
 
     head = ["start"]
-    head += [f"{task}, {t['metric'].replace('_', ' ')}" for task, t in report["tasks"].items()]
+    for task in tasks:
+        head.append(f"{task}, {report['tasks'][task]['metric'].replace('_', ' ')}")
     if show_benefits:
         head.append("mean benefit of natural, %")
 
     rows = []
-    for arm in report["arms"]:
+    for arm in arms:
         row = [arm]
-        for task in report["tasks"]:
+        for task in tasks:
             score = report["scores"][task].get(arm)
-            row.append(with_half_width(score) + star(report["differences"][task].get(arm)))
+            row.append(with_interval(score) + star(report["differences"][task].get(arm)))
         if show_benefits:
             row.append(with_interval(benefits.get(arm)))
         rows.append(row)
@@ -135,7 +152,7 @@ SHOWN = {
         "curves.png",
     ),
     "campaign": (
-        table_of_many_tasks,
+        tables_of_many_tasks,
         "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.",
         "curves.png",
     ),
@@ -145,12 +162,12 @@ SHOWN = {
         None,
     ),
     "self_pretraining": (
-        table_of_many_tasks,
+        tables_of_many_tasks,
         "Self-pretraining an ELECTRA of two CPU cores' size.",
         "gains.png",
     ),
     "self_pretraining_roberta": (
-        table_of_many_tasks,
+        tables_of_many_tasks,
         "Self-pretraining a RoBERTa with tokenizers of its own.",
         None,
     ),
@@ -169,6 +186,7 @@ def demo() -> str:
     parts = [
         f"**{title}**",
         f"![quickstart](results/quickstart/{plot})",
+        finding(report),
         table_of_one_task(report),
         provenance(report, "quickstart"),
     ]
@@ -177,14 +195,72 @@ def demo() -> str:
 
 def results() -> str:
     """Return the tables and plots of all committed experiments."""
-    parts = []
+    parts = [same_tasks()]
     for name, (table, title, plot) in SHOWN.items():
         report = read_report(name)
-        parts.append(f"## {title.removesuffix('.')}")
+        parts += [f"## {title.removesuffix('.')}", finding(report), recipe_of(name)]
         if plot:
             parts.append(f"![{name}]({name}/{plot})")
         parts += [table(report), f"{provenance(report, name)} Cells: [{name}]({name})."]
     return "\n\n".join(parts)
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return the recipe of a committed experiment."""
+    return json.loads((ROOT / "results" / name / "experiment.json").read_text())
+
+
+def model_of(recipe: dict[str, Any]) -> str:
+    """Return the architecture of an experiment: its kind, width and layers."""
+    model, sizes = recipe["model"], recipe["model"]["overrides"]
+    width = sizes.get("d_model") or sizes["hidden_size"]
+    layers = str(sizes.get("num_layers") or sizes["num_hidden_layers"])
+    if "num_decoder_layers" in sizes:
+        layers += f" + {sizes['num_decoder_layers']}"
+    return f"{model['model_type']} of width {width}, {layers} layers"
+
+
+def steps_of(recipe: dict[str, Any], task: str) -> int:
+    """Return the steps of fine-tuning on a task."""
+    own = (recipe["tasks"][task]["finetuning"] or {}).get("training", {})
+    return own.get("max_steps") or recipe["finetuning"]["training"]["max_steps"]
+
+
+def natural_text(recipe: dict[str, Any]) -> str:
+    """Return which run the arm natural starts from, – without that arm."""
+    return (recipe["arms"].get("natural") or {}).get("checkpoint") or "–"
+
+
+def recipe_of(name: str) -> str:
+    """Return a sentence of an experiment's model, fine-tuning and natural text."""
+    recipe = read_recipe(name)
+    steps = sorted({steps_of(recipe, task) for task in recipe["tasks"]})
+    count = f"{steps[0]}" if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
+    text = f"Recipe: {model_of(recipe)}; {count} steps of fine-tuning"
+    if natural_text(recipe) != "–":
+        text += f"; `natural` starts from the run {natural_text(recipe)}"
+    return f"{text}."
+
+
+def same_tasks() -> str:
+    """Return a table of the tasks that several experiments have, with what differs in them."""
+    experiments: dict[str, list[str]] = {}
+    for name in SHOWN:
+        for task in read_report(name)["tasks"]:
+            experiments.setdefault(task, []).append(name)
+
+    head = ["task", "experiment", "model", "steps", "natural text", "random, %", "natural, %"]
+    rows = []
+    for task, names in experiments.items():
+        for name in names if len(names) > 1 else []:
+            recipe, scores = read_recipe(name), read_report(name)["scores"][task]
+            arms = [with_interval(scores.get(arm)) for arm in ("random", "natural")]
+            steps = str(steps_of(recipe, task))
+            rows.append([task, name, model_of(recipe), steps, natural_text(recipe), *arms])
+    return (
+        "Some tasks are in several experiments. Their recipes differ, so scores are to be compared "
+        f"only within one experiment:\n\n{markdown_table(head, rows)}"
+    )
 
 
 def measured(name: str) -> dict[str, Any]:

@@ -82,9 +82,24 @@ def save(directory, cells):
     return directory
 
 
+def equal_compute_cells():
+    """Return cells of three seeds that end at different steps, as under equal compute."""
+    cells = []
+    for seed, last in enumerate((1351, 1329, 1336)):
+        steps = [round(last * part / 5) for part in range(1, 6)]
+        curve = [{"step": s, "score": s / 2000, "flops": 1e9 * s} for s in steps]
+        cells.append(make_cell(arm="equal_compute", seed=seed, curve=curve))
+    return cells
+
+
+def numbered(cells) -> list[dict]:
+    """Return cells as they are after reading: with the name and digest of a file."""
+    return [cell | {"file": f"{i}.json", "sha256": ""} for i, cell in enumerate(cells)]
+
+
 def summary(cells) -> dict:
     """Return the report of cells that were never written."""
-    return summarize([cell | {"file": f"{i}.json", "sha256": ""} for i, cell in enumerate(cells)])
+    return summarize(numbered(cells))
 
 
 def simulate_scores(rng, seeds, means, size=200, seed_sd=0.03, example_sd=0.3, rest_sd=0.3):

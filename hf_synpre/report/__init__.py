@@ -19,8 +19,9 @@ from pathlib import Path
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_bytes
 from hf_synpre.report.cells import read_cells, read_folder
-from hf_synpre.report.plots import draw_plots
-from hf_synpre.report.render import latex, markdown, model_index, model_index_yaml, table
+from hf_synpre.report.markdown_page import markdown
+from hf_synpre.report.plots import PLOT_FILES, draw_plots
+from hf_synpre.report.render import latex, model_index, model_index_yaml, table
 from hf_synpre.report.schema import CellResult, LeftOut, Report
 from hf_synpre.report.summary import benefit, summarize
 from hf_synpre.report.transfer import summarize_transfer
@@ -78,14 +79,20 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
             "edited, and run again."
         ) from error
 
+    plots = draw_plots(report)
     texts = {
         "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
-        "report.md": markdown(report, str(directory)),
+        "report.md": markdown(report, str(directory), plots),
         "report.tex": latex(report),
         "model-index.yaml": model_index_yaml(report),
     }
-    files = {name: text.encode() for name, text in texts.items()}
-    files |= draw_plots(report)
+    files = {name: text.encode() for name, text in texts.items()} | plots
+    folder = Path(output_dir or directory)
     for name, content in files.items():
-        write_bytes(Path(output_dir or directory) / name, content)
+        write_bytes(folder / name, content)
+
+    # A plot of an earlier report, for which these cells have no numbers.
+    for name in PLOT_FILES:
+        if name not in files:
+            (folder / name).unlink(missing_ok=True)
     return report

@@ -40,9 +40,6 @@ LEAST_VARIANCE = 1e-24
 
 ONE_SEED = "one seed: no interval"
 NO_SPREAD = "the seeds do not differ: no interval"
-NOT_TESTED = (
-    "one seed, or seeds that do not differ: no interval, and natural - random was not tested"
-)
 WILSON = "hardly any spread: Wilson's interval for {} test examples"
 REFUSED = "natural and random differ by less than 2 standard errors"
 ROUGH = "rough: natural - random changes its sign in {:.0%} of the draws"
@@ -359,9 +356,11 @@ def _draw_mean(score: Estimate, stream: str) -> np.ndarray:
 
 
 def _seed_error(score: Estimate) -> float:
-    """Return the standard error over seeds alone, NaN for one seed."""
+    """Return the standard error over seeds alone: NaN for one seed, 0 where seeds do not differ."""
     error = score.get("se_seeds", score["se"])
-    return math.nan if error is None else error
+    if error is None:
+        return math.nan if score["n"] == 1 else 0.0
+    return error
 
 
 def _draw_example_shifts(examples: list[np.ndarray], stream: str) -> np.ndarray:
@@ -415,7 +414,7 @@ def summarize_draws(draws: np.ndarray, note: str | None = None) -> Estimate:
     value = float(draws[0])
     low, high = (float(end) for end in np.quantile(draws[1:], LEVELS))
     if math.isnan(low):
-        note = NOT_TESTED
+        note = ONE_SEED + ", and natural - random was not tested"
         return {"value": value, "low": None, "high": None, "note": note}
     return {"value": value, "low": low, "high": high, "note": note}
 

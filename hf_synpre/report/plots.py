@@ -4,39 +4,39 @@ Equal reports give equal bytes. Matplotlib is imported only when something is dr
 """
 
 import math
-import textwrap
 import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_synpre.report.escapes import short_name
-from hf_synpre.report.schema import NATURAL, RANDOM, Estimate, GainMatrix, Report, TaskSummary
-from hf_synpre.report.transfer import matrix_row
+from hf_synpre.report.cells import ABSENT
+from hf_synpre.report.figures import (
+    COLOURS,
+    CURVE_HEIGHT,
+    STYLE,
+    ArmStyle,
+    arm_styles,
+    axis_label,
+    panel_grid,
+    plot_label,
+    set_title,
+)
+from hf_synpre.report.intervals import excludes_zero
+from hf_synpre.report.schema import (
+    NATURAL,
+    RANDOM,
+    Curve,
+    Estimate,
+    GainMatrix,
+    Report,
+)
+from hf_synpre.report.transfer import matrix_columns, matrix_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours of the usual arms; other arms take the spare ones in turn (Okabe & Ito, Tol).
-COLOURS = {
-    RANDOM: "#8A8A8A",
-    NATURAL: "#0072B2",
-    "synthetic": "#D55E00",
-    "statistics": "#009E73",
-    "self": "#CC79A7",
-}
-SPARE_COLOURS = (
-    "#E69F00",
-    "#56B4E9",
-    "#5D3A9B",
-    "#8C510A",
-    "#882255",
-    "#44AA99",
-    "#999933",
-    "#DDCC77",
-)
 REFUSED_TEXT: dict[str, Any] = {
     "ha": "center",
     "va": "center",
@@ -44,21 +44,13 @@ REFUSED_TEXT: dict[str, Any] = {
     "style": "italic",
     "fontsize": 7,
 }
-STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "figure.titlesize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "text.parse_math": False,  # names may hold a dollar sign
-    "svg.hashsalt": "hf_synpre",  # fixes the ids inside an SVG, which are random otherwise
-}
-X_LABELS = {"step": "fine-tuning step", "flops": "FLOPs, pre-training included"}
+X_LABELS = {"step": "fine-tuning step", "flops": "10{} FLOPs, pre-training included"}
+BAND = "line: mean over seeds; band: 95 % interval over seeds (of one or two seeds: their range)"
+POINT = "point: mean; line: 95 % interval"
 FORMATS = ("png", "svg")
-
-# Sizes of a panel in inches; a single panel is wider.
-LONE_WIDTH, PANEL_WIDTH, CURVE_HEIGHT = 3.4, 2.4, 2.2
+PLOT_FILES = [
+    f"{name}.{form}" for name in ("curves", "compute", "benefit", "gains") for form in FORMATS
+]
 
 
 def draw_plots(report: Report) -> dict[str, bytes]:
@@ -68,7 +60,8 @@ def draw_plots(report: Report) -> dict[str, bytes]:
         report: the content of report.json.
 
     Returns:
-        curves, compute and benefit as PNG and SVG, and gains for a report with a matrix of gains.
+        curves, compute and benefit as PNG and SVG, and gains for a report with a matrix of gains;
+        without those for which the report has no numbers.
     """
     import matplotlib
 
@@ -85,6 +78,7 @@ def draw_plots(report: Report) -> dict[str, bytes]:
         return {
             f"{name}.{file_format}": image(figure, file_format)
             for name, figure in figures.items()
+            if figure is not None
             for file_format in FORMATS
         }
 
@@ -97,111 +91,108 @@ def image(figure: "Figure", file_format: str) -> bytes:
     return buffer.getvalue()
 
 
-# --- What all plots share -------------------------------------------------------------------------
-
-
-def panel_grid(count: int, height: float, share_y: bool = False) -> tuple["Figure", list["Axes"]]:
-    """Return a figure of panels in up to three columns, and the panels.
-
-    Args:
-        count: number of panels.
-        height: height of a panel in inches.
-        share_y: whether the panels have one y axis.
-    """
-    from matplotlib.figure import Figure
-
-    width = LONE_WIDTH if count == 1 else PANEL_WIDTH
-    columns = 2 if count == 4 else min(count, 3)
-    rows = math.ceil(count / columns)
-    size = (width * columns, height * rows + 0.3)  # 0.3 for the title or the legend
-    figure = Figure(figsize=size, layout="constrained")
-    panels = [*figure.subplots(rows, columns, squeeze=False, sharey=share_y).flat]
-    for panel in panels[count:]:
-        panel.set_axis_off()
-    return figure, panels[:count]
-
-
-def arm_colours(report: Report) -> dict[str, str]:
-    """Return arm -> its colour."""
-    colours = dict(COLOURS)
-    others = [arm for arm in report["arms"] if arm not in COLOURS]
-    for i, arm in enumerate(others):
-        colours[arm] = SPARE_COLOURS[i % len(SPARE_COLOURS)]
-    return colours
-
-
-def plot_label(name: str) -> str:
-    """Return a name as a plot shows it; matplotlib hides labels that begin with "_"."""
-    label = short_name(name)
-    return f" {label}" if label.startswith("_") else label
-
-
-def axis_label(task: TaskSummary, what: str) -> str:
-    """Return the label of an axis that shows a task's metric; `what` comes before its name."""
-    label = what + short_name(task["metric"] or "")
-    if task["unit"] == "%":
-        label += " (%)"
-    if task["higher_is_better"] is False:
-        label += "\nlower is better"
-    return label
-
-
 # --- Curves ---------------------------------------------------------------------------------------
 
 
-def draw_curves(report: Report, x: str) -> "Figure":
+def draw_curves(report: Report, x: str) -> "Figure | None":
     """Return a panel for each task: mean validation scores against `x`, a line for each arm.
+
+    None if there is no curve.
 
     Args:
         report: the content of report.json.
         x: "step" or "flops"; an arm whose curve lacks it is left out.
     """
-    figure, panels = panel_grid(len(report["tasks"]), CURVE_HEIGHT)
-    colours = arm_colours(report)
-    for panel, (task, summary) in zip(panels, report["tasks"].items(), strict=True):
-        scale = 100 if summary["unit"] == "%" else 1
-        for arm, curve in report["curves"][task].items():
-            xs = curve["step"] if x == "step" else curve.get("flops")
-            if xs is None:
-                continue
-            mean = scale * np.array(curve["mean"], dtype=float)
-            low = scale * np.array(curve["low"], dtype=float)
-            high = scale * np.array(curve["high"], dtype=float)
-            colour = colours[arm]
-            above_others = arm in (RANDOM, NATURAL)
-            panel.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
-            panel.plot(xs, mean, color=colour, linewidth=1.3, label=arm, zorder=2 + above_others)
+    drawn: dict[str, dict[str, Curve]] = {}  # task -> arm -> curve
+    for task, curves in report["curves"].items():
+        known = {arm: curve for arm, curve in curves.items() if x in curve and curve["step"]}
+        if known:
+            drawn[task] = known
+    if not drawn:
+        return None
 
-        panel.set(
-            title=plot_label(task), xlabel=X_LABELS[x], ylabel=axis_label(summary, "validation ")
-        )
-        panel.margins(x=0.02)
+    figure, panels = panel_grid(len(drawn), CURVE_HEIGHT)
+    styles = arm_styles(report)
+    exponent = flops_exponent(drawn) if x == "flops" else 0
+    for panel, (task, curves) in zip(panels, drawn.items(), strict=True):
+        summary = report["tasks"][task]
+        scale = 100 if summary["unit"] == "%" else 1
+        for arm, curve in curves.items():
+            draw_curve(panel, curve, x, scale, styles[arm], above=arm in (RANDOM, NATURAL))
+
+        panel.set(title=plot_label(task), ylabel=axis_label(summary, summary["curve_score"]))
+        panel.set_xlabel(X_LABELS[x].format(superscript(exponent)))
+        if x == "flops":
+            set_log_axis(panel, exponent)
+        panel.margins(x=0.03)
         if summary["unit"] == "%":
             low_end, high_end = panel.get_ylim()
             panel.set_ylim(max(low_end, 0), min(high_end, 100))
-    add_legend(figure, report, panels)
+
+    arms = [arm for arm in report["arms"] if any(arm in curves for curves in drawn.values())]
+    add_legend(figure, arms, styles)
+    set_title(figure, "Scores on validation rows during fine-tuning", BAND)
     return figure
 
 
-def add_legend(figure: "Figure", report: Report, panels: list["Axes"]) -> None:
-    """Name each arm that is drawn once, below all panels, in the order of the report."""
-    drawn: dict[str, Any] = {}  # name of an arm -> a line or bar of it
-    for panel in panels:
-        handles, labels = panel.get_legend_handles_labels()
-        drawn |= dict(zip(labels, handles, strict=True))
-    arms = [arm for arm in report["arms"] if arm in drawn]
-    if not arms:
-        return
+def draw_curve(
+    panel: "Axes", curve: Curve, x: str, scale: float, style: ArmStyle, above: bool
+) -> None:
+    """Draw one arm's curve with its band; points without cost are left out of a log axis."""
+    xs = np.array(curve["step"] if x == "step" else curve["flops"], dtype=float)
+    shown = xs > 0 if x == "flops" else np.isfinite(xs)
+    mean, low, high = (scale * np.array(curve[key])[shown] for key in ("mean", "low", "high"))
+    panel.fill_between(xs[shown], low, high, color=style.color, alpha=0.12, linewidth=0)
+    panel.plot(
+        xs[shown],
+        mean,
+        color=style.color,
+        linestyle=style.linestyle,
+        linewidth=1.2,
+        marker=style.marker,
+        markersize=3,
+        markevery=max(len(mean) // 6, 1),
+        zorder=3 if above else 2,
+    )
 
-    # As many rows as the names need: about 0.28 inches for a line and 0.065 a letter.
-    width = sum(0.28 + 0.065 * len(arm) for arm in arms)
-    rows = math.ceil(width / figure.get_figwidth())
+
+def flops_exponent(curves: dict[str, dict[str, Curve]]) -> int:
+    """Return the power of ten in which FLOPs are written: a multiple of 3, below the largest."""
+    largest = max(max(c["flops"]) for of_task in curves.values() for c in of_task.values())
+    return 3 * int(math.log10(largest) // 3) if largest >= 1 else 0
+
+
+def superscript(number: int) -> str:
+    """Return a whole number in raised digits."""
+    return str(number).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
+
+
+def set_log_axis(panel: "Axes", exponent: int) -> None:
+    """Make the x axis logarithmic, with ticks in units of a power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    decades = math.log10(high / low)
+    parts = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0)
+    panel.xaxis.set_major_locator(LogLocator(subs=parts, numticks=20))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 10.0**exponent:g}"))
+
+
+def add_legend(figure: "Figure", arms: list[str], styles: dict[str, ArmStyle]) -> None:
+    """Name each arm once, below all panels, in the order of the report."""
+    from matplotlib.lines import Line2D
+
+    # As many rows as the names need: about 0.4 inches for a line and 0.07 a letter.
+    labels = [plot_label(arm) for arm in arms]
+    columns = int(figure.get_figwidth() / (0.4 + 0.07 * max(map(len, labels))))
     figure.legend(
-        [drawn[arm] for arm in arms],
-        [plot_label(arm) for arm in arms],
+        [Line2D([], [], markersize=3, linewidth=1.2, **styles[arm]._asdict()) for arm in arms],
+        labels,
         loc="outside lower center",
-        ncols=math.ceil(len(arms) / rows),
-        handlelength=1.2,
+        ncols=min(max(columns, 1), len(arms)),
+        handlelength=2.2,
         columnspacing=1.0,
         handletextpad=0.5,
     )
@@ -213,70 +204,88 @@ def add_legend(figure: "Figure", report: Report, panels: list["Axes"]) -> None:
 def draw_benefits(report: Report) -> "Figure | None":
     """Return a panel for each task and each mean over tasks: the arms' shares of natural's gain.
 
-    None if every share is refused.
+    A panel that is refused for most of its arms is left out. None if fewer than half of the tasks
+    are left; `draw_differences` shows them then.
     """
-    arms = list(report["benefits"])
-    benefits = report["benefits"]
-    groups: dict[str, dict[str, Estimate]] = {}
-    for task in report["tasks"]:
-        groups[task] = {arm: benefits[arm]["tasks"][task] for arm in arms}
-    means = {}
-    if len(report["tasks"]) > 1:
-        means["mean of ratios"] = {arm: benefits[arm]["mean_of_ratios"] for arm in arms}
-        means["ratio of means"] = {arm: benefits[arm]["ratio_of_means"] for arm in arms}
-    groups |= means
-    shares = [share for group in groups.values() for share in group.values()]
-    if all(share["value"] is None for share in shares):
+    arms, benefits = list(report["benefits"]), report["benefits"]
+    shares = {task: {arm: benefits[arm]["tasks"][task] for arm in arms} for task in report["tasks"]}
+    groups = {task: group for task, group in shares.items() if mostly_known(group)}
+    if not groups or 2 * len(groups) < len(shares):
         return None
 
+    means = {}
+    if len(shares) > 1:
+        means["mean of ratios"] = {arm: benefits[arm]["mean_of_ratios"] for arm in arms}
+        means["ratio of means"] = {arm: benefits[arm]["ratio_of_means"] for arm in arms}
+    groups |= {name: group for name, group in means.items() if mostly_known(group)}
+
     figure, panels = panel_grid(len(groups), intervals_height(arms), share_y=True)
-    colours = arm_colours(report)
+    styles = arm_styles(report)
     for panel, (name, group) in zip(panels, groups.items(), strict=True):
-        cut = draw_intervals(panel, arms, group, 100, colours, reference=100)
+        cut = draw_intervals(panel, arms, group, 100, styles, reference=100)
         panel.set_title(plot_label(name), fontweight="bold" if name in means else None)
         panel.set_xlabel(f"% (0 = random, 100 = natural){cut}")
-    title = "Benefit of natural pre-training"
-    if all(share["low"] is None for share in shares):
-        title += "\n(one seed: no intervals)"
-    figure.suptitle(title)
+
+    remarks = [POINT]
+    estimates = [share for group in groups.values() for share in group.values()]
+    if all(share["low"] is None for share in estimates):
+        remarks = ["one seed: no intervals"]
+    refused = [name for name in (*shares, *means) if name not in groups]
+    if refused:
+        remarks.append(
+            f"not drawn, as refused for most arms: {', '.join(map(plot_label, refused))}"
+        )
+    set_title(figure, "Benefit: share of natural's gain over random", *remarks)
     return figure
 
 
-def draw_differences(report: Report) -> "Figure":
-    """Return a panel for each task: the arms' differences to random.
+def mostly_known(estimates: dict[str, Estimate]) -> bool:
+    """Say whether at least half of the estimates that are not absent have a value."""
+    present = [
+        estimate
+        for estimate in estimates.values()
+        if not (estimate["note"] or "").startswith(ABSENT)
+    ]
+    known = [estimate for estimate in present if estimate["value"] is not None]
+    return bool(known) and 2 * len(known) >= len(present)
+
+
+def draw_differences(report: Report) -> "Figure | None":
+    """Return a panel for each task: the arms' differences to random. None if there are none.
 
     The title says why there is no benefit to draw.
     """
-    arms = [arm for arm in report["arms"] if arm != RANDOM]
-    figure, panels = panel_grid(len(report["tasks"]), intervals_height(arms), share_y=True)
-    colours = arm_colours(report)
-    for panel, (task, summary) in zip(panels, report["tasks"].items(), strict=True):
-        row = report["differences"][task]
+    rows = {task: row for task, row in report["differences"].items() if row}
+    if not rows:
+        return None
+
+    arms = [arm for arm in report["arms"] if any(arm in row for row in rows.values())]
+    figure, panels = panel_grid(len(rows), intervals_height(arms), share_y=True)
+    styles = arm_styles(report)
+    for panel, (task, row) in zip(panels, rows.items(), strict=True):
+        summary = report["tasks"][task]
         scale = 100 if summary["unit"] == "%" else 1
-        cut = draw_intervals(panel, arms, row, scale, colours)
-        panel.set(title=plot_label(task), xlabel=axis_label(summary, "difference in ") + cut)
-    figure.suptitle("Score difference to random\n" + why_no_benefit(report))
+        cut = draw_intervals(panel, arms, row, scale, styles)
+        label = axis_label(summary, summary["metric"], "difference in ")
+        panel.set(title=plot_label(task), xlabel=label + cut)
+    set_title(figure, "Score difference to random", POINT, why_no_benefit(report))
     return figure
 
 
 def why_no_benefit(report: Report) -> str:
     """Return, in brackets, why a report has no benefit to draw."""
     if not report["benefits"]:
-        return "(no arm besides random and natural)"
-
-    notes = {
-        share["note"]
-        for benefit in report["benefits"].values()
-        for share in benefit["tasks"].values()
-    }
+        return "(no benefit: no arm besides random and natural)"
     missing = [f"'{arm}'" for arm in (RANDOM, NATURAL) if arm not in report["arms"]]
     if missing:
-        reason = f"no arm {' or '.join(missing)}"
-    elif len(notes) == 1:
-        reason = str(notes.pop())
-    else:
-        reason = "see the notes of the report"
-    return textwrap.fill(f"(benefit not shown: {reason})", 52)
+        return f"(no benefit: no arm {' or '.join(missing)})"
+
+    shares = [
+        share for benefit in report["benefits"].values() for share in benefit["tasks"].values()
+    ]
+    notes = {str(share["note"]) for share in shares if share["value"] is None}
+    reasons = [note for note in sorted(notes) if not note.startswith(ABSENT)]
+    return f"(benefit refused on most tasks: {'; '.join(reasons)})"
 
 
 def intervals_height(arms: list[str]) -> float:
@@ -289,7 +298,7 @@ def draw_intervals(
     arms: list[str],
     estimates: dict[str, Estimate],
     scale: float,
-    colours: dict[str, str],
+    styles: dict[str, ArmStyle],
     reference: float = 0,
 ) -> str:
     """Draw each arm's estimate as a point with its interval, the first arm on top.
@@ -299,7 +308,7 @@ def draw_intervals(
         arms: the arms, each a line of the panel.
         estimates: arm -> estimate; an arm without one gets a dash.
         scale: the factor of all values, 100 for %.
-        colours: arm -> colour.
+        styles: arm -> how it is drawn.
         reference: position of a second vertical line, beside that at 0, in scaled values.
 
     Returns:
@@ -312,10 +321,11 @@ def draw_intervals(
             text = "–" if share is None else "refused"
             panel.text(0.5, y, text, transform=panel.get_yaxis_transform(), **REFUSED_TEXT)
             continue
-        panel.plot(scale * share["value"], y, "o", color=colours[arm], markersize=4)
+        style = styles[arm]
+        panel.plot(scale * share["value"], y, style.marker, color=style.color, markersize=4)
         if share["low"] is not None and share["high"] is not None:
             ends = [scale * share["low"], scale * share["high"]]
-            panel.plot(ends, [y, y], color=colours[arm], linewidth=1.4)
+            panel.plot(ends, [y, y], color=style.color, linewidth=1.4)
 
     # Axes.
     panel.set_yticks(range(len(arms)), [plot_label(arm) for arm in arms])
@@ -333,7 +343,7 @@ def draw_intervals(
 
 
 def limit_x_axis(panel: "Axes", estimates: list[Estimate], scale: float, reference: float) -> str:
-    """Limit the x axis to the span of the points and as much on each side.
+    """Limit the x axis to the span of the points and twice as much on each side.
 
     Return the text to add to the label of the axis; see `draw_intervals`.
     """
@@ -344,8 +354,8 @@ def limit_x_axis(panel: "Axes", estimates: list[Estimate], scale: float, referen
     points = [*values, 0.0, reference]
     span = (max(points) - min(points)) or 1.0
     low, high = panel.get_xlim()
-    new_low = max(low, min(points) - span)
-    new_high = min(high, max(points) + span)
+    new_low = max(low, min(points) - 2 * span)
+    new_high = min(high, max(points) + 2 * span)
     panel.set_xlim(new_low, new_high)
 
     ends = [scale * end for e in estimates for end in (e["low"], e["high"]) if end is not None]
@@ -358,27 +368,68 @@ def limit_x_axis(panel: "Axes", estimates: list[Estimate], scale: float, referen
 
 
 def draw_heat_map(matrix: GainMatrix) -> "Figure":
-    """Return a heat map of gains: a row for each arm, a column for each task and for the mean."""
+    """Return a heat map of gains: a row for each arm, a column for each task and for the mean.
+
+    A gain is coloured only where its interval excludes zero; its interval stands below it.
+    """
     from matplotlib.figure import Figure
 
-    arms = list(matrix["gains"])
-    tasks = list(matrix["gains"][arms[0]])
-    values = np.array([matrix_row(matrix, arm, tasks) for arm in arms])  # [arms, tasks + 1]
+    arms, (tasks, columns) = list(matrix["gains"]), matrix_columns(matrix)
+    estimates = [matrix_row(matrix, arm, tasks) for arm in arms]
+    scale = matrix["scale"]
 
-    # The strongest colour is that of the largest gain, within 1 and 200.
-    limit = float(np.nanmax(np.abs(values), initial=1.0))
-    limit = min(limit, 200.0)
+    # Colours: NaN, which is white, where the interval includes zero or there is none.
+    colours = np.full((len(arms), len(columns)), np.nan)
+    for (row, column), _ in np.ndenumerate(colours):
+        estimate = estimates[row][column]
+        if estimate is not None and estimate["value"] is not None and excludes_zero(estimate):
+            colours[row, column] = scale * estimate["value"]
+    limit = 1.0
+    if not np.isnan(colours).all():
+        limit = min(max(float(np.nanmax(np.abs(colours))), 1.0), 200.0)
 
-    size = (1.6 + 0.62 * (len(tasks) + 1), 1.1 + 0.3 * len(arms))
+    names = max(len(plot_label(arm)) for arm in arms)
+    size = (0.4 + 0.07 * names + 0.88 * len(columns), 1.5 + 0.36 * len(arms))
     figure = Figure(figsize=size, layout="constrained")
     panel = figure.subplots()
-    panel.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    columns = [*(plot_label(task) for task in tasks), "mean"]
-    panel.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
-    panel.set_yticks(range(len(arms)), [plot_label(arm) for arm in arms])
-    for (row, column), value in np.ndenumerate(values):
-        text = "–" if np.isnan(value) else f"{value:.0f}"
-        colour = "white" if abs(value) > 0.6 * limit else "black"  # legible on a dark field
-        panel.text(column, row, text, ha="center", va="center", color=colour)
-    panel.set_title(f"Gain, {matrix['unit']}")
+    panel.imshow(colours, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    panel.set_xticks(range(len(columns)), map(plot_label, columns), rotation=40, ha="right")
+    panel.set_yticks(range(len(arms)), map(plot_label, arms))
+    panel.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
+    panel.set_yticks(np.arange(len(arms) - 1) + 0.5, minor=True)
+    panel.grid(which="minor", color="#DDDDDD", linewidth=0.5)
+    panel.tick_params(which="both", length=0)
+    for (row, column), strength in np.ndenumerate(colours):
+        dark = abs(strength) > 0.6 * limit  # False for NaN
+        write_gain(panel, column, row, estimates[row][column], scale, "white" if dark else "black")
+    set_title(
+        figure,
+        f"Gain, {matrix['unit']}",
+        "coloured where the 95 % interval, in brackets, excludes zero; not corrected for the "
+        "number of comparisons",
+    )
     return figure
+
+
+def write_gain(
+    panel: "Axes", x: int, y: int, estimate: Estimate | None, scale: float, color: str
+) -> None:
+    """Write a gain and its interval into a field of the heat map."""
+    if estimate is None or estimate["value"] is None:
+        panel.text(x, y, "–", ha="center", va="center", color="#777777")
+        return
+    if not excludes_zero(estimate):
+        color = "#555555"
+    text = short_gain(scale * estimate["value"])
+    if estimate["low"] is None or estimate["high"] is None:
+        panel.text(x, y, text, ha="center", va="center", color=color)
+        return
+    low, high = short_gain(scale * estimate["low"]), short_gain(scale * estimate["high"])
+    interval = f"[{low}, {high}]"
+    panel.text(x, y - 0.16, text, ha="center", va="center", color=color)
+    panel.text(x, y + 0.24, interval, ha="center", va="center", color=color, fontsize=5.5)
+
+
+def short_gain(value: float) -> str:
+    """Write a gain with its sign, with one digit after the point below 10."""
+    return f"{value:+z.1f}" if abs(value) < 9.95 else f"{value:+.0f}"

@@ -1,28 +1,31 @@
 """The numbers of a report -> Markdown, a table for the terminal, LaTeX and model-index entries."""
 
-import shlex
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from hf_synpre.report.cells import ABSENT
 from hf_synpre.report.escapes import (
-    MarkdownText,
     escape_latex,
-    escape_markdown,
-    markdown_code,
     printable,
     short_name,
 )
-from hf_synpre.report.schema import Benefit, Estimate, Pair, Report, TaskSummary
-from hf_synpre.report.transfer import matrix_row
+from hf_synpre.report.findings import write_findings
+from hf_synpre.report.schema import (
+    Benefit,
+    Estimate,
+    Report,
+    TaskSummary,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 AGGREGATES = {"mean_of_ratios": "mean of the ratios", "ratio_of_means": "ratio of the means"}
+TABLE_WIDTH = 100  # of sentences in the terminal
 TABLE_HEAD = (
     "arm",
     "seeds",
@@ -31,6 +34,8 @@ TABLE_HEAD = (
     "benefit of natural, %",
     "pre-training tokens",
 )
+ABSENT_TEXT, REFUSED_TEXT = "–", "refused"  # in the place of an estimate without a value
+EMPTY = (ABSENT_TEXT, REFUSED_TEXT)
 # Powers of ten and their letters, in which counts are written.
 SI_PREFIXES = {9: " G", 6: " M", 3: " k"}
 
@@ -59,7 +64,7 @@ def is_absent(estimate: Estimate | None) -> bool:
 def format_interval(estimate: Estimate | None, unit: str | None = "%", sign: str = "") -> str:
     """Write an estimate as 'mean [low, high]', with a star where the interval excludes zero."""
     if estimate is None or estimate["value"] is None:
-        return "–" if is_absent(estimate) else "refused"
+        return ABSENT_TEXT if is_absent(estimate) else REFUSED_TEXT
 
     text = format_number(estimate["value"], unit, sign)
     if estimate["low"] is not None and estimate["high"] is not None:
@@ -74,7 +79,7 @@ def format_interval(estimate: Estimate | None, unit: str | None = "%", sign: str
 def format_count(value: float | None) -> str:
     """Write a count with three digits: 950, 12.3 k, 4.56 M, 7.89e+15; – if absent."""
     if value is None:
-        return "–"
+        return ABSENT_TEXT
     if value >= 1e12:
         return f"{value:.2e}"
     for power, letter in SI_PREFIXES.items():
@@ -94,21 +99,38 @@ def task_heading(task: str, summary: TaskSummary) -> str:
 
 
 def benefit_notes(report: Report) -> list[str]:
-    """Return one line for every refusal or caveat of benefits, with the arms that it is about."""
-    arms_by_note: dict[tuple[str, str], list[str]] = {}
-    for arm, benefit in report["benefits"].items():
-        shares = dict(benefit["tasks"])
-        if len(report["tasks"]) > 1:
-            shares |= aggregates(benefit)
+    """Return one line for every refusal or caveat of benefits: what it is about, and the arms.
 
-        for where, share in shares.items():
+    An arm without a finished cell on a task has a dash there and no line.
+    """
+    arms_by_note: dict[tuple[str, str], list[str]] = {}  # (task or mean, note) -> arms
+    for arm, benefit in report["benefits"].items():
+        for where, share in shares_of(report, benefit).items():
             note = share["note"]
-            if not note:
+            if not note or is_absent(share):
                 continue
-            if share["value"] is None and not is_absent(share):
+            if share["value"] is None:
                 note = f"refused, {note}"
             arms_by_note.setdefault((where, note), []).append(arm)
-    return [f"{where}, {', '.join(arms)}: {note}" for (where, note), arms in arms_by_note.items()]
+
+    # Tasks with the same note for the same arms are one line.
+    places_by_note: dict[tuple[str, str], list[str]] = {}  # (arms, note) -> tasks and means
+    for (where, note), arms in arms_by_note.items():
+        names = ", ".join(arms)
+        if len(arms) == len(report["benefits"]):
+            names = "all arms"
+        places_by_note.setdefault((names, note), []).append(where)
+    return [
+        f"{', '.join(places)}, {arms}: {note}" for (arms, note), places in places_by_note.items()
+    ]
+
+
+def shares_of(report: Report, benefit: Benefit) -> dict[str, Estimate]:
+    """Return the shares of a benefit by task, and its means where there are several tasks."""
+    shares = dict(benefit["tasks"])
+    if len(report["tasks"]) > 1:
+        shares |= aggregates(benefit)
+    return shares
 
 
 def aggregates(benefit: Benefit) -> dict[str, Estimate]:
@@ -119,7 +141,7 @@ def aggregates(benefit: Benefit) -> dict[str, Estimate]:
     }
 
 
-# --- Markdown -------------------------------------------------------------------------------------
+# --- Templates and tables -------------------------------------------------------------------------
 
 
 def template_environment(folder: Path, **options: Any) -> "Environment":
@@ -141,77 +163,61 @@ def template_environment(folder: Path, **options: Any) -> "Environment":
     )
 
 
-def markdown(report: Report, directory: str) -> str:
-    """Return a report as Markdown, from templates/report.md.jinja.
+class Table(NamedTuple):
+    """A table: its head, and rows with as many texts each. The first column is that of names."""
 
-    Args:
-        report: the content of report.json.
-        directory: the folder of the cells; the text gives the command that made it.
-    """
-    environment = template_environment(TEMPLATES, finalize=escape_markdown)
-    environment.globals |= {
-        "interval": markdown_interval,
-        "count": format_count,
-        "heading": task_heading,
-        "matrix_row": lambda arm: matrix_row_texts(report, arm),
-        "pair_row": pair_row_texts,
-        "notes": benefit_notes(report),
-        "aggregates": AGGREGATES,
-        "command": markdown_code(shlex.join(["synpre", "report", shown_folder(directory)])),
-    }
-    return environment.get_template("report.md.jinja").render(report)
+    head: list[str]
+    rows: list[list[str]]
 
 
-def shown_folder(directory: str) -> str:
-    """Return a folder as a report shows it: as it was given, but without a path of this machine."""
-    path = Path(directory)
-    return path.name if path.is_absolute() else directory
-
-
-def markdown_interval(
-    estimate: Estimate | None, unit: str | None = "%", sign: str = ""
-) -> MarkdownText:
-    """Write an estimate as `format_interval` does, for Markdown."""
-    return MarkdownText(format_interval(estimate, unit, sign).replace("*", r"\*"))
-
-
-def matrix_row_texts(report: Report, arm: str) -> list[str]:
-    """Return an arm's gains on all tasks and their mean as text."""
-    gains = matrix_row(report["transfer"]["matrix"], arm, list(report["tasks"]))
-    return [f"{gain:.1f}" if gain == gain else "–" for gain in gains]  # NaN differs from itself
-
-
-def pair_row_texts(pair: Pair) -> list[str]:
-    """Return a pair of arms and its shares of examples in %."""
-    shares = (pair["ensemble"], pair["better"], pair["both_wrong"], pair["one_right"])
-    return [" + ".join(pair["arms"]), *(f"{100 * share:.1f}" for share in shares)]
+def without_empty(table: Table) -> Table | None:
+    """Return a table without the rows and columns that hold no number, None if none does."""
+    rows = [row for row in table.rows if any(text not in EMPTY for text in row[1:])]
+    shown = [
+        column
+        for column in range(len(table.head))
+        if column == 0 or any(row[column] not in EMPTY for row in rows)
+    ]
+    if not rows or len(shown) < 2:
+        return None
+    return Table(
+        [table.head[column] for column in shown],
+        [[row[column] for column in shown] for row in rows],
+    )
 
 
 # --- Table for the terminal -----------------------------------------------------------------------
 
 
 def table(report: Report) -> str:
-    """Return a report as plain text: a block for each task, then the means over several tasks."""
+    """Return a report as plain text: what is found, a block for each task, means over tasks."""
     cells, failed = len(report["cells"]), len(report["failed"])
     lines = [
         f"{printable(report['experiment'])}: {cells} cells found, {failed} of them failed; "
         "mean [95 % interval over seeds], * = interval excludes zero"
     ]
+    sentences = " ".join(write_findings(report, short_name))
+    lines += ["", *textwrap.wrap(sentences, TABLE_WIDTH, break_on_hyphens=False)]
 
     # A block for each task.
     for task, summary in report["tasks"].items():
         rows = [table_row(report, task, arm) for arm in report["arms"]]
+        scores = without_empty(Table([*TABLE_HEAD], rows))
+        if scores is None:
+            continue
         heading = printable(task_heading(task, summary))
-        lines += ["", heading, *align_columns([TABLE_HEAD, *rows])]
+        lines += ["", heading, *align_columns([scores.head, *scores.rows])]
 
     # The means over tasks.
     if len(report["tasks"]) > 1:
         rows = []
         for arm, benefit in report["benefits"].items():
             shares = (format_interval(e) for e in aggregates(benefit).values())
-            rows.append((short_name(arm), *shares))
-        head = ("arm", *AGGREGATES.values())
-        lines += ["", "benefit of natural over all tasks, %", *align_columns([head, *rows])]
+            rows.append([short_name(arm), *shares])
+        means = without_empty(Table(["arm", *AGGREGATES.values()], rows))
+        if means is not None:
+            lines += ["", "benefit of natural over all tasks, %"]
+            lines += align_columns([means.head, *means.rows])
 
     # Caveats and failures.
     remarks = benefit_notes(report)
@@ -222,7 +228,7 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def table_row(report: Report, task: str, arm: str) -> tuple[str, ...]:
+def table_row(report: Report, task: str, arm: str) -> list[str]:
     """Return the row of an arm in the terminal's table of a task."""
     unit = report["tasks"][task]["unit"]
     score = report["scores"][task].get(arm)
@@ -231,17 +237,18 @@ def table_row(report: Report, task: str, arm: str) -> tuple[str, ...]:
     if arm in report["benefits"]:
         share = report["benefits"][arm]["tasks"][task]
     pretraining = report["phases"][arm]["pretraining"] or {}
-    return (
+    tokens = pretraining.get("tokens") if score else None
+    return [
         short_name(arm),
-        str(score["n"] if score else 0),
+        str(score["n"]) if score else ABSENT_TEXT,
         format_interval(score, unit),
         format_interval(difference, unit, "+"),
         format_interval(share),
-        format_count(pretraining.get("tokens")),
-    )
+        format_count(tokens),
+    ]
 
 
-def align_columns(rows: list[tuple[str, ...]]) -> list[str]:
+def align_columns(rows: list[list[str]]) -> list[str]:
     """Return rows as lines with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []

@@ -9,6 +9,11 @@ RANDOM = "random"  # fine-tuned from random initial weights
 NATURAL = "natural"  # fine-tuned from weights that were pre-trained on natural text
 
 
+# What the validation curves of text-to-text tasks show, in the place of a metric: the share of rows
+# whose every token is right when each is predicted after the right ones before it.
+TEACHER_FORCED = "teacher-forced exact match"
+
+
 class CurvePoint(TypedDict, total=False):
     """One evaluation during fine-tuning."""
 
@@ -48,6 +53,10 @@ class CellResult(TypedDict, total=False):
     sha256: str  # digest of the file's bytes
 
 
+# The finished cells of one task (or of all), by arm, in the order of the report.
+ByArm = dict[str, list[CellResult]]
+
+
 class LeftOut(TypedDict):
     """A file of the folder that is no cell that could be used."""
 
@@ -78,6 +87,7 @@ class TaskSummary(TypedDict):
     higher_is_better: bool | None
     unit: str | None  # "%" for metrics that are fractions, else the metric's name
     test_examples: list[int]  # distinct sizes of the test split
+    curve_score: str | None  # what validation curves show: TEACHER_FORCED or the metric
     covers_examples: bool  # whether intervals cover the choice of test examples beside seeds
     hub_id: list[str]  # where the rows came from on the Hub, if they did
 
@@ -86,10 +96,31 @@ class Curve(TypedDict):
     """The mean validation score of an arm on a task, one entry an evaluation."""
 
     step: list[int]
+    seeds: int  # how many cells it is the mean of
+    interpolated: NotRequired[bool]  # whether the cells were interpolated at common steps
     mean: list[float]
     low: list[float]  # end of the t-interval over seeds; with one or two seeds the lowest score
     high: list[float]
     flops: NotRequired[list[float]]  # mean FLOPs so far, pre-training included
+
+
+class Control(TypedDict):
+    """A control of equal compute beside an arm that had a pre-training."""
+
+    arm: str  # the control: a random start whose fine-tuning got the FLOPs of a pre-training too
+    flops_of: str  # the pre-training run that it matches
+    against: str  # the best of the arms that start from that run
+    lead: Estimate  # score of the control - score of that arm
+
+
+class Finding(TypedDict):
+    """What one task's scores say; numbers are in the metric's unit, fractions as fractions."""
+
+    best: str  # the arm with the best mean score
+    runner_up: str | None  # the next best arm
+    lead: Estimate | None  # score of the best - score of the next best
+    controls: list[Control]
+    pretrained: bool  # whether any arm had a pre-training
 
 
 class Benefit(TypedDict):
@@ -107,6 +138,7 @@ class GainMatrix(TypedDict):
     scale: int
     gains: dict[str, dict[str, Estimate | None]]  # arm -> task -> gain
     means: dict[str, float | None]  # arm -> mean over tasks
+    mean_estimates: dict[str, Estimate | None]  # the same with its interval
 
 
 class Pair(TypedDict):
@@ -140,6 +172,7 @@ class Report(TypedDict):
     benefits: dict[str, Benefit]  # arm -> its share of natural's gain
     curves: dict[str, dict[str, Curve]]  # task -> arm -> validation scores
     phases: dict[str, dict[str, dict[str, Any] | None]]  # arm -> phase -> mean cost of its runs
+    findings: dict[str, Finding]  # task -> which arm is best; without tasks of no finished cell
     embeddings: dict[str, list[str]]  # arm -> "fresh" or "kept"
     versions: dict[str, list[str]]  # library -> its versions
     failed: list[dict[str, Any]]  # file, task, arm, seed and error of each failed cell

@@ -1,15 +1,16 @@
 """Cells -> every number of a report, as one dict. It reads no files and never trains."""
 
-import math
-from collections import Counter
-from collections.abc import Iterable
-from typing import Any
-
 import numpy as np
 
 from hf_synpre.report.cells import ABSENT, FORMAT, is_finite
+from hf_synpre.report.comparisons import (
+    comparison,
+    examples_are_known,
+    stack_examples,
+)
+from hf_synpre.report.costs import distinct, mean_curve, mean_run
+from hf_synpre.report.findings import find
 from hf_synpre.report.intervals import (
-    difference,
     draw_gains,
     estimate,
     fraction_estimate,
@@ -21,9 +22,10 @@ from hf_synpre.report.intervals import (
 from hf_synpre.report.schema import (
     NATURAL,
     RANDOM,
+    TEACHER_FORCED,
     Benefit,
+    ByArm,
     CellResult,
-    Curve,
     Estimate,
     Report,
     TaskSummary,
@@ -34,11 +36,6 @@ NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", "corr")
 PHASES = ("pretraining", "finetuning")
 FAILED_KEYS = ("file", "task", "arm", "seed", "error")
 CELL_KEYS = ("file", "sha256", "status", "score", "validation_score")
-# With fewer seeds a curve's band is the range of its scores, not a t-interval.
-LEAST_SEEDS = 3
-
-# The finished cells of one task (or of all), by arm, in the order of the report.
-ByArm = dict[str, list[CellResult]]
 
 
 def summarize(cells: list[CellResult]) -> Report:
@@ -67,27 +64,33 @@ def summarize(cells: list[CellResult]) -> Report:
         "phases": {},
         "embeddings": {},
         "versions": collect_versions(finished),
+        "findings": {},
         "failed": [{key: cell.get(key) for key in FAILED_KEYS} for cell in failed],
         "left_out": [],
         "cells": [{key: cell.get(key) for key in CELL_KEYS} for cell in cells],
     }
 
     # Each task separately.
+    by_task: dict[str, list[CellResult]] = {cell["task"]: [] for cell in cells}
+    for cell in finished:
+        by_task[cell["task"]].append(cell)
     example_means = {}
-    for task in dict.fromkeys(cell["task"] for cell in cells):
-        cells_of_task = [cell for cell in finished if cell["task"] == task]
+    leads = {}
+    for task, cells_of_task in by_task.items():
         by_arm = group_by_arm(cells_of_task, arms)
         report["tasks"][task] = summarize_task(cells_of_task)
         unit = report["tasks"][task]["unit"]
         report["scores"][task] = {arm: mean_score(group, unit) for arm, group in by_arm.items()}
         report["beside"][task] = other_metrics(by_arm)
         report["differences"][task] = differences_to_random(by_arm, report["scores"][task])
+        leads[task] = find(by_arm, report["scores"][task], report["tasks"][task])
         report["curves"][task] = {arm: mean_curve(group) for arm, group in by_arm.items()}
         example_means[task] = mean_examples(by_arm)
 
+    report["findings"] = {task: lead for task, lead in leads.items() if lead is not None}
+
     # Each arm over all tasks.
-    for arm in arms:
-        group = [cell for cell in finished if cell["arm"] == arm]
+    for arm, group in group_by_arm(finished, arms, keep_empty=True).items():
         if arm not in (RANDOM, NATURAL):
             report["benefits"][arm] = benefit(arm, report["scores"], report["tasks"], example_means)
         report["phases"][arm] = {phase: mean_run(group, phase) for phase in PHASES}
@@ -106,17 +109,14 @@ def sort_arms(cells: list[CellResult]) -> list[str]:
     ]
 
 
-def group_by_arm(cells: list[CellResult], arms: list[str]) -> ByArm:
-    """Return the cells of each arm that has any, in the order of `arms`."""
+def group_by_arm(cells: list[CellResult], arms: list[str], keep_empty: bool = False) -> ByArm:
+    """Return the cells of each arm, in the order of `arms`; arms without any only on demand."""
     groups: ByArm = {arm: [] for arm in arms}
     for cell in cells:
         groups[cell["arm"]].append(cell)
+    if keep_empty:
+        return groups
     return {arm: group for arm, group in groups.items() if group}
-
-
-def distinct(values: Iterable[Any]) -> list:
-    """Return the distinct values that are not None, sorted."""
-    return sorted({value for value in values if value is not None})
 
 
 # --- A task ---------------------------------------------------------------------------------------
@@ -135,9 +135,22 @@ def summarize_task(cells: list[CellResult]) -> TaskSummary:
         "higher_is_better": higher_is_better,
         "unit": "%" if fractions else metric,
         "test_examples": example_counts(cells),
+        "curve_score": curve_score(cells),
         "covers_examples": stack_examples(cells) is not None,
         "hub_id": distinct((cell.get("data") or {}).get("hub_id") for cell in cells),
     }
+
+
+def curve_score(cells: list[CellResult]) -> str | None:
+    """Return what the validation curves of a task show, None where no cell is finished.
+
+    Labelled tasks are validated by their metric. For text-to-text tasks it is the share of rows
+    whose every token is right, each predicted after the right ones before it.
+    """
+    if not cells:
+        return None
+    labelled = any("labels" in (cell.get("data") or {}) for cell in cells)
+    return cells[0]["metric"] if labelled else TEACHER_FORCED
 
 
 def are_fractions(metric: str | None, values: list[float]) -> bool:
@@ -145,20 +158,6 @@ def are_fractions(metric: str | None, values: list[float]) -> bool:
     if metric is None or any(word in metric.lower() for word in NO_FRACTIONS):
         return False
     return all(0 <= value <= 1 for value in values)
-
-
-def stack_examples(cells: list[CellResult]) -> np.ndarray | None:
-    """Return scores of single examples, [cells, examples]; None unless all cells have as many."""
-    examples = [cell.get("example_scores") for cell in cells]
-    known = [scores for scores in examples if scores is not None]
-    if not known or len(known) < len(cells) or len({len(scores) for scores in known}) > 1:
-        return None
-    return np.array(known)
-
-
-def examples_are_known(by_arm: ByArm) -> bool:
-    """Say whether all cells of a task have scores of the same examples."""
-    return stack_examples([cell for group in by_arm.values() for cell in group]) is not None
 
 
 def mean_examples(by_arm: ByArm) -> dict[str, np.ndarray]:
@@ -216,24 +215,8 @@ def differences_to_random(by_arm: ByArm, means: dict[str, Estimate]) -> dict[str
     """
     if RANDOM not in by_arm:
         return {}
-
-    scores = {arm: {cell["seed"]: cell["score"] for cell in group} for arm, group in by_arm.items()}
-    examples: dict[str, dict[int, np.ndarray]] = {}
-    if examples_are_known(by_arm):
-        for arm, group in by_arm.items():
-            examples[arm] = {cell["seed"]: cell["example_scores"] for cell in group}
-
-    return {
-        arm: difference(
-            scores[arm],
-            scores[RANDOM],
-            examples.get(arm),
-            examples.get(RANDOM),
-            (means[arm], means[RANDOM]),
-        )
-        for arm in by_arm
-        if arm != RANDOM
-    }
+    compare = comparison(by_arm, means)
+    return {arm: compare(arm, RANDOM) for arm in by_arm if arm != RANDOM}
 
 
 # --- Benefits -------------------------------------------------------------------------------------
@@ -306,93 +289,7 @@ def _note_missing_tasks(aggregate: Estimate, used: int, tasks: int) -> None:
     aggregate["note"] = f"{aggregate['note']}; {missing}" if aggregate["note"] else missing
 
 
-# --- Curves and costs -----------------------------------------------------------------------------
-
-
-def mean_curve(cells: list[CellResult]) -> Curve:
-    """Return the mean validation score of an arm's cells at each step that all of them evaluated.
-
-    Its band is the t-interval over seeds; with one or two seeds it is the range of the scores.
-    "flops" is the mean cost up to each step, pre-training included; absent if a cell lacks it.
-    """
-    points_of_cells = [
-        {point["step"]: point for point in cell.get("curve") or [] if is_finite(point["score"])}
-        for cell in cells
-    ]
-    steps = sorted(set.intersection(*(set(points) for points in points_of_cells)))
-    curve: Curve = {"step": steps, "mean": [], "low": [], "high": []}
-
-    # Scores.
-    for step in steps:
-        scores = [points[step]["score"] for points in points_of_cells]
-        low, high = min(scores), max(scores)
-        if len(scores) >= LEAST_SEEDS:
-            interval = estimate(scores)
-            if interval["low"] is not None and interval["high"] is not None:
-                low, high = interval["low"], interval["high"]
-        curve["mean"].append(float(np.mean(scores)))
-        curve["low"].append(low)
-        curve["high"].append(high)
-
-    # FLOPs, NaN where a cell does not have them.
-    before = np.array([[pretraining_flops(cell)] for cell in cells])  # [cells, 1]
-    finetuning = np.array(
-        [[points[step].get("flops") for step in steps] for points in points_of_cells], dtype=float
-    )  # [cells, steps]
-    flops = np.mean(before + finetuning, axis=0).tolist()
-    if steps and all(math.isfinite(value) for value in flops):
-        curve["flops"] = flops
-    return curve
-
-
-def pretraining_flops(cell: CellResult) -> float:
-    """Return the FLOPs of a cell's pre-training: 0 without one, NaN where they are not known."""
-    runs = collect_runs([cell], "pretraining")
-    if not runs:
-        return 0.0
-    flops = runs[0].get("flops")
-    return math.nan if flops is None else flops
-
-
-def collect_runs(cells: list[CellResult], phase: str) -> list[dict[str, Any]]:
-    """Return the costs of a phase in the cells that have it.
-
-    Tokens and FLOPs include those of the earlier runs that a run started from ("before").
-    """
-    runs = []
-    for cell in cells:
-        run = (cell.get("phases") or {}).get(phase)
-        if not run:
-            continue
-        run = dict(run)
-        for name, earlier in (run.get("before") or {}).items():
-            if run.get(name) is not None:
-                run[name] += earlier
-        runs.append(run)
-    return runs
-
-
-def mean_run(cells: list[CellResult], phase: str) -> dict[str, Any] | None:
-    """Return the mean of each number in the costs of a phase, None where no cell has the phase.
-
-    Further keys are the number of runs ("runs"), their names ("names"), and how many runs each
-    reason has stopped ("stopped").
-    """
-    runs = collect_runs(cells, phase)
-    if not runs:
-        return None
-
-    result: dict[str, Any] = {}
-    for key in sorted(set().union(*runs)):
-        numbers = [run[key] for run in runs if is_finite(run.get(key))]
-        if numbers:
-            result[key] = math.fsum(numbers) / len(numbers)
-
-    reasons = Counter(str(run["stopped"]) for run in runs if run.get("stopped"))
-    result["runs"] = len(runs)
-    result["names"] = distinct(run.get("name") for run in runs)
-    result["stopped"] = dict(sorted(reasons.items()))
-    return result
+# --- Versions -------------------------------------------------------------------------------------
 
 
 def collect_versions(cells: list[CellResult]) -> dict[str, list[str]]:

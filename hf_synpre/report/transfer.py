@@ -1,6 +1,7 @@
 """Cells of labelled tasks -> the matrix of gains, arms on tasks, and pairs of arms as ensembles."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import cast
 
@@ -52,16 +53,43 @@ def gain_matrix(report: Report) -> GainMatrix:
     known_shares = count_known(shares)
     known_differences = count_known({arm: differences[arm] for arm in arms_between})
     if 2 * known_shares >= max(known_differences, 1):
-        means = {arm: report["benefits"][arm]["mean_of_ratios"]["value"] for arm in arms_between}
-        return {"unit": "% of natural's gain", "scale": 100, "gains": shares, "means": means}
+        unit, gains = "% of natural's gain", shares
+        estimates: dict[str, Estimate | None] = {
+            arm: report["benefits"][arm]["mean_of_ratios"] for arm in arms_between
+        }
+    else:
+        # Differences otherwise; only an arm with a gain on every task has a mean.
+        unit, gains = "points over random", differences
+        estimates = {arm: mean_over_tasks(row) for arm, row in differences.items()}
 
-    # Differences otherwise; only an arm with a gain on every task has a mean.
-    means = {}
-    for arm, row in differences.items():
-        values = known_values(row)
-        complete = len(values) == len(report["tasks"])
-        means[arm] = float(np.mean(values)) if complete else None
-    return {"unit": "points over random", "scale": 100, "gains": differences, "means": means}
+    means = {arm: mean["value"] if mean else None for arm, mean in estimates.items()}
+    return {
+        "unit": unit,
+        "scale": 100,
+        "gains": gains,
+        "means": means,
+        "mean_estimates": estimates,
+    }
+
+
+def mean_over_tasks(row: Mapping[str, Estimate | None]) -> Estimate | None:
+    """Return the mean of an arm's differences over tasks, None unless all are known.
+
+    The half widths of the tasks' intervals, squared, add up: the tasks are independent.
+    """
+    values = known_values(row)
+    if not values or len(values) < len(row):
+        return None
+
+    mean: Estimate = {"value": float(np.mean(values)), "low": None, "high": None, "note": None}
+    lows = [gain["low"] for gain in row.values() if gain is not None and gain["low"] is not None]
+    highs = [gain["high"] for gain in row.values() if gain is not None and gain["high"] is not None]
+    if len(lows) == len(highs) == len(values):
+        below = [value - low for value, low in zip(values, lows, strict=True)]
+        above = [high - value for value, high in zip(values, highs, strict=True)]
+        mean["low"] = float(np.mean(values)) - math.hypot(*below) / len(values)
+        mean["high"] = float(np.mean(values)) + math.hypot(*above) / len(values)
+    return mean
 
 
 def known_values(row: Mapping[str, Estimate | None]) -> list[float]:
@@ -78,13 +106,21 @@ def count_known(gains: Mapping[str, Mapping[str, Estimate | None]]) -> int:
     return sum(len(known_values(row)) for row in gains.values())
 
 
-def matrix_row(matrix: GainMatrix, arm: str, tasks: list[str]) -> list[float]:
-    """Return an arm's gains on the tasks and their mean, scaled, NaN where there is none."""
-    row = matrix["gains"][arm]
-    gains = [row.get(task) for task in tasks]
-    values = [gain["value"] if gain else None for gain in gains]
-    values.append(matrix["means"][arm])
-    return [np.nan if value is None else matrix["scale"] * value for value in values]
+def matrix_columns(matrix: GainMatrix) -> tuple[list[str], list[str]]:
+    """Return the tasks on which any arm has a gain, and the columns: these tasks and the mean.
+
+    A single task has no mean beside it, nor has a matrix in which no arm has one.
+    """
+    rows = matrix["gains"].values()
+    every_task = dict.fromkeys(task for row in rows for task in row)
+    tasks = [task for task in every_task if any(known_values({task: r.get(task)}) for r in rows)]
+    with_mean = any(value is not None for value in matrix["means"].values())
+    return tasks, [*tasks, "mean"] if with_mean and len(tasks) > 1 else tasks
+
+
+def matrix_row(matrix: GainMatrix, arm: str, tasks: list[str]) -> list[Estimate | None]:
+    """Return an arm's gains on the tasks and their mean."""
+    return [*(matrix["gains"][arm].get(task) for task in tasks), matrix["mean_estimates"][arm]]
 
 
 # --- Ensembles ------------------------------------------------------------------------------------
@@ -115,6 +151,7 @@ def arm_pairs(cells: list[CellResult]) -> Iterator[Pair]:
         else:
             shared = sorted(runs[one].keys() & runs[other].keys())
             couples = [(runs[one][seed], runs[other][seed]) for seed in shared]
+        couples = [couple for couple in couples if fit_together(*couple)]
         if not couples:
             continue
 
@@ -123,6 +160,12 @@ def arm_pairs(cells: list[CellResult]) -> Iterator[Pair]:
         for name in overlaps[0]:
             pair[name] = float(np.mean([overlap[name] for overlap in overlaps]))
         yield cast(Pair, pair)
+
+
+def fit_together(one: CellResult, other: CellResult) -> bool:
+    """Say whether two cells have probabilities of the same labels of the same examples."""
+    same_size = len(one["probabilities"]) == len(other["probabilities"])
+    return same_size and one["truths"] == other["truths"]
 
 
 def error_overlap(one: CellResult, other: CellResult) -> dict[str, float]:

@@ -4,7 +4,7 @@ Run: pytest tests/report/test_summary.py
 """
 
 import pytest
-from simulated_cells import make_cell, make_experiment, summary
+from simulated_cells import equal_compute_cells, make_cell, make_experiment, summary
 
 from hf_synpre.report import markdown
 
@@ -34,6 +34,31 @@ def test_curves_keep_the_steps_that_all_seeds_have():
     assert (curve["low"][1], curve["mean"][1], curve["high"][1]) == pytest.approx(
         (0.05, 0.075, 0.1)
     )
+
+
+def test_seeds_that_end_at_different_steps_have_a_curve():
+    curve = summary(equal_compute_cells())["curves"]["stdlib_ast"]["equal_compute"]
+    assert curve["interpolated"]
+    assert (curve["step"][0], curve["step"][-1], curve["seeds"]) == (270, 1329, 3)
+    assert curve["step"] == sorted(set(curve["step"]))
+    # Straight lines stay what they are.
+    assert curve["mean"] == pytest.approx([step / 2000 for step in curve["step"]])
+    assert curve["flops"] == pytest.approx([2e12 + 1e9 * step for step in curve["step"]])
+
+
+def test_a_cell_without_a_curve_does_not_hide_those_of_other_seeds():
+    cells = [make_cell(seed=0), make_cell(seed=1, curve=[]), make_cell(seed=2)]
+    curve = summary(cells)["curves"]["stdlib_ast"]["random"]
+    assert (curve["step"], curve["seeds"]) == ([0, 50, 100], 2)
+    assert "interpolated" not in curve
+
+
+def test_the_curve_says_what_it_shows():
+    def shown(**changes):
+        return summary([make_cell(**changes)])["tasks"]["stdlib_ast"]["curve_score"]
+
+    assert shown() == "teacher-forced exact match"
+    assert shown(metric="accuracy", data={"labels": ["a", "b"]}) == "accuracy"
 
 
 def test_phases_are_the_mean_run():
@@ -69,4 +94,4 @@ def test_a_checkpoint_without_a_cost_has_no_curve_over_flops():
     phases = {"pretraining": {"name": "a checkpoint"}}
     released = summary([cell | {"phases": phases} for cell in make_experiment()])
     assert "flops" not in released["curves"]["stdlib_ast"]["natural"]
-    assert "| natural | pretraining: a checkpoint | – | – | – | – |" in markdown(released, "here")
+    assert "| natural | pretraining: a checkpoint | fresh |" in markdown(released, "here")

@@ -6,7 +6,13 @@ Run: pytest tests/report/test_transfer.py
 import numpy as np
 import pytest
 
-from hf_synpre.report.transfer import error_overlap, gain_matrix, summarize_transfer
+from hf_synpre.report.transfer import (
+    ensembles,
+    error_overlap,
+    gain_matrix,
+    mean_over_tasks,
+    summarize_transfer,
+)
 
 CELL = {
     "status": "done",
@@ -17,12 +23,33 @@ CELL = {
 }
 
 
+def gain(value, half=0.05):
+    """Return the estimate of a difference."""
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def test_the_mean_over_tasks_has_the_interval_of_independent_tasks():
+    mean = mean_over_tasks({"a": gain(0.3, 0.3), "b": gain(0.1, 0.4)})
+    assert mean["value"] == pytest.approx(0.2)
+    assert (mean["low"], mean["high"]) == pytest.approx((0.2 - 0.25, 0.2 + 0.25))  # 5 / 10 / 2
+    assert mean_over_tasks({"a": gain(0.3), "b": None}) is None
+
+
+def test_cells_of_other_examples_are_no_pair():
+    cells = [
+        {"task": "t", "arm": arm, "seed": 0, "status": "done", "truths": truths}
+        | {"probabilities": np.array([0.9, 0.1] * len(truths))}
+        for arm, truths in (("a", [0, 1]), ("b", [0, 1]), ("c", [0, 1, 1]))
+    ]
+    assert [pair["arms"] for pair in ensembles(cells)["t"]] == [["a", "b"]]
+
+
 def test_tasks_without_probabilities_have_a_matrix_too():
     report = {
         "tasks": {"tags": {}},
         "arms": ["random", "self"],
         "benefits": {"self": {"tasks": {"tags": {"value": None}}}},
-        "differences": {"tags": {"self": {"value": 0.25}}},
+        "differences": {"tags": {"self": gain(0.25)}},
     }
     transfer = summarize_transfer([CELL], report)
     assert transfer["matrix"]["means"] == {"self": 0.25}
@@ -33,7 +60,7 @@ def test_tasks_without_probabilities_have_a_matrix_too():
 @pytest.mark.parametrize(("first_share", "arms"), [(None, {"self", "natural"}), (0.8, {"self"})])
 def test_the_matrix_is_of_differences_where_most_shares_are_refused(first_share, arms):
     shares = {"a": {"value": first_share}, "b": {"value": None}}
-    row = {"self": {"value": 0.2}, "natural": {"value": 0.1}}
+    row = {"self": gain(0.2), "natural": gain(0.1)}
     report = {
         "tasks": {"a": {}, "b": {}},
         "arms": ["random", "self", "natural"],

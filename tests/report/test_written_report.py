@@ -10,15 +10,33 @@ import subprocess
 import sys
 
 import pytest
-from simulated_cells import MEANS, make_cell, make_experiment, save, summary
+from simulated_cells import (
+    MEANS,
+    equal_compute_cells,
+    make_cell,
+    make_experiment,
+    numbered,
+    save,
+    summary,
+)
 
-from hf_synpre.report import draw_plots, latex, model_index, table, write_report
+from hf_synpre.report import (
+    draw_plots,
+    latex,
+    make_report,
+    model_index,
+    table,
+    write_report,
+)
 from hf_synpre.report.intervals import REFUSED
 
 # --- Files ----------------------------------------------------------------------------------------
 
-PLOTS = [f"{name}.{kind}" for name in ("benefit", "compute", "curves") for kind in ("png", "svg")]
-FILES = sorted([*PLOTS, "model-index.yaml", "report.json", "report.md", "report.tex"])
+CURVES = [f"{name}.{kind}" for name in ("compute", "curves") for kind in ("png", "svg")]
+BENEFIT = ["benefit.png", "benefit.svg"]
+PLOTS = [*BENEFIT, *CURVES]
+TEXTS = ["model-index.yaml", "report.json", "report.md", "report.tex"]
+FILES = sorted([*PLOTS, *TEXTS])
 
 
 def test_the_files_are_complete_and_the_same_again(tmp_path):
@@ -69,30 +87,42 @@ def test_the_markdown_says_everything(tmp_path):
     assert all(row.count("|") == row.count("| ") + 1 and row.endswith("|") for row in rows)
 
 
-@pytest.mark.parametrize(
-    "cells",
-    [
-        make_experiment(seeds=1),
-        make_experiment({"random": 0.1}),
-        make_experiment({"synthetic": 0.1}),
-        make_experiment({"random": 0.1, "natural": 0.4}),
-        make_experiment(dict.fromkeys(MEANS, 0.0), sd=0),
-        make_experiment(metric="loss", higher_is_better=False, curve=[]),
-        [make_cell(arm="synthetic", status="failed", score=None, error="x")],
-        [make_cell(versions=None, phases=None, curve=None, embeddings=None)],
+ODD = {
+    "one seed": (make_experiment(seeds=1), PLOTS),
+    "random": (make_experiment({"random": 0.1}), CURVES),
+    "synthetic": (make_experiment({"synthetic": 0.1}), CURVES),
+    "no middle": (make_experiment({"random": 0.1, "natural": 0.4}), PLOTS),
+    "flat": (make_experiment(dict.fromkeys(MEANS, 0.0), sd=0), PLOTS),
+    "loss": (make_experiment(metric="loss", higher_is_better=False, curve=[]), BENEFIT),
+    "failed": ([make_cell(arm="synthetic", status="failed", score=None, error="x")], []),
+    "bare": ([make_cell(versions=None, phases=None, curve=None, embeddings=None)], []),
+    "many": (
         make_experiment(
             MEANS | {f"arm {i}": 0.3 for i in range(8)},
             tasks=[f"task {i}" for i in range(2)],
             seeds=2,
         ),
-    ],
-    ids=["one seed", "random", "synthetic", "no middle", "flat", "loss", "failed", "bare", "many"],
-)
-def test_odd_experiments_are_reported_too(tmp_path, cells):
-    result = write_report(save(tmp_path, cells))
-    assert sorted(p.name for p in tmp_path.iterdir() if "--" not in p.name) == FILES
-    assert "nan" not in table(result)
-    assert "None" not in table(result)
+        PLOTS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_experiments_are_reported_too(tmp_path, name):
+    cells, plots = ODD[name]
+    save(tmp_path, cells)
+    stale = tmp_path / "gains.png"
+    stale.write_bytes(b"")
+    result = write_report(tmp_path)
+    files = [path.name for path in tmp_path.iterdir() if "--" not in path.name]
+    assert sorted(files) == sorted([*plots, *TEXTS])
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for plot in PLOTS:
+        assert (f"({plot})" in text) == (plot in plots and plot.endswith("png"))
+    for form in (table(result), text):
+        assert "nan" not in form
+        assert "None" not in form
+        assert "\n\n\n" not in form
 
 
 def test_importing_the_report_stays_light():
@@ -109,7 +139,9 @@ def test_importing_the_report_stays_light():
 def test_the_terminal_table():
     text = table(summary(make_experiment(tasks=("stdlib_ast", "mtop"))))
     rows = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
-    assert [line.split()[0] for line in text.splitlines()[3:8]] == ["arm", *MEANS]
+    lines = text.splitlines()
+    begin = lines.index("stdlib_ast: exact_match in %") + 1
+    assert [line.split()[0] for line in lines[begin : begin + 5]] == ["arm", *MEANS]
     assert "mean of the ratios" in text
     assert max(map(len, text.splitlines())) < 120
     assert "[" in rows["synthetic"]
@@ -187,15 +219,78 @@ def test_model_index_is_what_the_hub_reads():
     assert report["beside"]["mtop"]["f1"]["random"]["value"] == pytest.approx(0.9)
 
 
-def test_the_benefit_plot_falls_back_to_differences(tmp_path, monkeypatch):
+# --- Plots ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Return a function that gives the figures of a report by name instead of their bytes."""
+    monkeypatch.setattr("hf_synpre.report.plots.image", lambda figure, kind: figure)
+
+    def draw(report):
+        drawn = draw_plots(report)
+        return {name.removesuffix(".png"): drawn[name] for name in drawn if name.endswith("png")}
+
+    return draw
+
+
+def words(figure):
+    """Return the title of a figure on one line."""
+    return " ".join(figure.get_suptitle().split())
+
+
+def test_the_benefit_plot_falls_back_to_differences(figures):
     titles = []
-    monkeypatch.setattr(
-        "hf_synpre.report.plots.image",
-        lambda figure, kind: titles.append(figure.get_suptitle()) or b"",
-    )
     for means in (MEANS, {**MEANS, "natural": MEANS["random"]}, {"random": 0.1, "synthetic": 0.3}):
-        draw_plots(summary(make_experiment(means, sd=0.001)))
-    title = [" ".join(t.split()) for t in titles if t][::2]
-    assert title[0] == "Benefit of natural pre-training"
-    assert title[1] == f"Score difference to random (benefit not shown: {REFUSED})"
-    assert title[2] == "Score difference to random (benefit not shown: no arm 'natural')"
+        titles.append(words(figures(summary(make_experiment(means, sd=0.001)))["benefit"]))
+    point = "point: mean; line: 95 % interval"
+    assert titles[0] == f"Benefit: share of natural's gain over random {point}"
+    refused = f"(benefit refused on most tasks: {REFUSED})"
+    assert titles[1] == f"Score difference to random {point} {refused}"
+    assert titles[2] == f"Score difference to random {point} (no benefit: no arm 'natural')"
+
+
+def test_panels_that_are_mostly_refused_are_not_drawn_and_named(figures):
+    flat = {**MEANS, "natural": MEANS["random"]}
+    cells = make_experiment(tasks=("a", "b")) + make_experiment(flat, tasks=("c",), sd=0.001)
+    figure = figures(summary(cells))["benefit"]
+    drawn = [panel.get_title() for panel in figure.axes if panel.get_title()]
+    assert drawn == ["a", "b", "mean of ratios", "ratio of means"]
+    assert words(figure).endswith("not drawn, as refused for most arms: c")
+
+
+def test_curves_say_what_they_show_and_every_arm_is_in_them(figures):
+    cells = [*make_experiment(), *equal_compute_cells()]
+    drawn = figures(summary(cells))
+    for name in ("curves", "compute"):
+        figure = drawn[name]
+        assert "band: 95 % interval over seeds" in words(figure)
+        (panel,) = figure.axes
+        assert panel.get_ylabel().split() == ["teacher-forced", "exact", "match", "(%)"]
+        (legend,) = figure.legends
+        assert "equal_compute" in [text.get_text() for text in legend.get_texts()]
+        looks = {(line.get_color(), line.get_marker()) for line in panel.lines}
+        assert len(looks) == len(panel.lines) == 5
+        assert len({line.get_marker() for line in panel.lines}) == 5  # told apart in grey
+
+
+def test_flops_are_on_a_log_axis_with_the_power_of_ten_in_its_label(figures):
+    figure = figures(summary(make_experiment()))["compute"]
+    (panel,) = figure.axes
+    assert panel.get_xscale() == "log"
+    assert panel.get_xlabel() == "10¹² FLOPs, pre-training included"
+    labels = [tick.get_text() for tick in panel.get_xticklabels()]
+    assert {"0.1", "1"} <= set(labels)
+    assert not any("e" in label for label in labels)
+
+
+def test_the_map_of_gains_colours_only_what_excludes_zero(figures):
+    cells = make_experiment({"random": 0.5, "self": 0.7}, tasks=("sure",), sd=0.001)
+    cells += make_experiment({"random": 0.5, "self": 0.7}, tasks=("unsure",), sd=0.4)
+    cells = [cell | {"data": {"labels": ["a", "b"]}, "metric": "accuracy"} for cell in cells]
+    (panel,) = figures(make_report(numbered(cells)))["gains"].axes
+    colours = panel.images[0].get_array()  # [arms, tasks + 1]
+    assert [bool(hidden) for hidden in colours.mask[0]][:2] == [False, True]
+    texts = [text.get_text() for text in panel.texts]
+    assert texts[0].startswith("+2")
+    assert all(text.startswith("[") for text in texts[1::2])

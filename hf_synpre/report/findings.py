@@ -1,0 +1,258 @@
+"""What the scores of a report say, in sentences: the best arm, its lead, the controls."""
+
+from collections.abc import Callable, Iterable
+
+from hf_synpre.report.comparisons import comparison
+from hf_synpre.report.intervals import excludes_zero
+from hf_synpre.report.schema import (
+    RANDOM,
+    ByArm,
+    Control,
+    Estimate,
+    Finding,
+    Report,
+    TaskSummary,
+)
+
+# Sentences name no more arms than this.
+MOST_ARMS = 6
+
+
+# --- Numbers --------------------------------------------------------------------------------------
+
+
+def find(by_arm: ByArm, means: dict[str, Estimate], summary: TaskSummary) -> Finding | None:
+    """Return what the scores of a task say, None where no cell is finished.
+
+    Args:
+        by_arm: the finished cells of the task.
+        means: arm -> its mean score.
+        summary: the task's metric and its direction.
+    """
+    if not by_arm:
+        return None
+
+    sign = 1 if summary["higher_is_better"] else -1
+    ranked = sorted(by_arm, key=lambda arm: -sign * (means[arm]["value"] or 0.0))
+    compare = comparison(by_arm, means)
+    runner_up = ranked[1] if len(ranked) > 1 else None
+    return {
+        "best": ranked[0],
+        "runner_up": runner_up,
+        "lead": compare(ranked[0], runner_up) if runner_up is not None else None,
+        "controls": _controls(by_arm, ranked, compare),
+        "pretrained": any(_has_pretraining(by_arm, arm) for arm in by_arm),
+    }
+
+
+def _controls(
+    by_arm: ByArm, ranked: list[str], compare: Callable[[str, str], Estimate]
+) -> list[Control]:
+    """Return each control of equal compute beside the best arm from the run that it matches."""
+    controls: list[Control] = []
+    for arm in by_arm:
+        matched = _arm_option(by_arm, arm, "compute_of") or _arm_option(
+            by_arm, arm, "match_flops_of"
+        )
+        if not matched:
+            continue
+        rivals = [other for other in ranked if _arm_option(by_arm, other, "checkpoint") == matched]
+        if rivals:
+            controls.append(
+                {
+                    "arm": arm,
+                    "flops_of": matched,
+                    "against": rivals[0],
+                    "lead": compare(arm, rivals[0]),
+                }
+            )
+    return controls
+
+
+def _arm_option(by_arm: ByArm, arm: str, name: str) -> str | None:
+    """Return an option of an arm as its first cell holds it, None where it does not."""
+    options = (by_arm[arm][0].get("config") or {}).get("arm") or {}
+    value = options.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _has_pretraining(by_arm: ByArm, arm: str) -> bool:
+    """Say whether the first cell of an arm has the cost of a pre-training."""
+    return bool((by_arm[arm][0].get("phases") or {}).get("pretraining"))
+
+
+# --- Sentences ------------------------------------------------------------------------------------
+
+# A function that writes a name, escaped for the form of the report.
+WriteName = Callable[[str], str]
+
+
+def write_findings(report: Report, name: WriteName = str) -> list[str]:
+    """Return the sentences that open a report: over all tasks, or on its only one.
+
+    Args:
+        report: the content of report.json.
+        name: a function that escapes a name.
+    """
+    findings = report["findings"]
+    if not findings:
+        return ["No cell is finished, so there is nothing to compare."]
+    if len(findings) == 1:
+        (task,) = findings
+        return write_finding(report, task, name)
+    return [
+        *_best_by_task(report, name),
+        *_against_random(report, name),
+        *_controls_by_task(report, name),
+    ]
+
+
+def write_finding(report: Report, task: str, name: WriteName = str) -> list[str]:
+    """Return what is found on one task, a sentence each.
+
+    Args:
+        report: the content of report.json.
+        task: a task of which a cell is finished.
+        name: a function that escapes a name.
+    """
+    finding, summary = report["findings"][task], report["tasks"][task]
+    best, unit = finding["best"], summary["unit"]
+    score = write_interval(report["scores"][task][best], unit)
+    metric = name((summary["metric"] or "").replace("_", " "))
+    sentences = [f"{name(task)}: {name(best)} has the best {metric}, {score}."]
+
+    over_random = report["differences"][task].get(best)
+    if over_random is not None:
+        sentences.append(f"Its difference to random is {_difference(over_random, unit)}.")
+    elif best == RANDOM and len(report["scores"][task]) > 1:
+        sentences.append("No other arm is above it.")
+    if finding["lead"] is not None and finding["runner_up"] != RANDOM:
+        sentences.append(
+            f"The next best is {name(finding['runner_up'] or '')}; the difference to it is "
+            f"{_difference(finding['lead'], unit)}."
+        )
+
+    for control in finding["controls"]:
+        outcome = _outcome(control["lead"], summary)
+        sentences.append(
+            f"{name(control['arm'])}, a random start that spent the FLOPs of the pre-training "
+            f"{name(control['flops_of'])} on longer fine-tuning, is {outcome} "
+            f"{name(control['against'])}: the difference is {_difference(control['lead'], unit)}."
+        )
+    if finding["pretrained"] and not finding["controls"]:
+        sentences.append(NO_CONTROL)
+    return sentences
+
+
+NO_CONTROL = (
+    "No arm spent the FLOPs of pre-training on longer fine-tuning, so these numbers do not say "
+    "what that would have given."
+)
+AHEAD, BEHIND, EQUAL = "ahead of", "behind", "not told apart from"
+
+
+def _outcome(lead: Estimate, summary: TaskSummary) -> str:
+    """Return where a difference puts the first of two arms."""
+    if not excludes_zero(lead):
+        return EQUAL
+    better = ((lead["value"] or 0.0) > 0) == bool(summary["higher_is_better"])
+    return AHEAD if better else BEHIND
+
+
+def _difference(estimate: Estimate, unit: str | None) -> str:
+    """Write a difference, its interval, and whether that excludes zero."""
+    text = write_interval(estimate, unit, sign="+")
+    if estimate["low"] is None:
+        return f"{text} ({estimate['note']})"
+    verdict = "excludes" if excludes_zero(estimate) else "includes"
+    return f"{text}, an interval that {verdict} zero"
+
+
+def write_interval(estimate: Estimate, unit: str | None, sign: str = "") -> str:
+    """Write a value and its interval with their unit: 35.9 % [31.8, 40.0], +34.4 points [...]."""
+    factor, digits, name = 1, 3, ""
+    if unit == "%":
+        factor, digits, name = 100, 1, " points" if sign else " %"
+    text = f"{factor * (estimate['value'] or 0.0):{sign}z.{digits}f}{name}"
+    if estimate["low"] is not None and estimate["high"] is not None:
+        low = f"{factor * estimate['low']:{sign}z.{digits}f}"
+        high = f"{factor * estimate['high']:{sign}z.{digits}f}"
+        text += f" [{low}, {high}]"
+    return text
+
+
+def _best_by_task(report: Report, name: WriteName) -> list[str]:
+    """Say on which tasks each arm has the best mean score."""
+    tasks_of_best: dict[str, list[str]] = {}
+    for task, finding in report["findings"].items():
+        tasks_of_best.setdefault(finding["best"], []).append(task)
+    ranked = sorted(tasks_of_best.items(), key=lambda item: -len(item[1]))
+    parts = [f"{name(arm)} on {len(tasks)} ({_join(map(name, tasks))})" for arm, tasks in ranked]
+    return [f"Over {len(report['findings'])} tasks, the best mean score is that of {_join(parts)}."]
+
+
+def _against_random(report: Report, name: WriteName) -> list[str]:
+    """Say on how many tasks each arm is above or below random by an interval without zero."""
+    above, below = {}, {}
+    for arm in report["arms"]:
+        rows = {
+            task: differences[arm]
+            for task, differences in report["differences"].items()
+            if arm in differences
+        }
+        outcomes = [_outcome(row, report["tasks"][task]) for task, row in rows.items()]
+        if AHEAD in outcomes:
+            above[arm] = (outcomes.count(AHEAD), len(outcomes))
+        if BEHIND in outcomes:
+            below[arm] = (outcomes.count(BEHIND), len(outcomes))
+
+    if not any(report["differences"].values()):
+        return []
+    if not above:
+        sentences = ["No arm is above random by an interval that excludes zero."]
+    else:
+        sentences = [f"Above random, by an interval that excludes zero: {_shares(above, name)}."]
+    if below:
+        sentences.append(f"Below random in the same way: {_shares(below, name)}.")
+    return sentences
+
+
+def _shares(counts: dict[str, tuple[int, int]], name: WriteName) -> str:
+    """Write arms with their number of tasks: synthetic on 7 of 7 tasks, identity on 6 of 7."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1][0], item[1][1]))
+    parts = [f"{name(arm)} on {count} of {size} tasks" for arm, (count, size) in ranked]
+    if len(parts) > MOST_ARMS:
+        parts = [*parts[:MOST_ARMS], f"{len(parts) - MOST_ARMS} more arms on fewer or as many"]
+    return _join(parts)
+
+
+def _controls_by_task(report: Report, name: WriteName) -> list[str]:
+    """Say on which tasks a control of equal compute is ahead of the best arm from its run."""
+    outcomes: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for task, finding in report["findings"].items():
+        for control in finding["controls"]:
+            of_control = outcomes.setdefault((control["arm"], control["flops_of"]), {})
+            outcome = _outcome(control["lead"], report["tasks"][task])
+            of_control.setdefault(outcome, []).append(task)
+
+    sentences = []
+    for (arm, run), tasks_by_outcome in outcomes.items():
+        parts: list[str] = []
+        for outcome in (AHEAD, BEHIND, EQUAL):
+            if outcome in tasks_by_outcome:
+                rival = "it" if parts else "the best arm that starts from that run"
+                tasks = _join(map(name, tasks_by_outcome[outcome]))
+                parts.append(f"{outcome} {rival} on {tasks}")
+        sentences.append(
+            f"{name(arm)}, a random start that spent the FLOPs of the pre-training {name(run)} on "
+            f"longer fine-tuning, is {_join(parts, '; ')}."
+        )
+    if not sentences and any(finding["pretrained"] for finding in report["findings"].values()):
+        sentences.append(NO_CONTROL)
+    return sentences
+
+
+def _join(parts: Iterable[str], comma: str = ", ") -> str:
+    """Return texts as a list in a sentence: a, b and c."""
+    *first, last = parts
+    return f"{comma.join(first)} and {last}" if first else last

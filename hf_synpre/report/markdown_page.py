@@ -1,0 +1,178 @@
+"""The numbers of a report -> report.md, from templates/report.md.jinja."""
+
+import shlex
+from collections.abc import Collection
+from pathlib import Path
+
+from hf_synpre.report.escapes import MarkdownText, escape_markdown, markdown_code
+from hf_synpre.report.findings import write_finding, write_findings
+from hf_synpre.report.render import (
+    ABSENT_TEXT,
+    TEMPLATES,
+    Table,
+    benefit_notes,
+    format_count,
+    format_interval,
+    shares_of,
+    task_heading,
+    template_environment,
+    without_empty,
+)
+from hf_synpre.report.schema import TEACHER_FORCED, Estimate, Pair, Report
+from hf_synpre.report.transfer import matrix_columns, matrix_row
+
+# Pairs of arms that the page shows of a task; all are in report.json.
+MOST_PAIRS = 20
+PAIR_HEAD = ("arms", "ensemble, %", "better one, %", "both wrong, %", "exactly one right, %")
+COST_HEAD = (
+    *("arm", "phase", "steps", "tokens", "FLOPs", "padding, %"),
+    *("training, s", "tokens/s", "test, s", "stopped by", "token embeddings"),
+)
+
+
+def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str:
+    """Return a report as Markdown, from templates/report.md.jinja.
+
+    Args:
+        report: the content of report.json.
+        directory: the folder of the cells; the text gives the command that made it.
+        plots: the names of the files of plots that lie beside the report.
+    """
+    environment = template_environment(TEMPLATES, finalize=escape_markdown)
+    environment.globals |= {
+        "summary": MarkdownText(" ".join(write_findings(report, escape_markdown))),
+        "summaries": [
+            MarkdownText(" ".join(write_finding(report, task, escape_markdown)))
+            for task in report["findings"]
+        ],
+        "show": markdown_table,
+        "plots": plots,
+        "TEACHER_FORCED": TEACHER_FORCED,
+        "tables": {
+            "scores": score_table(report),
+            "differences": difference_table(report),
+            "benefits": benefit_table(report),
+            "costs": cost_table(report),
+            "gains": gain_table(report),
+        },
+        "interval": markdown_interval,
+        "pair_table": pair_table,
+        "most_pairs": MOST_PAIRS,
+        "notes": benefit_notes(report),
+        "unfinished": [task for task, t in report["tasks"].items() if t["metric"] is None],
+        "command": markdown_code(shlex.join(["synpre", "report", shown_folder(directory)])),
+    }
+    return environment.get_template("report.md.jinja").render(report)
+
+
+def markdown_table(table: Table) -> MarkdownText:
+    """Return a table as Markdown, its numbers aligned at the right."""
+    lines = [table.head, ["---", *["---:"] * (len(table.head) - 1)], *table.rows]
+    return MarkdownText(
+        "\n".join(f"| {' | '.join(map(escape_markdown, line))} |" for line in lines)
+    )
+
+
+def score_table(report: Report) -> Table | None:
+    """Return the mean scores of all arms with their numbers of seeds, a column for each task."""
+    rows = []
+    for arm in report["arms"]:
+        row = [arm]
+        for task, summary in report["tasks"].items():
+            score = report["scores"][task].get(arm)
+            text = markdown_interval(score, summary["unit"])
+            row.append(MarkdownText(f"{text} ({score['n']})") if score else text)
+        rows.append(row)
+    return without_empty(Table(["arm", *task_headings(report)], rows))
+
+
+def difference_table(report: Report) -> Table | None:
+    """Return the differences to random, a row for each other arm and a column for each task."""
+    rows = []
+    for arm in report["arms"]:
+        row = [arm]
+        for task, summary in report["tasks"].items():
+            row.append(
+                markdown_interval(report["differences"][task].get(arm), summary["unit"], "+")
+            )
+        rows.append(row)
+    return without_empty(Table(["arm", *task_headings(report)], rows))
+
+
+def task_headings(report: Report) -> list[str]:
+    """Return the heading of each task's column."""
+    return [task_heading(task, summary) for task, summary in report["tasks"].items()]
+
+
+def benefit_table(report: Report) -> Table | None:
+    """Return the benefits of all arms, None if none is defined."""
+    rows, head = [], ["arm"]
+    for arm, benefit in report["benefits"].items():
+        shares = shares_of(report, benefit)
+        rows.append([arm, *(markdown_interval(share) for share in shares.values())])
+        head = ["arm", *shares]
+    return without_empty(Table(head, rows))
+
+
+def cost_table(report: Report) -> Table | None:
+    """Return what the phases of each arm cost, as means over runs."""
+    rows = []
+    for arm, runs in report["phases"].items():
+        for phase, run in runs.items():
+            if not run:
+                continue
+            padding = run.get("padding_share")
+            reasons = [f"{reason} ({n} of {run['runs']})" for reason, n in run["stopped"].items()]
+            rows.append(
+                [
+                    arm,
+                    ": ".join([phase, ", ".join(run["names"])]) if run["names"] else phase,
+                    format_count(run.get("steps")),
+                    format_count(run.get("tokens")),
+                    format_count(run.get("flops")),
+                    format_count(None if padding is None else 100 * padding),
+                    format_count(run.get("train_s")),
+                    format_count(run.get("tokens_per_s")),
+                    format_count(run.get("test_s")),
+                    ", ".join(reasons) or ABSENT_TEXT,
+                    ", ".join(report["embeddings"][arm]) or ABSENT_TEXT,
+                ]
+            )
+    return without_empty(Table([*COST_HEAD], rows))
+
+
+def gain_table(report: Report) -> Table | None:
+    """Return the matrix of gains with intervals, None for a report without one."""
+    if "transfer" not in report:
+        return None
+    matrix = report["transfer"]["matrix"]
+    tasks, columns = matrix_columns(matrix)
+    rows = []
+    for arm in matrix["gains"]:
+        gains = matrix_row(matrix, arm, tasks)[: len(columns)]
+        rows.append([arm, *(markdown_interval(gain, "%", "+") for gain in gains)])
+    return without_empty(Table(["arm", *columns], rows))
+
+
+def shown_folder(directory: str) -> str:
+    """Return a folder as a report shows it: as it was given, but without a path of this machine."""
+    path = Path(directory)
+    return path.name if path.is_absolute() else directory
+
+
+def markdown_interval(
+    estimate: Estimate | None, unit: str | None = "%", sign: str = ""
+) -> MarkdownText:
+    """Write an estimate as `format_interval` does, for Markdown."""
+    return MarkdownText(format_interval(estimate, unit, sign).replace("*", r"\*"))
+
+
+def pair_table(pairs: list[Pair]) -> Table:
+    """Return pairs of arms and their shares of examples in %; of many, the best ensembles."""
+    if len(pairs) > MOST_PAIRS:
+        pairs = sorted(pairs, key=lambda pair: -pair["ensemble"])[:MOST_PAIRS]
+    rows = []
+    for pair in pairs:
+        shares = (pair["ensemble"], pair["better"], pair["both_wrong"], pair["one_right"])
+        rows.append([" + ".join(pair["arms"]), *(f"{100 * share:.1f}" for share in shares)])
+    return Table([*PAIR_HEAD], rows)
