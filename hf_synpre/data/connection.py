@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from huggingface_hub import constants, get_session
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 # So long the first request waits for a connection. Working connections, satellites included, take
 # less than two.
@@ -102,3 +102,16 @@ def go_offline() -> None:
     constants.HF_HUB_OFFLINE = True
     if "datasets" in sys.modules:
         sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+
+
+def one_line_cause(error: BaseException) -> str:
+    """Return why a library could not read something, in one line.
+
+    Where the Hub was not reached that is said in few words, in place of the library's advice.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+            return "the Hub cannot be reached, and the cache does not have it"
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split())

@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from hf_synpre.data.connection import one_line_cause
 from hf_synpre.errors import UsageError
 
 # Characters of a library's error that are quoted.
@@ -70,7 +71,7 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
     except (KeyboardInterrupt, SystemExit, UsageError):
         raise
     except BaseException as error:  # a broken file may end in a panic of compiled code
-        cause = " ".join(str(error).split())[:QUOTED]
+        cause = one_line_cause(error)[:QUOTED]
         raise UsageError(
             f"tokenizer '{source}' cannot be read: {cause or type(error).__name__}"
         ) from error

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedConfig
 
+from hf_synpre.data.connection import one_line_cause
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json
 
@@ -131,7 +132,7 @@ def checkpoint_folder(
     try:
         repository = snapshot_download(str(name_or_path), allow_patterns=list(patterns), **hub)
     except (OSError, ValueError) as error:
-        cause = released_hint(str(name_or_path)) + " ".join(str(error).split())
+        cause = released_hint(str(name_or_path)) + one_line_cause(error)
         raise MissingCheckpointError(
             f"'{name_or_path}' is no folder and could not be downloaded: {cause}"
         ) from error

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hf_synpre.config import option
+from hf_synpre.data.connection import one_line_cause
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import checkpoint_config, skeleton
 from hf_synpre.models.families import AUTO_CLASSES, model_family
@@ -62,7 +63,7 @@ class ModelSpec:
             raise
         except Exception as error:  # whatever the architecture raises on its own fields
             raise UsageError(
-                f"The architecture with {self.overrides} cannot be built: {_one_line(error)}"
+                f"The architecture with {self.overrides} cannot be built: {one_line_cause(error)}"
             ) from error
 
     def config(self, vocabulary: Vocabulary) -> PreTrainedConfig:
@@ -148,7 +149,7 @@ def check_config(config: PreTrainedConfig) -> None:
         config.validate()
     except Exception as error:  # whatever the architecture raises on its own fields
         raise UsageError(
-            f"{type(config).__name__} refuses its fields: {_one_line(error)}"
+            f"{type(config).__name__} refuses its fields: {one_line_cause(error)}"
         ) from error
 
 
@@ -174,9 +175,4 @@ def set_field(config: PreTrainedConfig, name: str, value: Any) -> None:
     try:
         setattr(config, name, value)
     except Exception as error:  # whatever the architecture raises on its own fields
-        raise UsageError(f"The field {name} is {value!r}: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    """Return the text of an error without line breaks."""
-    return " ".join(str(error).split())
+        raise UsageError(f"The field {name} is {value!r}: {one_line_cause(error)}") from error

@@ -259,6 +259,20 @@ class SynpreTrainer(Seq2SeqTrainer):
             logs["eta_s"] = round(steps_left_a_step * seconds, 1)
         super().log(logs, start_time)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Warn of missing weights, but not of those that are tied to loaded ones.
+
+        Args:
+            load_result: missing_keys and unexpected_keys of a resumed checkpoint's weights.
+        """
+        tensors = dict(self.model.named_parameters(remove_duplicate=False))
+        missing = set(load_result.missing_keys)
+        loaded = {id(tensor) for name, tensor in tensors.items() if name not in missing}
+        really_missing = [
+            name for name in load_result.missing_keys if id(tensors.get(name)) not in loaded
+        ]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=really_missing))
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint with the totals of all processes in it."""
         self.training_cost()  # every process takes part; the meter remembers the totals

@@ -112,3 +112,18 @@ def test_the_flags_that_are_checked_for_paths_exist():
         for name in flags.spec.__dataclass_fields__
     }
     assert set(INPUT_FLAGS) <= known
+
+
+def test_the_cause_is_said_in_place_of_a_librarys_advice(capsys):
+    from transformers import AutoConfig
+
+    with pytest.raises(OSError, match="connect") as raised:
+        AutoConfig.from_pretrained("me/nothing")
+    short = "the Hub cannot be reached, and the cache does not have it"
+    assert connection.one_line_cause(raised.value) == short
+    assert connection.one_line_cause(ValueError("two\nlines")) == "two lines"
+    for words in (["--tokenizer_name", "me/nothing"], ["--config_name", "me/nothing"]):
+        assert main(["pretrain", "set", "--preset", "fast", *words]) == 2
+        error = capsys.readouterr().err
+        assert short in error
+        assert error.count("\n") == 1

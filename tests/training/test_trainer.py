@@ -172,3 +172,22 @@ def test_a_decoders_loss_counts_every_label(tmp_path, labelled_corpus, encoder_t
         )
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_tied_weights_are_no_missing_keys(tiny_config, tmp_path, caplog):
+    """safetensors store a tensor with two names once; the Trainer would name the other one."""
+    from collections import namedtuple
+
+    from transformers import T5ForConditionalGeneration
+
+    from hf_synpre.training.arguments import training_arguments
+    from hf_synpre.training.trainer import SynpreTrainer
+
+    model = T5ForConditionalGeneration(tiny_config)
+    trainer = SynpreTrainer(model, training_arguments(tmp_path, {"max_steps": 1}))
+    keys = namedtuple("keys", ["missing_keys", "unexpected_keys"])
+    tied = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
+    trainer._issue_warnings_after_load(keys(tied, []))
+    assert caplog.text == ""
+    trainer._issue_warnings_after_load(keys([*tied, "shared.weight", "lm_head.weight"], []))
+    assert "missing keys" in caplog.text
