@@ -72,16 +72,20 @@ def test_the_benchmark_s_summary_is_that_of_its_tasks():
 
 
 EXPERIMENTS = sorted(
-    p for p in (ROOT / "examples").glob("*.yaml") if p.stem not in ("own_task", "paper")
+    p
+    for p in (ROOT / "examples").glob("*.yaml")
+    if p.stem not in ("own_task", "own_labels", "paper")
 )
 
 
-def test_the_example_of_an_own_task_is_one_and_short():
-    from hf_synpre.finetuning import TextToTextTask
+@pytest.mark.parametrize("name", ["own_task", "own_labels"])
+def test_the_examples_of_own_tasks_are_short_and_have_their_data(name):
+    from hf_synpre.finetuning.own_data import choose_task
 
-    file = ROOT / "examples" / "own_task.yaml"
-    assert build_spec(TextToTextTask, read_yaml(file), file.name).metric == "rouge1"
+    file = ROOT / "examples" / f"{name}.yaml"
     assert len([line for line in file.read_text().splitlines() if not line.startswith("#")]) <= 12
+    choice = choose_task(str(file), {})
+    assert choice.train_rows == 1600
 
 
 def test_the_paper_s_recipe_is_that_of_its_table(tmp_path):
