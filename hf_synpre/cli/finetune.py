@@ -28,11 +28,6 @@ USUAL_BATCH = 64
 SMALL_PRESET = "electra_smoke"
 # A vocabulary with which an architecture is tried out.
 TRIAL_VOCABULARY = 64
-# The files by which a checkpoint has a tokenizer.
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
-    *("vocab.txt", "vocab.json"),
-)
 
 
 @dataclass
@@ -253,22 +248,14 @@ def use_tokenizer_of_checkpoint(
         arm: the fields of the ArmSpec; they are changed.
         checkpoint: the checkpoint that the weights come from.
     """
+    from hf_synpre.models.pretrained_weights import has_tokenizer
+
     is_described = any(name in task for name in ("tokenizer", "vocab_size", "tokenizer_corpora"))
     if checkpoint is None or is_described or not has_tokenizer(checkpoint):
         return
     task["tokenizer"] = checkpoint
     if arm.get("init") == "weights":
         arm.setdefault("embeddings", "kept")
-
-
-def has_tokenizer(checkpoint: str) -> bool:
-    """Say whether a checkpoint, in a folder or on the Hub, has the files of a tokenizer."""
-    from hf_synpre.initialization import bundled_checkpoints, checkpoint_folder
-
-    if Path(checkpoint).is_file() or checkpoint in bundled_checkpoints():
-        return False
-    folder = checkpoint_folder(checkpoint, (*TOKENIZER_FILES, "tokenizer_config.json"))
-    return any((folder / file).exists() for file in TOKENIZER_FILES)
 
 
 def add_usual_training(

@@ -354,11 +354,11 @@ def corpus_tokenizer(
         train_encoder_tokenizer,
         train_tokenizer,
     )
-    from hf_synpre.models.pretrained_weights import tokenizer_file
+    from hf_synpre.models.pretrained_weights import has_tokenizer
 
     if options.tokenizer_name:
         return read_tokenizer(options.tokenizer_name)
-    if start and start_embeddings != "fresh" and tokenizer_file(start):
+    if start and start_embeddings != "fresh" and has_tokenizer(start):
         return read_tokenizer(start)
     train = train_tokenizer if family == "seq2seq" else train_encoder_tokenizer
     return train(corpus.texts("train"), options.vocab_size)

@@ -66,8 +66,9 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
     source = str(folder) if local.is_dir() else name
     try:
         if is_bare:
-            return BertTokenizer.from_pretrained(source, do_lower_case=True)
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            tokenizer = BertTokenizer.from_pretrained(source, do_lower_case=True)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (KeyboardInterrupt, SystemExit, UsageError):
         raise
     except BaseException as error:  # a broken file may end in a panic of compiled code
@@ -75,6 +76,14 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
         raise UsageError(
             f"tokenizer '{source}' cannot be read: {cause or type(error).__name__}"
         ) from error
+
+    # A folder with a config alone gives a tokenizer of special tokens.
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.added_tokens_decoder):
+        raise UsageError(
+            f"tokenizer '{source}' cannot be read: it has no tokens but special ones; its "
+            "vocabulary's file is missing."
+        )
+    return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -10,14 +10,27 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.errors import UsageError
-from hf_synpre.initialization import checkpoint_folder, embedding_names, skeleton
+from hf_synpre.files import read_json
+from hf_synpre.initialization import (
+    bundled_checkpoints,
+    checkpoint_folder,
+    embedding_names,
+    skeleton,
+)
 from hf_synpre.initialization.build import body_name
 from hf_synpre.initialization.checkpoints import checkpoint_config, find_weights
 from hf_synpre.initialization.load_report import LoadReport
 from hf_synpre.initialization.stored_tensors import StoredTensors, outer_prefix, plain_names
 from hf_synpre.initialization.weight_files import indexed_files, refuse_adapter
 
+# The files by which a checkpoint has a tokenizer, and the classes that need none of them.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("vocab.txt", "vocab.json"),
+)
+TOKENIZERS_OF_BYTES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 # The files of a checkpoint that are downloaded to read its weights.
 WEIGHT_PATTERNS = ("*.safetensors", "*.json", "pytorch_model*.bin")
 
@@ -260,7 +273,7 @@ def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> bool:
     """
     file = tokenizer_file(source)
     if file is None:
-        return False
+        return check_other_ids(source, tokenizer)
     try:
         stored_ids = Tokenizer.from_file(str(file)).get_vocab()
     except Exception as error:  # the class that tokenizers raises
@@ -268,12 +281,43 @@ def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> bool:
         raise UsageError(
             f"{file} is no tokenizer that can be read ({cause}); copy the checkpoint again."
         ) from error
+    check_same_ids(source, stored_ids, tokenizer)
+    return True
+
+
+def check_other_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Do as `check_ids` for a checkpoint in a folder that has no tokenizer.json."""
+    if not Path(source).is_dir() or not has_tokenizer(source):
+        return False
+    check_same_ids(source, read_tokenizer(str(source)).get_vocab(), tokenizer)
+    return True
+
+
+def check_same_ids(
+    source: str | Path, stored_ids: dict[str, int], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise UsageError where a checkpoint's tokenizer has other ids than a tokenizer."""
     if stored_ids != tokenizer.get_vocab():
         raise UsageError(
             f"{source} has embeddings for the ids of another tokenizer; "
             'give that tokenizer, or embeddings "fresh".'
         )
-    return True
+
+
+def has_tokenizer(source: str | Path) -> bool:
+    """Say whether a checkpoint, in a folder or on the Hub, has a tokenizer.
+
+    Raises:
+        UsageError: there is no such folder, or the Hub does not give its files.
+    """
+    if Path(source).is_file() or str(source) in bundled_checkpoints():
+        return False
+    folder = checkpoint_folder(source, (*TOKENIZER_FILES, "tokenizer_config.json"))
+    if any((folder / file).exists() for file in TOKENIZER_FILES):
+        return True
+    config = folder / "tokenizer_config.json"
+    fields = read_json(config) if config.exists() else {}
+    return isinstance(fields, dict) and fields.get("tokenizer_class") in TOKENIZERS_OF_BYTES
 
 
 def tokenizer_file(source: str | Path) -> Path | None:

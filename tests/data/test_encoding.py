@@ -13,6 +13,7 @@ from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.tokenizers import read_tokenizer, train_encoder_tokenizer, train_tokenizer
 from hf_synpre.data.windows import encode_corpus
+from hf_synpre.models.pretrained_weights import check_ids, has_tokenizer
 from hf_synpre.training.pretraining_data import open_rows, sentinel_ids
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import as_vocabulary, padding_and_end
@@ -126,3 +127,22 @@ def test_a_broken_tokenizer_is_one_line(content, tmp_path):
     with pytest.raises(UsageError, match="cannot be read: ") as refusal:
         read_tokenizer(str(tmp_path))
     assert "\n" not in str(refusal.value)
+
+
+def test_a_folder_without_a_vocabulary_is_no_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UsageError, match="no tokens but special ones; its vocabulary's file"):
+        read_tokenizer(str(tmp_path))
+    assert not has_tokenizer(tmp_path)
+
+
+def test_every_kind_of_tokenizer_of_a_checkpoint_is_seen(tmp_path):
+    ByT5Tokenizer().save_pretrained(tmp_path / "bytes")
+    assert has_tokenizer(tmp_path / "bytes")
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join([*BERT, "and", "so"]))
+    assert has_tokenizer(tmp_path / "bert")
+    stored = read_tokenizer(str(tmp_path / "bert"))
+    assert check_ids(tmp_path / "bert", stored)
+    with pytest.raises(UsageError, match="has embeddings for the ids of another tokenizer"):
+        check_ids(tmp_path / "bert", ByT5Tokenizer())
