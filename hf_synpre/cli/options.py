@@ -203,10 +203,7 @@ def make_parser(verb: Verb, flags: list[Flag]) -> Parser:
     examples = "\n".join(f"  synpre {verb.name} {words}".rstrip() for words in verb.examples)
     epilog = f"examples:\n{examples}"
     if verb.takes_training:
-        epilog = (
-            "Every flag of transformers' TrainingArguments works too, as --max_steps 2000 or "
-            f"--learning_rate 1e-3.\n\n{epilog}"
-        )
+        epilog = f"{training_help()}\n\n{epilog}"
     parser = Parser(
         prog=f"synpre {verb.name}",
         usage=f"synpre {verb.name} {positional} [options]",
@@ -228,6 +225,19 @@ def make_parser(verb: Verb, flags: list[Flag]) -> Parser:
     for flag in flags:
         add_flag(groups[flag.group], flag, is_positional=flag.name == verb.positional)
     return parser
+
+
+def training_help() -> str:
+    """Return what the help says of transformers' training arguments, in its columns."""
+    from hf_synpre.training.arguments import TRAINING_DEFAULTS
+
+    shown = ("optim", "learning_rate", "lr_scheduler_type", "per_device_train_batch_size")
+    defaults = " ".join(f"--{name} {TRAINING_DEFAULTS[name]}" for name in shown)
+    text = (
+        "Every flag of transformers' TrainingArguments works too, as --max_steps 2000. Where no "
+        f"preset says otherwise: {defaults}."
+    )
+    return "\n".join(textwrap.wrap(text, HELP_COLUMNS, break_on_hyphens=False))
 
 
 def add_flag(group: "argparse._ActionsContainer", flag: Flag, is_positional: bool) -> None:

@@ -177,7 +177,11 @@ class SelfPretrainOptions:
         "it.",
         None,
     )
-    vocab_size: int = option("Ids of the tokenizer that is trained on the corpus.", 4096)
+    vocab_size: int = option(
+        "Ids of the tokenizer that is trained on the corpus: at least 300, or 291 for an "
+        "encoder-decoder.",
+        4096,
+    )
     output_dir: str = option(
         "Folder of the model, its statistics and pretraining.json.", "runs/self-pretrained"
     )

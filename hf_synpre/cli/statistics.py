@@ -18,7 +18,8 @@ class StatisticsOptions:
 
     checkpoint: str = option("Folder or Hub id of a checkpoint with safetensors.", "")
     output_file: str | None = option(
-        "Where parameter_statistics.json goes; into the checkpoint's folder, or here, without it.",
+        "Where parameter_statistics.json goes; without it into the checkpoint's folder, or for a "
+        "Hub id into the current one.",
         None,
     )
     output_dir: str | None = option(

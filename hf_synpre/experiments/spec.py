@@ -174,7 +174,9 @@ class TaskSpec:
     tokenizer: str | None = option(
         "The folder or Hub id of a tokenizer; one is trained on the train split without it.", None
     )
-    vocab_size: int = option("Ids of the tokenizer that is trained.", 1024)
+    vocab_size: int = option(
+        "Ids of the tokenizer that is trained: at least 300, or 291 for an encoder-decoder.", 1024
+    )
     tokenizer_corpora: list[str] | None = option(
         "The tasks and corpora on whose text the tokenizer is trained, instead of the task's own. "
         "With one tokenizer, one pre-training on a corpus serves several tasks.",

@@ -10,6 +10,7 @@ import pytest
 from hf_synpre.cli import main
 from hf_synpre.cli.options import parse
 from hf_synpre.cli.verbs import VERBS
+from hf_synpre.data.tokenizers import LEAST_IDS, LEAST_IDS_OF_ENCODER
 from hf_synpre.errors import UsageError
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -124,3 +125,24 @@ def test_an_optional_number_may_be_null_and_another_may_not(word):
     assert given["test_examples"] is None
     with pytest.raises(UsageError, match="argument --evaluations: invalid int value"):
         parse(VERBS["finetune"], ["cola", "--evaluations", word])
+
+
+def test_help_shows_the_defaults_of_training_and_the_least_ids(show_help):
+    shown = one_line(show_help("self-pretrain"))
+    assert "--learning_rate 0.01" in shown
+    assert "--per_device_train_batch_size 64" in shown
+    least = min(LEAST_IDS, LEAST_IDS_OF_ENCODER), max(LEAST_IDS, LEAST_IDS_OF_ENCODER)
+    assert f"at least {least[1]}, or {least[0]} for an encoder-decoder" in shown
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_its_columns(verb, show_help):
+    assert max(len(line) for line in show_help(verb).splitlines()) <= 100
+
+
+def test_version_names_the_package_and_its_libraries(capsys):
+    assert main(["--version"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("hf_synpre ")
+    names = [line.split()[0] for line in lines]
+    assert {"python", "torch", "transformers", "datasets"} <= set(names)
