@@ -3,7 +3,7 @@
 1. `read_folder`: a folder results/<experiment> -> its cells, one checked dict for each, and the
    files that are no usable cells. `read_cells` gives the cells alone and refuses such files.
 2. `summarize`: cells -> a `Report`, a dict with every number. `intervals` estimates means,
-   differences and benefits.
+   differences and benefits; `findings` says which arm is best, and writes the sentences about it.
 3. `summarize_transfer`: cells of labelled tasks -> the matrix of gains and pairs of arms.
 4. `markdown`, `latex`, `model_index`, `table`, `draw_plots`: a report -> texts and images.
 5. `write_report`: all of it, a folder -> report.json, report.md, report.tex, model-index.yaml and

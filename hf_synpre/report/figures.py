@@ -101,7 +101,7 @@ def axis_label(task: TaskSummary, metric: str | None, what: str = "") -> str:
     label = what + short_name(metric or "").replace("_", " ")
     if task["unit"] == "%":
         label += " (points)" if what else " (%)"
-    label = "\n".join(textwrap.wrap(label, 26))
+    label = "\n".join(textwrap.wrap(label, 34 if what else 26))  # x axes have more room
     if task["higher_is_better"] is False:
         label += "\nlower is better"
     return label

@@ -309,7 +309,8 @@ def draw_intervals(
         estimates: arm -> estimate; an arm without one gets a dash.
         scale: the factor of all values, 100 for %.
         styles: arm -> how it is drawn.
-        reference: position of a second vertical line, beside that at 0, in scaled values.
+        reference: position of a second vertical line, beside that at 0, in scaled values, for
+            ratios; their long intervals are cut.
 
     Returns:
         Text to add to the label of the x axis: a remark that long intervals are cut, or "".
@@ -338,6 +339,9 @@ def draw_intervals(
     if reference:
         panel.axvline(reference, color=COLOURS[NATURAL], linewidth=1, linestyle="--", zorder=0)
 
+    # Intervals of ratios have long tails.
+    if not reference:
+        return ""
     drawn = [estimates[arm] for arm in arms if arm in estimates]
     return limit_x_axis(panel, drawn, scale, reference)
 
