@@ -251,12 +251,13 @@ def self_pretrain(arguments: Arguments) -> int:
     if values.get("start") and not is_described:
         model_values["config_name"] = values["start"]
     model = build_spec(ModelSpec, model_values, "options")
-    family = model_family(model.config(Vocabulary.plain(64)))
+    config = model.config(Vocabulary.plain(64))
+    family = model_family(config)
 
     # The recipe: the smallest preset where nothing says how long the run is. Then the model in the
     # preset's size.
     is_usual = "preset" not in values
-    add_usual_recipe(values, arguments.training, is_electra=model.model_type == "electra")
+    add_usual_recipe(values, arguments.training, is_electra=config.model_type == "electra")
     if family != "mlm":  # the presets are those of encoders
         values.setdefault("objective", OBJECTIVES[family].for_text)
     values["corpus"] = options.dataset

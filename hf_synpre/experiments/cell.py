@@ -83,6 +83,11 @@ def compute_cell(
         "phases": {"pretraining": pretraining_cost, "finetuning": finetuning_cost},
     }
 
+    # What came from the arm's checkpoint.
+    report = getattr(model, "load_report", None)
+    if report is not None:
+        result["weights"] = report.as_json()
+
     # The model is complete before its scores are written, which say that the cell is done.
     if model_folder is not None:
         save_model(model, data, recipe, result, model_folder)

@@ -7,6 +7,7 @@ that in the base model, so that a body has the same numbers under any head.
 
 import copy
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ from hf_synpre.initialization.roles import token_parameters
 
 # With this attribute transformers marks the parameters that its random init must not touch.
 INITIALIZED_MARK = "_is_hf_initialized"
+
+# The deviation of most models' random init.
+USUAL_DEVIATION = 0.02
 
 
 def resolve_class(model_class: type, config: PreTrainedConfig) -> type[PreTrainedModel]:
@@ -81,11 +85,12 @@ def build(
     Example:
         model = build(AutoModelForCausalLM, config, {}, seed=0)   # a random init
     """
-    # Allocate the model; its parameters hold no numbers yet.
-    with no_init_weights(), torch.random.fork_rng(devices=[]):
-        model = resolve_class(model_class, config)._from_config(
-            copy.deepcopy(config), dtype=torch.float32
-        )
+    # Allocate the model; its parameters hold no numbers yet. Its weights are those of no folder,
+    # whatever folder the config was read from.
+    config = copy.deepcopy(config)
+    config._name_or_path = ""
+    with no_init_weights(), torch.random.fork_rng(devices=[]), NotANumberInEmptyTensors():
+        model = resolve_class(model_class, config)._from_config(config, dtype=torch.float32)
 
     # Put the tensors in, and mark them so that the random init leaves them alone.
     parameters = dict(model.named_parameters())
@@ -100,11 +105,56 @@ def build(
     with torch.random.fork_rng(devices=[]), torch.no_grad(), KeyedDraws(model, seed):
         torch.manual_seed(seed)
         model.init_weights()
+    fill_forgotten(model, seed)
 
     # Take the marks off: a later init_weights of transformers may touch everything again.
     for marked in (*model.modules(), *parameters.values()):
         marked.__dict__.pop(INITIALIZED_MARK, None)
     return model
+
+
+class NotANumberInEmptyTensors(TorchDispatchMode):
+    """While active, new tensors of floats without numbers hold NaN, and not what lay in memory."""
+
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one operation of torch."""
+        result = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.empty.memory_format and result.is_floating_point():
+            result.fill_(math.nan)
+        return result
+
+
+def fill_forgotten(model: PreTrainedModel, seed: int) -> None:
+    """Draw the parameters that the random init of a model's class has not touched, in place.
+
+    Some classes forget a kind of module, such as the Conv1D of openai-gpt. Biases become 0, the
+    gains of norms 1, all others normal with the deviation that the config has for them.
+
+    Args:
+        model: the model after its init_weights; a parameter that was not touched holds NaN.
+        seed: decides the numbers, with the parameter's name.
+    """
+    deviation = getattr(model.config, "initializer_range", None)
+    if not isinstance(deviation, int | float):
+        deviation = USUAL_DEVIATION
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not parameter.isnan().any():
+                continue
+            module = model.get_submodule(name.rpartition(".")[0])
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1 and "norm" in type(module).__name__.lower():
+                parameter.fill_(1)
+            else:
+                generator = tensor_generator(seed, body_name(model, name))
+                parameter.normal_(0, deviation, generator=generator)
 
 
 class KeyedDraws(TorchDispatchMode):
@@ -158,12 +208,24 @@ def body_name(model: PreTrainedModel, name: str) -> str:
     return name.removeprefix(f"{model.base_model_prefix}.")
 
 
-def check_shape(name: str, stored_shape: tuple[int, ...], parameter_shape: tuple[int, ...]) -> None:
-    """Raise UsageError where a tensor does not fit its parameter."""
+def check_shape(
+    name: str,
+    stored_shape: tuple[int, ...],
+    parameter_shape: tuple[int, ...],
+    remedy: str = "give a config with the checkpoint's sizes.",
+) -> None:
+    """Raise UsageError where a tensor does not fit its parameter.
+
+    Args:
+        name: the parameter.
+        stored_shape: its shape in the checkpoint.
+        parameter_shape: its shape in the model.
+        remedy: what to do, the end of the error.
+    """
     if stored_shape != parameter_shape:
         raise UsageError(
             f"{name} has shape {list(stored_shape)} in the checkpoint and {list(parameter_shape)} "
-            "in the model; give a config with the checkpoint's sizes."
+            f"in the model; {remedy}"
         )
 
 

@@ -20,7 +20,7 @@ class LoadReport:
     Example:
         init = StatisticsInit(AutoModelForCausalLM)
         model = init.from_pretrained("runs/pretrained")
-        print(init.report)   # runs/pretrained: 26 tensors loaded; 1 fresh by choice (...)
+        print(model.load_report)  # runs/pretrained: 26 tensors loaded; 1 fresh ...
     """
 
     # The checkpoint: its folder, its Hub id, or whose statistics they are.
@@ -41,11 +41,6 @@ class LoadReport:
     # The tensors of the model that were not to be loaded; they have the model's random init.
     fresh: tuple[str, ...] = ()
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether all that was to be loaded was there, in the shape that the model has."""
-        return not self.missing and not self.other_shape
-
     def as_json(self) -> dict[str, Any]:
         """Return what result files hold: the counts, and the first names of those not loaded."""
         content: dict[str, Any] = {"loaded": len(self.loaded)}
@@ -56,9 +51,8 @@ class LoadReport:
                 content[f"first_{kind}"] = list(names[:MOST_LISTED])
         return content
 
-    def log(self) -> "LoadReport":
-        """Write the line of counts into the log, as a warning where something was missing."""
-        level = logging.INFO if self.is_complete else logging.WARNING
+    def log(self, level: int) -> "LoadReport":
+        """Write the line of counts into the log; return the report."""
         logger.log(level, "%s", self)
         return self
 
@@ -87,6 +81,16 @@ DESCRIPTIONS = (
     ("other_shape", "of another shape"),
     ("fresh", "fresh by choice"),
 )
+
+
+def joined(reports: Iterable[LoadReport]) -> LoadReport:
+    """Return the report of a model whose parts were loaded one after another."""
+    reports = list(reports)
+    kinds = ("loaded", *(kind for kind, _ in DESCRIPTIONS))
+    names: dict[str, tuple[str, ...]] = {}
+    for kind in kinds:
+        names[kind] = tuple(name for report in reports for name in getattr(report, kind))
+    return LoadReport(reports[0].source, **names)
 
 
 def listed(names: Iterable[str]) -> str:

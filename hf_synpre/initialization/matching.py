@@ -54,6 +54,7 @@ class Matching:
             the checkpoint.
         model_depths: stack of layers -> number of layers in the model.
         checkpoint_depths: stack of layers -> number of layers in the checkpoint.
+        left_over: names in the checkpoint of the tensors that the model has no place for.
         joins_tensors: whether transformers joins or splits some of the stored tensors when it loads
             this model.
     """
@@ -102,6 +103,8 @@ class Matching:
 
         # Each tensor of the checkpoint belongs to the template that its name fits. One without a
         # parameter in the model still counts for the depth.
+        buffers = {body_name(model, name) for name, _ in model.named_buffers()}
+        self.left_over: list[str] = []
         self.checkpoint_depths: dict[str, int] = {}
         self.source_tensors: dict[str, dict[int | None, SourceTensor]] = defaultdict(dict)
         for name, stored_name in self.stored_names.items():
@@ -112,6 +115,8 @@ class Matching:
                 depth = max(self.checkpoint_depths.get(stack, 0), layer + 1)
                 self.checkpoint_depths[stack] = depth
             if template not in templates:
+                if name not in buffers:
+                    self.left_over.append(stored_name)
                 continue
 
             # The model's parameter as it would be in the checkpoint's layer.
@@ -200,7 +205,8 @@ def match_parameters(
         elif parameter.part not in ("head", "projection") and not parameter.fixed:
             missing.append(parameter.name)
 
-    if missing:
+    if missing or not pairs:
+        missing = missing or [parameter.name for parameter in selected]
         raise missing_error(sorted(missing), matching, source, resize)
     if resize == "none":
         matching.check_shapes()

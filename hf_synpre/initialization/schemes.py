@@ -14,7 +14,7 @@ from hf_synpre.initialization.parameters import PARTS, Parameter
 GroupFunction = Callable[[Parameter], str | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scheme:
     """Which parameters share their moments, and what fills a tensor."""
 
@@ -33,6 +33,11 @@ class Scheme:
 
     # Whether token embeddings are filled without being named in `include`.
     embeddings: bool = False
+
+    def __repr__(self) -> str:
+        """Return its name, and what fills a tensor."""
+        names = [name for name, scheme in SCHEMES.items() if scheme is self]
+        return f"<Scheme {' '.join(names)}: {FILLS[self.fill]}>"
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -96,6 +101,14 @@ def only(*roles: str) -> GroupFunction:
 
     return group
 
+
+# What fills a tensor -> in words.
+FILLS = {
+    "mean_sd": "normal numbers of the group's mean and deviation",
+    "scale": "normal numbers of mean 0 and the group's deviation; norms its mean",
+    "constant": "a constant",
+    "weights": "the checkpoint's own values",
+}
 
 SCHEMES: dict[str, Scheme] = {
     # Wu et al. 2022

@@ -29,6 +29,7 @@ from hf_synpre.initialization.checkpoints import (
     find_weights,
     has_current_statistics,
 )
+from hf_synpre.initialization.load_report import html_table
 from hf_synpre.initialization.stored_tensors import DTYPES, StoredTensors
 from hf_synpre.initialization.weight_files import broken_file
 
@@ -39,6 +40,7 @@ LARGEST = torch.finfo(torch.float32).max  # the largest number that a parameter 
 # What a statistics file may say of a parameter: more elements than any has, and axes.
 MOST_ELEMENTS = 2**63
 MOST_AXES = 64
+MOST_ROWS = 200  # parameters in the table of a notebook
 
 # Where subtracting the mean leaves less than this share of the sum of squares, the difference has
 # lost digits to cancellation.
@@ -247,7 +249,7 @@ def accumulate_chunk(chunk: torch.Tensor, state: np.ndarray) -> None:
     accumulate(as_floats(chunk), state)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParameterStatistics:
     """Mean and standard deviation of every parameter of a model.
 
@@ -283,6 +285,23 @@ class ParameterStatistics:
                     f"{self.source}: {name} has shape {list(m.shape)}, "
                     f"which does not hold numel {m.numel}."
                 )
+
+    def __repr__(self) -> str:
+        """Return whose statistics they are and of how many parameters and numbers."""
+        numbers = sum(moments.numel for moments in self.parameters.values())
+        return (
+            f"<ParameterStatistics of {self.source}: {len(self.parameters)} parameters, "
+            f"{numbers:,} numbers>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name, moments in list(self.parameters.items())[:MOST_ROWS]:
+            shape = " x ".join(str(size) for size in moments.shape)
+            rows.append((name, shape, f"{moments.mean:.4g}", f"{moments.sd:.4g}"))
+        if len(self.parameters) > MOST_ROWS:
+            rows.append((f"and {len(self.parameters) - MOST_ROWS} more", "", "", ""))
+        return html_table(repr(self)[1:-1], ("parameter", "shape", "mean", "sd"), rows)
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, source: str = "") -> "ParameterStatistics":
@@ -327,7 +346,7 @@ class ParameterStatistics:
             UsageError: there is neither a statistics file nor safetensors, or they are broken.
             OSError: the Hub does not give the files.
         """
-        if not Path(name_or_path).is_file():
+        if not isinstance(name_or_path, str | Path) or not Path(name_or_path).is_file():
             return cls.of_checkpoint(name_or_path, find_config(name_or_path, **hub), **hub)
         if Path(name_or_path).suffix == ".safetensors":
             raise UsageError(f"{name_or_path} is a file of weights; give its folder.")

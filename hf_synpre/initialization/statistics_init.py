@@ -6,6 +6,7 @@ that a scheme leaves out get the model's random init. Both kinds of numbers depe
 name of the parameter); see build.py.
 """
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.initialization.build import (
     body_name,
     build,
-    check_shape,
     skeleton,
     tensor_generator,
 )
@@ -30,7 +30,18 @@ from hf_synpre.initialization.checkpoints import (
     find_weights,
     read_config,
 )
-from hf_synpre.initialization.matching import Matching, match_parameters, source_shapes
+from hf_synpre.initialization.load_report import LoadReport
+from hf_synpre.initialization.loading import (
+    check_vocabulary,
+    copy_buffers,
+    fill_with_constant,
+    finish_loading,
+)
+from hf_synpre.initialization.matching import (
+    Matching,
+    match_parameters,
+    source_shapes,
+)
 from hf_synpre.initialization.parameters import PARTS, ROLES, Parameter, require_roles
 from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
@@ -73,9 +84,12 @@ class StatisticsInit:
     Raises:
         UsageError: an argument has a value that is not allowed.
 
+    Every model that it makes has a `load_report`, a LoadReport: what came from the checkpoint.
+
     Example:
         init = StatisticsInit(AutoModelForSeq2SeqLM, scheme="per_param_mean_sd", seed=0)
         model = init.from_pretrained("synpre/t5-mini-set")
+        print(model.load_report)
         larger = init.from_config(T5Config(d_model=512), "synpre/t5-mini-set")
     """
 
@@ -111,6 +125,20 @@ class StatisticsInit:
         self.value = check_number("value", value)
         self.resize = choose("resize", resize, RESIZE)
         self.roles = roles
+
+    def __repr__(self) -> str:
+        """Return the class and the arguments that differ from the defaults."""
+        text = f"StatisticsInit({self.model_class.__name__}, scheme='{self.scheme_name}'"
+        text += f", seed={self.seed}"
+        if self.include is not None:
+            text += f", include={list(self.include)}"
+        if self.exclude:
+            text += f", exclude={list(self.exclude)}"
+        if self.scheme.fill == "constant":
+            text += f", value={self.value}"
+        if self.resize != RESIZE[0]:
+            text += f", resize='{self.resize}'"
+        return text + ")"
 
     def from_pretrained(
         self,
@@ -163,8 +191,8 @@ class StatisticsInit:
         source = self.read_source(name_or_path, folder, hub)
 
         # Make the model, and load it as transformers would: dtype, device, attention ...
-        model, fresh_names = self.make_model(config, source, resize)
-        return finish_loading(model, config, fresh_names, folder, kwargs)
+        model = self.make_model(config, source, resize)
+        return finish_loading(model, folder, kwargs)
 
     def from_config(
         self,
@@ -188,15 +216,25 @@ class StatisticsInit:
                 not fit.
             OSError: the Hub does not give the files.
         """
+        if not isinstance(config, PreTrainedConfig):
+            raise UsageError(
+                f"config is {config!r}; give a config of transformers, or the checkpoint to "
+                "from_pretrained."
+            )
         source: ParameterStatistics | StoredTensors | None = None
         if isinstance(statistics, ParameterStatistics):
             source = statistics
-        elif statistics is not None:
+        elif isinstance(statistics, str | Path):
             source = self.read_source(statistics)
+        elif statistics is not None:
+            raise UsageError(
+                f"statistics is {statistics!r}; give a ParameterStatistics, or a checkpoint's "
+                "folder or Hub id."
+            )
 
-        model, fresh_names = self.make_model(config, source, self.resize)
+        model = self.make_model(config, source, self.resize)
         if kwargs or config.dtype not in (None, torch.float32):
-            model = finish_loading(model, config, fresh_names, None, kwargs).train()
+            model = finish_loading(model, None, kwargs).train()
         return model
 
     def groups(self, config: PreTrainedConfig) -> dict[str, list[str]]:
@@ -239,16 +277,13 @@ class StatisticsInit:
         config: PreTrainedConfig,
         source: ParameterStatistics | StoredTensors | None,
         resize: str,
-    ) -> tuple[PreTrainedModel, set[str]]:
-        """Make a float32 model on the CPU.
+    ) -> PreTrainedModel:
+        """Make a float32 model on the CPU, with its `load_report`.
 
         Args:
             config: the config of the model.
             source: what read_source returned.
             resize: one of RESIZE.
-
-        Returns:
-            The model, and the names of its parameters with a fresh random init.
         """
         self.check_source(source)
 
@@ -266,7 +301,14 @@ class StatisticsInit:
         if source is None or self.scheme.fill == "constant":
             model = build(self.model_class, config, {}, self.seed)
             fill_with_constant(model, selected, self.value)
-            return model, parameters.keys() - {parameter.name for parameter in selected}
+            filled = {parameter.name for parameter in selected}
+            report = LoadReport(
+                f"the constant {self.value}",
+                loaded=tuple(name for name in parameters if name in filled),
+                fresh=tuple(name for name in parameters if name not in filled),
+            )
+            model.load_report = report.log(logging.INFO)
+            return model
 
         # Match each parameter with its source tensor.
         matching = Matching(empty_model, parameters, source_shapes(source))
@@ -277,6 +319,7 @@ class StatisticsInit:
         # Copy the source tensors; or pool the moments of each group, and draw every tensor.
         tensors: dict[str, torch.Tensor] = {}
         if isinstance(source, StoredTensors):
+            check_vocabulary(pairs)
             for parameter, source_tensor in pairs:
                 tensors[parameter.name] = source[source_tensor.stored_name]
         else:
@@ -294,7 +337,20 @@ class StatisticsInit:
         is_whole = not self.scheme.by_role and self.include is None
         if isinstance(source, StoredTensors) and is_whole:
             copy_buffers(model, source, matching)
-        return model, parameters.keys() - tensors.keys()
+
+        # Only what a checkpoint may lack is missing here; see `match_parameters`.
+        chosen = {parameter.name for parameter in selected}
+        resized = [each.name for each, stored in pairs if stored.shape != each.shape]
+        report = LoadReport(
+            source.source,
+            loaded=tuple(tensors),
+            missing=tuple(name for name in parameters if name in chosen - tensors.keys()),
+            left_over=tuple(matching.left_over),
+            other_shape=tuple(resized),
+            fresh=tuple(name for name in parameters if name not in chosen),
+        )
+        model.load_report = report.log(logging.INFO)
+        return model
 
     def is_constant_gain(self, parameter: Parameter) -> bool:
         """Say whether a parameter is filled with its mean: norms in schemes with fill "scale"."""
@@ -396,65 +452,6 @@ def pool_groups(
         if group is not None:
             members[group].append(measured[source_tensor.stored_name])
     return {group: pool(moments) for group, moments in members.items()}
-
-
-def fill_with_constant(model: PreTrainedModel, selected: Iterable[Parameter], value: float) -> None:
-    """Set the gains of the selected norms to a constant, in place.
-
-    A norm whose gain starts at 0 (Gemma's) adds 1 to it, so it gets `value` - 1.
-    """
-    named = dict(model.named_parameters())
-    with torch.no_grad():
-        for parameter in selected:
-            gain = named[parameter.name]
-            starts_at_zero = not gain.any()
-            gain.fill_(value - 1 if starts_at_zero else value)
-
-
-def copy_buffers(model: PreTrainedModel, source: StoredTensors, matching: Matching) -> None:
-    """Copy a checkpoint's buffers, such as BatchNorm's running means, into a model in place."""
-    parameter_names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    with torch.no_grad():
-        for name in model.state_dict().keys() - parameter_names:
-            stored_name = matching.stored_names.get(body_name(model, name))
-            if stored_name is None:
-                continue
-            buffer = model.get_buffer(name)
-            check_shape(name, source.shapes[stored_name], tuple(buffer.shape))
-            buffer.copy_(source.stored(stored_name))
-
-
-def finish_loading(
-    model: PreTrainedModel,
-    config: PreTrainedConfig,
-    fresh_names: set[str],
-    folder: Path | None,
-    kwargs: dict[str, Any],
-) -> Any:
-    """Return a model as transformers' loader would: its dtype, device, attention, in eval mode.
-
-    Args:
-        model: the float32 model on the CPU.
-        config: the model's config.
-        fresh_names: names of the parameters with a fresh random init: missing_keys of the loading
-            info.
-        folder: the checkpoint's folder, for its generation config.
-        kwargs: the keywords of from_pretrained that concern loading.
-
-    Returns:
-        The model; with output_loading_info=True in `kwargs`, the model and the loading info.
-    """
-    with_info = kwargs.pop("output_loading_info", False)
-    loaded, info = type(model).from_pretrained(
-        None, config=config, state_dict=model.state_dict(), output_loading_info=True, **kwargs
-    )
-    if folder and (folder / "generation_config.json").exists() and loaded.can_generate():
-        loaded.generation_config = GenerationConfig.from_pretrained(folder)
-
-    if not with_info:
-        return loaded
-    info["missing_keys"] = fresh_names
-    return loaded, info
 
 
 def rule_fits(rule: str, parameter: Parameter) -> bool:

@@ -65,6 +65,6 @@ def first_position(model: PreTrainedModel) -> int:
 def longest_input(model: PreTrainedModel) -> int | None:
     """Return for how many positions a model has position embeddings, None where it has no limit."""
     limit = getattr(model.config, "max_position_embeddings", None)
-    if not limit:
-        return limit
+    if not isinstance(limit, int) or limit < 1:  # XLNet says -1: relative positions, without limit
+        return None
     return limit - first_position(model)

@@ -1,5 +1,6 @@
 """Pretrained weights: a model and a checkpoint -> the model with the checkpoint's weights."""
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.errors import UsageError
@@ -45,7 +46,8 @@ def take_weights(
 ) -> LoadReport:
     """Copy the weights of a checkpoint into a model of the same architecture, in place.
 
-    The counts of what was loaded and what was not are written into the log.
+    The counts of what was loaded and what was not are written into the log, and the report is the
+    model's `load_report`.
 
     Args:
         model: the model that gets the weights.
@@ -108,13 +110,17 @@ def take_weights(
     # What did not come from the checkpoint: it lacks it, or it was not to be taken.
     lacking = [name for name in current if name in missing]
     own = [name for name in current if name not in copied and name not in missing]
-    return LoadReport(
+    report = LoadReport(
         source=str(source),
         loaded=tuple(copied),
         missing=tuple(lacking),
         left_over=tuple(left_over),
         fresh=tuple(own),
-    ).log()
+    )
+    # Without the head, the checkpoint's own head is left over as a matter of course.
+    is_complete = not lacking and not (with_head and left_over)
+    model.load_report = report.log(logging.INFO if is_complete else logging.WARNING)
+    return report
 
 
 def cut_padding(
@@ -245,15 +251,16 @@ def pickled_files(folder: Path) -> list[Path]:
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Keep transformers' own report of a load out of the log: `LoadReport` says the same."""
-    verbosity, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity = transformers_logging.get_verbosity()
+    has_bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
         if has_bar:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> bool:

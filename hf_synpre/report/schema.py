@@ -44,6 +44,7 @@ class CellResult(TypedDict, total=False):
     truths: list[int]  # the right label of each test example, for labelled tasks
     curve: list[CurvePoint] | None  # evaluations during fine-tuning
     data: dict[str, Any] | None  # tokenizer, Hub id, labels, and rows and sha256 of each split
+    weights: dict[str, Any]  # how many tensors came from the checkpoint, and which did not
     phases: dict[str, Any] | None  # cost of "pretraining" (None without one) and "finetuning"
     embeddings: str | None  # "fresh" or "kept": whether token embeddings came from the checkpoint
     config: dict[str, Any]  # specs of the arm, the task, the model and fine-tuning

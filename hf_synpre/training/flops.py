@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -19,6 +19,7 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 
 from hf_synpre.data.rows import IGNORED
+from hf_synpre.errors import UsageError
 from hf_synpre.initialization import skeleton
 from hf_synpre.models.masked_head import compute_masked_logits_only
 
@@ -29,28 +30,25 @@ class FlopCounter:
     Only matrix products count. A step costs as much as three forward passes: its forward pass, and
     a backward pass that costs two. Torch counts forward passes of the architecture, without its
     weights, at six pairs of lengths. A polynomial through them gives the count at any lengths: it
-    is linear in the lengths for the weights and quadratic for the attention scores.
+    is linear in the lengths for the weights and quadratic for the attention scores. Architectures
+    that pad or cut their inputs follow no polynomial; their passes are counted at each pair of
+    lengths that comes. Those that read values in a forward pass are counted with their weights.
 
     Args:
         model: the model that is trained. It is not changed, and its weights are not copied.
+
+    Raises:
+        UsageError: no forward pass of the architecture can be counted.
     """
 
     # Input and target positions of the passes that are counted: enough of them to determine the
     # five coefficients of the polynomial.
     LENGTHS = ((8, 8), (16, 8), (8, 16), (24, 8), (8, 24), (24, 16))
+    # Of the pass on which the polynomial is tried.
+    TRIAL = (40, 32)
     STEP = 3.0  # a step costs as much as so many forward passes
 
     def __init__(self, model: PreTrainedModel):
-        # The architecture on the meta device, where tensors have shapes and no values. Eager
-        # attention and no padding id, because other implementations, and a search for padding,
-        # read values.
-        config = copy.deepcopy(model.config)
-        config._attn_implementation = "eager"
-        self.model = skeleton(type(model), config)
-        for module in self.model.modules():
-            if hasattr(module, "config"):
-                module.config.pad_token_id = None
-
         # Inputs beside input_ids that a forward pass needs, all [rows, target positions]. Models
         # whose head runs at masked positions alone name theirs (models/masked_head.py, electra.py).
         self.target_inputs: tuple[str, ...]
@@ -58,18 +56,80 @@ class FlopCounter:
             self.target_inputs = ("decoder_input_ids",)
         else:
             self.target_inputs = getattr(model, "target_inputs", ())
-        if self.target_inputs == ("masked_positions",):
-            compute_masked_logits_only(self.model)
         multiple_choice = type(model) in MODEL_FOR_MULTIPLE_CHOICE_MAPPING.values()
         self.row_shape = (1, 1) if multiple_choice else (1,)  # [rows] or [rows, choices]
 
-        # Solve for the coefficients of the polynomial.
+        # The passes that determine the polynomial: of the architecture alone, else of the model.
         terms = [self._terms(*lengths) for lengths in self.LENGTHS]  # [passes, 5]
-        counts = [self._count_forward(*lengths) for lengths in self.LENGTHS]  # [passes]
+        self.model = model
+        try:
+            self.model = self._without_weights(model)
+            counts = [self._count_forward(*lengths) for lengths in self.LENGTHS]  # [passes]
+        except Exception:  # whatever an architecture raises where tensors have no values
+            self.model = model
+            counts = self._count_with_weights(self.LENGTHS)
+
+        # Solve for its coefficients, and try it on one more pass.
         solution = np.linalg.lstsq(
             np.array(terms, np.float64), np.array(counts, np.float64), rcond=None
         )
         self.coefficients = solution[0]  # [5]
+        self.counted: dict[tuple[int, int], float] = {}  # passes at each pair of lengths
+        self.is_polynomial = self._predicts_trial()
+
+    def _without_weights(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return the architecture of a model on the meta device: tensors with shapes, no values.
+
+        Eager attention and no padding id, because other implementations, and a search for padding,
+        read values. Experts multiply in batches, because a loop over them reads which are chosen.
+        """
+        config = copy.deepcopy(model.config)
+        config._attn_implementation = "eager"
+        architecture = skeleton(type(model), config)
+        if architecture._can_set_experts_implementation():
+            architecture.set_experts_implementation("batched_mm")
+        for module in architecture.modules():
+            if hasattr(module, "config"):
+                module.config.pad_token_id = None
+        if self.target_inputs == ("masked_positions",):
+            compute_masked_logits_only(architecture)
+        return architecture
+
+    def _count_with_weights(self, pairs: Iterable[tuple[int, int]]) -> list[float]:
+        """Return the FLOPs of forward passes of the model itself, which is left as it was.
+
+        Raises:
+            UsageError: its forward pass takes other inputs, or these lengths are too short for it.
+        """
+        was_training, has_experts = (
+            self.model.training,
+            self.model._can_set_experts_implementation(),
+        )
+        experts = self.model.config._experts_implementation
+        try:
+            self.model.eval()
+            if has_experts:  # torch counts no products of its grouped matrices
+                self.model.set_experts_implementation("eager")
+            return [self._count_forward(*lengths) for lengths in pairs]
+        except Exception as error:  # whatever an architecture raises
+            cause = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"{type(self.model).__name__} cannot be trained here: a forward pass on ids alone "
+                f"fails ({cause}); give another architecture."
+            ) from error
+        finally:
+            if has_experts:
+                self.model.set_experts_implementation(experts)
+            self.model.train(was_training)
+
+    def _predicts_trial(self) -> bool:
+        """Say whether the polynomial gives the count of one more pass."""
+        predicted = float(np.dot(self._terms(*self.TRIAL), self.coefficients))
+        try:
+            counted = self._count(*self.TRIAL)
+        except Exception:  # it is too long for the model
+            return True
+        return math.isclose(predicted, counted, rel_tol=1e-6)
 
     def __call__(self, rows: int, source: int, target: int) -> float:
         """Return the FLOPs of a training step on one batch.
@@ -80,8 +140,23 @@ class FlopCounter:
             target: target positions of a row: a decoder's, or the masked positions where the head
                 runs at those alone. Other models ignore it.
         """
-        forward = round(float(np.dot(self._terms(source, target), self.coefficients)))
+        if self.is_polynomial:
+            forward = round(float(np.dot(self._terms(source, target), self.coefficients)))
+        else:
+            forward = round(self._count(source, target))
         return self.STEP * rows * forward
+
+    def _count(self, source: int, target: int) -> float:
+        """Return the FLOPs of a forward pass of one row at these lengths, counted once."""
+        if not self.target_inputs:
+            target = 0
+        lengths = (source, target)
+        if lengths not in self.counted:
+            if self.model.device.type == "meta":
+                self.counted[lengths] = self._count_forward(*lengths)
+            else:
+                self.counted[lengths] = self._count_with_weights([lengths])[0]
+        return self.counted[lengths]
 
     def _terms(self, source: int, target: int) -> list[int]:
         """Return the five terms of the polynomial at two lengths."""
@@ -98,7 +173,7 @@ class FlopCounter:
         inputs: dict[str, Any] = {}
         for name, length in lengths.items():
             shape = (*self.row_shape, length)
-            inputs[name] = torch.zeros(shape, dtype=torch.long, device="meta")
+            inputs[name] = torch.zeros(shape, dtype=torch.long, device=self.model.device)
         if "decoder_input_ids" in inputs:
             inputs["use_cache"] = False
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -11,7 +11,7 @@ import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
 from safetensors import SafetensorError
@@ -104,6 +104,9 @@ class RunResult(TrainingCost):
     threads: int
     # The versions of Python, of this package and of the libraries.
     versions: dict[str, str]
+    # For a run that starts from a checkpoint: how many tensors were loaded from it, missing in it,
+    # left over; see `LoadReport.as_json`.
+    weights: NotRequired[dict[str, Any]]
 
 
 def pretrain(
@@ -326,7 +329,7 @@ def run_result(
     if trainer.epochs_per_step is not None:
         epochs = trainer.state.global_step * trainer.epochs_per_step
 
-    return {
+    result: RunResult = {
         **trainer.training_cost(),
         "epochs": epochs,
         "stopped": stopped,
@@ -339,6 +342,10 @@ def run_result(
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
+    report = getattr(trainer.model, "load_report", None)
+    if report is not None:
+        result["weights"] = report.as_json()
+    return result
 
 
 def accumulated_cost(run: Path | None) -> dict[str, float]:

@@ -15,6 +15,7 @@ from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.masking import noise_counts
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build, tensor_generator
+from hf_synpre.initialization.load_report import joined
 from hf_synpre.models.electra import (
     RTDModel,
     build_rtd,
@@ -54,7 +55,8 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
 
     Returns:
         A language model of the architecture, or for objective rtd a generator and discriminator.
-        The head of an encoder runs at masked positions alone, if the architecture allows that.
+        The head of an encoder runs at masked positions alone, if the architecture allows that. A
+        model that starts from a checkpoint has a `load_report`.
 
     Raises:
         UsageError: initial weights or a checkpoint that do not fit the architecture.
@@ -83,8 +85,12 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
                 parts.append((network.generator, str(generator)))
         else:
             parts = [(network, spec.start)]
+        reports = []
         for part, source in parts:
-            take_weights(part, source, spec.start_embeddings, head=True, same_ids=same_ids)
+            reports.append(
+                take_weights(part, source, spec.start_embeddings, head=True, same_ids=same_ids)
+            )
+        network.load_report = joined(reports)
 
     if family == "mlm" and not isinstance(network, RTDModel):
         compute_masked_logits_only(network)
