@@ -133,9 +133,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Architectures",
         "",
-        f"Made by `python benchmarks/architectures.py` with transformers {transformers.__version__}:"
-        " each architecture with a language model, very small, is pre-trained for one step on Set "
-        "and built under each head of fine-tuning. "
+        f"Made by `benchmarks/architectures.py` with transformers {transformers.__version__}: each "
+        "architecture with a language model, very small, is pre-trained for one step on Set and "
+        "built under each head of fine-tuning. "
         f"{done} of {len(results)} pre-train; the others are refused in a line before any work "
         "starts, which the last column quotes.",
         "",

@@ -1,6 +1,7 @@
 """Model, rows and training arguments -> trained model: the Trainer of both phases."""
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,10 +22,13 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import OptimizerNames
 
 from hf_synpre.data.rows import IGNORED
+from hf_synpre.errors import UsageError
 from hf_synpre.models.electra import rtd_loss
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
 from hf_synpre.training.progress import RunReporter, current_listener
+
+logger = logging.getLogger(__name__)
 
 # Adafactor of the papers: no momentum, update clipping at 1, steps relative to each tensor's size
 # (docs/papers.md, "Pre-training").
@@ -260,18 +264,30 @@ class SynpreTrainer(Seq2SeqTrainer):
         super().log(logs, start_time)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Warn of missing weights, but not of those that are tied to loaded ones.
+        """Check what a checkpoint held; Trainer calls this when it goes on from one.
 
-        Args:
-            load_result: missing_keys and unexpected_keys of a resumed checkpoint's weights.
+        Tied tensors are stored once, so the others of them are not missing.
+
+        Raises:
+            UsageError: the checkpoint lacks a tensor of the model, or holds one of another model.
         """
-        tensors = dict(self.model.named_parameters(remove_duplicate=False))
+        state = self.model.state_dict()
         missing = set(load_result.missing_keys)
-        loaded = {id(tensor) for name, tensor in tensors.items() if name not in missing}
-        really_missing = [
-            name for name in load_result.missing_keys if id(tensors.get(name)) not in loaded
-        ]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=really_missing))
+        loaded = {tensor.data_ptr() for name, tensor in state.items() if name not in missing}
+        lacking = [name for name in sorted(missing) if state[name].data_ptr() not in loaded]
+        left_over = sorted(load_result.unexpected_keys)
+        logger.info(
+            "Checkpoint: %d tensors loaded, %d missing, %d left over.",
+            len(state) - len(lacking),
+            len(lacking),
+            len(left_over),
+        )
+        for names, fault in ((lacking, "lacks"), (left_over, "holds, which the model has not,")):
+            if names:
+                raise UsageError(
+                    f"The checkpoint that the run goes on from {fault} {names[0]} ({len(names)} "
+                    "tensors in all); delete it, and the run goes on from the one before it."
+                )
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint with the totals of all processes in it."""

@@ -12,9 +12,11 @@ from accelerate import debug_launcher
 from encoder_examples import spec_of
 from pretraining_runs import MODEL, run_of
 from processes import rank
+from safetensors.torch import load_file, save_file
+from small_models import WEIGHTS
 from transformers import AutoModelForSeq2SeqLM
 
-from hf_synpre import SyntheticDataset
+from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.data.collators import Seq2SeqCollator
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build
@@ -44,6 +46,27 @@ def test_loss_is_the_mean_over_target_tokens(tiny_config):
     torch.testing.assert_close(
         token_loss(model(**batch), labels, 10), ours * (labels != IGNORED).sum() / 10
     )
+
+
+@pytest.mark.parametrize("change", ["lacks", "holds"])
+def test_a_checkpoint_of_another_model_is_not_gone_on_from(tmp_path, tiny_config, change):
+    """Tied tensors, which are stored once, are not missing."""
+    model = build(AutoModelForSeq2SeqLM, tiny_config, {}, 0)
+    args = training_arguments(tmp_path, {"max_steps": 1, "use_cpu": True})
+    trainer = SynpreTrainer(model, args, data_collator=COLLATOR)
+    model.save_pretrained(tmp_path)
+    trainer._load_from_checkpoint(str(tmp_path))
+
+    tensors = load_file(tmp_path / WEIGHTS)
+    name = sorted(tensors)[0]
+    if change == "lacks":
+        del tensors[name]
+    else:
+        name = "a"
+        tensors[name] = torch.ones(2)
+    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=f"that the run goes on from {change}.* {name} .1 tensors"):
+        trainer._load_from_checkpoint(str(tmp_path))
 
 
 def first_step(batch_size, accumulation, folder):
