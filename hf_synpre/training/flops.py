@@ -3,7 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -101,16 +102,11 @@ class FlopCounter:
         Raises:
             UsageError: its forward pass takes other inputs, or these lengths are too short for it.
         """
-        was_training, has_experts = (
-            self.model.training,
-            self.model._can_set_experts_implementation(),
-        )
-        experts = self.model.config._experts_implementation
+        was_training = self.model.training
         try:
             self.model.eval()
-            if has_experts:  # torch counts no products of its grouped matrices
-                self.model.set_experts_implementation("eager")
-            return [self._count_forward(*lengths) for lengths in pairs]
+            with counted_implementations(self.model):
+                return [self._count_forward(*lengths) for lengths in pairs]
         except Exception as error:  # whatever an architecture raises
             cause = " ".join(str(error).split())[:200]
             raise UsageError(
@@ -118,8 +114,6 @@ class FlopCounter:
                 f"fails ({cause}); give another architecture."
             ) from error
         finally:
-            if has_experts:
-                self.model.set_experts_implementation(experts)
             self.model.train(was_training)
 
     def _predicts_trial(self) -> bool:
@@ -179,6 +173,26 @@ class FlopCounter:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.model(**inputs)
         return counter.get_total_flops()
+
+
+@contextmanager
+def counted_implementations(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model compute attention and experts by matrix products, which torch counts.
+
+    It does not count those inside fused attention on a CPU and of experts' grouped matrices.
+    """
+    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
+    before = []
+    for config in configs.values():
+        before.append((config, config._attn_implementation, config._experts_implementation))
+    try:
+        for config in configs.values():
+            config._attn_implementation = config._experts_implementation = "eager"
+        yield
+    finally:
+        for config, attention, experts in before:
+            config._attn_implementation = attention
+            config._experts_implementation = experts
 
 
 # Dense bf16 peak of devices, FLOP/s: the vendors' data sheets (without sparsity).
