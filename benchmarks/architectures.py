@@ -1,7 +1,7 @@
 """Every text architecture of transformers, very small -> what hf_synpre can do with it.
 
     python benchmarks/architectures.py [--only t5 bert ...]
-        -> results/architectures.json and docs/architectures.md (about ten minutes)
+        -> results/architectures.json and docs/architectures.md (about ten minutes for all)
 
 For each architecture with a language model: it is built, a step's FLOPs are counted, it is
 pre-trained for one step on a synthetic task and saved, and it is built under each head of
@@ -137,7 +137,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "architecture with a language model, very small, is pre-trained for one step on Set and "
         "built under each head of fine-tuning. "
         f"{done} of {len(results)} pre-train; the others are refused in a line before any work "
-        "starts, which the last column quotes.",
+        "starts, which the last column quotes. "
+        f"{len(language_models()) - len(results)} further ones were not tried yet "
+        "(`--only model_type` adds one).",
         "",
         "*Schemes by role*: whether all schemes of parameter statistics work without `roles=`.",
         "",

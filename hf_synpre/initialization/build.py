@@ -22,6 +22,15 @@ from hf_synpre.initialization.roles import token_parameters
 # With this attribute transformers marks the parameters that its random init must not touch.
 INITIALIZED_MARK = "_is_hf_initialized"
 
+# torch's operations that make a tensor without numbers.
+EMPTY_TENSORS = (
+    torch.ops.aten.empty.memory_format,
+    torch.ops.aten.empty_like.default,
+    torch.ops.aten.empty_strided.default,
+    torch.ops.aten.new_empty.default,
+    torch.ops.aten.new_empty_strided.default,
+)
+
 # The deviation of most models' random init.
 USUAL_DEVIATION = 0.02
 
@@ -125,7 +134,7 @@ class NotANumberInEmptyTensors(TorchDispatchMode):
     ) -> Any:
         """Run one operation of torch."""
         result = function(*args, **(kwargs or {}))
-        if function is torch.ops.aten.empty.memory_format and result.is_floating_point():
+        if function in EMPTY_TENSORS and result.is_floating_point():
             result.fill_(math.nan)
         return result
 
@@ -133,8 +142,8 @@ class NotANumberInEmptyTensors(TorchDispatchMode):
 def fill_forgotten(model: PreTrainedModel, seed: int) -> None:
     """Draw the parameters that the random init of a model's class has not touched, in place.
 
-    Some classes forget a kind of module, such as the Conv1D of openai-gpt. Biases become 0, the
-    gains of norms 1, all others normal with the deviation that the config has for them.
+    Some classes forget a kind of module, such as the Conv1D of openai-gpt. Biases and buffers
+    become 0, the gains of norms 1, all others normal with the deviation that the config has.
 
     Args:
         model: the model after its init_weights; a parameter that was not touched holds NaN.
@@ -155,6 +164,9 @@ def fill_forgotten(model: PreTrainedModel, seed: int) -> None:
             else:
                 generator = tensor_generator(seed, body_name(model, name))
                 parameter.normal_(0, deviation, generator=generator)
+        for buffer in model.buffers():
+            if buffer.is_floating_point() and buffer.isnan().any():
+                buffer.zero_()
 
 
 class KeyedDraws(TorchDispatchMode):

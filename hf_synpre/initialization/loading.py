@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.initialization.build import body_name, check_shape
 from hf_synpre.initialization.matching import Matching, SourceTensor
@@ -52,11 +52,14 @@ def check_vocabulary(pairs: Iterable[tuple[Parameter, SourceTensor]]) -> None:
             )
 
 
-def finish_loading(model: PreTrainedModel, folder: Path | None, kwargs: dict[str, Any]) -> Any:
+def finish_loading(
+    model: PreTrainedModel, config: PreTrainedConfig, folder: Path | None, kwargs: dict[str, Any]
+) -> Any:
     """Return a model as transformers' loader would: its dtype, device, attention, in eval mode.
 
     Args:
         model: the float32 model on the CPU, with its load_report.
+        config: the config that it was made of, which says the dtype that the caller wants.
         folder: the checkpoint's folder, for its generation config.
         kwargs: the keywords of from_pretrained that concern loading.
 
@@ -67,7 +70,7 @@ def finish_loading(model: PreTrainedModel, folder: Path | None, kwargs: dict[str
     report = model.load_report
     with_info = kwargs.pop("output_loading_info", False)
     loaded, info = type(model).from_pretrained(
-        None, config=model.config, state_dict=model.state_dict(), output_loading_info=True, **kwargs
+        None, config=config, state_dict=model.state_dict(), output_loading_info=True, **kwargs
     )
     loaded.load_report = report
     # transformers would call it "None".

@@ -40,6 +40,7 @@ LARGEST = torch.finfo(torch.float32).max  # the largest number that a parameter 
 # What a statistics file may say of a parameter: more elements than any has, and axes.
 MOST_ELEMENTS = 2**63
 MOST_AXES = 64
+LARGEST_FILE = 1 << 28  # bytes; a statistics file has about 150 a parameter
 MOST_ROWS = 200  # parameters in the table of a notebook
 
 # Where subtracting the mean leaves less than this share of the sum of squares, the difference has
@@ -383,6 +384,11 @@ class ParameterStatistics:
         Raises:
             UsageError: the file is missing or broken; the text says what is wrong in it.
         """
+        if Path(file).is_file() and Path(file).stat().st_size > LARGEST_FILE:
+            raise UsageError(
+                f"{file} is larger than {LARGEST_FILE >> 20} MB, which no statistics file is; make "
+                "one with `synpre statistics`."
+            )
         content = read_json(file)
         try:
             if content["format"] != FORMAT:

@@ -47,6 +47,7 @@ from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
 from hf_synpre.initialization.statistics import Moments, ParameterStatistics, pool
 from hf_synpre.initialization.stored_tensors import StoredTensors
+from hf_synpre.initialization.weight_files import refuse_adapter
 
 # What happens where the model has another size than the checkpoint; see StatisticsInit.
 RESIZE = ("fan_in", "depth", "none")
@@ -177,6 +178,7 @@ class StatisticsInit:
 
         # Read the config. With the checkpoint's config unchanged no parameter has another size.
         folder = find_config(name_or_path, **hub)
+        refuse_adapter(folder)
         resize = self.resize
         if not isinstance(config, PreTrainedConfig):
             loading = {name: kwargs.pop(name) for name in LOADING_KEYWORDS if name in kwargs}
@@ -192,7 +194,7 @@ class StatisticsInit:
 
         # Make the model, and load it as transformers would: dtype, device, attention ...
         model = self.make_model(config, source, resize)
-        return finish_loading(model, folder, kwargs)
+        return finish_loading(model, config, folder, kwargs)
 
     def from_config(
         self,
@@ -234,7 +236,7 @@ class StatisticsInit:
 
         model = self.make_model(config, source, self.resize)
         if kwargs or config.dtype not in (None, torch.float32):
-            model = finish_loading(model, None, kwargs).train()
+            model = finish_loading(model, config, None, kwargs).train()
         return model
 
     def groups(self, config: PreTrainedConfig) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from small_models import query_sd
 
 from hf_synpre import ParameterStatistics, UsageError
 from hf_synpre.cli import main
-from hf_synpre.initialization import STATISTICS_FILE
+from hf_synpre.initialization import STATISTICS_FILE, statistics
 
 
 def entry(**changes):
@@ -52,6 +52,8 @@ def test_broken_statistics_files_are_named(tmp_path, change, message):
         ({"mean": 10**400}, "numbers that no parameter has"),
         ({"sd": 1e308}, "numbers that no parameter has"),
         ({"shape": [1.5, 1280]}, "numbers that no parameter has"),
+        ({"shape": [1] * 65}, "numbers that no parameter has"),
+        ({"shape": [2**127 - 1] * 100_000}, "numbers that no parameter has"),
         ({"name": ""}, "holds a parameter without a name"),
         ({"name": None}, "is not a statistics file"),
         (None, "holds no parameters in floating point"),
@@ -62,6 +64,19 @@ def test_statistics_that_no_model_has_are_refused(change, message, tmp_path):
     content = {"format": 1, "source": "x", "parameters": entries}
     (tmp_path / "s.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match=message):
+        ParameterStatistics.load(tmp_path / "s.json")
+
+
+def test_a_file_of_brackets_is_one_line(tmp_path):
+    (tmp_path / "s.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match=r"is not valid JSON .it is nested too deeply"):
+        ParameterStatistics.load(tmp_path / "s.json")
+
+
+def test_a_file_that_no_statistics_are_as_large_as_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "s.json").write_text("{" + " " * 100)
+    monkeypatch.setattr(statistics, "LARGEST_FILE", 64)
+    with pytest.raises(UsageError, match="is larger than 0 MB, which no statistics file is"):
         ParameterStatistics.load(tmp_path / "s.json")
 
 

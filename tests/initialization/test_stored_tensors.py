@@ -118,6 +118,8 @@ def test_an_adapter_is_refused_and_names_its_base_model(tmp_path, t5_checkpoint)
         ParameterStatistics.from_pretrained(tmp_path)
     config = {"peft_type": "LORA", "base_model_name_or_path": str(t5_checkpoint)}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="holds a LORA adapter"):
+        SEQ2SEQ().from_pretrained(tmp_path)
     with pytest.raises(UsageError, match=f"holds a LORA adapter .*; give {t5_checkpoint}, or"):
         ParameterStatistics.from_pretrained(tmp_path)
 
