@@ -47,7 +47,11 @@ class FinetuneOptions:
         "The task's recipe and lengths: small or paper. Every other flag wins over it.", None
     )
     seed: int = option("Seed of fresh weights and of the order of the rows.", 0)
-    output_dir: str = option("Folder of the scores and of the model.", "runs/finetuned")
+    output_dir: str | None = option(
+        "Folder of the scores and of the model; without it runs/finetuned, or runs/NAME for your "
+        "own data.",
+        None,
+    )
     no_save_model: bool = option("Keep the scores alone, and no model.", False)
 
 
@@ -162,7 +166,8 @@ def finetune(arguments: Arguments) -> int:
     is_small = checkpoint is None and options.preset is None and not arguments.of(ModelSpec)
     print_plan(choice, arm, model, training, task_values, is_small)
 
-    experiment = Experiment(spec, options.output_dir)
+    usual_folder = "runs/finetuned" if choice.definition is None else f"runs/{choice.name}"
+    experiment = Experiment(spec, options.output_dir or usual_folder)
     failures = experiment.run(retry=True)
     if failures:
         print_failures(failures)

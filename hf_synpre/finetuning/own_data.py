@@ -23,7 +23,7 @@ from hf_synpre.finetuning.catalog import TASKS
 from hf_synpre.finetuning.definitions import task_from_fields
 from hf_synpre.finetuning.guess import describe, guess_fields
 from hf_synpre.finetuning.label_tasks import LabelTask
-from hf_synpre.finetuning.tasks import complete_splits
+from hf_synpre.finetuning.tasks import SPLIT_NAMES, complete_splits
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -242,10 +242,14 @@ def similar_path(path: Path) -> str:
 def task_name(data: str) -> str:
     """Return a name for the task on a file, folder or Hub id: letters, digits, _ and hyphens.
 
-    The name of a task of hf_synpre gets "own-" before it.
+    A file with the name of a split gets the name of its folder too; the name of a task of hf_synpre
+    gets "own-" before it.
     """
-    stem = Path(data).resolve().name if Path(data).exists() else data.rpartition("/")[2]
+    path = Path(data).resolve()
+    stem = path.name if path.exists() else data.rpartition("/")[2]
     for suffix in reversed(Path(stem).suffixes):
         stem = stem.removesuffix(suffix)
+    if path.is_file() and any(stem.lower() in names for names in SPLIT_NAMES.values()):
+        stem = f"{path.parent.name}-{stem}"
     name = "-".join(re.findall(r"\w+", stem)) or "own"
     return f"own-{name}" if name in TASKS else name

@@ -48,10 +48,10 @@ def test_a_csv_becomes_a_classifier_that_pipeline_loads(folder, capsys):
         "reviews.csv: predicts stars (one of its classes) from review; --text and --label" in shown
     )
     assert "4 for validation and 4 for the test are held out by a fixed shuffle" in shown
-    assert "Model, tokenizer and card: runs/finetuned/reviews--random--0." in shown
+    assert "Model, tokenizer and card: runs/reviews/reviews--random--0." in shown
 
     # The line that is printed last, and that of the card, run as they stand.
-    model = "runs/finetuned/reviews--random--0"
+    model = "runs/reviews/reviews--random--0"
     command = re.search(r"python -c '(.*)'", shown)[1]
     card = (folder / model / "README.md").read_text()
     code = re.search(r"```python\n(.*?)```", card, re.S)[1]
@@ -66,8 +66,8 @@ def test_a_csv_becomes_a_classifier_that_pipeline_loads(folder, capsys):
 def test_the_same_command_does_nothing_twice_and_makes_a_model_that_is_missing(folder, capsys):
     """Scores alone are kept with --no_save_model; without it the model is made after all."""
     words = ("reviews.csv", "--config_overrides", TINY_ENCODER)
-    scores = folder / "runs/finetuned/reviews--random--0.json"
-    weights = folder / "runs/finetuned/reviews--random--0/model.safetensors"
+    scores = folder / "runs/reviews/reviews--random--0.json"
+    weights = folder / "runs/reviews/reviews--random--0/model.safetensors"
     assert finetune(*words, "--no_save_model") == 0
     assert "No model was kept" in capsys.readouterr().out
     first = json.loads(scores.read_text())
@@ -84,7 +84,7 @@ def test_pairs_of_text_become_a_model_that_generates_from_the_folder(folder, cap
     """Its tokenizer ends a source as the rows of training did, and generate stops by itself."""
     assert finetune("pairs.csv", "--config_overrides", TINY_T5) == 0
     assert "pairs.csv: predicts target (text) from source;" in capsys.readouterr().out
-    path = "runs/finetuned/pairs--random--0"
+    path = "runs/pairs/pairs--random--0"
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSeq2SeqLM.from_pretrained(path)
     inputs = tokenizer("say 3 twice", return_tensors="pt")
@@ -95,7 +95,7 @@ def test_pairs_of_text_become_a_model_that_generates_from_the_folder(folder, cap
 
 def test_tags_have_their_names(folder, capsys):
     assert finetune("tags.jsonl", "--config_overrides", TINY_ENCODER) == 0
-    tagger = pipeline("token-classification", model="runs/finetuned/tags--random--0")
+    tagger = pipeline("token-classification", model="runs/tags/tags--random--0")
     assert {found["entity"] for found in tagger("He is in Rome")} <= {"O", "B-LOC"}
 
 
@@ -116,7 +116,7 @@ def test_statistics_that_are_bundled_need_no_tokenizer(folder, capsys):
     words = ("pairs.csv", "--init", "statistics", "--checkpoint", "synpre/t5-mini-set")
     assert finetune(*words) == 0
     assert "pairs: statistics of synpre/t5-mini-set; 2 steps of 64 rows" in capsys.readouterr().out
-    config = json.loads((folder / "runs/finetuned/pairs--statistics--0/config.json").read_text())
+    config = json.loads((folder / "runs/pairs/pairs--statistics--0/config.json").read_text())
     assert config["d_model"] == 128
 
 
@@ -127,7 +127,7 @@ def test_lora_is_saved_as_plain_weights(folder):
     assert finetune(*words, "--lora", "r=2,target_modules=query") == 2  # given twice
     words = (*words[:-1], "r=2,init_lora_weights=gaussian")
     assert finetune(*words) == 0
-    file = folder / "runs/finetuned/reviews--random--0/model.safetensors"
+    file = folder / "runs/reviews/reviews--random--0/model.safetensors"
     with safe_open(file, "pt") as tensors:
         assert not [name for name in tensors.keys() if "lora" in name or "base_layer" in name]  # noqa: SIM118
 
@@ -137,14 +137,14 @@ def test_a_run_that_dies_while_it_saves_leaves_nothing_and_goes_on(folder, monke
     with monkeypatch.context() as patched:
         patched.setattr(saving, "finetuned_card", raise_interrupt)
         assert finetune(*words) == 130
-    files = [path.name for path in (folder / "runs/finetuned").iterdir()]
+    files = [path.name for path in (folder / "runs/reviews").iterdir()]
     assert not [name for name in files if name.startswith("reviews")]
 
     # What a killed process could not clean up is cleaned up by the next one.
-    (folder / "runs/finetuned/.reviews--random--0.partial").mkdir()
+    (folder / "runs/reviews/.reviews--random--0.partial").mkdir()
     assert finetune(*words) == 0
-    assert (folder / "runs/finetuned/reviews--random--0/README.md").exists()
-    assert not (folder / "runs/finetuned/.reviews--random--0.partial").exists()
+    assert (folder / "runs/reviews/reviews--random--0/README.md").exists()
+    assert not (folder / "runs/reviews/.reviews--random--0.partial").exists()
 
 
 def raise_interrupt(*arguments):

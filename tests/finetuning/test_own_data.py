@@ -12,6 +12,7 @@ from hf_synpre.data.corpora import TextSpec
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import choose_task, own_corpus, task_from_fields
 from hf_synpre.finetuning.guess import guess_fields
+from hf_synpre.finetuning.own_data import task_name
 
 ROWS = 30
 TEXTS = [f"row {i} has words of its own" for i in range(ROWS)]
@@ -142,6 +143,21 @@ def test_a_folder_of_a_known_task_is_ones_own_data_and_the_task_is_named(tmp_pat
     assert choose_task("cola", {}).data_dir == "cola"
     with pytest.raises(UsageError, match="cola is a task of hf_synpre, whose fields are known"):
         choose_task("cola", {"metric": "accuracy"})
+
+
+def test_a_task_is_named_by_its_file_folder_or_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("pets/train.csv", "pets/my list.2.csv.gz", "cola/rows.csv"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("")
+    names = {
+        "pets": "pets",
+        "pets/train.csv": "pets-train",
+        "pets/my list.2.csv.gz": "my-list",
+        "cola": "own-cola",
+        "someone/tweets": "tweets",
+    }
+    assert {data: task_name(data) for data in names} == names
 
 
 def test_a_yaml_file_may_say_where_its_rows_are(tmp_path, monkeypatch):
