@@ -15,6 +15,9 @@ from hf_synpre.errors import UsageError, choose
 
 Spec = TypeVar("Spec")
 
+# A message on two recipes lists so many options in which they differ.
+MOST_DIFFERENCES = 4
+
 
 class Loader(yaml.SafeLoader):
     """The safe YAML loader.
@@ -96,6 +99,40 @@ def _stored_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_stored_value(part) for part in value)
     return value
+
+
+def differences(stored: Any, wanted: Any) -> str:
+    """Return in which options two recipes differ, the first few of them with both values.
+
+    Args:
+        stored: the one that a folder was begun with, as JSON holds it.
+        wanted: the one that is asked for now.
+
+    Example:
+        >>> differences({"task": "set", "training": {"max_steps": 2}}, {"task": "sort"})
+        'task: set before, sort now; training.max_steps: 2 before, absent now'
+    """
+    before, now = _flat(stored), _flat(wanted)
+    shared = [name for name in before if name in now]
+    changed = [name for name in shared if before[name] != now[name]]
+    changed += [name for name in {**before, **now} if name not in shared]
+    parts = []
+    for name in changed[:MOST_DIFFERENCES]:
+        old, new = (values.get(name, "absent") for values in (before, now))
+        parts.append(f"{name}: {old} before, {new} now")
+    if len(changed) > MOST_DIFFERENCES:
+        parts.append(f"and {len(changed) - MOST_DIFFERENCES} more")
+    return "; ".join(parts)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the values inside nested dicts by their joined names: {"training.max_steps": 2}."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    flat = {}
+    for key, part in value.items():
+        flat.update(_flat(part, f"{name}.{key}" if name else str(key)))
+    return flat
 
 
 def current_names(spec: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hf_synpre.config import build_spec, current_names, option, stored_form
+from hf_synpre.config import build_spec, current_names, differences, option, stored_form
 from hf_synpre.errors import UsageError
 
 
@@ -72,3 +72,14 @@ def test_a_name_beside_its_former_name_is_refused():
 def test_bad_values_are_one_clear_line(values, message):
     with pytest.raises(UsageError, match=message):
         build_spec(Outer, values, "file")
+
+
+def test_two_recipes_differ_in_named_options():
+    stored = {"task": "set", "training": {"max_steps": 2, "seed": 1}, "window": 64}
+    wanted = {"task": "sort", "training": {"max_steps": 3, "optim": "adamw"}, "window": 64}
+    assert differences(stored, wanted) == (
+        "task: set before, sort now; training.max_steps: 2 before, 3 now; "
+        "training.seed: 1 before, absent now; training.optim: absent before, adamw now"
+    )
+    many = {str(number): number for number in range(9)}
+    assert differences(many, {}).endswith("3: 3 before, absent now; and 5 more")

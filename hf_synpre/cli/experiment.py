@@ -195,5 +195,5 @@ REPORT = Verb(
     flag_sets=lambda: [FlagSet(ReportOptions)],
     positional="directory",
     needs_positional=True,
-    examples=("runs/quickstart", "results/quickstart --output_dir report"),
+    examples=("runs/quickstart", "runs/quickstart --output_dir runs/report"),
 )

@@ -486,5 +486,5 @@ def tokenizer_of_flag(
     try:
         return read_tokenizer(name)
     except UsageError as error:
-        cause = str(error)[:LONGEST_CAUSE]
+        cause = textwrap.shorten(str(error), LONGEST_CAUSE, placeholder=" ...")
         raise UsageError(f"--{flag} is '{name}'; give {allowed} ({cause}).") from error

@@ -5,6 +5,7 @@ import ctypes
 import fnmatch
 import gc
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ import transformers
 from filelock import Timeout
 from joblib import Parallel, delayed, parallel_config
 
-from hf_synpre.config import build_spec
+from hf_synpre.config import build_spec, differences
 from hf_synpre.data.connection import bound_waiting_for_hub
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiments.artifacts import PROGRESS_FOLDER, Artifacts
@@ -131,10 +132,11 @@ class Experiment:
                 for key in recipe
                 if not may_change(stored.get(key), recipe[key], in_use.get(key))
             ]
+            parts = [{key: recipe_of.get(key) for key in changed} for recipe_of in (stored, recipe)]
             if changed and in_use["tasks"]:
                 raise UsageError(
-                    f"{self.folder} holds results of another configuration ({', '.join(changed)}); "
-                    "choose another --output_dir."
+                    f"{self.folder} holds results of another configuration "
+                    f"({differences(*parts)}); choose another --output_dir."
                 )
             keep_parts_in_use(recipe, stored, in_use)
         if not recipe["task_files"]:
@@ -390,8 +392,8 @@ def failure_message(job: Callable[[], Any]) -> str | None:
     except UsageError:
         raise
     except Exception as error:  # a cell that fails must not take the others with it
-        text = " ".join(str(error).split())
-        return f"{type(error).__name__}: {text[:LONGEST_ERROR]}"
+        text = textwrap.shorten(str(error), LONGEST_ERROR, placeholder=" ...")
+        return f"{type(error).__name__}: {text}"
     return None
 
 

@@ -1,6 +1,6 @@
 """Reports: the cells of an experiment -> tables and plots. It reads JSON, without torch.
 
-1. `read_folder`: a folder results/<experiment> -> its cells, one checked dict for each, and the
+1. `read_folder`: the folder of an experiment -> its cells, one checked dict for each, and the
    files that are no usable cells. `read_cells` gives the cells alone and refuses such files.
 2. `summarize`: cells -> a `Report`, a dict with every number. `intervals` estimates means,
    differences and benefits; `findings` says which arm is best, and writes the sentences about it.

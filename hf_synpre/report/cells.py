@@ -50,7 +50,7 @@ def read_cells(directory: str | Path) -> list[CellResult]:
     """Return the cells of an experiment, sorted by file name; every one of them must be usable.
 
     Args:
-        directory: a folder results/<experiment> with files <task>--<arm>--<seed>.json.
+        directory: the output folder of `synpre run`, with files <task>--<arm>--<seed>.json.
 
     Returns:
         A dict for each cell, with "file" and "sha256"; its scores of single examples are unpacked.
@@ -68,7 +68,7 @@ def read_folder(directory: str | Path) -> FolderOfCells:
     """Return the usable cells of an experiment, and the files that are left out with the reasons.
 
     Args:
-        directory: a folder results/<experiment> with files <task>--<arm>--<seed>.json.
+        directory: the output folder of `synpre run`, with files <task>--<arm>--<seed>.json.
 
     Raises:
         UsageError: the folder holds no usable cell, or two cells contradict each other.
@@ -80,8 +80,7 @@ def read_folder(directory: str | Path) -> FolderOfCells:
         if directory.is_dir():
             reason = "holds no cells <task>--<arm>--<seed>.json"
         raise UsageError(
-            f"'{directory}' {reason}. Give a directory results/<experiment> that "
-            "`synpre run CONFIG.yaml` filled."
+            f"'{directory}' {reason}. Give the output folder of `synpre run CONFIG.yaml`."
         )
 
     cells: list[CellResult] = []

@@ -20,7 +20,7 @@ from transformers import (
     Seq2SeqTrainingArguments,
 )
 
-from hf_synpre.config import stored_form
+from hf_synpre.config import differences, stored_form
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.errors import UsageError
 from hf_synpre.files import held, read_json, write_json
@@ -191,6 +191,10 @@ def pretrain(
     args.max_steps = count_steps(spec, args, network, tokens)
     args.eval_steps = spec.training.get("eval_steps", max(1, args.max_steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot write {folder} ({error.strerror}); give another one.") from error
     trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
 
     # One command at a time works on a folder; its first process holds the lock for all.
@@ -262,10 +266,13 @@ def load_finished_run(folder: Path, work: Path, recipe: dict[str, Any]) -> RunRe
     result_file = folder / RESULT_FILE
     as_stored = json.loads(json.dumps(recipe))
     for begun in (result_file, work / RECIPE_FILE):
-        if begun.exists() and read_json(begun).get("recipe") != as_stored:
+        if not begun.exists():
+            continue
+        stored = read_json(begun).get("recipe")
+        if stored != as_stored:
             raise UsageError(
-                f"{folder} was begun with another recipe ({begun}); choose another folder or "
-                "delete it."
+                f"{folder} was begun with another recipe ({differences(stored, as_stored)}); "
+                f"choose another folder or delete {begun.parent}."
             )
     return read_json(result_file) if result_file.exists() else None
 

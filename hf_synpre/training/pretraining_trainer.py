@@ -1,6 +1,7 @@
 """A pre-training spec and an architecture -> the fresh model, its number of steps, its Trainer."""
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
 from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced
 from hf_synpre.vocabulary import Vocabulary
+
+# An error of transformers is quoted up to so many characters.
+LONGEST_CAUSE = 200
 
 
 def batches_per_step(args: Seq2SeqTrainingArguments) -> int:
@@ -239,7 +243,7 @@ def pretraining_trainer(
             **options,
         )
     except Exception as error:  # whatever the model or transformers raises on these arguments
-        cause = " ".join(str(error).split())[:200]
+        cause = textwrap.shorten(str(error), LONGEST_CAUSE, placeholder=" ...")
         raise UsageError(
             f"{type(network).__name__} cannot be trained with these arguments: {cause}"
         ) from error

@@ -374,13 +374,24 @@ def test_a_folder_begun_with_another_recipe_is_left_alone(tmp_path, capsys):
     ]
     assert main(["pretrain", "set", *words]) == 0
     assert main(["pretrain", "set", *words]) == 0, "the same recipe finds what was made"
+    capsys.readouterr()
     assert main(["pretrain", "reverse", *words]) == 2
-    assert "was begun with another recipe" in capsys.readouterr().err
+    assert (
+        "was begun with another recipe (pretraining.task: set before, reverse now); choose another "
+        "folder or delete"
+    ) in capsys.readouterr().err
     (tmp_path / "p" / "pretraining.json").rename(tmp_path / "kept")
     (tmp_path / ".q.work").mkdir()
     (tmp_path / ".q.work" / "recipe.json").write_bytes((tmp_path / "kept").read_bytes())
     assert main(["pretrain", "reverse", *words[:-1], str(tmp_path / "q")]) == 2
     assert "was begun with another recipe" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    assert main(["pretrain", "--max_steps", "1", "--use_cpu", "--output_dir", "/proc/foo"]) == 2
+    said, error = capsys.readouterr().err.splitlines()
+    assert said.startswith("synpre: No --preset was given, so it is small: a small model and short")
+    assert error == "synpre: Cannot write /proc/foo (No such file or directory); give another one."
 
 
 def test_paths_that_are_no_folders(tmp_path, capsys):

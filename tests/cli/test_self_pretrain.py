@@ -44,9 +44,11 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, labelled_d
     ]
     words += ["--evaluations", 2, "--validation_examples", 8, "--use_cpu", "true"]
     assert main([str(word) for word in words]) == 0
-    shown = capsys.readouterr().out
+    shown, said = capsys.readouterr()
     assert '"dropped_rows_of_other_splits": 1' in shown
     assert '"bytes": ' in shown
+    assert "parameters, up to 4 steps of 8 examples, about " in said
+    assert f"finetune TASK_OR_DATA --init weights --checkpoint {tmp_path / 'run'}`" in said
     result = json.loads((tmp_path / "run" / "pretraining.json").read_text())
     assert result["steps"] == 4
     assert result["recipe"]["pretraining"]["bias_correction"] is False

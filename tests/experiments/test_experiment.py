@@ -216,7 +216,7 @@ def test_another_configuration_does_not_mix_with_finished_cells(finished, config
     changed = tmp_path / "changed.yaml"
     changed.write_text(config.read_text().replace("max_steps: 20", "max_steps: 21"))
     assert main(["run", str(changed), "--output_dir", str(folder)]) == 2
-    assert "holds results of another configuration (finetuning)" in capsys.readouterr().err
+    assert "holds results of another configuration (finetuning." in capsys.readouterr().err
 
 
 def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
