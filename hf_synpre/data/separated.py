@@ -172,13 +172,6 @@ def check_separator(file: Path, header: str) -> None:
 def check_names(file: Path, table: pa.Table) -> None:
     """Raise UsageError where the first line of a table cannot be the names of its columns."""
     names = table.column_names
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(
-            f"{file} has several columns named {', '.join(twice)}; give every column a name of "
-            "its own."
-        )
-
     are_values = False
     for name, column in zip(names, table.columns, strict=True):
         is_number = re.match(NUMBER, name) is not None

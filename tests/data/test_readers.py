@@ -4,10 +4,12 @@ Run: pytest tests/data/test_readers.py
 """
 
 import bz2
+import contextlib
 import gzip
 import json
 import lzma
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -173,13 +175,35 @@ def test_arrows_types_of_text_and_lists_are_one_each(tmp_path):
             "category": pa.array(["x y", "z"]).dictionary_encode(),
             "pair": pa.array([["a", "b"]] * 2, pa.list_(pa.string(), 2)),
             "list": pa.array([["a"], ["b"]], pa.large_list(pa.string_view())),
+            "list view": pa.array([["a"], ["b", "c"]], pa.list_view(pa.string_view())),
         }
     )
     pq.write_table(table, tmp_path / "rows.parquet")
     rows = open_splits(str(tmp_path / "rows.parquet"))["train"]
     types = [str(column.type) for column in rows.data.table.columns]
-    assert types == ["string"] * 3 + ["list<item: string>"] * 2
+    assert types == ["string"] * 3 + ["list<item: string>"] * 3
+    assert rows["list view"][:] == [["a"], ["b", "c"]]
     assert rows["view"][:] == rows["category"][:] == ["x y", "z"]
+
+
+def test_broken_arrow_files_never_end_the_process(tmp_path):
+    table = pa.table({"text": ["a b c", "d e f"] * 9, "numbers": [[1], [2, 3]] * 9})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pa.ipc.new_file(str(tmp_path / "rows.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    draws = np.random.default_rng(0)
+    for name in ("rows.parquet", "rows.arrow"):
+        content = (tmp_path / name).read_bytes()
+        for _ in range(60):
+            broken = bytearray(content)
+            for position in draws.integers(len(broken), size=3):
+                broken[position] = draws.integers(256)
+            with contextlib.suppress(UsageError):
+                read(tmp_path, name, bytes(broken))
+    twice = pa.table([["a"], ["b"]], names=["text", "text"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(UsageError, match="several columns named text"):
+        open_splits(str(tmp_path / "twice.parquet"))
 
 
 def test_text_without_blanks_between_words_is_text(tmp_path):
