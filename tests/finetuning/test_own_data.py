@@ -6,11 +6,17 @@ Run: pytest tests/finetuning/test_own_data.py
 import json
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.errors import UsageError
-from hf_synpre.finetuning import choose_task, own_corpus, task_from_fields
+from hf_synpre.finetuning import (
+    choose_task,
+    label_tasks,
+    own_corpus,
+    own_data,
+    task_from_fields,
+)
 from hf_synpre.finetuning.guess import guess_fields
 from hf_synpre.finetuning.own_data import task_name
 
@@ -143,6 +149,23 @@ def test_a_folder_of_a_known_task_is_ones_own_data_and_the_task_is_named(tmp_pat
     assert choose_task("cola", {}).data_dir == "cola"
     with pytest.raises(UsageError, match="cola is a task of hf_synpre, whose fields are known"):
         choose_task("cola", {"metric": "accuracy"})
+
+
+def test_a_dataset_on_the_hub_is_asked_for_with_its_configuration(monkeypatch):
+    asked = []
+
+    def open_splits(*arguments):
+        asked.append(arguments)
+        rows = Dataset.from_dict({"text": TEXTS, "label": CLASSES})
+        return DatasetDict(train=rows, validation=rows, test=rows)
+
+    for module in (own_data, label_tasks):
+        monkeypatch.setattr(module, "open_splits", open_splits)
+    choice = choose_task("someone/tweets", {"hub_config": "english"})
+    assert set(asked) == {("someone/tweets", "english", None)}
+    assert choice.data_dir is None
+    assert choice.definition["hub_id"] == "someone/tweets"
+    assert len(choice.remarks) == 1
 
 
 def test_a_task_is_named_by_its_file_folder_or_hub_id(tmp_path, monkeypatch):
