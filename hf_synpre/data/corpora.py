@@ -168,8 +168,13 @@ def column_texts(source: str, split: str) -> Iterator[str]:
             return
         column = text_column(list(first), source)
         for row in itertools.chain([first], rows):
-            if row[column]:
-                yield str(row[column])
+            text = row[column]
+            if isinstance(text, str):
+                yield text
+            elif text is not None:
+                raise UsageError(
+                    f"corpus '{source}': the column {column} holds {type(text).__name__}, no text."
+                )
     except UsageError:
         raise
     except (OSError, ValueError, KeyError) as error:
@@ -181,8 +186,8 @@ def column_texts(source: str, split: str) -> Iterator[str]:
 def folder_texts(folder: Path, split: str) -> Iterator[str]:
     """Yield the documents of a split of a folder, in the order of the names of its files.
 
-    A .txt file is one document. Of every other file the column of text has one in each row; rows
-    without text are left out.
+    A .txt file is one document. Of every other file the column of text has one in each row; nulls
+    are left out.
 
     Raises:
         UsageError: the folder has no file of the split, or a file has no column of text.
@@ -213,12 +218,12 @@ def file_texts(file: Path) -> Iterator[str]:
 
 
 def texts_of(table: pa.Table, column: str, file: Path) -> Iterator[str]:
-    """Yield the texts of a column that are not empty. UsageError: it holds something else."""
+    """Yield the texts of a column, without nulls. UsageError: it holds something else."""
     values = plain_table(table.select([column]), file)[column]
     if not is_text(values.type):
         raise UsageError(f"{file}: the column {column} holds {values.type}, no text.")
     for text in values.to_pylist():
-        if text:
+        if text is not None:
             yield text
 
 

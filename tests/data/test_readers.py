@@ -317,9 +317,12 @@ def test_test_files_in_capitals_are_not_trained_on(tmp_path):
 
 
 def test_the_text_of_a_corpus_is_its_column_of_text(tmp_path, caplog):
-    table = {"path": ["a.py", "b.py", "c.py"], "content": ["one two", None, ""]}
+    table = {
+        "path": ["a.py", "b.py", "c.py"],
+        "content": ["one two", None, ""],
+    }  # only nulls are no documents
     pq.write_table(pa.table(table), tmp_path / "train-0.parquet")
-    assert list(open_corpus(str(tmp_path)).texts("train")) == ["one two"]
+    assert list(open_corpus(str(tmp_path)).texts("train")) == ["one two", ""]
     assert "the text is its column content" in caplog.text
     pq.write_table(pa.table({"path": ["a"], "code": ["b"]}), tmp_path / "train-0.parquet")
     with pytest.raises(UsageError, match=r"no column of text named text, .*; it has path, code\."):
