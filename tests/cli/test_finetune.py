@@ -12,6 +12,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 from hf_synpre.cli import main
 from hf_synpre.cli.experiment import point_to_report
 from hf_synpre.cli.finetune import add_usual_training
+from hf_synpre.config import build_spec
+from hf_synpre.experiments import Experiment, ExperimentSpec
+from hf_synpre.experiments.cell import experiment_recipe
 from hf_synpre.finetuning import TaskChoice, saving
 
 ROWS = 40
@@ -162,6 +165,24 @@ def test_a_report_that_is_older_than_the_results_is_named(tmp_path, capsys):
     (tmp_path / "report.md").write_text("")
     point_to_report(tmp_path)
     assert f"report.md is older than this; `synpre report {tmp_path}`" in capsys.readouterr().out
+
+
+def test_an_experiment_keeps_models_where_its_yaml_asks_for_them(tmp_path):
+    """The recipe in its folder is the same with and without them, so that it may be asked later."""
+    fields = {"name": "x", "tasks": {"stdlib_ast": {}}, "arms": {"random": {}}}
+    plain, keeping = (
+        Experiment(build_spec(ExperimentSpec, {**fields, **more}, "x.yaml"), tmp_path)
+        for more in ({}, {"save_models": True})
+    )
+    assert experiment_recipe(plain.spec) == experiment_recipe(keeping.spec)
+    cell = plain.cells()[0]
+    assert plain.model_folder(cell) is None
+    assert keeping.model_folder(cell) == tmp_path / "stdlib_ast--random--0"
+
+    # A cell with scores and without its model is computed again.
+    (tmp_path / cell.file_name).write_text('{"status": "done"}')
+    assert cell not in plain.missing(plain.cells())
+    assert cell in keeping.missing(keeping.cells())
 
 
 def test_usual_training_fits_the_data_and_the_start():
