@@ -334,8 +334,9 @@ def padding_and_end(tokenizer: Tokenizer) -> tuple[int, int]:
         eos = tokenizer.sep_token_id
     if eos is None:
         raise UsageError(
-            "The tokenizer has neither an end-of-sequence nor a separator token; "
-            "set tokenizer.eos_token."
+            "The tokenizer has neither an end-of-sequence nor a separator token; give another one, "
+            "or set its eos_token (in Python tokenizer.eos_token, in a folder the key eos_token of "
+            "tokenizer_config.json) to one of its tokens."
         )
     pad = tokenizer.pad_token_id
     return eos if pad is None else pad, eos

@@ -32,7 +32,7 @@ PRESET_OF_TASKS = (
 PRESET_OF_TEXT = (
     "A named recipe; every other flag wins over it. electra or roberta: those of the papers, for "
     "days of a GPU. _tenth at their end: a tenth of the steps, for a GPU. _hundredth: a hundredth, "
-    "with smaller steps and a small model (unless --config_name names one), less than an hour on a "
+    "with smaller steps and a small model (unless --config_name names one), about an hour on a "
     "CPU. _smoke: the same for 100 steps, to see that it runs, less than a minute."
 )
 # What a result holds beside the numbers that are printed.
