@@ -28,7 +28,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import write_json, write_text
 from hf_synpre.initialization import skeleton
 from hf_synpre.models.families import AUTO_CLASSES, model_family
-from hf_synpre.models.spec import ModelSpec
+from hf_synpre.models.spec import ModelSpec, set_field
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import Vocabulary
@@ -65,8 +65,15 @@ def small_fields(model_type: str) -> dict[str, Any]:
     config = CONFIG_MAPPING[model_type]()
     fields = {}
     for name, value in SMALL.items():
-        if isinstance(getattr(config, name, None), int):
-            fields[config.attribute_map.get(name, name)] = value
+        # DeepSeek's heads have several widths, of which this is not one to choose.
+        is_derived = name == "head_dim" and hasattr(config, "qk_rope_head_dim")
+        if is_derived or not isinstance(getattr(config, name, None), int):
+            continue
+        try:
+            set_field(config, config.attribute_map.get(name, name), value)
+        except UsageError:  # the number of layers of some follows from other fields
+            continue
+        fields[config.attribute_map.get(name, name)] = value
     return fields
 
 
