@@ -1,7 +1,10 @@
 """Errors: a value and the allowed ones -> the value, or an error of one line on what to do."""
 
 import difflib
+import errno
 import operator
+import os
+import re
 from collections.abc import Iterable
 from typing import Any, SupportsIndex
 
@@ -11,6 +14,17 @@ MOST_LISTED = 10
 # passes.
 CLOSE = 0.65
 
+# What the system says where something has run out, which may pass -> what to do.
+WHAT_TO_DO = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "allow more open files (ulimit -n)",
+    errno.ENOMEM: "free memory",
+    errno.EIO: "check the disk",
+}
+
 
 class UsageError(ValueError):
     """Bad input. The text is one line: what was given, what is allowed, what to do.
@@ -19,11 +33,56 @@ class UsageError(ValueError):
     """
 
 
+class TemporaryError(UsageError):
+    """Nothing is wrong with the input, and what stopped the command may pass: a full disk, too many
+    open files, another command at work in the same folder. The same command goes on later.
+
+    The command line prints it and exits with code 1.
+    """
+
+
 class PushError(RuntimeError):
     """A transfer that broke off. The Hub has all of it or nothing; run the same command again.
 
     The command line prints it and exits with code 1.
     """
+
+
+def system_error(error: BaseException) -> int | None:
+    """Return the system's number of an error (`errno`), None where the system has not raised it.
+
+    safetensors writes the number into its text; torch says no more than that writing has failed,
+    which is taken for a full disk.
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    text = str(error)
+    number = re.search(r"\(os error (\d+)\)", text)
+    if number:
+        return int(number[1])
+    torch_failed = isinstance(error, RuntimeError) and (
+        "PytorchStreamWriter failed" in text or "inline_container" in text
+    )
+    return errno.ENOSPC if torch_failed else None
+
+
+def write_error(target: Any, error: BaseException) -> UsageError:
+    """Return the error to raise where a file or folder cannot be written.
+
+    Args:
+        target: what is written.
+        error: what the system, safetensors or torch has raised.
+
+    Returns:
+        A TemporaryError if the same command may work later, else a UsageError.
+    """
+    number = system_error(error)
+    cause = os.strerror(number) if number else " ".join(str(error).split())[:200]
+    if number in WHAT_TO_DO:
+        return TemporaryError(
+            f"Cannot write {target} ({cause}); {WHAT_TO_DO[number]}, and the same command goes on."
+        )
+    return UsageError(f"Cannot write {target} ({cause}); give another folder.")
 
 
 def as_integer(value: Any) -> int | None:

@@ -5,17 +5,20 @@ import functools
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import TemporaryError, UsageError, system_error, write_error
 
 
 def read_json(file: str | Path) -> Any:
@@ -85,29 +88,45 @@ def write_bytes(file: str | Path, content: bytes) -> None:
 
 
 @contextmanager
+def writing(target: str | Path) -> Iterator[None]:
+    """Say in one line where the block cannot write: TemporaryError if that may pass, as for a full
+    disk, else UsageError.
+
+    Args:
+        target: the file or folder that the block writes, for the message.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if system_error(error) is None:
+            raise
+        raise write_error(target, error) from error
+
+
+@contextmanager
 def atomic_file(file: str | Path) -> Iterator[Path]:
     """Write a file atomically: under a temporary name in the same folder, then renamed.
 
     Yields:
-        The temporary name, which no other process uses. The file is renamed to `file` if the block
-        ends without an error, and deleted otherwise. A killed process may leave the temporary file
-        behind; its name begins with a dot, so that no reader takes it for a result.
+        The temporary name, of an empty file that no other process knows. It is renamed to `file` if
+        the block ends without an error, and deleted otherwise. A killed process may leave the
+        temporary file behind; its name begins with a dot, so that no reader takes it for a result.
 
     Raises:
         UsageError: the system refuses to write there.
     """
     target = Path(file)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    partial = temporary_name(target)
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, target)
-    except OSError as error:
-        cause = error.strerror or error
-        raise UsageError(f"Cannot write {target} ({cause}); give another folder.") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+        # The name must be new: a link that somebody put there is not followed.
+        partial.touch(exist_ok=False)
+        try:
+            yield partial
+            os.replace(partial, target)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
 
 
 @contextmanager
@@ -119,42 +138,78 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     Yields:
         A temporary folder. It is renamed to `folder` if the block ends without an error, and
         deleted otherwise.
+
+    Raises:
+        UsageError: the system refuses to write there.
     """
     target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    partial.mkdir()
-    try:
-        yield partial
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    partial = temporary_name(target)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        delete_temporary_folders(target)  # what a killed run left
+        partial.mkdir()
+        try:
+            yield partial
+            os.replace(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
-def lock(target: Path, wait: bool = True) -> FileLock:
-    """Return the lock of a file or folder, which one process at a time can hold.
+def temporary_name(target: Path) -> Path:
+    """Return a name beside a file or folder for what is still being written.
+
+    It begins with a dot, and is random: in a folder where others may write, nobody can foresee it.
+    """
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+
+
+def delete_temporary_folders(target: Path) -> None:
+    """Delete the temporary folders that killed processes left of a folder."""
+    name = re.compile(re.escape(f".{target.name}.") + r"([0-9a-f]{8}\.)?partial")
+    for entry in target.parent.iterdir():
+        if name.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+@contextmanager
+def lock(target: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file or folder, which one process at a time can hold.
 
     The system releases it when its holder dies.
 
     Args:
         target: the file or folder; its lock is a hidden file beside it.
         wait: wait for the lock; without it filelock's Timeout is raised if another process has it.
+
+    Raises:
+        UsageError: the system refuses to write there.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(target.with_name(f".{target.name}.lock"), timeout=-1 if wait else 0)
+    file = target.with_name(f".{target.name}.lock")
+    file_lock = FileLock(file, timeout=-1 if wait else 0)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file_lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise write_error(file, error) from error
+    try:
+        yield
+    finally:
+        file_lock.release()
 
 
 @contextmanager
 def held(target: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder. Raises UsageError if another process holds it."""
-    try:
-        with lock(target, wait=False):
-            yield
-    except Timeout:
-        raise UsageError(
-            f"Another command is writing {target}; wait for it, or choose another folder."
-        ) from None
+    """Hold the lock of a file or folder. Raises TemporaryError if another process holds it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(target, wait=False))
+        except Timeout:
+            raise TemporaryError(
+                f"Another command is writing {target}; wait for it, or choose another folder."
+            ) from None
+        yield
 
 
 # Fractions are stored as integers from 0 to this: 0 and 1 exactly, others to within 1 / 65,535.

@@ -23,7 +23,7 @@ TRAINING = MODELS | {"accelerate", "evaluate", "peft", "rouge_score", "sacrebleu
 ROOMS = {
     "errors": set(),
     "config": {"yaml"},
-    "files": {"numpy", "filelock"},
+    "files": {"numpy", "filelock", "safetensors"},
     "versions": set(),
     "vocabulary": ARRAYS,
     "tasks": ARRAYS,

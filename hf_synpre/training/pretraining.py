@@ -8,13 +8,13 @@ import json
 import logging
 import math
 import shutil
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
@@ -23,7 +23,7 @@ from transformers import (
 from hf_synpre.config import differences, stored_form
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.errors import UsageError
-from hf_synpre.files import held, read_json, write_json
+from hf_synpre.files import held, read_json, write_json, writing
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics
 from hf_synpre.models.electra import (
     RTDModel,
@@ -37,6 +37,12 @@ from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.callbacks import (
     divergence_warnings,
     evaluation_curve,
+)
+from hf_synpre.training.checkpoints import (
+    delete_work,
+    fault,
+    last_whole_checkpoint,
+    read_manifest,
 )
 from hf_synpre.training.flops import TrainingCost
 from hf_synpre.training.pretraining_data import rows_per_step
@@ -55,6 +61,8 @@ logger = logging.getLogger(__name__)
 
 RESULT_FILE = "pretraining.json"
 RECIPE_FILE = "recipe.json"
+# What a run makes in its work folder beside checkpoints.
+OWN_FILES = (RECIPE_FILE, "model", "runs", ".run.lock")
 # Training arguments that a run sets itself. Rows come in their order, so that a resumed run reads
 # on where the killed one was; the meter of the training cost is in the checkpoint.
 PRETRAINING_ARGUMENTS = {
@@ -182,6 +190,10 @@ def pretrain(
         recipe["tokenizer"] = tokenizer_metadata(tokenizer)
     finished = load_finished_run(folder, work, recipe)
     if finished is not None:
+        if args.process_index == 0 and work.is_dir():
+            # What a run that was killed at its very end left; another command may be there.
+            with suppress(UsageError), held(work / "run"):
+                delete_work(work, OWN_FILES)
         return finished
 
     # Build the model and its Trainer, for as many steps as the budget pays for.
@@ -197,29 +209,38 @@ def pretrain(
         raise UsageError(f"Cannot write {folder} ({error.strerror}); give another one.") from error
     trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
 
+    trainer.run_digest = recipe_digest(recipe)
+
     # One command at a time works on a folder; its first process holds the lock for all.
     with held(work / "run") if args.process_index == 0 else nullcontext():
-        # Resume from the last checkpoint, and train to the end.
         with args.main_process_first(local=False, desc="checkpoints"):
-            write_json(work / RECIPE_FILE, {"recipe": recipe})
-            checkpoint = args.resume_from_checkpoint
-            if not isinstance(checkpoint, str):
-                checkpoint = last_whole_checkpoint(work)
+            # Another command may have finished the run while this one built its model.
+            finished = load_finished_run(folder, work, recipe)
+            checkpoint = None
+            if finished is None:
+                checkpoint = open_work(work, args, recipe, trainer.run_digest)
+        if finished is not None:
+            if args.process_index == 0:
+                delete_work(work, OWN_FILES)
+            return finished
+
+        # Resume from the last checkpoint, and train to the end.
         if not quiet and args.process_index == 0:
             logger.warning(
                 "processes: %d, threads of each: %d", args.world_size, torch.get_num_threads()
             )
-        resume(trainer, checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
 
         # Write the result: all processes gather the weights, the first one writes them.
         result = run_result(spec, trainer, recipe, start)
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():
-            write_model(trainer, weights, tokenizer, result, work / "model")
-            if (work / "runs").exists():  # TensorBoard's event files
-                (work / "runs").rename(work / "model" / "runs")
-            (work / "model").rename(folder)
-            shutil.rmtree(work)
+            with writing(folder):
+                write_model(trainer, weights, tokenizer, result, work / "model")
+                if (work / "runs").exists():  # TensorBoard's event files
+                    (work / "runs").rename(work / "model" / "runs")
+                (work / "model").rename(folder)
+            delete_work(work, OWN_FILES)
         trainer.accelerator.wait_for_everyone()
     return result
 
@@ -274,40 +295,89 @@ def load_finished_run(folder: Path, work: Path, recipe: dict[str, Any]) -> RunRe
                 f"{folder} was begun with another recipe ({differences(stored, as_stored)}); "
                 f"choose another folder or delete {begun.parent}."
             )
-    return read_json(result_file) if result_file.exists() else None
+    if not result_file.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} is not empty and holds no finished run; choose another.")
+        return None
+
+    damage = damaged_weights(folder)
+    if damage:
+        raise UsageError(
+            f"{folder} holds a finished run, but {damage}; choose another folder, or delete this "
+            "one, and the same command makes it again."
+        )
+    return read_json(result_file)
 
 
-def last_whole_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that was written to its end, None where there is none.
-
-    trainer_state.json is written last. Checkpoints without it are deleted.
-    """
-
-    def step(checkpoint: Path) -> int:
-        return int(checkpoint.name.removeprefix("checkpoint-"))
-
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step, reverse=True):
+def damaged_weights(folder: Path) -> str | None:
+    """Return what is wrong with the weights in the folder of a finished run, None if nothing is."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return "its weights are missing"
+    for file in [*files, *folder.glob("generator/*.safetensors")]:
         try:
-            read_json(checkpoint / "trainer_state.json")
-            return str(checkpoint)
-        except UsageError:
-            shutil.rmtree(checkpoint)
+            with safe_open(file, framework="pt"):
+                pass  # its header says how long the file must be
+        except SafetensorError as error:
+            return f"{file.name} is damaged ({error})"
     return None
 
 
-def resume(trainer: SynpreTrainer, checkpoint: str | None) -> None:
-    """Train to the end of the budget, from a checkpoint if there is one.
+def recipe_digest(recipe: dict[str, Any]) -> str:
+    """Return a digest of a recipe, by which a checkpoint is known as one of its run."""
+    text = json.dumps(recipe, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def open_work(
+    work: Path, args: Seq2SeqTrainingArguments, recipe: dict[str, Any], digest: str
+) -> str | None:
+    """Write the recipe into the work folder; return the checkpoint that the run goes on from.
+
+    All processes call it, the first one before the others.
+
+    Args:
+        work: the work folder.
+        args: its resume_from_checkpoint may name a checkpoint.
+        recipe: all that decides the weights.
+        digest: that of the recipe.
+
+    Returns:
+        The checkpoint that was named, or the newest that is whole; None where there is none.
 
     Raises:
-        UsageError: the checkpoint's weights cannot be read.
+        UsageError: the checkpoint that was named is not whole.
     """
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except SafetensorError as error:
-        raise UsageError(
-            f"{checkpoint} cannot be read ({error}); delete it, and the run goes on from the "
-            "checkpoint before it."
-        ) from error
+    is_first = args.process_index == 0
+    if is_first:
+        write_json(work / RECIPE_FILE, {"recipe": recipe})
+        # A model that a killed run began to write; the event files may have been moved into it.
+        if (work / "model" / "runs").exists() and not (work / "runs").exists():
+            (work / "model" / "runs").rename(work / "runs")
+        shutil.rmtree(work / "model", ignore_errors=True)
+
+    named = args.resume_from_checkpoint
+    if isinstance(named, str):
+        cause = fault(Path(named))
+        if cause is not None:
+            raise UsageError(
+                f"The run cannot go on from {named}: {cause}; give another checkpoint, or leave "
+                "resume_from_checkpoint out."
+            )
+        return named
+    checkpoint = last_whole_checkpoint(work, digest, quiet=not is_first)
+
+    # The random numbers belong to a process.
+    manifest = read_manifest(Path(checkpoint)) if checkpoint else None
+    if is_first and manifest and manifest["processes"] != args.world_size:
+        logger.warning(
+            "%s was saved by %d processes and goes on with %d: dropout draws other numbers than "
+            "in a run that was not stopped.",
+            checkpoint,
+            manifest["processes"],
+            args.world_size,
+        )
+    return checkpoint
 
 
 def run_result(

@@ -2,12 +2,15 @@
 
 import functools
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
@@ -19,11 +22,14 @@ from transformers import (
 )
 from transformers.optimization import Adafactor
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import OptimizerNames
 
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
+from hf_synpre.files import writing
 from hf_synpre.models.electra import rtd_loss
+from hf_synpre.training import checkpoints
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
 from hf_synpre.training.progress import RunReporter, current_listener
@@ -148,6 +154,8 @@ class SynpreTrainer(Seq2SeqTrainer):
     ):
         # The share of an epoch that a step reads, set by a pre-training whose rows have an end.
         self.epochs_per_step: float | None = None
+        # What distinguishes the run from others; it is in its checkpoints.
+        self.run_digest = ""
         self.count_flops = FlopCounter(model)
         self.schedule = schedule
         self.layer_decay = layer_decay
@@ -286,10 +294,53 @@ class SynpreTrainer(Seq2SeqTrainer):
             if names:
                 raise UsageError(
                     f"The checkpoint that the run goes on from {fault} {names[0]} ({len(names)} "
-                    "tensors in all); delete it, and the run goes on from the one before it."
+                    "tensors in all); move it away, and the run goes on from the one before it."
                 )
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Save a checkpoint with the totals of all processes in it."""
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save a checkpoint with the totals of all processes in it, then delete the oldest ones.
+
+        It is marked as ours before it is written and sealed after it; see `checkpoints`.
+        """
         self.training_cost()  # every process takes part; the meter remembers the totals
-        super()._save_checkpoint(*args, **kwargs)
+        folder = Path(self._get_output_dir(trial=trial))
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            checkpoints.begin(checkpoint)
+        # The first process tells the others whether the folder is ours.
+        (is_ours,) = broadcast_object_list([checkpoints.is_ours(checkpoint)])
+        if not is_ours:
+            return
+
+        # Trainer would delete the oldest by their times, and also those that are not ours.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with writing(checkpoint):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    checkpoints.seal(checkpoint, self.run_digest, self.args.world_size)
+        except BaseException:
+            if self.args.should_save:
+                shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save and limit:
+            best = Path(self.state.best_model_checkpoint or "").name
+            checkpoints.delete_oldest(folder, keep=limit, spared=(best, checkpoint.name))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights; UsageError where they are not this model's."""
+        with checkpoints.loading(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the optimizer and the schedule; UsageError where they are not this run's."""
+        with checkpoints.loading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Load the states of the random numbers; UsageError where they cannot be loaded."""
+        with checkpoints.loading(checkpoint):
+            super()._load_rng_state(checkpoint)

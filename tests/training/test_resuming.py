@@ -3,22 +3,28 @@
 Run: pytest tests/training/test_resuming.py
 """
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
-from functools import partial
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate import debug_launcher
 from encoder_examples import ELECTRA, spec_of
-from pretraining_runs import run_of
+from pretraining_runs import MODEL, SPEC, run_of
 from processes import kill_after_a_checkpoint, rank
 
 from hf_synpre import UsageError
+from hf_synpre.errors import TemporaryError
 from hf_synpre.files import held
-from hf_synpre.training.pretraining import last_whole_checkpoint, pretrain
+from hf_synpre.training import checkpoints
+from hf_synpre.training.checkpoints import last_whole_checkpoint
+from hf_synpre.training.pretraining import pretrain
 
 # Programs of processes that are killed.
 PRETRAIN_ON_A_TASK = """
@@ -104,12 +110,175 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
     assert two["steps"] == one["steps"] == 4
 
 
-def test_a_half_written_checkpoint_is_not_taken(tmp_path):
-    for step, state in ((5, '{"global_step": 5}'), (10, '{"glob')):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    (tmp_path / "checkpoint-15").mkdir()
-    assert last_whole_checkpoint(tmp_path).endswith("checkpoint-5")
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory):
+    """The work folder of a run that was stopped after its last step: checkpoints 20 and 30."""
+    from hf_synpre.training import pretraining
+
+    folder = tmp_path_factory.mktemp("unfinished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "run_result", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            short_run(folder)
+    return folder.with_name(".run.work")
+
+
+def short_run(folder):
+    """Pre-train 30 steps with dropout and Adam, with a checkpoint every ten steps."""
+    training = {"max_steps": 30, "save_steps": 10, "optim": "adamw_torch", "learning_rate": 1e-3}
+    spec, model = run_of("t5 packed", training=training | {"use_cpu": True})
+    model = replace(model, overrides=model.overrides | {"dropout_rate": 0.1})
+    return pretrain(spec, model, folder)
+
+
+@pytest.fixture(scope="module")
+def short_digest(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    short_run(folder)
+    return (folder / "model.safetensors").read_bytes()
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def overwrite(file):
+    """The size is right, the content is not: what a power cut leaves on some file systems."""
+    file.write_bytes(b"\0" * file.stat().st_size)
+
+
+FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+HARMS = [(name, harm) for name in FILES for harm in (cut, empty, overwrite, Path.unlink)]
+
+
+@pytest.mark.parametrize(("name", "harm"), HARMS, ids=lambda x: getattr(x, "__name__", x))
+def test_a_harmed_checkpoint_is_passed_over_and_that_is_said(
+    tmp_path, unfinished, caplog, name, harm
+):
+    work = shutil.copytree(unfinished, tmp_path / "work")
+    harm(work / "checkpoint-30" / name)
+    assert last_whole_checkpoint(work) == str(work / "checkpoint-20")
+    assert "checkpoint-30 is not used: " in caplog.text
+    assert "The run goes on from checkpoint-20." in caplog.text
+    assert (work / "checkpoint-30").is_dir(), "nothing is deleted"
+
+
+@pytest.mark.parametrize(("name", "harm"), HARMS, ids=lambda x: getattr(x, "__name__", x))
+def test_a_checkpoint_of_another_version_is_read_to_its_end(tmp_path, unfinished, name, harm):
+    work = shutil.copytree(unfinished, tmp_path / "work")
+    for manifest in work.glob("checkpoint-*/checkpoint.json"):
+        manifest.unlink()
+    assert last_whole_checkpoint(work, "any run") == str(work / "checkpoint-30")
+    harm(work / "checkpoint-30" / name)
+    assert last_whole_checkpoint(work) == str(work / "checkpoint-20")
+
+
+def test_a_harmed_run_ends_with_the_weights_of_one_that_was_not(
+    tmp_path, unfinished, short_digest, caplog
+):
+    """The newest checkpoint lost its optimizer; what is not ours neither disturbs nor goes."""
+    work = shutil.copytree(unfinished, tmp_path / ".run.work")
+    (work / "checkpoint-30" / "optimizer.pt").unlink()
+    for name in ("checkpoint-best", "checkpoint-7-mine", "checkpoint-99"):
+        (work / name).mkdir()
+        (work / name / "thesis.txt").write_text("precious")
+    (work / "checkpoint-25").write_text("a file")
+    (work / "checkpoint-26").symlink_to(unfinished / "checkpoint-none")
+    short_run(tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == short_digest
+    assert sorted(entry.name for entry in work.iterdir()) == [
+        *("checkpoint-25", "checkpoint-26", "checkpoint-7-mine", "checkpoint-99"),
+        "checkpoint-best",
+    ]
+    assert "stays: this run did not make checkpoint-25, checkpoint-26" in caplog.text
+
+
+def test_without_a_whole_checkpoint_a_run_starts_anew(tmp_path, unfinished, short_digest, caplog):
+    work = shutil.copytree(unfinished, tmp_path / ".run.work")
+    for file in work.glob("checkpoint-*/scheduler.pt"):
+        file.unlink()
+    (work / "model").mkdir()
+    (work / "model" / "half").write_text("what a killed run began to write")
+    short_run(tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == short_digest
+    assert not (tmp_path / "run" / "half").exists()
+    assert not work.exists()
+    assert "scheduler.pt is missing, the schedule of the learning rate" in caplog.text
+    assert "The run starts anew." in caplog.text
+
+
+def test_a_checkpoint_of_another_run_is_not_taken(tmp_path, unfinished):
+    work = shutil.copytree(unfinished, tmp_path / "work")
+    own = json.loads((work / "checkpoint-20" / "checkpoint.json").read_text())["run"]
+    manifest = work / "checkpoint-30" / "checkpoint.json"
+    manifest.write_text(manifest.read_text().replace(own, "0" * 32))
+    assert last_whole_checkpoint(work, own) == str(work / "checkpoint-20")
+
+
+def test_the_newest_checkpoint_has_the_highest_step_whatever_the_clock_says(tmp_path, unfinished):
+    work = shutil.copytree(unfinished, tmp_path / "work")
+    os.utime(work / "checkpoint-30", (0, 0))
+    assert last_whole_checkpoint(work) == str(work / "checkpoint-30")
+    checkpoints.delete_oldest(work, keep=1)
+    assert [entry.name for entry in work.glob("checkpoint-*")] == ["checkpoint-30"]
+
+
+def test_a_checkpoint_that_is_named_must_be_whole(tmp_path, unfinished):
+    (tmp_path / "mine").mkdir()
+    spec, model = run_of("t5 packed")
+    named = {"resume_from_checkpoint": str(tmp_path / "mine")}
+    spec = replace(spec, training=spec.training | named)
+    with pytest.raises(
+        UsageError, match=r"mine: model.* is missing, the weights of the model; give another"
+    ):
+        pretrain(spec, model, tmp_path / "run")
+
+
+def test_a_full_disk_at_a_checkpoint_is_one_line_and_leaves_no_half(tmp_path, monkeypatch):
+    """The same command goes on once there is room."""
+    from hf_synpre.training.trainer import Seq2SeqTrainer
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Seq2SeqTrainer, "_save_rng_state", full)
+        with pytest.raises(
+            TemporaryError,
+            match=r"Cannot write .*checkpoint-10 \(No space left on device\); "
+            "make room on the disk, and the same command goes on",
+        ):
+            short_run(tmp_path / "run")
+    assert not list((tmp_path / ".run.work").glob("checkpoint-*"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_ended_meanwhile_is_not_made_again(tmp_path, pretrained, monkeypatch):
+    """The second of two commands looked before the first had ended, and got its lock after."""
+    from hf_synpre.training import pretraining
+
+    folder, result = pretrained
+    real = pretraining.pretraining_trainer
+
+    def slow(*args):
+        shutil.copytree(folder, tmp_path / "run")  # the other command ends here
+        return real(*args)
+
+    monkeypatch.setattr(pretraining, "pretraining_trainer", slow)
+    monkeypatch.setattr("hf_synpre.training.trainer.SynpreTrainer.train", None)
+    assert pretrain(SPEC, MODEL, tmp_path / "run")["curve"] == result["curve"]
+    assert not (tmp_path / ".run.work").exists()
+
+
+def test_a_finished_folder_without_its_weights_is_refused(tmp_path, pretrained):
+    folder = shutil.copytree(pretrained[0], tmp_path / "run")
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9])
+    with pytest.raises(UsageError, match=r"finished run, but model\.safetensors is damaged"):
+        pretrain(SPEC, MODEL, folder)
 
 
 def test_a_killed_run_on_text_goes_on_to_the_same_weights(tmp_path, labelled_dataset):
@@ -127,32 +296,6 @@ def test_a_killed_run_on_text_goes_on_to_the_same_weights(tmp_path, labelled_dat
         for name in ("whole", "killed")
     ]
     assert curves[0] == curves[1]
-
-
-def test_a_broken_checkpoint_of_a_run_is_named(
-    tmp_path, labelled_corpus, encoder_tokenizer, monkeypatch
-):
-    run = partial(
-        pretrain,
-        spec_of("mlm"),
-        ELECTRA,
-        tmp_path / "run",
-        tokenizer=encoder_tokenizer,
-        corpus=labelled_corpus,
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr("hf_synpre.training.pretraining.run_result", lambda *_: pytest.fail("killed"))
-        with pytest.raises(pytest.fail.Exception):
-            run()
-    last = max((tmp_path / ".run.work").glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
-    file = last / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(
-        UsageError, match=f"{last.name} cannot be read .*; delete it, and the run goes on"
-    ):
-        run()
-    shutil.rmtree(last)
-    assert run()["steps"] == 8
 
 
 def test_two_commands_do_not_share_a_folder(tmp_path, labelled_corpus, encoder_tokenizer):
