@@ -84,7 +84,7 @@ def spec_of(objective, **changes):
         "batch_size": 8,
         "target_accuracy": 2.0,
     }
-    given |= {"evaluations": 2, "validation_examples": 16, "batching": "padded"}
+    given |= {"evaluations": 2, "validation_examples": 16}
     return PretrainingSpec(**given | changes | {"training": training | changes.get("training", {})})
 
 

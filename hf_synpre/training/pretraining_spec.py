@@ -10,7 +10,8 @@ from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
-from hf_synpre.training.arguments import check_training
+from hf_synpre.training.argument_table import PRETRAINING
+from hf_synpre.training.arguments import check_needs, check_training
 from hf_synpre.training.optimizers import SCHEDULES
 from hf_synpre.training.presets import PRESETS, preset_fields
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
@@ -184,7 +185,8 @@ class PretrainingSpec:
         self._check_names()
         self._check_numbers()
         self._check_rows()
-        check_training(self.training)
+        check_training(self.training, PRETRAINING)
+        check_needs(self._chosen_training(), self.training)
         self._check_optimizer()
         self._check_budget()
 
@@ -264,6 +266,15 @@ class PretrainingSpec:
             vocabulary = as_vocabulary(self.vocabulary)
             self.open_task(vocabulary, size=1, curriculum_rows=self.curriculum_steps)
 
+    def _chosen_training(self) -> list[str]:
+        """Return the training arguments that the preset does not give as they are."""
+        of_preset = PRESETS[self.preset]["training"] if self.preset else {}
+        return [
+            name
+            for name, value in self.training.items()
+            if name not in of_preset or value != of_preset[name]
+        ]
+
     def _check_names(self) -> None:
         choose("batching", self.batching, BATCHINGS)
         choose("loss_on", self.loss_on, ("targets", "all"))
@@ -328,10 +339,6 @@ class PretrainingSpec:
             )
 
     def _check_budget(self) -> None:
-        if "num_train_epochs" in self.training:
-            raise UsageError(
-                "A run's rows have no end, so num_train_epochs cannot apply; give max_steps."
-            )
         for name in ("budget_tokens", "budget_flops", "budget_seconds"):
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:
