@@ -73,6 +73,7 @@ def spec_of(objective, **changes):
         "max_steps": 8,
         "learning_rate": 2e-3,
         "optim": "adamw_torch",
+        "lr_scheduler_type": "constant_with_warmup",
         "use_cpu": True,
         "logging_steps": 1,
     }

@@ -145,9 +145,10 @@ HAVE_OPTIONS = re.compile(
     r"anyprecision|ademamix|sgd|adagrad|rmsprop|galore|apollo|grok|torch_[48]bit|schedule|stable"
 )
 HAVE_TARGET_MODULES = re.compile("galore|apollo")
-# Schedules without a warm-up, without options, and those that watch a metric.
-WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
-WITHOUT_OPTIONS = ("constant", "constant_with_warmup")
+# Schedules without a warm-up, without options, and those that watch a metric; rsqrt and electra are
+# of this package.
+WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy", "rsqrt")
+WITHOUT_OPTIONS = ("constant", "constant_with_warmup", "rsqrt", "electra")
 WATCH_A_METRIC = ("reduce_lr_on_plateau", "greedy")
 
 

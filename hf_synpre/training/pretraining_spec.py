@@ -186,7 +186,7 @@ class PretrainingSpec:
         self._check_numbers()
         self._check_rows()
         check_training(self.training, PRETRAINING)
-        check_needs(self._chosen_training(), self.training)
+        self._check_needs()
         self._check_optimizer()
         self._check_budget()
 
@@ -266,14 +266,19 @@ class PretrainingSpec:
             vocabulary = as_vocabulary(self.vocabulary)
             self.open_task(vocabulary, size=1, curriculum_rows=self.curriculum_steps)
 
-    def _chosen_training(self) -> list[str]:
-        """Return the training arguments that the preset does not give as they are."""
+    def _check_needs(self) -> None:
+        """Raise UsageError on training arguments that the run does not read."""
+        # Those of a preset that a flag makes needless are not wrong.
         of_preset = PRESETS[self.preset]["training"] if self.preset else {}
-        return [
+        chosen = [
             name
             for name, value in self.training.items()
             if name not in of_preset or value != of_preset[name]
         ]
+        training = dict(self.training)
+        if self.schedule is not None:  # in place of transformers' own
+            training["lr_scheduler_type"] = self.schedule
+        check_needs(chosen, training)
 
     def _check_names(self) -> None:
         choose("batching", self.batching, BATCHINGS)
@@ -332,6 +337,11 @@ class PretrainingSpec:
             )
 
     def _check_optimizer(self) -> None:
+        if self.objective == "rtd" and self.training.get("label_smoothing_factor"):
+            raise UsageError(
+                "The losses of objective rtd have no smoothed labels; leave "
+                "label_smoothing_factor out."
+            )
         optimizer = str(self.training.get("optim", "adafactor"))
         if not self.bias_correction and not optimizer.startswith("adamw"):
             raise UsageError(

@@ -218,10 +218,6 @@ def pretraining_trainer(
         "preprocess_logits_for_metrics": most_likely,
     }
     smoothing = args.label_smoothing_factor
-    if smoothing and is_pair:
-        raise UsageError(
-            "The losses of objective rtd have no smoothed labels; leave label_smoothing_factor out."
-        )
     if smoothing:
         options["loss"] = functools.partial(token_loss, label_smoothing=smoothing)
     if is_pair:

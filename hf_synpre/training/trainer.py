@@ -3,6 +3,7 @@
 import functools
 import logging
 import shutil
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
