@@ -57,7 +57,8 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{file} holds {type(value).__name__}, not keys and values.")
+        held = in_words(type(value))
+        raise UsageError(f"{file} holds {held}; write keys and their values.")
     return value
 
 
@@ -225,12 +226,28 @@ def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if origin is not None or not fits(hint, value):
-        type_name = getattr(origin or hint, "__name__", hint)
-        message = f"{where} is {value!r}; give {type_name}."
+        message = f"{where} is {value!r}; give {in_words(origin or hint)}."
         if meaning:
             message += f" It means: {meaning}"
         raise UsageError(message)
     return check_finite(value, where)
+
+
+# The types of YAML in plain words.
+TYPES_IN_WORDS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "keys and values",
+    type(None): "nothing",
+}
+
+
+def in_words(hint: Any) -> str:
+    """Return a type in plain words, as "an integer"."""
+    return TYPES_IN_WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def check_finite(value: Any, where: str) -> Any:

@@ -73,6 +73,7 @@ def spec_of(objective, **changes):
         "max_steps": 8,
         "learning_rate": 2e-3,
         "optim": "adamw_torch",
+        "lr_scheduler_type": "constant_with_warmup",
         "use_cpu": True,
         "logging_steps": 1,
     }
@@ -84,7 +85,7 @@ def spec_of(objective, **changes):
         "batch_size": 8,
         "target_accuracy": 2.0,
     }
-    given |= {"evaluations": 2, "validation_examples": 16, "batching": "padded"}
+    given |= {"evaluations": 2, "validation_examples": 16}
     return PretrainingSpec(**given | changes | {"training": training | changes.get("training", {})})
 
 

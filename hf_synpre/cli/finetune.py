@@ -281,7 +281,8 @@ def add_usual_training(
 
     # Labels take AdamW, as usual for encoders. Generated text keeps Adafactor, with T5's rate for
     # weights that are trained already.
-    if usual_model_type(choice.name, choice.definition) == "electra":
+    has_labels = usual_model_type(choice.name, choice.definition) == "electra"
+    if has_labels:
         training.setdefault("optim", "adamw_torch")
         training.setdefault("learning_rate", 1e-4 if init == "weights" else 5e-4)
         training.setdefault("lr_scheduler_type", "linear")
@@ -289,11 +290,11 @@ def add_usual_training(
     elif init == "weights":
         training.setdefault("learning_rate", 1e-3)
 
-    # Steps.
+    # Steps. Generated text is learnt late by a model whose weights are not trained.
     if "num_train_epochs" in training or "max_steps" in training:
         return
     steps = USUAL_STEPS
-    if choice.train_rows is not None:
+    if choice.train_rows is not None and (has_labels or init == "weights"):
         epochs = USUAL_EPOCHS * choice.train_rows / rows_of_step(training)
         steps = min(max(math.ceil(epochs), FEWEST_STEPS), USUAL_STEPS)
     training["max_steps"] = steps

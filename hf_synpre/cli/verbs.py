@@ -17,7 +17,7 @@ from hf_synpre.cli.processes import share_cores
 from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.statistics import STATISTICS
 from hf_synpre.cli.tasks import GENERATE, TASKS
-from hf_synpre.errors import PushError, UsageError, choose
+from hf_synpre.errors import PushError, TemporaryError, UsageError, choose, write_error
 from hf_synpre.versions import versions
 
 # Name -> verb, in the order of the help.
@@ -50,9 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         argv: the words after `synpre`; those of the process without it.
 
     Returns:
-        The exit code: 0 done, 1 a run or a transfer failed, 2 bad input, which is said in one line
-        on standard error. With SYNPRE_TRACEBACK=1 in the environment the traceback stands before
-        it.
+        The exit code: 0 done; 1 a run or a transfer failed, or what stopped it may pass, as a full
+        disk; 2 bad input. What happened is said in one line on standard error. With
+        SYNPRE_TRACEBACK=1 in the environment the traceback stands before it.
     """
     if argv is None:
         argv = sys.argv[1:]
@@ -75,7 +75,11 @@ def main(argv: list[str] | None = None) -> int:
         from hf_synpre.data.connection import bound_waiting_for_hub
 
         bound_waiting_for_hub()
-        return verb.run(arguments)
+        exit_code = verb.run(arguments)
+        sys.stdout.flush()
+        return exit_code
+    except TemporaryError as error:
+        return stop(FAILED, str(error))
     except UsageError as error:
         return stop(BAD_INPUT, str(error))
     except (NotADirectoryError, PermissionError, FileNotFoundError) as error:
@@ -89,8 +93,21 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output has gone, as in `synpre generate ... | head`. What Python still
         # writes when it ends goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return DONE
+    except OSError as error:
+        # The system refuses: a full disk, too many open files, a name that is too long.
+        if error.errno is None:
+            raise
+        if error.filename is None:
+            discard_output()
+        failure = write_error(error.filename or "the output", error)
+        return stop(FAILED if isinstance(failure, TemporaryError) else BAD_INPUT, str(failure))
+
+
+def discard_output() -> None:
+    """Let what Python still writes on standard output go nowhere: nobody can read it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_overview() -> None:

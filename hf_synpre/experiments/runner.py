@@ -1,11 +1,8 @@
 """Runs of experiments: a spec and a folder -> the result files of its cells, made in parallel."""
 
-import contextlib
-import ctypes
 import fnmatch
-import gc
+import logging
 import os
-import textwrap
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,22 +13,26 @@ import torch
 import transformers
 from filelock import Timeout
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from hf_synpre.config import build_spec, differences
 from hf_synpre.data.connection import bound_waiting_for_hub
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import TemporaryError, UsageError, choose
 from hf_synpre.experiments.artifacts import PROGRESS_FOLDER, Artifacts
 from hf_synpre.experiments.cell import cell_header, compute_cell, experiment_recipe
 from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
+from hf_synpre.experiments.workers import end_with_parent, failure_message, release_memory
 from hf_synpre.files import lock, read_json, write_json
 from hf_synpre.tasks.imports import TaskFile, check_workers_know, import_again, imported_files
 from hf_synpre.training.progress import reported_in
 
 EXPERIMENT_FILE = "experiment.json"
 BACKENDS = ("loky", "ray")
-# Characters of an error's text that a failed cell keeps.
-LONGEST_ERROR = 300
+# So often workers may be lost before the command gives up.
+MOST_LOSSES = 3
+
+logger = logging.getLogger(__name__)
 
 
 class Experiment:
@@ -88,8 +89,8 @@ class Experiment:
         # First leave cells that others compute to them, then wait for whatever is still missing.
         running = [self.folder / PROGRESS_FOLDER, self.artifacts.progress_folder]
         with show_progress(Progress(self.spec.name, self.folder, cells, workers, running)):
-            failures = self._compute(self.missing(cells, retry), False, jobs, backend)
-            failures += self._compute(self.missing(cells), True, jobs, backend)
+            failures = self._compute_missing(cells, retry, False, jobs, backend)
+            failures += self._compute_missing(cells, False, True, jobs, backend)
 
         lines = [line for line in failures if line.startswith("pre-training")]
         for cell in cells:
@@ -256,20 +257,42 @@ class Experiment:
             "seeds": set(),
         }
 
+    def _compute_missing(
+        self, cells: list[Cell], retry: bool, wait: bool, jobs: int, backend: str
+    ) -> list[str]:
+        """Compute the missing cells. If a worker is lost, compute those again that it held.
+
+        Return a line for each failure. Raises TemporaryError where workers are lost again and
+        again.
+        """
+        for _ in range(MOST_LOSSES):
+            try:
+                return self._compute(self.missing(cells, retry), wait, jobs, backend)
+            except TerminatedWorkerError:
+                logger.warning(
+                    "A worker process was killed, perhaps because the memory ran out; the finished "
+                    "cells stay, those that were being computed are computed again."
+                )
+        raise TemporaryError(
+            f"Worker processes were killed {MOST_LOSSES} times, perhaps because the memory ran "
+            "out; the finished cells stay. Give a smaller --jobs: the same command goes on."
+        )
+
     def _compute(self, cells: list[Cell], wait: bool, jobs: int, backend: str) -> list[str]:
         """Compute cells and the pre-training runs that they need, in workers.
 
         Return a line for each failure.
         """
         files = imported_files()
+        command = os.getpid()
         run_jobs = [
-            delayed(self._work)(files, self._pretrain, run, task)
+            delayed(self._work)(command, files, self._pretrain, run, task)
             for run, task in self._runs_needed(cells)
         ]
         independent: list[Any] = []
         dependent: list[Any] = []
         for cell in cells:
-            job = delayed(self._work)(files, self.compute_and_store, cell, wait)
+            job = delayed(self._work)(command, files, self.compute_and_store, cell, wait)
             needs_run = self.spec.arms[cell.arm].needed_checkpoint
             if needs_run:
                 dependent.append(job)
@@ -308,12 +331,21 @@ class Experiment:
         return f"pre-training {run}: {failure}" if failure else None
 
     def _work(
-        self, files: list[TaskFile], job: Callable[..., str | None], *arguments: Any
+        self,
+        command: int,
+        files: list[TaskFile],
+        job: Callable[..., str | None],
+        *arguments: Any,
     ) -> str | None:
         """Run one job in a worker: with one thread, without progress bars; release its memory.
 
-        The worker first imports the files with tasks that this process had imported.
+        Args:
+            command: the process of the command; a worker that is its child ends with it.
+            files: the files with tasks that the command had imported; the worker imports them.
+            job: what to compute.
+            *arguments: those of the job.
         """
+        end_with_parent(command)
         import_again(files)
         bound_waiting_for_hub()
         torch.set_num_threads(1)
@@ -381,22 +413,6 @@ def keep_parts_in_use(
                 recipe[part][name] = stored[part][name]
 
 
-def failure_message(job: Callable[[], Any]) -> str | None:
-    """Run a job; return None, or a line that says how it failed.
-
-    Raises:
-        UsageError: the job raised it: it concerns all cells.
-    """
-    try:
-        job()
-    except UsageError:
-        raise
-    except Exception as error:  # a cell that fails must not take the others with it
-        text = textwrap.shorten(str(error), LONGEST_ERROR, placeholder=" ...")
-        return f"{type(error).__name__}: {text}"
-    return None
-
-
 def is_done(file: Path) -> bool:
     """Say whether a cell's file holds a finished result."""
     return status(file).get("status") == "done"
@@ -423,13 +439,3 @@ def cluster_cpus() -> int:
     if not ray.is_initialized():
         return 1
     return int(ray.cluster_resources().get("CPU", 1))
-
-
-def release_memory() -> None:
-    """Give freed memory back to the system, if its C library can.
-
-    Otherwise joblib takes the worker for one that leaks memory, and replaces it.
-    """
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -14,6 +14,7 @@ from hf_synpre.config import option
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import ReportedScores
 from hf_synpre.finetuning.prepared import PreparedTask
+from hf_synpre.training.argument_table import FINETUNING
 from hf_synpre.training.arguments import check_training, training_arguments
 from hf_synpre.training.callbacks import BestModel
 from hf_synpre.training.flops import Meter, TrainingCost
@@ -73,7 +74,7 @@ class FinetuningSpec:
                 "learning rate."
             )
 
-        check_training(self.training)
+        check_training(self.training, FINETUNING)
 
 
 class FinetuningCost(TrainingCost):

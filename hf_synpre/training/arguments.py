@@ -1,13 +1,25 @@
 """Training arguments by name (YAML, flags) -> checked Seq2SeqTrainingArguments."""
 
+import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
-from hf_synpre.config import fits
+from hf_synpre.config import fits, in_words
 from hf_synpre.errors import UsageError, choose
+from hf_synpre.training.argument_table import (
+    NEEDS,
+    OBEYED,
+    OBEYED_IN,
+    REFUSED,
+    REFUSED_IN,
+    SET_BY_A_RUN,
+    value_of,
+)
 
 # What differs from transformers' own defaults. The papers train with Adafactor at a constant rate.
 TRAINING_DEFAULTS = {
@@ -30,6 +42,11 @@ COUNTS = (
     "per_device_eval_batch_size",
     "gradient_accumulation_steps",
 )
+# Parts of the names of optimizers that can be made for a model only, so that a wrong option of
+# theirs shows where the Trainer is made.
+NEED_A_MODEL = ("galore", "apollo", "lomo")
+# What a schedule that watches a metric may watch: every evaluation has these.
+WATCHABLE = ("loss", "token_accuracy", "score")
 
 
 def training_arguments(
@@ -43,12 +60,12 @@ def training_arguments(
         **fixed: arguments that the run sets itself; `chosen` may not name them.
 
     Raises:
-        UsageError: a name that is not allowed, or a value that this package or transformers
-            refuses.
+        UsageError: a name that is not allowed, a value that this package or transformers refuses,
+            or a package that is not installed.
     """
-    check_training(chosen)
     for name in chosen:
-        if name in fixed:
+        choose("training argument", name, Seq2SeqTrainingArguments.__dataclass_fields__)
+        if name in fixed or name == "output_dir":
             raise UsageError(
                 f"The training argument {name} is set by hf_synpre itself; leave it out."
             )
@@ -56,32 +73,93 @@ def training_arguments(
     arguments = TRAINING_DEFAULTS | chosen
     arguments.update(fixed)
     try:
-        return Seq2SeqTrainingArguments(output_dir=str(output_dir), **arguments)
-    except (ValueError, TypeError) as error:
+        args = Seq2SeqTrainingArguments(output_dir=str(output_dir), **arguments)
+    except (ValueError, TypeError, ImportError, OSError, NotImplementedError) as error:
         cause = " ".join(str(error).split())
         raise UsageError(f"The training arguments {chosen} were refused: {cause}") from error
+    if args.fp16 and args.device.type == "cpu":
+        raise UsageError("fp16 is for GPUs, and a CPU computes in full precision; give bf16.")
+    check_packages(args)
+    return args
 
 
-def check_training(chosen: dict[str, Any]) -> None:
-    """Raise UsageError on a name that is no training argument, or a value that it cannot have."""
+def check_packages(args: Seq2SeqTrainingArguments) -> None:
+    """Raise UsageError where an optimizer or a logger needs a package that is not installed."""
+    try:
+        Seq2SeqTrainer.get_optimizer_cls_and_kwargs(args)
+    except (ValueError, TypeError, ImportError) as error:
+        needs_model = any(part in args.optim.value for part in NEED_A_MODEL)
+        if isinstance(error, ImportError) or not needs_model:
+            cause = " ".join(str(error).split())
+            raise UsageError(
+                f"optim is {args.optim.value}, which cannot be used here: {cause}"
+            ) from error
+
+    available = get_available_reporting_integrations()
+    for name in args.report_to:
+        if name not in available:
+            known = ", ".join(sorted(available)) or "none"
+            raise UsageError(
+                f"report_to is {name}, whose package is not installed; install it, or give one of "
+                f"those that are: {known}."
+            )
+
+
+def default_of(name: str) -> Any:
+    """Return the value that a training argument has in a run where it is not given."""
+    if name in TRAINING_DEFAULTS:
+        return TRAINING_DEFAULTS[name]
+    field = Seq2SeqTrainingArguments.__dataclass_fields__[name]
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def is_off(name: str, value: Any) -> bool:
+    """Say whether a training argument asks for nothing: it is at a default that is no number."""
+    default = default_of(name)
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return value == default and not is_number
+
+
+def refusal(name: str, run: str) -> str | None:
+    """Return why a kind of run refuses a training argument that is not at its default.
+
+    Args:
+        name: a field of transformers' Seq2SeqTrainingArguments.
+        run: PRETRAINING or FINETUNING.
+
+    Returns:
+        The end of the sentence "The training argument NAME ..."; None where the run obeys it.
+    """
+    if name in SET_BY_A_RUN[run]:
+        return "is set by hf_synpre itself; leave it out."
+    if name in OBEYED or name in OBEYED_IN[run]:
+        return None
+    unknown = "is not known to this version of hf_synpre; leave it out."
+    return REFUSED.get(name) or REFUSED_IN[run].get(name, unknown)
+
+
+def check_training(chosen: Mapping[str, Any], run: str) -> None:
+    """Raise UsageError on a training argument that a run does not obey, or a value it cannot have.
+
+    Args:
+        chosen: training arguments by name.
+        run: PRETRAINING or FINETUNING.
+    """
     fields = Seq2SeqTrainingArguments.__dataclass_fields__
     for name, value in chosen.items():
-        # Names that a run sets itself or does not store.
-        if name == "output_dir":
-            raise UsageError(
-                "The training argument output_dir is set by hf_synpre itself; leave it out."
-            )
-        if name.startswith("hub_") or name == "push_to_hub":
-            raise UsageError(
-                f"The training argument {name} is not kept with a run; publish with `synpre push`."
-            )
+        # The name.
         choose("training argument", name, fields)
+        reason = refusal(name, run)
+        if reason is not None and not (name not in SET_BY_A_RUN[run] and is_off(name, value)):
+            raise UsageError(f"The training argument {name} {reason}")
 
         # The type, where transformers' default shows it.
         expected = expected_type(name, fields[name].default)
         if expected is not None and not fits(expected, value):
             raise UsageError(
-                f"The training argument {name} is {value!r}; give {expected.__name__}."
+                f"The training argument {name} is {value!r}; give {in_words(expected)}."
             )
 
         # The range.
@@ -91,10 +169,41 @@ def check_training(chosen: dict[str, Any]) -> None:
             raise UsageError(f"dataloader_num_workers is {value}; give 0 or more.")
         if name == "learning_rate" and value <= 0:
             raise UsageError(f"learning_rate is {value}; give training.learning_rate > 0.")
+        if name == "label_smoothing_factor" and not 0 <= value < 1:
+            raise UsageError(
+                f"label_smoothing_factor is {value}; give a share of at least 0 and below 1."
+            )
+        if name == "metric_for_best_model" and value is not None:
+            choose("metric_for_best_model", str(value).removeprefix("eval_"), WATCHABLE)
+        if name == "resume_from_checkpoint" and value is False:
+            raise UsageError(
+                "resume_from_checkpoint is false; a run that was begun goes on, so give another "
+                "folder, or delete the run."
+            )
         if name == "resume_from_checkpoint" and isinstance(value, str) and not Path(value).is_dir():
             raise UsageError(
                 f"There is no checkpoint {value} to resume from; leave resume_from_checkpoint out."
             )
+
+
+def check_needs(chosen: Iterable[str], training: Mapping[str, Any]) -> None:
+    """Raise UsageError on a training argument that is not read without another one.
+
+    Args:
+        chosen: the names to check. Those of a preset may be left out: a flag that makes them
+            needless does not make them wrong.
+        training: all training arguments of the run that are given, those of presets too.
+    """
+    arguments = TRAINING_DEFAULTS | dict(training)
+    for name in chosen:
+        need = NEEDS.get(name)
+        if need is None or arguments[name] == default_of(name) or need.is_met(arguments):
+            continue
+        decisive = f" with {need.of} {value_of(arguments, need.of)}" if need.of else ""
+        raise UsageError(
+            f"The training argument {name} is not read{decisive}; {need.remedy}, or leave {name} "
+            "out."
+        )
 
 
 def expected_type(name: str, default: Any) -> type | None:

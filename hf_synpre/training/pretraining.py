@@ -162,7 +162,7 @@ def pretrain(
     model.validate()
     work = folder.with_name(f".{folder.name}.work")
     args = training_arguments(
-        work, spec.training | {"disable_tqdm": quiet}, **PRETRAINING_ARGUMENTS, seed=spec.seed
+        work, {"disable_tqdm": quiet} | spec.training, **PRETRAINING_ARGUMENTS, seed=spec.seed
     )
 
     # Open the corpus and the vocabulary; divide the rows of a step among its batches.

@@ -10,7 +10,8 @@ from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
-from hf_synpre.training.arguments import check_training
+from hf_synpre.training.argument_table import PRETRAINING
+from hf_synpre.training.arguments import check_needs, check_training
 from hf_synpre.training.optimizers import SCHEDULES
 from hf_synpre.training.presets import PRESETS, preset_fields
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
@@ -184,7 +185,8 @@ class PretrainingSpec:
         self._check_names()
         self._check_numbers()
         self._check_rows()
-        check_training(self.training)
+        check_training(self.training, PRETRAINING)
+        self._check_needs()
         self._check_optimizer()
         self._check_budget()
 
@@ -264,6 +266,20 @@ class PretrainingSpec:
             vocabulary = as_vocabulary(self.vocabulary)
             self.open_task(vocabulary, size=1, curriculum_rows=self.curriculum_steps)
 
+    def _check_needs(self) -> None:
+        """Raise UsageError on training arguments that the run does not read."""
+        # Those of a preset that a flag makes needless are not wrong.
+        of_preset = PRESETS[self.preset]["training"] if self.preset else {}
+        chosen = [
+            name
+            for name, value in self.training.items()
+            if name not in of_preset or value != of_preset[name]
+        ]
+        training = dict(self.training)
+        if self.schedule is not None:  # in place of transformers' own
+            training["lr_scheduler_type"] = self.schedule
+        check_needs(chosen, training)
+
     def _check_names(self) -> None:
         choose("batching", self.batching, BATCHINGS)
         choose("loss_on", self.loss_on, ("targets", "all"))
@@ -321,6 +337,11 @@ class PretrainingSpec:
             )
 
     def _check_optimizer(self) -> None:
+        if self.objective == "rtd" and self.training.get("label_smoothing_factor"):
+            raise UsageError(
+                "The losses of objective rtd have no smoothed labels; leave "
+                "label_smoothing_factor out."
+            )
         optimizer = str(self.training.get("optim", "adafactor"))
         if not self.bias_correction and not optimizer.startswith("adamw"):
             raise UsageError(
@@ -328,10 +349,6 @@ class PretrainingSpec:
             )
 
     def _check_budget(self) -> None:
-        if "num_train_epochs" in self.training:
-            raise UsageError(
-                "A run's rows have no end, so num_train_epochs cannot apply; give max_steps."
-            )
         for name in ("budget_tokens", "budget_flops", "budget_seconds"):
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:

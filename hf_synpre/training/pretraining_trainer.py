@@ -1,7 +1,7 @@
 """A pre-training spec and an architecture -> the fresh model, its number of steps, its Trainer."""
 
+import functools
 import math
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,8 @@ from hf_synpre.training.callbacks import (
 from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
-from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced
+from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced, token_loss
 from hf_synpre.vocabulary import Vocabulary
-
-# An error of transformers is quoted up to so many characters.
-LONGEST_CAUSE = 200
 
 
 def batches_per_step(args: Seq2SeqTrainingArguments) -> int:
@@ -220,6 +217,9 @@ def pretraining_trainer(
         "compute_metrics": teacher_forced,
         "preprocess_logits_for_metrics": most_likely,
     }
+    smoothing = args.label_smoothing_factor
+    if smoothing:
+        options["loss"] = functools.partial(token_loss, label_smoothing=smoothing)
     if is_pair:
         options = {
             "loss": rtd_loss,
@@ -227,26 +227,18 @@ def pretraining_trainer(
             "preprocess_logits_for_metrics": evaluation_sums,
         }
 
-    try:
-        trainer = SynpreTrainer(
-            network,
-            args,
-            schedule=spec.schedule,
-            bias_correction=spec.bias_correction,
-            callbacks=callbacks,
-            train_dataset=rows.train,
-            eval_dataset=rows.validation,
-            # A decoder's input begins with the padding id, as its config says.
-            data_collator=RowCollator(
-                pad=vocabulary.pad, start=vocabulary.pad, alone=not rows.packed
-            ),
-            **options,
-        )
-    except Exception as error:  # whatever the model or transformers raises on these arguments
-        cause = textwrap.shorten(str(error), LONGEST_CAUSE, placeholder=" ...")
-        raise UsageError(
-            f"{type(network).__name__} cannot be trained with these arguments: {cause}"
-        ) from error
+    trainer = SynpreTrainer(
+        network,
+        args,
+        schedule=spec.schedule,
+        bias_correction=spec.bias_correction,
+        callbacks=callbacks,
+        train_dataset=rows.train,
+        eval_dataset=rows.validation,
+        # A decoder's input begins with the padding id, as its config says.
+        data_collator=RowCollator(pad=vocabulary.pad, start=vocabulary.pad, alone=not rows.packed),
+        **options,
+    )
     if rows.epoch_rows:
         trainer.epochs_per_step = batch_size / rows.epoch_rows
     return trainer

@@ -3,6 +3,7 @@
 import functools
 import logging
 import shutil
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,10 +26,11 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import OptimizerNames
 
+from hf_synpre.data.connection import one_line_cause
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.files import writing
-from hf_synpre.models.electra import rtd_loss
+from hf_synpre.models.electra import RTDModel, rtd_loss
 from hf_synpre.training import checkpoints
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
@@ -47,6 +49,8 @@ ADAFACTOR = {
     "eps": (1e-30, 1e-3),
     "weight_decay": 0.0,
 }
+# An error of transformers is quoted up to so many characters.
+LONGEST_CAUSE = 200
 # The parts of a run's cost that go into Trainer's log beside the loss.
 LOGGED = ("tokens", "train_s", "flops", "padding_share", "tokens_per_s", "wait_share", "mfu")
 
@@ -114,6 +118,40 @@ def teacher_forced(prediction: EvalPrediction) -> dict[str, float]:
     }
 
 
+def check_model(model: PreTrainedModel, args: Seq2SeqTrainingArguments) -> None:
+    """Raise UsageError where a model cannot obey a training argument that was given.
+
+    Args:
+        model: the model to train.
+        args: the training arguments.
+    """
+    name = type(model).__name__
+    if args.activation_checkpointing and not model.supports_gradient_checkpointing:
+        raise UsageError(
+            f"{name} computes no activations anew in its backward pass, so gradient_checkpointing "
+            "cannot apply; leave it out."
+        )
+    if args.neftune_noise_alpha is None:
+        return
+
+    # transformers adds the noise where the module of the input embeddings is called. T5 and others
+    # call modules of their own that share its weight.
+    if isinstance(model, RTDModel):
+        others = True
+    else:
+        embeddings = model.get_input_embeddings()
+        others = any(
+            module is not embeddings and getattr(module, "weight", None) is embeddings.weight
+            for module in model.modules()
+            if isinstance(module, torch.nn.Embedding)
+        )
+    if others:
+        raise UsageError(
+            f"{name} has several modules of input embeddings, which NEFTune's noise does not "
+            "reach; leave neftune_noise_alpha out."
+        )
+
+
 class SynpreTrainer(Seq2SeqTrainer):
     """A Seq2SeqTrainer with an exact loss, a meter of the training cost and the papers' Adafactor.
 
@@ -163,13 +201,22 @@ class SynpreTrainer(Seq2SeqTrainer):
         listener = current_listener()
         if listener is not None:
             own_callbacks.append(RunReporter(listener, kwargs.get("train_dataset")))
-        super().__init__(
-            model=model,
-            args=args,
-            compute_loss_func=loss,
-            callbacks=[*own_callbacks, *callbacks],
-            **kwargs,
-        )
+        check_model(model, args)
+        try:
+            super().__init__(
+                model=model,
+                args=args,
+                compute_loss_func=loss,
+                callbacks=[*own_callbacks, *callbacks],
+                **kwargs,
+            )
+        except UsageError:
+            raise
+        except Exception as error:  # whatever the model or transformers raises on these arguments
+            cause = textwrap.shorten(str(error), LONGEST_CAUSE, placeholder=" ...")
+            raise UsageError(
+                f"{type(model).__name__} cannot be trained with these arguments: {cause}"
+            ) from error
         self.remove_callback(PrinterCallback)
         # Labels lie where their logits do, so that a decoder's first label counts too.
         self._loss_shifts_labels = False
@@ -200,7 +247,13 @@ class SynpreTrainer(Seq2SeqTrainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """Return the schedule of this package that was named, or transformers' own."""
         if self.schedule is None:
-            return super().create_scheduler(num_training_steps, optimizer)
+            try:
+                return super().create_scheduler(num_training_steps, optimizer)
+            except (TypeError, ValueError) as error:
+                raise UsageError(
+                    f"lr_scheduler_type {self.args.lr_scheduler_type.value} refuses "
+                    f"lr_scheduler_kwargs {self.args.lr_scheduler_kwargs}: {one_line_cause(error)}"
+                ) from error
         if self.lr_scheduler is None:
             warmup = self.args.get_warmup_steps(num_training_steps)
             rate = functools.partial(
@@ -210,7 +263,21 @@ class SynpreTrainer(Seq2SeqTrainer):
         return self.lr_scheduler
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Return transformers' optimizer, or the same with a learning rate for each layer."""
+        """Return transformers' optimizer, or the same with a learning rate for each layer.
+
+        Raises:
+            UsageError: the optimizer refuses its options, or the model.
+        """
+        try:
+            return self._optimizer(*args, **kwargs)
+        except (TypeError, ValueError, ImportError) as error:
+            raise UsageError(
+                f"optim {self.args.optim.value} with optim_args {self.args.optim_args} refuses "
+                f" {type(self.model).__name__}: {one_line_cause(error)}"
+            ) from error
+
+    def _optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Return the optimizer that `create_optimizer` makes."""
         if self.layer_decay == 1.0 or self.optimizer is not None:
             return super().create_optimizer(*args, **kwargs)
         optimizer_class, options = (

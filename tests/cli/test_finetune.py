@@ -204,6 +204,13 @@ def test_usual_training_fits_the_data_and_the_start():
     assert "max_steps" not in usual(1600, num_train_epochs=3)
     assert usual(1600, preset="small") == {}
 
+    # Generated text takes long where no weights are trained.
+    text = TaskChoice("mine", {"source": "a", "target": "b"}, train_rows=1600)
+    for init, steps in (("statistics", 1000), ("weights", 300)):
+        training = {}
+        add_usual_training(training, text, None, init)
+        assert training["max_steps"] == steps
+
 
 @pytest.mark.parametrize(
     ("words", "message"),

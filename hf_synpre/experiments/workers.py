@@ -1,0 +1,67 @@
+"""The workers of an experiment: they end with their command, and say in a line how a job failed."""
+
+import contextlib
+import ctypes
+import functools
+import gc
+import os
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hf_synpre.errors import WHAT_TO_DO, UsageError, system_error, write_error
+
+# Characters of an error's text that a failed cell keeps.
+LONGEST_ERROR = 300
+# A worker looks so often, in seconds, whether its command still runs.
+PARENT_CHECK_S = 0.5
+
+
+@functools.cache
+def end_with_parent(parent: int) -> None:
+    """End this process soon after its parent has ended; called again, it does nothing.
+
+    A worker whose command was killed would otherwise compute its cell to the end.
+
+    Args:
+        parent: the process id of the parent. Where another process is the parent, nothing is done.
+    """
+    if os.getppid() != parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def failure_message(job: Callable[[], Any]) -> str | None:
+    """Run a job; return None, or a line that says how it failed.
+
+    Raises:
+        UsageError: the job raised it, or the disk is full: it concerns all cells.
+    """
+    try:
+        job()
+    except UsageError:
+        raise
+    except Exception as error:  # a cell that fails must not take the others with it
+        if system_error(error) in WHAT_TO_DO:  # a full disk stops the others too
+            raise write_error(getattr(error, "filename", None) or "a file", error) from error
+        text = textwrap.shorten(str(error), LONGEST_ERROR, placeholder=" ...")
+        return f"{type(error).__name__}: {text}"
+    return None
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, if its C library can.
+
+    Otherwise joblib takes the worker for one that leaks memory, and replaces it.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
