@@ -148,7 +148,7 @@ def provenance(report: Report, name: str) -> str:
 SHOWN = {
     "quickstart": (
         table_of_one_task,
-        "The demo: 250 steps of fine-tuning a T5 of 0.9 M parameters on syntax trees.",
+        "The demo: 200 steps of fine-tuning a T5 of 0.9 M parameters on syntax trees.",
         "curves.png",
     ),
     "campaign": (
