@@ -49,7 +49,7 @@ setup(
     ],
     extras_require={
         "ray": ["ray>=2.50"],
-        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ray>=2.50"],
         "dev": ["ruff>=0.14", "mypy>=2", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["synpre=hf_synpre.cli:main"]},

@@ -1,10 +1,12 @@
 """Runs of experiments: a spec and a folder -> the result files of its cells, made in parallel."""
 
+import contextlib
 import fnmatch
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from hf_synpre.data.connection import bound_waiting_for_hub
 from hf_synpre.errors import TemporaryError, UsageError, choose
 from hf_synpre.experiments.artifacts import PROGRESS_FOLDER, Artifacts
 from hf_synpre.experiments.cell import cell_header, compute_cell, experiment_recipe
+from hf_synpre.experiments.cluster import Job, cluster_cpus, joined_cluster, run_on_cluster
 from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.experiments.workers import end_with_parent, failure_message, release_memory
@@ -81,16 +84,16 @@ class Experiment:
         self.open_folder()
         self._check_finished_rows(self.missing(cells, retry))
 
-        jobs = self.spec.jobs
-        if jobs == 0:
-            jobs = -1 if backend == "ray" else os.cpu_count() or 1
-        workers = jobs if jobs > 0 else cluster_cpus()
-
         # First leave cells that others compute to them, then wait for whatever is still missing.
-        running = [self.folder / PROGRESS_FOLDER, self.artifacts.progress_folder]
-        with show_progress(Progress(self.spec.name, self.folder, cells, workers, running)):
-            failures = self._compute_missing(cells, retry, False, jobs, backend)
-            failures += self._compute_missing(cells, False, True, jobs, backend)
+        with contextlib.ExitStack() as stack:
+            if backend == "ray":
+                stack.enter_context(joined_cluster())
+            workers = self._workers(backend)
+            running = [self.folder / PROGRESS_FOLDER, self.artifacts.progress_folder]
+            progress = Progress(self.spec.name, self.folder, cells, workers, running)
+            stack.enter_context(show_progress(progress))
+            failures = self._compute_missing(cells, retry, False, backend)
+            failures += self._compute_missing(cells, False, True, backend)
 
         lines = [line for line in failures if line.startswith("pre-training")]
         for cell in cells:
@@ -257,8 +260,14 @@ class Experiment:
             "seeds": set(),
         }
 
+    def _workers(self, backend: str) -> int:
+        """Return how many cells are computed at the same time."""
+        if self.spec.jobs > 0:
+            return self.spec.jobs
+        return cluster_cpus() if backend == "ray" else os.cpu_count() or 1
+
     def _compute_missing(
-        self, cells: list[Cell], retry: bool, wait: bool, jobs: int, backend: str
+        self, cells: list[Cell], retry: bool, wait: bool, backend: str
     ) -> list[str]:
         """Compute the missing cells. If a worker is lost, compute those again that it held.
 
@@ -267,7 +276,7 @@ class Experiment:
         """
         for _ in range(MOST_LOSSES):
             try:
-                return self._compute(self.missing(cells, retry), wait, jobs, backend)
+                return self._compute(self.missing(cells, retry), wait, backend)
             except TerminatedWorkerError:
                 logger.warning(
                     "A worker process was killed, perhaps because the memory ran out; the finished "
@@ -278,35 +287,38 @@ class Experiment:
             "out; the finished cells stay. Give a smaller --jobs: the same command goes on."
         )
 
-    def _compute(self, cells: list[Cell], wait: bool, jobs: int, backend: str) -> list[str]:
+    def _compute(self, cells: list[Cell], wait: bool, backend: str) -> list[str]:
         """Compute cells and the pre-training runs that they need, in workers.
 
         Return a line for each failure.
         """
         files = imported_files()
         command = os.getpid()
-        run_jobs = [
-            delayed(self._work)(command, files, self._pretrain, run, task)
-            for run, task in self._runs_needed(cells)
-        ]
-        independent: list[Any] = []
-        dependent: list[Any] = []
+        runs: list[tuple[str, Job]] = []
+        for run, task in self._runs_needed(cells):
+            name = f"pre-training {run}" + (f" for {task}" if task else "")
+            runs.append((name, partial(self._work, command, files, self._pretrain, run, task)))
+        independent: list[tuple[str, Job]] = []
+        dependent: list[tuple[str, Job]] = []
         for cell in cells:
-            job = delayed(self._work)(command, files, self.compute_and_store, cell, wait)
+            job = partial(self._work, command, files, self.compute_and_store, cell, wait)
             needs_run = self.spec.arms[cell.arm].needed_checkpoint
             if needs_run:
-                dependent.append(job)
+                dependent.append((cell.name, job))
             else:
-                independent.append(job)
+                independent.append((cell.name, job))
 
         # The first pre-training run starts at once, beside the cells that need no run.
-        order = run_jobs[:1] + independent + run_jobs[1:] + dependent
+        order = dict(runs[:1] + independent + runs[1:] + dependent)
         if backend == "ray":
-            join_ray()
+            return [line for line in run_on_cluster(order, self.spec.jobs or -1) if line]
+
         with warnings.catch_warnings(), parallel_config(backend=backend):
             # joblib warns whenever it replaces a worker that has grown, which does no harm here.
             warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-            return [line for line in Parallel(n_jobs=jobs)(order) if line]
+            workers = self._workers(backend)
+            calls = (delayed(job)() for job in order.values())
+            return [line for line in Parallel(n_jobs=workers)(calls) if line]
 
     def _runs_needed(self, cells: list[Cell]) -> list[tuple[str, str]]:
         """Return the pre-training runs that these cells need, each after those that it needs.
@@ -416,26 +428,3 @@ def keep_parts_in_use(
 def is_done(file: Path) -> bool:
     """Say whether a cell's file holds a finished result."""
     return status(file).get("status") == "done"
-
-
-def join_ray() -> None:
-    """Let joblib use Ray: the cluster of RAY_ADDRESS, or a new one on this machine.
-
-    Raises UsageError if Ray is not installed.
-    """
-    try:
-        from ray.util.joblib import register_ray
-    except ImportError:
-        raise UsageError(
-            "backend is ray, which is not installed; `pip install hf_synpre[ray]`."
-        ) from None
-    register_ray()
-
-
-def cluster_cpus() -> int:
-    """Return the CPUs of the Ray cluster that this process belongs to; 1 if it belongs to none."""
-    import ray
-
-    if not ray.is_initialized():
-        return 1
-    return int(ray.cluster_resources().get("CPU", 1))

@@ -3,7 +3,6 @@
 Run: pytest tests/experiments/test_campaign.py
 """
 
-import importlib.util
 import io
 import json
 import multiprocessing
@@ -304,30 +303,6 @@ def test_two_processes_share_the_cells(tmp_path, tiny_dataset):
         for c in map(json.loads, (f.read_text() for f in (tmp_path / "out").glob("*--*--*.json")))
     ]
     assert len(walls) == 4
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
-def test_ray_is_an_extra_and_says_so(tmp_path, tiny_dataset):
-    with pytest.raises(UsageError, match=r"pip install hf_synpre\[ray\]"):
-        made(tmp_path / "out", tiny_dataset).run(backend="ray")
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
-def test_ray_computes_the_same_cells(finished, tmp_path, tiny_dataset):
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        one = made(tmp_path / "ray", tiny_dataset, jobs=2)
-        assert one.run(backend="ray") == []
-    finally:
-        ray.shutdown()
-    for arm, cell in cells_of(one.folder).items():
-        same = {
-            name: cells_of(finished.folder)[arm][name]
-            for name in ("score", "curve", "example_scores")
-        }
-        assert {name: cell[name] for name in same} == same
 
 
 def test_the_time_left_is_that_of_cells_alike():
