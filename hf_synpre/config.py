@@ -5,6 +5,7 @@ import math
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Union
@@ -18,48 +19,159 @@ Spec = TypeVar("Spec")
 # A message on two recipes lists so many options in which they differ.
 MOST_DIFFERENCES = 4
 
+YAML_TAG = "tag:yaml.org,2002:"
+# The YAML at the top of a README.md.
+HEADER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)\n---\s*(\n|\Z)", re.S)
+NUMBER_TAGS = (f"{YAML_TAG}int", f"{YAML_TAG}float")
+# What a value of YAML may be; no dates, sets, pairs or bytes.
+JSON_TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
+
+# Bounds of a text of YAML. What an alias stands for counts as often as the alias stands there.
+MOST_YAML_LETTERS = 2**20
+MOST_YAML_VALUES = 50_000
+MOST_YAML_LEVELS = 50
+# The digits of a number; the largest of floating point has 309.
+MOST_DIGITS = 400
+# Letters of a value or of a library's words that a message shows.
+MOST_SHOWN = 300
+
 
 class Loader(yaml.SafeLoader):
     """The safe YAML loader.
 
-    It reads 1e-3 as a number (YAML 1.1 asks for 1.0e-3), and refuses a key that is given twice.
+    It reads 1e-3 as a number (YAML 1.1 asks for 1.0e-3) and a date as text, so that a value is what
+    JSON can hold. It refuses a key that is given twice, and what unfolds to more values or levels
+    than a file of this project can have.
     """
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.levels = 0
+        # The id of a node -> how many values it stands for; a node being read has none yet.
+        self.sizes: dict[int, int] = {}
+        self.total = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """Return the next node. Raises ComposerError where there are too many, or too deep."""
+        mark = self.peek_event().start_mark
+        self.levels += 1
+        if self.levels > MOST_YAML_LEVELS:
+            raise refused(f"more than {MOST_YAML_LEVELS} lists or mappings inside each other", mark)
+        is_alias = bool(self.check_event(yaml.AliasEvent))
+        node = super().compose_node(parent, index)
+        assert node is not None  # there is an event, so there is a node
+        self.levels -= 1
+
+        if is_alias:
+            # The whole is read already, unless the alias stands inside of what it stands for.
+            if id(node) not in self.sizes:
+                raise refused("an alias stands inside of what it stands for", mark)
+        elif isinstance(node, yaml.ScalarNode):
+            self.sizes[id(node)] = 1
+            if node.tag in NUMBER_TAGS and len(node.value) > MOST_DIGITS:
+                raise refused(f"a number has more than {MOST_DIGITS} digits", mark)
+        elif isinstance(node, yaml.CollectionNode):
+            self.sizes[id(node)] = 1 + sum(self.sizes[id(part)] for part in parts_of(node))
+        self.total += self.sizes[id(node)] if is_alias else 1
+        if self.total > MOST_YAML_VALUES:
+            raise refused(f"it has more than {MOST_YAML_VALUES:,} values", mark)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """Return a mapping. Raises ConstructorError if a key is given twice."""
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, count in names.items():
+            if count > 1:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{name}' is given twice", node.start_mark
                 )
         return super().construct_mapping(node, deep)
 
 
+def parts_of(node: yaml.CollectionNode) -> list[yaml.Node]:
+    """Return the values of a list, or the keys and values of a mapping."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value
+
+
+def refused(reason: str, mark: yaml.Mark) -> yaml.composer.ComposerError:
+    """Return the error of a text of YAML that is out of bounds."""
+    return yaml.composer.ComposerError(None, None, reason, mark)
+
+
+Loader.yaml_constructors = {
+    tag: construct
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.removeprefix(YAML_TAG) in JSON_TYPES
+}
+Loader.yaml_implicit_resolvers = {
+    letter: [entry for entry in entries if entry[0] != f"{YAML_TAG}timestamp"]
+    for letter, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
+    f"{YAML_TAG}float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )
 
 
+def parse_yaml(text: str, where: str) -> Any:
+    """Return the value of a text of YAML. It is the one reader of all YAML, wherever it is from.
+
+    Args:
+        text: the text.
+        where: what it is, for messages: a file's name.
+
+    Raises:
+        UsageError: it is no YAML, it gives a key twice, or it is out of bounds: more than
+            MOST_YAML_VALUES values when its aliases are replaced by what they stand for, more than
+            MOST_YAML_LEVELS levels, or a number of more than MOST_DIGITS digits.
+    """
+    if len(text) > MOST_YAML_LETTERS:
+        raise UsageError(f"{where} has more than {MOST_YAML_LETTERS:,} letters of YAML.")
+    try:
+        return yaml.load(text, Loader)
+    except Exception as error:  # what the library raises on odd dates, numbers and tags
+        cause = " ".join(str(error).replace('"<unicode string>", ', "").split())
+        cause = cause[:MOST_SHOWN] or type(error).__name__
+        raise UsageError(f"{where} is not valid YAML: {cause}") from None
+
+
 def read_yaml(file: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
-    Raises UsageError if the file is missing, is no YAML, or holds no mapping.
+    Raises UsageError if the file is missing, is no YAML, is out of the bounds of `parse_yaml`, or
+    holds no mapping.
     """
     try:
-        value = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
+        with Path(file).open(encoding="utf-8") as stream:
+            text = stream.read(MOST_YAML_LETTERS + 1)
     except OSError as error:
         raise UsageError(
             f"There is no file {file} to read ({error.strerror}); give the path of a YAML file."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not valid YAML: {error}") from None
+    value = parse_yaml(text, str(file))
     if not isinstance(value, dict):
         held = in_words(type(value))
         raise UsageError(f"{file} holds {held}; write keys and their values.")
     return value
+
+
+def read_header(readme: str | Path) -> Any:
+    """Return the value of the YAML at the top of a README.md, None where it has none.
+
+    Raises UsageError if it is no YAML, or out of the bounds of `parse_yaml`.
+    """
+    file = Path(readme)
+    if not file.is_file():
+        return None
+    with file.open("rb") as content:
+        text = content.read(MOST_YAML_LETTERS).decode("utf-8", errors="ignore")
+    header = HEADER.match(text)
+    return None if header is None else parse_yaml(header[1], f"The header of {file}")
 
 
 def option(

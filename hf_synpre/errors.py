@@ -142,3 +142,18 @@ def _listed(names: list[str], value: str) -> str:
 
     shown = sorted(sorted(distinct, key=similarity, reverse=True)[:MOST_LISTED])
     return f"{', '.join(shown)} and {len(distinct) - MOST_LISTED} more"
+
+
+def printable(text: str) -> str:
+    r"""Return a text on one line, with each character that is not printable as its code: \x1b."""
+    if text.isprintable():
+        return text
+    letters = []
+    for letter in text:
+        if letter.isprintable():
+            letters.append(letter)
+        elif letter.isspace():
+            letters.append(" ")
+        else:
+            letters.append(letter.encode("unicode_escape").decode("ascii"))
+    return "".join(letters)

@@ -20,18 +20,57 @@ from safetensors import SafetensorError
 
 from hf_synpre.errors import TemporaryError, UsageError, system_error, write_error
 
+# The largest JSON file that is read at once: as Python's objects it takes up to 20 times as much.
+MOST_JSON_BYTES = 64 * 2**20
+# Lists and objects of a JSON text inside each other.
+MOST_LEVELS = 100
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a text of JSON. NaN and Infinity are read: config.json files have them.
+
+    Raises ValueError where it is no JSON, is nested too deep, or has a number of too many digits.
+    """
+    too_deep = ValueError(
+        f"it is nested too deep: more than {MOST_LEVELS} lists or objects inside each other"
+    )
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise too_deep from None
+    if is_deeper(value, MOST_LEVELS):
+        raise too_deep
+    return value
+
+
+def is_deeper(value: Any, most_levels: int) -> bool:
+    """Say whether a value has more lists and dicts inside each other than allowed."""
+    containers = [value] if isinstance(value, dict | list) else []
+    for _ in range(most_levels):
+        inner: list[Any] = []
+        for container in containers:
+            parts = container.values() if isinstance(container, dict) else container
+            inner += [part for part in parts if isinstance(part, dict | list)]
+        if not inner:
+            return False
+        containers = inner
+    return True
+
 
 def read_json(file: str | Path) -> Any:
-    """Read a JSON file. Raises UsageError, with the file's name, if it is missing or broken."""
+    """Read a JSON file.
+
+    Raises UsageError, with the file's name, if it is missing, broken, nested too deep or too large.
+    """
+    path = Path(file)
+    if not path.exists():
+        raise UsageError(f"There is no file {file}.")
+    if not path.is_file():  # a pipe or a device would never end
+        raise UsageError(f"{file} is no file; give a JSON file.")
+    if path.stat().st_size > MOST_JSON_BYTES:
+        raise UsageError(f"{file} is larger than {MOST_JSON_BYTES >> 20} MB; give another file.")
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {file}.") from None
-    except RecursionError:
-        raise UsageError(
-            f"{file} is not valid JSON (it is nested too deeply); make it again, or give another "
-            "file."
-        ) from None
+        return parse_json(path.read_bytes())
     except ValueError as error:
         raise UsageError(
             f"{file} is not valid JSON ({error}); make it again, or give another file."

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hf_synpre.config import build_spec, current_names, differences, option, stored_form
+from hf_synpre.config import build_spec, current_names, differences, option, read_yaml, stored_form
 from hf_synpre.errors import UsageError
 
 
@@ -83,3 +83,37 @@ def test_two_recipes_differ_in_named_options():
     )
     many = {str(number): number for number in range(9)}
     assert differences(many, {}).endswith("3: 3 before, absent now; and 5 more")
+
+
+ALIASES = "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"a0: &a0 [1, 2]\n{ALIASES}", "it has more than 50,000 values"),
+        ("x: &x {a: 1, b: 2}\n" + f"y: {{<<: [{'*x, ' * 20_000}]}}", "more than 50,000 values"),
+        ("a: &a [*a]", "an alias stands inside of what it stands for"),
+        ("[" * 100_000, "more than 50 lists or mappings inside each other"),
+        ("a: " + "9" * 10_000, "a number has more than 400 digits"),
+        ("a: 1" + ":1" * 10_000, "a number has more than 400 digits"),
+        ("a: 1\nb: 2\na: 3", "the key 'a' is given twice in line 1, column 1"),
+        ("a: !!timestamp x", "could not determine a constructor for the tag"),
+        ("a: !!int ''", "string index out of range"),
+        ("[1]: 2", "unhashable key"),
+        ("x" * 2**21, "has more than 1,048,576 letters of YAML"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_yaml_out_of_bounds_is_refused(text, message, tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_yaml(file)
+    assert len(str(caught.value)) < 600
+
+
+def test_yaml_values_are_those_of_json(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a {b: 1e-3}\nc: {<<: *a, d: 2001-01-01}\n")
+    expected = {"a": {"b": 0.001}, "c": {"b": 0.001, "d": "2001-01-01"}}
+    assert read_yaml(tmp_path / "a.yaml") == expected

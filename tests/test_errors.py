@@ -6,7 +6,8 @@ Run: pytest tests/test_errors.py
 import numpy as np
 import pytest
 
-from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.cli import main
+from hf_synpre.errors import UsageError, as_integer, choose, printable
 
 
 def message(value, allowed, do=""):
@@ -44,3 +45,14 @@ def test_of_many_names_the_ten_most_like_it_are_listed_and_the_others_counted():
 )
 def test_integers_are_told_from_what_looks_like_them(value, integer):
     assert as_integer(value) == integer
+
+
+def test_control_sequences_are_shown_as_text():
+    assert printable("a\x1b[31m\u202eb\ud800\n c") == "a\\x1b[31m\\u202eb\\ud800  c"
+
+
+def test_a_message_is_one_printable_line_of_bounded_length(capsys):
+    assert main([f"\x1b]0;title\x07{'x' * 10_000}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("synpre: Unknown verb '\\x1b]0;title\\x07xxx")
+    assert len(error) < 2100

@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
-import yaml
-
-from hf_synpre.config import Loader, build_spec, option
+from hf_synpre.config import build_spec, option, parse_yaml
 from hf_synpre.errors import UsageError, choose
 
 if TYPE_CHECKING:
@@ -451,8 +449,8 @@ def read_value_of_yaml(text: str, flag: str, shown: str) -> Any:
         UsageError: the text is not YAML.
     """
     try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
+        return parse_yaml(text, flag)
+    except UsageError as error:
         raise UsageError(
             f"--{flag} has '{shown}', whose value is no number, word or list; "
             "put a text with signs into quotes of its own."

@@ -7,8 +7,11 @@ that each run may have all cores and several runs share them fairly.
 """
 
 import os
+import stat
 import sys
 import warnings
+
+from hf_synpre.errors import UsageError
 
 # Names that torchrun and MPI have for the number of processes on this machine.
 LOCAL_PROCESSES = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
@@ -26,6 +29,28 @@ def share_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(max(1, available_cores() // local_processes()))
+
+
+def check_compiled_code() -> None:
+    """Check the folder that NUMBA_CACHE_DIR names: numba unpickles what lies there, which runs it.
+
+    Raises:
+        UsageError: the folder belongs to another user, or everybody may write to it.
+    """
+    folder = os.environ.get("NUMBA_CACHE_DIR", "")
+    if not folder or not hasattr(os, "getuid") or not os.path.isdir(folder):
+        return
+    status = os.stat(folder)
+    if status.st_uid not in (os.getuid(), 0):
+        reason = "which belongs to another user"
+    elif status.st_mode & stat.S_IWOTH:
+        reason = "where everybody may write"
+    else:
+        return
+    raise UsageError(
+        f"NUMBA_CACHE_DIR is {folder}, {reason}; compiled code that others leave there would run "
+        "as yours. Give a folder of your own, such as ~/.cache/numba."
+    )
 
 
 def available_cores() -> int:

@@ -13,11 +13,18 @@ from hf_synpre.cli.experiment import REPORT, RUN
 from hf_synpre.cli.finetune import FINETUNE
 from hf_synpre.cli.options import ImportOptions, Verb, parse
 from hf_synpre.cli.pretrain import PRETRAIN, SELF_PRETRAIN
-from hf_synpre.cli.processes import share_cores
+from hf_synpre.cli.processes import check_compiled_code, share_cores
 from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.statistics import STATISTICS
 from hf_synpre.cli.tasks import GENERATE, TASKS
-from hf_synpre.errors import PushError, TemporaryError, UsageError, choose, write_error
+from hf_synpre.errors import (
+    PushError,
+    TemporaryError,
+    UsageError,
+    choose,
+    printable,
+    write_error,
+)
 from hf_synpre.versions import versions
 
 # Name -> verb, in the order of the help.
@@ -34,6 +41,8 @@ FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells say it of Ctrl-C
 
+# The letters of a message; a longer one quotes a file at length, and its middle is left out.
+LONGEST_MESSAGE = 2000
 # How a name begins that can only be a path, and no Hub id.
 PATH_STARTS = ("./", "../", "/", "~")
 # The flags that name a file or folder to read, where they do not name something of the Hub.
@@ -67,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         verb = VERBS[choose("verb", argv[0], VERBS, do="See `synpre --help`.")]
         check_paths(argv[1:])
         share_cores()
+        check_compiled_code()
         arguments = parse(verb, argv[1:])
         if arguments.of(ImportOptions):
             from hf_synpre.tasks.imports import import_tasks
@@ -151,8 +161,15 @@ def check_paths(words: list[str]) -> None:
 
 
 def stop(exit_code: int, message: str) -> int:
-    """Print in one line why a verb stops; return the exit code."""
+    """Print in one line why a verb stops; return the exit code.
+
+    The message may quote names and values of files from elsewhere, so it is made printable.
+    """
     if os.environ.get("SYNPRE_TRACEBACK") == "1":
         traceback.print_exc()
-    print(f"synpre: {message}", file=sys.stderr)
+    shown = printable(message)
+    if len(shown) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        shown = f"{shown[:half]} ... {shown[-half:]}"
+    print(f"synpre: {shown}", file=sys.stderr)
     return exit_code

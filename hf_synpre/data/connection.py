@@ -107,11 +107,17 @@ def go_offline() -> None:
 def one_line_cause(error: BaseException) -> str:
     """Return why a library could not read something, in one line.
 
-    Where the Hub was not reached that is said in few words, in place of the library's advice.
+    Where the Hub was not reached, or a repository has Python code that would have to run, that is
+    said in few words, in place of the library's advice.
     """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
             return "the Hub cannot be reached, and the cache does not have it"
         cause = cause.__cause__ or cause.__context__
+    if "trust_remote_code" in str(error):
+        return (
+            "it needs Python code of its own (auto_map), which is never run here; give one of an "
+            "architecture that transformers has"
+        )
     return " ".join(str(error).split())

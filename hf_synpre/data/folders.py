@@ -15,8 +15,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
+from hf_synpre.config import read_header
 from hf_synpre.data.readers import is_data_file
 from hf_synpre.data.text_files import content_suffix
 from hf_synpre.errors import UsageError
@@ -41,9 +40,6 @@ NO_DATA = re.compile(
     r")\.(txt|json)",
     re.I,
 )
-HEADER = re.compile(r"\A\s*---\s*\n(.*?)\n---\s*(\n|\Z)", re.S)
-# A README's header is a few KB; one of many configurations has some 100 KB.
-MOST_HEADER_BYTES = 2**20
 # Keys of a configuration that do not change how files are read.
 CONFIG_KEYS = {"config_name", "data_files", "data_dir", "default", "version", "description"}
 
@@ -238,29 +234,10 @@ def names_of(files: list[Path], folder: Path) -> str:
 def readme_configs(folder: Path) -> list[dict[str, Any]]:
     """Return the `configs` of a folder's README that name data files.
 
-    Raises UsageError where its header is no YAML, or too long.
+    Raises UsageError where its header is no YAML, or out of bounds.
     """
     readme = folder / "README.md"
-    if not readme.is_file():
-        return []
-    with readme.open("rb") as content:
-        text = content.read(MOST_HEADER_BYTES).decode("utf-8", errors="ignore")
-    header = HEADER.match(text)
-    if header is None:
-        return []
-
-    try:
-        # An alias may stand for a list of aliases, and so on: none is allowed.
-        for token in yaml.scan(header[1]):
-            if isinstance(token, yaml.AliasToken):
-                raise UsageError(f"{readme}: its header has YAML aliases; write values out.")
-        metadata = yaml.safe_load(header[1])
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        cause = " ".join(str(error).split())[:200]
-        raise UsageError(f"{readme}: its header is not valid YAML ({cause}).") from error
-
+    metadata = read_header(readme)
     configs = metadata.get("configs") if isinstance(metadata, dict) else None
     if configs is None:
         return []

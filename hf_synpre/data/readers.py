@@ -24,6 +24,7 @@ from hf_synpre.data.text_files import (
     read_text,
 )
 from hf_synpre.errors import UsageError
+from hf_synpre.files import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ def read_json_lines(file: Path) -> pa.Table:
     for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
-        rows.append(json_row(parse_json(line, f"{file} line {number}"), f"{file} line {number}"))
+        rows.append(json_row(json_value(line, f"{file} line {number}"), f"{file} line {number}"))
         if len(rows) == ROWS_A_CHUNK:
             tables.append(rows_table(rows, file))
             rows = []
@@ -170,9 +171,7 @@ def read_json(file: Path) -> pa.Table:
     """Return the rows of a .json file: a list of objects, columns by name, or an object a line."""
     text = read_text(file)
     try:
-        content = json.loads(text)
-    except RecursionError:
-        raise UsageError(f"{file} cannot be read as a dataset: it is nested too deep.") from None
+        content = parse_json(text)
     except ValueError as error:
         first_line = text.lstrip().partition("\n")[0]
         if first_line.rstrip().endswith("}") and first_line.startswith("{"):
@@ -222,12 +221,10 @@ READERS: dict[str, Callable[[Path], pa.Table]] = {
 # --- JSON values as columns -----------------------------------------------------------------------
 
 
-def parse_json(text: str, where: str) -> Any:
+def json_value(text: str, where: str) -> Any:
     """Return the value of a text of JSON. Raises UsageError if there is none."""
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise UsageError(f"{where} cannot be read: it is nested too deep.") from None
+        return parse_json(text)
     except ValueError as error:
         raise UsageError(f"{where} cannot be read as JSON: {error}.") from error
 

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from hf_synpre import __version__
 from hf_synpre.data.rows import RowsConfig
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.files import atomic_file
+from hf_synpre.files import atomic_file, parse_json
 from hf_synpre.tasks import SCHEMA, RowStream, iter_row_blocks
 from hf_synpre.tasks.imports import task_files
 
@@ -402,7 +402,7 @@ def prefetched(items: Iterator[Item]) -> Iterator[Item]:
 def read_footer(file: Path) -> ShardFooter:
     """Return what a shard says of itself. Raises UsageError where it is no shard of ours."""
     try:
-        return json.loads(pq.read_metadata(file).metadata[FOOTER_KEY])
+        return parse_json(pq.read_metadata(file).metadata[FOOTER_KEY])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{file} is not a shard that hf_synpre built; delete it or choose another folder."

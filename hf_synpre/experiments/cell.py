@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.config import stored_form
 from hf_synpre.experiments.artifacts import Artifacts
@@ -17,6 +17,7 @@ from hf_synpre.initialization import (
     StatisticsInit,
     build,
     bundled_checkpoints,
+    checkpoint_config,
     embedding_names,
 )
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
@@ -180,7 +181,7 @@ def initial_model(
     if arm.embeddings == "kept" and source is not None:
         check_ids(source, data.tokenizer)
         if not is_own_run:
-            config.vocab_size = AutoConfig.from_pretrained(source).vocab_size
+            config.vocab_size = checkpoint_config(source).vocab_size
 
     cost = None
     if source is not None:

@@ -35,7 +35,7 @@ class PreparedTask(Generic[Task]):
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that made the ids."""
-        return AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+        return AutoTokenizer.from_pretrained(self.folder / "tokenizer", trust_remote_code=False)
 
     @property
     def metadata(self) -> dict[str, Any]:

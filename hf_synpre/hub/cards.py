@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCardData, EvalResult, ModelCardData, metadata_load
+from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
-from hf_synpre.config import read_yaml
+from hf_synpre.config import read_header, read_yaml
 from hf_synpre.data.shards import BLOCK_ROWS, config_folder, read_configs
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
@@ -235,11 +235,15 @@ def read_card_configs(file: str | Path) -> dict[str, dict[str, Any]] | None:
     """Return the configurations that `dataset_card` wrote into a card; None where it has none.
 
     The card may be written by anybody: its values are not checked here.
+
+    Raises UsageError where its YAML is broken or out of bounds.
     """
     try:
-        configs = (metadata_load(file) or {})["synpre"]["configs"]
-        return {name: dict(config) for name, config in configs.items()}
-    except Exception:  # whatever the YAML of somebody else's card holds
+        configs = read_header(file)["synpre"]["configs"]
+        return {str(name): dict(config) for name, config in configs.items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
         return None
 
 

@@ -9,6 +9,8 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from hf_synpre.files import parse_json
+
 # Files whose texts are a vocabulary: there "/" begins tokens, not paths.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
 # An absolute path inside a sentence: /a/b, ~/a/b or C:\a\b, and no URL.
@@ -48,7 +50,7 @@ def published_content(file: Path) -> Path | bytes:
     if file.suffix != ".json" or file.name in VOCABULARIES:
         return file
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = parse_json(file.read_bytes())
     except ValueError:  # the push refuses what must be JSON in words of its own
         return file
     clean = without_local_paths(value)

@@ -4,17 +4,23 @@ A card may come from anybody: every name and type in it is checked before it is 
 """
 
 import re
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from huggingface_hub import hf_hub_download, snapshot_download
 
 from hf_synpre.config import build_spec
 from hf_synpre.data.shards import (
     BLOCK_ROWS,
+    MOST_SHARDS,
     RECIPE_KEYS,
     Recipe,
+    ShardRows,
     block_digest,
     build_shards,
     config_folder,
@@ -22,11 +28,15 @@ from hf_synpre.data.shards import (
     split_digest,
     stored_blocks,
 )
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.hub.cards import CARD, read_card_configs, write_dataset_card
 from hf_synpre.hub.checks import check_repo_id, hub_errors
-from hf_synpre.tasks import iter_row_blocks
-from hf_synpre.tasks.rng import SPLITS
+from hf_synpre.tasks import RowStream, iter_row_blocks
+
+# How long a row takes is measured on more and more rows, until they take so many seconds.
+LONGEST_TIMING = 0.1
+# So many differences of a split are said.
+MOST_DIFFERENCES = 100
 
 
 def rebuild(
@@ -69,12 +79,19 @@ def rebuild(
             )
         folder = Path(downloaded)
 
-    # Every split is compared, so that all differences are reported.
-    all_equal = True
+    # The card is checked against the shards before a row is generated.
+    splits_to_compare = []
     for name, entry in configs.items():
         for split, metadata in entry["splits"].items():
-            differences = compare_split(folder, name, split, recipes[name], metadata, say)
-            all_equal = all_equal and not differences
+            found = find_shards(folder, name, split, recipes[name], metadata)
+            splits_to_compare.append(found)
+    say_cost(splits_to_compare, recipes, output_dir, say)
+
+    # Every split is compared, so that all differences are reported.
+    all_equal = True
+    for found in splits_to_compare:
+        differences = compare_split(folder, found, recipes[found.config], say)
+        all_equal = all_equal and not differences
 
     if output_dir is not None:
         for name, recipe in recipes.items():
@@ -133,7 +150,7 @@ def card_recipe(source: str | Path, name: str, entry: dict[str, Any]) -> Recipe:
     try:
         for split, metadata in entry["splits"].items():
             shards, sha256 = metadata["shards"], metadata["sha256"]
-            is_count = isinstance(shards, int) and shards >= 1
+            is_count = as_integer(shards) is not None and 1 <= shards <= MOST_SHARDS
             if not is_count or not re.fullmatch(r"[0-9a-f]{64}", sha256):
                 raise UsageError(
                     f"The card of {source} has a split of {name} without a number of shards and a "
@@ -153,64 +170,177 @@ def card_recipe(source: str | Path, name: str, entry: dict[str, Any]) -> Recipe:
 # --- the rows -------------------------------------------------------------------------------------
 
 
-def compare_split(
-    folder: Path,
-    name: str,
-    split: str,
-    recipe: Recipe,
-    metadata: dict[str, Any],
-    say: Callable[[str], Any],
-) -> list[str]:
-    """Generate a split again and compare it with the card and with every shard in the folder.
+@dataclass(frozen=True)
+class FoundShards:
+    """A split of a card, and what of it lies in the folder."""
+
+    config: str
+    split: str
+    # What the card says of the split: rows, ids, shards and sha256.
+    metadata: dict[str, Any]
+    # Name in the repository -> rows, of the shards that are there with as many rows as they should.
+    shards: dict[str, ShardRows]
+    # What can be told to differ before rows are generated, a line each.
+    differences: list[str]
+
+    @property
+    def rows(self) -> int:
+        """The rows that are generated to compare the split: those of its shards that are there."""
+        return sum(rows["stop"] - rows["start"] for rows in self.shards.values())
+
+
+def find_shards(
+    folder: Path, name: str, split: str, recipe: Recipe, metadata: dict[str, Any]
+) -> FoundShards:
+    """Return which shards of a split are in a folder; nothing is generated.
 
     Args:
         folder: the dataset's folder.
         name: the configuration.
         split: train, validation or test.
         recipe: the configuration's recipe.
-        metadata: what the card says of the split: rows, ids, shards and sha256.
+        metadata: what the card says of the split.
+    """
+    shards: dict[str, ShardRows] = {}
+    differences = []
+    prefix = config_folder(name)
+    expected = shard_files({split: recipe.splits[split]}, {split: metadata["shards"]})
+    for file_name, rows in expected.items():
+        shard_name = f"{prefix}/{file_name}"
+        difference = compare_size(folder / shard_name, shard_name, rows["stop"] - rows["start"])
+        if difference is None:
+            shards[shard_name] = rows
+        else:
+            differences.append(difference)
+
+    # Files that are no shards of the recipe: load_dataset would read them too.
+    for file in sorted(folder.glob(f"{prefix}/{split}-*.parquet")):
+        if file.name not in expected:
+            differences.append(f"{prefix}/{file.name}: is no shard of the card's recipe")
+    return FoundShards(name, split, metadata, shards, differences)
+
+
+def compare_size(file: Path, name: str, rows: int) -> str | None:
+    """Return a line that says how a shard differs from its number of rows, None where it does not.
+
+    Args:
+        file: the shard.
+        name: its name in the repository.
+        rows: how many rows it has by the card.
+    """
+    if not file.exists():
+        return f"{name}: is missing"
+    try:
+        stored = pq.read_metadata(file).num_rows
+    except (pa.ArrowException, OSError) as error:
+        cause = " ".join(str(error).split())
+        return f"{name} is not a complete Parquet file of rows ({cause})"
+    if stored != rows:
+        return f"{name}: has {stored:,} rows, by the card {rows:,}"
+    return None
+
+
+def say_cost(
+    splits: list[FoundShards],
+    recipes: dict[str, Recipe],
+    output_dir: str | Path | None,
+    say: Callable[[str], Any],
+) -> None:
+    """Say how many rows will be generated, and how long that takes.
+
+    Args:
+        splits: the splits of the card.
+        recipes: configuration -> its recipe.
+        output_dir: where the whole dataset is written; None where it is only compared.
+        say: called with the line, or two of them.
+    """
+    seconds_of_a_row = {name: time_a_row(recipe) for name, recipe in recipes.items()}
+
+    compared = sum(found.rows for found in splits)
+    if compared:
+        seconds = sum(found.rows * seconds_of_a_row[found.config] for found in splits)
+        say(f"{compared:,} rows are generated and compared; that takes about {in_words(seconds)}.")
+    if output_dir is not None:
+        written, seconds = 0, 0.0
+        for name, recipe in recipes.items():
+            rows = sum(recipe.splits.values())
+            written += rows
+            seconds += rows * seconds_of_a_row[name]
+        say(f"{written:,} rows are written to {output_dir}; that takes about {in_words(seconds)}.")
+
+
+def time_a_row(recipe: Recipe) -> float:
+    """Return how many seconds a row of a recipe takes, measured on some of its first rows."""
+    stream = recipe.stream(next(iter(recipe.splits)))
+    generate_block(stream, 0, 1)  # the first row waits for the compiler
+
+    size, seconds = 1, 0.0
+    while size <= BLOCK_ROWS and seconds < LONGEST_TIMING:
+        size *= 2
+        began = time.perf_counter()
+        generate_block(stream, size, size)
+        seconds = time.perf_counter() - began
+    return seconds / size
+
+
+def generate_block(stream: RowStream, start: int, rows: int) -> None:
+    """Generate rows of a stream at once, and forget them."""
+    for _ in iter_row_blocks(stream, start, start + rows, rows):
+        pass
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration in one unit, such as 3 minutes."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}s"
+    count = max(round(seconds), 1)
+    return f"{count} second{'s' if count > 1 else ''}"
+
+
+def compare_split(
+    folder: Path, found: FoundShards, recipe: Recipe, say: Callable[[str], Any]
+) -> list[str]:
+    """Generate the rows of a split's shards again and compare them with the shards and the card.
+
+    Args:
+        folder: the dataset's folder.
+        found: the split and its shards.
+        recipe: the configuration's recipe.
         say: called with a line for each difference, or once if there is none.
 
     Returns:
         The differences, a line each.
     """
-    rows = recipe.splits[choose("split", split, SPLITS)]
-    blocks = iter_row_blocks(recipe.stream(split), 0, rows, BLOCK_ROWS)
-    digests = [block_digest(block) for block in blocks]
-
-    # All rows against the card.
-    differences = []
-    sha256 = split_digest(digests)
-    if sha256 != metadata["sha256"]:
-        differences.append(
-            f"{name}/{split}: the rebuilt rows have sha256 {sha256}, the card says "
-            f"{metadata['sha256']}"
+    differences = list(found.differences)
+    digests: list[bytes] = []
+    for file_name, rows in found.shards.items():
+        blocks = iter_row_blocks(
+            recipe.stream(found.split), rows["start"], rows["stop"], BLOCK_ROWS
         )
-
-    # The rows of each shard, which begins at a multiple of BLOCK_ROWS.
-    shards = {}
-    for file_name, shard in shard_files({split: rows}, {split: metadata["shards"]}).items():
-        shards[f"{config_folder(name)}/{file_name}"] = shard
-    for file_name, shard in shards.items():
-        first, last = shard["start"] // BLOCK_ROWS, -(-shard["stop"] // BLOCK_ROWS)
-        difference = compare_shard(
-            folder / file_name, file_name, shard["start"], digests[first:last]
-        )
+        rebuilt = [block_digest(block) for block in blocks]
+        digests += rebuilt
+        difference = compare_shard(folder / file_name, file_name, rows["start"], rebuilt)
         if difference is not None:
             differences.append(difference)
 
-    # Files that are no shards of the recipe: load_dataset would read them too.
-    files = folder.glob(f"{config_folder(name)}/{split}-*.parquet")
-    present = {file.relative_to(folder).as_posix() for file in files}
-    for file_name in sorted(present - shards.keys()):
-        differences.append(f"{file_name}: is no shard of the card's recipe")
+    # All rows against the card, where all of its shards are there.
+    sha256 = split_digest(digests)
+    all_rows = recipe.splits[found.split]
+    if found.rows == all_rows and sha256 != found.metadata["sha256"]:
+        differences.append(
+            f"{found.config}/{found.split}: the rebuilt rows have sha256 {sha256}, the card says "
+            f"{found.metadata['sha256']}"
+        )
 
-    for line in differences:
+    for line in differences[:MOST_DIFFERENCES]:
         say(line)
+    if len(differences) > MOST_DIFFERENCES:
+        say(f"and {len(differences) - MOST_DIFFERENCES:,} more differences")
     if not differences:
         say(
-            f"{name}/{split}: {rows:,} rows rebuilt; they equal the card's sha256 {sha256} and "
-            f"{len(shards)} shards"
+            f"{found.config}/{found.split}: {all_rows:,} rows rebuilt; they equal the card's "
+            f"sha256 {sha256} and {len(found.shards)} shards"
         )
     return differences
 
@@ -224,8 +354,6 @@ def compare_shard(file: Path, name: str, start: int, rebuilt: list[bytes]) -> st
         start: the row of the split that it begins with.
         rebuilt: the digests of its blocks of rows, generated again.
     """
-    if not file.exists():
-        return f"{name}: is missing"
     try:
         stored = [block_digest(block) for block in stored_blocks(file)]
     except UsageError as error:

@@ -196,7 +196,7 @@ def read_config(folder: Path, overrides: dict[str, Any]) -> tuple[PreTrainedConf
             folder, return_unused_kwargs=True, trust_remote_code=False, **overrides
         )
     except Exception as error:  # whatever a class of configs raises on what a file says
-        cause = " ".join(str(error).split())[:200]
+        cause = one_line_cause(error)[:200]
         raise UsageError(
             f"{folder} holds no config.json of a transformers model ({cause}); give config=."
         ) from error

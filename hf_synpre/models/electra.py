@@ -128,7 +128,9 @@ class RTDModel(PreTrainedModel):
 
     def __init__(self, config: RTDConfig):
         super().__init__(config)
-        self.generator = AutoModelForMaskedLM.from_config(config.part("generator"))
+        self.generator = AutoModelForMaskedLM.from_config(
+            config.part("generator"), trust_remote_code=False
+        )
         self.discriminator = build_discriminator(config.part("discriminator"))
         add_masked_positions(self.generator)
         self._tied_weights_keys = shared_embeddings(self.generator, self.discriminator)
@@ -216,9 +218,9 @@ def put_tokens(
 def build_discriminator(config: PreTrainedConfig) -> PreTrainedModel:
     """Return ELECTRA's own discriminator, or for others a token classifier with one label."""
     if config.model_type == "electra":
-        return AutoModelForPreTraining.from_config(config)
+        return AutoModelForPreTraining.from_config(config, trust_remote_code=False)
     config.num_labels = 1
-    return AutoModelForTokenClassification.from_config(config)
+    return AutoModelForTokenClassification.from_config(config, trust_remote_code=False)
 
 
 def shared_embeddings(generator: PreTrainedModel, discriminator: PreTrainedModel) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from hf_synpre.errors import UsageError
-from hf_synpre.files import unpack_fractions
+from hf_synpre.files import parse_json, unpack_fractions
 from hf_synpre.report.schema import CellResult, LeftOut
 
 FORMAT = 1
@@ -20,7 +20,6 @@ PACKED_KEYS = ("example_scores", "probabilities")
 
 # What no cell of a real experiment comes near; files beyond are not read.
 MOST_BYTES = 256 * 2**20
-MOST_LEVELS = 50  # lists and objects inside each other
 # Numbers beyond this count as infinite: their squares would be.
 MOST = 1e100
 
@@ -110,11 +109,9 @@ def _read_cell(path: Path) -> CellResult:
     # Read the bytes, of which the report holds a digest, and their JSON.
     content = _read_bytes(path)
     try:
-        cell = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        cell = parse_json(content)
+    except ValueError as error:
         raise _BadCellError(f"is not readable JSON ({error})") from None
-    if _count_levels(cell) > MOST_LEVELS:
-        raise _BadCellError(f"has more than {MOST_LEVELS} lists or objects inside each other")
 
     # The keys that the report needs, and the type of every key that it reads.
     if not isinstance(cell, dict) or cell.get("format") != FORMAT:
@@ -152,22 +149,6 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _BadCellError(f"cannot be read ({error.strerror})") from None
-
-
-def _count_levels(value: Any) -> int:
-    """Return how many lists and objects are inside each other, up to one more than allowed."""
-    levels = 0
-    containers = [value]
-    while containers and levels <= MOST_LEVELS:
-        inner: list[Any] = []
-        for container in containers:
-            if isinstance(container, dict):
-                inner += container.values()
-            elif isinstance(container, list):
-                inner += container
-        containers = [item for item in inner if isinstance(item, dict | list)]
-        levels += 1
-    return levels
 
 
 def _unpack(cell: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ control sequence of a terminal, no HTML, no link, no command of TeX.
 import re
 from typing import Any
 
+from hf_synpre.errors import printable
+
 # A name in a plot or a table of the terminal is cut after as many letters.
 LONGEST_NAME = 40
 
@@ -40,21 +42,6 @@ class MarkdownText(str):
     """A text that is Markdown already: `escape_markdown` leaves it as it is."""
 
     __slots__ = ()
-
-
-def printable(text: str) -> str:
-    r"""Return a text on one line, with each character that is not printable as its code: \x1b."""
-    if text.isprintable():
-        return text
-    letters = []
-    for letter in text:
-        if letter.isprintable():
-            letters.append(letter)
-        elif letter.isspace():
-            letters.append(" ")
-        else:
-            letters.append(letter.encode("unicode_escape").decode("ascii"))
-    return "".join(letters)
 
 
 def short_name(text: str) -> str:

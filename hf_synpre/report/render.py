@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from hf_synpre.errors import printable
 from hf_synpre.report.cells import ABSENT
-from hf_synpre.report.escapes import (
-    escape_latex,
-    printable,
-    short_name,
-)
+from hf_synpre.report.escapes import escape_latex, short_name
 from hf_synpre.report.findings import write_findings
 from hf_synpre.report.schema import (
     Benefit,

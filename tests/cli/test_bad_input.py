@@ -436,3 +436,14 @@ def test_the_environment_may_ask_for_the_whole_traceback(capsys, monkeypatch):
     assert err.startswith("Traceback")
     assert "in choose" in err
     assert err.endswith("See `synpre tasks`.\n")
+
+
+def test_compiled_code_where_everybody_may_write_is_refused(tmp_path, monkeypatch, capsys):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(shared))
+    shared.chmod(0o777)
+    assert main(["tasks"]) == 2
+    assert "where everybody may write; compiled code that others leave" in capsys.readouterr().err
+    shared.chmod(0o755)
+    assert main(["tasks"]) == 0

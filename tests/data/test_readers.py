@@ -289,8 +289,9 @@ def test_what_a_readme_names_is_read_and_only_inside_its_folder(tmp_path):
     assert found(tmp_path / "d", "two") == {"dev": ["y.csv"]}
     with pytest.raises(UsageError, match="has the configurations one, two; none was given"):
         split_files(tmp_path / "d")
-    make_folder(tmp_path / "d", header="a: &a [1]\nb: *a")
-    with pytest.raises(UsageError, match="has YAML aliases"):
+    bomb = "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 9))
+    make_folder(tmp_path / "d", header=f"a0: &a0 [1, 2]\n{bomb}")
+    with pytest.raises(UsageError, match="has more than 50,000 values"):
         split_files(tmp_path / "d")
 
 

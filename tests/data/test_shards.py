@@ -262,7 +262,9 @@ def test_rebuilding_from_the_card(built, tmp_path, capsys):
     )
     out = capsys.readouterr().out
     assert "default/train: 4,300 rows rebuilt; they equal the card's sha256" in out
-    assert out.count("\n") == 4
+    assert "rows are generated and compared; that takes about" in out
+    assert f"rows are written to {tmp_path / 'again'}; that takes about" in out
+    assert out.count("\n") == 6
     assert {n: c for n, c in content(tmp_path / "again").items() if n != "README.md"} == {
         n: c for n, c in content(built).items() if n != "README.md"
     }
@@ -312,13 +314,20 @@ def test_what_differs_from_the_card_is_named(what, built, tmp_path, capsys):
     assert message in capsys.readouterr().out
 
 
+# Each line is nine times the line before.
+ALIASES = "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 9))
 CARDS = {
     "no card": ("", "has no card with a recipe of hf_synpre"),
     "no recipe": ("---\nlicense: mit\n---\n", "has no card with a recipe of hf_synpre"),
     "python in YAML": (
         "---\nsynpre: !!python/object/apply:os.system [touch pwned]\n---\n",
-        "has no card with a recipe",
+        "README.md is not valid YAML: could not determine a constructor",
     ),
+    "aliases of aliases": (
+        f"---\na0: &a0 [1, 2]\n{ALIASES}synpre: {{configs: *a8}}\n---\n",
+        "it has more than 50,000 values",
+    ),
+    "too many shards": ("shards: 100000", "without a number of shards and a sha256"),
     "a path": ("name: ../../evil", "The configuration '../../evil' becomes a folder's name"),
     "an absolute path": (
         "name: /tmp/evil",
@@ -347,14 +356,14 @@ def test_cards_from_anybody_are_checked(what, tmp_path, monkeypatch, capsys):
         "parameters": "{}",
         "vocabulary": "t5",
     }
-    parts |= {"split": "train", "rows": "5", "sha256": "0" * 64}
+    parts |= {"split": "train", "rows": "5", "shards": "1", "sha256": "0" * 64}
     if not text.startswith("-") and text:
         parts |= dict([text.split(": ", 1)])
         head = [
             f"{key}: {parts[key]}"
             for key in ("task", "version", "seed", "parameters", "vocabulary")
         ]
-        rows = f"{{rows: {parts['rows']}, shards: 1, sha256: '{parts['sha256']}'}}"
+        rows = f"{{rows: {parts['rows']}, shards: {parts['shards']}, sha256: '{parts['sha256']}'}}"
         split = f"splits: {{{parts['split']}: {rows}}}"
         text = (
             f"---\nsynpre: {{configs: {{{parts['name']}: {{{', '.join([*head, split])}}}}}}}\n---\n"
@@ -378,6 +387,17 @@ def test_cards_from_anybody_are_checked(what, tmp_path, monkeypatch, capsys):
         "s",
         *(["README.md"] if text else []),
     ]
+
+
+def test_a_card_of_more_rows_than_its_shards_have_is_not_generated(built, tmp_path, capsys):
+    folder = copy_dataset(built, tmp_path / "own")
+    card = folder / "README.md"
+    text = card.read_text()
+    card.write_text(text.replace("rows: 4300", f"rows: {2**39}").replace("shards: 3", "shards: 2"))
+    assert main(["generate", "--from-card", str(folder), "--config", "default"]) == 1
+    out = capsys.readouterr().out
+    assert "1,000 rows are generated and compared; that takes about 1 second.\n" in out
+    assert "data/train-00000-of-00002.parquet: is missing\n" in out
 
 
 BAD_BUILDS = [

@@ -69,7 +69,7 @@ def test_statistics_that_no_model_has_are_refused(change, message, tmp_path):
 
 def test_a_file_of_brackets_is_one_line(tmp_path):
     (tmp_path / "s.json").write_text("[" * 100_000)
-    with pytest.raises(UsageError, match=r"is not valid JSON .it is nested too deeply"):
+    with pytest.raises(UsageError, match=r"is not valid JSON .it is nested too deep"):
         ParameterStatistics.load(tmp_path / "s.json")
 
 

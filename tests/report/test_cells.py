@@ -69,8 +69,8 @@ def test_a_cell_of_a_wrong_type_is_named_and_left_out(tmp_path, key):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (DEEP, "is not readable JSON (maximum recursion depth"),
-        ("[" * 60 + "]" * 60, "has more than 50 lists or objects inside each other"),
+        (DEEP, "is not readable JSON (it is nested too deep"),
+        ("[" * 101 + "]" * 101, "more than 100 lists or objects inside each other"),
         (
             json.dumps(make_cell(seed=9, test_examples=3, example_scores=pack_fractions([1, 0]))),
             "2",
