@@ -180,6 +180,7 @@ def option(
     *,
     default_factory: Any = dataclasses.MISSING,
     former: str | None = None,
+    read_with: str | None = None,
 ) -> Any:
     """Return a dataclass field that carries its help, the text of flags, YAML errors and documents.
 
@@ -189,9 +190,39 @@ def option(
         default_factory: a function that makes the default, for dicts and lists.
         former: the name that the option had before. YAML files may still use it, and `stored_form`
             writes it, so that folders and results with that name are still found.
+        read_with: what a run must have so that it reads the option, in words, as "text";
+            `check_read` refuses the option elsewhere. Without it every run reads the option.
     """
-    metadata = {"help": help, "former": former}
+    metadata = {"help": help, "former": former, "read_with": read_with}
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
+
+
+def check_read(spec: Any, has: Mapping[str, bool | None], usual: Mapping[str, Any]) -> None:
+    """Raise UsageError on an option of a run that the run does not read.
+
+    Args:
+        spec: the dataclass of the run's options.
+        has: for each `read_with` of its options whether the run has it; None where that is not
+            known yet, and nothing is refused.
+        usual: the values of a preset by name. They are taken, because a flag that makes them
+            needless does not make them wrong.
+    """
+    for field in dataclasses.fields(spec):
+        read_with = field.metadata.get("read_with")
+        if read_with is None or has[read_with] in (True, None):
+            continue
+
+        # An option that is off asks for nothing.
+        value = getattr(spec, field.name)
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        is_given = value != default and (field.name not in usual or value != usual[field.name])
+        if is_given:
+            raise UsageError(
+                f"The option {field.name} is read with {read_with} only, which this run does not "
+                f"have; leave {field.name} out."
+            )
 
 
 def stored_form(spec: Any) -> dict[str, Any]:

@@ -86,6 +86,10 @@ def spec_of(objective, **changes):
         "target_accuracy": 2.0,
     }
     given |= {"evaluations": 2, "validation_examples": 16}
+    if changes.keys() & {"budget_tokens", "budget_flops", "match_tokens_of"}:
+        del training["max_steps"]
+    if changes.get("task"):
+        del given["text"], given["window"]
     return PretrainingSpec(**given | changes | {"training": training | changes.get("training", {})})
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,7 @@ def pretrain(arguments: Arguments) -> int:
     is_usual = "preset" not in values
     values.setdefault("preset", USUAL_PRESET)
     values["training"] = dict(arguments.training)
+    check_schedule(values)
     if options.tokenizer_name is not None:
         values["vocabulary"] = None  # not the preset's either
     spec = build_spec(PretrainingSpec, values, "options")
@@ -129,13 +130,14 @@ def pretrain(arguments: Arguments) -> int:
         tokenizer = tokenizer_of_flag(options.tokenizer_name, "tokenizer_name")
 
     # Train and save, then publish.
+    remark = ""
     if is_usual:
-        say(
+        remark = (
             f"No --preset was given, so it is {USUAL_PRESET}: a small model and short examples, "
             "some minutes on a CPU. --preset smoke ends in a minute; "
             "--preset paper --config_name google-t5/t5-small is the paper's run, for a GPU."
         )
-    with shown(f"pre-training on {spec.task or spec.corpus}"):
+    with shown(f"pre-training on {spec.task or spec.corpus}", remark):
         result = pretrain_model(spec, model, folder, tokenizer=tokenizer, quiet=not has_terminal())
     print_numbers(result)
     say_where(folder)
@@ -240,18 +242,31 @@ def self_pretrain(arguments: Arguments) -> int:
     options = arguments.build(SelfPretrainOptions)
     if not options.dataset:
         raise UsageError("No dataset was given; write `synpre self-pretrain FOLDER_OR_HUB_ID`.")
+    if options.tokenizer_name is not None and "vocab_size" in arguments.of(SelfPretrainOptions):
+        raise UsageError(
+            "--tokenizer_name and --vocab_size were given; a tokenizer that is named is not "
+            "trained, leave one out."
+        )
     values = arguments.of(PretrainingSpec)
     if "preset" in values:
         choose("preset of synpre self-pretrain", values["preset"], TEXT_PRESETS)
 
     # The model: that of the checkpoint which the run goes on from, if another is not described.
     model_values = arguments.of(ModelSpec)
-    model_values.setdefault("model_type", "electra")
     is_described = "config_name" in model_values or "overrides" in model_values
+    expected_type = None
     if values.get("start") and not is_described:
         model_values["config_name"] = values["start"]
+        expected_type = model_values.pop("model_type", None)
+    if "config_name" not in model_values:
+        model_values.setdefault("model_type", "electra")
     model = build_spec(ModelSpec, model_values, "options")
     config = model.config(Vocabulary.plain(64))
+    if expected_type not in (None, config.model_type):
+        raise UsageError(
+            f"--model_type is {expected_type}, and --start {values['start']} is a "
+            f"{config.model_type}; leave --model_type out."
+        )
     family = model_family(config)
 
     # The recipe: the smallest preset where nothing says how long the run is. Then the model in the
@@ -263,8 +278,11 @@ def self_pretrain(arguments: Arguments) -> int:
     values["corpus"] = options.dataset
     values["text"] = arguments.of(TextSpec)
     values["training"] = dict(arguments.training)
+    check_schedule(values)
     spec = build_spec(PretrainingSpec, values, "options")
     model = build_spec(ModelSpec, small_model(spec.preset, model_values), "options")
+    if model.config_name is not None:
+        model = replace(model, model_type="electra")  # as the recipes of such runs have it
     folder = Path(options.output_dir)
     check_output_dir(folder)
     say_if_alone()
@@ -275,12 +293,13 @@ def self_pretrain(arguments: Arguments) -> int:
     tokenizer = corpus_tokenizer(options, spec.start, spec.start_embeddings, family, corpus)
 
     # Train and save.
+    remark = ""
     if is_usual and spec.preset is not None:
-        say(
+        remark = (
             f"Nothing says how long the run is, so --preset is {spec.preset}: a small model and "
             "100 steps, which show that it runs and teach it little."
         )
-    with shown(f"pre-training on {options.dataset}"):
+    with shown(f"pre-training on {options.dataset}", remark):
         result = pretrain_model(
             spec,
             model,
@@ -407,15 +426,31 @@ def has_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def shown(name: str) -> AbstractContextManager[None]:
-    """Print what the run in this block is, how long it takes and, without a bar, how far it is."""
+def check_schedule(values: Mapping[str, Any]) -> None:
+    """Raise UsageError where --schedule and a flag of transformers' schedules were given."""
+    for name in ("lr_scheduler_type", "lr_scheduler_kwargs"):
+        if values.get("schedule") is not None and name in values["training"]:
+            raise UsageError(
+                f"--schedule and --{name} were given; the learning rate follows one schedule, "
+                "leave one out."
+            )
+
+
+def shown(name: str, remark: str = "") -> AbstractContextManager[None]:
+    """Print what the run in this block is, how long it takes and, without a bar, how far it is.
+
+    Args:
+        name: the name of the run.
+        remark: a line before the first.
+    """
     import transformers
 
     from hf_synpre.training.progress import LINE_EVERY_S, ProgressLines, reported_to
 
     if not has_terminal():
         transformers.utils.logging.disable_progress_bar()
-    return reported_to(ProgressLines(name, None if has_terminal() else LINE_EVERY_S))
+    every_s = None if has_terminal() else LINE_EVERY_S
+    return reported_to(ProgressLines(name, every_s, remark))
 
 
 def say_where(folder: Path) -> None:

@@ -48,6 +48,16 @@ class ModelSpec:
         None,
     )
 
+    @classmethod
+    def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return what is given. Raises UsageError where it names two architectures."""
+        if given.get("config_name") and given.get("model_type"):
+            raise UsageError(
+                f"model_type {given['model_type']} and config_name {given['config_name']} were "
+                "given; the architecture comes from one of them, leave the other out."
+            )
+        return given
+
     def validate(self) -> None:
         """Build the model without its weights: fields that contradict each other are found early.
 

@@ -63,6 +63,8 @@ RESULT_FILE = "pretraining.json"
 RECIPE_FILE = "recipe.json"
 # What a run makes in its work folder beside checkpoints.
 OWN_FILES = (RECIPE_FILE, "model", "runs", ".run.lock")
+# What torch.compile puts into the names of parameters.
+COMPILED = "_orig_mod."
 # Training arguments that a run sets itself. Rows come in their order, so that a resumed run reads
 # on where the killed one was; the meter of the training cost is in the checkpoint.
 PRETRAINING_ARGUMENTS = {
@@ -169,8 +171,9 @@ def pretrain(
     if corpus is None and spec.corpus is not None:
         corpus = open_corpus(spec.corpus, text=spec.text)
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
+    family = model_family(model.config(vocabulary))
+    spec.check_options(spec.objective_for(family), is_final=True)
     if spec.batch_size is not None:
-        family = model_family(model.config(vocabulary))
         share_rows(rows_per_step(spec, family, vocabulary), args)
 
     # Gather the recipe, all that decides the weights; return the result of its run if there is one.
@@ -233,7 +236,10 @@ def pretrain(
 
         # Write the result: all processes gather the weights, the first one writes them.
         result = run_result(spec, trainer, recipe, start)
-        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        weights = {
+            name.replace(COMPILED, ""): tensor
+            for name, tensor in trainer.accelerator.get_state_dict(trainer.model_wrapped).items()
+        }
         if trainer.is_world_process_zero():
             with writing(folder):
                 write_model(trainer, weights, tokenizer, result, work / "model")

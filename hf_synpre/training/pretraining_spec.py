@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hf_synpre.config import option
+from hf_synpre.config import check_read, option
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.errors import UsageError, choose
@@ -17,9 +17,23 @@ from hf_synpre.training.presets import PRESETS, preset_fields
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 BATCHINGS = ("padded", "bucketed", "packed")
+# Objectives under which some ids are masked.
+MASKED_OBJECTIVES = ("mlm", "rtd")
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weights}
 # Tasks whose rows are sentences without a target: they are read as text.
 TASKS_OF_SENTENCES = ("nesting_language",)
+# What a run has so that it reads an option: `read_with` of the fields below.
+A_TASK = "a synthetic task"
+EXAMPLES = "a synthetic task whose examples are rows"
+PACKED = "batching packed"
+DECODER = "a decoder-only model on a synthetic task (objective causal)"
+TEXT = "text"
+CORPUS = "a corpus"
+DATASET = "a dataset's text under objective mlm or rtd"
+RTD = "objective rtd"
+START = "start"
+BUDGETS = ("budget_tokens", "budget_flops", "match_tokens_of")
+EVALUATIONS = 10
 # Examples of a step: more than any run has, but a typing error may exceed it.
 LARGEST_BATCH = 2**20
 
@@ -74,17 +88,21 @@ class PretrainingSpec:
         None,
     )
     parameters: dict[str, Any] = option(
-        "Parameters of the task, as min_length=4,max_length=24.", default_factory=dict
+        "Parameters of the task, as min_length=4,max_length=24.",
+        default_factory=dict,
+        read_with=A_TASK,
     )
     vocabulary: int | None = option(
         "Size of a plain vocabulary, in ids; without it the T5 vocabulary of the paper, or that of "
         "a tokenizer that is given.",
         None,
+        read_with=A_TASK,
     )
     curriculum_steps: int = option(
         "Steps over which the task's examples grow to their full length; 0 for no curriculum.",
         0,
         former="ramp_steps",
+        read_with=EXAMPLES,
     )
     corpus: str | None = option(
         "The text whose windows are the rows, instead of a task: stdlib, a Hub id, or a folder "
@@ -96,13 +114,18 @@ class PretrainingSpec:
         "after the other, at other ids in every epoch. Without it windows begin anywhere in the "
         "corpus.",
         None,
+        read_with=CORPUS,
     )
-    window: int = option("Ids of a window of text, one row.", 64)
+    window: int = option("Ids of a window of text, one row.", 64, read_with=TEXT)
     pairs: bool = option(
-        "Make rows of two segments out of a dataset's text, as ELECTRA has them.", False
+        "Make rows of two segments out of a dataset's text, as ELECTRA has them.",
+        False,
+        read_with=DATASET,
     )
     generator_fraction: float = option(
-        "Width of the generator of objective rtd, as a share of the discriminator's, in 0..1.", 0.25
+        "Width of the generator of objective rtd, as a share of the discriminator's, in 0..1.",
+        0.25,
+        read_with=RTD,
     )
     start: str | None = option(
         "A checkpoint to go on from (task-adaptive pre-training): a folder, a Hub id, or in an "
@@ -113,22 +136,27 @@ class PretrainingSpec:
         "Token embeddings of `start`: kept (with the head, if it is that of this objective) or "
         "fresh.",
         "kept",
+        read_with=START,
     )
     objective: str | None = option(
         "What is learned: seq2seq, span_corruption, causal, mlm or rtd (replaced-token detection); "
         "the model's usual one without it.",
         None,
     )
-    loss_on: str = option("Loss of a decoder-only model on a task: targets or all ids.", "targets")
+    loss_on: str = option(
+        "Loss of a decoder-only model on a task: targets or all ids.", "targets", read_with=DECODER
+    )
     batching: str = option(
         "How the task's examples fill rows: padded, bucketed (similar lengths together) or packed "
         "(several examples a row).",
         "bucketed",
+        read_with=EXAMPLES,
     )
     row_length: int | None = option(
         "Input positions of a packed row, approximately; without it room for four examples of mean "
         "length.",
         None,
+        read_with=PACKED,
     )
     batch_size: int | None = option(
         "Examples of a step over all processes. A step of packed rows has as many rows, a multiple "
@@ -165,7 +193,7 @@ class PretrainingSpec:
         0.99,
         former="competence",
     )
-    evaluations: int = option("Evaluations in the whole run.", 10)
+    evaluations: int = option("Evaluations in the whole run.", EVALUATIONS)
     validation_examples: int = option("Examples (of text: windows) of an evaluation.", 512)
     seed: int = option("Seed of weights and data, 0 <= seed < 2**32.", 0)
     training: dict[str, Any] = option(
@@ -183,6 +211,7 @@ class PretrainingSpec:
             get_task(self.task)
 
         self._check_names()
+        self.check_options(self.objective)
         self._check_numbers()
         self._check_rows()
         check_training(self.training, PRETRAINING)
@@ -198,8 +227,13 @@ class PretrainingSpec:
         choose("preset", given["preset"], PRESETS)
         preset = preset_fields(given["preset"], given.get("task"))
         given_training = given.get("training") or {}
+        # The other ways to say what a preset says.
+        if "lr_scheduler_type" in given_training:
+            preset.pop("schedule", None)
+        if "eval_steps" in given_training:
+            preset.pop("evaluations", None)
         if "per_device_train_batch_size" in given_training:
-            preset.pop("batch_size", None)  # the other way to say it
+            preset.pop("batch_size", None)
         training = preset["training"] | given_training
         return {**preset, **given, "training": training}
 
@@ -257,6 +291,31 @@ class PretrainingSpec:
             **self.parameters,
         )
 
+    def check_options(self, objective: str | None, is_final: bool = False) -> None:
+        """Raise UsageError on an option that the run does not read.
+
+        Args:
+            objective: that of the run; None where it depends on a model that is not known yet.
+            is_final: `text` is that of the run; an experiment may still add it.
+        """
+        is_text = self.reads_text or objective == "span_corruption"
+        has_dataset = self.corpus is not None and objective in (None, *MASKED_OBJECTIVES)
+        if is_final:
+            has_dataset = has_dataset and self.text is not None
+        is_decoder = None if objective is None else objective == "causal" and not is_text
+        has = {
+            A_TASK: self.task is not None,
+            EXAMPLES: not is_text,
+            PACKED: self.batching == "packed" and not is_text,
+            DECODER: False if is_text else is_decoder,
+            TEXT: is_text,
+            CORPUS: self.corpus is not None,
+            DATASET: has_dataset,
+            RTD: objective == "rtd",  # which is no model's usual one
+            START: self.start is not None,
+        }
+        check_read(self, has, self._preset())
+
     def validate(self) -> None:
         """Open the task's stream, which raises UsageError on parameters that the task refuses.
 
@@ -266,19 +325,27 @@ class PretrainingSpec:
             vocabulary = as_vocabulary(self.vocabulary)
             self.open_task(vocabulary, size=1, curriculum_rows=self.curriculum_steps)
 
-    def _check_needs(self) -> None:
-        """Raise UsageError on training arguments that the run does not read."""
-        # Those of a preset that a flag makes needless are not wrong.
-        of_preset = PRESETS[self.preset]["training"] if self.preset else {}
-        chosen = [
+    def _preset(self) -> dict[str, Any]:
+        return PRESETS[self.preset] if self.preset else {}
+
+    def _own_training(self) -> list[str]:
+        """Return the names of the training arguments that are not the preset's.
+
+        Those of a preset that a flag makes needless are not wrong.
+        """
+        usual = self._preset().get("training", {})
+        return [
             name
             for name, value in self.training.items()
-            if name not in of_preset or value != of_preset[name]
+            if name not in usual or value != usual[name]
         ]
+
+    def _check_needs(self) -> None:
+        """Raise UsageError on training arguments that the run does not read."""
         training = dict(self.training)
         if self.schedule is not None:  # in place of transformers' own
             training["lr_scheduler_type"] = self.schedule
-        check_needs(chosen, training)
+        check_needs(self._own_training(), training)
 
     def _check_names(self) -> None:
         choose("batching", self.batching, BATCHINGS)
@@ -377,4 +444,23 @@ class PretrainingSpec:
                 cause = "no limit but budget_seconds, by which a schedule has no length"
             raise UsageError(
                 f"pretraining has {cause}; give training.max_steps >= 1 or match_tokens_of."
+            )
+
+        # One of these is the budget, and one of those says when the run is evaluated.
+        budgets = [n for n in BUDGETS if getattr(self, n) is not None]
+        if "max_steps" in self._own_training():
+            budgets.append("training.max_steps")
+        if len(budgets) > 1:
+            raise UsageError(
+                f"pretraining has the budgets {' and '.join(budgets)}; give one of them."
+            )
+        is_own = self.evaluations not in (EVALUATIONS, self._preset().get("evaluations"))
+        if is_own and "eval_steps" in self.training:
+            raise UsageError(
+                f"pretraining: evaluations is {self.evaluations} and training.eval_steps is given "
+                "too; leave one out."
+            )
+        if self.budget_seconds and self.training.get("logging_strategy", "steps") != "steps":
+            raise UsageError(
+                "budget_seconds is looked at where the run logs; leave logging_strategy out."
             )

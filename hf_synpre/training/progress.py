@@ -202,15 +202,19 @@ class ProgressLines:
     Args:
         name: the name of the run.
         every_s: seconds between two lines; None for no lines on the way, because a bar shows it.
+        remark: a line before the first, which a run that is refused does not print.
     """
 
-    def __init__(self, name: str, every_s: float | None = LINE_EVERY_S):
+    def __init__(self, name: str, every_s: float | None = LINE_EVERY_S, remark: str = ""):
         self.name = name
         self.every_s = every_s
+        self.remark = remark
         self._printed = time.monotonic()
 
     def begun(self, state: RunState) -> None:
         """Print what the run is."""
+        if self.remark:
+            self._print(self.remark)
         self._print(description(state))
 
     def estimated(self, state: RunState) -> None:

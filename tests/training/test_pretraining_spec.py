@@ -13,6 +13,7 @@ from encoder_examples import spec_of
 
 from hf_synpre import UsageError
 from hf_synpre.config import build_spec, current_names, read_yaml, stored_form
+from hf_synpre.data.corpora import TextSpec
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -103,6 +104,89 @@ def test_presets_are_what_the_paper_did_and_give_way():
     )
 
 
+# For each option that not every run reads: a value, and a run that does not read it.
+ON_TASK = {"task": "set", "training": {"max_steps": 1}}
+ON_TEXT = {"corpus": "stdlib", "training": {"max_steps": 1}}
+UNREAD = {
+    "parameters": ({"max_length": 9}, ON_TEXT),
+    "vocabulary": (64, ON_TEXT),
+    "curriculum_steps": (5, ON_TEXT),
+    "text": (TextSpec(), ON_TASK),
+    "window": (32, ON_TASK),
+    "pairs": (True, ON_TASK),
+    "generator_fraction": (0.5, ON_TASK),
+    "start_embeddings": ("fresh", ON_TASK),
+    "loss_on": ("all", ON_TEXT),
+    "batching": ("packed", ON_TEXT),
+    "row_length": (32, ON_TASK),
+}
+
+
+def test_every_option_that_not_every_run_reads_is_refused_elsewhere_by_name():
+    fields = dataclasses.fields(PretrainingSpec)
+    assert UNREAD.keys() == {f.name for f in fields if f.metadata["read_with"]}
+    for name, (value, run) in UNREAD.items():
+        with pytest.raises(UsageError, match=f"^The option {name} is read with .* only") as error:
+            PretrainingSpec(**run, **{name: value})
+        assert str(error.value).endswith(f"leave {name} out.")
+
+
+@pytest.mark.parametrize(
+    ("objective", "fields"),
+    [
+        ("seq2seq", ON_TASK | {"loss_on": "all"}),
+        ("causal", ON_TEXT | {"text": TextSpec(), "pairs": True}),
+        ("mlm", ON_TEXT | {"pairs": True}),
+        ("span_corruption", ON_TASK | {"batching": "packed"}),
+    ],
+)
+def test_an_option_that_a_model_does_not_read_is_refused_when_the_model_is_known(objective, fields):
+    spec = PretrainingSpec(**fields)
+    with pytest.raises(UsageError, match=r"is read with .* only"):
+        spec.check_options(objective, is_final=True)
+
+
+def test_what_a_preset_gives_may_stay_unread():
+    build_spec(PretrainingSpec, {"corpus": "stdlib", "preset": "fast"}, "here")
+    given = {"task": "set", "preset": "paper", "training": {"lr_scheduler_type": "linear"}}
+    assert build_spec(PretrainingSpec, given, "here").schedule is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"corpus": "stdlib", "budget_tokens": 9, "budget_flops": 9.0, "training": {}},
+            "has the budgets budget_tokens and budget_flops; give one of them",
+        ),
+        (ON_TEXT | {"budget_tokens": 9}, "budget_tokens and training.max_steps; give one"),
+        (
+            {"task": "set", "evaluations": 3, "training": {"max_steps": 9, "eval_steps": 2}},
+            "training.eval_steps is given too",
+        ),
+        (
+            {
+                "task": "set",
+                "budget_seconds": 9.0,
+                "training": {"max_steps": 9, "logging_strategy": "no"},
+            },
+            "leave logging_strategy out",
+        ),
+        (
+            {
+                "task": "set",
+                "schedule": "rsqrt",
+                "training": {"max_steps": 9, "warmup_steps": 2},
+            },
+            "warmup_steps is not read with lr_scheduler_type rsqrt",
+        ),
+    ],
+)
+def test_two_ways_to_say_one_thing_are_refused(fields, message):
+    with pytest.raises(UsageError, match=message):
+        PretrainingSpec(**fields)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -112,7 +196,10 @@ def test_presets_are_what_the_paper_did_and_give_way():
             "give training.optim adamw_torch",
         ),
         ({"generator_fraction": 0.0}, "generator_fraction is 0.0"),
-        ({"batching": "packed"}, "do not reach a discriminator"),
+        (
+            {"corpus": None, "task": "set", "batching": "packed"},
+            "do not reach a discriminator",
+        ),
         (
             {"corpus": None, "task": "set", "budget_tokens": 9},
             "rows of set have no fixed length, so budget_tokens",
