@@ -5,10 +5,14 @@ import types
 import typing
 from pathlib import Path
 
+from transformers import Seq2SeqTrainingArguments
+
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.experiments.spec import ArmSpec, ExperimentSpec, TaskSpec
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, TextToTextTask
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.argument_table import FINETUNING, NEEDS, PRETRAINING
+from hf_synpre.training.arguments import refusal
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
 PAGE = Path(__file__).with_name("options.md")
@@ -60,8 +64,33 @@ def section(title: str, spec: type) -> list[str]:
         former = field.metadata.get("former")
         if former:
             help_text += f" (Also read under its former name `{former}`.)"
+        if field.metadata.get("read_with"):
+            help_text += f" Read with {field.metadata['read_with']} only."
         cells = [f"`{field.name}`", type_name(hints[field.name]), default_text(field), help_text]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return [*lines, ""]
+
+
+def training_section() -> list[str]:
+    """Return the lines on the training arguments of transformers that are refused."""
+    lines = [
+        "## training: the arguments of transformers that are refused",
+        "",
+        "`training` takes transformers' Seq2SeqTrainingArguments, as flags do. Those that are not "
+        "in this table are obeyed; a value that asks for nothing (`false`, null) is always taken.",
+        "",
+        "| argument | in a pre-training | in a fine-tuning |",
+        "| --- | --- | --- |",
+    ]
+    for field in dataclasses.fields(Seq2SeqTrainingArguments):
+        reasons = [refusal(field.name, run) for run in (PRETRAINING, FINETUNING)]
+        if any(reasons):
+            first, second = (reason or "obeyed" for reason in reasons)
+            cells = [f"`{field.name}`", first, "the same" if second == first else second]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Some are read in the company of another one only, and refused without it:", ""]
+    lines += ["| argument | without it |", "| --- | --- |"]
+    lines += [f"| `{name}` | {need.remedy} |" for name, need in NEEDS.items()]
     return [*lines, ""]
 
 
@@ -78,6 +107,7 @@ def render() -> str:
     ]
     for title, spec in SECTIONS.items():
         lines += section(title, spec)
+    lines += training_section()
     return "\n".join(lines)
 
 

@@ -64,10 +64,31 @@ BAD_ARGUMENTS = [
         "give exactly one of the two",
     ),
     (
-        ["pretrain", "--corpus", "stdlib", "--objective", "seq2seq", "--vocabulary", "64"],
+        ["pretrain", "--corpus", "stdlib", "--objective", "seq2seq"],
         "Text has no targets",
     ),
-    (["pretrain", "--corpus", "stdlib", "--vocabulary", "64"], "give --tokenizer_name"),
+    (["pretrain", "--corpus", "stdlib"], "give --tokenizer_name"),
+    (
+        ["pretrain", "--corpus", "stdlib", "--vocabulary", "64"],
+        "The option vocabulary is read with",
+    ),
+    (["pretrain", "set", "--window", "32"], "The option window is read with text only"),
+    (
+        ["pretrain", "--corpus", "stdlib", "--parameters", "max_length=9"],
+        "The option parameters is read with a synthetic task only",
+    ),
+    (
+        ["pretrain", "set", "--schedule", "rsqrt", "--lr_scheduler_type", "linear"],
+        "--schedule and --lr_scheduler_type were given",
+    ),
+    (
+        ["pretrain", "set", "--model_type", "bert", "--config_name", "x"],
+        "model_type bert and config_name x were given",
+    ),
+    (
+        ["self-pretrain", "ag_news", "--vocab_size", "999", "--tokenizer_name", "x"],
+        "--tokenizer_name and --vocab_size were given",
+    ),
     (["pretrain", "--corpus", "nowhere"], "Unknown corpus 'nowhere'. Allowed: stdlib, a folder"),
     (["pretrain", "nesting_language", "--vocabulary", "64", "--window", "400"], "hides 20 spans"),
     (
@@ -107,6 +128,7 @@ BAD_ARGUMENTS = [
         [
             "pretrain",
             "set",
+            "--preset=paper",
             "--vocabulary=64",
             "--model_type=gpt2",
             "--config_overrides",
