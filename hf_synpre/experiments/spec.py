@@ -20,6 +20,7 @@ from hf_synpre.finetuning import (
 )
 from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.arguments import check_needs
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
 if TYPE_CHECKING:
@@ -413,6 +414,11 @@ class ExperimentSpec:
         # Each layer wins over those before it; training arguments are merged one by one.
         merged: dict[str, Any] = {}
         training: dict[str, Any] = {}
+        own_training = self.tasks[task].finetuning.get("training") or {}
+        if {"max_steps", "num_train_epochs"} <= own_training.keys():
+            raise UsageError(
+                f"The fine-tuning on {task} has max_steps and num_train_epochs; give one of them."
+            )
         for fields in (
             asdict(self.finetuning),
             self.preset_fields(task).get("finetuning", {}),
@@ -420,7 +426,10 @@ class ExperimentSpec:
         ):
             merged.update(fields)
             training.update(fields.get("training") or {})
+        if "num_train_epochs" in own_training:
+            training.pop("max_steps", None)  # of a preset, which would win
         merged["training"] = training
+        check_needs({*own_training, *self.finetuning.training}, training)
         return build_spec(FinetuningSpec, merged, f"tasks.{task}.finetuning")
 
     def cells(self) -> list[Cell]:

@@ -206,12 +206,7 @@ def pretrain(
     args.max_steps = count_steps(spec, args, network, tokens)
     args.eval_steps = spec.training.get("eval_steps", max(1, args.max_steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"Cannot write {folder} ({error.strerror}); give another one.") from error
     trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
-
     trainer.run_digest = recipe_digest(recipe)
 
     # One command at a time works on a folder; its first process holds the lock for all.

@@ -227,6 +227,14 @@ def pretraining_trainer(
             "preprocess_logits_for_metrics": evaluation_sums,
         }
 
+    # The folder, once nothing else can be refused but what the Trainer finds.
+    folder = Path(args.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot write {folder.parent} ({error.strerror}); give another folder."
+        ) from error
     trainer = SynpreTrainer(
         network,
         args,
