@@ -51,6 +51,26 @@ def test_the_task_s_recipe_wins_over_the_preset_s_and_that_over_the_experiment_s
     assert (task.max_source, task.max_target) == (9, 128)
 
 
+def test_epochs_of_the_task_win_over_the_steps_of_a_preset():
+    own = {"finetuning": {"training": {"num_train_epochs": 3}}}
+    recipe = experiment(preset="paper", tasks={"mtop": own}).finetuning_spec("mtop")
+    assert "max_steps" not in recipe.training
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"max_steps": 5, "num_train_epochs": 3}, "has max_steps and num_train_epochs"),
+        ({"warmup_steps": 5}, "warmup_steps is not read with lr_scheduler_type constant"),
+        ({"adam_beta1": 0.5}, "adam_beta1 is not read with optim adafactor"),
+    ],
+)
+def test_training_arguments_that_a_fine_tuning_does_not_read_are_refused(training, message):
+    spec = experiment(tasks={"mtop": {"finetuning": {"training": training}}})
+    with pytest.raises(UsageError, match=message):
+        spec.finetuning_spec("mtop")
+
+
 BAD = [
     ({"preset": "papr"}, "Unknown preset 'papr'. Did you mean 'paper'?"),
     ({"preset": "paper", "tasks": {"stdlib_ast": {}}}, "Unknown preset of stdlib_ast 'paper'"),
