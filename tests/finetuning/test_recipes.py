@@ -66,9 +66,8 @@ def test_epochs_of_the_task_win_over_the_steps_of_a_preset():
     ],
 )
 def test_training_arguments_that_a_fine_tuning_does_not_read_are_refused(training, message):
-    spec = experiment(tasks={"mtop": {"finetuning": {"training": training}}})
     with pytest.raises(UsageError, match=message):
-        spec.finetuning_spec("mtop")
+        experiment(tasks={"mtop": {"finetuning": {"training": training}}})
 
 
 BAD = [
