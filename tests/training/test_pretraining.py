@@ -104,7 +104,7 @@ def test_other_architectures_train_and_are_saved(model_type, tmp_path):
             "decoder_ffn_dim": 32,
         },
     }
-    spec, _ = run_of("t5 packed", batching="bucketed")
+    spec, _ = run_of("t5 packed", batching="bucketed", row_length=None)
     model = ModelSpec(model_type, overrides=overrides[model_type])
     result = pretrain(spec, model, tmp_path / "run")
     assert result["flops"] > 0
