@@ -1,5 +1,6 @@
 """`synpre build`: the recipe of a dataset in, Parquet shards and a card out."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,11 @@ class BuildOptions:
         None,
     )
     private: bool = option("A repository that is new becomes a private one.", False)
+    backend: str = option(
+        "local (this process) or ray (the cluster of RAY_ADDRESS, else a local one), a CPU for "
+        "each shard.",
+        "local",
+    )
 
 
 def build(arguments: Arguments) -> int:
@@ -61,10 +67,19 @@ def build(arguments: Arguments) -> int:
     folder = Path(options.output_dir or f"runs/datasets/{name}")
     recipe = dataset.configs[choose("configuration", options.config, dataset.configs)]
     check_sharding(options.num_shards, options.shard_index)
+    choose("backend", options.backend, ("local", "ray"))
 
     # Build the shards.
     rows = count_rows(recipe.splits, options.num_shards, options.shard_index)
-    with tqdm(total=rows, unit=" rows", unit_scale=True, desc=options.config) as bar:
+    with ExitStack() as stack:
+        run_jobs = None
+        if options.backend == "ray":
+            from hf_synpre.experiments.cluster import joined_cluster, run_on_cluster
+
+            stack.enter_context(joined_cluster())
+            run_jobs = run_on_cluster
+        bar = tqdm(total=rows, unit=" rows", unit_scale=True, desc=options.config)
+        stack.enter_context(bar)
         files = build_shards(
             recipe,
             options.config,
@@ -72,6 +87,7 @@ def build(arguments: Arguments) -> int:
             progress=bar.update,
             num_shards=options.num_shards,
             shard_index=options.shard_index,
+            run_jobs=run_jobs,
         )
     print(f"{len(files)} shards of {options.config} in {folder}")
 

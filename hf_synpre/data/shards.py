@@ -12,6 +12,7 @@ footer, so a folder of shards describes itself: builders on several machines sha
 recipe.
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -221,6 +222,7 @@ def build_shards(
     num_shards: int | Mapping[str, int] | None = None,
     shard_index: int | None = None,
     progress: Callable[[int], Any] = lambda rows: None,
+    run_jobs: Callable[[dict[str, Callable[[], int]]], Iterable[int]] | None = None,
 ) -> list[Path]:
     """Write the shards of a configuration that a folder lacks, each completely or not at all.
 
@@ -234,6 +236,8 @@ def build_shards(
             work.
         progress: called with the number of rows after every row group, and at once for a shard that
             exists already.
+        run_jobs: runs jobs (file -> a function that writes it and returns its number of rows)
+            elsewhere, as on a cluster, and yields what they return. Without it this process does.
 
     Returns:
         The files of the shards that this call was about.
@@ -257,6 +261,7 @@ def build_shards(
 
     definition = task_files(recipe.task)
     built = []
+    jobs: dict[str, Callable[[], int]] = {}
     for file, rows in files.items():
         if shard_index not in (None, rows["shard"]):
             continue
@@ -266,9 +271,14 @@ def build_shards(
         if file.exists():
             check_identity(file, identity)
             progress(rows["stop"] - rows["start"])
-        else:
+        elif run_jobs is None:
             write_shard(file, recipe.stream(rows["split"]), identity, progress)
+        else:
+            stream = recipe.stream(rows["split"])
+            jobs[str(file)] = functools.partial(write_shard, file, stream, identity)
         built.append(file)
+    for count in run_jobs(jobs) if run_jobs else ():
+        progress(count)
     return built
 
 
@@ -356,8 +366,10 @@ def write_shard(
     stream: RowStream,
     identity: dict[str, Any],
     progress: Callable[[int], Any] = lambda rows: None,
-) -> None:
+) -> int:
     """Write one shard; the next row group is generated while one is written.
+
+    Return its number of rows.
 
     Args:
         file: the shard's file.
@@ -379,6 +391,7 @@ def write_shard(
 
         footer = json.dumps(identity | {"ids": ids, "blocks": digests}, sort_keys=True)
         writer.add_key_value_metadata({FOOTER_KEY: footer.encode()})
+    return identity["stop"] - identity["start"]
 
 
 def row_groups(blocks: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.Table, list[str]]]:

@@ -16,12 +16,28 @@ import pytest
 from light_jobs import end_worker_once, refuse
 from small_models import TINY
 
+from hf_synpre.cli import main
 from hf_synpre.config import build_spec
 from hf_synpre.errors import TemporaryError, UsageError
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.experiments.cluster import import_ray, joined_cluster, run_on_cluster
+from hf_synpre.tasks import imports, registry
 
 TRAINING = {"per_device_train_batch_size": 8, "use_cpu": True}
+TASK = '''from hf_synpre.tasks import register_task, samplers
+
+
+@register_task(samplers.uniform, paper="mine", min_length=3, max_length=6)
+def own_task(x, y, p):
+    """Return the input.
+
+    input   a b c
+    target  a b c
+    """
+    for i in range(len(x)):
+        y[i] = x[i]
+    return len(x)
+'''
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -47,6 +63,19 @@ def results(folder):
     cells = {file.name: json.loads(file.read_text()) for file in folder.glob("*--*--*.json")}
     keys = ("status", "score", "curve", "example_scores")
     return {name: [cell[key] for key in keys] for name, cell in cells.items()}
+
+
+@pytest.fixture
+def write_tasks(tmp_path):
+    """A file with a task; what it registers is forgotten later."""
+    registry.load_families()
+    before = dict(registry.REGISTRY), dict(imports.IMPORTED)
+    file = tmp_path / "my_tasks.py"
+    file.write_text(TASK)
+    yield file
+    for table, entries in zip((registry.REGISTRY, imports.IMPORTED), before, strict=True):
+        table.clear()
+        table.update(entries)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +107,20 @@ def test_jobs_of_lost_workers_start_again_and_bad_input_ends_them(nodes, tmp_pat
     assert printed.out == ""
     lines = [f"Lost with a worker or node of the Ray cluster: {name}." for name in ("one", "end")]
     assert printed.err.splitlines() == [lines[0], *[lines[1]] * 3]
+
+
+def test_a_dataset_is_built_on_the_cluster_with_the_same_bytes(nodes, tmp_path, write_tasks):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("configs: {default: {task: own_task, splits: {train: 3000}}}")
+    words = ["build", str(recipe), "--num_shards", "3", "--import", str(write_tasks)]
+    for name, backend in (("one", "local"), ("ray", "ray")):
+        folder = ["--output_dir", str(tmp_path / name), "--backend", backend]
+        assert main([*words, *folder]) == 0
+        shards = [file.read_bytes() for file in sorted((tmp_path / name).glob("data/*.parquet"))]
+        assert len(shards) == 3
+        if name == "one":
+            expected = shards
+    assert shards == expected
 
 
 def test_a_node_that_dies_costs_the_cells_it_held_which_go_to_the_others(
