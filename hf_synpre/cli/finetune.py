@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 # Without a preset, a number of steps or of epochs, a run has so many epochs, within these steps.
 USUAL_EPOCHS = 10
 FEWEST_STEPS, USUAL_STEPS = 300, 1000
-# Rows of a step, where they are not given (training/arguments.py).
-USUAL_BATCH = 64
+# Rows of a step, where neither they nor a preset are given.
+USUAL_BATCH = 32
+# Adafactor's rate for generated text: of small models, and of models that are larger or start from
+# weights with their token embeddings. A small model has at most so many parameters without them.
+SMALL_MODEL_RATE, USUAL_RATE = 3e-2, 1e-3
+SMALL_MODEL_PARAMETERS = 10_000_000
+# The share of the steps in which the rate rises; then it falls in a line to 0.
+WARM_UP = 0.05
 
 # Without a checkpoint and a preset the model is as small as that of this preset, which is for text.
 SMALL_PRESET = "electra_smoke"
@@ -125,6 +131,8 @@ def finetune_flags() -> list[FlagSet]:
 
 def finetune(arguments: Arguments) -> int:
     """Fine-tune one model on one task; print what was guessed, the score and where all lies."""
+    import torch
+
     from hf_synpre.experiments import ArmSpec, Experiment, ExperimentSpec, TaskSpec
     from hf_synpre.finetuning import FinetuningSpec, choose_task
     from hf_synpre.models.spec import ModelSpec
@@ -147,7 +155,9 @@ def finetune(arguments: Arguments) -> int:
     model = model_values(arguments.of(ModelSpec), choice, checkpoint, options.preset)
     use_tokenizer_of_checkpoint(task_values, arm, checkpoint)
     training = dict(arguments.training)
-    add_usual_training(training, choice, options.preset, arm_name)
+    if options.preset is None:
+        is_small = is_small_model(build_spec(ModelSpec, model, "options"))
+        add_usual_training(training, choice, arm, is_small)
     task_values["finetuning"] = {**arguments.of(FinetuningSpec), "training": training}
 
     # An experiment of one cell.
@@ -163,11 +173,12 @@ def finetune(arguments: Arguments) -> int:
     }
     spec = build_spec(ExperimentSpec, values, "options")
     check_family(spec.finetuning_task(choice.name), spec.model)
-    is_small = checkpoint is None and options.preset is None and not arguments.of(ModelSpec)
-    print_plan(choice, arm, model, training, task_values, is_small)
+    no_size = checkpoint is None and options.preset is None and not arguments.of(ModelSpec)
+    print_plan(choice, arm, model, training, task_values, no_size)
 
     usual_folder = "runs/finetuned" if choice.definition is None else f"runs/{choice.name}"
-    experiment = Experiment(spec, options.output_dir or usual_folder)
+    folder = options.output_dir or usual_folder
+    experiment = Experiment(spec, folder, threads=torch.get_num_threads())
     failures = experiment.run(retry=True)
     if failures:
         print_failures(failures)
@@ -264,49 +275,65 @@ def use_tokenizer_of_checkpoint(
 
 
 def add_usual_training(
-    training: dict[str, Any], choice: "TaskChoice", preset: str | None, init: str
+    training: dict[str, Any], choice: "TaskChoice", arm: Mapping[str, Any], is_small: bool
 ) -> None:
     """Add training arguments that were not given, where no preset has them.
 
     Args:
         training: the training arguments that were given; they are changed.
         choice: the task, and how many rows it trains on.
-        preset: the recipe by name.
-        init: where the weights come from: random, weights or statistics.
+        arm: the fields of the ArmSpec.
+        is_small: whether the model has few parameters (`is_small_model`).
     """
     from hf_synpre.finetuning import usual_model_type
 
-    if preset is not None:
-        return
+    training.setdefault("per_device_train_batch_size", USUAL_BATCH)
+    training.setdefault("lr_scheduler_type", "linear")
 
-    # Labels take AdamW, as usual for encoders. Generated text keeps Adafactor, with T5's rate for
-    # weights that are trained already.
+    # Labels take AdamW, as usual for encoders, generated text Adafactor.
     has_labels = usual_model_type(choice.name, choice.definition) == "electra"
+    has_weights = arm.get("init") == "weights"
+    is_trained = has_weights and arm.get("embeddings") == "kept"
     if has_labels:
         training.setdefault("optim", "adamw_torch")
-        training.setdefault("learning_rate", 1e-4 if init == "weights" else 5e-4)
-        training.setdefault("lr_scheduler_type", "linear")
-        training.setdefault("per_device_train_batch_size", 32)
-    elif init == "weights":
-        training.setdefault("learning_rate", 1e-3)
+        training.setdefault("learning_rate", 1e-4 if has_weights else 5e-4)
+    else:
+        rate = SMALL_MODEL_RATE if is_small and not is_trained else USUAL_RATE
+        training.setdefault("learning_rate", rate)
+        training.setdefault("warmup_steps", WARM_UP)
 
-    # Steps. Generated text is learnt late by a model whose weights are not trained.
+    # Steps. Generated text is learnt late by a model that does not know the tokens.
     if "num_train_epochs" in training or "max_steps" in training:
         return
     steps = USUAL_STEPS
-    if choice.train_rows is not None and (has_labels or init == "weights"):
+    if choice.train_rows is not None and (has_labels or is_trained):
         epochs = USUAL_EPOCHS * choice.train_rows / rows_of_step(training)
         steps = min(max(math.ceil(epochs), FEWEST_STEPS), USUAL_STEPS)
     training["max_steps"] = steps
 
 
 def rows_of_step(training: Mapping[str, Any]) -> int:
-    """Return the rows of a step, as numbers that were given and are right have it; else 64."""
-    batch = training.get("per_device_train_batch_size", USUAL_BATCH)
+    """Return the rows of a step, as numbers that were given and are right have it."""
+    batch = training["per_device_train_batch_size"]
     accumulated = training.get("gradient_accumulation_steps", 1)
     counts = (batch, accumulated)
     is_right = all(isinstance(count, int) and count > 0 for count in counts)
     return batch * accumulated if is_right else USUAL_BATCH
+
+
+def is_small_model(model: "ModelSpec") -> bool:
+    """Say whether a model has at most SMALL_MODEL_PARAMETERS parameters without its embeddings.
+
+    Raises UsageError where there is no such model.
+    """
+    from hf_synpre.initialization import skeleton
+    from hf_synpre.models.families import AUTO_CLASSES, model_family
+    from hf_synpre.vocabulary import Vocabulary
+
+    model.validate()
+    config = model.config(Vocabulary.plain(TRIAL_VOCABULARY))
+    network = skeleton(AUTO_CLASSES[model_family(config)], config)
+    return network.num_parameters() <= SMALL_MODEL_PARAMETERS
 
 
 def check_family(task: "FinetuningTask", model: "ModelSpec") -> None:
@@ -326,7 +353,7 @@ def print_plan(
     model: Mapping[str, Any],
     training: Mapping[str, Any],
     task: Mapping[str, Any],
-    is_small: bool,
+    no_size: bool,
 ) -> None:
     """Print what was guessed of the data, and what will be trained for how long.
 
@@ -336,7 +363,7 @@ def print_plan(
         model: the fields of the ModelSpec.
         training: the training arguments.
         task: the fields of the TaskSpec.
-        is_small: whether nothing says how large the model is.
+        no_size: whether nothing says how large the model is.
     """
     for remark in choice.remarks:
         print(remark)
@@ -348,12 +375,12 @@ def print_plan(
     architecture = model.get("config_name") or model["model_type"]
     if architecture != arm.get("checkpoint"):
         words = f"{architecture}, {words}"
-    if is_small:
+    if no_size:
         words = f"a small {words} (--config_name or --checkpoint give another size)"
     line = f"{choice.name}: {words}"
     if "max_steps" in training:
         line += f"; {training['max_steps']:,} steps"
-        if choice.train_rows:
+        if choice.train_rows and "per_device_train_batch_size" in training:
             epochs = training["max_steps"] * rows_of_step(training) / choice.train_rows
             line += f" of {rows_of_step(training)} rows ({epochs:.3g} epochs)"
     print(f"{line}.", flush=True)

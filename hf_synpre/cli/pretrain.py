@@ -206,7 +206,7 @@ def self_pretrain_flags() -> list[FlagSet]:
         ModelSpec,
         "model",
         names={"overrides": "config_overrides"},
-        defaults={"model_type": "electra"},
+        defaults={"model_type": "that of --start, else electra"},
     )
     recipe = FlagSet(
         PretrainingSpec,
@@ -253,9 +253,8 @@ def self_pretrain(arguments: Arguments) -> int:
 
     # The model: that of the checkpoint which the run goes on from, if another is not described.
     model_values = arguments.of(ModelSpec)
-    is_described = "config_name" in model_values or "overrides" in model_values
     expected_type = None
-    if values.get("start") and not is_described:
+    if values.get("start") and "config_name" not in model_values:
         model_values["config_name"] = values["start"]
         expected_type = model_values.pop("model_type", None)
     if "config_name" not in model_values:

@@ -46,6 +46,8 @@ class Experiment:
         folder: the folder of the result files.
         work_dir: the folder of tokenized data and checkpoints, which experiments may share; work/
             in `folder` without it.
+        threads: the threads that each worker computes with on a CPU. The last bits of results
+            depend on their number.
 
     Example:
         >>> fields = read_yaml("examples/quickstart.yaml")
@@ -54,9 +56,14 @@ class Experiment:
     """
 
     def __init__(
-        self, spec: ExperimentSpec, folder: str | Path, work_dir: str | Path | None = None
+        self,
+        spec: ExperimentSpec,
+        folder: str | Path,
+        work_dir: str | Path | None = None,
+        threads: int = 1,
     ):
         self.spec = spec
+        self.threads = threads
         self.folder = Path(folder)
         self.artifacts = Artifacts(spec, Path(work_dir) if work_dir else self.folder / "work")
 
@@ -349,7 +356,7 @@ class Experiment:
         job: Callable[..., str | None],
         *arguments: Any,
     ) -> str | None:
-        """Run one job in a worker: with one thread, without progress bars; release its memory.
+        """Run one job in a worker: with its threads, without progress bars; release its memory.
 
         Args:
             command: the process of the command; a worker that is its child ends with it.
@@ -360,7 +367,7 @@ class Experiment:
         end_with_parent(command)
         import_again(files)
         bound_waiting_for_hub()
-        torch.set_num_threads(1)
+        torch.set_num_threads(self.threads)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         datasets.disable_progress_bars()

@@ -7,7 +7,7 @@ rows, or a dataset on the Hub. The columns of the last three are guessed where t
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,20 +166,42 @@ def own_corpus(data: str, data_dir: str | None, text: TextSpec) -> tuple[Corpus,
     source = corpus_source(data, data_dir, files=True)
     shown_name = Path(data).name if Path(source).exists() else data
     dataset = open_splits(source, text.config)
+    if "train" not in dataset:
+        return dataset_corpus(dataset, text, shown_name), []  # it says what is missing
+
+    # The columns are those that a fine-tuning on the same data would read.
+    columns = columns_of_task(dataset["train"], data)
     splits, remarks = dataset, []
-    if set(dataset) == {"train"} and can_be_answered(dataset["train"], data):
+    if set(dataset) == {"train"} and columns:
         splits = DatasetDict(complete_splits(data, dataset, hold_out=True))
         remarks = held_out_remarks(len(dataset["train"]), splits)
+    if columns and text.columns is None:
+        remarks.append(
+            f"{data}: the text is {' and '.join(columns)}, as synpre finetune reads it; --columns "
+            "names other columns."
+        )
+        text = replace(text, columns=columns)
     return dataset_corpus(splits, text, shown_name), remarks
 
 
-def can_be_answered(rows: Dataset, data: str) -> bool:
-    """Say whether the columns of rows make a downstream task, by a guess."""
+def columns_of_task(rows: Dataset, data: str) -> list[str]:
+    """Return the columns of text of the downstream task that rows make, by a guess.
+
+    Args:
+        rows: the train split.
+        data: its name, for messages.
+
+    Returns:
+        The text of a labelled task with its choices, or source and target; [] where the rows make
+        no task, such as those of plain text.
+    """
     try:
-        guess_fields(rows, {}, data)
+        fields = guess_fields(rows, {}, data)
     except UsageError:
-        return False
-    return True
+        return []
+    if "source" in fields:
+        return [*fields["source"], *fields["target"]]
+    return [*fields["text"], *fields.get("choices", ())]
 
 
 def held_out_remarks(rows: int, splits: Mapping[str, Dataset]) -> list[str]:

@@ -11,11 +11,12 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from hf_synpre.cli import main
 from hf_synpre.cli.experiment import point_to_report
-from hf_synpre.cli.finetune import add_usual_training
+from hf_synpre.cli.finetune import add_usual_training, is_small_model
 from hf_synpre.config import build_spec
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.experiments.cell import experiment_recipe
 from hf_synpre.finetuning import TaskChoice, saving
+from hf_synpre.models.spec import ModelSpec
 
 ROWS = 40
 TINY_T5 = "d_model=32,d_kv=8,num_heads=2,d_ff=32,num_layers=1,num_decoder_layers=1"
@@ -118,7 +119,7 @@ def test_a_checkpoint_gives_architecture_tokenizer_and_embeddings(folder, capsys
 def test_statistics_that_are_bundled_need_no_tokenizer(folder, capsys):
     words = ("pairs.csv", "--init", "statistics", "--checkpoint", "synpre/t5-mini-set")
     assert finetune(*words) == 0
-    assert "pairs: statistics of synpre/t5-mini-set; 2 steps of 64 rows" in capsys.readouterr().out
+    assert "pairs: statistics of synpre/t5-mini-set; 2 steps of 32 rows" in capsys.readouterr().out
     config = json.loads((folder / "runs/pairs/pairs--statistics--0/config.json").read_text())
     assert config["d_model"] == 128
 
@@ -185,31 +186,52 @@ def test_an_experiment_keeps_models_where_its_yaml_asks_for_them(tmp_path):
     assert cell in keeping.missing(keeping.cells())
 
 
+def usual_training(fields, rows=1600, is_small=True, given=None, **arm):
+    training = dict(given or {})
+    add_usual_training(training, TaskChoice("mine", fields, train_rows=rows), arm, is_small)
+    return training
+
+
 def test_usual_training_fits_the_data_and_the_start():
     """About ten epochs within 300 to 1,000 steps; weights that are trained take smaller steps."""
+    labels = {"head": "classes", "text": "a", "label": "b"}
+    steps = [usual_training(labels, rows)["max_steps"] for rows in (24, 1600, 10**6)]
+    assert steps == [300, 500, 1000]
+    for batch, accumulated, expected in ((16, 1, 1000), (128, 1, 500), (16, 8, 500)):
+        given = {
+            "per_device_train_batch_size": batch,
+            "gradient_accumulation_steps": accumulated,
+        }
+        assert usual_training(labels, 6400, given=given)["max_steps"] == expected
+    fresh, trained = (usual_training(labels, **arm) for arm in ({}, {"init": "weights"}))
+    assert trained["learning_rate"] < fresh["learning_rate"]
+    assert "max_steps" not in usual_training(labels, given={"num_train_epochs": 3})
 
-    def usual(rows, init="random", preset=None, **given):
-        training = dict(given)
-        definition = {"head": "classes", "text": "a", "label": "b"}
-        choice = TaskChoice("mine", definition, train_rows=rows)
-        add_usual_training(training, choice, preset, init)
-        return training
 
-    assert [usual(rows)["max_steps"] for rows in (24, 1600, 10**6)] == [300, 500, 1000]
-    assert usual(6400, per_device_train_batch_size=16)["max_steps"] == 1000
-    assert usual(6400, per_device_train_batch_size=128)["max_steps"] == 500
-    accumulated = usual(6400, per_device_train_batch_size=16, gradient_accumulation_steps=8)
-    assert accumulated["max_steps"] == 500
-    assert usual(1600, "weights")["learning_rate"] < usual(1600)["learning_rate"]
-    assert "max_steps" not in usual(1600, num_train_epochs=3)
-    assert usual(1600, preset="small") == {}
+@pytest.mark.parametrize(
+    ("arm", "is_small", "rate", "steps"),
+    [
+        ({}, True, 3e-2, 1000),
+        ({"init": "statistics"}, True, 3e-2, 1000),
+        ({"init": "weights"}, True, 3e-2, 1000),  # with embeddings that are fresh
+        ({"init": "weights", "embeddings": "kept"}, True, 1e-3, 500),
+        ({"init": "statistics"}, False, 1e-3, 1000),
+    ],
+)
+def test_usual_training_of_generated_text_fits_the_size_of_the_model(arm, is_small, rate, steps):
+    training = usual_training({"source": "a", "target": "b"}, is_small=is_small, **arm)
+    assert training == {
+        "per_device_train_batch_size": 32,
+        "lr_scheduler_type": "linear",
+        "learning_rate": rate,
+        "warmup_steps": 0.05,
+        "max_steps": steps,
+    }
 
-    # Generated text takes long where no weights are trained.
-    text = TaskChoice("mine", {"source": "a", "target": "b"}, train_rows=1600)
-    for init, steps in (("statistics", 1000), ("weights", 300)):
-        training = {}
-        add_usual_training(training, text, None, init)
-        assert training["max_steps"] == steps
+
+def test_models_are_small_by_the_parameters_of_their_layers():
+    assert is_small_model(ModelSpec(config_name="synpre/t5-mini-set"))
+    assert not is_small_model(ModelSpec(model_type="t5"))  # t5-small
 
 
 @pytest.mark.parametrize(

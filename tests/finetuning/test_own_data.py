@@ -210,7 +210,16 @@ def test_self_pretraining_reads_the_rows_that_finetuning_trains_on(tmp_path, mon
         texts = [*corpus.texts("train"), *corpus.texts("validation")]
         assert sorted(texts) == sorted(train["review"])
         assert corpus.metadata["checked_against"] == {"validation": 3, "test": 3}
-        assert len(remarks) == (data == "reviews.csv")
+        if data == "reviews.csv":
+            assert "reviews.csv: the text is review, as synpre finetune reads it;" in remarks[1]
+
+    # Texts of one word are read as finetune reads them; columns that are named win.
+    (tmp_path / "words.csv").write_text(
+        "\n".join(["name,kind", *(f"n{i},k{kind}" for i, kind in enumerate(CLASSES))])
+    )
+    assert own_corpus("words.csv", None, TextSpec())[0].metadata["columns"] == ["name"]
+    named = TextSpec(columns=["kind", "name"])
+    assert own_corpus("words.csv", None, named)[0].metadata["columns"] == ["kind", "name"]
 
     # Rows that no task is made of are all read.
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
