@@ -27,6 +27,8 @@ USUAL_BATCH = 32
 # weights with their token embeddings. A small model has at most so many parameters without them.
 SMALL_MODEL_RATE, USUAL_RATE = 3e-2, 1e-3
 SMALL_MODEL_PARAMETERS = 10_000_000
+# AdamW's rate for labels: of weights that are trained, of small models, and of others.
+LABELS_RATE_TRAINED, LABELS_RATE_SMALL, LABELS_RATE = 1e-4, 1e-3, 5e-4
 # The share of the steps in which the rate rises; then it falls in a line to 0.
 WARM_UP = 0.05
 
@@ -131,8 +133,6 @@ def finetune_flags() -> list[FlagSet]:
 
 def finetune(arguments: Arguments) -> int:
     """Fine-tune one model on one task; print what was guessed, the score and where all lies."""
-    import torch
-
     from hf_synpre.experiments import ArmSpec, Experiment, ExperimentSpec, TaskSpec
     from hf_synpre.finetuning import FinetuningSpec, choose_task
     from hf_synpre.models.spec import ModelSpec
@@ -178,7 +178,7 @@ def finetune(arguments: Arguments) -> int:
 
     usual_folder = "runs/finetuned" if choice.definition is None else f"runs/{choice.name}"
     folder = options.output_dir or usual_folder
-    experiment = Experiment(spec, folder, threads=torch.get_num_threads())
+    experiment = Experiment(spec, folder, threads=None)
     failures = experiment.run(retry=True)
     if failures:
         print_failures(failures)
@@ -288,7 +288,7 @@ def add_usual_training(
     from hf_synpre.finetuning import usual_model_type
 
     training.setdefault("per_device_train_batch_size", USUAL_BATCH)
-    training.setdefault("lr_scheduler_type", "linear")
+    is_usual_schedule = training.setdefault("lr_scheduler_type", "linear") == "linear"
 
     # Labels take AdamW, as usual for encoders, generated text Adafactor.
     has_labels = usual_model_type(choice.name, choice.definition) == "electra"
@@ -296,11 +296,13 @@ def add_usual_training(
     is_trained = has_weights and arm.get("embeddings") == "kept"
     if has_labels:
         training.setdefault("optim", "adamw_torch")
-        training.setdefault("learning_rate", 1e-4 if has_weights else 5e-4)
+        fresh_rate = LABELS_RATE_SMALL if is_small else LABELS_RATE
+        training.setdefault("learning_rate", LABELS_RATE_TRAINED if has_weights else fresh_rate)
     else:
         rate = SMALL_MODEL_RATE if is_small and not is_trained else USUAL_RATE
         training.setdefault("learning_rate", rate)
-        training.setdefault("warmup_steps", WARM_UP)
+        if is_usual_schedule:  # other schedules may read no warm-up
+            training.setdefault("warmup_steps", WARM_UP)
 
     # Steps. Generated text is learnt late by a model that does not know the tokens.
     if "num_train_epochs" in training or "max_steps" in training:

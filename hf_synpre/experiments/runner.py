@@ -46,8 +46,8 @@ class Experiment:
         folder: the folder of the result files.
         work_dir: the folder of tokenized data and checkpoints, which experiments may share; work/
             in `folder` without it.
-        threads: the threads that each worker computes with on a CPU. The last bits of results
-            depend on their number.
+        threads: the threads that each worker computes with on a CPU; None for those of this
+            process. The last bits of results depend on their number.
 
     Example:
         >>> fields = read_yaml("examples/quickstart.yaml")
@@ -60,10 +60,10 @@ class Experiment:
         spec: ExperimentSpec,
         folder: str | Path,
         work_dir: str | Path | None = None,
-        threads: int = 1,
+        threads: int | None = 1,
     ):
         self.spec = spec
-        self.threads = threads
+        self.threads = threads or torch.get_num_threads()
         self.folder = Path(folder)
         self.artifacts = Artifacts(spec, Path(work_dir) if work_dir else self.folder / "work")
 
