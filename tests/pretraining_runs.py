@@ -74,4 +74,6 @@ def run_of(name, **changes):
         | changed
         | changes
     )
+    if spec["corpus"]:  # which has no task and no vocabulary of plain ids
+        spec |= {"parameters": {}, "vocabulary": None, "batching": "bucketed", "row_length": None}
     return PretrainingSpec(**spec), ModelSpec(**model)

@@ -75,7 +75,7 @@ def test_a_tokenizer_without_end_of_sequence_reads_text(tmp_path):
         "cls_token": "[CLS]",
     }
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, **special_tokens)
-    spec, model = run_of("bert packed", task=None, corpus="stdlib", batching="bucketed", window=16)
+    spec, model = run_of("bert packed", task=None, corpus="stdlib", window=16)
     pretrain(spec, model, tmp_path / "run", tokenizer=tokenizer)
     rows = open_rows(spec, "mlm", as_vocabulary(tokenizer), rows=50, batch_size=1)
     ids = np.concatenate([rows.train[i]["input_ids"] for i in range(50)])
