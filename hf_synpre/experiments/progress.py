@@ -7,6 +7,7 @@ import platform
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,11 +63,16 @@ def seconds_left(cells: list[Cell], seconds_of_done: dict[Cell, float], jobs: in
     if not seconds_of_done:
         return None
 
+    # The times of each arm and task, each task, and all; each cell is looked at once.
+    similar: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for done, seconds in seconds_of_done.items():
+        for group in ((done.task, done.arm), (done.task,), ()):
+            similar[group].append(seconds)
+    means = {group: sum(times) / len(times) for group, times in similar.items()}
+
     def expected(cell: Cell) -> float:
-        same_task = {c: s for c, s in seconds_of_done.items() if c.task == cell.task}
-        same_arm = {c: s for c, s in same_task.items() if c.arm == cell.arm}
-        similar = same_arm or same_task or seconds_of_done
-        return sum(similar.values()) / len(similar)
+        groups = ((cell.task, cell.arm), (cell.task,), ())
+        return next(means[group] for group in groups if group in means)
 
     total = sum(expected(cell) for cell in cells if cell not in seconds_of_done)
     return total / max(jobs, 1)

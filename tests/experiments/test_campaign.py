@@ -314,6 +314,14 @@ def test_the_time_left_is_that_of_cells_alike():
     assert [clock(s) for s in (None, 12.3, 150, 7230)] == ["?", "12 s", "2 min", "2 h 00 min"]
 
 
+def test_the_time_left_of_many_cells_takes_a_time_that_grows_with_their_number():
+    cells = [Cell(f"t{i % 10}", "a", i) for i in range(20_000)]
+    walls = dict.fromkeys(cells[::2], 2.0)
+    started = time.process_time()
+    assert seconds_left(cells, walls, 1) == 20_000
+    assert time.process_time() - started < 2
+
+
 def test_the_table_counts_what_is_there(finished, tmp_path):
     from rich.console import Console
 
