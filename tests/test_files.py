@@ -3,10 +3,14 @@
 Run: pytest tests/test_files.py
 """
 
+import errno
+
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from hf_synpre import UsageError
+from hf_synpre.errors import TemporaryError
 from hf_synpre.files import (
     atomic_file,
     atomic_folder,
@@ -14,8 +18,10 @@ from hf_synpre.files import (
     held,
     pack_fractions,
     read_json,
+    temporary_name,
     unpack_fractions,
     write_json,
+    writing,
 )
 
 
@@ -50,6 +56,67 @@ def test_a_folder_appears_with_all_its_files_or_not_at_all(tmp_path):
         (partial / "a").write_text("first")
         assert not folder.exists()
     assert (folder / "a").read_text() == "first"
+
+
+def test_a_temporary_name_cannot_be_foreseen_and_a_link_is_not_followed(tmp_path, monkeypatch):
+    assert temporary_name(tmp_path / "a") != temporary_name(tmp_path / "a")
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "guessed").symlink_to(victim)
+    monkeypatch.setattr("hf_synpre.files.temporary_name", lambda _: tmp_path / "guessed")
+    with pytest.raises(UsageError, match="File exists"):
+        write_json(tmp_path / "cell.json", {})
+    assert victim.read_text() == "precious"
+
+
+def test_what_a_killed_run_left_of_a_folder_is_deleted_and_nothing_else(tmp_path):
+    for name in (".data.0123abcd.partial", ".data.partial", ".data.more.0123abcd.partial", ".data"):
+        (tmp_path / name).mkdir()
+    with atomic_folder(tmp_path / "data"):
+        pass
+    left = sorted(entry.name for entry in tmp_path.iterdir())
+    assert left == [".data", ".data.more.0123abcd.partial", "data"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (OSError(errno.ENOSPC, ""), TemporaryError, "No space left on device); make room"),
+        (OSError(errno.EMFILE, ""), TemporaryError, "Too many open files); allow more open files"),
+        (OSError(errno.EROFS, ""), UsageError, "Read-only file system); give another folder."),
+        (
+            SafetensorError("I/O error: File too large (os error 27)"),
+            TemporaryError,
+            "File too large); allow larger files",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed"),
+            TemporaryError,
+            "No space left on device); make room",
+        ),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_what_the_system_refuses_is_one_line_that_says_what_to_do(tmp_path, error, kind, text):
+    with pytest.raises(UsageError) as caught, writing("model"):
+        raise error
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith("Cannot write model (")
+    assert text in str(caught.value)
+
+
+def test_an_error_of_the_program_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shapes"), writing("model"):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_a_lock_where_nothing_may_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UsageError, match="Not a directory.*give another folder"),
+        held(tmp_path / "file" / "run"),
+    ):
+        pass
 
 
 def test_a_number_that_json_does_not_have_is_not_written(tmp_path):

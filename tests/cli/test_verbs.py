@@ -3,6 +3,7 @@
 Run: pytest tests/cli/test_verbs.py
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 
 from hf_synpre import UsageError, generate
 from hf_synpre.cli import main
+from hf_synpre.cli.verbs import VERBS
 from hf_synpre.config import read_yaml
+from hf_synpre.files import held
 from hf_synpre.tasks import iter_row_blocks
 
 
@@ -77,6 +80,26 @@ def test_generate_makes_rows_only_as_they_are_written(name, tmp_path, monkeypatc
     assert "three batches" in error
     assert out.count("\n") == (4 if name is None else 0), "two batches were written by then"
     assert list(tmp_path.iterdir()) == [], "no part of a file stays"
+
+
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(monkeypatch, capfd):
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert main(["tasks"]) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("synpre: Cannot write the output (No space left on device); make room")
+    assert said.count("\n") == 1
+
+
+def test_another_command_in_the_folder_may_pass_and_is_exit_code_1(monkeypatch, capsys, tmp_path):
+    def busy(arguments):
+        with held(tmp_path / "run"), held(tmp_path / "run"):
+            pass
+
+    tasks = dataclasses.replace(VERBS["tasks"], run=busy)
+    monkeypatch.setitem(VERBS, "tasks", tasks)
+    assert main(["tasks"]) == 1
+    assert "Another command is writing" in capsys.readouterr().err
 
 
 def test_tasks_lists_and_shows(capsys):
