@@ -62,7 +62,7 @@ ENDED_BY_SIGNAL = (-signal.SIGKILL, -signal.SIGTERM, 130)
 ROOM = (0, 2_000, 20_000, 60_000, 200_000)
 # Nobody, who may write nothing that belongs to others.
 NOBODY = 65534
-NO_PROCESS_AFTER_S = 10.0
+NO_PROCESS_AFTER_S = 30.0
 
 
 @dataclass
@@ -207,9 +207,11 @@ class Place:
         address = f"{self.address}/api/models/{repository}/tree/main?recursive=true"
         try:
             with urllib.request.urlopen(address) as answer:
-                return {entry["path"]: entry["oid"] for entry in json.load(answer)}
+                files = {entry["path"]: entry["oid"] for entry in json.load(answer)}
         except OSError:
             return {}
+        files.pop("README.md", None)  # it has the name of the repository
+        return files
 
 
 def digests(folder: Path) -> dict[str, str]:

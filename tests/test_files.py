@@ -113,7 +113,7 @@ def test_an_error_of_the_program_stays_what_it_is():
 def test_a_lock_where_nothing_may_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(UsageError, match="Not a directory.*give another folder"),
+        pytest.raises(UsageError, match=r"\.run\.lock .*; give another folder"),
         held(tmp_path / "file" / "run"),
     ):
         pass

@@ -300,15 +300,14 @@ class Experiment:
         Return a line for each failure.
         """
         files = imported_files()
-        command = os.getpid()
         runs: list[tuple[str, Job]] = []
         for run, task in self._runs_needed(cells):
             name = f"pre-training {run}" + (f" for {task}" if task else "")
-            runs.append((name, partial(self._work, command, files, self._pretrain, run, task)))
+            runs.append((name, partial(self._work, files, self._pretrain, run, task)))
         independent: list[tuple[str, Job]] = []
         dependent: list[tuple[str, Job]] = []
         for cell in cells:
-            job = partial(self._work, command, files, self.compute_and_store, cell, wait)
+            job = partial(self._work, files, self.compute_and_store, cell, wait)
             needs_run = self.spec.arms[cell.arm].needed_checkpoint
             if needs_run:
                 dependent.append((cell.name, job))
@@ -320,7 +319,9 @@ class Experiment:
         if backend == "ray":
             return [line for line in run_on_cluster(order, self.spec.jobs or -1) if line]
 
-        with warnings.catch_warnings(), parallel_config(backend=backend):
+        # Each worker watches this process from its start.
+        watching = {"initializer": end_with_parent, "initargs": (os.getpid(),)}
+        with warnings.catch_warnings(), parallel_config(backend=backend, **watching):
             # joblib warns whenever it replaces a worker that has grown, which does no harm here.
             warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
             workers = self._workers(backend)
@@ -351,7 +352,6 @@ class Experiment:
 
     def _work(
         self,
-        command: int,
         files: list[TaskFile],
         job: Callable[..., str | None],
         *arguments: Any,
@@ -359,12 +359,10 @@ class Experiment:
         """Run one job in a worker: with its threads, without progress bars; release its memory.
 
         Args:
-            command: the process of the command; a worker that is its child ends with it.
             files: the files with tasks that the command had imported; the worker imports them.
             job: what to compute.
             *arguments: those of the job.
         """
-        end_with_parent(command)
         import_again(files)
         bound_waiting_for_hub()
         torch.set_num_threads(self.threads)

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import functools
 import gc
 import os
 import textwrap
@@ -19,17 +18,14 @@ LONGEST_ERROR = 300
 PARENT_CHECK_S = 0.5
 
 
-@functools.cache
 def end_with_parent(parent: int) -> None:
-    """End this process soon after its parent has ended; called again, it does nothing.
+    """End this worker process soon after its parent has ended; loky calls it before the first job.
 
-    A worker whose command was killed would otherwise compute its cell to the end.
+    A worker whose command was killed would otherwise compute its cell to the end, or wait for ever.
 
     Args:
-        parent: the process id of the parent. Where another process is the parent, nothing is done.
+        parent: the process id of the parent.
     """
-    if os.getppid() != parent:
-        return
 
     def watch() -> None:
         while os.getppid() == parent:
