@@ -58,7 +58,7 @@ class LosesWorkers(Experiment):
     def missing(self, cells, retry=False):
         return ["cell"]
 
-    def _compute(self, cells, wait, jobs, backend):
+    def _compute(self, cells, wait, backend):
         self.losses -= 1
         if self.losses >= 0:
             raise TerminatedWorkerError("exit codes: SIGKILL(-9)")
@@ -67,11 +67,11 @@ class LosesWorkers(Experiment):
 
 def test_the_cells_of_a_lost_worker_are_computed_again(caplog):
     with caplog.at_level(logging.WARNING):
-        lines = LosesWorkers(1)._compute_missing([], False, False, 2, "loky")
+        lines = LosesWorkers(1)._compute_missing([], False, False, "loky")
     assert lines == ["cell was computed"]
     assert "A worker process was killed" in caplog.text
     with pytest.raises(TemporaryError, match=r"killed 3 times.*Give a smaller --jobs"):
-        LosesWorkers(3)._compute_missing([], False, False, 2, "loky")
+        LosesWorkers(3)._compute_missing([], False, False, "loky")
 
 
 def test_a_full_disk_is_no_failure_of_a_cell_and_stops_the_experiment():
