@@ -337,14 +337,15 @@ def matching_files(folder: Path, pattern: str, readme: Path) -> list[Path]:
     Raises UsageError where there is none, or one is outside of the folder.
     """
     check_inside(folder, pattern, readme)
-    if (folder / pattern).is_file():
-        return [folder / pattern]
 
     # In pathlib ** stands for folders alone.
     whole = f"{pattern}/*" if pattern.endswith("**") else pattern
     try:
+        if (folder / pattern).is_file():
+            return [folder / pattern]
         found = sorted(folder.glob(whole))
-    except (ValueError, NotImplementedError) as error:
+    # IndexError is pathlib's answer to the pattern ".", OSError to a name that is too long.
+    except (ValueError, NotImplementedError, IndexError, OSError) as error:
         raise UsageError(f"{readme} names {pattern}, which is no pattern ({error}).") from error
     files = []
     for file in found:
