@@ -174,6 +174,16 @@ SHOWN = {
 }
 
 
+# Experiment -> the arms that README's table of findings names.
+ARMS_OF_FINDINGS = {
+    "quickstart": ["synthetic", "statistics", "natural"],
+    "campaign": ["synthetic", "statistics", "natural"],
+    "larger": ["statistics"],
+    "self_pretraining": ["self", "synthetic", "natural"],
+    "self_pretraining_roberta": ["self", "natural"],
+}
+
+
 def read_report(name: str) -> Report:
     """Return the report of a committed experiment."""
     return json.loads((ROOT / "results" / name / "report.json").read_text())
@@ -189,8 +199,45 @@ def demo() -> str:
         finding(report),
         table_of_one_task(report),
         provenance(report, "quickstart"),
+        "**All experiments in one table.**",
+        table_of_findings(),
     ]
     return "\n\n".join(parts)
+
+
+def table_of_findings() -> str:
+    """Return a row for each experiment: what its starts gained, and what compute alone gives."""
+    head = ["experiment", "ahead of random weights", "equal compute: random weights, tuned longer"]
+    rows = []
+    for name, arms in ARMS_OF_FINDINGS.items():
+        report = read_report(name)
+        title = SHOWN[name][1].removesuffix(".")
+        gains = ", ".join(ahead_of_random(report, arm) for arm in arms)
+        rows.append([f"[{title}](results/README.md)", gains, against_equal_compute(report)])
+    return markdown_table(head, rows)
+
+
+def ahead_of_random(report: Report, arm: str) -> str:
+    """Return on how many tasks an arm is above random by an interval that excludes zero."""
+    differences = [arms[arm] for arms in report["differences"].values() if arm in arms]
+    ahead = [d for d in differences if d["excludes_zero"] and d["value"] > 0]
+    return f"{arm} on {len(ahead)} of {len(differences)}"
+
+
+def against_equal_compute(report: Report) -> str:
+    """Return where a control of equal compute is ahead of the pre-trained arms, and where not."""
+    tasks: dict[str, list[str]] = {"ahead": [], "behind": [], "not told apart": []}
+    for task, found in report["findings"].items():
+        for control in found["controls"]:
+            lead = control["lead"]
+            if not lead["excludes_zero"]:
+                tasks["not told apart"].append(task)
+            elif lead["value"] > 0:
+                tasks["ahead"].append(task)
+            else:
+                tasks["behind"].append(task)
+    outcomes = [f"{outcome} on {', '.join(names)}" for outcome, names in tasks.items() if names]
+    return "; ".join(outcomes) or "not tried"
 
 
 def results() -> str:

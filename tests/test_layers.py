@@ -101,10 +101,10 @@ def test_reports_and_the_command_line_need_no_torch():
 
 
 def test_readme_tree_names_every_room_and_flat_module():
-    readme = (PACKAGE.parent / "README.md").read_text()
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
     for name in ROOMS:
         written = f"{name}/" if (PACKAGE / name).is_dir() else f"{name}.py"
-        assert written in readme, f"README's tree lacks {written}"
+        assert written in page, f"the tree of CONTRIBUTING.md lacks {written}"
 
 
 def test_there_are_ten_rooms_and_a_few_flat_modules():

@@ -1,0 +1,115 @@
+"""Every code block of README.md and docs/*.md is executed, page by page, as a newcomer would.
+
+Commands run with the flags of SMALL in place of their own sizes, and with data of this folder in
+place of names on the Hub. Run: pytest tests/test_snippets.py
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from encoder_examples import labelled, write_dataset
+from small_models import TINY
+from transformers import T5Config
+
+from hf_synpre.cli import main
+from hf_synpre.cli.options import parse
+from hf_synpre.cli.verbs import VERBS
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
+LANGUAGES = {"python", "bash", "yaml", "text"}  # text is output, or a picture of folders
+
+T5_SIZES = ",".join(f"{name}={value}" for name, value in TINY.items())
+TRAINING = {"--max_steps": "2", "--per_device_train_batch_size": "4", "--use_cpu": None}
+# Verb -> flags that replace or join those of the page.
+SMALL = {
+    "pretrain": TRAINING | {"--evaluations": "1"},
+    "self-pretrain": TRAINING | {"--evaluations": "1"},
+    "finetune": TRAINING | {"--evaluations": "1", "--test_examples": "8", "--max_new_tokens": "4"},
+    "run": {"--list": None},
+    "generate": {"--stop": "4"},
+    "push": {"--dry_run": None},
+}
+# Commands that need a GPU or the network: their flags are read and nothing else.
+ONLY_READ = ("accelerate launch", "torchrun")
+
+
+def blocks(page):
+    """Return language and text of the code blocks of a page, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.S | re.M)
+
+
+def commands(text):
+    """Return the commands of a block of bash as lists of words, without comments."""
+    lines = text.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [command for command in words if command]
+
+
+def with_small_sizes(verb, words):
+    """Return a verb's words with the flags of SMALL instead of its own of the same name."""
+    words = list(words)
+    for flag, value in SMALL.get(verb, {}).items():
+        if flag in words:
+            position = words.index(flag)
+            del words[position : position + (1 if value is None else 2)]
+        words += [flag] if value is None else [flag, value]
+    return words
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory, tiny_dataset):
+    """Local files in place of what the pages name on the Hub or on the reader's disk."""
+    folder = tmp_path_factory.mktemp("stand-ins")
+    T5Config(vocab_size=32128, decoder_start_token_id=0, **TINY).save_pretrained(folder / "t5")
+    news = write_dataset(folder / "ag_news", train=labelled(0, 60), test=labelled(60, 20))
+    return {
+        "google-t5/t5-small": str(folder / "t5"),
+        "path/to/mtop": str(tiny_dataset),
+        "ag_news": str(news),
+    }
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A folder that looks like a clone to the commands, into which they write."""
+    for name in ("examples", "dataset_scripts", "results", "constraints.txt", "Makefile"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_command(words, stand_ins):
+    """Execute one command of a page."""
+    words = [stand_ins.get(word, word) for word in words]
+    match words:
+        case ["synpre", verb, *rest]:
+            if {"--help", "--version"}.isdisjoint(words):
+                rest = with_small_sizes(verb, rest)
+            assert main([verb, *rest]) == 0, shlex.join(words)
+        case ["make", target]:
+            makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+            assert re.search(rf"^{target}:", makefile, flags=re.M), f"no target {target}"
+        case ["pip", "install", *_]:
+            pass  # tests/test_first_screen.py installs a wheel
+        case _:
+            assert shlex.join(words).startswith(ONLY_READ), f"how to run {words}?"
+            script = words.index("examples/pretrain.py")
+            parse(VERBS["pretrain"], words[script + 1 :])
+            for word in words[:script]:
+                assert not word.startswith("examples/") or (ROOT / word).exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page_run(page, stand_ins, workspace, capsys):
+    namespace = {"__name__": "__main__"}
+    for language, text in blocks(page):
+        assert language in LANGUAGES, f"{page} has a block of {language or 'no language'}"
+        if language == "bash":
+            for words in commands(text):
+                run_command(words, stand_ins)
+        elif language == "python":
+            exec(compile(text, page, "exec"), namespace)
