@@ -16,6 +16,7 @@ from transformers import T5Config
 from hf_synpre.cli import main
 from hf_synpre.cli.options import parse
 from hf_synpre.cli.verbs import VERBS
+from hf_synpre.finetuning.own_data import choose_task
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
@@ -103,6 +104,13 @@ def run_command(words, stand_ins):
                 assert not word.startswith("examples/") or (ROOT / word).exists()
 
 
+def check_task(text):
+    """Read a YAML of a page as the file of a task beside the data of examples/."""
+    Path("data").symlink_to(ROOT / "examples" / "data")
+    Path("task.yaml").write_text(text, encoding="utf-8")
+    assert choose_task("task.yaml", {}).train_rows > 0
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run(page, stand_ins, workspace, capsys):
     namespace = {"__name__": "__main__"}
@@ -111,5 +119,10 @@ def test_the_blocks_of_a_page_run(page, stand_ins, workspace, capsys):
         if language == "bash":
             for words in commands(text):
                 run_command(words, stand_ins)
+        elif language == "yaml":
+            check_task(text)
+        elif file := re.match(r"# (\w+\.py)\n", text):
+            Path(file[1]).write_text(text, encoding="utf-8")
         elif language == "python":
+            text = re.sub(r"\bmax_steps=\d+", "max_steps=2", text)
             exec(compile(text, page, "exec"), namespace)
