@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
@@ -13,6 +16,22 @@ os.environ |= {
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """A wheel of the package, made of a copy, as a zip file of the repository would give it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    cached = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "hf_synpre", folder / "hf_synpre", ignore=cached)
+    command = [sys.executable, "setup.py", "-q", "bdist_wheel"]
+    subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    (file,) = (folder / "dist").glob("*.whl")
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from transformers import T5Config
 from hf_synpre.cli import main
 from hf_synpre.cli.options import parse
 from hf_synpre.cli.verbs import VERBS
+from hf_synpre.config import read_yaml
 from hf_synpre.finetuning.own_data import choose_task
 
 ROOT = Path(__file__).parents[1]
@@ -28,9 +29,8 @@ TRAINING = {"--max_steps": "2", "--per_device_train_batch_size": "4", "--use_cpu
 SMALL = {
     "pretrain": TRAINING | {"--evaluations": "1"},
     "self-pretrain": TRAINING | {"--evaluations": "1"},
-    "finetune": TRAINING | {"--evaluations": "1", "--test_examples": "8", "--max_new_tokens": "4"},
+    "finetune": TRAINING | {"--evaluations": "1", "--test_examples": "8"},
     "run": {"--list": None},
-    "generate": {"--stop": "4"},
     "push": {"--dry_run": None},
 }
 # Commands that need a GPU or the network: their flags are read and nothing else.
@@ -66,10 +66,16 @@ def stand_ins(tmp_path_factory, tiny_dataset):
     """Local files in place of what the pages name on the Hub or on the reader's disk."""
     folder = tmp_path_factory.mktemp("stand-ins")
     T5Config(vocab_size=32128, decoder_start_token_id=0, **TINY).save_pretrained(folder / "t5")
-    news = write_dataset(folder / "ag_news", train=labelled(0, 60), test=labelled(60, 20))
+    rows = {"train": labelled(0, 60), "test": labelled(60, 20)}
+    news = write_dataset(folder / "ag_news", **rows)
+    data = folder / "data"
+    experiment = read_yaml(ROOT / "examples" / "self_pretraining.yaml")
+    for name in [*experiment["tasks"], "eltec_eng"]:
+        write_dataset(data / name, **rows)
     return {
         "google-t5/t5-small": str(folder / "t5"),
         "path/to/mtop": str(tiny_dataset),
+        "path/to/data": str(data),
         "ag_news": str(news),
     }
 
