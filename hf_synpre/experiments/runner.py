@@ -138,16 +138,12 @@ class Experiment:
         if file.exists():
             stored = read_stored_recipe(file)
             in_use = self._names_in_use(stored)
-            changed = [
-                key
-                for key in recipe
-                if not may_change(stored.get(key), recipe[key], in_use.get(key))
-            ]
-            parts = [{key: recipe_of.get(key) for key in changed} for recipe_of in (stored, recipe)]
-            if changed and in_use["tasks"]:
+            before = parts_that_must_stay(stored, recipe, in_use)
+            now = parts_that_must_stay(recipe, stored, in_use)
+            if before != now and in_use["tasks"]:
                 raise UsageError(
                     f"{self.folder} holds results of another configuration "
-                    f"({differences(*parts)}); choose another --output_dir."
+                    f"({differences(before, now)}); choose another --output_dir."
                 )
             keep_parts_in_use(recipe, stored, in_use)
         if not recipe["task_files"]:
@@ -395,21 +391,25 @@ def read_stored_recipe(file: Path) -> dict[str, Any]:
     return recipe
 
 
-def may_change(stored: Any, wanted: Any, in_use: set[str] | None) -> bool:
-    """Say whether one part of a recipe may become another in a folder with finished cells.
+def parts_that_must_stay(
+    recipe: dict[str, Any], other: dict[str, Any], in_use: dict[str, set[str]]
+) -> dict[str, Any]:
+    """Return what must be equal in two recipes, for one folder to hold the results of both.
 
     Args:
-        stored: the part in the folder's recipe.
-        wanted: the part in the recipe of this run.
-        in_use: the names in the part that finished cells depend on; None if the part must not
-            change at all.
+        recipe: the recipe whose parts are returned.
+        other: the recipe that it is compared with.
+        in_use: for a part that is a dict of names, those that finished cells depend on; names that
+            one of the recipes does not have may differ. Other parts must be equal as a whole.
     """
-    if in_use is None:
-        return stored == wanted
-    if not isinstance(stored, dict):
-        return True
-    shared = in_use & stored.keys() & wanted.keys()
-    return all(stored[name] == wanted[name] for name in shared)
+    parts = {}
+    for part, value in recipe.items():
+        if part not in in_use:
+            parts[part] = value
+        elif isinstance(value, dict):
+            names = in_use[part] & value.keys() & other.get(part, {}).keys()
+            parts[part] = {name: value[name] for name in sorted(names)}
+    return parts
 
 
 def keep_parts_in_use(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hf_synpre.errors import WHAT_TO_DO, UsageError, system_error, write_error
+from hf_synpre.initialization.checkpoints import MissingCheckpointError
 
 # Characters of an error's text that a failed cell keeps.
 LONGEST_ERROR = 300
@@ -39,13 +40,14 @@ def failure_message(job: Callable[[], Any]) -> str | None:
     """Run a job; return None, or a line that says how it failed.
 
     Raises:
-        UsageError: the job raised it, or the disk is full: it concerns all cells.
+        UsageError: the job raised it, or the disk is full: it concerns all cells. A checkpoint that
+            the Hub does not give fails the cells of its arm alone.
     """
     try:
         job()
-    except UsageError:
-        raise
     except Exception as error:  # a cell that fails must not take the others with it
+        if isinstance(error, UsageError) and not isinstance(error, MissingCheckpointError):
+            raise
         if system_error(error) in WHAT_TO_DO:  # a full disk stops the others too
             raise write_error(getattr(error, "filename", None) or "a file", error) from error
         text = textwrap.shorten(str(error), LONGEST_ERROR, placeholder=" ...")

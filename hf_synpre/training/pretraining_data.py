@@ -299,7 +299,7 @@ def span_corruption_rows(windows: Windows, options: RowOptions) -> MapDataset[Ro
     spec, vocabulary = options.spec, options.vocabulary
     rows = SpanCorruptionDataset(
         windows,
-        sentinel=sentinel_ids(vocabulary, spec.window),
+        sentinel=sentinel_ids(vocabulary, windows.length),
         split=options.split,
         seed=spec.seed,
     )

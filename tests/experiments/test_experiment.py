@@ -250,7 +250,7 @@ def test_what_no_finished_cell_depends_on_may_be_changed(finished, config, tmp_p
     (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
     command = ["run", str(tmp_path / "changed.yaml"), "--output_dir", str(folder), "--list"]
     assert main(command) == 2
-    assert "(pretraining)" in capsys.readouterr().err
+    assert "(pretraining.set.training.max_steps: 30 before, 31 now)" in capsys.readouterr().err
     for file in folder.glob("*--*--*.json"):
         if "--random--" not in file.name:
             file.unlink()
@@ -259,7 +259,7 @@ def test_what_no_finished_cell_depends_on_may_be_changed(finished, config, tmp_p
     value["tasks"]["mtop"]["max_source"] = 24
     (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
     assert main(command) == 2
-    assert "(tasks)" in capsys.readouterr().err
+    assert "(tasks.mtop.max_source: None before, 24 now)" in capsys.readouterr().err
 
 
 def test_a_task_that_left_the_yaml_does_not_come_back_with_other_options(
@@ -281,7 +281,10 @@ def test_a_task_that_left_the_yaml_does_not_come_back_with_other_options(
     value["pretraining"]["stdlib"]["window"] += 1
     file.write_text(yaml.safe_dump(value))
     assert main(command) == 2
-    assert "another configuration (tasks, pretraining)" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "tasks.mtop.vocab_size: 400 before, 401 now" in message
+    assert "pretraining.stdlib.window: 32 before, 33 now" in message
+    assert "stdlib_ast" not in message
 
 
 def test_an_arm_from_a_folder_that_is_not_there_is_found_before_the_first_cell(
