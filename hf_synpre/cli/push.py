@@ -11,7 +11,7 @@ from hf_synpre.errors import UsageError
 class PushOptions:
     """What `synpre push` takes."""
 
-    directory: str = option("What `synpre pretrain` or `synpre build` made.", "")
+    directory: str = option("What `synpre pretrain`, `finetune`, `statistics` or `build` made.", "")
     repo_id: str = option("The repository on the Hub, namespace/name.", "")
     private: bool = option("A repository that is new becomes a private one.", False)
     tag: str | None = option("A tag for the commit.", None)
@@ -40,7 +40,7 @@ def push(arguments: Arguments) -> int:
 
 PUSH = Verb(
     name="push",
-    summary="Publish a folder on the Hub: a pre-trained model, statistics, or a built dataset.",
+    summary="Publish a folder on the Hub: a trained model, statistics, or a built dataset.",
     run=push,
     flag_sets=lambda: [FlagSet(PushOptions), IMPORT_FLAG],
     positional="directory",

@@ -18,6 +18,7 @@ from hf_synpre.finetuning.finetuning import FinetuningSpec
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.models.families import uses_token_types
+from hf_synpre.models.saving import restore_use_cache
 
 CARD = "README.md"
 
@@ -42,6 +43,7 @@ def save_model(
         UsageError: the folder cannot be written.
     """
     take_out_adapters(model)
+    restore_use_cache(model)
     if data.task.head_name == "text":
         model.generation_config = generation_settings(model, data, spec)
 

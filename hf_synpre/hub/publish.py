@@ -3,6 +3,7 @@
 No code is published, and no file that must be unpickled.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,11 @@ MODEL_FILES = (
     *("results/*.json", "results/*/*.json"),
 )
 NOT_PUSHED = ("trainer_state.json",)
-# A model folder must have one of these, from which its card is made.
+# A model folder must have one of these, from which its card is made, or be one that was fine-tuned.
 DESCRIPTIONS = ("pretraining.json", "parameter_statistics.json")
+# What a folder of `synpre finetune` has beside its card, which names hf_synpre among its tags.
+FINETUNED_FILES = ("config.json", "model.safetensors", CARD)
+CARD_TAG = "hf_synpre"
 
 
 @dataclass
@@ -91,6 +95,8 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
         chosen = model_files(folder)
         if (folder / CARD).exists():
             own_card = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+            if is_finetuned(folder):
+                own_card = loaded_from(own_card, repo_id)
             card = published_card(own_card).encode()
         else:
             card = model_card(folder, repo_id).encode()
@@ -139,7 +145,7 @@ def model_files(folder: Path) -> list[Path]:
     """Return the files of a model folder that are published.
 
     Raises:
-        UsageError: no file of DESCRIPTIONS is among them.
+        UsageError: no file of DESCRIPTIONS is among them, and it is no fine-tuned model.
     """
     matches = {file for pattern in MODEL_FILES for file in folder.glob(pattern)}
     files = [
@@ -147,13 +153,28 @@ def model_files(folder: Path) -> list[Path]:
         for file in sorted(matches)
         if file.name not in NOT_PUSHED and not file.name.startswith(".")
     ]
-    if not any(file.name in DESCRIPTIONS for file in files):
+    if not any(file.name in DESCRIPTIONS for file in files) and not is_finetuned(folder):
         raise UsageError(
-            f"{folder} holds neither shards of a complete dataset nor pretraining.json or "
-            "parameter_statistics.json; give what `synpre pretrain`, `synpre statistics` or "
-            "`synpre build` made."
+            f"{folder} holds neither shards of a complete dataset nor pretraining.json, "
+            "parameter_statistics.json or a fine-tuned model with its card; give what `synpre "
+            "pretrain`, `synpre finetune`, `synpre statistics` or `synpre build` made."
         )
     return files
+
+
+def is_finetuned(folder: Path) -> bool:
+    """Say whether a folder is one that `synpre finetune` made: a model and its card."""
+    if not all((folder / name).is_file() for name in FINETUNED_FILES):
+        return False
+    card = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    header = card.partition("\n---")[0]
+    return f"\n- {CARD_TAG}\n" in header
+
+
+def loaded_from(card: str, repo_id: str) -> str:
+    """Return the card of a fine-tuned model with its code loading it from a repository."""
+    code = re.compile(r'(model=|from_pretrained\()"[^"]*"')
+    return code.sub(lambda found: f'{found[1]}"{repo_id}"', card)
 
 
 def push(

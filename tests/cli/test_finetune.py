@@ -16,6 +16,7 @@ from hf_synpre.config import build_spec
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.experiments.cell import experiment_recipe
 from hf_synpre.finetuning import TaskChoice, saving
+from hf_synpre.hub.publish import plan_push
 from hf_synpre.models.spec import ModelSpec
 
 ROWS = 40
@@ -63,6 +64,12 @@ def test_a_csv_becomes_a_classifier_that_pipeline_loads(folder, capsys):
         exec(text, {})
     assert capsys.readouterr().out.count("'label': ") == 2
     assert pipeline("text-classification", model=model)("a film")[0]["label"] in ("good", "bad")
+    assert main(["push", model, "--repo_id", "me/stars", "--dry_run"]) == 0
+    plan = plan_push(model, "me/stars")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= plan.files.keys()
+    published = plan.files["README.md"].decode()
+    assert 'model="me/stars"' in published
+    assert str(folder) not in published + (folder / model / "config.json").read_text()
     assert "Labels: bad, good." in card
     assert "| accuracy |" in card
 
@@ -94,6 +101,7 @@ def test_pairs_of_text_become_a_model_that_generates_from_the_folder(folder, cap
     inputs = tokenizer("say 3 twice", return_tensors="pt")
     assert inputs["input_ids"][0, -1] == tokenizer.eos_token_id == model.config.eos_token_id
     ids = model.generate(**inputs)
+    assert model.config.use_cache is True
     assert ids.shape[1] <= 1 + model.generation_config.max_new_tokens < 20
 
 
