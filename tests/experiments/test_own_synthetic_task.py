@@ -102,7 +102,7 @@ def test_a_worker_imports_what_the_process_that_started_it_had_imported(make, fo
     experiment = make(ROTATE)
     files = imports.imported_files()
     forget()
-    assert experiment._work(0, files, lambda: get_task("own_rotate").name) == "own_rotate"
+    assert experiment._work(files, lambda: get_task("own_rotate").name) == "own_rotate"
 
 
 def test_a_task_of_a_notebook_is_refused_where_workers_would_need_it(make, monkeypatch, tmp_path):
