@@ -88,6 +88,22 @@ def test_the_examples_of_own_tasks_are_short_and_have_their_data(name):
     assert choice.train_rows == 1600
 
 
+@pytest.mark.parametrize(
+    "model", [{}, {"config_name": "synpre/t5-mini-set"}], ids=["type", "config"]
+)
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_a_folder_of_an_experiment_is_read_again(file, model, tmp_path):
+    from hf_synpre.experiments import ExperimentSpec
+    from hf_synpre.experiments.cell import experiment_recipe
+    from hf_synpre.experiments.runner import read_stored_recipe
+
+    values = read_yaml(file)
+    spec = build_spec(ExperimentSpec, values | {"model": model or values["model"]}, file.name)
+    stored = tmp_path / "experiment.json"
+    stored.write_text(json.dumps(experiment_recipe(spec)))
+    assert read_stored_recipe(stored)["model"] == experiment_recipe(spec)["model"]
+
+
 def test_the_paper_s_recipe_is_that_of_its_table(tmp_path):
     """Steps, rates and beams are those of docs/papers.md, "Fine-tuning"."""
     from hf_synpre.experiments import ExperimentSpec

@@ -381,6 +381,10 @@ def read_stored_recipe(file: Path) -> dict[str, Any]:
     """
     stored = read_json(file)
     task_files = stored.pop("task_files", {}) if isinstance(stored, dict) else {}
+    model = stored.get("model") if isinstance(stored, dict) else None
+    if isinstance(model, dict) and model.get("config_name"):
+        # The default of model_type is stored too, and stands for nothing beside config_name.
+        model.pop("model_type", None)
     try:
         recipe = experiment_recipe(build_spec(ExperimentSpec, stored, str(file)))
     except UsageError as error:
