@@ -95,13 +95,15 @@ def test_the_examples_of_own_tasks_are_short_and_have_their_data(name):
 def test_a_folder_of_an_experiment_is_read_again(file, model, tmp_path):
     from hf_synpre.experiments import ExperimentSpec
     from hf_synpre.experiments.cell import experiment_recipe
-    from hf_synpre.experiments.runner import read_stored_recipe
+    from hf_synpre.experiments.runner import read_stored_recipe, spec_of_recipe
 
     values = read_yaml(file)
     spec = build_spec(ExperimentSpec, values | {"model": model or values["model"]}, file.name)
     stored = tmp_path / "experiment.json"
     stored.write_text(json.dumps(experiment_recipe(spec)))
-    assert read_stored_recipe(stored)["model"] == experiment_recipe(spec)["model"]
+    recipe = read_stored_recipe(stored)
+    assert recipe["model"] == experiment_recipe(spec)["model"]
+    assert spec_of_recipe(recipe, "recipe").arms == spec.arms
 
 
 def test_the_paper_s_recipe_is_that_of_its_table(tmp_path):

@@ -1,6 +1,7 @@
 """Runs of experiments: a spec and a folder -> the result files of its cells, made in parallel."""
 
 import contextlib
+import copy
 import fnmatch
 import logging
 import os
@@ -249,8 +250,7 @@ class Experiment:
         done = [cell for cell in map(status, files) if cell.get("status") == "done"]
         arms = {cell["arm"] for cell in done}
         runs: set[str] = set()
-        fields = {key: part for key, part in stored.items() if key != "task_files"}
-        for spec in (self.spec, build_spec(ExperimentSpec, fields, EXPERIMENT_FILE)):
+        for spec in (self.spec, spec_of_recipe(stored, EXPERIMENT_FILE)):
             for name, arm in spec.arms.items():
                 run = arm.needed_checkpoint
                 if name in arms and run in spec.pretraining:
@@ -380,19 +380,35 @@ def read_stored_recipe(file: Path) -> dict[str, Any]:
         UsageError: the file is not an experiment's.
     """
     stored = read_json(file)
-    task_files = stored.pop("task_files", {}) if isinstance(stored, dict) else {}
-    model = stored.get("model") if isinstance(stored, dict) else None
-    if isinstance(model, dict) and model.get("config_name"):
-        # The default of model_type is stored too, and stands for nothing beside config_name.
-        model.pop("model_type", None)
     try:
-        recipe = experiment_recipe(build_spec(ExperimentSpec, stored, str(file)))
+        recipe = experiment_recipe(spec_of_recipe(stored, str(file)))
     except UsageError as error:
         raise UsageError(
             f"{file} is not an experiment's; choose another --output_dir. ({error})"
         ) from error
+    task_files = stored.get("task_files")
     recipe["task_files"] = task_files if isinstance(task_files, dict) else {}
     return recipe
+
+
+def spec_of_recipe(stored: Any, source: str) -> ExperimentSpec:
+    """Return the experiment of a stored recipe.
+
+    Args:
+        stored: the recipe as JSON holds it.
+        source: the name of its file, for messages.
+
+    Raises:
+        UsageError: it is no recipe of an experiment.
+    """
+    fields = copy.deepcopy(stored)
+    if isinstance(fields, dict):
+        fields.pop("task_files", None)
+        model = fields.get("model")
+        # The default of model_type is stored too; beside config_name it stands for nothing.
+        if isinstance(model, dict) and model.get("config_name"):
+            model.pop("model_type", None)
+    return build_spec(ExperimentSpec, fields, source)
 
 
 def parts_that_must_stay(
