@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
+.PHONY: chaos fuzz checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
 
 demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
@@ -16,7 +16,13 @@ style: $(STAMP)  ## format, lint, check the types
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
 
 bench: $(STAMP)  ## every speed claim, each against a peer of the same run
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/chaos.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+
+chaos: $(STAMP)  ## runs that are killed a hundred times, full disks and the like (an hour)
+	$(BIN)/python benchmarks/chaos.py --kills 100
+
+fuzz: $(STAMP)  ## 20,000 broken or hostile inputs
+	SYNPRE_FUZZ=20000 $(BIN)/python -m pytest tests/fuzz
 
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry
 	$(BIN)/python examples/gallery.py

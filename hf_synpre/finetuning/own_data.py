@@ -218,8 +218,8 @@ def held_out_remarks(rows: int, splits: Mapping[str, Dataset]) -> list[str]:
     if held_out > len(splits["validation"]):
         what += f" and {len(splits['test']):,} for the test"
     return [
-        f"Of the {rows:,} rows of train {what} are held out by a fixed shuffle; files or splits "
-        "called validation and test replace them."
+        f"Of the {rows:,} rows of train {what} are held out by a fixed shuffle, and rows equal to "
+        "one of these are left out; files or splits called validation and test replace them."
     ]
 
 

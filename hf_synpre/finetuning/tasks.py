@@ -194,9 +194,40 @@ def complete_splits(task: str, dataset: DatasetDict, hold_out: bool = False) -> 
     elif "validation" in splits:
         test, first_kept = splits["validation"], count
     else:
-        test, first_kept = train.select(order[count : 2 * count]), 2 * count
+        return held_out_splits(task, train, order, count)
     return {
         "train": train.select(np.sort(order[first_kept:])),
         "validation": train.select(order[:count]),
         "test": test,
+    }
+
+
+def held_out_splits(task: str, rows: Dataset, order: np.ndarray, count: int) -> dict[str, Dataset]:
+    """Return the splits of data that have only one: `count` rows each for validation and test.
+
+    Rows of train that are equal to one of these, in all columns, are left out: a model would have
+    learnt the test.
+
+    Args:
+        task: the name of the task, for messages.
+        rows: all rows.
+        order: int64[rows], the shuffle whose first rows are held out.
+        count: rows of the validation split and of the test split.
+
+    Raises:
+        UsageError: every row is equal to one that is held out.
+    """
+    keys = np.array([hash(repr(row)) for row in rows])  # int64[rows]
+    held_out = order[: 2 * count]
+    kept = np.sort(order[2 * count :])
+    kept = kept[~np.isin(keys[kept], keys[held_out])]
+    if not len(kept):
+        raise UsageError(
+            f"{task}: every row of train is equal to one that is held out for validation or test; "
+            "give these splits in files of their own."
+        )
+    return {
+        "train": rows.select(kept),
+        "validation": rows.select(held_out[:count]),
+        "test": rows.select(held_out[count:]),
     }

@@ -19,6 +19,7 @@ from hf_synpre.finetuning import (
 )
 from hf_synpre.finetuning.guess import guess_fields
 from hf_synpre.finetuning.own_data import task_name
+from hf_synpre.finetuning.tasks import complete_splits
 
 ROWS = 30
 TEXTS = [f"row {i} has words of its own" for i in range(ROWS)]
@@ -276,3 +277,17 @@ def test_columns_may_be_a_word_a_list_or_a_list_of_lists():
 def test_a_key_of_the_other_kind_of_task_names_that_kind(fields, message):
     with pytest.raises(UsageError, match=message):
         task_from_fields("mine", fields)
+
+
+def test_no_held_out_row_is_in_train_again():
+    texts = [f"text {i % 60}" for i in range(300)]  # every row stands there five times
+    dataset = DatasetDict(train=Dataset.from_dict({"text": texts, "label": [1] * 300}))
+    splits = complete_splits("own", dataset, hold_out=True)
+    seen = set(splits["train"]["text"])
+    assert seen
+    assert seen.isdisjoint(splits["validation"]["text"])
+    assert seen.isdisjoint(splits["test"]["text"])
+
+    same = DatasetDict(train=Dataset.from_dict({"text": ["one"] * 30, "label": [1] * 30}))
+    with pytest.raises(UsageError, match="own: every row of train is equal to one that is held"):
+        complete_splits("own", same, hold_out=True)
