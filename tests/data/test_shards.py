@@ -198,7 +198,7 @@ def test_memory_does_not_grow_with_rows(tmp_path):
                 check=True,
             ).stdout
         )
-        for rows in (40_000, 240_000)
+        for rows in (100_000, 300_000)
     )
     assert few > 50_000, "KiB: the interpreter alone has so many"
     assert many - few < 30_000, "KiB: 200,000 rows are 138,000 KiB of arrays"
