@@ -430,7 +430,7 @@ FINETUNE = Verb(
     positional="task",
     needs_positional=False,
     examples=(
-        "reviews.csv --init weights --checkpoint runs/set",
+        "reviews.csv --init weights --checkpoint runs/self",
         "cola --model_type electra --max_steps 500 --seed 3",
     ),
     takes_training=True,

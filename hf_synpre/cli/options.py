@@ -232,8 +232,8 @@ def training_help() -> str:
     shown = ("optim", "learning_rate", "lr_scheduler_type", "per_device_train_batch_size")
     defaults = " ".join(f"--{name} {TRAINING_DEFAULTS[name]}" for name in shown)
     text = (
-        "Every flag of transformers' TrainingArguments works too, as --max_steps 2000. Where no "
-        f"preset says otherwise: {defaults}."
+        "Every flag of transformers' TrainingArguments works too, as --max_steps 2000. Where "
+        f"neither a preset nor the verb chooses others: {defaults}."
     )
     return "\n".join(textwrap.wrap(text, HELP_COLUMNS, break_on_hyphens=False))
 

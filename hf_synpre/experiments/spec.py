@@ -90,10 +90,21 @@ class ArmSpec:
         needs_checkpoint = self.init == "weights"
         if scheme is not None:
             needs_checkpoint = scheme.needs_checkpoint
-        if needs_checkpoint != (self.checkpoint is not None):
+        if needs_checkpoint and self.checkpoint is None:
             raise UsageError(
-                f"An arm with init {self.init} has checkpoint {self.checkpoint!r}; "
-                "init random and schemes with a constant take none, all others take one."
+                f"init {self.init} was given without a checkpoint; give one (a folder, a Hub id, "
+                "or in an experiment a pre-training run)."
+            )
+        if self.checkpoint is not None and self.init == "random":
+            raise UsageError(
+                f"The checkpoint {self.checkpoint} was given with init random, which reads none; "
+                "give init weights (its weights) or statistics (weights drawn from their means and "
+                "deviations), or leave the checkpoint out."
+            )
+        if self.checkpoint is not None and not needs_checkpoint:
+            raise UsageError(
+                f"The checkpoint {self.checkpoint} was given with scheme {self.scheme}, which "
+                "reads none; leave one of them out."
             )
         self._check_ignored(scheme)
 
@@ -120,7 +131,7 @@ class ArmSpec:
         def refuse(name: str, reader: str) -> None:
             raise UsageError(
                 f"An arm with {init} has {name} {getattr(self, name)}, which only {reader} takes; "
-                "leave it out."
+                f"give {reader}, or leave {name} out."
             )
 
         if self.scheme != DEFAULT_SCHEME and scheme is None:

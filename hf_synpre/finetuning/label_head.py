@@ -230,8 +230,10 @@ class LabelHead(Head["LabelTask", LabelRows]):
     def refusal(self, task: "LabelTask", config: PreTrainedConfig) -> str:
         """Return why an encoder-decoder does not fit."""
         return (
-            f"{task.name} is answered by a head on an encoder, and {config.model_type} is an "
-            "encoder-decoder; give model_type electra, bert, roberta ..."
+            f"{task.name} has labels, which encoders and decoders answer, and {config.model_type} "
+            "is an encoder-decoder; give a model_type or checkpoint of an encoder (electra, bert "
+            "...) or decoder. An encoder-decoder answers data of your own with a target text "
+            "(--source and --target)."
         )
 
     def configure(

@@ -18,7 +18,7 @@ from hf_synpre.finetuning.finetuning import FinetuningSpec
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.models.families import uses_token_types
-from hf_synpre.models.saving import restore_use_cache
+from hf_synpre.models.saving import complete_tokenizer, restore_use_cache
 
 CARD = "README.md"
 
@@ -89,7 +89,7 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
     It ends a source text with the end of sequence, as the rows of a text-to-text task do, cuts at
     the task's length, and has token types only if the model reads them.
     """
-    tokenizer = data.tokenizer
+    tokenizer = complete_tokenizer(data.tokenizer, model)
     tokenizer.model_max_length = data.task.max_source
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if data.task.head_name == "text" and backend is not None:

@@ -332,6 +332,8 @@ def prediction_notes(metric: str, predictions: Any) -> list[str]:
     """Return what must be known of scores because of the predictions, a sentence each."""
     if metric in ("matthews", "pearson_spearman") and np.ptp(predictions) == 0:
         return ["all predictions of test are the same: a correlation is not defined, and 0 here"]
+    if metric in ("accuracy", "accuracy_f1") and len(set(map(str, predictions))) == 1:
+        return ["all predictions of test are the same: the model has learnt no difference"]
     return []
 
 

@@ -151,8 +151,8 @@ def test_words_beyond_the_length_are_predicted_to_be_outside(prepared):
         (
             "t5",
             {},
-            "classes is answered by a head on an encoder, and t5 is an encoder-decoder; "
-            "give model_type electra",
+            "classes has labels, which encoders and decoders answer, and t5 is an encoder-decoder; "
+            "give a model_type or checkpoint of an encoder",
         ),
         (
             "electra",

@@ -117,7 +117,7 @@ BAD = [
     ),
     (
         {"arms": {"a": {"embeddings": "kept"}}},
-        "embeddings kept, which only lora or a checkpoint takes; leave it out",
+        "embeddings kept, which only lora or a checkpoint takes; give lora or a checkpoint, or leave embeddings out",
     ),
     (
         {"arms": {"a": {"tasks": []}}},

@@ -177,7 +177,9 @@ def test_a_result_says_how_it_was_scored(prepared, tmp_path):
     spec = FinetuningSpec(TRAINING | {"max_steps": 1}, evaluations=1)
     outcome = finetune(fresh(data), data, spec, seed=0, output_dir=tmp_path)
     assert outcome["scoring"] == {"f1": "binary, the positive class is 1"}
-    assert "notes" not in outcome
+    assert outcome["score"] == 0.5
+    (note,) = outcome["notes"]  # after one step the model gives one answer
+    assert note.startswith("all predictions of test are the same")
 
 
 # --- answers that are not there -------------------------------------------------------------------

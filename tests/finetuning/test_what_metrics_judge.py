@@ -12,7 +12,7 @@ from hf_synpre import UsageError
 from hf_synpre.finetuning import LabelTask
 from hf_synpre.finetuning.label_names import LabelNames, positive_number
 from hf_synpre.finetuning.metrics import METRICS
-from hf_synpre.finetuning.scores import SCORES, SCORINGS, Labels
+from hf_synpre.finetuning.scores import SCORES, SCORINGS, Labels, prediction_notes
 from hf_synpre.finetuning.tag_schemes import find_scheme
 from hf_synpre.finetuning.text_units import unicode_words
 
@@ -261,3 +261,10 @@ def test_no_references_are_no_answer_for_squad_and_refused_elsewhere():
         METRICS["rouge1"](keep_in_memory=True).each(["guess"], [[]])
     with pytest.raises(UsageError, match="There are no predictions to score"):
         METRICS["rouge1"](keep_in_memory=True).each([], [])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "accuracy_f1"])
+def test_predictions_of_one_class_are_said(metric):
+    assert "have learnt" not in str(prediction_notes(metric, np.array([0, 1, 0])))
+    (note,) = prediction_notes(metric, np.array([1, 1, 1]))
+    assert note == "all predictions of test are the same: the model has learnt no difference"
