@@ -117,7 +117,7 @@ BAD = [
     ),
     (
         {"arms": {"a": {"embeddings": "kept"}}},
-        "embeddings kept, which only lora or a checkpoint takes; give lora or a checkpoint, or leave embeddings out",
+        "embeddings kept, which only lora or a checkpoint takes; give lora or a checkpoint,",
     ),
     (
         {"arms": {"a": {"tasks": []}}},
