@@ -205,8 +205,11 @@ BAD_ARGUMENTS = [
     (["pretrain", "set", "--config_overrides", "d_modle=3"], "Did you mean 'd_model'?"),
     (["finetune", "stdlib_asd"], "Did you mean 'stdlib_ast'?"),
     (["finetune", "mtop", "--data_dir", "nowhere"], "There is no folder nowhere"),
-    (["finetune", "--init", "weights"], "has checkpoint None"),
-    (["finetune", "--init", "statistics", "--scheme", "mlp_scale"], "has checkpoint None"),
+    (["finetune", "--init", "weights"], "was given without a checkpoint"),
+    (
+        ["finetune", "--init", "statistics", "--scheme", "mlp_scale"],
+        "was given without a checkpoint",
+    ),
     (
         [
             "finetune",
@@ -217,7 +220,7 @@ BAD_ARGUMENTS = [
             "--checkpoint",
             "x",
         ],
-        "schemes with a constant take none",
+        "scheme constant_pre_attn_ln, which reads none",
     ),
     (
         ["finetune", "--init", "statistics", "--scheme", "weights", "--checkpoint", "x"],
@@ -262,7 +265,10 @@ BAD_YAML = [
         GOOD.replace("{random: {}}", "{random: {init: weight}}"),
         "Unknown init of an arm 'weight'. Did you mean 'weights'?",
     ),
-    (GOOD.replace("{random: {}}", "{a: {init: weights}}"), "init weights has checkpoint None"),
+    (
+        GOOD.replace("{random: {}}", "{a: {init: weights}}"),
+        "init weights was given without a checkpoint",
+    ),
     (GOOD.replace("{random: {}}", "{a--b: {}}"), "The name 'a--b' becomes a file name"),
     (GOOD + "pretraining: {p: {}}", "give exactly one of the two"),
     (GOOD + "pretraining: {p: {task: sett}}", "Unknown task 'sett'"),

@@ -48,7 +48,7 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, labelled_d
     assert '"dropped_rows_of_other_splits": 1' in shown
     assert '"bytes": ' in shown
     assert "parameters, up to 4 steps of 8 examples, about " in said
-    assert f"finetune TASK_OR_DATA --init weights --checkpoint {tmp_path / 'run'}`" in said
+    assert f"finetune DATA --init weights --checkpoint {tmp_path / 'run'}`" in said
     result = json.loads((tmp_path / "run" / "pretraining.json").read_text())
     assert result["steps"] == 4
     assert result["recipe"]["pretraining"]["bias_correction"] is False
