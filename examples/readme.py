@@ -226,6 +226,7 @@ def ahead_of_random(report: Report, arm: str) -> str:
 
 def against_equal_compute(report: Report) -> str:
     """Return where a control of equal compute is ahead of the pre-trained arms, and where not."""
+    # Outcome -> the tasks that have it.
     tasks: dict[str, list[str]] = {"ahead": [], "behind": [], "not told apart": []}
     for task, found in report["findings"].items():
         for control in found["controls"]:
@@ -236,6 +237,7 @@ def against_equal_compute(report: Report) -> str:
                 tasks["ahead"].append(task)
             else:
                 tasks["behind"].append(task)
+
     outcomes = [f"{outcome} on {', '.join(names)}" for outcome, names in tasks.items() if names]
     return "; ".join(outcomes) or "not tried"
 

@@ -52,6 +52,20 @@ def test_pages_show_the_committed_results(page):
     assert readme.render(page) == (ROOT / page).read_text(encoding="utf-8"), "run `make readme`"
 
 
+@pytest.mark.parametrize("arm", ["random", "statistics"])
+def test_the_first_screen_shows_the_committed_scores(arm):
+    """Made by README's two commands, with --seed 0 and 1, and --no_save_model."""
+    scores = []
+    for seed in (0, 1):
+        file = ROOT / "results" / "own_task" / arm / f"imports--{arm}--{seed}.json"
+        cell = json.loads(file.read_text())
+        assert cell["test_examples"] == 200
+        assert cell["phases"]["finetuning"]["steps"] == 1000
+        scores.append(f"{100 * cell['score']:.1f} %")
+    first, second = scores
+    assert re.search(rf"{first}[^()]*\({second}", README)
+
+
 def test_the_readme_is_short():
     assert len(README.splitlines()) <= 120
 

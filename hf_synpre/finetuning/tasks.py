@@ -217,9 +217,11 @@ def held_out_splits(task: str, rows: Dataset, order: np.ndarray, count: int) -> 
     Raises:
         UsageError: every row is equal to one that is held out.
     """
-    keys = np.array([hash(repr(row)) for row in rows])  # int64[rows]
     held_out = order[: 2 * count]
     kept = np.sort(order[2 * count :])
+
+    # Equal rows have equal keys.
+    keys = np.array([hash(repr(row)) for row in rows])  # int64[rows]
     kept = kept[~np.isin(keys[kept], keys[held_out])]
     if not len(kept):
         raise UsageError(

@@ -121,11 +121,15 @@ class RunReporter(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, model: Any, **kwargs: Any
     ) -> None:
+        """Say what the run is, in the first process: model, device, steps, tokens."""
         if not state.is_world_process_zero:
             return
+
+        # What a step reads; a packed row holds several examples.
         rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         examples_a_row = getattr(self.train_dataset, "examples_per_row", 1)
         tokens_a_row = mean_tokens(self.train_dataset, model.config.is_encoder_decoder)
+
         network = getattr(model, "module", model)
         self.state = RunState(
             self.listener.name,
@@ -145,6 +149,7 @@ class RunReporter(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Count the step, and estimate the time of all steps once the first ones are measured."""
         if not state.is_world_process_zero:
             return
         now = time.monotonic()
