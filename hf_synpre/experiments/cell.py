@@ -110,6 +110,7 @@ def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
             "finetuning": stored_form(spec.finetuning_spec(cell.task)),
         },
         "versions": versions(),
+        "threads": torch.get_num_threads(),
     }
 
 

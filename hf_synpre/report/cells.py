@@ -282,6 +282,7 @@ SHAPES = {
     "embeddings": _Shape(_is_text, "a text", True),
     "config": _Shape(_is_config, "an object, its arm an object", True),
     "versions": _Shape(lambda value: isinstance(value, dict), "an object", True),
+    "threads": _Shape(_is_count, "a whole number", True),
 }
 
 

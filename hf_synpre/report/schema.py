@@ -49,6 +49,7 @@ class CellResult(TypedDict, total=False):
     embeddings: str | None  # "fresh" or "kept": whether token embeddings came from the checkpoint
     config: dict[str, Any]  # specs of the arm, the task, the model and fine-tuning
     versions: dict[str, str] | None  # versions of the libraries and the commit
+    threads: int  # threads of a CPU; another number of them sums in another order
     wall_s: float  # seconds that the whole cell took
     file: str  # name of the cell's file
     sha256: str  # digest of the file's bytes

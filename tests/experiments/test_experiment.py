@@ -110,6 +110,7 @@ def test_one_json_for_each_cell_with_the_cost_of_each_phase(finished):
         assert [point["step"] for point in cell["curve"]] == [10, 20]
         assert cell["data"]["splits"]["train"]["rows"] == 200
         assert cell["versions"]["torch"]
+        assert cell["threads"] == 1
 
 
 def test_natural_pretraining_gets_the_tokens_of_synthetic(finished):

@@ -50,6 +50,7 @@ WRONG_TYPES = {
     "data": {"hub_id": ["a"]},
     "phases": {"pretraining": {"tokens": "many"}},
     "versions": ["2.6"],
+    "threads": "two",
     "config": {"arm": 3},
     "truths": ["a"],
 }
