@@ -24,6 +24,8 @@ from hf_synpre.errors import TemporaryError, UsageError, system_error, write_err
 MOST_JSON_BYTES = 64 * 2**20
 # Lists and objects of a JSON text inside each other.
 MOST_LEVELS = 100
+# How a file begins whose content a clone without Git LFS has left out.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -75,6 +77,18 @@ def read_json(file: str | Path) -> Any:
         raise UsageError(
             f"{file} is not valid JSON ({error}); make it again, or give another file."
         ) from error
+
+
+def refuse_pointer(file: Path) -> None:
+    """Raise UsageError where Git LFS has left the name of a file's content in its place."""
+    if not file.is_file():
+        return
+    with file.open("rb") as stream:
+        beginning = stream.read(len(LFS_POINTER))
+    if beginning == LFS_POINTER:
+        raise UsageError(
+            f"{file} is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`."
+        )
 
 
 def content_digest(path: str | Path) -> str:

@@ -31,7 +31,7 @@ from hf_synpre.data.readers import (
     plain_table,
     read_file,
 )
-from hf_synpre.data.splits import guess_columns, is_text, open_splits, row_texts
+from hf_synpre.data.splits import guess_columns, hub_tables, is_text, open_splits, row_texts
 from hf_synpre.data.text_files import content_suffix, read_text
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import content_digest
@@ -161,6 +161,10 @@ def column_texts(source: str, split: str) -> Iterator[str]:
 
     Raises UsageError if it has no such split or no column of text.
     """
+    tables = hub_tables(source, suffixes=(".csv", ".tsv"))
+    if tables is not None:
+        yield from folder_texts(tables, split)
+        return
     try:
         rows = iter(load_dataset(source, split=split, streaming=True))
         first = next(rows, None)

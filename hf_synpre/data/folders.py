@@ -12,7 +12,7 @@ Hidden files and folders, such as .DS_Store and .ipynb_checkpoints, are no data.
 import logging
 import re
 from collections import defaultdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from hf_synpre.config import read_header
@@ -74,14 +74,14 @@ def split_files(folder: Path, config: str | None = None) -> dict[str, list[Path]
 
 def data_files(folder: Path) -> list[Path]:
     """Return the files of a folder whose format can be read, without hidden ones, by name."""
-    files = []
-    for file in sorted(folder.rglob("*")):
-        parts = file.relative_to(folder).parts
-        if is_hidden(parts) or NO_DATA.fullmatch(file.name):
-            continue
-        if is_data_file(file) and file.is_file():
-            files.append(file)
-    return files
+    entries = sorted(folder.rglob("*"))
+    return [file for file in entries if is_data(file.relative_to(folder)) and file.is_file()]
+
+
+def is_data(path: PurePath) -> bool:
+    """Say whether a path within a dataset is that of a file of data, by its name."""
+    has_name = is_data_file(path) and not NO_DATA.fullmatch(path.name)
+    return has_name and not is_hidden(path.parts)
 
 
 def is_hidden(parts: tuple[str, ...]) -> bool:
@@ -96,8 +96,7 @@ def named_splits(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     for file in files:
         shard = SHARD.match(file.name)
         if shard:
-            split = shard["split"]
-            splits[split.lower() if split.lower() in SPLIT_WORDS else split].append(file)
+            splits[usual_case(shard["split"])].append(file)
     if splits:
         say_missing_shards(folder, splits)
         return in_order(splits)
@@ -121,9 +120,14 @@ def named_splits(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
             names_of(unnamed, folder),
         )
     for split, split_list in splits.items():
-        if len({file.stem for file in split_list}) > 1:
+        if len(split_list) > 1:
             logger.warning("%s: the split %s is %s", folder, split, names_of(split_list, folder))
     return in_order(splits)
+
+
+def usual_case(split: str) -> str:
+    """Return the name of a split; train, validation and test in small letters."""
+    return split.lower() if split.lower() in SPLIT_WORDS else split
 
 
 def say_missing_shards(folder: Path, splits: dict[str, list[Path]]) -> None:
@@ -275,12 +279,7 @@ def configured_files(folder: Path, config: dict[str, Any]) -> dict[str, list[Pat
     options of reading.
     """
     readme = folder / "README.md"
-    others = sorted(str(key) for key in set(config) - CONFIG_KEYS)
-    if others:
-        raise UsageError(
-            f"{readme}: its configuration has {', '.join(others)}, which only the datasets library "
-            "reads; save the data as .parquet or .jsonl."
-        )
+    check_options(folder, config)
     base = config.get("data_dir") or ""
     patterns = split_patterns(readme, config.get("data_files"))
     if not patterns:
@@ -293,6 +292,40 @@ def configured_files(folder: Path, config: dict[str, Any]) -> dict[str, list[Pat
             files += matching_files(folder, str(PurePosixPath(str(base)) / pattern), readme)
         splits[split] = list(dict.fromkeys(files))
     return splits
+
+
+def configured_patterns(folder: Path, name: str | None) -> list[str] | None:
+    """Return the names and patterns of files that a configuration of a README has.
+
+    Args:
+        folder: the folder of the README.
+        name: the configuration; None where it has only one or a default.
+
+    Returns:
+        The patterns; None where the README has no configurations.
+
+    Raises:
+        UsageError: there is no such configuration, or it has options of reading.
+    """
+    configs = readme_configs(folder)
+    if not configs and name is None:
+        return None
+    config = choose_config(folder, configs, name)
+    check_options(folder, config)
+    base = PurePosixPath(str(config.get("data_dir") or ""))
+    patterns = split_patterns(folder / "README.md", config.get("data_files"))
+    names = [pattern for paths in patterns.values() for pattern in paths] or ["*"]
+    return [str(base / name) for name in names]
+
+
+def check_options(folder: Path, config: dict[str, Any]) -> None:
+    """Raise UsageError where a configuration of a README has options of reading."""
+    others = sorted(str(key) for key in set(config) - CONFIG_KEYS)
+    if others:
+        raise UsageError(
+            f"{folder / 'README.md'}: its configuration has {', '.join(others)}, which only the "
+            "datasets library reads; save the data as .parquet or .jsonl."
+        )
 
 
 def split_files_below(folder: Path, base: str, readme: Path) -> dict[str, list[Path]]:
@@ -327,7 +360,7 @@ def split_patterns(readme: Path, value: Any) -> dict[str, list[str]]:
         are_names = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
         if not isinstance(split, str) or not are_names:
             raise UsageError(f"{readme}: data_files of its configs are no splits with paths.")
-        patterns.setdefault(split, []).extend(paths)
+        patterns.setdefault(usual_case(split), []).extend(paths)
     return patterns
 
 
@@ -349,7 +382,7 @@ def matching_files(folder: Path, pattern: str, readme: Path) -> list[Path]:
         raise UsageError(f"{readme} names {pattern}, which is no pattern ({error}).") from error
     files = []
     for file in found:
-        if file.is_file() and not is_hidden(file.relative_to(folder).parts):
+        if is_data(file.relative_to(folder)) and file.is_file():
             files.append(file)
     if not files:
         raise UsageError(f"{readme} names {pattern}, and no such file is in {folder}.")

@@ -24,7 +24,7 @@ from hf_synpre.data.text_files import (
     read_text,
 )
 from hf_synpre.errors import UsageError
-from hf_synpre.files import parse_json
+from hf_synpre.files import parse_json, refuse_pointer
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ def read_file(file: Path) -> Dataset:
         )
     if not file.is_file():
         raise UsageError(f"There is no file {file}.")
+    refuse_pointer(file)
     try:
         return plain_dataset(Dataset(plain_table(reader(file), file)))
     except UsageError:
@@ -179,10 +180,11 @@ def read_json(file: Path) -> pa.Table:
         raise UsageError(f"{file} cannot be read as a dataset: {error}.") from error
 
     if isinstance(content, dict):
+        check_orientation(content, file)
         columns = list(content.values())
         lengths = {len(column) for column in columns if isinstance(column, list)}
         if len(lengths) != 1 or not all(isinstance(column, list) for column in columns):
-            return one_object(content, file)
+            return rows_table([content], file)
         content = [dict(zip(content, values, strict=True)) for values in zip(*columns, strict=True)]
     if not isinstance(content, list):
         raise UsageError(f"{file} holds {type(content).__name__}; give a list of objects.")
@@ -190,18 +192,23 @@ def read_json(file: Path) -> pa.Table:
     return rows_table(rows, file)
 
 
-def one_object(content: dict[str, Any], file: Path) -> pa.Table:
-    """Return one JSON object as one row, unless its rows seem to be below one of its keys.
+def check_orientation(content: dict[str, Any], file: Path) -> None:
+    """Raise UsageError where the rows of a JSON object seem to be below one of its keys.
 
-    Raises UsageError in that case.
+    They may also be objects below keys of their own, or lists beside the names of the columns, as
+    pandas writes them.
     """
+    remedy = "give a list of rows alone (in pandas orient='records'), or one row a line as .jsonl."
+    if content and all(isinstance(value, dict) for value in content.values()):
+        raise UsageError(f"{file} holds an object of objects; {remedy}")
+    if {"columns", "data"} <= set(content):
+        raise UsageError(f"{file} holds the names of the columns apart from the rows; {remedy}")
+    are_columns = len(content) > 1 and all(isinstance(value, list) for value in content.values())
     for name, value in content.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
+        if not are_columns and isinstance(value, list) and value and isinstance(value[0], dict):
             raise UsageError(
-                f"{file} holds one object, whose key {name} has a list of objects; give a list of "
-                "rows alone, or one row a line as .jsonl."
+                f"{file} holds one object, whose key {name} has a list of objects; {remedy}"
             )
-    return rows_table([content], file)
 
 
 # Suffix -> its reader.
@@ -299,11 +306,11 @@ def join_tables(tables: list[pa.Table], where: object) -> pa.Table:
 def plain_table(table: pa.Table, file: Path) -> pa.Table:
     """Return a table without Arrow's types for special layouts.
 
-    Dictionaries and views become what they stand for.
+    Dictionaries and views become what they stand for. Columns of types that the datasets library
+    does not know, such as maps, are left out with a warning.
 
     Raises:
-        UsageError: a name comes twice, or a column has a type that the datasets library does not
-            know.
+        UsageError: a name comes twice, or no column is left.
     """
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -312,25 +319,41 @@ def plain_table(table: pa.Table, file: Path) -> pa.Table:
             f"{file} has several columns named {', '.join(twice)}; give every column a name of "
             "its own."
         )
-    fields = [field.with_type(plain_type(field.type)) for field in table.schema]
-    schema = pa.schema(fields, table.schema.metadata)
-    try:
-        pairs = zip(table.columns, schema, strict=True)
-        columns = [plain_column(column, field.type) for column, field in pairs]
-        table = pa.table(columns, schema=schema)
-        Features.from_arrow_schema(schema)
-    except (pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
-        raise UsageError(f"{file} cannot be read as a dataset: {one_line(error)}.") from error
-    return table
+    columns, fields = [], []
+    for column, field in zip(table.columns, table.schema, strict=True):
+        field = field.with_type(plain_type(field.type))
+        try:
+            Features.from_arrow_schema(pa.schema([field]))
+            columns.append(plain_column(column, field.type))
+        except (pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
+            logger.warning("%s: the column %s is left out: %s", file, field.name, one_line(error))
+            continue
+        fields.append(field)
+    if table.num_columns and not columns:
+        raise UsageError(
+            f"{file} cannot be read as a dataset: no column has a type that can be read; it has "
+            f"{', '.join(f'{field.name} ({field.type})' for field in table.schema)}."
+        )
+    return pa.table(columns, schema=pa.schema(fields, table.schema.metadata))
 
 
 def plain_column(column: pa.ChunkedArray, column_type: pa.DataType) -> pa.ChunkedArray:
     """Return a column in its plain type."""
-    if not pa.types.is_list_view(column.type) and not pa.types.is_large_list_view(column.type):
+    if not has_views(column.type):
         return column.cast(column_type)
-    # Arrow's cast of a view of lists forgets its last offset.
+    # Arrow's cast of a view of lists forgets its last offset, and that of categories lacks views.
     chunks = [pa.array(chunk.to_pylist(), column_type) for chunk in column.chunks]
     return pa.chunked_array(chunks, column_type)
+
+
+def has_views(column_type: pa.DataType) -> bool:
+    """Say whether a type has a view of lists in it, or categories that are views of strings."""
+    if pa.types.is_dictionary(column_type):
+        return pa.types.is_string_view(column_type.value_type)
+    if pa.types.is_list_view(column_type) or pa.types.is_large_list_view(column_type):
+        return True
+    children = [column_type.field(index).type for index in range(column_type.num_fields)]
+    return any(map(has_views, children))
 
 
 def plain_type(column_type: pa.DataType) -> pa.DataType:

@@ -35,9 +35,13 @@ ROWS_A_CHUNK = 10_000
 NOT_A_NUMBER = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>")
 TRUTH_VALUES = ("True", "TRUE", "true", "False", "FALSE", "false")
 INTEGER = r"^\s*[+-]?[0-9]+\s*$"
+# A number of this kind is a name, such as a postal code: as a number it would lose its zeros.
+LEADING_ZERO = r"^\s*[+-]?0[0-9]"
 NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$|^\s*[+-]?inf(inity)?\s*$"
 # A name of a column has fewer words; the first line of a file without header has more.
 MOST_WORDS_OF_A_NAME = 8
+# How a first line begins that has no names: Excel's hint at the separator, or a page of the web.
+NO_NAMES = ("sep=", "<!doctype", "<html", "<?xml")
 
 
 class TableError(ValueError):
@@ -48,7 +52,8 @@ def read_separated(file: Path, separator: str) -> pa.Table:
     """Return the rows of a file of separated values.
 
     An empty field is null. A column whose values are all numbers, or words for a missing one, is a
-    column of numbers, and one of truth values is one of bool; every other is text as it stands.
+    column of numbers, and one of truth values is one of bool; every other is text as it stands,
+    also one of numbers with leading zeros.
 
     Args:
         file: the file; its first line names the columns.
@@ -172,7 +177,7 @@ def check_separator(file: Path, header: str) -> None:
 def check_names(file: Path, table: pa.Table) -> None:
     """Raise UsageError where the first line of a table cannot be the names of its columns."""
     names = table.column_names
-    are_values = False
+    are_values = names[0].lower().startswith(NO_NAMES)
     for name, column in zip(names, table.columns, strict=True):
         is_number = re.match(NUMBER, name) is not None
         are_values |= len(name.split()) >= MOST_WORDS_OF_A_NAME
@@ -180,8 +185,8 @@ def check_names(file: Path, table: pa.Table) -> None:
         are_values |= is_number and has_sentence and is_numeric(column)
     if are_values:
         raise UsageError(
-            f"{file} has no header: its first line is {' | '.join(names)[:100]}; add a first line "
-            "with the names of the columns."
+            f"{file} has no header: its first line is {' | '.join(names)[:100]}; the first line "
+            "must be the names of the columns."
         )
 
 
@@ -192,7 +197,8 @@ def convert_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
     if pc.all(pc.is_in(present, value_set=pa.array(TRUTH_VALUES))).as_py():
         return pc.utf8_lower(column).cast(pa.bool_())
-    if not is_numeric(column):
+    has_names = pc.any(pc.match_substring_regex(present, LEADING_ZERO)).as_py()
+    if has_names or not is_numeric(column):
         return column
 
     # Words for a missing number become null.

@@ -1,7 +1,11 @@
 """Splits: a folder, file or Hub id -> the splits of a dataset; a split -> the texts of its rows."""
 
 import re
-from pathlib import Path
+from collections.abc import Collection
+from fnmatch import fnmatch
+from glob import escape
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,13 +13,19 @@ import yaml
 from datasets import Dataset, DatasetDict, Features, load_dataset, load_from_disk
 from datasets.info import DatasetInfosDict
 from datasets.table import table_cast
+from huggingface_hub import HfApi, constants, snapshot_download
 
-from hf_synpre.data.folders import split_files
-from hf_synpre.data.readers import join_tables, one_line, plain_dataset, read_file
+from hf_synpre.data.folders import configured_patterns, is_data, split_files, usual_case
+from hf_synpre.data.readers import READERS, join_tables, one_line, plain_dataset, read_file
+from hf_synpre.data.text_files import content_suffix
 from hf_synpre.errors import UsageError
 
 # Files of a folder that `save_to_disk` of the datasets library wrote.
 SAVED_TO_DISK = ("dataset_dict.json", "state.json")
+
+# Suffixes of files that hold Arrow's tables, whose types say how they are read; others are text.
+ARROW_TABLES = (".parquet", ".arrow", ".feather")
+TEXT_TABLES = tuple(suffix for suffix in READERS if suffix not in ARROW_TABLES)
 
 # Columns that hold no text to train on, whatever their values look like.
 NOT_TEXT = re.compile(
@@ -50,7 +60,10 @@ def open_splits(source: str, config: str | None = None, revision: str | None = N
     if path.is_file():
         return DatasetDict(train=read_file(path))
     if not path.exists():
-        return _hub_splits(source, config, revision)
+        tables = hub_tables(source, config, revision)
+        if tables is None:
+            return _hub_splits(source, config, revision)
+        path = tables
     if any((path / name).is_file() for name in SAVED_TO_DISK):
         return _saved_splits(path)
 
@@ -72,7 +85,7 @@ def _saved_splits(folder: Path) -> DatasetDict:
         raise UsageError(f"{folder} cannot be read as a dataset: {one_line(error)}.") from error
     if isinstance(saved, Dataset):
         saved = DatasetDict(train=saved)
-    return DatasetDict({split: plain_dataset(rows) for split, rows in saved.items()})
+    return DatasetDict({usual_case(split): plain_dataset(rows) for split, rows in saved.items()})
 
 
 def _described_features(folder: Path, config: str | None) -> Features | None:
@@ -118,6 +131,51 @@ def with_features(rows: Dataset, features: Features | None, where: str) -> Datas
         ) from error
 
 
+def hub_tables(
+    hub_id: str,
+    config: str | None = None,
+    revision: str | None = None,
+    suffixes: Collection[str] = TEXT_TABLES,
+) -> Path | None:
+    """Return a local copy of a dataset on the Hub whose files are text, such as .csv.
+
+    The datasets library reads .csv and .tsv with pandas, which takes words like NA for missing
+    values and joins lines between quotation marks. readers.py reads them as they are written.
+
+    Args:
+        hub_id: the dataset.
+        config: its configuration; None where it has only one or a default.
+        revision: a branch, tag or commit.
+        suffixes: the formats of which a copy is made, of .csv, .tsv, .json, .jsonl, .txt ...
+
+    Returns:
+        The folder; None where the files are of another format, where the README has options that
+        only the datasets library knows, or where the Hub does not answer.
+    """
+    hub: dict[str, Any] = {"repo_type": "dataset", "revision": revision}
+    try:
+        folder = Path(snapshot_download(hub_id, allow_patterns=["README.md"], **hub))
+        if constants.HF_HUB_OFFLINE:  # what an earlier run has downloaded
+            names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
+        else:
+            names = HfApi().list_repo_files(hub_id, **hub)
+    except (OSError, ValueError):
+        return None
+
+    # The files of the configuration, or all files of data.
+    names = [name for name in names if is_data(PurePosixPath(name))]
+    try:
+        patterns = configured_patterns(folder, config)
+    except UsageError:
+        return None
+    if patterns is not None:
+        names = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
+    if not names or not all(content_suffix(name) in suffixes for name in names):
+        return None
+    wanted = ["README.md", *map(escape, names)]
+    return Path(snapshot_download(hub_id, allow_patterns=wanted, **hub))
+
+
 def _hub_splits(hub_id: str, config: str | None, revision: str | None) -> DatasetDict:
     """Return the splits of a dataset on the Hub."""
     try:
@@ -128,7 +186,7 @@ def _hub_splits(hub_id: str, config: str | None, revision: str | None) -> Datase
             f"The dataset '{hub_id}' could not be read from the Hub ({cause}); "
             "give a local copy as --data_dir."
         ) from error
-    return DatasetDict({split: plain_dataset(rows) for split, rows in splits.items()})
+    return DatasetDict({usual_case(split): plain_dataset(rows) for split, rows in splits.items()})
 
 
 def is_text(column_type: pa.DataType) -> bool:

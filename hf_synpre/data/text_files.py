@@ -18,6 +18,7 @@ from typing import IO, Any, TextIO, cast
 import pyarrow as pa
 
 from hf_synpre.errors import UsageError
+from hf_synpre.files import refuse_pointer
 
 # Byte-order mark -> encoding. The mark of UTF-32 begins with that of UTF-16, so it comes first.
 MARKS = {
@@ -105,6 +106,7 @@ class UnpackedStream(io.RawIOBase):
 
 def open_bytes(file: Path) -> io.BufferedReader:
     """Return the unpacked bytes of a file; its last suffix says how it is packed."""
+    refuse_pointer(file)
     opener = OPENERS.get(file.suffix.lower())
     if opener is None:
         return file.open("rb")

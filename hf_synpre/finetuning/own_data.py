@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import read_yaml
 from hf_synpre.data.corpora import Corpus, TextSpec, corpus_source, dataset_corpus
+from hf_synpre.data.folders import split_of_word
 from hf_synpre.data.readers import READERS, is_data_file
 from hf_synpre.data.splits import open_splits
 from hf_synpre.errors import UsageError, choose
@@ -23,7 +24,7 @@ from hf_synpre.finetuning.catalog import TASKS
 from hf_synpre.finetuning.definitions import task_from_fields
 from hf_synpre.finetuning.guess import describe, guess_fields
 from hf_synpre.finetuning.label_tasks import LabelTask
-from hf_synpre.finetuning.tasks import SPLIT_NAMES, complete_splits
+from hf_synpre.finetuning.tasks import complete_splits
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -271,7 +272,7 @@ def task_name(data: str) -> str:
     stem = path.name if path.exists() else data.rpartition("/")[2]
     for suffix in reversed(Path(stem).suffixes):
         stem = stem.removesuffix(suffix)
-    if path.is_file() and any(stem.lower() in names for names in SPLIT_NAMES.values()):
+    if path.is_file() and split_of_word(stem):
         stem = f"{path.parent.name}-{stem}"
     name = "-".join(re.findall(r"\w+", stem)) or "own"
     return f"own-{name}" if name in TASKS else name

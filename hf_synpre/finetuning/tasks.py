@@ -15,14 +15,9 @@ from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import option
 from hf_synpre.data.corpora import Corpus, TextSpec
+from hf_synpre.data.folders import SPLIT_WORDS
 from hf_synpre.errors import UsageError, choose
 
-# Split -> its names in datasets.
-SPLIT_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "val", "dev", "valid"),
-    "test": ("test",),
-}
 # Rows that are held out of train for a split that a dataset lacks; at most 1 in 10 (1 of 2 to 9).
 HELD_OUT_ROWS = 1000
 # The fewest rows of which both a validation and a test can be held out.
@@ -105,7 +100,7 @@ class FinetuningTask(ABC):
         """Raise UsageError where the metric is none of these, or `rows` is not allowed."""
         choose("metric", self.metric_name, metrics)
         for split, count in self.rows.items():
-            choose("split", split, SPLIT_NAMES)
+            choose("split", split, SPLIT_WORDS)
             if not isinstance(count, int) or count < 1:
                 raise UsageError(
                     f"{self.name}: rows of {split} is {count!r}; give an integer >= 1."
@@ -164,11 +159,12 @@ def complete_splits(task: str, dataset: DatasetDict, hold_out: bool = False) -> 
         UsageError: train is missing, or both of the others are and `hold_out` is false, or train
             has too few rows.
     """
+    named = {name.lower(): rows for name, rows in dataset.items()}
     splits = {}
-    for split, names in SPLIT_NAMES.items():
-        for name in names:
-            if name in dataset:
-                splits[split] = dataset[name]
+    for split, names in SPLIT_WORDS.items():
+        there = [name for name in names if name in named]
+        if there:
+            splits[split] = named[there[0]]
 
     if "train" not in splits:
         raise UsageError(f"{task} has no train split; it has {', '.join(dataset)}.")

@@ -196,6 +196,8 @@ class TextToTextTask(FinetuningTask):
 
         Raises UsageError if it holds something else than text, or a row has none.
         """
+        if pa.types.is_integer(column.type):  # as sums in a .csv file are
+            column = column.cast(pa.string())
         values = column.to_pylist()
         text_type = column.type
         if pa.types.is_list(column.type):

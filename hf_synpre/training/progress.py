@@ -181,7 +181,8 @@ def mean_tokens(dataset: Any, counts_labels: bool) -> float:
     """Return the mean number of tokens of a dataset's first rows, without padding.
 
     Args:
-        dataset: a map-style dataset; its rows have input_ids, and segments if they are packed.
+        dataset: a map-style dataset; its rows have input_ids, and segments if they are packed;
+            or choices, each of which has input_ids.
         counts_labels: labels are read by a decoder, and so they count.
     """
     size = min(len(dataset), SAMPLED_FROM)
@@ -192,7 +193,8 @@ def mean_tokens(dataset: Any, counts_labels: bool) -> float:
         if "segments" in row:
             total += int(np.sum(np.asarray(row["segments"]) > 0))
         else:
-            total += np.size(row["input_ids"])
+            parts = row.get("choices", [row])
+            total += sum(np.size(part["input_ids"]) for part in parts)
         if counts_labels and "labels" in row:
             total += int(np.sum(np.asarray(row["labels"]) != IGNORED))
     return total / max(1, len(sampled))

@@ -13,12 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from hf_synpre import UsageError
 from hf_synpre.data import text_files
 from hf_synpre.data.corpora import TextSpec, open_corpus
 from hf_synpre.data.folders import split_files
 from hf_synpre.data.splits import guess_columns, open_splits
+from hf_synpre.files import LFS_POINTER
+
+POINTERS = ("a.csv", "a.txt", "a.jsonl", "a.parquet")
+VIEWS_IN_A_STRUCT = pa.struct([("a", pa.list_view(pa.string_view()))])
 
 
 def read(folder, name, content):
@@ -85,7 +90,8 @@ def test_words_for_nothing_are_text_among_text_and_missing_among_numbers(tmp_pat
     rows = read(
         tmp_path,
         "rows.csv",
-        "label,count,share,date,flag\nNone,1,1.5,1815-12-10,True\nNA,NA,nan,1816-01-01,false\n",
+        "label,count,share,date,flag,code\n"
+        "None,1,1.5,1815-12-10,True,007\nNA,NA,nan,1816-01-01,false,10\n",
     )
     assert rows == {
         "label": ["None", "NA"],
@@ -93,6 +99,7 @@ def test_words_for_nothing_are_text_among_text_and_missing_among_numbers(tmp_pat
         "share": [1.5, None],
         "date": ["1815-12-10", "1816-01-01"],
         "flag": [True, False],
+        "code": ["007", "10"],
     }
 
 
@@ -129,6 +136,8 @@ def test_quoted_escaped_and_plain_tables_are_told_apart(name, content, texts, tm
         ("text,n\nabc\n", "line 2 and the header differ in their number of fields, 1 and 2"),
         ("text,text\na,b\n", "several columns named text"),
         ("3,Wall St. Bears Claw Back\n1,It goes on and on\n", "has no header: its first line is 3"),
+        ("sep=,\na,b\n1,2\n", "has no header: its first line is sep="),
+        ("<!DOCTYPE html>\n<html></html>\n", "has no header: its first line is <!DOCTYPE"),
     ],
 )
 def test_broken_tables_are_refused(content, message, tmp_path):
@@ -157,6 +166,10 @@ def test_json_keeps_texts_as_they_are_written(tmp_path, caplog):
         ("a.jsonl", "[" * 50_000, "nested too deep"),
         ("a.json", "[" * 50_000, "nested too deep"),
         ("a.json", '{"version": 1, "data": [{"a": 1}]}', "whose key data has a list of objects"),
+        ("a.json", '{"data": [{"a": 1}]}', "whose key data has a list of objects"),
+        ("a.json", '{"text": {"0": "a"}, "n": {"0": 1}}', "holds an object of objects"),
+        ("a.json", '{"columns": ["a"], "data": [["b"]]}', "columns apart from the rows"),
+        *((name, f"{LFS_POINTER.decode()}v1\noid", "is a pointer of Git LFS") for name in POINTERS),
         ("a.jsonl", '{"text": "\\ud800"}', "half of a surrogate pair"),
         ("a.parquet", "x", "a.parquet cannot be read as a dataset"),
         ("a.xlsx", "x", "a.xlsx is no dataset; give a folder in Hub layout or a file"),
@@ -184,6 +197,24 @@ def test_arrows_types_of_text_and_lists_are_one_each(tmp_path):
     assert types == ["string"] * 3 + ["list<item: string>"] * 3
     assert rows["list view"][:] == [["a"], ["b", "c"]]
     assert rows["view"][:] == rows["category"][:] == ["x y", "z"]
+
+
+def test_a_column_of_a_type_that_is_not_known_is_left_out_and_the_others_are_read(tmp_path, caplog):
+    views = pa.array(["x", "y"], pa.string_view())
+    table = pa.table(
+        {
+            "category": pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), views),
+            "facts": pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int8())),
+            "parts": pa.array([{"a": ["b", "c"]}] * 3, VIEWS_IN_A_STRUCT),
+        }
+    )
+    feather.write_feather(table, str(tmp_path / "rows.arrow"))
+    rows = open_splits(str(tmp_path / "rows.arrow"))["train"]
+    assert rows.to_dict() == {"category": ["x", "y", "x"], "parts": [{"a": ["b", "c"]}] * 3}
+    assert "the column facts is left out: Arrow type map" in caplog.text
+    feather.write_feather(table.select(["facts"]), str(tmp_path / "rows.arrow"))
+    with pytest.raises(UsageError, match=r"no column has a type that can be read; it has facts"):
+        open_splits(str(tmp_path / "rows.arrow"))
 
 
 def test_broken_arrow_files_never_end_the_process(tmp_path):
@@ -293,6 +324,12 @@ def test_what_a_readme_names_is_read_and_only_inside_its_folder(tmp_path):
     make_folder(tmp_path / "d", header=f"a0: &a0 [1, 2]\n{bomb}")
     with pytest.raises(UsageError, match="has more than 50,000 values"):
         split_files(tmp_path / "d")
+
+
+def test_a_readmes_pattern_means_files_of_data_and_its_splits_may_have_capitals(tmp_path):
+    names = ("x.csv", "config.json", "picture.jpg")
+    make_folder(tmp_path, *names, header="configs:\n- data_files: {TRAIN: '**'}")
+    assert found(tmp_path) == {"train": ["x.csv"]}
 
 
 def test_types_that_a_readme_describes_are_kept(tmp_path):

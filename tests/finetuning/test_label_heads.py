@@ -17,6 +17,7 @@ from hf_synpre.finetuning.label_encoding import Answers, span_ids
 from hf_synpre.finetuning.label_rows import SpecialTokensTemplate, cut
 from hf_synpre.finetuning.span_answers import best_span
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.progress import mean_tokens
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -63,6 +64,14 @@ def test_losses_are_the_models_own(name, prepared):
     outputs = model(**batch)
     model_loss = model(**batch, **model_labels).loss
     torch.testing.assert_close(find_head(data.task.head).loss(outputs, labels), model_loss)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_progress_counts_the_tokens_of_every_heads_rows(name, prepared):
+    train = prepared[name].rows("train")
+    rows = [train[i] for i in range(8)]
+    batch = LabelCollator(0, name == "tags")(rows)
+    assert mean_tokens(rows, False) == int(batch["attention_mask"].sum()) / 8
 
 
 @pytest.mark.parametrize(
