@@ -192,7 +192,7 @@ def read_config(folder: Path, overrides: dict[str, Any]) -> tuple[PreTrainedConf
         UsageError: there is no config of a transformers model in the folder.
     """
     try:
-        return AutoConfig.from_pretrained(
+        config, rest = AutoConfig.from_pretrained(
             folder, return_unused_kwargs=True, trust_remote_code=False, **overrides
         )
     except Exception as error:  # whatever a class of configs raises on what a file says
@@ -200,3 +200,6 @@ def read_config(folder: Path, overrides: dict[str, Any]) -> tuple[PreTrainedConf
         raise UsageError(
             f"{folder} holds no config.json of a transformers model ({cause}); give config=."
         ) from error
+    if hasattr(config, "quantization_config"):  # weights are read as the numbers that they mean
+        del config.quantization_config
+    return config, rest

@@ -96,7 +96,7 @@ class Matching:
             stack, layer = find_layer(name, self.model_depths)
             return name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1) in templates
 
-        prefix = outer_prefix(stored_shapes, fits)
+        prefix = outer_prefix("The checkpoint", stored_shapes, fits)
         self.stored_names: dict[str, str] = {}
         for stored_name in stored_shapes:
             self.stored_names[new_name(stored_name.removeprefix(prefix))] = stored_name

@@ -7,6 +7,7 @@ Three things that are stored in other ways than a model of transformers saves th
 - other quantised codes, and adapters, are refused by name.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from hf_synpre.errors import UsageError
+from hf_synpre.files import refuse_pointer
 from hf_synpre.initialization.weight_files import (
     INDEX_FILE,
     SINGLE_FILE,
@@ -22,6 +24,8 @@ from hf_synpre.initialization.weight_files import (
     read_index,
     weight_files,
 )
+
+logger = logging.getLogger(__name__)
 
 # Parts of a name that wrappers of torch and lightning put anywhere in it.
 WRAPPER_PARTS = frozenset(
@@ -35,9 +39,8 @@ WRAPPER_PARTS = frozenset(
 )
 # What DDP, DataParallel and peft put before the names of all tensors.
 WRAPPER_PREFIXES = ("module.", "base_model.model.")
-# What modules that hold a model put before its names. A name may also begin so without them, so the
-# model has to tell.
-OUTER_PREFIXES = ("model.", "module.", "base_model.model.", "base_model.", "network.", "net.")
+# A module that holds a model puts so many parts of a name at most before the model's names.
+MOST_OUTER_PARTS = 3
 
 # How safetensors calls the floating-point dtypes; tensors of other dtypes have no moments.
 DTYPES = {
@@ -73,6 +76,9 @@ ADAPTER_PARTS = frozenset(
     (
         "lora_A",
         "lora_B",
+        "lora_E",
+        "lora_down",
+        "lora_up",
         "lora_embedding_A",
         "lora_embedding_B",
         "lora_magnitude_vector",
@@ -213,6 +219,7 @@ def open_tensors(file: Path) -> dict[str, safe_open]:
     Raises:
         UsageError: the file is broken.
     """
+    refuse_pointer(file)
     try:
         reader = safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
@@ -265,18 +272,44 @@ def common_wrapper(names: Iterable[str]) -> str:
     return ""
 
 
-def outer_prefix(names: Iterable[str], fits: Callable[[str], bool]) -> str:
+def outer_prefix(source: str, names: Iterable[str], fits: Callable[[str], bool]) -> str:
     """Return what a module around the model put before its names; "" for nothing.
 
     Args:
+        source: the checkpoint, for the error.
         names: the names of a checkpoint's tensors.
-        fits: whether a name is one of the model's.
+        fits: whether a name is one of the model's. A name may begin as a module's does without it.
+
+    Raises:
+        UsageError: the model is there several times, such as below teacher. and student.
+
+    Example:
+        >>> outer_prefix("x", ["backbone.bert.pooler.bias"], "bert.pooler.bias".__eq__)
+        'backbone.'
     """
     names = list(names)
+    prefixes = [""]
+    for name in names:
+        parts = name.split(".")[:-1]
+        for count in range(1, min(len(parts), MOST_OUTER_PARTS) + 1):
+            is_layer = count > 1 and parts[count - 1].isdigit()
+            if is_layer:
+                break
+            prefixes.append(".".join(parts[:count]) + ".")
+
     counts = {}
-    for prefix in ("", *OUTER_PREFIXES):
+    for prefix in dict.fromkeys(prefixes):
         counts[prefix] = sum(fits(name.removeprefix(prefix)) for name in names)
-    return max(counts, key=lambda prefix: counts[prefix])  # the first of those with the most
+    best = max(counts, key=lambda prefix: counts[prefix])  # the first of those with the most
+    for prefix, count in counts.items():
+        if best and count == counts[best] and not prefix.startswith(best):
+            raise UsageError(
+                f"{source} has the tensors of this model several times, below {best} and {prefix}; "
+                "save the one that is meant as a checkpoint of its own."
+            )
+    if best:
+        logger.warning("%s: the tensors of the model are those below %s", source, best)
+    return best
 
 
 def find_scales(dtypes: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -325,7 +358,7 @@ def refuse_codes(source: str, dtypes: Mapping[str, str], scales: Mapping[str, st
 def is_weight(name: str) -> bool:
     """Say whether a tensor is that of a linear map by its name; buffers of integers are not."""
     last_part = name.rpartition(".")[2]
-    return last_part == "weight" or "proj" in last_part
+    return "weight" in last_part or "proj" in last_part
 
 
 def spread_scale(name: str, scale: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -17,6 +17,8 @@ from hf_synpre.initialization.checkpoints import ADAPTER_FILE, STATISTICS_FILE
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+# Suffixes of files of weights that other programs and older versions write.
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf")
 # What one of N files of a checkpoint is called.
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors")
 
@@ -40,16 +42,28 @@ def weight_files(folder: Path) -> list[Path]:
         check_shards(folder, files)
 
     if not files:
+        others = [file.name for file in sorted(folder.glob("*")) if file.suffix in OTHER_WEIGHTS]
+        if others:
+            raise UsageError(
+                f"{folder} holds {others[0]} and no *.safetensors, which alone are read; load it "
+                "with transformers' from_pretrained, and give a folder of its save_pretrained."
+            )
         raise UsageError(
             f"{folder} holds neither {STATISTICS_FILE} nor *.safetensors; "
             "give a checkpoint folder or Hub id."
         )
+    check_files(files)
+    return files
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """Raise UsageError where a file that an index names is missing."""
     for file in files:
         if not file.exists():
             raise UsageError(
-                f"{file} is missing, though {INDEX_FILE} names it; copy the checkpoint again."
+                f"{file} is missing, though the index of the checkpoint names it; copy the "
+                "checkpoint again."
             )
-    return files
 
 
 def indexed_files(index: Path) -> list[str]:
@@ -101,18 +115,20 @@ def check_shards(folder: Path, files: Iterable[Path]) -> None:
 
 def refuse_adapter(folder: Path) -> None:
     """Raise UsageError where a folder holds an adapter of peft, not the weights of a model."""
-    file = folder / ADAPTER_FILE
-    if not file.exists():
+    config = folder / ADAPTER_FILE
+    files = [config] if config.exists() else sorted(folder.glob("adapter_model*"))
+    is_model = (folder / SINGLE_FILE).exists() or (folder / INDEX_FILE).exists()
+    if not files or (is_model and not config.exists()):
         return
-    kind, base = "adapter", "its base model"
-    content = read_json(file)
+    kind, base = "", "its base model"
+    content = read_json(config) if config.exists() else {}
     if isinstance(content, dict):
-        kind = f"{content.get('peft_type') or ''} adapter".strip()
+        kind = f"{content.get('peft_type') or ''} "
         base = content.get("base_model_name_or_path") or base
     raise UsageError(
-        f"{folder} holds a {kind} ({ADAPTER_FILE}), not the weights of a model; give {base}, or "
-        "merge the adapter into it (merge_and_unload of peft) and give the folder where that is "
-        "saved."
+        f"{folder} holds the {kind.lstrip()}adapter {files[0].name}, not the weights of a model; "
+        f"give {base}, or merge the adapter into it (merge_and_unload of peft) and give the folder "
+        "where that is saved."
     )
 
 

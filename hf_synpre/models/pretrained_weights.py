@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.errors import UsageError
-from hf_synpre.files import read_json
+from hf_synpre.files import read_json, refuse_pointer
 from hf_synpre.initialization import (
     bundled_checkpoints,
     checkpoint_folder,
@@ -24,7 +24,7 @@ from hf_synpre.initialization.build import body_name
 from hf_synpre.initialization.checkpoints import checkpoint_config, find_weights
 from hf_synpre.initialization.load_report import LoadReport
 from hf_synpre.initialization.stored_tensors import StoredTensors, outer_prefix, plain_names
-from hf_synpre.initialization.weight_files import indexed_files, refuse_adapter
+from hf_synpre.initialization.weight_files import check_files, indexed_files, refuse_adapter
 
 # The files by which a checkpoint has a tokenizer, and the classes that need none of them.
 TOKENIZER_FILES = (
@@ -34,6 +34,8 @@ TOKENIZER_FILES = (
 TOKENIZERS_OF_BYTES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 # The files of a checkpoint that are downloaded to read its weights.
 WEIGHT_PATTERNS = ("*.safetensors", "*.json", "pytorch_model*.bin")
+# Keys below which training loops save the tensors of a model.
+NESTED_KEYS = ("state_dict", "model_state_dict", "model", "module")
 
 
 def take_weights(
@@ -178,7 +180,7 @@ def read_weights(
     # A wrapper may have put its name before all others, as "model." of a LightningModule.
     empty_model = skeleton(model_class, stored_config)
     known = {body_name(empty_model, name) for name in empty_model.state_dict()}
-    prefix = outer_prefix(tensors, lambda name: body_name(empty_model, name) in known)
+    prefix = outer_prefix(str(source), tensors, lambda name: body_name(empty_model, name) in known)
     tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
     try:
@@ -224,18 +226,39 @@ def stored_state(folder: Path) -> dict[str, torch.Tensor]:
     # Files of torch.save: only tensors are unpickled.
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
+        refuse_pointer(file)
         try:
-            tensors |= torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a broken or hostile pickle makes torch raise
             cause = " ".join(str(error).split())[:200]
             raise UsageError(
                 f"{file} cannot be read as tensors ({cause}); give a checkpoint with safetensors."
             ) from error
+        tensors |= model_tensors(content, file)
     state = {}
     for name, stored_name in plain_names(str(folder), tensors).items():
         tensor = tensors[stored_name]
         state[name] = tensor.float() if tensor.is_floating_point() else tensor
     return state
+
+
+def model_tensors(content: Any, file: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model by name from what torch.save has written.
+
+    A training loop may have put them beside the state of its optimizer and its step.
+
+    Raises:
+        UsageError: there are none.
+    """
+    for key in NESTED_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = {}
+    if isinstance(content, dict):
+        tensors = {name: value for name, value in content.items() if torch.is_tensor(value)}
+    if not tensors:
+        raise UsageError(f"{file} holds no tensors by name; give a checkpoint with safetensors.")
+    return tensors
 
 
 def pickled_files(folder: Path) -> list[Path]:
@@ -244,7 +267,9 @@ def pickled_files(folder: Path) -> list[Path]:
     if single.exists():
         return [single]
     if index.exists():
-        return [folder / name for name in indexed_files(index)]
+        files = [folder / name for name in indexed_files(index)]
+        check_files(files)
+        return files
     return []
 
 

@@ -189,7 +189,7 @@ def test_broken_checkpoints_are_named(tmp_path, t5_checkpoint):
     file.unlink()
     index = t5_checkpoint / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"w": "gone.safetensors"}}')
-    message = r"gone.safetensors is missing, though model.safetensors.index.json names it"
+    message = r"gone.safetensors is missing, though the index of the checkpoint names it"
     with pytest.raises(UsageError, match=message):
         ParameterStatistics.from_pretrained(t5_checkpoint)
     index.write_text("[]")

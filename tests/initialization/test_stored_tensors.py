@@ -13,6 +13,7 @@ from small_models import SEQ2SEQ, WEIGHTS, assert_equal
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre import ParameterStatistics, UsageError
+from hf_synpre.files import LFS_POINTER
 from hf_synpre.initialization.stored_tensors import StoredTensors, block_side, spread_scale
 from hf_synpre.initialization.weight_files import INDEX_FILE
 
@@ -26,7 +27,11 @@ def rewrite(folder, change):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "base_model.model.", "model."]
+    "prefix",
+    [
+        *("module.", "_orig_mod.", "module._orig_mod.", "base_model.model."),
+        *("model.", "model.model.", "0.auto_model.", "actor.module."),
+    ],
 )
 def test_what_a_wrapper_puts_before_names_is_taken_off(t5_checkpoint, prefix):
     before = ParameterStatistics.from_pretrained(t5_checkpoint)
@@ -34,7 +39,7 @@ def test_what_a_wrapper_puts_before_names_is_taken_off(t5_checkpoint, prefix):
     copied = AutoModelForSeq2SeqLM.from_pretrained(t5_checkpoint)
     rewrite(t5_checkpoint, lambda tensors: {prefix + k: v for k, v in tensors.items()})
     after = ParameterStatistics.from_pretrained(t5_checkpoint)
-    if prefix != "model.":  # also the true prefix of many models
+    if prefix in ("module.", "_orig_mod.", "base_model.model."):  # no model's own
         assert after.parameters == before.parameters
     assert_equal(SEQ2SEQ().from_pretrained(t5_checkpoint), drawn)
     assert_equal(SEQ2SEQ(scheme="weights").from_pretrained(t5_checkpoint), copied)
@@ -114,14 +119,34 @@ def test_buffers_of_integers_are_no_codes(tmp_path):
 def test_an_adapter_is_refused_and_names_its_base_model(tmp_path, t5_checkpoint):
     lora = {"base_model.model.q.lora_A.weight": torch.ones(2, 2)}
     save_file(lora, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(UsageError, match=r"holds the adapter adapter_model.safetensors, not the"):
+        ParameterStatistics.from_pretrained(tmp_path)
+    save_file(lora, tmp_path / WEIGHTS)
     with pytest.raises(UsageError, match=r"q.lora_A.weight, a tensor of an adapter"):
         ParameterStatistics.from_pretrained(tmp_path)
     config = {"peft_type": "LORA", "base_model_name_or_path": str(t5_checkpoint)}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match="holds a LORA adapter"):
+    with pytest.raises(UsageError, match=r"holds the LORA adapter adapter_config.json, not"):
         SEQ2SEQ().from_pretrained(tmp_path)
-    with pytest.raises(UsageError, match=f"holds a LORA adapter .*; give {t5_checkpoint}, or"):
+    with pytest.raises(UsageError, match=f"holds the LORA adapter .*; give {t5_checkpoint}, or"):
         ParameterStatistics.from_pretrained(tmp_path)
+
+
+def test_weights_of_other_programs_and_of_git_lfs_are_named(t5_checkpoint):
+    (t5_checkpoint / WEIGHTS).write_bytes(LFS_POINTER + b"v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(UsageError, match=r"model.safetensors is a pointer of Git LFS"):
+        ParameterStatistics.from_pretrained(t5_checkpoint)
+    (t5_checkpoint / WEIGHTS).rename(t5_checkpoint / "pytorch_model.bin")
+    with pytest.raises(UsageError, match=r"holds pytorch_model.bin and no \*.safetensors, which"):
+        SEQ2SEQ().from_pretrained(t5_checkpoint)
+
+
+def test_the_method_of_a_quantised_checkpoint_is_not_asked_for(t5_checkpoint):
+    config = json.loads((t5_checkpoint / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (t5_checkpoint / "config.json").write_text(json.dumps(config))
+    model = SEQ2SEQ(scheme="weights").from_pretrained(t5_checkpoint)
+    assert not hasattr(model.config, "quantization_config")
 
 
 def test_a_download_that_was_cut_off_is_refused(t5_checkpoint):

@@ -3,6 +3,7 @@
 Run: pytest tests/models/test_pretrained_weights.py
 """
 
+import json
 import logging
 
 import pytest
@@ -22,15 +23,17 @@ def bert(seed, model_class=AutoModelForMaskedLM, **fields):
     return build(model_class, AutoConfig.for_model("bert", **BERT | fields), {}, seed)
 
 
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "base_model.model."])
-@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "base_model.model.", "backbone."])
+@pytest.mark.parametrize("pickled", [None, "weights", "state_dict", "model"])
 def test_weights_are_found_under_a_wrappers_names(tmp_path, prefix, pickled):
     bert(1).save_pretrained(tmp_path)
     tensors = load_file(tmp_path / WEIGHTS)
     (tmp_path / WEIGHTS).unlink()
     wrapped = {prefix + name: tensor for name, tensor in tensors.items()}
     if pickled:
-        torch.save(wrapped, tmp_path / "pytorch_model.bin")
+        nested = {pickled: wrapped, "optimizer": {"lr": 1.0}, "step": 3}
+        content = wrapped if pickled == "weights" else nested
+        torch.save(content, tmp_path / "pytorch_model.bin")
     else:
         save_file(wrapped, tmp_path / WEIGHTS)
 
@@ -44,6 +47,15 @@ def test_a_checkpoint_of_which_nothing_fits_is_an_error(tmp_path):
     bert(1).save_pretrained(tmp_path)
     save_file({"student.x": torch.ones(2)}, tmp_path / WEIGHTS)
     with pytest.raises(UsageError, match=r"none of its tensors belongs to a BertForMaskedLM .the"):
+        take_weights(bert(2), tmp_path, head=True)
+
+
+def test_a_checkpoint_with_the_model_twice_is_refused(tmp_path):
+    bert(1).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    twice = {f"{who}.{k}": v.clone() for who in ("student", "teacher") for k, v in tensors.items()}
+    save_file(twice, tmp_path / WEIGHTS)
+    with pytest.raises(UsageError, match=r"several times, below student. and teacher.; save the"):
         take_weights(bert(2), tmp_path, head=True)
 
 
@@ -91,4 +103,17 @@ def test_a_pickle_that_is_not_of_tensors_is_one_line(tmp_path, content):
     (tmp_path / WEIGHTS).unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(content)
     with pytest.raises(UsageError, match=r"cannot be read as tensors"):
+        take_weights(bert(2), tmp_path)
+
+
+def test_a_pickle_without_tensors_and_files_that_are_missing_are_one_line(tmp_path):
+    bert(1).save_pretrained(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    torch.save({"epoch": 3}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UsageError, match="holds no tensors by name"):
+        take_weights(bert(2), tmp_path)
+    (tmp_path / "pytorch_model.bin").unlink()
+    index = {"weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match=r"00002.bin is missing, though the index of the"):
         take_weights(bert(2), tmp_path)
