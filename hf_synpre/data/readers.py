@@ -7,7 +7,7 @@ module knows the formats, and makes Arrow's many types of text and of lists one 
 import json
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -65,7 +65,7 @@ def read_file(file: Path) -> Dataset:
         raise UsageError(f"{file} cannot be read as a dataset: {one_line(error)}.") from error
 
 
-def is_data_file(name: str | Path) -> bool:
+def is_data_file(name: str | PurePath) -> bool:
     """Say whether the name of a file is that of a format that can be read."""
     return content_suffix(name) in READERS
 

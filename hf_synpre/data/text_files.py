@@ -12,7 +12,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, TextIO, cast
 
 import pyarrow as pa
@@ -63,7 +63,7 @@ def check_unpacked(file: Path, size: int) -> None:
         )
 
 
-def content_suffix(file: str | Path) -> str:
+def content_suffix(file: str | PurePath) -> str:
     """Return the suffix of a file's format in small letters: .csv for rows.CSV.gz."""
     path = Path(file)
     if path.suffix.lower() in COMPRESSED:
