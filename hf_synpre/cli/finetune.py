@@ -390,6 +390,8 @@ def print_plan(
 
 def print_result(experiment: "Experiment") -> None:
     """Print the score of a finished run, where everything lies, and what to do next."""
+    from transformers import AutoConfig
+
     from hf_synpre.finetuning.card import loading_code
 
     cell = experiment.cells()[0]
@@ -405,7 +407,8 @@ def print_result(experiment: "Experiment") -> None:
         print(f"Scores: {scores}. No model was kept; without --no_save_model it is.")
         return
     data = experiment.artifacts.prepared_task(cell.task)
-    code = loading_code(data, folder.as_posix())
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    code = loading_code(data, folder.as_posix(), config)
     command = "; ".join(line for line in code.splitlines() if line)
     print(
         f"Scores: {scores}. Model, tokenizer and card: {folder}. Try it:\n"

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_synpre.finetuning.catalog import find_head
 from hf_synpre.finetuning.prepared import PreparedTask
 
 # The head of a task -> the name of transformers' pipeline that loads its models.
@@ -38,8 +37,11 @@ def finetuned_card(
         folder: where the model lies, for the lines that load it.
     """
     head_name = data.task.head_name
+    task_type = PIPELINES.get(head_name) or HUB_TASKS[head_name]
+    if head_name == "text" and not model.config.is_encoder_decoder:
+        task_type = "text-generation"
     entry = EvalResult(
-        task_type=PIPELINES.get(head_name) or HUB_TASKS[head_name],
+        task_type=task_type,
         dataset_type=data.task.hub_id or result["task"],
         dataset_name=result["task"],
         dataset_split="test",
@@ -54,6 +56,7 @@ def finetuned_card(
         model_name=folder.name,
         eval_results=[entry],
     )
+    code = loading_code(data, shown_path(folder), model.config)
     recipe = json.dumps(without_folders(result["config"]), sort_keys=True)
     sections = [
         f"---\n{header.to_yaml(line_break=chr(10))}\n---\n",
@@ -61,7 +64,7 @@ def finetuned_card(
         f"{type(model).__name__}, {count_parameters(model):,} parameters, fine-tuned on "
         f"{result['task']} from {describe_start(result['config']['arm'])}, seed "
         f"{result['seed']}.\n",
-        f"## How to load\n\n```python\n{loading_code(data, shown_path(folder))}\n```\n",
+        f"## How to load\n\n```python\n{code}\n```\n",
         f"## Scores\n\n{score_table(result)}\n",
         f"## Data\n\n{describe_data(data)}\n",
         f"## Recipe\n\n```json\n{recipe}\n```\n",
@@ -88,12 +91,13 @@ def describe_start(arm: Mapping[str, Any]) -> str:
     return start
 
 
-def loading_code(data: PreparedTask, folder: str) -> str:
+def loading_code(data: PreparedTask, folder: str, config: PreTrainedConfig) -> str:
     """Return the lines of Python that load a fine-tuned model and use it.
 
     Args:
         data: the prepared task, whose rows have one text or two.
         folder: the path of the model.
+        config: the config of the model.
     """
     head_name = data.task.head_name
     if head_name in PIPELINES:
@@ -108,16 +112,21 @@ def loading_code(data: PreparedTask, folder: str) -> str:
             f"print(predict({example}))"
         )
 
-    auto_class = find_head(head_name).model_class.__name__
+    auto_class = data.head_for(config).model_class.__name__
     lines = [
         f"from transformers import AutoTokenizer, {auto_class}\n",
         f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
         f'model = {auto_class}.from_pretrained("{folder}")',
     ]
     if head_name == "text":
+        # A decoder repeats its prompt before what it generates.
+        generated = "ids[0]"
+        if not config.is_encoder_decoder:
+            generated = 'ids[0, inputs["input_ids"].shape[1] :]'
         lines += [
             'inputs = tokenizer("a text", return_tensors="pt", truncation=True)',
-            "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0])",
+            "ids = model.generate(**inputs)",
+            f"print(tokenizer.decode({generated}, skip_special_tokens=True))",
         ]
     return "\n".join(lines)
 

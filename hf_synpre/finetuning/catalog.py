@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from hf_synpre.errors import UsageError, choose
+from hf_synpre.finetuning.completion_head import CompletionHead
 from hf_synpre.finetuning.heads import Head
 from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.label_tasks import LabelTask
@@ -19,7 +20,7 @@ from hf_synpre.finetuning.text_head import TextHead
 from hf_synpre.finetuning.text_tasks import TextToTextTask
 
 # All heads. Heads of one name answer the same tasks, each with other families of models.
-HEADS: tuple[Head[Any, Any], ...] = (TextHead(), *LABEL_HEADS.values())
+HEADS: tuple[Head[Any, Any], ...] = (TextHead(), CompletionHead(), *LABEL_HEADS.values())
 
 
 def find_head(name: str) -> Head[Any, Any]:

@@ -75,8 +75,9 @@ def generation_settings(
         "max_new_tokens": spec.max_new_tokens or longest_target(data),
         "pad_token_id": model.config.pad_token_id,
         "eos_token_id": model.config.eos_token_id,
-        "decoder_start_token_id": model.config.decoder_start_token_id,
     }
+    if model.config.is_encoder_decoder:
+        settings["decoder_start_token_id"] = model.config.decoder_start_token_id
     if spec.num_beams > 1:
         settings["num_beams"] = spec.num_beams
         settings["length_penalty"] = spec.length_penalty
@@ -92,6 +93,9 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
     tokenizer = complete_tokenizer(data.tokenizer, model)
     tokenizer.model_max_length = data.task.max_source
     backend = getattr(tokenizer, "backend_tokenizer", None)
+    if data.task.head_name == "text" and not model.config.is_encoder_decoder:
+        # What a decoder generates follows the last position.
+        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     if data.task.head_name == "text" and backend is not None:
         end = tokenizer.eos_token
         backend.post_processor = TemplateProcessing(

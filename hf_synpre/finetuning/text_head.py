@@ -146,10 +146,11 @@ class TextHead(Head["TextToTextTask", TokenRows]):
         return config.is_encoder_decoder
 
     def refusal(self, task: "TextToTextTask", config: PreTrainedConfig) -> str:
-        """Return why a model that is no encoder-decoder does not fit."""
+        """Return why a model that generates no text does not fit."""
         return (
-            f"{task.name} is answered with generated text, and {config.model_type} is no "
-            "encoder-decoder; give one (model_type t5), or a labelled task (squad_span for squad)."
+            f"{task.name} is answered with generated text, and {config.model_type} is neither an "
+            "encoder-decoder nor a decoder; give one (model_type t5 or llama), or a labelled task "
+            "(squad_span for squad)."
         )
 
     def collator(self, data: "PreparedTask[TextToTextTask]", config: PreTrainedConfig) -> Collator:
@@ -163,6 +164,14 @@ class TextHead(Head["TextToTextTask", TokenRows]):
             task.max_source,
             task.max_target,
         )
+
+    def prompts(self, collator: Collator) -> Collator:
+        """Return the function that makes a batch of rows from which targets are generated.
+
+        Args:
+            collator: what `collator` returned.
+        """
+        return collator
 
     def loss(
         self,
@@ -232,7 +241,7 @@ class TextHead(Head["TextToTextTask", TokenRows]):
         ids = generate_ids(
             model,
             rows,
-            trainer.data_collator,
+            self.prompts(trainer.data_collator),
             limit=spec.max_new_tokens or longest_target(data),
             batch_size=GENERATION_BATCH,
             num_beams=spec.num_beams,

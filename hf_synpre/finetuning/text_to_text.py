@@ -42,9 +42,10 @@ def generate_ids(
     """Return the generated ids of every row, in the order of the rows.
 
     Args:
-        model: an encoder-decoder; it is set to evaluation mode.
+        model: an encoder-decoder or a decoder; it is set to evaluation mode.
         rows: map-style rows with input_ids.
-        collate: makes a batch of rows; its input_ids and attention_mask are used.
+        collate: makes a batch of rows; its input_ids and attention_mask are used. A decoder's are
+            padded on the left.
         limit: the most ids that are generated for a row.
         batch_size: rows that are generated together.
         num_beams: beams of the search; 1 decodes greedily.
@@ -56,6 +57,7 @@ def generate_ids(
     """
     model.eval()
     end_id = model.config.eos_token_id
+    is_encoder_decoder = model.config.is_encoder_decoder
     lengths = np.array([len(rows[index]["input_ids"]) for index in range(len(rows))])
 
     generated: list[list[int]] = [[] for _ in range(len(rows))]
@@ -65,17 +67,20 @@ def generate_ids(
         attention_mask = batch["attention_mask"].to(model.device)  # [rows, source]
 
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            if num_beams == 1:
+            if is_encoder_decoder and num_beams == 1:
                 ids = greedy(model, input_ids, attention_mask, limit)  # [rows, limit]
             else:
                 ids = model.generate(
                     input_ids=input_ids,
                     attention_mask=attention_mask,
                     num_beams=num_beams,
-                    length_penalty=length_penalty,
+                    length_penalty=length_penalty if num_beams > 1 else None,
                     do_sample=False,
                     max_new_tokens=limit,
-                )[:, 1:]  # [rows, up to limit]: without the start id
+                )  # [rows, what comes before + up to limit]
+                # Before what was generated stands the start id, or a decoder's prompt.
+                before = 1 if is_encoder_decoder else input_ids.shape[1]
+                ids = ids[:, before:]
 
         for row_number, row_ids in zip(row_numbers, ids.tolist(), strict=True):
             if end_id in row_ids:

@@ -6,7 +6,7 @@ Run: pytest tests/finetuning/test_finetuning.py
 import pytest
 import torch
 from small_models import TINY
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import (
@@ -111,21 +111,21 @@ def test_the_test_split_is_read_once_and_last(mtop, tmp_path, monkeypatch):
     assert {"validation_s", "test_s", "flops"} <= outcome["spent"].keys()
 
 
-class CompletionHead(TextHead):
-    """A second kind of answer to text-to-text tasks: that of decoders."""
+class EncoderHead(TextHead):
+    """One more kind of answer to text-to-text tasks: that of encoders."""
 
-    model_class = AutoModelForCausalLM
+    model_class = AutoModelForMaskedLM
 
     def accepts_config(self, config):
-        return not config.is_encoder_decoder
+        return config.model_type == "bert"
 
 
 def test_a_new_kind_of_head_is_one_object_in_one_table(mtop, monkeypatch):
     encoder_decoder = ModelSpec(overrides=TINY).config(as_vocabulary(mtop.tokenizer))
-    decoder = ModelSpec("gpt2").config(as_vocabulary(mtop.tokenizer))
-    with pytest.raises(UsageError, match="and gpt2 is no encoder-decoder; give one"):
-        mtop.head_for(decoder)
+    encoder = ModelSpec("bert").config(as_vocabulary(mtop.tokenizer))
+    with pytest.raises(UsageError, match="and bert is neither an encoder-decoder nor a decoder"):
+        mtop.head_for(encoder)
 
-    monkeypatch.setattr(catalog, "HEADS", (*HEADS, CompletionHead()))
-    assert mtop.head_for(decoder).model_class is AutoModelForCausalLM
+    monkeypatch.setattr(catalog, "HEADS", (*HEADS, EncoderHead()))
+    assert mtop.head_for(encoder).model_class is AutoModelForMaskedLM
     assert mtop.head_for(encoder_decoder).model_class is AutoModelForSeq2SeqLM

@@ -1,0 +1,163 @@
+"""Text-to-text tasks on decoders: prompts and completions, generation, what is saved.
+
+Run: pytest tests/finetuning/test_completions.py
+"""
+
+import re
+import runpy
+
+import pytest
+import torch
+from small_models import DECODER
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from hf_synpre.errors import UsageError
+from hf_synpre.finetuning import (
+    FinetuningSpec,
+    finetune,
+    get_finetuning_task,
+    prepare,
+    save_model,
+)
+from hf_synpre.finetuning.card import loading_code
+from hf_synpre.finetuning.completion_head import CompletionCollator, longest_prompt
+from hf_synpre.finetuning.text_to_text import generate_ids
+from hf_synpre.initialization import build
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.vocabulary import as_vocabulary
+
+GROUPED = DECODER | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+# A model_type of transformers -> the fields of a model of two layers.
+DECODERS = {
+    "gpt2": {"n_embd": 16, "n_head": 2, "n_layer": 2},
+    "llama": DECODER | {"num_key_value_heads": 2},
+    "qwen3": GROUPED,
+    "gemma2": GROUPED | {"sliding_window": 8},
+    "mamba": {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4},
+    "mixtral": GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "opt": {"hidden_size": 16, "word_embed_proj_dim": 16, "num_attention_heads": 2, "ffn_dim": 32},
+}
+PAD, EOS = 0, 1
+
+
+@pytest.fixture(scope="module")
+def mtop(tmp_path_factory, tiny_dataset):
+    folder = tmp_path_factory.mktemp("mtop")
+    task = get_finetuning_task("mtop", max_target=48)
+    return prepare(task, folder / "data", data_dir=str(tiny_dataset), vocab_size=400)
+
+
+def fresh(data, model_type="llama", **fields):
+    overrides = {**DECODERS[model_type], **fields}
+    overrides.pop("vocab_size", None)
+    config = ModelSpec(model_type, overrides=overrides).config(as_vocabulary(data.tokenizer))
+    head = data.head_for(config)
+    return build(head.model_class, head.configure(config, data), {}, 0)
+
+
+def test_labels_are_the_next_ids_of_the_target():
+    collate = CompletionCollator(PAD, EOS, max_source=4, max_target=3)
+    rows = [{"input_ids": [5, 6], "labels": [7, 8]}, {"input_ids": [2, 3, 4, 5, 6], "labels": [7]}]
+    batch = collate(rows)
+    assert batch["input_ids"][:, :7].tolist() == [
+        [5, 6, EOS, 7, 8, EOS, 0],
+        [2, 3, 4, EOS, 7, EOS, 0],
+    ]
+    assert batch["attention_mask"].sum(1).tolist() == [6, 6]
+    assert batch["labels"][:, :7].tolist() == [
+        [-100, -100, 7, 8, EOS, -100, -100],
+        [-100, -100, -100, 7, EOS, -100, -100],
+    ]
+
+    # A prompt is padded on the left, and a source that is cut still ends.
+    prompts = collate.prompts(rows)
+    assert prompts["input_ids"][:, -4:].tolist() == [[PAD, 5, 6, EOS], [2, 3, 4, EOS]]
+    assert prompts["attention_mask"].sum(1).tolist() == [3, 4]
+
+
+def test_a_target_that_is_cut_has_no_end():
+    collate = CompletionCollator(PAD, EOS, max_source=4, max_target=2)
+    batch = collate([{"input_ids": [5], "labels": [7, 8, 9]}])
+    assert batch["labels"][0, :4].tolist() == [-100, 7, 8, -100]
+
+
+@pytest.mark.parametrize("model_type", DECODERS)
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_generation_is_what_the_model_finds_most_likely(model_type, attention):
+    """Rows of other lengths are padded on the left; each must be as if it were alone."""
+    config = AutoConfig.for_model(model_type, **DECODERS[model_type] | {"vocab_size": 40})
+    config.pad_token_id, config.eos_token_id = PAD, EOS
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if attention == "sdpa" and not model._supports_sdpa:
+        pytest.skip(f"{model_type} has no sdpa")
+    if model._supports_sdpa:
+        model.set_attn_implementation(attention)
+    with torch.no_grad():  # large weights: what comes next differs from row to row
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape) * 0.7)
+
+    rows = [{"input_ids": [5 + i] * i + [9], "labels": [3]} for i in range(6)]
+    collate = CompletionCollator(PAD, EOS, max_source=16, max_target=8)
+    generated = generate_ids(model, rows, collate.prompts, limit=6, batch_size=4)
+
+    for row, ids in zip(rows, generated, strict=True):
+        sequence = [*row["input_ids"], EOS, *ids]
+        with torch.no_grad():
+            logits = model(torch.tensor([sequence])).logits[0]  # [length, vocabulary]
+        expected = logits[len(row["input_ids"]) :].argmax(-1).tolist()
+        assert ids == expected[: len(ids)]
+        assert len(ids) == 6 or expected[len(ids)] == EOS
+    assert len({tuple(ids) for ids in generated}) > 2, "all rows have one answer"
+
+
+def test_a_decoder_is_fine_tuned_tested_and_saved(mtop, tmp_path, monkeypatch, capsys):
+    training = {"max_steps": 4, "use_cpu": True, "per_device_train_batch_size": 8}
+    spec = FinetuningSpec(training, 2, 8, 8, max_new_tokens=6)
+    model = fresh(mtop)
+    outcome = finetune(model, mtop, spec, seed=0, output_dir=tmp_path / "trainer")
+    assert outcome["test_examples"] == 8
+    assert outcome["curve"][1]["loss"] < outcome["curve"][0]["loss"]
+    assert {"exact_match", "f1"} & outcome["scores"].keys()
+
+    # The folder answers as the test did, by the lines that its card shows.
+    result = {
+        **outcome,
+        "task": "mtop",
+        "arm": "random",
+        "seed": 0,
+        "config": {"arm": {"checkpoint": None, "lora": None}},
+    }
+    save_model(model, mtop, spec, result, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.padding_side == "left"
+    assert tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "pipeline_tag: text-generation" in card
+
+    code = loading_code(mtop, str(tmp_path / "model"), model.config)
+    text = mtop.tokenizer.decode(mtop.rows("test")[0]["input_ids"])
+    script = tmp_path / "use.py"
+    script.write_text(re.sub('tokenizer\\("[^"]*"', f"tokenizer({text!r}", code, count=1))
+    runpy.run_path(str(script))
+    prompts = CompletionCollator(*ends(mtop), 1024, 48).prompts
+    ids = generate_ids(model, [mtop.rows("test")[0]], prompts, limit=6)
+    expected = mtop.tokenizer.decode(ids[0], skip_special_tokens=True)
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+def ends(data):
+    return data.tokenizer.pad_token_id, data.tokenizer.eos_token_id
+
+
+def test_too_few_position_embeddings_are_refused_before_training(mtop):
+    prompt = longest_prompt(mtop)
+    with pytest.raises(UsageError, match=f"prompts of up to {prompt} ids .* gpt2 has 16 position"):
+        fresh(mtop, "gpt2", n_positions=16)
+
+
+def test_an_encoder_generates_no_text(mtop):
+    config = AutoConfig.for_model("bert")
+    with pytest.raises(UsageError, match="bert is neither an encoder-decoder nor a decoder"):
+        mtop.head_for(config)
