@@ -456,8 +456,8 @@ def say_where(folder: Path) -> None:
     """Say where a finished run lies, and what may come next."""
     say(
         f"The model, its statistics and pretraining.json are in {folder}. Next: "
-        f"`synpre finetune DATA --init weights --checkpoint {folder}` (an encoder-decoder answers "
-        "with a target text, other models with labels), "
+        f"`synpre finetune DATA --init weights --checkpoint {folder}` (encoder-decoders "
+        "and decoders answer with a target text, encoders and decoders with labels), "
         f"`synpre push {folder} --repo_id NAMESPACE/NAME`."
     )
 

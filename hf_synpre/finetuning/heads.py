@@ -1,7 +1,7 @@
 """Heads: how models answer one kind of task, from the columns of its rows to its test scores.
 
-`Head` is the interface. Its subclasses are in text_head.py and label_heads.py; the table HEADS of
-catalog.py has an object of each.
+`Head` is the interface. Its subclasses are in text_head.py, completion_head.py and label_heads.py;
+the table HEADS of catalog.py has an object of each.
 """
 
 from abc import ABC, abstractmethod
