@@ -6,6 +6,7 @@ import operator
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, SupportsIndex
 
 # A message lists so many allowed names; a longer list would hide the guess.
@@ -157,3 +158,12 @@ def printable(text: str) -> str:
         else:
             letters.append(letter.encode("unicode_escape").decode("ascii"))
     return "".join(letters)
+
+
+def similar_path(path: Path) -> str:
+    """Return a guess at what a path that does not exist should have been; "" without one."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.R_OK):
+        return ""
+    names = [entry.name for entry in path.parent.iterdir()]
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.parent / close[0]}?" if close else ""

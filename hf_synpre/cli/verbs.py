@@ -7,6 +7,7 @@ runs, so that `synpre --help` needs none of them.
 import os
 import sys
 import traceback
+from pathlib import Path
 
 from hf_synpre.cli.build import BUILD
 from hf_synpre.cli.experiment import REPORT, RUN
@@ -23,6 +24,7 @@ from hf_synpre.errors import (
     UsageError,
     choose,
     printable,
+    similar_path,
     write_error,
 )
 from hf_synpre.versions import versions
@@ -157,7 +159,8 @@ def check_paths(words: list[str]) -> None:
         is_input = is_input or flag.removeprefix("--").replace("-", "_") in INPUT_FLAGS
         if is_input and value.startswith(PATH_STARTS) and not os.path.exists(value):
             kind = "file" if os.path.splitext(value)[1] else "folder"
-            raise UsageError(f"There is no {kind} {value}; check its name.")
+            hint = similar_path(Path(value))
+            raise UsageError(f"There is no {kind} {value}; check its name.{hint}")
 
 
 def stop(exit_code: int, message: str) -> int:

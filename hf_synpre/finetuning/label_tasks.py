@@ -14,7 +14,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.label_encoding import text_columns
 from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.scores import SCORES
-from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits
+from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits, naming_data
 
 PROBE_ROWS = 1000  # rows by which a split is found to have labels or not
 
@@ -99,10 +99,11 @@ class LabelTask(FinetuningTask):
         Raises:
             UsageError: a folder, a split or a column is missing, or a column holds something else.
         """
-        labelled, _ = self.read_splits(data_dir)
-        splits = {split: self.select_rows(rows, split) for split, rows in labelled.items()}
-        for split, rows in splits.items():
-            self.check_split(rows, split)
+        with naming_data(self.data_folder(data_dir)):
+            labelled, _ = self.read_splits(data_dir)
+            splits = {split: self.select_rows(rows, split) for split, rows in labelled.items()}
+            for split, rows in splits.items():
+                self.check_split(rows, split)
         return splits
 
     def read_splits(

@@ -4,7 +4,6 @@ A word may name a task of hf_synpre, a YAML file with the definition of a task, 
 rows, or a dataset on the Hub. The columns of the last three are guessed where they are not given.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from hf_synpre.data.corpora import Corpus, TextSpec, corpus_source, dataset_corp
 from hf_synpre.data.folders import split_of_word
 from hf_synpre.data.readers import READERS, is_data_file
 from hf_synpre.data.splits import open_splits
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, choose, similar_path
 from hf_synpre.finetuning.catalog import TASKS
 from hf_synpre.finetuning.definitions import task_from_fields
 from hf_synpre.finetuning.guess import describe, guess_fields
@@ -251,15 +250,6 @@ def check_exists(data: str) -> None:
             TASKS,
             do="Data of your own are a folder, a file or a Hub id NAMESPACE/NAME.",
         )
-
-
-def similar_path(path: Path) -> str:
-    """Return a guess at what a path that does not exist should have been; "" without one."""
-    if not path.parent.is_dir():
-        return ""
-    names = [entry.name for entry in path.parent.iterdir()]
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean {path.parent / close[0]}?" if close else ""
 
 
 def task_name(data: str) -> str:

@@ -3,8 +3,10 @@
 `FinetuningTask` is the base of all tasks; text_tasks.py and label_tasks.py have its two subclasses.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -142,6 +144,22 @@ class FinetuningTask(ABC):
         if not self.hold_out:
             del recipe["hold_out"]
         return recipe
+
+
+@contextmanager
+def naming_data(path: Path | None) -> Iterator[None]:
+    """Name the folder or file of a task's rows in the errors of a block.
+
+    Args:
+        path: the folder or file; None for rows of the Hub, and nothing is named.
+    """
+    try:
+        yield
+    except UsageError as error:
+        is_named = path and re.search(rf"(?<![\w/]){re.escape(str(path))}(?!\w)", str(error))
+        if path is None or is_named:
+            raise
+        raise UsageError(f"{path}: {error}") from error
 
 
 def complete_splits(task: str, dataset: DatasetDict, hold_out: bool = False) -> dict[str, Dataset]:

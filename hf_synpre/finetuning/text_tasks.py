@@ -15,7 +15,12 @@ from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
 from hf_synpre.data.splits import is_text, open_splits
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.metrics import METRICS
-from hf_synpre.finetuning.tasks import PRESET_NAMES, FinetuningTask, complete_splits
+from hf_synpre.finetuning.tasks import (
+    PRESET_NAMES,
+    FinetuningTask,
+    complete_splits,
+    naming_data,
+)
 
 EMBEDDED_TASK = "stdlib_ast"  # its rows are made from Python's standard library
 COLUMN = re.compile(r"\{([\w.]+)\}")  # a column in a template; {a.b} is the field b of the struct a
@@ -109,11 +114,12 @@ class TextToTextTask(FinetuningTask):
         if folder is None and self.name == EMBEDDED_TASK:
             return embedded_splits()
 
-        splits = complete_splits(self.name, self._open(folder), self.hold_out)
-        for split, rows in splits.items():
-            if not len(rows):
-                raise UsageError(f"{self.name}: the split {split} has no rows; give some.")
-        return {split: self._read_texts(rows, split) for split, rows in splits.items()}
+        with naming_data(folder):
+            splits = complete_splits(self.name, self._open(folder), self.hold_out)
+            for split, rows in splits.items():
+                if not len(rows):
+                    raise UsageError(f"{self.name}: the split {split} has no rows; give some.")
+            return {split: self._read_texts(rows, split) for split, rows in splits.items()}
 
     def _open(self, folder: Path | None) -> DatasetDict:
         """Return the dataset in a folder, or that on the Hub if `folder` is None."""

@@ -7,7 +7,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedConfig
 
 from hf_synpre.data.connection import one_line_cause
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, similar_path
 from hf_synpre.files import read_json
 
 STATISTICS_FILE = "parameter_statistics.json"
@@ -125,6 +125,7 @@ def checkpoint_folder(
     if path.is_absolute() or str(name_or_path).startswith(".") or slashes > 1 or is_in_folder:
         raise UsageError(
             f"There is no folder {name_or_path}; give a checkpoint folder or a Hub id."
+            f"{similar_path(path)}"
         )
 
     if subfolder:
@@ -132,9 +133,10 @@ def checkpoint_folder(
     try:
         repository = snapshot_download(str(name_or_path), allow_patterns=list(patterns), **hub)
     except (OSError, ValueError) as error:
-        cause = released_hint(str(name_or_path)) + one_line_cause(error)
+        cause = released_hint(str(name_or_path)) + one_line_cause(error).rstrip(".")
         raise MissingCheckpointError(
-            f"'{name_or_path}' is no folder and could not be downloaded: {cause}"
+            f"'{name_or_path}' is no folder and could not be downloaded: {cause}."
+            f"{similar_path(path)}"
         ) from error
     return Path(repository, subfolder)
 

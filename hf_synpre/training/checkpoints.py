@@ -118,6 +118,10 @@ def fault(checkpoint: Path, run: str | None = None) -> str | None:
     for what, patterns in NEEDED.items():
         if not any(next(checkpoint.glob(pattern), None) for pattern in patterns):
             return f"{patterns[0]} is missing, the {what}"
+    of_processes = {file.name for file in checkpoint.glob("rng_state_*.pth")}
+    for number in range(len(of_processes)):
+        if f"rng_state_{number}.pth" not in of_processes:
+            return f"rng_state_{number}.pth is missing, the random numbers of a process"
 
     if not is_ours(checkpoint):
         return _unreadable_file(checkpoint)

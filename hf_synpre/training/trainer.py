@@ -408,6 +408,22 @@ class SynpreTrainer(Seq2SeqTrainer):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Load the states of the random numbers; UsageError where they cannot be loaded."""
+        """Load the states of the random numbers; UsageError where they cannot be loaded.
+
+        They belong to a process: a run of another number of processes has none for this one, which
+        is said here where no manifest says it.
+        """
+        name = "rng_state.pth"
+        if self.args.world_size > 1:
+            name = f"rng_state_{self.args.process_index}.pth"
+        folder = Path(checkpoint or ".")
+        is_lacking = checkpoint is not None and not (folder / name).exists()
+        if is_lacking and checkpoints.read_manifest(folder) is None:
+            logger.warning(
+                "%s has no %s, as it was saved by another number of processes: dropout draws other "
+                "numbers than in a run that was not stopped.",
+                checkpoint,
+                name,
+            )
         with checkpoints.loading(checkpoint):
             super()._load_rng_state(checkpoint)

@@ -211,6 +211,20 @@ def test_without_a_whole_checkpoint_a_run_starts_anew(tmp_path, unfinished, shor
     assert "The run starts anew." in caplog.text
 
 
+def test_random_numbers_of_another_number_of_processes_are_said(tmp_path, unfinished, caplog):
+    work = shutil.copytree(unfinished, tmp_path / ".run.work")
+    shutil.rmtree(work / "checkpoint-30")
+    newest = work / "checkpoint-20"
+    (newest / "checkpoint.json").unlink()  # as another version leaves it
+    (newest / "rng_state.pth").rename(newest / "rng_state_1.pth")
+    assert checkpoints.fault(newest) == (
+        "rng_state_0.pth is missing, the random numbers of a process"
+    )
+    shutil.copy(newest / "rng_state_1.pth", newest / "rng_state_0.pth")
+    short_run(tmp_path / "run")
+    assert "checkpoint-20 has no rng_state.pth, as it was saved by another number" in caplog.text
+
+
 def test_a_checkpoint_of_another_run_is_not_taken(tmp_path, unfinished):
     work = shutil.copytree(unfinished, tmp_path / "work")
     own = json.loads((work / "checkpoint-20" / "checkpoint.json").read_text())["run"]
