@@ -181,6 +181,7 @@ def option(
     default_factory: Any = dataclasses.MISSING,
     former: str | None = None,
     read_with: str | None = None,
+    is_added: bool = False,
 ) -> Any:
     """Return a dataclass field that carries its help, the text of flags, YAML errors and documents.
 
@@ -192,8 +193,10 @@ def option(
             writes it, so that folders and results with that name are still found.
         read_with: what a run must have so that it reads the option, in words, as "text";
             `check_read` refuses the option elsewhere. Without it every run reads the option.
+        is_added: the option is younger than stored recipes. `stored_form` leaves it out at its
+            default, so that they and their hashes stay as they are.
     """
-    metadata = {"help": help, "former": former, "read_with": read_with}
+    metadata = {"help": help, "former": former, "read_with": read_with, "is_added": is_added}
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
 
@@ -229,6 +232,8 @@ def stored_form(spec: Any) -> dict[str, Any]:
     """Return a dataclass as nested dicts, under the names of recipes, results and hashes."""
     stored = {}
     for field in dataclasses.fields(spec):
+        if field.metadata.get("is_added") and getattr(spec, field.name) == field.default:
+            continue
         name = field.metadata.get("former") or field.name
         stored[name] = _stored_value(getattr(spec, field.name))
     return stored

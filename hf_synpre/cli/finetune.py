@@ -97,6 +97,7 @@ def finetune_flags() -> list[FlagSet]:
         left_out={
             **both_kinds,
             **dict.fromkeys(("hub_config", "hub_revision", "rows", "max_target"), elsewhere),
+            "special_tokens": elsewhere,
         },
     )
     task = FlagSet(

@@ -1,4 +1,4 @@
-"""Encoding: texts -> ids of a tokenizer. Special tokens that a text spells out are text.
+"""Encoding: texts -> ids of a tokenizer. Special tokens in a text are text, unless asked for.
 
 A tokenizer takes the characters [MASK] or </s> of a text for its control token. In a corpus, and in
 the texts of a downstream task, they were written by somebody who meant the characters.
@@ -8,12 +8,18 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
+from hf_synpre.errors import UsageError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 def encode_texts(
-    tokenizer: "PreTrainedTokenizerBase", texts: list[str], *, offsets: bool = False
+    tokenizer: "PreTrainedTokenizerBase",
+    texts: list[str],
+    *,
+    offsets: bool = False,
+    special_tokens: bool = False,
 ) -> dict[str, list[Any]]:
     """Return the ids of texts, without special tokens before, between or after them.
 
@@ -23,10 +29,16 @@ def encode_texts(
         tokenizer: what turns a text into ids.
         texts: the texts.
         offsets: return where each id begins and ends, in characters; it takes a fast tokenizer.
+        special_tokens: read special tokens that a text spells out as these tokens, as a tokenizer
+            does.
 
     Returns:
         `input_ids`, a list of ids for each text, none of them that of a special token (the unknown
-        one aside); and `offset_mapping`, a list of (begin, end) for each text.
+        one aside) unless they are asked for; and `offset_mapping`, a list of (begin, end) for each
+        text.
+
+    Raises:
+        UsageError: the tokenizer spells characters of a text with a special token alone.
     """
     options: dict[str, Any] = {"add_special_tokens": False, "verbose": False}
     if offsets:
@@ -36,6 +48,8 @@ def encode_texts(
         return {key: [] for key in keys}
     encoded = tokenizer(texts, **options)
     columns = {key: list(encoded[key]) for key in keys}
+    if special_tokens:
+        return columns
 
     # Encode the texts again whose ids have special tokens, as text.
     control_ids = special_ids(tokenizer)
@@ -83,7 +97,13 @@ def _encode_in_parts(
         part = tokenizer([text[begin:end]], split_special_tokens=True, **options)
         for position, token in enumerate(part["input_ids"][0]):
             if token in control_ids:
-                continue
+                token = tokenizer.unk_token_id
+            if token is None:
+                raise UsageError(
+                    f"The tokenizer has special tokens alone for the characters "
+                    f"{text[begin:end][:40]!r} of a text, and no unknown token; give another "
+                    "tokenizer, or special_tokens true, which reads them as these tokens."
+                )
             row["input_ids"].append(token)
             if "offset_mapping" in row:
                 first, last = part["offset_mapping"][0][position]

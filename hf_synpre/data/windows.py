@@ -27,17 +27,22 @@ ONE_SEGMENT_IN = 10
 
 
 def encode_corpus(
-    texts: Iterable[str], tokenizer: "PreTrainedTokenizerBase", enough: int, eos: int
+    texts: Iterable[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    enough: int,
+    eos: int,
+    *,
+    special_tokens: bool = False,
 ) -> np.ndarray:
     """Return the ids of the texts in order, an end-of-sequence id after each text.
-
-    Special tokens that a text spells out, such as [MASK], are text.
 
     Args:
         texts: the documents; none is read after the limit is reached.
         tokenizer: what turns a text into ids.
         enough: the limit, in ids.
         eos: the end-of-sequence id.
+        special_tokens: read special tokens that a text spells out, such as [MASK], as these tokens;
+            otherwise they are text.
 
     Returns:
         int32[n] with n <= enough.
@@ -48,7 +53,8 @@ def encode_corpus(
         batch = list(itertools.islice(rest, TEXTS_A_CALL))
         if not batch:
             break
-        for ids in encode_texts(tokenizer, batch)["input_ids"]:
+        encoded = encode_texts(tokenizer, batch, special_tokens=special_tokens)
+        for ids in encoded["input_ids"]:
             documents.append(np.array([*ids, eos], np.int32))
             count += len(documents[-1])
     return np.concatenate(documents)[:enough]

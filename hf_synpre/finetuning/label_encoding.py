@@ -75,16 +75,17 @@ def own_name(value: Any, names: list[str]) -> Any:
 
 
 def tokenize_texts(
-    tokenizer: PreTrainedTokenizerBase, rows: list[list[str]]
+    tokenizer: PreTrainedTokenizerBase, rows: list[list[str]], *, special_tokens: bool = False
 ) -> list[list[list[int]]]:
     """Return the ids of every text of every row. A text without ids becomes the unknown id.
 
     Args:
         tokenizer: called once for all texts, without special tokens.
         rows: the texts of each row.
+        special_tokens: as for `encode_texts`.
     """
     texts = [text or "" for row in rows for text in row]
-    remaining = iter(encode_texts(tokenizer, texts)["input_ids"])
+    remaining = iter(encode_texts(tokenizer, texts, special_tokens=special_tokens)["input_ids"])
     encoded = []
     for row in rows:
         encoded.append([next(remaining) or [tokenizer.unk_token_id] for _ in row])
@@ -257,8 +258,9 @@ def encode_spans(task: "LabelTask", rows: Dataset, tokenizer: PreTrainedTokenize
     context_column, question_column = task.find_columns(rows, "text")
     contexts, questions = list(rows[context_column]), list(rows[question_column])
     answers = answers_in_context(task, rows)
-    encoded = encode_texts(tokenizer, contexts, offsets=True)
-    question_ids = encode_texts(tokenizer, questions)["input_ids"]
+    options = {"special_tokens": task.special_tokens}
+    encoded = encode_texts(tokenizer, contexts, offsets=True, **options)
+    question_ids = encode_texts(tokenizer, questions, **options)["input_ids"]
 
     pieces, spans, offsets = [], [], []
     for index, answer in enumerate(answers):

@@ -206,7 +206,8 @@ class LabelHead(Head["LabelTask", LabelRows]):
         split: str,
     ) -> pa.Table:
         """Return `pieces`, the ids of every text of a row, and `label`."""
-        pieces = tokenize_texts(tokenizer, self.texts_to_encode(task, rows, split))
+        texts = self.texts_to_encode(task, rows, split)
+        pieces = tokenize_texts(tokenizer, texts, special_tokens=task.special_tokens)
         labels = []
         for value in label_values(task, rows, label_names):
             labels.append(self.read_label(task, value, label_names, split))

@@ -52,6 +52,11 @@ class FinetuningTask(ABC):
         "validation, and as many as test, by a fixed shuffle; else such a dataset is refused.",
         False,
     )
+    special_tokens: bool = option(
+        "Read special tokens that a text spells out, such as <sep>, as these tokens; without it "
+        "they are text.",
+        False,
+    )
     presets: dict[str, Any] = option(
         "Recipes by name (small, paper), with the keys finetuning, max_source and max_target.",
         default_factory=dict,
@@ -140,9 +145,10 @@ class FinetuningTask(ABC):
             name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_ROWS
         }
 
-        # Folders that were made before this field existed keep their names.
-        if not self.hold_out:
-            del recipe["hold_out"]
+        # Folders that were made before these fields existed keep their names.
+        for name in ("hold_out", "special_tokens"):
+            if not recipe[name]:
+                del recipe[name]
         return recipe
 
 

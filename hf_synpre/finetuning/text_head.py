@@ -115,7 +115,8 @@ class TextHead(Head["TextToTextTask", TokenRows]):
         columns = {}
         for ids_column, text_column in (("input_ids", "source"), ("labels", "target")):
             texts = rows[text_column].to_pylist()
-            ids = encode_texts(tokenizer, texts)["input_ids"]
+            encoded = encode_texts(tokenizer, texts, special_tokens=task.special_tokens)
+            ids = encoded["input_ids"]
             columns[ids_column] = pa.array(ids, pa.list_(pa.int32()))
 
         lengths = []

@@ -267,7 +267,13 @@ def text_windows(
             "vocabulary size."
         )
     most_ids = max(size, FEWEST_WINDOWS) * spec.window
-    ids = encode_corpus(corpus.texts(split), vocabulary.tokenizer, most_ids, vocabulary.eos)
+    ids = encode_corpus(
+        corpus.texts(split),
+        vocabulary.tokenizer,
+        most_ids,
+        vocabulary.eos,
+        special_tokens=spec.special_tokens,
+    )
     if spec.text is None:
         return TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if len(ids) == most_ids and split == "train" and spec.text.order == "natural":

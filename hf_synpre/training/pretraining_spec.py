@@ -117,6 +117,13 @@ class PretrainingSpec:
         read_with=CORPUS,
     )
     window: int = option("Ids of a window of text, one row.", 64, read_with=TEXT)
+    special_tokens: bool = option(
+        "Read special tokens that the corpus spells out, such as <|im_end|>, as these tokens; "
+        "without it they are text.",
+        False,
+        read_with=CORPUS,
+        is_added=True,
+    )
     pairs: bool = option(
         "Make rows of two segments out of a dataset's text, as ELECTRA has them.",
         False,

@@ -5,14 +5,20 @@ Run: pytest tests/data/test_encoding.py
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from hf_synpre import UsageError, generate
+from hf_synpre.config import stored_form
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.tokenizers import read_tokenizer, train_encoder_tokenizer, train_tokenizer
 from hf_synpre.data.windows import encode_corpus
+from hf_synpre.finetuning.label_heads import LABEL_HEADS
+from hf_synpre.finetuning.label_tasks import LabelTask
+from hf_synpre.finetuning.text_head import TextHead
+from hf_synpre.finetuning.text_tasks import TextToTextTask, text_table
 from hf_synpre.models.pretrained_weights import check_ids, has_tokenizer
 from hf_synpre.training.pretraining_data import open_rows, sentinel_ids
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -53,6 +59,44 @@ def test_special_tokens_spelled_in_a_text_are_text(tokenizer):
     _, eos = padding_and_end(tokenizer)
     ids = encode_corpus([TEXT] * 3, tokenizer, 10**6, eos)
     assert [token for token in ids if token in control] == [eos] * 3
+
+
+def test_special_tokens_are_read_where_they_are_asked_for(tokenizer):
+    asked = encode_texts(tokenizer, [TEXT], special_tokens=True)["input_ids"][0]
+    assert asked == tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+    assert not set(tokenizer.all_special_ids).isdisjoint(asked)
+
+
+def test_a_corpus_and_a_task_may_ask_for_special_tokens():
+    tokenizer = train_encoder_tokenizer([TEXT], 400)
+    vocabulary = as_vocabulary(tokenizer)
+    asked = encode_texts(tokenizer, [TEXT], special_tokens=True)["input_ids"][0]
+    control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, vocabulary.eos}
+    for special_tokens in (False, True):
+        given = {"special_tokens": special_tokens, "window": 32}
+        spec = PretrainingSpec(corpus="stdlib", training={"max_steps": 1}, **given)
+        rows = open_rows(spec, "causal", vocabulary, rows=1, batch_size=1, corpus=CORPUS)
+        assert (not control.isdisjoint(rows.train[0]["input_ids"].tolist())) == special_tokens
+        assert ("special_tokens" in stored_form(spec)) == special_tokens
+
+        task = TextToTextTask("own", ["a"], ["b"], special_tokens=special_tokens)
+        encoded = TextHead().encode(task, text_table([TEXT], [TEXT]), None, tokenizer, "train")
+        assert (encoded["labels"].to_pylist() == [asked]) == special_tokens
+        assert ("special_tokens" in task.rows_recipe()) == special_tokens
+
+        task = LabelTask("own", "number", [["a"]], [["b"]], special_tokens=special_tokens)
+        rows = Dataset.from_dict({"a": [TEXT], "b": [0.5]})
+        encoded = LABEL_HEADS["number"].encode(task, rows, None, tokenizer, "train")
+        assert (encoded["pieces"].to_pylist() == [[asked]]) == special_tokens
+
+
+def test_characters_that_are_a_special_token_alone_do_not_vanish():
+    ids = {"[UNK]": 0, "a": 1, ".": 2}
+    tokenizer = words_tokenizer(ids, eos_token=".")
+    assert encode_texts(tokenizer, ["a . a"])["input_ids"] == [[1, 0, 1]]
+    tokenizer.unk_token = None
+    with pytest.raises(UsageError, match=r"special tokens alone for the characters 'a \.' of a"):
+        encode_texts(tokenizer, ["a . a"])
 
 
 def test_offsets_are_those_of_the_text():

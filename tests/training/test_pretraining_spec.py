@@ -113,6 +113,7 @@ UNREAD = {
     "curriculum_steps": (5, ON_TEXT),
     "text": (TextSpec(), ON_TASK),
     "window": (32, ON_TASK),
+    "special_tokens": (True, ON_TASK),
     "pairs": (True, ON_TASK),
     "generator_fraction": (0.5, ON_TASK),
     "start_embeddings": ("fresh", ON_TASK),
