@@ -253,14 +253,18 @@ class Head(ABC, Generic[Task, Rows]):
         return {"loss": self.smoothed_loss(spec)}
 
     def smoothed_loss(self, spec: "FinetuningSpec") -> Callable[..., torch.Tensor]:
-        """Return the loss with the recipe's label_smoothing_factor.
+        """Return the loss with the recipe's label_smoothing_factor."""
+        factor = self.label_smoothing(spec)
+        smoothed: Callable[..., torch.Tensor] = self.loss
+        return partial(smoothed, label_smoothing=factor) if factor else smoothed
+
+    def label_smoothing(self, spec: "FinetuningSpec") -> float:
+        """Return the recipe's label_smoothing_factor.
 
         Raises UsageError if the factor is no share, or the loss cannot have one.
         """
         factor = spec.training.get("label_smoothing_factor", 0.0)
-        if not factor:
-            return self.loss
-        if not self.smooths_labels:
+        if factor and not self.smooths_labels:
             raise UsageError(
                 f"The head {self.name} has no loss with smoothed labels; leave "
                 "label_smoothing_factor out."
@@ -269,8 +273,7 @@ class Head(ABC, Generic[Task, Rows]):
             raise UsageError(
                 f"label_smoothing_factor is {factor}; give a share of at least 0 and below 1."
             )
-        smoothed: Callable[..., torch.Tensor] = self.loss
-        return partial(smoothed, label_smoothing=factor)
+        return factor
 
     @abstractmethod
     def validation_metrics(

@@ -46,7 +46,7 @@ from hf_synpre.finetuning.label_names import (
 )
 from hf_synpre.finetuning.label_rows import ChoiceRows, SpanRows, TagRows
 from hf_synpre.finetuning.span_answers import extract_answers
-from hf_synpre.training.trainer import token_loss
+from hf_synpre.training.trainer import TokenLoss
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.finetuning import FinetuningSpec
@@ -365,7 +365,7 @@ class TagHead(LabelHead):
         label_smoothing: float = 0.0,
     ) -> torch.Tensor:
         """Return the mean cross-entropy over the words of the step."""
-        return token_loss(outputs, labels, num_items_in_batch, label_smoothing)
+        return TokenLoss(label_smoothing)(outputs, labels, num_items_in_batch)
 
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> list[list[str]]:
         """Return the tags of all words of each row, "O" for those beyond its length."""

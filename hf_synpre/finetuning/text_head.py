@@ -28,7 +28,7 @@ from hf_synpre.finetuning.heads import Collator, Head, ReportedScores
 from hf_synpre.finetuning.metrics import METRICS, score_texts
 from hf_synpre.finetuning.spelling import Spelling, check_spelling, without_unknown
 from hf_synpre.finetuning.text_to_text import generate_ids
-from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced, token_loss
+from hf_synpre.training.trainer import SynpreTrainer, TokenLoss, most_likely, teacher_forced
 from hf_synpre.vocabulary import padding_and_end
 
 if TYPE_CHECKING:
@@ -182,11 +182,12 @@ class TextHead(Head["TextToTextTask", TokenRows]):
         label_smoothing: float = 0.0,
     ) -> torch.Tensor:
         """Return the cross-entropy per target token, in nats."""
-        return token_loss(outputs, labels, num_items_in_batch, label_smoothing)
+        return TokenLoss(label_smoothing)(outputs, labels, num_items_in_batch)
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
         """Return the loss, and the function by which evaluation keeps only the most likely ids."""
-        return {"loss": self.smoothed_loss(spec), "preprocess_logits_for_metrics": most_likely}
+        loss = TokenLoss(self.label_smoothing(spec))
+        return {"loss": loss, "preprocess_logits_for_metrics": most_likely}
 
     def validation_metrics(
         self, data: "PreparedTask[TextToTextTask]", rows: TokenRows

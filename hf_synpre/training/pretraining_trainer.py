@@ -1,6 +1,5 @@
 """A pre-training spec and an architecture -> the fresh model, its number of steps, its Trainer."""
 
-import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from hf_synpre.training.callbacks import (
 from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
-from hf_synpre.training.trainer import SynpreTrainer, most_likely, teacher_forced, token_loss
+from hf_synpre.training.trainer import SynpreTrainer, TokenLoss, most_likely, teacher_forced
 from hf_synpre.vocabulary import Vocabulary
 
 
@@ -214,12 +213,10 @@ def pretraining_trainer(
     if spec.budget_seconds:
         callbacks.append(Deadline(spec.budget_seconds))
     options: dict[str, Any] = {
+        "loss": TokenLoss(args.label_smoothing_factor),
         "compute_metrics": teacher_forced,
         "preprocess_logits_for_metrics": most_likely,
     }
-    smoothing = args.label_smoothing_factor
-    if smoothing:
-        options["loss"] = functools.partial(token_loss, label_smoothing=smoothing)
     if is_pair:
         options = {
             "loss": rtd_loss,

@@ -6,6 +6,8 @@ import shutil
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from hf_synpre.data.connection import one_line_cause
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.files import writing
+from hf_synpre.models.chunked_head import ChunkedHead, SummedLoss, chunked_head
 from hf_synpre.models.electra import RTDModel, rtd_loss
 from hf_synpre.training import checkpoints
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
@@ -55,47 +58,58 @@ LONGEST_CAUSE = 200
 LOGGED = ("tokens", "train_s", "flops", "padding_share", "tokens_per_s", "wait_share", "mfu")
 
 
-def token_loss(
-    outputs: Any,
-    labels: torch.Tensor,
-    num_items_in_batch: Any = None,
-    label_smoothing: float = 0.0,
-) -> torch.Tensor:
-    """Return the cross-entropy per target token of the whole step.
+@dataclass(frozen=True)
+class TokenLoss:
+    """The cross-entropy per target token of the whole step, in nats.
 
     It does not depend on how the step is divided among batches and processes. The models' own
     losses do: each is the mean over one batch, and Trainer adds them up
     (https://github.com/huggingface/transformers/issues/47688).
 
     Args:
-        outputs: a model's, with logits [rows, length, ids].
-        labels: ids [rows, length]; IGNORED where there is no target.
-        num_items_in_batch: target tokens of the whole step; None where this batch is all of it.
         label_smoothing: the share of a target that is spread over all ids.
-
-    Returns:
-        The loss in nats, a scalar.
     """
-    total = cross_entropy(
-        outputs.logits.flatten(0, 1).float(),  # [rows * length, ids]
-        labels.flatten(),  # [rows * length]
-        ignore_index=IGNORED,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
-    if num_items_in_batch is None:
-        num_items_in_batch = (labels != IGNORED).sum()
-    return total / num_items_in_batch
+
+    label_smoothing: float = 0.0
+
+    def __call__(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            outputs: a model's, with logits [rows, length, ids], or a SummedLoss.
+            labels: ids [rows, length]; IGNORED where there is no target.
+            num_items_in_batch: target tokens of the whole step; None where this batch is all of it.
+        """
+        if isinstance(outputs, SummedLoss):
+            total = outputs.loss
+        else:
+            total = cross_entropy(
+                outputs.logits.flatten(0, 1).float(),  # [rows * length, ids]
+                labels.flatten(),  # [rows * length]
+                ignore_index=IGNORED,
+                reduction="sum",
+                label_smoothing=self.label_smoothing,
+            )
+        if num_items_in_batch is None:
+            num_items_in_batch = (labels != IGNORED).sum()
+        return total / num_items_in_batch
+
+
+token_loss = TokenLoss()
 
 
 def most_likely(logits: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Return the ids of the highest logits [rows, length]: what token accuracy needs of them.
+    """Return the ids of the highest logits, [rows, length]: what token accuracy needs of them.
 
     Trainer calls it on every evaluated batch (`preprocess_logits_for_metrics`), so that no logits
     are kept.
     """
     if isinstance(logits, tuple):  # encoder-decoders return hidden states too
         logits = logits[0]
+    if not logits.is_floating_point():  # a SummedLoss has the ids
+        return logits
     return logits.argmax(-1)
 
 
@@ -220,6 +234,10 @@ class SynpreTrainer(Seq2SeqTrainer):
         self.remove_callback(PrinterCallback)
         # Labels lie where their logits do, so that a decoder's first label counts too.
         self._loss_shifts_labels = False
+        # The head that runs at labelled positions only, where the loss needs no others.
+        self.chunked_head: ChunkedHead | None = None
+        if isinstance(loss, TokenLoss):
+            self.chunked_head = self._chunked_head(loss.label_smoothing)
 
         if args.optim == OptimizerNames.ADAFACTOR:
             self.optimizer_cls_and_kwargs = (Adafactor, ADAFACTOR | {"lr": args.learning_rate})
@@ -317,6 +335,41 @@ class SynpreTrainer(Seq2SeqTrainer):
         if self.args.world_size > 1:
             tokens = self.accelerator.gather(tokens).sum()
         return torch.stack([labels, tokens.to(labels)])
+
+    def _chunked_head(self, label_smoothing: float) -> ChunkedHead | None:
+        """Return the model's head for labelled positions, None where it needs all of them."""
+        head = None
+        if self.args.n_gpu <= 1:  # replicas of DataParallel would share the hooks of one model
+            head = chunked_head(self.model, label_smoothing)
+        if head is None and self.args.process_index == 0:
+            logger.warning(
+                "%s: the logits of all positions of a batch are kept at once, because its head "
+                "cannot run at labelled positions alone.",
+                type(self.model).__name__,
+            )
+        return head
+
+    def _head_in_chunks(self) -> AbstractContextManager[None]:
+        """Let the model compute losses without logits, where it can."""
+        return nullcontext() if self.chunked_head is None else self.chunked_head.attached()
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as Trainer does; the model's head runs at labelled positions only."""
+        with self._head_in_chunks():
+            return super().train(*args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate as Trainer does; the model's head runs at labelled positions only."""
+        with self._head_in_chunks():
+            return super().evaluation_loop(*args, **kwargs)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Return the loss of a batch; the model gets its labels as `targets` of its head."""
+        if self.chunked_head is not None and "labels" in inputs:
+            inputs = {**inputs, "targets": inputs["labels"]}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def training_step(
         self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
