@@ -7,6 +7,7 @@
    `pretrained_weights`: a model and a checkpoint -> the model with the checkpoint's weights.
 4. `packed_forward`: a model -> the same, which takes packed rows with their segments.
    `masked_head`: a masked language model -> the same, with logits at masked positions only.
-   `trial_rows`: a model -> the small row on which both of these are tried.
+   `chunked_head`: a language model and labels -> the loss, without the logits of a whole batch.
+   `trial_rows`: a model -> the small row on which these three are tried.
 5. `electra`: a config -> generator and discriminator as one model, its loss, metrics, checkpoints.
 """

@@ -1,7 +1,7 @@
 """A model -> a small row to try its forward on, and whether two results of it are equal.
 
-`packed_forward` and `masked_head` change a model's forward. Each then runs the model on this row in
-two ways, the changed and the original one, and compares the logits.
+`packed_forward`, `masked_head` and `chunked_head` change how a model's forward runs. Each then runs
+the model on this row in two ways, the changed and the original one, and compares the logits.
 """
 
 import torch

@@ -29,7 +29,9 @@ class FlopCounter:
     """Counts the floating-point operations of a training step of any model.
 
     Only matrix products count. A step costs as much as three forward passes: its forward pass, and
-    a backward pass that costs two. Torch counts forward passes of the architecture, without its
+    a backward pass that costs two. The head counts at all target positions of a batch, also where
+    it runs at labelled ones alone (models/chunked_head.py): like padding, the others are part of
+    the batch. Torch counts forward passes of the architecture, without its
     weights, at six pairs of lengths. A polynomial through them gives the count at any lengths: it
     is linear in the lengths for the weights and quadratic for the attention scores. Architectures
     that pad or cut their inputs follow no polynomial; their passes are counted at each pair of

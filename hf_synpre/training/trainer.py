@@ -100,6 +100,16 @@ class TokenLoss:
 token_loss = TokenLoss()
 
 
+@functools.cache
+def log_full_logits(name: str) -> None:
+    """Say once that a class of models keeps the logits of all positions."""
+    logger.warning(
+        "%s: the logits of a whole batch are kept at once, because the head cannot run at labelled "
+        "positions alone; where memory ends, give smaller batches.",
+        name,
+    )
+
+
 def most_likely(logits: Any, labels: torch.Tensor) -> torch.Tensor:
     """Return the ids of the highest logits, [rows, length]: what token accuracy needs of them.
 
@@ -337,15 +347,24 @@ class SynpreTrainer(Seq2SeqTrainer):
         return torch.stack([labels, tokens.to(labels)])
 
     def _chunked_head(self, label_smoothing: float) -> ChunkedHead | None:
-        """Return the model's head for labelled positions, None where it needs all of them."""
+        """Return the model's head for labelled positions, None where it needs all of them.
+
+        Raises:
+            UsageError: the model has a loss of its router that the run's loss would leave out.
+        """
         head = None
         if self.args.n_gpu <= 1:  # replicas of DataParallel would share the hooks of one model
             head = chunked_head(self.model, label_smoothing)
+
+        name, config = type(self.model).__name__, self.model.config
         if head is None and self.args.process_index == 0:
-            logger.warning(
-                "%s: the logits of all positions of a batch are kept at once, because its head "
-                "cannot run at labelled positions alone.",
-                type(self.model).__name__,
+            log_full_logits(name)
+        if getattr(config, "output_router_logits", False) and (
+            head is None or config.is_encoder_decoder or not hasattr(config, "router_aux_loss_coef")
+        ):
+            raise UsageError(
+                f"The loss of {name}'s router cannot be added to the loss of the run; leave "
+                "output_router_logits out."
             )
         return head
 

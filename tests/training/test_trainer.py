@@ -3,6 +3,7 @@
 Run: pytest tests/training/test_trainer.py
 """
 
+import copy
 import json
 import os
 
@@ -13,17 +14,24 @@ from encoder_examples import spec_of
 from pretraining_runs import MODEL, run_of
 from processes import rank
 from safetensors.torch import load_file, save_file
-from small_models import WEIGHTS
-from transformers import AutoModelForSeq2SeqLM
+from small_models import TINY, WEIGHTS
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.data.collators import Seq2SeqCollator
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build
+from hf_synpre.models import chunked_head
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
-from hf_synpre.training.trainer import SynpreTrainer, token_loss
+from hf_synpre.training.trainer import (
+    SynpreTrainer,
+    log_full_logits,
+    most_likely,
+    teacher_forced,
+    token_loss,
+)
 from hf_synpre.vocabulary import as_vocabulary
 
 COLLATOR = Seq2SeqCollator(pad=0, eos=1, start=0)
@@ -214,3 +222,69 @@ def test_tied_weights_are_no_missing_keys(tiny_config, tmp_path, caplog):
     assert caplog.text == ""
     with pytest.raises(UsageError, match=r"goes on from lacks .* .4 tensors in all"):
         trainer._issue_warnings_after_load(keys([*tied, "shared.weight", "lm_head.weight"], []))
+
+
+def trained_step(folder, model, collator, rows, chunked=True):
+    """Return the logs of one step and its evaluation, the head at labelled positions or not."""
+    training = {"max_steps": 1, "logging_steps": 1, "use_cpu": True}
+    args = training_arguments(
+        folder, training, eval_strategy="steps", eval_steps=1, save_strategy="no"
+    )
+    trainer = SynpreTrainer(
+        model,
+        args,
+        train_dataset=rows,
+        eval_dataset=rows,
+        data_collator=collator,
+        compute_metrics=teacher_forced,
+        preprocess_logits_for_metrics=most_likely,
+    )
+    if not chunked:
+        trainer.chunked_head = None
+    trainer.train()
+    step, evaluation, *_ = trainer.state.log_history
+    names = ("eval_loss", "eval_token_accuracy", "eval_score")
+    return [step["loss"], step["grad_norm"], *(evaluation[name] for name in names)]
+
+
+def test_a_head_at_labelled_positions_changes_no_figure(tmp_path, tiny_config, monkeypatch):
+    """Neither loss, gradient nor accuracy; and the model is a stock one again afterwards."""
+    rows = SyntheticDataset("set", size=8, **STREAM)
+    model = build(AutoModelForSeq2SeqLM, tiny_config, {}, 0)
+    seen = []
+    model.lm_head.register_forward_hook(lambda _, args, logits: seen.append(logits[..., 0].numel()))
+    with_all = trained_step(tmp_path, copy.deepcopy(model), COLLATOR, rows, chunked=False)
+    most = max(seen)
+    seen.clear()
+
+    monkeypatch.setattr(chunked_head, "CHUNK_LOGITS", 16 * tiny_config.vocab_size)
+    assert trained_step(tmp_path, model, COLLATOR, rows) == pytest.approx(with_all, rel=1e-5)
+    assert max(seen) <= 16 < most
+    assert "forward" not in vars(model)
+    assert not model._forward_pre_hooks
+    batch = COLLATOR([rows[0]])
+    assert model(**batch).loss > 0
+
+
+def test_a_head_that_needs_more_than_states_keeps_all_logits(tmp_path, caplog):
+    """ProphetNet's head takes the states of its n-grams. The log says so once."""
+    log_full_logits.cache_clear()
+    shape = {"hidden_size": 16, "num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.0}
+    heads = {"num_encoder_attention_heads": 2, "num_decoder_attention_heads": 2}
+    ids = {"vocab_size": 64, "decoder_start_token_id": 0}
+    config = AutoConfig.for_model("prophetnet", **shape, **heads, **ids)
+    rows = SyntheticDataset("set", size=8, **STREAM)
+    for _ in range(2):
+        model = build(AutoModelForSeq2SeqLM, config, {}, 0)
+        assert trained_step(tmp_path, model, COLLATOR, rows)[0] > 0
+    (record,) = (r for r in caplog.records if "logits of a whole batch" in r.getMessage())
+    assert "ProphetNetForConditionalGeneration" in record.getMessage()
+
+
+def test_a_routers_loss_is_not_left_out(tmp_path):
+    config = AutoConfig.for_model(
+        "switch_transformers", **TINY, vocab_size=64, num_experts=2, output_router_logits=True
+    )
+    model = build(AutoModelForSeq2SeqLM, config, {}, 0)
+    with pytest.raises(UsageError, match=r"loss of Switch.*'s router cannot be added"):
+        SynpreTrainer(model, training_arguments(tmp_path, {"max_steps": 1, "use_cpu": True}))
