@@ -106,8 +106,8 @@ REFUSED = {
     # The loss.
     "average_tokens_across_devices": "cannot be turned off: the loss is the mean over the target "
     "tokens of the whole step; leave it out.",
-    "use_liger_kernel": "cannot apply: its loss leaves out the logits, which the run's own loss "
-    "needs; leave it out.",
+    "use_liger_kernel": "cannot apply: the run's own loss needs no logits of a whole batch either; "
+    "leave it out.",
     "liger_kernel_config": "cannot apply, because use_liger_kernel cannot; leave it out.",
     "use_cache": "is not read: training keeps no keys and values; leave it out.",
     # Checkpoints.
