@@ -38,7 +38,8 @@ from hf_synpre.models.families import AUTO_CLASSES
 from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
-from hf_synpre.training.trainer import SynpreTrainer, token_loss
+from hf_synpre.training.losses import token_loss
+from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import as_vocabulary
 
 SMALL = {

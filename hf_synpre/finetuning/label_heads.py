@@ -46,7 +46,7 @@ from hf_synpre.finetuning.label_names import (
 )
 from hf_synpre.finetuning.label_rows import ChoiceRows, SpanRows, TagRows
 from hf_synpre.finetuning.span_answers import extract_answers
-from hf_synpre.training.trainer import TokenLoss
+from hf_synpre.training.losses import TokenLoss
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.finetuning import FinetuningSpec

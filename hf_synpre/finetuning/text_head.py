@@ -28,7 +28,8 @@ from hf_synpre.finetuning.heads import Collator, Head, ReportedScores
 from hf_synpre.finetuning.metrics import METRICS, score_texts
 from hf_synpre.finetuning.spelling import Spelling, check_spelling, without_unknown
 from hf_synpre.finetuning.text_to_text import generate_ids
-from hf_synpre.training.trainer import SynpreTrainer, TokenLoss, most_likely, teacher_forced
+from hf_synpre.training.losses import TokenLoss, most_likely, teacher_forced
+from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import padding_and_end
 
 if TYPE_CHECKING:

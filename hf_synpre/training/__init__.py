@@ -7,10 +7,10 @@
    evaluation.
 4. `fresh_model` (pretraining_trainer.py): spec, architecture, vocabulary -> the model before its
    first step. `pretraining_trainer`: model, rows -> the Trainer of the run.
-5. `SynpreTrainer` (trainer.py): model, rows, arguments -> the trained model. It uses the optimizers
-   and schedules of optimizers.py and counts the training cost (flops.py). Its evaluations decide
-   when it stops or warns and which weights are kept (callbacks.py); it says how far it is
-   (progress.py).
+5. `SynpreTrainer` (trainer.py): model, rows, arguments -> the trained model. It uses the loss of
+   losses.py, the optimizers and schedules of optimizers.py, and counts the training cost
+   (flops.py). Its evaluations decide when it stops or warns and which weights are kept
+   (callbacks.py); it says how far it is (progress.py).
 6. `pretrain` (pretraining.py): spec, architecture -> a folder with model, statistics and result.
 
 Fine-tuning takes steps 2 and 5 from here.

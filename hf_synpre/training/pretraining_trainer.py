@@ -34,9 +34,10 @@ from hf_synpre.training.callbacks import (
     StopAtTargetAccuracy,
 )
 from hf_synpre.training.flops import FlopCounter
+from hf_synpre.training.losses import TokenLoss, most_likely, teacher_forced
 from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
-from hf_synpre.training.trainer import SynpreTrainer, TokenLoss, most_likely, teacher_forced
+from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import Vocabulary
 
 

@@ -7,17 +7,13 @@ import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
-    EvalPrediction,
     PreTrainedModel,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -29,13 +25,13 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import OptimizerNames
 
 from hf_synpre.data.connection import one_line_cause
-from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.files import writing
-from hf_synpre.models.chunked_head import ChunkedHead, SummedLoss, chunked_head
+from hf_synpre.models.chunked_head import ChunkedHead, chunked_head
 from hf_synpre.models.electra import RTDModel, rtd_loss
 from hf_synpre.training import checkpoints
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
+from hf_synpre.training.losses import TokenLoss, token_loss
 from hf_synpre.training.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
 from hf_synpre.training.progress import RunReporter, current_listener
 
@@ -58,48 +54,6 @@ LONGEST_CAUSE = 200
 LOGGED = ("tokens", "train_s", "flops", "padding_share", "tokens_per_s", "wait_share", "mfu")
 
 
-@dataclass(frozen=True)
-class TokenLoss:
-    """The cross-entropy per target token of the whole step, in nats.
-
-    It does not depend on how the step is divided among batches and processes. The models' own
-    losses do: each is the mean over one batch, and Trainer adds them up
-    (https://github.com/huggingface/transformers/issues/47688).
-
-    Args:
-        label_smoothing: the share of a target that is spread over all ids.
-    """
-
-    label_smoothing: float = 0.0
-
-    def __call__(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Args:
-            outputs: a model's, with logits [rows, length, ids], or a SummedLoss.
-            labels: ids [rows, length]; IGNORED where there is no target.
-            num_items_in_batch: target tokens of the whole step; None where this batch is all of it.
-        """
-        if isinstance(outputs, SummedLoss):
-            total = outputs.loss
-        else:
-            total = cross_entropy(
-                outputs.logits.flatten(0, 1).float(),  # [rows * length, ids]
-                labels.flatten(),  # [rows * length]
-                ignore_index=IGNORED,
-                reduction="sum",
-                label_smoothing=self.label_smoothing,
-            )
-        if num_items_in_batch is None:
-            num_items_in_batch = (labels != IGNORED).sum()
-        return total / num_items_in_batch
-
-
-token_loss = TokenLoss()
-
-
 @functools.cache
 def log_full_logits(name: str) -> None:
     """Say once that a class of models keeps the logits of all positions."""
@@ -108,38 +62,6 @@ def log_full_logits(name: str) -> None:
         "positions alone; where memory ends, give smaller batches.",
         name,
     )
-
-
-def most_likely(logits: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Return the ids of the highest logits, [rows, length]: what token accuracy needs of them.
-
-    Trainer calls it on every evaluated batch (`preprocess_logits_for_metrics`), so that no logits
-    are kept.
-    """
-    if isinstance(logits, tuple):  # encoder-decoders return hidden states too
-        logits = logits[0]
-    if not logits.is_floating_point():  # a SummedLoss has the ids
-        return logits
-    return logits.argmax(-1)
-
-
-def teacher_forced(prediction: EvalPrediction) -> dict[str, float]:
-    """Return two metrics of an evaluation under teacher forcing (`compute_metrics` of a Trainer).
-
-    Args:
-        prediction: predictions and label_ids, ids [rows, length]. End-of-sequence ids count.
-
-    Returns:
-        `token_accuracy`: the share of target tokens that are predicted.
-        `score`: the share of rows in which all target tokens are predicted; these are the rows that
-            greedy decoding would reproduce.
-    """
-    is_target = prediction.label_ids != IGNORED
-    is_right = prediction.predictions == prediction.label_ids
-    return {
-        "token_accuracy": float(is_right[is_target].mean()),
-        "score": float(np.all(is_right | ~is_target, axis=1).mean()),
-    }
 
 
 def check_model(model: PreTrainedModel, args: Seq2SeqTrainingArguments) -> None:

@@ -22,7 +22,7 @@ from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build, resolve_class
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.models.packed_forward import accept_packed_rows, restarted_positions
-from hf_synpre.training.trainer import token_loss
+from hf_synpre.training.losses import token_loss
 
 STREAM = {"vocabulary": 64, "min_length": 4, "max_length": 12}
 SMALL = {

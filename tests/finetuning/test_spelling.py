@@ -17,7 +17,7 @@ from hf_synpre.finetuning import FinetuningSpec, finetune, get_finetuning_task, 
 from hf_synpre.finetuning.spelling import Spelling, check_spelling, lost_characters, without_unknown
 from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.training.trainer import teacher_forced
+from hf_synpre.training.losses import teacher_forced
 from hf_synpre.vocabulary import as_vocabulary
 
 

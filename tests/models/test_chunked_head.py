@@ -13,7 +13,7 @@ from hf_synpre.initialization import build
 from hf_synpre.models import chunked_head as module
 from hf_synpre.models.chunked_head import SummedLoss, chunked_head
 from hf_synpre.models.families import AUTO_CLASSES, model_family
-from hf_synpre.training.trainer import TokenLoss
+from hf_synpre.training.losses import TokenLoss
 
 IDS = 40
 # The positions of a chunk, and the shape of the batch.

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from hf_synpre.initialization import build
 from hf_synpre.models.masked_head import compute_masked_logits_only
-from hf_synpre.training.trainer import token_loss
+from hf_synpre.training.losses import token_loss
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,9 @@ from hf_synpre.initialization import build
 from hf_synpre.models import chunked_head
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.losses import most_likely, teacher_forced, token_loss
 from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
-from hf_synpre.training.trainer import (
-    SynpreTrainer,
-    log_full_logits,
-    most_likely,
-    teacher_forced,
-    token_loss,
-)
+from hf_synpre.training.trainer import SynpreTrainer, log_full_logits
 from hf_synpre.vocabulary import as_vocabulary
 
 COLLATOR = Seq2SeqCollator(pad=0, eos=1, start=0)
