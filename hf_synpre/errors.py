@@ -68,10 +68,10 @@ def system_error(error: BaseException) -> int | None:
 
 
 def write_error(target: Any, error: BaseException) -> UsageError:
-    """Return the error to raise where a file or folder cannot be written.
+    """Return the error to raise where a file or folder cannot be written, or not even opened.
 
     Args:
-        target: what is written.
+        target: what is written or opened.
         error: what the system, safetensors or torch has raised.
 
     Returns:
@@ -80,8 +80,9 @@ def write_error(target: Any, error: BaseException) -> UsageError:
     number = system_error(error)
     cause = os.strerror(number) if number else " ".join(str(error).split())[:200]
     if number in WHAT_TO_DO:
+        done = "open" if number in (errno.EMFILE, errno.ENFILE) else "write"
         return TemporaryError(
-            f"Cannot write {target} ({cause}); {WHAT_TO_DO[number]}, and the same command goes on."
+            f"Cannot {done} {target} ({cause}); {WHAT_TO_DO[number]}, and the same command goes on."
         )
     return UsageError(f"Cannot write {target} ({cause}); give another folder.")
 

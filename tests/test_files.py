@@ -81,9 +81,9 @@ def test_what_a_killed_run_left_of_a_folder_is_deleted_and_nothing_else(tmp_path
 @pytest.mark.parametrize(
     ("error", "kind", "text"),
     [
-        (OSError(errno.ENOSPC, ""), TemporaryError, "No space left on device); make room"),
-        (OSError(errno.EMFILE, ""), TemporaryError, "Too many open files); allow more open files"),
-        (OSError(errno.EROFS, ""), UsageError, "Read-only file system); give another folder."),
+        (OSError(errno.ENOSPC, ""), TemporaryError, "write model (No space left on device); make"),
+        (OSError(errno.EMFILE, ""), TemporaryError, "open model (Too many open files); allow more"),
+        (OSError(errno.EROFS, ""), UsageError, "write model (Read-only file system); give another"),
         (
             SafetensorError("I/O error: File too large (os error 27)"),
             TemporaryError,
@@ -101,7 +101,6 @@ def test_what_the_system_refuses_is_one_line_that_says_what_to_do(tmp_path, erro
     with pytest.raises(UsageError) as caught, writing("model"):
         raise error
     assert type(caught.value) is kind
-    assert str(caught.value).startswith("Cannot write model (")
     assert text in str(caught.value)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
 from hf_synpre.config import build_spec, option, read_yaml
 from hf_synpre.errors import UsageError, choose
+from hf_synpre.files import held
 
 if TYPE_CHECKING:
     from hf_synpre.data.shards import DatasetRecipe
@@ -69,9 +70,13 @@ def build(arguments: Arguments) -> int:
     check_sharding(options.num_shards, options.shard_index)
     choose("backend", options.backend, ("local", "ray"))
 
-    # Build the shards.
+    # Build the shards. Several commands may share a folder, each with a --shard_index of its own.
     rows = count_rows(recipe.splits, options.num_shards, options.shard_index)
+    work = options.config
+    if options.shard_index is not None:
+        work += f"-{options.shard_index}"
     with ExitStack() as stack:
+        stack.enter_context(held(folder / work))
         run_jobs = None
         if options.backend == "ray":
             from hf_synpre.experiments.cluster import joined_cluster, run_on_cluster

@@ -1,5 +1,6 @@
 """`synpre statistics`: a checkpoint in, the statistics of its parameters in a file out."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 from hf_synpre.cli.options import Arguments, FlagSet, Verb
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError
+from hf_synpre.files import atomic_folder, lock
 
 if TYPE_CHECKING:
     from hf_synpre.initialization import ParameterStatistics
@@ -53,24 +55,39 @@ def statistics(arguments: Arguments) -> int:
             "statistics or a file."
         )
     if options.output_dir:
-        folder = Path(options.output_dir)
-        check_statistics_folder(folder, measured)
-        config_source = initialization.find_config(options.checkpoint)
-        config, _ = initialization.read_config(config_source, {})
-        config.save_pretrained(folder)
-    elif checkpoint.is_dir():
-        folder = checkpoint
+        file = Path(options.output_dir) / initialization.STATISTICS_FILE
+        write_statistics_folder(file.parent, measured, options.checkpoint)
     else:
-        folder = Path(".")
-
-    file = folder / initialization.STATISTICS_FILE
-    if options.output_file:
-        file = Path(options.output_file)
-    if file != checkpoint / initialization.STATISTICS_FILE:
-        check_statistics_file(file, measured)
-    measured.save(file)
+        file = (checkpoint if checkpoint.is_dir() else Path(".")) / initialization.STATISTICS_FILE
+        if options.output_file:
+            file = Path(options.output_file)
+        if file != checkpoint / initialization.STATISTICS_FILE:
+            check_statistics_file(file, measured)
+        measured.save(file)
     print(f"{file}: {len(measured.parameters)} parameters of {measured.source}")
     return 0
+
+
+def write_statistics_folder(folder: Path, measured: "ParameterStatistics", checkpoint: str) -> None:
+    """Write statistics and the config of their checkpoint; a new folder appears with both at once.
+
+    Args:
+        folder: the folder. One with statistics of the same checkpoint gets the new ones.
+        measured: the statistics.
+        checkpoint: the folder or Hub id of the checkpoint.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    from hf_synpre import initialization
+
+    config, _ = initialization.read_config(initialization.find_config(checkpoint), {})
+    with lock(folder):
+        check_statistics_folder(folder, measured)
+        is_new = not folder.exists() or not any(folder.iterdir())
+        with atomic_folder(folder) if is_new else nullcontext(folder) as place:
+            config.save_pretrained(place)
+            measured.save(place / initialization.STATISTICS_FILE)
 
 
 def check_statistics_file(file: Path, measured: "ParameterStatistics") -> None:

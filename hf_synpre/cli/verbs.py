@@ -115,6 +115,14 @@ def main(argv: list[str] | None = None) -> int:
             discard_output()
         failure = write_error(error.filename or "the output", error)
         return stop(FAILED if isinstance(failure, TemporaryError) else BAD_INPUT, str(failure))
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        return stop(
+            BAD_INPUT,
+            "Compiled code cannot be kept: no file can be made beside hf_synpre, nor in your cache "
+            "folder. Set NUMBA_CACHE_DIR to a folder where you may write.",
+        )
 
 
 def discard_output() -> None:

@@ -10,6 +10,7 @@ from datasets import load_dataset
 
 from hf_synpre import generate
 from hf_synpre.cli import build, main
+from hf_synpre.files import held
 
 PUBLISHED = sorted((Path(__file__).parents[2] / "dataset_scripts").glob("*.yaml"))
 
@@ -44,3 +45,13 @@ def test_bad_builds_are_one_line_and_leave_nothing(words, message, tmp_path, mon
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_second_of_two_builds_into_a_folder_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build, "SMALL_SPLITS", {"train": 30})
+    words = ["build", "reverse", "--config", "small", "--output_dir", str(tmp_path)]
+    with held(tmp_path / "small"):
+        assert main(words) == 1
+        assert "Another command is writing" in capsys.readouterr().err
+        assert main([*words, "--num_shards", "1", "--shard_index", "0"]) == 0
+    assert main(words) == 0

@@ -5,17 +5,21 @@ Run: pytest tests/cli/test_verbs.py
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
 
+import numba
 import pyarrow.parquet as pq
 import pytest
+from numba.core import caching
 
 from hf_synpre import UsageError, generate
 from hf_synpre.cli import main
 from hf_synpre.cli.verbs import VERBS
 from hf_synpre.config import read_yaml
 from hf_synpre.files import held
+from hf_synpre.initialization import ParameterStatistics
 from hf_synpre.tasks import iter_row_blocks
 
 
@@ -91,6 +95,36 @@ def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(monkeypatch, 
     assert said.count("\n") == 1
 
 
+def test_no_more_open_files_is_one_line_and_the_same_command_goes_on(tmp_path, capsys):
+    words = ["generate", "identity", "--stop", "4", "--output_file", str(tmp_path / "rows.jsonl")]
+    assert main(words) == 0  # all modules are imported now
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        assert main(words) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    said = capsys.readouterr().err
+    assert said.startswith("synpre: Cannot open ")
+    assert said.endswith(
+        "(Too many open files); allow more open files (ulimit -n), and the same command goes on.\n"
+    )
+    assert main(words) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_no_place_for_compiled_code_is_one_line(monkeypatch, capsys):
+    def compiles(arguments):
+        numba.njit(cache=True)(lambda x: x)
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    monkeypatch.setitem(VERBS, "tasks", dataclasses.replace(VERBS["tasks"], run=compiles))
+    assert main(["tasks"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("synpre: Compiled code cannot be kept: no file can be made beside")
+    assert said.endswith("Set NUMBA_CACHE_DIR to a folder where you may write.\n")
+
+
 def test_another_command_in_the_folder_may_pass_and_is_exit_code_1(monkeypatch, capsys, tmp_path):
     def busy(arguments):
         with held(tmp_path / "run"), held(tmp_path / "run"):
@@ -110,7 +144,9 @@ def test_tasks_lists_and_shows(capsys):
     assert "min_length" in capsys.readouterr().out
 
 
-def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny_dataset):
+def test_pretrain_statistics_finetune_one_after_the_other(
+    tmp_path, capsys, tiny_dataset, monkeypatch
+):
     from transformers import AutoModelForSeq2SeqLM
 
     from hf_synpre import StatisticsInit
@@ -139,6 +175,17 @@ def test_pretrain_statistics_finetune_one_after_the_other(tmp_path, capsys, tiny
         "parameter_statistics.json",
     }
     StatisticsInit(AutoModelForSeq2SeqLM).from_pretrained(tmp_path / "small")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    # Stopped between the two files: neither is there, and the same command makes both.
+    words = ["statistics", checkpoint, "--output_dir", str(tmp_path / "stopped")]
+    with monkeypatch.context() as patch:
+        patch.setattr(ParameterStatistics, "save", stop)
+        assert main(words) == 130
+    assert not (tmp_path / "stopped").exists()
+    assert main(words) == 0
     assert main(["statistics", checkpoint, "--output_dir", str(tmp_path / "small")]) == 0
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("mine")
