@@ -15,6 +15,7 @@ It goes on where it stands: results/chaos.json has what was tried, runs/chaos/ t
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import resource
@@ -285,12 +286,12 @@ def main() -> None:
 def tries(place: Place, options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("rounds" or "accidents", record) of everything that is not in the report yet."""
     names = options.only.split(",")
-    share = -(-options.kills // len(COMMANDS))
     missing = [] if options.no_kills else names
     while missing:
         for name in list(missing):
             rounds = [one for one in report()["rounds"] if one["command"] == name]
-            kills = share - sum(len(one["killed_at"]) for one in rounds)
+            kills = math.ceil(COMMANDS[name].kills * options.kills / 100)
+            kills -= sum(len(one["killed_at"]) for one in rounds)
             if kills <= 0:
                 missing.remove(name)
                 continue

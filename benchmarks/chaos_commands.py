@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from hf_synpre.files import read_json, write_json
+from hf_synpre.files import lock, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON_MODULE = [sys.executable, "-m", "hf_synpre"]
@@ -68,31 +68,38 @@ class Command:
     Args:
         words: its words. OUT stands for the folder of its result, NAME for the name of that folder,
             IN for the result of `needs`.
+        kills: how often of a hundred times it is killed.
         needs: the command whose undisturbed result it reads.
     """
 
     words: str
+    kills: int
     needs: str = ""
 
 
 COMMANDS = {
-    "build": Command("build set --config small --num_shards 4 --output_dir OUT/data"),
-    "push": Command("push IN/model --repo_id synpre/NAME", needs="pretrain"),
-    "statistics": Command("statistics IN/model --output_dir OUT/statistics", needs="pretrain"),
+    "build": Command("build set --config small --num_shards 4 --output_dir OUT/data", kills=20),
+    "push": Command("push IN/model --repo_id synpre/NAME", kills=20, needs="pretrain"),
+    "statistics": Command(
+        "statistics IN/model --output_dir OUT/statistics", kills=16, needs="pretrain"
+    ),
     "finetune": Command(
         "finetune texts.csv --text text --label label --init random --vocab_size 300 "
         f"--model_type electra --config_overrides {ELECTRA} --max_steps 40 --evaluations 1 "
-        f"{TRAINING} --output_dir OUT/finetuned"
+        f"{TRAINING} --output_dir OUT/finetuned",
+        kills=12,
     ),
-    "run": Command("run chaos.yaml --output_dir OUT/results"),
+    "run": Command("run chaos.yaml --output_dir OUT/results", kills=8),
     "pretrain": Command(
         "pretrain set --vocabulary 64 --parameters min_length=4,max_length=8 --max_steps 200 "
         f"--save_steps 10 --evaluations 4 --validation_examples 8 --target_accuracy 2 {TRAINING} "
-        f"--config_overrides {T5} --output_dir OUT/model"
+        f"--config_overrides {T5} --output_dir OUT/model",
+        kills=14,
     ),
     "self-pretrain": Command(
         "self-pretrain texts.csv --vocab_size 300 --window 16 --max_steps 60 --save_steps 5 "
-        f"--evaluations 2 {TRAINING} --config_overrides {ELECTRA} --output_dir OUT/model"
+        f"--evaluations 2 {TRAINING} --config_overrides {ELECTRA} --output_dir OUT/model",
+        kills=10,
     ),
 }
 
@@ -290,20 +297,19 @@ class Place:
 
     def undisturbed(self, name: str) -> Undisturbed:
         """Return what the undisturbed command came to; it runs if it has not at this commit."""
-        file = self.whole / f"{name}.json"
-        if not file.exists():
-            needed = COMMANDS[name].needs
-            if needed:
-                self.undisturbed(needed)
-            out = self.whole / name
-            shutil.rmtree(out, ignore_errors=True)
-            running, cpu_s = self.start(name, out), 0.0
-            while running.process.poll() is None:
-                cpu_s = max(cpu_s, running.cpu_s())
-                time.sleep(0.05)
-            ended = running.end()
-            assert ended.code == 0, (name, ended)
-            write_json(file, {"cpu_s": round(cpu_s, 2), "files": self.files(name, out)})
+        file, out = self.whole / f"{name}.json", self.whole / name
+        if COMMANDS[name].needs:
+            self.undisturbed(COMMANDS[name].needs)
+        with lock(file):
+            if not file.exists():
+                shutil.rmtree(out, ignore_errors=True)
+                running, cpu_s = self.start(name, out), 0.0
+                while running.process.poll() is None:
+                    cpu_s = max(cpu_s, running.cpu_s())
+                    time.sleep(0.05)
+                ended = running.end()
+                assert ended.code == 0, (name, ended)
+                write_json(file, {"cpu_s": round(cpu_s, 2), "files": self.files(name, out)})
         return Undisturbed(**read_json(file))
 
     def files(self, name: str, out: Path) -> dict[str, str]:
