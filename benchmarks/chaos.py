@@ -40,7 +40,7 @@ KILLS_A_ROUND = 4
 ENDED_BY_SIGNAL = (-signal.SIGKILL, -signal.SIGTERM, 130)
 # The bytes of a small disk. Each is full at another kind of write: of locks and recipes, of data
 # and tokenizers, of weights, of checkpoints.
-DISKS = ("16k", "128k", "512k")
+DISKS = ("4k", "64k", "256k")
 
 
 def problems_of(place: Place, name: str, out: Path, ended: Ended, codes: tuple) -> list[str]:
