@@ -102,8 +102,13 @@ def column_kind(name: str, column: pa.ChunkedArray, feature: Any) -> str:
         return OTHER
     column_type = column.type
 
+    first = values[0]
+    if isinstance(first, list) and first and isinstance(first[0], dict):
+        first = first[0]
+    if isinstance(first, dict) and {"text", "answer_start"} <= set(first):
+        return ANSWERS
     if pa.types.is_struct(column_type):
-        return ANSWERS if {"text", "answer_start"} <= set(values[0]) else OTHER
+        return OTHER
     if isinstance(values[0], list):
         return list_kind(column_type, values, feature)
 
@@ -175,6 +180,7 @@ def guess_fields(
     elif is_text_to_text:
         found = guess_target(kinds, given, surely=True)
     else:
+        check_choices_column(kinds, rows, name)
         found = (
             guess_special(kinds, given)
             or guess_target(kinds, given)
@@ -188,6 +194,21 @@ def guess_fields(
             f"--label for labels, or --source and --target for generated text. {hint}".rstrip()
         )
     return {**found, **given}
+
+
+def check_choices_column(kinds: Mapping[str, str], rows: Dataset, name: str) -> None:
+    """Raise UsageError where a column is called choices, or the like, and is no list of texts.
+
+    Without them a label such as A would be taken for a class of the question.
+    """
+    for column, kind in kinds.items():
+        is_struct = isinstance(rows.features[column], dict)
+        if column.lower() in CHOICE_NAMES and (is_struct or kind == LISTS):
+            raise UsageError(
+                f"{name}: the column {column} looks like the choices of a question, and holds "
+                f"{rows.features[column]}; give a list of texts in every row and the number of the "
+                "right one, from 0, or name other columns as --text and --label."
+            )
 
 
 def guess_special(kinds: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any] | None:

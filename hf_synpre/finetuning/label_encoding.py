@@ -19,6 +19,7 @@ from hf_synpre.data.encoding import encode_texts
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.label_names import declared_names
 from hf_synpre.finetuning.tag_schemes import find_scheme
+from hf_synpre.vocabulary import padding_and_end
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.label_tasks import LabelTask
@@ -77,7 +78,9 @@ def own_name(value: Any, names: list[str]) -> Any:
 def tokenize_texts(
     tokenizer: PreTrainedTokenizerBase, rows: list[list[str]], *, special_tokens: bool = False
 ) -> list[list[list[int]]]:
-    """Return the ids of every text of every row. A text without ids becomes the unknown id.
+    """Return the ids of every text of every row.
+
+    A text without ids becomes the unknown id, or that of the end where the tokenizer has none.
 
     Args:
         tokenizer: called once for all texts, without special tokens.
@@ -86,9 +89,12 @@ def tokenize_texts(
     """
     texts = [text or "" for row in rows for text in row]
     remaining = iter(encode_texts(tokenizer, texts, special_tokens=special_tokens)["input_ids"])
+    filler = tokenizer.unk_token_id
+    if filler is None:
+        filler = padding_and_end(tokenizer)[1]
     encoded = []
     for row in rows:
-        encoded.append([next(remaining) or [tokenizer.unk_token_id] for _ in row])
+        encoded.append([next(remaining) or [filler] for _ in row])
     return encoded
 
 

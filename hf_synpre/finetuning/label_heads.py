@@ -5,6 +5,7 @@ score function of scores.py compares predictions with labels. To add a head, wri
 add an object of it to LABEL_HEADS.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -176,12 +177,15 @@ class NumberHead(LabelHead):
         return {"lowest": float(numbers.min()), "highest": float(numbers.max())}
 
     def label_number(self, task: "LabelTask", value: Any, names: list[Any], split: str) -> float:
-        """Return the number."""
-        return float(value)
+        """Return the number. ValueError: it is not finite."""
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(number)
+        return number
 
     def label_remedy(self, names: list[Any]) -> str:
         """Return the end of the sentence that refuses a label."""
-        return "; give a number in every row"
+        return "; give a finite number in every row"
 
     def loss(
         self,

@@ -102,6 +102,7 @@ def class_names(task: "LabelTask", rows: Dataset, column: str, values: Iterable[
     if task.label_names and are_numbers:
         return LabelNames(task.label_names)
 
+    say_variants(task, ordered)
     least = ROWS_OF_A_NUMBER if are_numbers else ROWS_OF_A_NAME
     if len(ordered) > MANY_CLASSES and len(labels) < least * len(ordered):
         remedy = "; name the column of the classes"
@@ -113,6 +114,20 @@ def class_names(task: "LabelTask", rows: Dataset, column: str, values: Iterable[
             f"measurements{remedy}."
         )
     return LabelNames(ordered, declared=False)
+
+
+def say_variants(task: "LabelTask", names: Iterable[Any]) -> None:
+    """Log a warning where names of classes differ in capitals or spaces alone."""
+    by_plain: dict[str, list[Any]] = {}
+    for name in names:
+        by_plain.setdefault(" ".join(str(name).casefold().split()), []).append(name)
+    for variants in by_plain.values():
+        if len(variants) > 1:
+            logger.warning(
+                "%s: %s are different classes; write them alike if one is meant.",
+                task.name,
+                " and ".join(map(repr, variants)),
+            )
 
 
 def declared_names(rows: Dataset, column: str) -> list[str] | None:

@@ -1,9 +1,12 @@
 """Labelled tasks: columns of a dataset -> the rows of its splits, their text and labels checked."""
 
+import logging
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import option
@@ -16,6 +19,10 @@ from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.scores import SCORES
 from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits, naming_data
 
+logger = logging.getLogger(__name__)
+
+# Heads that read a text or two, of which one may be missing.
+HEADS_OF_TEXTS = ("classes", "labels", "number")
 PROBE_ROWS = 1000  # rows by which a split is found to have labels or not
 
 
@@ -224,12 +231,12 @@ class LabelTask(FinetuningTask):
         """Raise UsageError where a split is empty, or a column cannot be text or labels."""
         if not len(rows):
             raise UsageError(f"{self.name}: the split {split} has no rows.")
-        schema = rows.with_format("arrow")[:1].schema
+        table = rows.with_format("arrow")[:]
         head = LABEL_HEADS[self.head]
 
         expected = "a list of words" if head.reads_words else "text"
         for column in text_columns(self, rows):
-            column_type = schema.field(column).type
+            column_type = table[column].type
             fits = is_list_of_text(column_type)
             if not head.reads_words:
                 fits = fits or is_text(column_type)
@@ -238,14 +245,27 @@ class LabelTask(FinetuningTask):
                     f"{self.name}: column {column} of {split} holds {column_type}; give {expected} "
                     "in every row."
                 )
+            self.check_nulls(table[column], column, split)
 
         label_column = self.find_columns(rows, "label")[0]
-        label_type = schema.field(label_column).type
+        label_type = table[label_column].type
         if not head.accepts_label_type(label_type):
             raise UsageError(
                 f"{self.name}: column {label_column} of {split} holds {label_type}, no labels of "
                 f"the head {self.head}."
             )
+
+    def check_nulls(self, texts: pa.ChunkedArray, column: str, split: str) -> None:
+        """Say where rows have no text; UsageError where the head needs one in every row."""
+        missing = texts.null_count
+        if pa.types.is_list(texts.type):
+            missing += pc.list_flatten(texts).null_count
+        if not missing:
+            return
+        said = f"{self.name}: {missing} of {len(texts)} rows of {split} have no text in {column}"
+        if self.head not in HEADS_OF_TEXTS:
+            raise UsageError(f"{said}; give text in every row.")
+        logger.warning("%s, and are read as empty.", said)
 
     def _has_labels(self, rows: Dataset, split: str) -> bool:
         """Say whether a split's rows have labels: those of a hidden test are all -1 on the Hub."""

@@ -48,13 +48,13 @@ def letter_alone(tag: str, separator: str) -> tuple[str, str]:
     return tag, ""
 
 
+# What stands between the letter of a tag and the type.
+SEPARATORS = ("-", "_", ":", "/", ".")
 # How tags are written: a function that splits them, and the separator.
 Writing = tuple[Callable[[str, str], tuple[str, str]], str]
 WRITINGS: tuple[Writing, ...] = (
-    (letter_first, "-"),
-    (letter_first, "_"),
-    (letter_last, "-"),
-    (letter_last, "_"),
+    *((letter_first, separator) for separator in SEPARATORS),
+    *((letter_last, separator) for separator in SEPARATORS),
     (letter_alone, ""),
 )
 

@@ -184,6 +184,14 @@ def test_another_dataset_of_the_folder_is_not_taken(tmp_path):
             {"label": [float("nan")]},
             r"a row of train has no label \(nan\); give one in every row",
         ),
+        ("number", {"label": [float("inf")]}, "has the label inf; give a finite number in every"),
+        (
+            "choices",
+            {"endings": [["a b", None, "c d", "e"]]},
+            "1 of 4[0-9] rows of train have no text in endings; give text in every row",
+        ),
+        ("span", {"context": [None]}, "1 of 4[0-9] rows of train have no text in context; give"),
+        ("tags", {"tokens": [["a", None]]}, "rows of train have no text in tokens; give text"),
         (
             "classes",
             {"label": [None]},
@@ -206,6 +214,18 @@ def test_rows_that_no_head_can_read_are_refused(name, change, message, tmp_path)
     write_dataset(tmp_path / name, train=bad, validation=test, test=test)
     with pytest.raises(UsageError, match=message):
         prepare(task, tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+
+
+def test_texts_that_are_missing_and_labels_that_differ_in_spelling_are_said(tmp_path, caplog):
+    rows = {"text": [*(f"some text {i}" for i in range(39)), None], "label": ["a", "b"] * 20}
+    rows["label"][:2] = ["A", "b "]
+    write_dataset(tmp_path / "own", train=rows, test=rows)
+    task = LabelTask("own", "classes", [["text"]], [["label"]])
+    data = prepare(task, tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+    assert "own: 1 of 40 rows of test have no text in text, and are read as empty." in caplog.text
+    assert "'A' and 'a' are different classes; write them alike if one is meant" in caplog.text
+    assert "'b' and 'b ' are different classes" in caplog.text
+    assert len(data.rows("test").pieces(39)[0]) == 1
 
 
 def test_a_label_that_train_lacks_is_refused(tmp_path):

@@ -28,6 +28,7 @@ CLASSES = [i % 3 for i in range(ROWS)]
 WORDS = [f"word{i} and more".split() for i in range(ROWS)]
 TAGS = [["B-X", "O", "O"] for _ in range(ROWS)]
 ANSWERS = [{"text": ["row"], "answer_start": [0]} for _ in range(ROWS)]
+LISTS_OF_ANSWERS = [[{"text": "row", "answer_start": 0}]] * ROWS
 
 
 def classes(text, label="label"):
@@ -63,6 +64,14 @@ GUESSES = [
     ),
     (
         {"id": TEXTS, "context": TEXTS, "question": OTHERS, "answers": ANSWERS},
+        {"head": "span", "text": ["context", "question"], "label": ["answers"]},
+    ),
+    (
+        {
+            "context": TEXTS,
+            "question": OTHERS,
+            "answers": [[{"text": "row", "answer_start": 0}]] * ROWS,
+        },
         {"head": "span", "text": ["context", "question"], "label": ["answers"]},
     ),
     (
@@ -118,6 +127,20 @@ def test_an_unclear_or_wrong_column_is_refused(given, message):
     columns = {"a": TEXTS, "b": OTHERS, "c": CLASSES, "d": CLASSES, "f": OTHERS}
     with pytest.raises(UsageError, match=message):
         guess_fields(Dataset.from_dict(columns), given, "r.csv")
+
+
+def test_choices_that_cannot_be_read_are_not_left_out_of_a_question():
+    choices = {"text": ["a b", "c d"], "label": ["A", "B"]}
+    columns = {
+        "question": TEXTS,
+        "choices": [choices] * ROWS,
+        "answerKey": ["A", "B"] * (ROWS // 2),
+    }
+    rows = Dataset.from_dict(columns)
+    with pytest.raises(UsageError, match="the column choices looks like the choices of a question"):
+        guess_fields(rows, {}, "r")
+    given = {"text": ["question"], "label": ["answerKey"]}
+    assert guess_fields(rows, given, "r") == classes(["question"], "answerKey")
 
 
 def test_a_file_becomes_a_task_whose_rows_are_held_out(tmp_path, monkeypatch):

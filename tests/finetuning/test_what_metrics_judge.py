@@ -125,6 +125,8 @@ def test_an_integer_and_its_text_are_one_label_unless_names_are_declared():
         ("O B-PER M-PER E-PER W-PER", "BMEWO"),
         ("O B_PER I_PER", "IOB (IOB1 and IOB2 alike)"),
         ("O PER-B PER-I", "IOB (IOB1 and IOB2 alike)"),
+        ("O B:PER I:PER E:PER S:PER", "IOBES"),
+        ("O PER/B PER/I", "IOB (IOB1 and IOB2 alike)"),
         ("o b-per i-per", "IOB (IOB1 and IOB2 alike)"),
         ("O B I", "IOB (IOB1 and IOB2 alike)"),
         ("O PER LOC", "types without a prefix"),
