@@ -393,7 +393,7 @@ def print_result(experiment: "Experiment") -> None:
     """Print the score of a finished run, where everything lies, and what to do next."""
     from transformers import AutoConfig
 
-    from hf_synpre.finetuning.card import loading_code
+    from hf_synpre.finetuning.card import first_texts, loading_code
 
     cell = experiment.cells()[0]
     scores = experiment.folder / cell.file_name
@@ -409,7 +409,7 @@ def print_result(experiment: "Experiment") -> None:
         return
     data = experiment.artifacts.prepared_task(cell.task)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    code = loading_code(data, folder.as_posix(), config)
+    code = loading_code(data, folder.as_posix(), config, first_texts(data))
     command = "; ".join(line for line in code.splitlines() if line)
     print(
         f"Scores: {scores}. Model, tokenizer and card: {folder}. Try it:\n"

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.finetuning.prepared import PreparedTask
+from hf_synpre.finetuning.text_tasks import COLUMN
 
 # The head of a task -> the name of transformers' pipeline that loads its models.
 PIPELINES = {
@@ -17,6 +18,8 @@ PIPELINES = {
     "number": "text-classification",
     "tags": "token-classification",
 }
+# Ids of a text in a command that is printed.
+IDS_OF_EXAMPLE = 48
 # The head of a task without such a pipeline -> what the Hub calls it.
 HUB_TASKS = {
     "text": "text2text-generation",
@@ -91,21 +94,26 @@ def describe_start(arm: Mapping[str, Any]) -> str:
     return start
 
 
-def loading_code(data: PreparedTask, folder: str, config: PreTrainedConfig) -> str:
+def loading_code(
+    data: PreparedTask, folder: str, config: PreTrainedConfig, texts: list[str] | None = None
+) -> str:
     """Return the lines of Python that load a fine-tuned model and use it.
 
     Args:
-        data: the prepared task, whose rows have one text or two.
+        data: the prepared task.
         folder: the path of the model.
         config: the config of the model.
+        texts: the text or the two texts of the example, as `first_texts` returns them; without them
+            the names of the columns stand for them. A card may be published, and a row may not.
     """
     head_name = data.task.head_name
+    first, *others = [json.dumps(text, ensure_ascii=False) for text in texts or placeholders(data)]
     if head_name in PIPELINES:
-        example = '"a text", truncation=True'
+        example = f"{first}, truncation=True"
         if head_name == "tags":
-            example = '"a text"'
-        elif has_pairs(data):
-            example = '{"text": "one text", "text_pair": "another"}, truncation=True'
+            example = first
+        elif others:
+            example = f'{{"text": {first}, "text_pair": {others[0]}}}, truncation=True'
         return (
             "from transformers import pipeline\n\n"
             f'predict = pipeline("{PIPELINES[head_name]}", model="{folder}")\n'
@@ -124,17 +132,32 @@ def loading_code(data: PreparedTask, folder: str, config: PreTrainedConfig) -> s
         if not config.is_encoder_decoder:
             generated = 'ids[0, inputs["input_ids"].shape[1] :]'
         lines += [
-            'inputs = tokenizer("a text", return_tensors="pt", truncation=True)',
+            f'inputs = tokenizer({first}, return_tensors="pt", truncation=True)',
             "ids = model.generate(**inputs)",
             f"print(tokenizer.decode({generated}, skip_special_tokens=True))",
         ]
     return "\n".join(lines)
 
 
-def has_pairs(data: PreparedTask) -> bool:
-    """Say whether the rows of a labelled task have two texts."""
-    first_row = data.read_table("test", ["pieces"])["pieces"][0]
-    return len(first_row) > 1
+def placeholders(data: PreparedTask) -> list[str]:
+    """Return what stands for the texts of a row: the names of their columns, in the template."""
+    if data.task.head_name == "text":
+        source = data.task.source[0]
+        if not COLUMN.search(source):
+            return [f"<{source}>"]
+        return [COLUMN.sub(r"<\1>", source)]
+    return [f"<{column}>" for column in data.task.text[0]]
+
+
+def first_texts(data: PreparedTask) -> list[str]:
+    """Return the texts of the first test row as the tokenizer spells them, long ones cut."""
+    if data.task.head_name == "text":
+        pieces = [data.read_table("test", ["input_ids"])["input_ids"][0].as_py()]
+    else:
+        pieces = data.read_table("test", ["pieces"])["pieces"][0].as_py()
+    if data.task.head_name == "tags":  # its pieces are words
+        pieces = [[token for word in pieces for token in word]]
+    return [data.tokenizer.decode(piece[:IDS_OF_EXAMPLE]).strip() for piece in pieces]
 
 
 def score_table(result: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ Run: pytest tests/cli/test_finetune.py
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
@@ -60,6 +61,8 @@ def test_a_csv_becomes_a_classifier_that_pipeline_loads(folder, capsys):
     command = re.search(r"python -c '(.*)'", shown)[1]
     card = (folder / model / "README.md").read_text()
     code = re.search(r"```python\n(.*?)```", card, re.S)[1]
+    assert re.search(r'predict\("film [0-9]+ was', command)  # a row of the test, which no card has
+    assert 'predict("<review>", truncation=True)' in code
     for text in (command, code):
         exec(text, {})
     assert capsys.readouterr().out.count("'label': ") == 2
@@ -94,8 +97,11 @@ def test_the_same_command_does_nothing_twice_and_makes_a_model_that_is_missing(f
 def test_pairs_of_text_become_a_model_that_generates_from_the_folder(folder, capsys):
     """Its tokenizer ends a source as the rows of training did, and generate stops by itself."""
     assert finetune("pairs.csv", "--config_overrides", TINY_T5) == 0
-    assert "pairs.csv: predicts target (text) from source;" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "pairs.csv: predicts target (text) from source;" in shown
+    assert re.search(r'tokenizer\("say [0-9]+ twice", ', shown)
     path = "runs/pairs/pairs--random--0"
+    assert 'tokenizer("<source>", ' in Path(path, "README.md").read_text()
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSeq2SeqLM.from_pretrained(path)
     inputs = tokenizer("say 3 twice", return_tensors="pt")
@@ -107,6 +113,7 @@ def test_pairs_of_text_become_a_model_that_generates_from_the_folder(folder, cap
 
 def test_tags_have_their_names(folder, capsys):
     assert finetune("tags.jsonl", "--config_overrides", TINY_ENCODER) == 0
+    assert re.search(r'predict\("w[0-9]+ in rome"\)', capsys.readouterr().out)
     tagger = pipeline("token-classification", model="runs/tags/tags--random--0")
     assert {found["entity"] for found in tagger("He is in Rome")} <= {"O", "B-LOC"}
 
