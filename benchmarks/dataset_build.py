@@ -26,14 +26,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_synpre.data.shards import BLOCK_ROWS, GROUP_BLOCKS, PARQUET, Recipe, build_shards
+from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.shards import BLOCK_ROWS, GROUP_BLOCKS, PARQUET, build_shards
 from hf_synpre.tasks import SCHEMA, iter_row_blocks
 
 RESULT = Path(__file__).parent / "results" / "dataset_build.json"
 TASKS = ("set", "identity", "sort", "longest_word", "lime", "nonsense_summary", "nesting_language")
 PEAK = """
 import re, sys
-from hf_synpre.data.shards import Recipe, build_shards
+from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.shards import build_shards
 build_shards(Recipe(sys.argv[1], splits={"train": int(sys.argv[2])}), "default", sys.argv[3])
 # Not getrusage, which counts the parent's memory too.
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))

@@ -11,7 +11,7 @@ from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import held
 
 if TYPE_CHECKING:
-    from hf_synpre.data.shards import DatasetRecipe
+    from hf_synpre.data.recipes import DatasetRecipe
 
 # Rows of the configuration "small" of a task's dataset; those of "default" are `Recipe`'s own.
 SMALL_SPLITS = {"train": 10_000, "validation": 1_000}
@@ -29,6 +29,11 @@ class BuildOptions:
         "",
     )
     config: str = option("The configuration of the recipe.", "default")
+    layout: str = option(
+        "What a row holds: seq2seq (the input, and the target) or causal (one sequence for a "
+        "decoder: input, end of sequence, target, end of sequence). A YAML file has its own.",
+        "seq2seq",
+    )
     num_shards: int | None = option("Shards of every split; eight or more without it.", None)
     shard_index: int | None = option(
         "Build this shard of every split alone, from 0: for several machines, with --num_shards.",
@@ -62,7 +67,7 @@ def build(arguments: Arguments) -> int:
         raise UsageError("No task was given; write `synpre build TASK`, or a YAML file.")
     if options.push_to_hub and options.repo_id is None:
         raise UsageError("--push_to_hub was given without --repo_id; give NAMESPACE/NAME.")
-    dataset = read_recipe(options.task)
+    dataset = read_recipe(options.task, options.layout)
     name = Path(options.task).stem
     repo_id = hub.check_repo_id(options.repo_id or f"synpre/{name}")
     folder = Path(options.output_dir or f"runs/datasets/{name}")
@@ -107,24 +112,31 @@ def build(arguments: Arguments) -> int:
     return 0
 
 
-def read_recipe(task: str) -> "DatasetRecipe":
+def read_recipe(task: str, layout: str = "seq2seq") -> "DatasetRecipe":
     """Return the recipe of a task's dataset, or that of a YAML file.
 
     Args:
         task: the name of a registered task, or a file that ends in .yaml or .yml.
+        layout: what the rows of a task's dataset hold; a file has its own.
 
     Raises:
-        UsageError: there is no such task, or the file is no recipe.
+        UsageError: there is no such task or layout, the file is no recipe, or a layout is given
+            beside it.
     """
-    from hf_synpre.data.shards import DatasetRecipe, Recipe
+    from hf_synpre.data.recipes import DatasetRecipe, Recipe
     from hf_synpre.tasks import list_tasks
 
     if task.endswith((".yaml", ".yml")):
+        if layout != "seq2seq":
+            raise UsageError(f"--layout {layout} was given with {task}; write `layout:` in it.")
         return build_spec(DatasetRecipe, read_yaml(task), task)
     choose("dataset", task, list_tasks(), do="Or give a YAML file.")
-    configs = {"default": Recipe(task), "small": Recipe(task, splits=SMALL_SPLITS)}
+    configs = {
+        "default": Recipe(task, layout=layout),
+        "small": Recipe(task, splits=SMALL_SPLITS, layout=layout),
+    }
     for part in PARTS.get(task, ()):
-        configs[part] = Recipe(part)
+        configs[part] = Recipe(part, layout=layout)
     return DatasetRecipe(configs)
 
 

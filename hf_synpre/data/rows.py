@@ -7,14 +7,13 @@ import numpy as np
 
 from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.tasks import RowStream, SyntheticTask, get_task
+from hf_synpre.tasks.layouts import IGNORED as IGNORED
+from hf_synpre.tasks.layouts import with_layout
 from hf_synpre.tasks.rng import SPLITS
 
 # One row: name of an array -> int32[length]. Every dataset of this room says which names its rows
 # have.
 Row = dict[str, np.ndarray]
-
-# The label of a position that no loss counts (transformers' own value).
-IGNORED = -100
 
 # Widths of batches and rows are multiples of this, because a GPU prepares new kernels for every
 # width.
@@ -75,6 +74,8 @@ class RowsConfig:
     seed: int = 0
     # Split -> number of rows, the first of the split's endless stream.
     splits: dict[str, int] = field(default_factory=lambda: dict(SPLIT_SIZES))
+    # What a row holds: "seq2seq" or "causal" (hf_synpre/tasks/layouts.py).
+    layout: str = "seq2seq"
 
     def __post_init__(self) -> None:
         self.opened_task: SyntheticTask = get_task(self.task)
@@ -89,9 +90,10 @@ class RowsConfig:
         # Opening a stream checks the task's parameters, the vocabulary and the seed.
         self._streams: dict[str, RowStream] = {}
         for split in self.splits:
-            self._streams[split] = self.opened_task.open_stream(
+            stream = self.opened_task.open_stream(
                 split=split, seed=self.seed, vocabulary=self.stream_vocabulary(), **self.parameters
             )
+            self._streams[split] = with_layout(stream, self.layout)
 
     def stream(self, split: str) -> RowStream:
         """Return the endless stream that the split's rows are the first of."""

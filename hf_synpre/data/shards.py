@@ -16,10 +16,8 @@ import functools
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar
 
@@ -29,8 +27,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hf_synpre import __version__
-from hf_synpre.data.rows import RowsConfig
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.data.recipes import RECIPE_KEYS, Recipe, config_folder
+from hf_synpre.errors import UsageError
 from hf_synpre.files import atomic_file, parse_json
 from hf_synpre.tasks import SCHEMA, RowStream, iter_row_blocks
 from hf_synpre.tasks.imports import task_files
@@ -54,9 +52,6 @@ ID_COLUMNS = ["input_ids.list.element", "labels.list.element"]
 # Ids are below 2**16 or so: split into bytes, half of them are zeros. Fastest to write and smallest
 # of those tried.
 PARQUET = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": ID_COLUMNS}
-CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
-# The fields of a recipe as cards list them.
-RECIPE_KEYS = ("task", "version", "parameters", "vocabulary", "seed", "splits")
 
 Item = TypeVar("Item")
 
@@ -95,76 +90,6 @@ class SplitMetadata(TypedDict):
     ids: int
     shards: int
     sha256: str
-
-
-@dataclass
-class Recipe(RowsConfig):
-    """All that decides the rows of a published dataset's configuration, the task's version too.
-
-    `parameters` are completed with the task's defaults.
-
-    Raises:
-        UsageError: what cannot be built.
-    """
-
-    # "t5" (the paper's ids) or a plain size.
-    vocabulary: int | str = "t5"
-    # May be left out; where it is given it must be the task's.
-    version: int | None = None
-
-    def check_fields(self) -> None:
-        """Check version, vocabulary and splits; complete version and parameters."""
-        version = self.opened_task.version
-        if self.version not in (None, version):
-            raise UsageError(
-                f"The recipe wants {self.task} version {self.version}, hf_synpre {__version__} "
-                f"makes version {version}; install the version of hf_synpre that the card names."
-            )
-
-        # The card names both in full, so that another version's defaults do not matter.
-        self.version = version
-        self.parameters = dict(self.opened_task.resolve(self.parameters))
-
-        if isinstance(self.vocabulary, str):
-            choose("vocabulary", self.vocabulary, ("t5",), do="Or give a plain size.")
-        if not self.splits:
-            raise UsageError(
-                f"The recipe of {self.task} has no splits; give splits: {{train: 1000}}."
-            )
-
-    def stream_vocabulary(self) -> int | None:
-        """Return the vocabulary as `open_stream` takes it: None are the paper's ids."""
-        return None if isinstance(self.vocabulary, str) else self.vocabulary
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name, as footers and cards hold them."""
-        fields = asdict(self)
-        return {key: fields[key] for key in RECIPE_KEYS}
-
-
-@dataclass
-class DatasetRecipe:
-    """The recipes of one published dataset."""
-
-    # Name of a configuration -> its recipe; load_dataset without a name takes `default`.
-    configs: dict[str, Recipe]
-
-    def __post_init__(self) -> None:
-        for name in self.configs:
-            config_folder(name)
-
-
-def config_folder(name: str) -> str:
-    """Return the folder of a configuration inside a dataset: `data` for default.
-
-    Raises UsageError on what is no plain name.
-    """
-    if not isinstance(name, str) or not CONFIG_NAME.fullmatch(name) or name == "data":
-        raise UsageError(
-            f"The configuration {name!r} becomes a folder's name; "
-            "use letters, digits and _, and not data."
-        )
-    return "data" if name == "default" else name
 
 
 # --- rows and their digests ---------------------------------------------------------------------
@@ -480,7 +405,7 @@ def config_metadata(name: str, splits: dict[str, list[ShardFooter]]) -> dict[str
         if not footers or len(footers) < footers[0]["shards"]:
             return None
 
-    metadata = {key: recipe[key] for key in RECIPE_KEYS}
+    metadata = {key: recipe[key] for key in RECIPE_KEYS if key in recipe}
     metadata["hf_synpre"] = package_version
     if definition:
         metadata["task_files"] = definition

@@ -28,11 +28,13 @@ from hf_synpre.tasks.imports import task_files
 FEATURES = datasets.Features(
     {name: datasets.List(datasets.Value("int32")) for name in ("input_ids", "labels")}
 )
-# What the description of every dataset says of its rows.
-NO_END = (
-    "The rows hold no end-of-sequence id: append it to input_ids and labels, as "
-    "hf_synpre.Seq2SeqCollator and hf_synpre.CausalCollator do."
-)
+# What the description of a dataset says of its rows, by their layout.
+LAYOUT_NOTES = {
+    "seq2seq": "The rows hold no end-of-sequence id: append it to input_ids and labels, as "
+    "hf_synpre.Seq2SeqCollator and hf_synpre.CausalCollator do.",
+    "causal": "A row is one sequence for a decoder: input, end of sequence, target, end of "
+    "sequence. labels are -100 before the target, so a Trainer needs nothing but padding.",
+}
 # A notebook shows so many rows, and so many ids of each.
 SHOWN_ROWS = 5
 SHOWN_IDS = 16
@@ -46,15 +48,16 @@ MOST_PARTS = 1024
 class SyntheticDataset:
     """A map-style dataset of a task's rows: {"input_ids", "labels"}, int32 arrays.
 
-    Rows have no end-of-sequence ids: `Seq2SeqCollator` and `CausalCollator` append them. Row i is
-    the same in every process and for every size. Indices are those of a `datasets.Dataset`: an
+    Rows have no end-of-sequence ids: `Seq2SeqCollator` and `CausalCollator` append them. Rows of
+    the layout "causal" have theirs, and a decoder takes them as they are. Row i is the same in
+    every process and for every size. Indices are those of a `datasets.Dataset`: an
     integer, negative ones counted from the end, gives a row; a slice or a list gives a dict of two
     columns, made in one compiled call.
 
     Args:
         task: a task's name, or a mixture with its weights, "set:2,identity:1".
         size: the number of rows.
-        stream: the keywords of `hf_synpre.generate`: split, seed, vocabulary, the task's
+        stream: the keywords of `hf_synpre.generate`: split, seed, vocabulary, layout, the task's
             parameters.
 
     Raises:
@@ -188,7 +191,8 @@ class SyntheticBuilder(datasets.ArrowBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         """Return the description and the features of the rows."""
-        description = f"{self.config.opened_task.description}\n{NO_END}"
+        note = LAYOUT_NOTES[self.config.layout]
+        description = f"{self.config.opened_task.description}\n{note}"
         return datasets.DatasetInfo(description=description, features=FEATURES)
 
     def _split_generators(
@@ -226,6 +230,7 @@ def load_synthetic(
     vocabulary: VocabularyLike = None,
     streaming: bool = False,
     cache_dir: str | None = None,
+    layout: str = "seq2seq",
     **parameters: int | str,
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Return the rows of `hf_synpre.generate` as a Hugging Face dataset.
@@ -240,6 +245,7 @@ def load_synthetic(
             Vocabulary.
         streaming: generate rows as they are read, in place of a cache on disk.
         cache_dir: the folder of the cache; Hugging Face's own without it.
+        layout: what a row holds, as for `hf_synpre.generate`: "seq2seq", or "causal" for a decoder.
         parameters: the task's parameters, where they differ from the paper's.
 
     Returns:
@@ -257,6 +263,8 @@ def load_synthetic(
     if size is None:
         size = SPLIT_SIZES.get(split, SPLIT_SIZES["validation"])
     name = re.sub(r"[^A-Za-z0-9]+", "_", str(task))
+    # Caches are named by what is given here: those of the usual layout keep their names.
+    other_layout = {} if layout == "seq2seq" else {"layout": layout}
     builder = SyntheticBuilder(
         cache_dir=cache_dir,
         dataset_name=f"hf_synpre_{name}",
@@ -265,6 +273,7 @@ def load_synthetic(
         vocabulary=vocabulary,
         seed=seed,
         splits={split: size},
+        **other_layout,
     )
 
     if streaming:

@@ -15,7 +15,8 @@ from typing import Any
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from hf_synpre.config import read_header, read_yaml
-from hf_synpre.data.shards import BLOCK_ROWS, config_folder, read_configs
+from hf_synpre.data.recipes import config_folder
+from hf_synpre.data.shards import BLOCK_ROWS, read_configs
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
 from hf_synpre.hub.local_paths import without_local_paths
@@ -178,6 +179,7 @@ def dataset_card(
         "configs": configs,
         "main": first_config,
         "smallest": smallest,
+        "causal": configs[smallest].get("layout") == "causal",
         "task_files": own_task_files(configs),
         "vocab_size": Vocabulary.t5().size if is_t5 else configs[smallest]["vocabulary"],
         "location": repo_id if is_published else LOCAL_FOLDER,

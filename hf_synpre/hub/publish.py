@@ -11,13 +11,8 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from hf_synpre import __version__
-from hf_synpre.data.shards import (
-    block_digest,
-    config_folder,
-    read_configs,
-    read_footer,
-    stored_blocks,
-)
+from hf_synpre.data.recipes import config_folder
+from hf_synpre.data.shards import block_digest, read_configs, read_footer, stored_blocks
 from hf_synpre.errors import UsageError
 from hf_synpre.hub.cards import CARD, dataset_card, model_card, read_card_configs
 from hf_synpre.hub.checks import (

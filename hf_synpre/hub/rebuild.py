@@ -15,15 +15,13 @@ import pyarrow.parquet as pq
 from huggingface_hub import hf_hub_download, snapshot_download
 
 from hf_synpre.config import build_spec
+from hf_synpre.data.recipes import RECIPE_KEYS, Recipe, config_folder
 from hf_synpre.data.shards import (
     BLOCK_ROWS,
     MOST_SHARDS,
-    RECIPE_KEYS,
-    Recipe,
     ShardRows,
     block_digest,
     build_shards,
-    config_folder,
     shard_files,
     split_digest,
     stored_blocks,

@@ -8,7 +8,8 @@
 4. The task's sampler draws the input, its function computes the target, both compiled: samplers.py
    and functions.py for the paper's simple tasks (with sets of ids from id_sets.py), lime.py,
    nonsense.py and languages.py. kernels.py says what they get and give.
-5. `generate(name, start, stop)` (here) returns rows as a pyarrow.Table of `input_ids` and `labels`.
+5. `generate(name, start, stop)` (here) returns rows as a pyarrow.Table of `input_ids` and `labels`,
+   for encoder-decoders or, as one sequence, for decoders (layouts.py).
 6. `task.solve(row)` gives the target of a row, `task.score(row, answer)` says whether an answer is
    right.
 
@@ -23,6 +24,7 @@ import pyarrow as pa
 
 from hf_synpre.errors import UsageError, as_integer
 from hf_synpre.tasks.base import SyntheticTask, VocabularyLike
+from hf_synpre.tasks.layouts import with_layout
 from hf_synpre.tasks.mixture import make_mixture, read_mixture, register_mixture
 from hf_synpre.tasks.registry import list_tasks, register_task, registered_task
 from hf_synpre.tasks.streams import Rows, RowStream
@@ -81,6 +83,7 @@ def open_stream(
     seed: int = 0,
     vocabulary: VocabularyLike = None,
     curriculum_rows: int = 0,
+    layout: str = "seq2seq",
     **parameters: int | str,
 ) -> RowStream:
     """Return the endless stream of a task's rows.
@@ -93,6 +96,8 @@ def open_stream(
             Vocabulary.
         curriculum_rows: a length curriculum: over this many first rows the longest input grows from
             the shortest possible to max_length. 0 is none.
+        layout: what a row holds: "seq2seq" (the input, and the target) or "causal" (one sequence
+            for a decoder: input, end of sequence, target, end of sequence).
         parameters: the task's parameters, where they differ from the paper's.
 
     Returns:
@@ -105,13 +110,14 @@ def open_stream(
         >>> stream = open_stream("reverse", max_length=20)
         >>> x, x_ends, y, y_ends = stream.rows(np.arange(1000))
     """
-    return get_task(task).open_stream(
+    stream = get_task(task).open_stream(
         split=split,
         seed=seed,
         vocabulary=vocabulary,
         curriculum_rows=curriculum_rows,
         **parameters,
     )
+    return with_layout(stream, layout)
 
 
 def generate(
@@ -123,6 +129,7 @@ def generate(
     seed: int = 0,
     vocabulary: VocabularyLike = None,
     curriculum_rows: int = 0,
+    layout: str = "seq2seq",
     **parameters: int | str,
 ) -> pa.Table:
     """Return rows `start` to `stop - 1` of a task's stream.
@@ -136,10 +143,13 @@ def generate(
         vocabulary: whose ids the rows have: None (the paper's T5 ids), a size, a tokenizer or a
             Vocabulary.
         curriculum_rows: a length curriculum, as for `open_stream`.
+        layout: what a row holds: "seq2seq" (`input_ids` is the input, `labels` the target, both
+            without end-of-sequence) or "causal" (for a decoder: `input_ids` is input, end of
+            sequence, target, end of sequence; `labels` is as long and -100 before the target).
         parameters: the task's parameters, where they differ from the paper's.
 
     Returns:
-        A pyarrow.Table of `input_ids` and `labels`, list<int32>, without end-of-sequence.
+        A pyarrow.Table of `input_ids` and `labels`, list<int32>.
 
     Raises:
         UsageError: a name is unknown, or a value does not fit the task.
@@ -154,6 +164,7 @@ def generate(
         seed=seed,
         vocabulary=vocabulary,
         curriculum_rows=curriculum_rows,
+        layout=layout,
         **parameters,
     )
     return pa.Table.from_batches(iter_rows(stream, start, stop), schema=SCHEMA)

@@ -19,7 +19,7 @@ from hf_synpre.tasks.kernels import EMPTY, FUNCTION, IDS, MAX_LENGTH, PARAMETER_
 from hf_synpre.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from hf_synpre.tasks.base import Parameters
+    from hf_synpre.tasks.base import Parameters, SyntheticTask
     from hf_synpre.tasks.mixture import Mixture
     from hf_synpre.tasks.registry import Task
 
@@ -53,6 +53,11 @@ FILL_ROWS = types.int64(
 
 class RowStream(Protocol):
     """One endless sequence of rows, whatever it comes from."""
+
+    @property
+    def task(self) -> "SyntheticTask":
+        """The task of the rows, or a mixture of tasks."""
+        ...
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -391,12 +396,12 @@ def _merge_rows(
     ids = np.empty(ends[-1], np.int32)
     for number, (part_ids, part_ends) in enumerate(parts):
         starts = ends[:-1][choices == number]  # [rows of the part]
-        _copy_rows(ids, starts, part_ids, part_ends)
+        copy_rows(ids, starts, part_ids, part_ends)
     return ids, ends
 
 
 @njit(cache=True)
-def _copy_rows(out, starts, ids, ends):
+def copy_rows(out, starts, ids, ends):
     """Copy row k of (ids, ends) to out[starts[k]:], for all k."""
     for row in range(len(starts)):
         rng.copy(ids[ends[row] : ends[row + 1]], out[starts[row] :])

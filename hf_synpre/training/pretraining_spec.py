@@ -10,6 +10,7 @@ from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
+from hf_synpre.tasks.layouts import TASKS_OF_SENTENCES
 from hf_synpre.training.argument_table import PRETRAINING
 from hf_synpre.training.arguments import check_needs, check_training
 from hf_synpre.training.optimizers import SCHEDULES
@@ -20,8 +21,6 @@ BATCHINGS = ("padded", "bucketed", "packed")
 # Objectives under which some ids are masked.
 MASKED_OBJECTIVES = ("mlm", "rtd")
 INITIAL_WEIGHTS = {"transformers": None, "t5x": t5x_weights, "local": local_weights}
-# Tasks whose rows are sentences without a target: they are read as text.
-TASKS_OF_SENTENCES = ("nesting_language",)
 # What a run has so that it reads an option: `read_with` of the fields below.
 A_TASK = "a synthetic task"
 EXAMPLES = "a synthetic task whose examples are rows"

@@ -21,9 +21,9 @@ from datasets.exceptions import NonMatchingSplitsSizesError
 from hf_synpre import generate, hub
 from hf_synpre.cli import main
 from hf_synpre.data import shards
+from hf_synpre.data.recipes import Recipe
 from hf_synpre.data.shards import (
     BLOCK_ROWS,
-    Recipe,
     block_digest,
     build_shards,
     read_configs,
@@ -180,7 +180,8 @@ def test_the_digest_has_not_changed():
 
 PEAK = """
 import re, sys
-from hf_synpre.data.shards import Recipe, build_shards
+from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.shards import build_shards
 build_shards(Recipe("set", splits={"train": int(sys.argv[1])}), "default", sys.argv[2])
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))
 """

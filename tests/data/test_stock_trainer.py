@@ -12,7 +12,8 @@ from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, T5Config, set_seed
 
 from hf_synpre import CausalCollator, Seq2SeqCollator, UsageError
-from hf_synpre.data.shards import Recipe, build_shards
+from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.shards import build_shards
 from hf_synpre.hub import cards
 
 ROOT = Path(__file__).parents[2]

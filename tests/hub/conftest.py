@@ -6,7 +6,8 @@ import pytest
 from hub_clients import TINY, Server
 
 from hf_synpre.cli import main
-from hf_synpre.data.shards import Recipe, build_shards
+from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.shards import build_shards
 from hf_synpre.hub import cards
 
 

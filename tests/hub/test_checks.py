@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 from hf_synpre import UsageError, hub
 from hf_synpre.cli import main
-from hf_synpre.data.shards import Recipe, build_shards
+from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.shards import build_shards
 
 
 def test_a_shard_whose_rows_were_changed_is_not_pushed(tmp_path):

@@ -8,7 +8,8 @@ import urllib.request
 import pytest
 from hub_clients import OTHER, READ, TOKENS, WRITE, push
 
-from hf_synpre.data.shards import Recipe, build_shards
+from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.shards import build_shards
 
 LOAD_DATASET = """
 from datasets import get_dataset_config_names, load_dataset

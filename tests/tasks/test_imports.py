@@ -20,7 +20,8 @@ from hf_synpre import (
     load_synthetic,
 )
 from hf_synpre.cli import main
-from hf_synpre.data.shards import Recipe, build_shards, read_configs
+from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.shards import build_shards, read_configs
 from hf_synpre.hub import cards, rebuild
 from hf_synpre.tasks import imports, registry, streams
 
