@@ -21,7 +21,7 @@ from datasets.exceptions import NonMatchingSplitsSizesError
 from hf_synpre import generate, hub
 from hf_synpre.cli import main
 from hf_synpre.data import shards
-from hf_synpre.data.recipes import Recipe
+from hf_synpre.data.recipes import DatasetRecipe, Recipe
 from hf_synpre.data.shards import (
     BLOCK_ROWS,
     block_digest,
@@ -219,7 +219,7 @@ def test_published_recipes(file):
 def read(file):
     from hf_synpre.config import build_spec, read_yaml
 
-    return build_spec(shards.DatasetRecipe, read_yaml(file), str(file))
+    return build_spec(DatasetRecipe, read_yaml(file), str(file))
 
 
 def test_the_papers_tasks_are_published():
