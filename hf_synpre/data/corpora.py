@@ -269,7 +269,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         name: the dataset's name in errors and metadata.
 
     Returns:
-        The corpus. Its metadata: name; columns; rows trained on; held_out_rows;
+        The corpus. Its metadata: name; columns; rows trained on; held_out_rows, for the loss;
         dropped_rows_of_other_splits (train rows whose text is also a row of another split);
         checked_against (rows of each other split); with_test; order; duplicates_dropped (texts);
         bytes and sha256 of the train documents.

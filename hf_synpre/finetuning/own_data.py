@@ -181,7 +181,10 @@ def own_corpus(data: str, data_dir: str | None, text: TextSpec) -> tuple[Corpus,
             "names other columns."
         )
         text = replace(text, columns=columns)
-    return dataset_corpus(splits, text, shown_name), remarks
+    corpus = dataset_corpus(splits, text, shown_name)
+    # All rows of the file are counted: those of a fine-tuning's validation and test are held out.
+    corpus.metadata["held_out_rows"] += len(dataset["train"]) - len(splits["train"])
+    return corpus, remarks
 
 
 def columns_of_task(rows: Dataset, data: str) -> list[str]:

@@ -236,6 +236,7 @@ def test_self_pretraining_reads_the_rows_that_finetuning_trains_on(tmp_path, mon
         assert corpus.metadata["checked_against"] == {"validation": 3, "test": 3}
         if data == "reviews.csv":
             assert "reviews.csv: the text is review, as synpre finetune reads it;" in remarks[1]
+            assert corpus.metadata["rows"] + corpus.metadata["held_out_rows"] == ROWS
 
     # Texts of one word are read as finetune reads them; columns that are named win.
     (tmp_path / "words.csv").write_text(
