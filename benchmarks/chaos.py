@@ -36,8 +36,6 @@ from hf_synpre.files import lock, read_json, write_json
 RESULTS = ROOT / "benchmarks" / "results" / "chaos.json"
 # A command is killed so often before it is left to its end.
 KILLS_A_ROUND = 4
-# Exit codes of a command that a signal ended: Ctrl-C and SIGTERM may be handled.
-ENDED_BY_SIGNAL = (-signal.SIGKILL, -signal.SIGTERM, 130)
 # The bytes of a small disk. Each is full at another kind of write: of locks and recipes, of data
 # and tokenizers, of weights, of checkpoints.
 DISKS = ("4k", "64k", "256k")
@@ -146,7 +144,7 @@ def accident(place: Place, what: str, name: str, amount: Any) -> dict[str, Any]:
     try:
         if what == "SIGTERM":
             ended = at_a_moment(place, name, out, amount, psutil.Process.terminate)
-            codes = (0, *ENDED_BY_SIGNAL)
+            codes = (0, 130)
         elif what == "no more open files":
             ended = at_a_moment(place, name, out, amount, forbid_files)
         elif what == "two commands at once":
@@ -168,7 +166,7 @@ def accident(place: Place, what: str, name: str, amount: Any) -> dict[str, Any]:
 
     record |= {"exit_code": ended.code, "said": ended.line}
     problems = problems_of(place, name, out, ended, codes)
-    if ended.code in (1, 2) and not ended.line:
+    if ended.code != 0 and not ended.line:
         problems.append("no line says what happened")
     record["problems"] = problems + problems_at_the_end(place, name, out)
     if not record["problems"]:

@@ -1,7 +1,6 @@
 """`synpre run`, `report`: a YAML in, scores and a report out."""
 
 import shlex
-import signal
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -83,8 +82,6 @@ def run(arguments: Arguments) -> int:
             print(shlex.join(words + import_words(arguments)))
         return 0
 
-    # A scheduler's signal is taken as Ctrl-C: the workers end too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     failures = experiment.run(only, retry=options.retry, backend=options.backend)
     if not only or not experiment.missing(experiment.cells()):
         print_report(experiment.folder)

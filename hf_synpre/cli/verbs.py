@@ -5,7 +5,9 @@ runs, so that `synpre --help` needs none of them.
 """
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -73,6 +75,10 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] == "--version":
         print_versions()
         return DONE
+
+    # A scheduler's signal is taken as Ctrl-C: the workers end too, and no half file stays.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     try:
         verb = VERBS[choose("verb", argv[0], VERBS, do="See `synpre --help`.")]

@@ -5,7 +5,9 @@ Run: pytest tests/cli/test_verbs.py
 
 import dataclasses
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 
@@ -111,6 +113,18 @@ def test_no_more_open_files_is_one_line_and_the_same_command_goes_on(tmp_path, c
     )
     assert main(words) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_signal_to_end_is_taken_as_ctrl_c(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    ended = dataclasses.replace(VERBS["tasks"], run=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setitem(VERBS, "tasks", ended)
+    try:
+        assert main(["tasks"]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr().err
+    assert said == "synpre: stopped; the same command goes on from here.\n"
 
 
 def test_no_place_for_compiled_code_is_one_line(monkeypatch, capsys):
