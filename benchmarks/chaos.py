@@ -34,8 +34,6 @@ from chaos_commands import COMMANDS, ROOT, Ended, Place, half_visible
 from hf_synpre.files import lock, read_json, write_json
 
 RESULTS = ROOT / "benchmarks" / "results" / "chaos.json"
-# A command is killed so often before it is left to its end.
-KILLS_A_ROUND = 4
 # The bytes of a small disk. Each is full at another kind of write: of locks and recipes, of data
 # and tokenizers, of weights, of checkpoints.
 DISKS = ("4k", "64k", "256k")
@@ -294,7 +292,10 @@ def tries(place: Place, options: argparse.Namespace) -> Iterator[tuple[str, dict
                 missing.remove(name)
                 continue
             number = max((one["round"] + 1 for one in rounds), default=0)
-            yield "rounds", kill_round(place, name, number, min(kills, KILLS_A_ROUND))
+            yield (
+                "rounds",
+                kill_round(place, name, number, min(kills, COMMANDS[name].kills_a_round)),
+            )
 
     for what, name, amount in accidents():
         tried = [(one["accident"], one["command"], one["amount"]) for one in report()["accidents"]]

@@ -69,11 +69,13 @@ class Command:
         words: its words. OUT stands for the folder of its result, NAME for the name of that folder,
             IN for the result of `needs`.
         kills: how often of a hundred times it is killed.
+        kills_a_round: how often at the most before it is left to its end.
         needs: the command whose undisturbed result it reads.
     """
 
     words: str
     kills: int
+    kills_a_round: int = 4
     needs: str = ""
 
 
@@ -89,7 +91,7 @@ COMMANDS = {
         f"{TRAINING} --output_dir OUT/finetuned",
         kills=12,
     ),
-    "run": Command("run chaos.yaml --output_dir OUT/results", kills=8),
+    "run": Command("run chaos.yaml --output_dir OUT/results", kills=8, kills_a_round=2),
     "pretrain": Command(
         "pretrain set --vocabulary 64 --parameters min_length=4,max_length=8 --max_steps 200 "
         f"--save_steps 10 --evaluations 4 --validation_examples 8 --target_accuracy 2 {TRAINING} "
