@@ -67,12 +67,14 @@ def outcome(folder: Path) -> dict:
 
 def kill_often(folder: Path, kills: int) -> tuple[int, list[int]]:
     """Run, killed at random moments; return how often, and the checkpoints lives began from."""
-    chance, work, begun = random.Random(0), folder.with_name(f".{folder.name}.work"), []
+    chance, begun = random.Random(0), []
     for kill in range(kills):
         process = subprocess.Popen(
             command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        begun.append(max((int(p.name.split("-")[1]) for p in work.glob("checkpoint-*")), default=0))
+        begun.append(
+            max((int(p.name.split("-")[1]) for p in folder.glob("checkpoint-*")), default=0)
+        )
         try:
             process.wait(timeout=chance.uniform(4, 14))
             return kill, begun

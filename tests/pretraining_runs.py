@@ -1,8 +1,11 @@
 """Small pre-training runs that several tests make: specs and architectures, by name."""
 
+from dataclasses import replace
+
 from small_models import TINY
 
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
 MODEL = ModelSpec(overrides=TINY)
@@ -77,3 +80,11 @@ def run_of(name, **changes):
     if spec["corpus"]:  # which has no task and no vocabulary of plain ids
         spec |= {"parameters": {}, "vocabulary": None, "batching": "bucketed", "row_length": None}
     return PretrainingSpec(**spec), ModelSpec(**model)
+
+
+def short_run(folder, *, keep_checkpoints=1, **training):
+    """Pre-train 30 steps with dropout and Adam, with a checkpoint every ten steps."""
+    usual = {"max_steps": 30, "save_steps": 10, "optim": "adamw_torch", "learning_rate": 1e-3}
+    spec, model = run_of("t5 packed", training=usual | {"use_cpu": True} | training)
+    model = replace(model, overrides=model.overrides | {"dropout_rate": 0.1})
+    return pretrain(spec, model, folder, keep_checkpoints=keep_checkpoints)

@@ -16,11 +16,9 @@ def rank() -> int:
 def kill_after_a_checkpoint(command: list[str], folder: Path) -> None:
     """Start a pre-training run into `folder`; kill it once it has left a complete checkpoint."""
     process = subprocess.Popen(command)
-    while not list(
-        folder.with_name(f".{folder.name}.work").glob("checkpoint-*/trainer_state.json")
-    ):
+    while not list(folder.glob("checkpoint-*")):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not folder.exists()
+    assert not (folder / "pretraining.json").exists()

@@ -35,6 +35,12 @@ PRESET_OF_TEXT = (
     "with smaller steps and a small model (unless --config_name names one), about an hour on a "
     "CPU. _smoke: the same for 100 steps, to see that it runs, less than a minute."
 )
+# The help of --output_dir.
+OUTPUT_DIR = (
+    "Folder of the model, its statistics and pretraining.json. While the run goes on its last two "
+    "checkpoints are in it (checkpoint-STEP, which from_pretrained loads); the last one stays. "
+    "--save_total_limit N keeps the last N."
+)
 # What a result holds beside the numbers that are printed.
 NOT_PRINTED = ("curve", "recipe", "versions")
 TRAINING_FLAGS = "every training argument is a flag of its own"
@@ -47,9 +53,7 @@ TRAINING_FLAGS = "every training argument is a flag of its own"
 class PretrainOptions:
     """What `synpre pretrain` takes beside the recipe and the architecture."""
 
-    output_dir: str = option(
-        "Folder of the model, its statistics and pretraining.json.", "runs/pretrained"
-    )
+    output_dir: str = option(OUTPUT_DIR, "runs/pretrained")
     tokenizer_name: str | None = option(
         "Folder or Hub id of a tokenizer whose ids are used, instead of --vocabulary.", None
     )
@@ -95,6 +99,7 @@ def pretrain(arguments: Arguments) -> int:
     from hf_synpre.training.presets import small_model
     from hf_synpre.training.pretraining import pretrain as pretrain_model
     from hf_synpre.training.pretraining_spec import PretrainingSpec
+    from hf_synpre.training.run_folder import check_run_folder
 
     # Flags that need or exclude each other.
     options = arguments.build(PretrainOptions)
@@ -121,7 +126,7 @@ def pretrain(arguments: Arguments) -> int:
     spec = build_spec(PretrainingSpec, values, "options")
     model = build_spec(ModelSpec, small_model(spec.preset, arguments.of(ModelSpec)), "options")
     folder = Path(options.output_dir)
-    check_output_dir(folder)
+    check_run_folder(folder)
     say_if_alone()
 
     # The ids, where they are not those of --vocabulary.
@@ -184,9 +189,7 @@ class SelfPretrainOptions:
         "encoder-decoder.",
         4096,
     )
-    output_dir: str = option(
-        "Folder of the model, its statistics and pretraining.json.", "runs/self-pretrained"
-    )
+    output_dir: str = option(OUTPUT_DIR, "runs/self-pretrained")
 
 
 def self_pretrain_flags() -> list[FlagSet]:
@@ -237,6 +240,7 @@ def self_pretrain(arguments: Arguments) -> int:
     from hf_synpre.training.presets import TEXT_PRESETS, small_model
     from hf_synpre.training.pretraining import pretrain as pretrain_model
     from hf_synpre.training.pretraining_spec import OBJECTIVES, PretrainingSpec
+    from hf_synpre.training.run_folder import check_run_folder
     from hf_synpre.vocabulary import Vocabulary
 
     options = arguments.build(SelfPretrainOptions)
@@ -283,7 +287,7 @@ def self_pretrain(arguments: Arguments) -> int:
     if model.config_name is not None:
         model = replace(model, model_type="electra")  # as the recipes of such runs have it
     folder = Path(options.output_dir)
-    check_output_dir(folder)
+    check_run_folder(folder)
     say_if_alone()
 
     # The corpus and its tokenizer.
@@ -403,16 +407,6 @@ SELF_PRETRAIN = Verb(
 
 
 # --- what both share ------------------------------------------------------------------------------
-
-
-def check_output_dir(folder: Path) -> None:
-    """Raise UsageError where a folder holds something else than a finished pre-training."""
-    from hf_synpre.training.pretraining import RESULT_FILE
-
-    if folder.exists() and not (folder / RESULT_FILE).exists():
-        raise UsageError(
-            f"{folder} exists and holds no finished pre-training; choose another --output_dir."
-        )
 
 
 def is_first_process() -> bool:

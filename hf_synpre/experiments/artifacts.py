@@ -19,9 +19,10 @@ from hf_synpre.files import content_digest, lock, read_json
 from hf_synpre.finetuning import PreparedTask, prepare
 from hf_synpre.initialization import find_config
 from hf_synpre.tasks.imports import task_files
-from hf_synpre.training.pretraining import RESULT_FILE, pretrain, tokenizer_metadata
+from hf_synpre.training.pretraining import pretrain, tokenizer_metadata
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.progress import reported_in
+from hf_synpre.training.run_folder import RESULT_FILE
 
 # The folder of files that say how far work is, in the folder of that work.
 PROGRESS_FOLDER = ".progress"
@@ -146,6 +147,7 @@ class Artifacts:
                 tokens=tokens,
                 corpus=corpus,
                 start=start,
+                keep_checkpoints=0,  # cells read the finished model
             )
         return folder
 

@@ -22,7 +22,8 @@ from hf_synpre.initialization import (
 )
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
 from hf_synpre.tasks.imports import task_files
-from hf_synpre.training.pretraining import RESULT_FILE, accumulated_cost
+from hf_synpre.training.pretraining import accumulated_cost
+from hf_synpre.training.run_folder import RESULT_FILE
 from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
 

@@ -18,7 +18,7 @@ from hf_synpre.finetuning.finetuning import FinetuningSpec
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.models.families import uses_token_types
-from hf_synpre.models.saving import complete_tokenizer, restore_use_cache
+from hf_synpre.models.saving import complete_tokenizer, usual_use_cache
 
 CARD = "README.md"
 
@@ -43,12 +43,12 @@ def save_model(
         UsageError: the folder cannot be written.
     """
     take_out_adapters(model)
-    restore_use_cache(model)
     if data.task.head_name == "text":
         model.generation_config = generation_settings(model, data, spec)
 
     with atomic_folder(folder) as partial:
-        model.save_pretrained(partial)
+        with usual_use_cache(model):
+            model.save_pretrained(partial)
         serving_tokenizer(data, model).save_pretrained(partial)
         card = finetuned_card(model, data, result, folder)
         (partial / CARD).write_text(card, encoding="utf-8")

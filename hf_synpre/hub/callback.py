@@ -19,7 +19,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics
 from hf_synpre.training.callbacks import evaluation_curve
-from hf_synpre.training.pretraining import RECIPE_FILE, RESULT_FILE
+from hf_synpre.training.run_folder import RECIPE_FILE, RESULT_FILE
 
 logger = logging.get_logger(__name__)
 

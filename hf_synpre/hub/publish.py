@@ -44,7 +44,7 @@ class PushPlan:
     repo_id: str  # namespace/name
     repo_type: str  # dataset or model
     files: dict[str, Path | bytes]  # name in the repository -> the file, or its content
-    left_out: list[str]  # files of the folder that are not published
+    left_out: list[str]  # files of the folder that are not published, and its checkpoints
     configs: dict[str, dict[str, Any]]  # for a dataset: configuration -> recipe and splits
 
     def lines(self) -> list[str]:
@@ -110,6 +110,9 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
     present = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     names = [file.relative_to(folder).as_posix() for file in present]
     left_out = [name for name in names if name not in files]
+    # A checkpoint of the run is one entry.
+    left_out = [re.sub(r"^(checkpoint-[0-9]+/).*", r"\1", name) for name in left_out]
+    left_out = list(dict.fromkeys(left_out))
     return PushPlan(repo_id, repo_type, files, left_out, configs)
 
 

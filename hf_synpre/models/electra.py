@@ -8,16 +8,18 @@ A forward pass has three steps:
 2. `sample_tokens` draws a token for each of them; `put_tokens` writes the tokens into the row.
 3. The discriminator says for every token of that row whether it was replaced.
 
-`rtd_loss` is the loss of both, `rtd_metrics` the metrics of an evaluation; `save_parts` writes two
-plain models.
+`rtd_loss` is the loss of both, `rtd_metrics` the metrics of an evaluation. A pair is saved as two
+plain models; `saved_pair` reads them.
 """
 
 import copy
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import (
     AutoModelForMaskedLM,
@@ -34,6 +36,7 @@ from hf_synpre.data.masking import DRAWS
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build
+from hf_synpre.initialization.weight_files import weight_files
 from hf_synpre.models.masked_head import add_masked_positions, head_works_by_position
 
 # The weight of the discriminator's loss beside the generator's: the paper's.
@@ -143,6 +146,33 @@ class RTDModel(PreTrainedModel):
         """Return the shared word embeddings."""
         return self.discriminator.get_input_embeddings()
 
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        state_dict: dict[str, torch.Tensor] | None = None,
+        **options: Any,
+    ) -> None:
+        """Write two plain models: the discriminator, and the generator in generator/.
+
+        Args:
+            save_directory: where the discriminator goes.
+            is_main_process: False writes nothing.
+            state_dict: the tensors of the pair by name, where they are gathered from several
+                processes.
+            **options: those of `PreTrainedModel.save_pretrained`.
+        """
+        if state_dict is None:
+            state_dict = self.state_dict()
+        for name, folder in folders_of_parts(save_directory).items():
+            prefix = f"{name}."
+            part = {
+                key.removeprefix(prefix): tensor
+                for key, tensor in state_dict.items()
+                if key.startswith(prefix)
+            }
+            getattr(self, name).save_pretrained(folder, is_main_process, state_dict=part, **options)
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -186,6 +216,20 @@ class RTDModel(PreTrainedModel):
         # The discriminator looks for the replaced tokens.
         discriminator_logits = self.discriminator(input_ids=corrupted, **shape).logits
         return RTDOutput(logits, discriminator_logits.reshape(replaced.shape), replaced)
+
+
+def folders_of_parts(folder: str | os.PathLike) -> dict[str, Path]:
+    """Return where the two models of a saved pair lie, by their names in the pair."""
+    return {"discriminator": Path(folder), "generator": Path(folder) / "generator"}
+
+
+def saved_pair(folder: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Return the tensors of a pair by name, from the folder of its two plain models."""
+    tensors = {}
+    for name, part in folders_of_parts(folder).items():
+        for file in weight_files(part):
+            tensors.update({f"{name}.{key}": tensor for key, tensor in load_file(file).items()})
+    return tensors
 
 
 def put_tokens(
@@ -435,21 +479,3 @@ def rtd_metrics(prediction: EvalPrediction) -> dict[str, float]:
         "majority_floor": originals / tokens,
         "balanced_accuracy": (replaced_recall + originals_recall) / 2,
     }
-
-
-def save_parts(model: RTDModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write the pair as two plain models: the discriminator, and the generator in generator/.
-
-    Args:
-        model: the pair, for the classes and configs of its parts.
-        weights: the tensors of the pair by name.
-        folder: where the discriminator goes.
-    """
-    for name, target in (("discriminator", folder), ("generator", folder / "generator")):
-        prefix = f"{name}."
-        part_weights = {
-            key.removeprefix(prefix): tensor
-            for key, tensor in weights.items()
-            if key.startswith(prefix)
-        }
-        getattr(model, name).save_pretrained(target, state_dict=part_weights)

@@ -1,10 +1,12 @@
 """Saved models: what their folder needs for transformers, pipelines and other clients.
 
-`complete_tokenizer` gives the saved tokenizer what the config knows; `restore_use_cache` undoes
-what a Trainer did to the config; `refuse_tokenizer` marks a folder whose ids no tokenizer has.
+`complete_tokenizer` gives the saved tokenizer what the config knows; `usual_use_cache` undoes what
+a Trainer did to the config; `refuse_tokenizer` marks a folder whose ids no tokenizer has.
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
@@ -24,13 +26,24 @@ NO_TOKENIZER = {
 }
 
 
-def restore_use_cache(model: nn.Module) -> None:
-    """Set use_cache as the model's config class has it; transformers' Trainer switches it off."""
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel) and hasattr(module.config, "use_cache"):
-            usual = getattr(type(module.config), "use_cache", None)
-            if isinstance(usual, bool):
-                module.config.use_cache = usual
+@contextmanager
+def usual_use_cache(model: nn.Module) -> Iterator[None]:
+    """Let use_cache be as the model's config class has it; transformers' Trainer switches it off.
+
+    A model that is saved in this block so has what generation wants; the training goes on without.
+    """
+    configs = [part.config for part in model.modules() if isinstance(part, PreTrainedModel)]
+    changed = []
+    for config in configs:
+        usual = getattr(type(config), "use_cache", None)
+        if hasattr(config, "use_cache") and isinstance(usual, bool):
+            changed.append((config, config.use_cache))
+            config.use_cache = usual
+    try:
+        yield
+    finally:
+        for config, value in reversed(changed):
+            config.use_cache = value
 
 
 def complete_tokenizer(

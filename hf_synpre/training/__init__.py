@@ -11,7 +11,10 @@
    losses.py, the optimizers and schedules of optimizers.py, and counts the training cost
    (flops.py). Its evaluations decide when it stops or warns and which weights are kept
    (callbacks.py); it says how far it is (progress.py).
-6. `pretrain` (pretraining.py): spec, architecture -> a folder with model, statistics and result.
+   That of a pre-training, `ResumableTrainer` (resumable_trainer.py), writes checkpoints
+   (checkpoints.py).
+6. `pretrain` (pretraining.py): spec, architecture -> a folder with model, statistics and result
+   (run_folder.py).
 
 Fine-tuning takes steps 2 and 5 from here.
 """

@@ -47,7 +47,8 @@ OBEYED = {
 OBEYED_IN = {
     PRETRAINING: {
         *("eval_steps", "eval_delay", "eval_on_start"),
-        *("save_steps", "save_on_each_node", "resume_from_checkpoint"),
+        *("save_strategy", "save_steps", "save_total_limit", "save_on_each_node"),
+        "resume_from_checkpoint",
     },
     FINETUNING: {"num_train_epochs"},
 }
@@ -56,7 +57,7 @@ OBEYED_IN = {
 
 SET_BY_A_RUN = {
     PRETRAINING: {
-        *("output_dir", "seed", "eval_strategy", "save_strategy", "save_total_limit"),
+        *("output_dir", "seed", "eval_strategy"),
         *("train_sampling_strategy", "restore_callback_states_from_checkpoint"),
     },
     FINETUNING: {
@@ -185,6 +186,11 @@ def schedule_is(*types: str, but: bool = False) -> Callable[[Mapping[str, Any]],
 ADAM = "give optim adamw_torch or another Adam"
 CHECKPOINTING = is_given("activation_checkpointing", "gradient_checkpointing")
 WORKERS = Need(is_given("dataloader_num_workers"), "give dataloader_num_workers too")
+CHECKPOINTS = Need(
+    lambda arguments: value_of(arguments, "save_strategy") in ("", "steps"),
+    "give save_strategy steps",
+    "save_strategy",
+)
 REPORTS = Need(is_given("report_to"), "give report_to too")
 BETAS = Need(optimizer_matches(HAVE_BETAS), ADAM, "optim")
 WATCHED = Need(
@@ -226,6 +232,7 @@ NEEDS = {
         "give logging_strategy steps",
         "logging_strategy",
     ),
+    **dict.fromkeys(("save_steps", "save_total_limit", "save_on_each_node"), CHECKPOINTS),
     "run_name": REPORTS,
     "project": REPORTS,
     "trackio_space_id": REPORTS,

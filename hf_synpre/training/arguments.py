@@ -41,6 +41,8 @@ COUNTS = (
     "per_device_train_batch_size",
     "per_device_eval_batch_size",
     "gradient_accumulation_steps",
+    "save_steps",
+    "save_total_limit",
 )
 # Parts of the names of optimizers that can be made for a model only, so that a wrong option of
 # theirs shows where the Trainer is made.
@@ -163,7 +165,9 @@ def check_training(chosen: Mapping[str, Any], run: str) -> None:
             )
 
         # The range.
-        if name in COUNTS and value < 1:
+        if name == "save_total_limit" and not isinstance(value, int | None):
+            raise UsageError(f"save_total_limit is {value!r}; give a number of checkpoints.")
+        if name in COUNTS and value is not None and value < 1:
             raise UsageError(f"{name} is {value}; give training.{name} >= 1.")
         if name == "dataloader_num_workers" and value < 0:
             raise UsageError(f"dataloader_num_workers is {value}; give 0 or more.")
@@ -175,15 +179,26 @@ def check_training(chosen: Mapping[str, Any], run: str) -> None:
             )
         if name == "metric_for_best_model" and value is not None:
             choose("metric_for_best_model", str(value).removeprefix("eval_"), WATCHABLE)
+        if name == "save_strategy" and value_of(chosen, name) not in ("steps", "no"):
+            raise UsageError(
+                f"save_strategy is {value_of(chosen, name)}; give steps or no, because a "
+                "pre-training counts steps and keeps its last weights."
+            )
         if name == "resume_from_checkpoint" and value is False:
             raise UsageError(
                 "resume_from_checkpoint is false; a run that was begun goes on, so give another "
                 "folder, or delete the run."
             )
-        if name == "resume_from_checkpoint" and isinstance(value, str) and not Path(value).is_dir():
-            raise UsageError(
-                f"There is no checkpoint {value} to resume from; leave resume_from_checkpoint out."
-            )
+        if name == "resume_from_checkpoint" and value not in (True, None):
+            check_is_folder(value)
+
+
+def check_is_folder(checkpoint: Any) -> None:
+    """Raise UsageError where there is no folder that resume_from_checkpoint names."""
+    if not isinstance(checkpoint, str | Path) or not Path(checkpoint).is_dir():
+        raise UsageError(
+            f"There is no checkpoint {checkpoint} to resume from; leave resume_from_checkpoint out."
+        )
 
 
 def check_needs(chosen: Iterable[str], training: Mapping[str, Any]) -> None:

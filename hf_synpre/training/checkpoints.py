@@ -1,11 +1,14 @@
-"""The checkpoints of a run: marked as its own, checked before it goes on, deleted in their order.
+"""The checkpoints of a run: folders checkpoint-STEP in its output folder, beside others' files.
 
-A checkpoint that is begun gets a manifest at once, so that it is known as ours. When it is whole,
-the manifest gets the size and digest of every file. Folders without a manifest are never changed:
-somebody else made them, or an older version of this package.
+A checkpoint is written under a hidden name and gets its real one when it is whole. Its manifest has
+the recipe of the run, and the size and digest of every file. Folders without the manifest of a run
+are never changed by it: somebody else made them.
 """
 
+import hashlib
+import json
 import logging
+import os
 import re
 import shutil
 import zipfile
@@ -16,12 +19,15 @@ from typing import Any
 
 from safetensors import safe_open
 
+from hf_synpre.config import differences
 from hf_synpre.errors import UsageError
 from hf_synpre.files import content_digest, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 MANIFEST_FILE = "checkpoint.json"
+# What a killed run was writing: a checkpoint, or the finished model.
+UNFINISHED = re.compile(r"\.(checkpoint-[0-9]+|model)\.[0-9a-f]{8}\.partial")
 # What a run needs to go on as if it had not been killed -> the names of the files, one of which a
 # checkpoint must have. Those of DeepSpeed lie in folders global_step*, those of FSDP in optimizer*.
 NEEDED = {
@@ -47,73 +53,96 @@ def by_step(folder: Path) -> list[Path]:
     return sorted(checkpoints, key=lambda checkpoint: step_of(checkpoint) or 0, reverse=True)
 
 
-def is_ours(checkpoint: Path) -> bool:
-    """Say whether this package began a checkpoint, whole or not."""
-    return (checkpoint / MANIFEST_FILE).is_file() and not checkpoint.is_symlink()
+def recipe_digest(recipe: dict[str, Any]) -> str:
+    """Return a digest of a recipe, by which a checkpoint is known as one of its run."""
+    text = json.dumps(recipe, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def begin(checkpoint: Path) -> None:
-    """Make the folder of a checkpoint, and mark it as ours; what a killed run left is deleted.
+def is_ours(checkpoint: Path, recipe: dict[str, Any]) -> bool:
+    """Say whether a run with this recipe made a checkpoint."""
+    if checkpoint.is_symlink():
+        return False
+    manifest = read_manifest(checkpoint)
+    return manifest is not None and manifest.get("run") == recipe_digest(recipe)
 
-    A file or folder of the same name that is not ours is left as it is, and said.
+
+def may_be_written(checkpoint: Path, recipe: dict[str, Any]) -> bool:
+    """Say whether a checkpoint may get its name: nothing has it, or an earlier one of this run.
+
+    Where somebody else's file or folder has it, that is logged.
     """
-    if is_ours(checkpoint):
-        shutil.rmtree(checkpoint)
-    if checkpoint.exists() or checkpoint.is_symlink():
+    is_taken = checkpoint.exists() or checkpoint.is_symlink()
+    if is_taken and not is_ours(checkpoint, recipe):
         logger.warning(
             "%s was not made by this run and is left as it is; this step is not saved.", checkpoint
         )
-        return
-    checkpoint.mkdir(parents=True)
-    write_json(checkpoint / MANIFEST_FILE, {"files": None})
+        return False
+    return True
 
 
-def seal(checkpoint: Path, run: str, processes: int) -> None:
-    """Write the manifest of a whole checkpoint: the size and digest of every file.
+def publish(written: Path, checkpoint: Path, recipe: dict[str, Any], processes: int) -> None:
+    """Write the manifest of a checkpoint that has all its files, and give it its real name.
 
     Args:
-        checkpoint: the folder, which `begin` has made.
-        run: what distinguishes the run (`SynpreTrainer.run_digest`).
+        written: the folder, under its hidden name.
+        checkpoint: the folder that it becomes; an earlier one of this run is replaced.
+        recipe: all that decides the weights of the run.
         processes: how many processes trained; each has a file with its random numbers.
     """
     files = {}
-    for file in sorted(checkpoint.rglob("*")):
-        if file.is_file() and file.name != MANIFEST_FILE:
-            name = str(file.relative_to(checkpoint))
+    for file in sorted(written.rglob("*")):
+        if file.is_file():
+            name = str(file.relative_to(written))
             files[name] = [file.stat().st_size, content_digest(file)]
-    write_json(checkpoint / MANIFEST_FILE, {"run": run, "processes": processes, "files": files})
+    manifest = {"run": recipe_digest(recipe), "processes": processes, "files": files}
+    write_json(written / MANIFEST_FILE, manifest | {"recipe": recipe})
+
+    if checkpoint.is_dir():  # of this run: `may_be_written` has looked
+        shutil.rmtree(checkpoint)
+    os.replace(written, checkpoint)
 
 
-def delete_oldest(folder: Path, keep: int, spared: Collection[str] = ()) -> None:
+def delete_oldest(
+    folder: Path, recipe: dict[str, Any], keep: int, spared: Collection[str] = ()
+) -> None:
     """Delete the oldest checkpoints of a run, by their steps; the clock does not matter.
 
     Args:
-        folder: the folder of the checkpoints. Only those that this package made count.
+        folder: the folder of the checkpoints.
+        recipe: that of the run; checkpoints of others neither count nor go.
         keep: how many stay.
         spared: the names of checkpoints that stay in any case.
     """
-    for checkpoint in [entry for entry in by_step(folder) if is_ours(entry)][keep:]:
+    for checkpoint in [entry for entry in by_step(folder) if is_ours(entry, recipe)][keep:]:
         if checkpoint.name not in spared:
             shutil.rmtree(checkpoint)
 
 
+def delete_unfinished(folder: Path) -> None:
+    """Delete what killed runs were writing in a folder; hold its lock."""
+    for entry in folder.iterdir():
+        if UNFINISHED.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+
+
 def read_manifest(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the manifest of a sealed checkpoint; None where it has none or is not sealed."""
+    """Return the manifest of a checkpoint; None where it has none that this package wrote."""
     try:
         manifest = read_json(checkpoint / MANIFEST_FILE)
     except UsageError:
         return None
-    is_sealed = isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)
-    return manifest if is_sealed else None
+    is_whole = isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)
+    return manifest if is_whole else None
 
 
-def fault(checkpoint: Path, run: str | None = None) -> str | None:
+def fault(checkpoint: Path, recipe: dict[str, Any] | None = None) -> str | None:
     """Return why a run cannot go on from a checkpoint, None where it can.
 
     Args:
-        checkpoint: the folder. One that another version or another Trainer made has no manifest:
-            then each file is read, to see whether it has an end.
-        run: what distinguishes the run (`SynpreTrainer.run_digest`); None for any run.
+        checkpoint: the folder. One that another Trainer made has no manifest: then each file is
+            read, to see whether it has an end.
+        recipe: that of the run; None for any run.
     """
     for what, patterns in NEEDED.items():
         if not any(next(checkpoint.glob(pattern), None) for pattern in patterns):
@@ -123,13 +152,16 @@ def fault(checkpoint: Path, run: str | None = None) -> str | None:
         if f"rng_state_{number}.pth" not in of_processes:
             return f"rng_state_{number}.pth is missing, the random numbers of a process"
 
-    if not is_ours(checkpoint):
-        return _unreadable_file(checkpoint)
     manifest = read_manifest(checkpoint)
     if manifest is None:
-        return "it was not written to its end"
-    if run is not None and manifest.get("run") != run:
-        return "it is of another run"
+        if (checkpoint / MANIFEST_FILE).exists():
+            return f"{MANIFEST_FILE} is broken"
+        return _unreadable_file(checkpoint)
+    if recipe is not None and manifest.get("run") != recipe_digest(recipe):
+        if "recipe" not in manifest:  # of a version that did not write it
+            return "it is of another run"
+        as_stored = json.loads(json.dumps(recipe))
+        return f"it has another recipe ({differences(manifest['recipe'], as_stored)})"
     for name, stored in manifest["files"].items():
         file = checkpoint / name
         if not file.is_file():
@@ -145,7 +177,8 @@ def _unreadable_file(checkpoint: Path) -> str | None:
         state = read_json(checkpoint / "trainer_state.json")
     except UsageError:
         return "trainer_state.json is broken"
-    if not isinstance(state, dict) or state.get("global_step") != step_of(checkpoint):
+    step = state.get("global_step") if isinstance(state, dict) else None
+    if step is None or step_of(checkpoint) not in (step, None):  # a copy may have any name
         return "trainer_state.json is of another step"
 
     for file in sorted(checkpoint.iterdir()):
@@ -164,18 +197,22 @@ def _unreadable_file(checkpoint: Path) -> str | None:
     return None
 
 
-def last_whole_checkpoint(folder: Path, run: str | None = None, quiet: bool = False) -> str | None:
+def last_whole_checkpoint(
+    folder: Path, recipe: dict[str, Any] | None = None, quiet: bool = False
+) -> Path | None:
     """Return the newest checkpoint from which a run can go on, None where there is none.
 
     Args:
         folder: the folder of the checkpoints. What is in it is never deleted.
-        run: what distinguishes the run (`SynpreTrainer.run_digest`); None for any run.
+        recipe: that of the run, which the checkpoint must have in its manifest; None for any.
         quiet: say nothing about the checkpoints that are passed over.
     """
     passed_over = []
     whole = None
     for checkpoint in by_step(folder):
-        cause = fault(checkpoint, run)
+        cause = fault(checkpoint, recipe)
+        if cause is None and recipe is not None and read_manifest(checkpoint) is None:
+            cause = "nothing says by which recipe it was made (resume_from_checkpoint may name it)"
         if cause is None:
             whole = checkpoint
             break
@@ -183,7 +220,22 @@ def last_whole_checkpoint(folder: Path, run: str | None = None, quiet: bool = Fa
     if passed_over and not quiet:
         begin_at = f"The run goes on from {whole.name}." if whole else "The run starts anew."
         logger.warning("%s. %s", "; ".join(passed_over), begin_at)
-    return str(whole) if whole else None
+    return whole
+
+
+def named_checkpoint(checkpoint: Path, recipe: dict[str, Any]) -> Path:
+    """Return the checkpoint that a run is told to go on from, once it is known to be whole.
+
+    Raises:
+        UsageError: it is not whole, or of a run with another recipe.
+    """
+    cause = fault(checkpoint, recipe)
+    if cause is not None:
+        remedy = "give another checkpoint, or leave resume_from_checkpoint out"
+        if inner := [entry.name for entry in by_step(checkpoint)]:
+            remedy = f"give one of the checkpoints in it: {', '.join(inner)}"
+        raise UsageError(f"The run cannot go on from {checkpoint}: {cause}; {remedy}.")
+    return checkpoint
 
 
 @contextmanager
@@ -199,28 +251,3 @@ def loading(checkpoint: str | Path | None) -> Iterator[None]:
             f"The run cannot go on from {checkpoint} ({cause}); move that folder away, and the "
             "same command goes on from the checkpoint before it."
         ) from error
-
-
-def delete_work(folder: Path, own: Collection[str]) -> None:
-    """Delete the work folder of a finished run, but nothing that the run did not make.
-
-    Args:
-        folder: the work folder; where something else is in it, it is left and that is said.
-        own: the names of the files and folders that the run made beside its checkpoints.
-    """
-    if not folder.is_dir():
-        return
-    for entry in list(folder.iterdir()):
-        is_checkpoint = step_of(entry) is not None and is_ours(entry)
-        if entry.is_symlink() or not (is_checkpoint or entry.name in own):
-            continue
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-    left = sorted(entry.name for entry in folder.iterdir())
-    if left:
-        logger.warning("%s stays: this run did not make %s.", folder, ", ".join(left))
-    else:
-        folder.rmdir()

@@ -7,30 +7,24 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import (
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
 )
 
-from hf_synpre.config import differences, stored_form
+from hf_synpre.config import stored_form
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.errors import UsageError
-from hf_synpre.files import held, read_json, write_json, writing
-from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics
-from hf_synpre.models.electra import (
-    RTDModel,
-    save_parts,
-)
+from hf_synpre.files import held, read_json
+from hf_synpre.models.electra import RTDModel
 from hf_synpre.models.families import model_family
-from hf_synpre.models.saving import complete_tokenizer, refuse_tokenizer, restore_use_cache
+from hf_synpre.models.saving import complete_tokenizer
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.arguments import training_arguments
@@ -38,13 +32,6 @@ from hf_synpre.training.callbacks import (
     divergence_warnings,
     evaluation_curve,
 )
-from hf_synpre.training.checkpoints import (
-    delete_work,
-    fault,
-    last_whole_checkpoint,
-    read_manifest,
-)
-from hf_synpre.training.flops import TrainingCost
 from hf_synpre.training.pretraining_data import rows_per_step
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import (
@@ -53,24 +40,27 @@ from hf_synpre.training.pretraining_trainer import (
     fresh_model,
     pretraining_trainer,
 )
-from hf_synpre.training.trainer import SynpreTrainer
+from hf_synpre.training.resumable_trainer import ResumableTrainer
+from hf_synpre.training.run_folder import (
+    RECIPE_FILE,
+    RESULT_FILE,
+    RunResult,
+    begin_or_resume,
+    load_finished_run,
+    tidy,
+    write_finished_run,
+)
 from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
 
 logger = logging.getLogger(__name__)
 
-RESULT_FILE = "pretraining.json"
-RECIPE_FILE = "recipe.json"
-# What a run makes in its work folder beside checkpoints.
-OWN_FILES = (RECIPE_FILE, "model", "runs", ".run.lock")
 # What torch.compile puts into the names of parameters.
 COMPILED = "_orig_mod."
 # Training arguments that a run sets itself. Rows come in their order, so that a resumed run reads
 # on where the killed one was; the meter of the training cost is in the checkpoint.
 PRETRAINING_ARGUMENTS = {
     "eval_strategy": "steps",
-    "save_strategy": "steps",
-    "save_total_limit": 2,
     "train_sampling_strategy": "sequential",
     "restore_callback_states_from_checkpoint": True,
 }
@@ -83,40 +73,14 @@ MACHINE_ARGUMENTS = {
     "use_cpu",
     "dataloader_num_workers",
     "logging_steps",
+    "save_strategy",
     "save_steps",
     "save_total_limit",
+    "save_on_each_node",
     "resume_from_checkpoint",
     "report_to",
     "disable_tqdm",
 }
-
-
-class RunResult(TrainingCost):
-    """What pretraining.json holds: the cost of the run, all its resumptions included, and these."""
-
-    # How often the run has read its corpus; None where rows have no end.
-    epochs: float | None
-    # What ended the run: "competence" where it reached the target accuracy, else "budget".
-    stopped: str
-    # The token accuracy of the last evaluation.
-    accuracy: float | None
-    # The evaluations; see `evaluation_curve`.
-    curve: list[dict[str, Any]]
-    # The warnings of `divergence_warnings` about the whole curve.
-    alarms: list[str]
-    # Tokens and FLOPs of the runs whose weights this one started from.
-    before: dict[str, float]
-    # What decides the weights: pretraining, rows_a_step, model, tokens; for text also corpus and
-    # tokenizer.
-    recipe: dict[str, Any]
-    # The processes of the run, and the threads that each computes with on a CPU.
-    processes: int
-    threads: int
-    # The versions of Python, of this package and of the libraries.
-    versions: dict[str, str]
-    # For a run that starts from a checkpoint: how many tensors were loaded from it, missing in it,
-    # left over; see `LoadReport.as_json`.
-    weights: NotRequired[dict[str, Any]]
 
 
 def pretrain(
@@ -128,6 +92,7 @@ def pretrain(
     tokens: int | None = None,
     corpus: Corpus | None = None,
     start: Path | None = None,
+    keep_checkpoints: int = 1,
     quiet: bool = True,
 ) -> RunResult:
     """Pre-train a model into a folder. A run that was killed goes on from its last checkpoint.
@@ -137,13 +102,15 @@ def pretrain(
     Args:
         spec: the rows, the objective and the budget.
         model: the architecture.
-        folder: where the model, parameter_statistics.json and pretraining.json go. Until the run is
-            finished its work lies beside it, in a hidden folder.
+        folder: where checkpoint-STEP folders go, and at the end the model,
+            parameter_statistics.json and pretraining.json.
         tokenizer: whose ids the rows have, instead of those of `spec.vocabulary`; it is saved with
             the model. Text needs one.
         tokens: the budget in tokens, end-of-sequence ids included, instead of the spec's.
         corpus: the text, instead of what `spec.corpus` names.
         start: the folder of the finished run that `spec.start` names; its weights are the first.
+        keep_checkpoints: how many checkpoints stay in the folder of a finished run, the newest
+            ones, where `spec.training` has no save_total_limit.
         quiet: show no progress.
 
     Returns:
@@ -162,10 +129,9 @@ def pretrain(
     # Check what only an opened stream or a built architecture shows.
     spec.validate()
     model.validate()
-    work = folder.with_name(f".{folder.name}.work")
-    args = training_arguments(
-        work, {"disable_tqdm": quiet} | spec.training, **PRETRAINING_ARGUMENTS, seed=spec.seed
-    )
+    chosen = {"disable_tqdm": quiet, "save_strategy": "steps"} | spec.training
+    args = training_arguments(folder, chosen, **PRETRAINING_ARGUMENTS, seed=spec.seed)
+    keep = None if args.save_total_limit else keep_checkpoints
 
     # Open the corpus and the vocabulary; divide the rows of a step among its batches.
     if corpus is None and spec.corpus is not None:
@@ -191,12 +157,12 @@ def pretrain(
     if corpus is not None:
         recipe["corpus"] = corpus.metadata
         recipe["tokenizer"] = tokenizer_metadata(tokenizer)
-    finished = load_finished_run(folder, work, recipe)
+    finished = load_finished_run(folder, recipe)
     if finished is not None:
-        if args.process_index == 0 and work.is_dir():
+        if args.process_index == 0 and (folder / RECIPE_FILE).exists():
             # What a run that was killed at its very end left; another command may be there.
-            with suppress(UsageError), held(work / "run"):
-                delete_work(work, OWN_FILES)
+            with suppress(UsageError), held(folder / "run"):
+                tidy(folder, recipe, keep)
         return finished
 
     # Build the model and its Trainer, for as many steps as the budget pays for.
@@ -207,19 +173,22 @@ def pretrain(
     args.eval_steps = spec.training.get("eval_steps", max(1, args.max_steps // spec.evaluations))
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
     trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
-    trainer.run_digest = recipe_digest(recipe)
+    trainer.recipe = recipe
+    if tokenizer is not None:
+        served = network.discriminator if isinstance(network, RTDModel) else network
+        trainer.tokenizer = complete_tokenizer(tokenizer, served)
 
     # One command at a time works on a folder; its first process holds the lock for all.
-    with held(work / "run") if args.process_index == 0 else nullcontext():
+    with held(folder / "run") if args.process_index == 0 else nullcontext():
         with args.main_process_first(local=False, desc="checkpoints"):
             # Another command may have finished the run while this one built its model.
-            finished = load_finished_run(folder, work, recipe)
+            finished = load_finished_run(folder, recipe)
             checkpoint = None
             if finished is None:
-                checkpoint = open_work(work, args, recipe, trainer.run_digest)
+                checkpoint = begin_or_resume(folder, args, recipe)
         if finished is not None:
             if args.process_index == 0:
-                delete_work(work, OWN_FILES)
+                tidy(folder, recipe, keep)
             return finished
 
         # Resume from the last checkpoint, and train to the end.
@@ -227,7 +196,7 @@ def pretrain(
             logger.warning(
                 "processes: %d, threads of each: %d", args.world_size, torch.get_num_threads()
             )
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
         # Write the result: all processes gather the weights, the first one writes them.
         result = run_result(spec, trainer, recipe, start)
@@ -236,12 +205,8 @@ def pretrain(
             for name, tensor in trainer.accelerator.get_state_dict(trainer.model_wrapped).items()
         }
         if trainer.is_world_process_zero():
-            with writing(folder):
-                write_model(trainer, weights, tokenizer, result, work / "model")
-                if (work / "runs").exists():  # TensorBoard's event files
-                    (work / "runs").rename(work / "model" / "runs")
-                (work / "model").rename(folder)
-            delete_work(work, OWN_FILES)
+            write_finished_run(trainer, weights, result, folder)
+            tidy(folder, recipe, keep)
         trainer.accelerator.wait_for_everyone()
     return result
 
@@ -274,115 +239,8 @@ def tokenizer_metadata(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, A
     }
 
 
-def load_finished_run(folder: Path, work: Path, recipe: dict[str, Any]) -> RunResult | None:
-    """Return the result of a finished run, None where the run is still to be made.
-
-    Args:
-        folder: where the finished run would be.
-        work: the hidden folder of a run that was begun and not finished.
-        recipe: the recipe of the run that is asked for.
-
-    Raises:
-        UsageError: one of the folders holds a run with another recipe.
-    """
-    result_file = folder / RESULT_FILE
-    as_stored = json.loads(json.dumps(recipe))
-    for begun in (result_file, work / RECIPE_FILE):
-        if not begun.exists():
-            continue
-        stored = read_json(begun).get("recipe")
-        if stored != as_stored:
-            raise UsageError(
-                f"{folder} was begun with another recipe ({differences(stored, as_stored)}); "
-                f"choose another folder or delete {begun.parent}."
-            )
-    if not result_file.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"{folder} is not empty and holds no finished run; choose another.")
-        return None
-
-    damage = damaged_weights(folder)
-    if damage:
-        raise UsageError(
-            f"{folder} holds a finished run, but {damage}; choose another folder, or delete this "
-            "one, and the same command makes it again."
-        )
-    return read_json(result_file)
-
-
-def damaged_weights(folder: Path) -> str | None:
-    """Return what is wrong with the weights in the folder of a finished run, None if nothing is."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        return "its weights are missing"
-    for file in [*files, *folder.glob("generator/*.safetensors")]:
-        try:
-            with safe_open(file, framework="pt"):
-                pass  # its header says how long the file must be
-        except SafetensorError as error:
-            return f"{file.name} is damaged ({error})"
-    return None
-
-
-def recipe_digest(recipe: dict[str, Any]) -> str:
-    """Return a digest of a recipe, by which a checkpoint is known as one of its run."""
-    text = json.dumps(recipe, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def open_work(
-    work: Path, args: Seq2SeqTrainingArguments, recipe: dict[str, Any], digest: str
-) -> str | None:
-    """Write the recipe into the work folder; return the checkpoint that the run goes on from.
-
-    All processes call it, the first one before the others.
-
-    Args:
-        work: the work folder.
-        args: its resume_from_checkpoint may name a checkpoint.
-        recipe: all that decides the weights.
-        digest: that of the recipe.
-
-    Returns:
-        The checkpoint that was named, or the newest that is whole; None where there is none.
-
-    Raises:
-        UsageError: the checkpoint that was named is not whole.
-    """
-    is_first = args.process_index == 0
-    if is_first:
-        write_json(work / RECIPE_FILE, {"recipe": recipe})
-        # A model that a killed run began to write; the event files may have been moved into it.
-        if (work / "model" / "runs").exists() and not (work / "runs").exists():
-            (work / "model" / "runs").rename(work / "runs")
-        shutil.rmtree(work / "model", ignore_errors=True)
-
-    named = args.resume_from_checkpoint
-    if isinstance(named, str):
-        cause = fault(Path(named))
-        if cause is not None:
-            raise UsageError(
-                f"The run cannot go on from {named}: {cause}; give another checkpoint, or leave "
-                "resume_from_checkpoint out."
-            )
-        return named
-    checkpoint = last_whole_checkpoint(work, digest, quiet=not is_first)
-
-    # The random numbers belong to a process.
-    manifest = read_manifest(Path(checkpoint)) if checkpoint else None
-    if is_first and manifest and manifest["processes"] != args.world_size:
-        logger.warning(
-            "%s was saved by %d processes and goes on with %d: dropout draws other numbers than "
-            "in a run that was not stopped.",
-            checkpoint,
-            manifest["processes"],
-            args.world_size,
-        )
-    return checkpoint
-
-
 def run_result(
-    spec: PretrainingSpec, trainer: SynpreTrainer, recipe: dict[str, Any], start: Path | None
+    spec: PretrainingSpec, trainer: ResumableTrainer, recipe: dict[str, Any], start: Path | None
 ) -> RunResult:
     """Return what pretraining.json says of a finished run.
 
@@ -440,39 +298,3 @@ def accumulated_cost(run: Path | None) -> dict[str, float]:
     result = read_json(run / RESULT_FILE)
     earlier = result.get("before") or {}
     return {name: result[name] + earlier.get(name, 0) for name in ("tokens", "flops")}
-
-
-def write_model(
-    trainer: SynpreTrainer,
-    weights: dict[str, torch.Tensor],
-    tokenizer: PreTrainedTokenizerBase | None,
-    result: RunResult,
-    folder: Path,
-) -> None:
-    """Write a trained model with its tokenizer, parameter statistics and result into a folder.
-
-    Args:
-        trainer: the Trainer of the finished run.
-        weights: the model's state dict, gathered from all processes.
-        tokenizer: None where the ids are those of a plain vocabulary.
-        result: what pretraining.json holds.
-        folder: the folder to write, which does not exist yet.
-    """
-    network = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-    restore_use_cache(network)
-    served = network
-    if isinstance(network, RTDModel):
-        save_parts(network, weights, folder)
-        served = network.discriminator
-    else:
-        network.save_pretrained(folder, state_dict=weights)
-    if tokenizer is not None:
-        complete_tokenizer(tokenizer, served).save_pretrained(folder)
-    else:
-        refuse_tokenizer(folder)
-
-    pretraining = result["recipe"]["pretraining"]
-    statistics = ParameterStatistics.from_pretrained(folder)
-    statistics = replace(statistics, source=pretraining["task"] or pretraining["corpus"])
-    statistics.save(folder / STATISTICS_FILE)
-    write_json(folder / RESULT_FILE, result)

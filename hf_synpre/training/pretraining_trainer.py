@@ -37,7 +37,7 @@ from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.losses import TokenLoss, most_likely, teacher_forced
 from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
-from hf_synpre.training.trainer import SynpreTrainer
+from hf_synpre.training.resumable_trainer import ResumableTrainer
 from hf_synpre.vocabulary import Vocabulary
 
 
@@ -169,7 +169,7 @@ def pretraining_trainer(
     vocabulary: Vocabulary,
     args: Seq2SeqTrainingArguments,
     corpus: Corpus | None = None,
-) -> SynpreTrainer:
+) -> ResumableTrainer:
     """Return the Trainer of a run.
 
     Args:
@@ -233,7 +233,7 @@ def pretraining_trainer(
         raise UsageError(
             f"Cannot write {folder.parent} ({error.strerror}); give another folder."
         ) from error
-    trainer = SynpreTrainer(
+    trainer = ResumableTrainer(
         network,
         args,
         schedule=spec.schedule,

@@ -2,16 +2,13 @@
 
 import functools
 import logging
-import shutil
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     PreTrainedModel,
@@ -21,15 +18,12 @@ from transformers import (
 )
 from transformers.optimization import Adafactor
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import OptimizerNames
 
 from hf_synpre.data.connection import one_line_cause
 from hf_synpre.errors import UsageError
-from hf_synpre.files import writing
 from hf_synpre.models.chunked_head import ChunkedHead, chunked_head
 from hf_synpre.models.electra import RTDModel, rtd_loss
-from hf_synpre.training import checkpoints
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.losses import TokenLoss, token_loss
 from hf_synpre.training.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
@@ -138,8 +132,6 @@ class SynpreTrainer(Seq2SeqTrainer):
     ):
         # The share of an epoch that a step reads, set by a pre-training whose rows have an end.
         self.epochs_per_step: float | None = None
-        # What distinguishes the run from others; it is in its checkpoints.
-        self.run_digest = ""
         self.count_flops = FlopCounter(model)
         self.schedule = schedule
         self.layer_decay = layer_decay
@@ -331,93 +323,3 @@ class SynpreTrainer(Seq2SeqTrainer):
             seconds = cost["train_s"] + cost["wait_s"]
             logs["eta_s"] = round(steps_left_a_step * seconds, 1)
         super().log(logs, start_time)
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Check what a checkpoint held; Trainer calls this when it goes on from one.
-
-        Tied tensors are stored once, so the others of them are not missing.
-
-        Raises:
-            UsageError: the checkpoint lacks a tensor of the model, or holds one of another model.
-        """
-        state = self.model.state_dict()
-        missing = set(load_result.missing_keys)
-        loaded = {tensor.data_ptr() for name, tensor in state.items() if name not in missing}
-        lacking = [name for name in sorted(missing) if state[name].data_ptr() not in loaded]
-        left_over = sorted(load_result.unexpected_keys)
-        logger.info(
-            "Checkpoint: %d tensors loaded, %d missing, %d left over.",
-            len(state) - len(lacking),
-            len(lacking),
-            len(left_over),
-        )
-        for names, fault in ((lacking, "lacks"), (left_over, "holds, which the model has not,")):
-            if names:
-                raise UsageError(
-                    f"The checkpoint that the run goes on from {fault} {names[0]} ({len(names)} "
-                    "tensors in all); move it away, and the run goes on from the one before it."
-                )
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save a checkpoint with the totals of all processes in it, then delete the oldest ones.
-
-        It is marked as ours before it is written and sealed after it; see `checkpoints`.
-        """
-        self.training_cost()  # every process takes part; the meter remembers the totals
-        folder = Path(self._get_output_dir(trial=trial))
-        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.should_save:
-            checkpoints.begin(checkpoint)
-        # The first process tells the others whether the folder is ours.
-        (is_ours,) = broadcast_object_list([checkpoints.is_ours(checkpoint)])
-        if not is_ours:
-            return
-
-        # Trainer would delete the oldest by their times, and also those that are not ours.
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            with writing(checkpoint):
-                super()._save_checkpoint(model, trial)
-                self.accelerator.wait_for_everyone()
-                if self.args.should_save:
-                    checkpoints.seal(checkpoint, self.run_digest, self.args.world_size)
-        except BaseException:
-            if self.args.should_save:
-                shutil.rmtree(checkpoint, ignore_errors=True)
-            raise
-        finally:
-            self.args.save_total_limit = limit
-        if self.args.should_save and limit:
-            best = Path(self.state.best_model_checkpoint or "").name
-            checkpoints.delete_oldest(folder, keep=limit, spared=(best, checkpoint.name))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Load the weights; UsageError where they are not this model's."""
-        with checkpoints.loading(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Load the optimizer and the schedule; UsageError where they are not this run's."""
-        with checkpoints.loading(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Load the states of the random numbers; UsageError where they cannot be loaded.
-
-        They belong to a process: a run of another number of processes has none for this one, which
-        is said here where no manifest says it.
-        """
-        name = "rng_state.pth"
-        if self.args.world_size > 1:
-            name = f"rng_state_{self.args.process_index}.pth"
-        folder = Path(checkpoint or ".")
-        is_lacking = checkpoint is not None and not (folder / name).exists()
-        if is_lacking and checkpoints.read_manifest(folder) is None:
-            logger.warning(
-                "%s has no %s, as it was saved by another number of processes: dropout draws other "
-                "numbers than in a run that was not stopped.",
-                checkpoint,
-                name,
-            )
-        with checkpoints.loading(checkpoint):
-            super()._load_rng_state(checkpoint)

@@ -379,7 +379,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
     assert "is not empty and holds no experiment" in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {"thesis.tex", "good.yaml"}
     assert main(["pretrain", "set", "--output_dir", str(tmp_path)]) == 2
-    assert "holds no finished pre-training" in capsys.readouterr().err
+    assert "holds no pre-training that was begun or finished" in capsys.readouterr().err
 
 
 def test_a_folder_begun_with_another_recipe_is_left_alone(tmp_path, capsys):
@@ -409,8 +409,8 @@ def test_a_folder_begun_with_another_recipe_is_left_alone(tmp_path, capsys):
         "folder or delete"
     ) in capsys.readouterr().err
     (tmp_path / "p" / "pretraining.json").rename(tmp_path / "kept")
-    (tmp_path / ".q.work").mkdir()
-    (tmp_path / ".q.work" / "recipe.json").write_bytes((tmp_path / "kept").read_bytes())
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / "recipe.json").write_bytes((tmp_path / "kept").read_bytes())
     assert main(["pretrain", "reverse", *words[:-1], str(tmp_path / "q")]) == 2
     assert "was begun with another recipe" in capsys.readouterr().err
 

@@ -168,7 +168,7 @@ def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
     """Killed twice: while the first pre-training runs, and when the first cells are there."""
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "hf_synpre", "run", str(config), "--output_dir", str(folder)]
-    for awaited in ("work/pretraining/.set-*.work", "*--*--*.json"):
+    for awaited in ("work/pretraining/set-*/recipe.json", "*--*--*.json"):
         process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -202,7 +202,7 @@ def test_a_terminated_run_takes_its_workers_along(config, tmp_path):
     with subprocess.Popen(
         command, start_new_session=True, stderr=subprocess.PIPE, text=True
     ) as process:
-        while not list(tmp_path.glob("ended/work/pretraining/.set-*.work")):
+        while not list(tmp_path.glob("ended/work/pretraining/set-*/recipe.json")):
             assert process.poll() is None
             time.sleep(0.05)
         process.terminate()

@@ -161,7 +161,7 @@ def test_only_safetensors_and_texts_leave(model, tmp_path, capsys):
         ),
         *("parameter_statistics.json", "pretraining.json", "tokenizer_config.json"),
     }
-    assert set(plan.left_out) == {*left, "optimizer.pt"}
+    assert set(plan.left_out) == {*left, "optimizer.pt", "checkpoint-2/"}
     assert main(["push", str(folder), "--repo_id", "me/m", "--dry_run"]) == 0
     out = capsys.readouterr().out
     assert "model me/m: 8 files" in out

@@ -45,6 +45,8 @@ def other_value(name):
     default = default_of(name)
     if name == "metric_for_best_model":
         return "score"
+    if name == "save_total_limit":
+        return 3
     if isinstance(default, bool):
         return not default
     if isinstance(default, int | float):
@@ -57,7 +59,7 @@ def test_every_training_argument_is_in_the_table_once(run):
     tables = (OBEYED, OBEYED_IN[run], SET_BY_A_RUN[run], REFUSED, REFUSED_IN[run])
     listed = [name for table in tables for name in table]
     assert sorted(listed) == sorted(FIELDS)
-    assert NEEDS.keys() <= OBEYED
+    assert NEEDS.keys() <= OBEYED | OBEYED_IN[PRETRAINING]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -72,7 +74,8 @@ def test_every_argument_that_is_not_obeyed_is_refused_by_name(run):
 
 @pytest.mark.parametrize("name", sorted(NEEDS))
 def test_an_argument_that_is_read_with_another_one_only_is_refused_without_it(name):
-    lacking = {"logging_strategy": "no"} if name == "logging_steps" else {}
+    part = name.partition("_")[0]
+    lacking = {f"{part}_strategy": "no"} if part in ("logging", "save") else {}
     with pytest.raises(UsageError, match=rf"{name} is not read.*; give .*, or leave {name} out"):
         spec_with({name: other_value(name)} | lacking)
 
@@ -113,6 +116,11 @@ def test_wrong_training_arguments_are_named(given, message, tmp_path):
         ({"label_smoothing_factor": 1.0}, "give a share of at least 0 and below 1"),
         ({"metric_for_best_model": "bleu"}, "Unknown metric_for_best_model 'bleu'"),
         ({"resume_from_checkpoint": False}, "resume_from_checkpoint is false"),
+        ({"resume_from_checkpoint": 3}, "There is no checkpoint 3 to resume from"),
+        ({"save_strategy": "epoch"}, "save_strategy is epoch; give steps or no, because"),
+        ({"save_total_limit": 0}, "save_total_limit is 0; give training.save_total_limit >= 1"),
+        ({"save_total_limit": "all"}, "save_total_limit is 'all'; give a number of checkpoints"),
+        ({"save_steps": 0}, "save_steps is 0; give training.save_steps >= 1"),
         ({"bf16": 3}, "bf16 is 3; give true or false"),
     ],
 )

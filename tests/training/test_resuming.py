@@ -9,19 +9,18 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import debug_launcher
 from encoder_examples import ELECTRA, spec_of
-from pretraining_runs import MODEL, SPEC, run_of
+from pretraining_runs import MODEL, SPEC, run_of, short_run
 from processes import kill_after_a_checkpoint, rank
 
 from hf_synpre import UsageError
 from hf_synpre.errors import TemporaryError
-from hf_synpre.files import held
+from hf_synpre.files import held, read_json
 from hf_synpre.training import checkpoints
 from hf_synpre.training.checkpoints import last_whole_checkpoint
 from hf_synpre.training.pretraining import pretrain
@@ -88,6 +87,8 @@ def test_two_processes_pretrain_what_one_does(tmp_path):
     for point, other in zip(one["curve"], two["curve"], strict=True):
         assert other["loss"] == pytest.approx(point["loss"], rel=1e-4)
     assert (tmp_path / "two" / "pretraining.json").exists()
+    states = [file.name for file in (tmp_path / "two").glob("checkpoint-4/rng_state*")]
+    assert sorted(states) == ["rng_state_0.pth", "rng_state_1.pth"]
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
@@ -98,7 +99,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(pretraining, "run_result", lambda *_: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
         pretrain_in_parts(tmp_path / "two", 1)
-    shutil.rmtree(tmp_path / ".two.work" / "checkpoint-4")
+    shutil.rmtree(tmp_path / "two" / "checkpoint-4")
     monkeypatch.undo()
     debug_launcher(pretrain_in_parts, args=(tmp_path / "two", 2), num_processes=2)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
@@ -108,34 +109,6 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
     }
     assert two["curve"][1]["loss"] == pytest.approx(one["curve"][1]["loss"], rel=1e-4)
     assert two["steps"] == one["steps"] == 4
-
-
-@pytest.fixture(scope="module")
-def unfinished(tmp_path_factory):
-    """The work folder of a run that was stopped after its last step: checkpoints 20 and 30."""
-    from hf_synpre.training import pretraining
-
-    folder = tmp_path_factory.mktemp("unfinished") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "run_result", lambda *_: pytest.fail("killed"))
-        with pytest.raises(pytest.fail.Exception):
-            short_run(folder)
-    return folder.with_name(".run.work")
-
-
-def short_run(folder):
-    """Pre-train 30 steps with dropout and Adam, with a checkpoint every ten steps."""
-    training = {"max_steps": 30, "save_steps": 10, "optim": "adamw_torch", "learning_rate": 1e-3}
-    spec, model = run_of("t5 packed", training=training | {"use_cpu": True})
-    model = replace(model, overrides=model.overrides | {"dropout_rate": 0.1})
-    return pretrain(spec, model, folder)
-
-
-@pytest.fixture(scope="module")
-def short_digest(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    short_run(folder)
-    return (folder / "model.safetensors").read_bytes()
 
 
 def cut(file):
@@ -161,28 +134,31 @@ def test_a_harmed_checkpoint_is_passed_over_and_that_is_said(
 ):
     work = shutil.copytree(unfinished, tmp_path / "work")
     harm(work / "checkpoint-30" / name)
-    assert last_whole_checkpoint(work) == str(work / "checkpoint-20")
+    assert last_whole_checkpoint(work) == work / "checkpoint-20"
     assert "checkpoint-30 is not used: " in caplog.text
     assert "The run goes on from checkpoint-20." in caplog.text
     assert (work / "checkpoint-30").is_dir(), "nothing is deleted"
 
 
 @pytest.mark.parametrize(("name", "harm"), HARMS, ids=lambda x: getattr(x, "__name__", x))
-def test_a_checkpoint_of_another_version_is_read_to_its_end(tmp_path, unfinished, name, harm):
+def test_a_checkpoint_of_another_trainer_is_read_to_its_end(tmp_path, unfinished, name, harm):
     work = shutil.copytree(unfinished, tmp_path / "work")
     for manifest in work.glob("checkpoint-*/checkpoint.json"):
         manifest.unlink()
-    assert last_whole_checkpoint(work, "any run") == str(work / "checkpoint-30")
+    assert last_whole_checkpoint(work, {"any": "recipe"}) is None, "it must be named"
+    assert last_whole_checkpoint(work) == work / "checkpoint-30"
     harm(work / "checkpoint-30" / name)
-    assert last_whole_checkpoint(work) == str(work / "checkpoint-20")
+    assert last_whole_checkpoint(work) == work / "checkpoint-20"
 
 
 def test_a_harmed_run_ends_with_the_weights_of_one_that_was_not(
     tmp_path, unfinished, short_digest, caplog
 ):
     """The newest checkpoint lost its optimizer; what is not ours neither disturbs nor goes."""
-    work = shutil.copytree(unfinished, tmp_path / ".run.work")
+    work = shutil.copytree(unfinished, tmp_path / "run")
     (work / "checkpoint-30" / "optimizer.pt").unlink()
+    (work / "notes.txt").write_text("precious")
+    (work / ".checkpoint-30.0123abcd.partial").mkdir()  # what a killed run was writing
     for name in ("checkpoint-best", "checkpoint-7-mine", "checkpoint-99"):
         (work / name).mkdir()
         (work / name / "thesis.txt").write_text("precious")
@@ -190,85 +166,80 @@ def test_a_harmed_run_ends_with_the_weights_of_one_that_was_not(
     (work / "checkpoint-26").symlink_to(unfinished / "checkpoint-none")
     short_run(tmp_path / "run")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == short_digest
-    assert sorted(entry.name for entry in work.iterdir()) == [
-        *("checkpoint-25", "checkpoint-26", "checkpoint-7-mine", "checkpoint-99"),
+    assert "checkpoint-99 is not used: model*.safetensors is missing" in caplog.text
+    assert sorted(entry.name for entry in work.iterdir() if "checkpoint" in entry.name) == [
+        *("checkpoint-25", "checkpoint-26", "checkpoint-30", "checkpoint-7-mine", "checkpoint-99"),
         "checkpoint-best",
     ]
-    assert "stays: this run did not make checkpoint-25, checkpoint-26" in caplog.text
+    assert (work / "checkpoint-99" / "thesis.txt").read_text() == "precious"
+    assert (work / "notes.txt").read_text() == "precious"
+    assert not list(work.glob(".*"))
 
 
 def test_without_a_whole_checkpoint_a_run_starts_anew(tmp_path, unfinished, short_digest, caplog):
-    work = shutil.copytree(unfinished, tmp_path / ".run.work")
+    work = shutil.copytree(unfinished, tmp_path / "run")
     for file in work.glob("checkpoint-*/scheduler.pt"):
         file.unlink()
-    (work / "model").mkdir()
-    (work / "model" / "half").write_text("what a killed run began to write")
-    short_run(tmp_path / "run")
-    assert (tmp_path / "run" / "model.safetensors").read_bytes() == short_digest
-    assert not (tmp_path / "run" / "half").exists()
-    assert not work.exists()
+    short_run(work)
+    assert (work / "model.safetensors").read_bytes() == short_digest
     assert "scheduler.pt is missing, the schedule of the learning rate" in caplog.text
     assert "The run starts anew." in caplog.text
 
 
 def test_random_numbers_of_another_number_of_processes_are_said(tmp_path, unfinished, caplog):
-    work = shutil.copytree(unfinished, tmp_path / ".run.work")
-    shutil.rmtree(work / "checkpoint-30")
-    newest = work / "checkpoint-20"
+    newest = shutil.copytree(unfinished / "checkpoint-20", tmp_path / "checkpoint-20")
     (newest / "checkpoint.json").unlink()  # as another version leaves it
     (newest / "rng_state.pth").rename(newest / "rng_state_1.pth")
     assert checkpoints.fault(newest) == (
         "rng_state_0.pth is missing, the random numbers of a process"
     )
     shutil.copy(newest / "rng_state_1.pth", newest / "rng_state_0.pth")
-    short_run(tmp_path / "run")
+    short_run(tmp_path / "run", resume_from_checkpoint=str(newest))
     assert "checkpoint-20 has no rng_state.pth, as it was saved by another number" in caplog.text
 
 
 def test_a_checkpoint_of_another_run_is_not_taken(tmp_path, unfinished):
     work = shutil.copytree(unfinished, tmp_path / "work")
-    own = json.loads((work / "checkpoint-20" / "checkpoint.json").read_text())["run"]
     manifest = work / "checkpoint-30" / "checkpoint.json"
-    manifest.write_text(manifest.read_text().replace(own, "0" * 32))
-    assert last_whole_checkpoint(work, own) == str(work / "checkpoint-20")
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"run": "0" * 32}))
+    assert last_whole_checkpoint(work, content["recipe"]) == work / "checkpoint-20"
 
 
 def test_the_newest_checkpoint_has_the_highest_step_whatever_the_clock_says(tmp_path, unfinished):
     work = shutil.copytree(unfinished, tmp_path / "work")
     os.utime(work / "checkpoint-30", (0, 0))
-    assert last_whole_checkpoint(work) == str(work / "checkpoint-30")
-    checkpoints.delete_oldest(work, keep=1)
+    assert last_whole_checkpoint(work) == work / "checkpoint-30"
+    checkpoints.delete_oldest(work, read_json(work / "recipe.json")["recipe"], keep=1)
     assert [entry.name for entry in work.glob("checkpoint-*")] == ["checkpoint-30"]
 
 
-def test_a_checkpoint_that_is_named_must_be_whole(tmp_path, unfinished):
-    (tmp_path / "mine").mkdir()
-    spec, model = run_of("t5 packed")
-    named = {"resume_from_checkpoint": str(tmp_path / "mine")}
-    spec = replace(spec, training=spec.training | named)
-    with pytest.raises(
-        UsageError, match=r"mine: model.* is missing, the weights of the model; give another"
-    ):
-        pretrain(spec, model, tmp_path / "run")
-
-
-def test_a_full_disk_at_a_checkpoint_is_one_line_and_leaves_no_half(tmp_path, monkeypatch):
-    """The same command goes on once there is room."""
+def test_a_full_disk_at_a_checkpoint_is_one_line_and_leaves_no_half(
+    tmp_path, short_digest, monkeypatch
+):
+    """The same command goes on once there is room, from the last whole checkpoint."""
     from hf_synpre.training.trainer import Seq2SeqTrainer
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    real = Seq2SeqTrainer._save_rng_state
+
+    def full(trainer, folder):
+        if trainer.state.global_step == 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(trainer, folder)
 
     with monkeypatch.context() as patch:
         patch.setattr(Seq2SeqTrainer, "_save_rng_state", full)
         with pytest.raises(
             TemporaryError,
-            match=r"Cannot write .*checkpoint-10 \(No space left on device\); "
+            match=r"Cannot write .*checkpoint-20 \(No space left on device\); "
             "make room on the disk, and the same command goes on",
         ):
             short_run(tmp_path / "run")
-    assert not list((tmp_path / ".run.work").glob("checkpoint-*"))
-    assert not (tmp_path / "run").exists()
+    left = sorted(entry.name for entry in (tmp_path / "run").iterdir())
+    assert left == [".run.lock", "checkpoint-10", "recipe.json"]
+    assert checkpoints.fault(tmp_path / "run" / "checkpoint-10") is None
+    short_run(tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == short_digest
 
 
 def test_a_run_that_ended_meanwhile_is_not_made_again(tmp_path, pretrained, monkeypatch):
@@ -285,7 +256,7 @@ def test_a_run_that_ended_meanwhile_is_not_made_again(tmp_path, pretrained, monk
     monkeypatch.setattr(pretraining, "pretraining_trainer", slow)
     monkeypatch.setattr("hf_synpre.training.trainer.SynpreTrainer.train", None)
     assert pretrain(SPEC, MODEL, tmp_path / "run")["curve"] == result["curve"]
-    assert not (tmp_path / ".run.work").exists()
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_a_finished_folder_without_its_weights_is_refused(tmp_path, pretrained):
@@ -314,7 +285,7 @@ def test_a_killed_run_on_text_goes_on_to_the_same_weights(tmp_path, labelled_dat
 
 def test_two_commands_do_not_share_a_folder(tmp_path, labelled_corpus, encoder_tokenizer):
     with (
-        held(tmp_path / ".run.work" / "run"),
+        held(tmp_path / "run" / "run"),
         pytest.raises(UsageError, match="Another command is writing"),
     ):
         pretrain(

@@ -1,0 +1,251 @@
+"""The folder of a pre-training run: what it may hold, how a run in it begins, goes on and ends.
+
+While a run goes on: recipe.json, checkpoint-STEP folders, TensorBoard's runs/. When it is finished:
+the model and its tokenizer, parameter_statistics.json, pretraining.json, and the checkpoints that
+stay. Other files in it are left as they are.
+"""
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NotRequired
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import Seq2SeqTrainingArguments
+
+from hf_synpre.config import differences
+from hf_synpre.errors import UsageError
+from hf_synpre.files import read_json, temporary_name, write_json, writing
+from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics
+from hf_synpre.training.checkpoints import (
+    delete_oldest,
+    delete_unfinished,
+    last_whole_checkpoint,
+    named_checkpoint,
+    read_manifest,
+    step_of,
+)
+from hf_synpre.training.flops import TrainingCost
+from hf_synpre.training.resumable_trainer import ResumableTrainer
+
+logger = logging.getLogger(__name__)
+
+RESULT_FILE = "pretraining.json"
+RECIPE_FILE = "recipe.json"
+# TensorBoard's event files, where Trainer's callback writes them.
+EVENTS_FOLDER = "runs"
+
+
+class RunResult(TrainingCost):
+    """What pretraining.json holds: the cost of the run, all its resumptions included, and these."""
+
+    # How often the run has read its corpus; None where rows have no end.
+    epochs: float | None
+    # What ended the run: "competence" where it reached the target accuracy, else "budget".
+    stopped: str
+    # The token accuracy of the last evaluation.
+    accuracy: float | None
+    # The evaluations; see `evaluation_curve`.
+    curve: list[dict[str, Any]]
+    # The warnings of `divergence_warnings` about the whole curve.
+    alarms: list[str]
+    # Tokens and FLOPs of the runs whose weights this one started from.
+    before: dict[str, float]
+    # What decides the weights: pretraining, rows_a_step, model, tokens; for text also corpus and
+    # tokenizer.
+    recipe: dict[str, Any]
+    # The processes of the run, and the threads that each computes with on a CPU.
+    processes: int
+    threads: int
+    # The versions of Python, of this package and of the libraries.
+    versions: dict[str, str]
+    # For a run that starts from a checkpoint: how many tensors were loaded from it, missing in it,
+    # left over; see `LoadReport.as_json`.
+    weights: NotRequired[dict[str, Any]]
+
+
+def load_finished_run(folder: Path, recipe: dict[str, Any]) -> RunResult | None:
+    """Return the result of a finished run, None where the run is still to be made.
+
+    Args:
+        folder: the folder of the run, which may not exist yet.
+        recipe: the recipe of the run that is asked for.
+
+    Raises:
+        UsageError: the folder holds a run with another recipe, or something else.
+    """
+    check_run_folder(folder)
+    result_file = folder / RESULT_FILE
+    as_stored = json.loads(json.dumps(recipe))
+    for begun in (result_file, folder / RECIPE_FILE):
+        if not begun.exists():
+            continue
+        stored = read_json(begun).get("recipe")
+        if stored != as_stored:
+            raise UsageError(
+                f"{folder} was begun with another recipe ({differences(stored, as_stored)}); "
+                "choose another folder or delete it."
+            )
+    if not result_file.exists():
+        return None
+
+    damage = damaged_weights(folder)
+    if damage:
+        raise UsageError(
+            f"{folder} holds a finished run, but {damage}; choose another folder, or delete this "
+            "one, and the same command makes it again."
+        )
+    return read_json(result_file)
+
+
+def check_run_folder(folder: Path) -> None:
+    """Raise UsageError where a folder holds something else than a run of pre-training.
+
+    It may hold checkpoints alone, as where they were copied to another machine.
+    """
+    if any((folder / name).exists() for name in (RESULT_FILE, RECIPE_FILE)):
+        return
+    is_taken = folder.exists() and not folder.is_dir()
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            is_part = entry.name == EVENTS_FOLDER or step_of(entry) is not None
+            is_taken = is_taken or not (is_part or entry.name.startswith("."))
+    if is_taken:
+        raise UsageError(
+            f"{folder} exists and holds no pre-training that was begun or finished; choose another "
+            "folder."
+        )
+
+
+def damaged_weights(folder: Path) -> str | None:
+    """Return what is wrong with the weights in the folder of a finished run, None if nothing is."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return "its weights are missing"
+    for file in [*files, *folder.glob("generator/*.safetensors")]:
+        try:
+            with safe_open(file, framework="pt"):
+                pass  # its header says how long the file must be
+        except SafetensorError as error:
+            return f"{file.name} is damaged ({error})"
+    return None
+
+
+def begin_or_resume(
+    folder: Path, args: Seq2SeqTrainingArguments, recipe: dict[str, Any]
+) -> Path | None:
+    """Write the recipe into the folder of a run; return the checkpoint that the run goes on from.
+
+    All processes call it, the first one before the others.
+
+    Args:
+        folder: the folder of the run.
+        args: its resume_from_checkpoint may name a checkpoint, or be True where there must be one.
+        recipe: all that decides the weights.
+
+    Returns:
+        The checkpoint that was named, or the newest that is whole; None where there is none.
+
+    Raises:
+        UsageError: the checkpoint that was named is not whole or of another recipe, or there must
+            be one and there is none.
+    """
+    is_first = args.process_index == 0
+    named = args.resume_from_checkpoint
+    checkpoint: Path | None
+    if named is not None and named is not True:
+        checkpoint = named_checkpoint(Path(named), recipe)
+    else:
+        checkpoint = last_whole_checkpoint(folder, recipe, quiet=not is_first)
+        # Earlier versions kept checkpoints in a hidden folder beside the run's.
+        former = folder.resolve().with_name(f".{folder.resolve().name}.work")
+        if checkpoint is None and former.is_dir():
+            checkpoint = last_whole_checkpoint(former, recipe, quiet=not is_first)
+    if named is True and checkpoint is None:
+        raise UsageError(
+            f"{folder} has no checkpoint of this run to resume from; give the path of one, or "
+            "leave resume_from_checkpoint out, and the run begins."
+        )
+
+    if is_first:
+        write_json(folder / RECIPE_FILE, {"recipe": recipe})
+        delete_unfinished(folder)
+        say_what_differs(checkpoint, folder, args.world_size)
+    return checkpoint
+
+
+def say_what_differs(checkpoint: Path | None, folder: Path, processes: int) -> None:
+    """Log what is unusual about the checkpoint that a run goes on from.
+
+    Args:
+        checkpoint: the checkpoint, None for a run that begins.
+        folder: the folder of the run.
+        processes: how many processes the run has now.
+    """
+    if checkpoint is None:
+        return
+    if checkpoint.parent != folder:
+        logger.warning("The run goes on from %s.", checkpoint)
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
+        logger.warning("Nothing says by which recipe %s was made; it is taken.", checkpoint)
+    elif manifest["processes"] != processes:
+        # The random numbers belong to a process.
+        logger.warning(
+            "%s was saved by %d processes and goes on with %d: dropout draws other numbers than "
+            "in a run that was not stopped.",
+            checkpoint,
+            manifest["processes"],
+            processes,
+        )
+
+
+def write_finished_run(
+    trainer: ResumableTrainer, weights: dict[str, torch.Tensor], result: RunResult, folder: Path
+) -> None:
+    """Write a trained model with its tokenizer, parameter statistics and result into a folder.
+
+    Each file appears when it is whole, and pretraining.json last: by it the run is finished.
+
+    Args:
+        trainer: the Trainer of the finished run.
+        weights: the model's state dict, gathered from all processes.
+        result: what pretraining.json holds.
+        folder: the folder of the run.
+    """
+    hidden = temporary_name(folder / "model")
+    with writing(folder):
+        try:
+            trainer.save_folder(hidden, weights)
+            pretraining = result["recipe"]["pretraining"]
+            statistics = ParameterStatistics.from_pretrained(hidden)
+            statistics = replace(statistics, source=pretraining["task"] or pretraining["corpus"])
+            statistics.save(hidden / STATISTICS_FILE)
+
+            for entry in sorted(hidden.iterdir()):
+                place = folder / entry.name
+                if place.is_dir():  # generator/, of a run that was killed here
+                    shutil.rmtree(place)
+                os.replace(entry, place)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+        write_json(folder / RESULT_FILE, result)
+
+
+def tidy(folder: Path, recipe: dict[str, Any], keep: int | None) -> None:
+    """Delete what a finished run does not need; hold its lock.
+
+    Args:
+        folder: the folder of the run.
+        recipe: its recipe; only checkpoints of this recipe are deleted.
+        keep: how many checkpoints stay, the newest ones; None for all that the run has kept.
+    """
+    delete_unfinished(folder)
+    if keep is not None:
+        delete_oldest(folder, recipe, keep)
+    for name in (RECIPE_FILE, ".run.lock"):
+        (folder / name).unlink(missing_ok=True)
