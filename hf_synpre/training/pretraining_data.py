@@ -166,7 +166,8 @@ def task_rows(
         curriculum_rows = spec.curriculum_steps * batch_size
         examples = spec.open_task(vocabulary, size=rows, curriculum_rows=curriculum_rows)
         if spec.batching == "bucketed":
-            train = RowDataset(LengthBuckets(examples, batch_size), layout)
+            apart = isinstance(layout, Seq2SeqLayout)
+            train = RowDataset(LengthBuckets(examples, batch_size, apart=apart), layout)
         else:
             train = RowDataset(examples, layout)
 
