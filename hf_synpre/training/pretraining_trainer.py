@@ -133,7 +133,8 @@ def count_steps(
         budget = "The budget in steps is"
 
     warmup_steps = args.get_warmup_steps(steps)
-    if spec.match_tokens_of is None and warmup_steps >= steps:
+    is_number = args.warmup_steps >= 1  # else it is a share, of which a short run has enough
+    if spec.match_tokens_of is None and is_number and warmup_steps >= steps:
         raise UsageError(
             f"{budget} {steps} and warmup_steps is {warmup_steps}, so the learning rate would "
             "never be reached; give a smaller training.warmup_steps (below 1: a share)."
