@@ -387,9 +387,8 @@ class PretrainingSpec:
         choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
 
     def _check_numbers(self) -> None:
-        for name in (
-            *("row_length", "batch_size", "tokens_per_batch", "evaluations", "validation_examples"),
-        ):
+        counts = ("row_length", "batch_size", "tokens_per_batch", "evaluations")
+        for name in (*counts, "validation_examples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
@@ -443,11 +442,6 @@ class PretrainingSpec:
                 "label_smoothing_factor out."
             )
         optimizer = str(self.training.get("optim", "adafactor"))
-        if self.tokens_per_batch is not None and "lomo" in optimizer:
-            raise UsageError(
-                f"optim {optimizer} updates the weights in every backward pass, so a step cannot "
-                "be computed in parts; leave tokens_per_batch out, or give another optimizer."
-            )
         if not self.bias_correction and not optimizer.startswith("adamw"):
             raise UsageError(
                 "Without bias_correction the optimizer is Adam; give training.optim adamw_torch."

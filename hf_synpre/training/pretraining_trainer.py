@@ -267,8 +267,13 @@ def limit_evaluation(
     """Set the rows of an evaluated batch in `args`, so that it has at most `limit` positions.
 
     Raises:
-        UsageError: a row alone has more.
+        UsageError: a row alone has more, or the optimizer cannot add up the gradients of parts.
     """
+    if "lomo" in args.optim.value:
+        raise UsageError(
+            f"optim {args.optim.value} updates the weights in every backward pass, so a step "
+            "cannot be computed in parts; leave tokens_per_batch out, or give another optimizer."
+        )
     longest = computed_positions(collator([rows.train[0]]))
     for row in range(len(rows.validation)):
         longest = max(longest, computed_positions(collator([rows.validation[row]])))

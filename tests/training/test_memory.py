@@ -7,12 +7,14 @@ import dataclasses
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import debug_launcher
 from pretraining_runs import run_of
 from processes import rank
+from transformers.training_args import OptimizerNames
 
 from hf_synpre import UsageError
 from hf_synpre.config import stored_form
@@ -20,7 +22,11 @@ from hf_synpre.data.parts import computed_positions
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.memory import is_out_of_memory
 from hf_synpre.training.pretraining import pretrain
-from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
+from hf_synpre.training.pretraining_trainer import (
+    fresh_model,
+    limit_evaluation,
+    pretraining_trainer,
+)
 from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -101,6 +107,12 @@ def test_rows_longer_than_a_batch_are_refused(tmp_path):
         match="tokens_per_batch is 4, and rows of this run take up to 12 positions; give",
     ):
         pretrain(spec, model, tmp_path / "run")
+
+
+def test_an_optimizer_that_updates_in_every_part_is_refused(tmp_path):
+    args = SimpleNamespace(optim=OptimizerNames.ADALOMO)
+    with pytest.raises(UsageError, match="optim adalomo updates the weights in every backward pa"):
+        limit_evaluation(100, None, None, args)
 
 
 def test_no_recipe_has_the_limit():
