@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import fnmatch
+import gc
 import logging
 import os
 import warnings
@@ -322,7 +323,10 @@ class Experiment:
             warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
             workers = self._workers(backend)
             calls = (delayed(job)() for job in order.values())
-            return [line for line in Parallel(n_jobs=workers)(calls) if line]
+            try:
+                return [line for line in Parallel(n_jobs=workers)(calls) if line]
+            finally:
+                gc.unfreeze()  # one worker is this process itself; see `release_memory`
 
     def _runs_needed(self, cells: list[Cell]) -> list[tuple[str, str]]:
         """Return the pre-training runs that these cells need, each after those that it needs.

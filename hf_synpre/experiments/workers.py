@@ -58,8 +58,11 @@ def failure_message(job: Callable[[], Any]) -> str | None:
 def release_memory() -> None:
     """Give freed memory back to the system, if its C library can.
 
-    Otherwise joblib takes the worker for one that leaks memory, and replaces it.
+    Otherwise joblib takes the worker for one that leaks memory, and replaces it. What a job leaves
+    are libraries: later searches for unused objects, of which a Trainer makes one a cell, do not go
+    through them again, until `gc.unfreeze` is called.
     """
     gc.collect()
+    gc.freeze()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

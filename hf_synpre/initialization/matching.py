@@ -88,13 +88,18 @@ class Matching:
         renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
         self.joins_tensors = len(renamings) < len(conversions)
 
+        def is_known(name: str) -> bool:
+            stack, layer = find_layer(name, self.model_depths)
+            return name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1) in templates
+
         def new_name(stored_name: str) -> str:
+            name = body_name(model, stored_name)
+            if is_known(name):  # statistics of a model in memory have its own names
+                return name
             return body_name(model, apply_renamings(stored_name, renamings))
 
         def fits(stored_name: str) -> bool:
-            name = new_name(stored_name)
-            stack, layer = find_layer(name, self.model_depths)
-            return name.replace(f"{stack}.{layer}.", f"{stack}.*.", 1) in templates
+            return is_known(new_name(stored_name))
 
         prefix = outer_prefix("The checkpoint", stored_shapes, fits)
         self.stored_names: dict[str, str] = {}

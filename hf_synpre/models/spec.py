@@ -72,8 +72,10 @@ class ModelSpec:
         except UsageError:
             raise
         except Exception as error:  # whatever the architecture raises on its own fields
+            changed = f" with {self.overrides}" if self.overrides else ""
             raise UsageError(
-                f"The architecture with {self.overrides} cannot be built: {one_line_cause(error)}"
+                f"The architecture {config.model_type}{changed} cannot be built "
+                f"({one_line_cause(error)}); give other fields, or another architecture."
             ) from error
 
     def config(self, vocabulary: Vocabulary) -> PreTrainedConfig:
@@ -97,12 +99,15 @@ class ModelSpec:
 
         # The vocabulary decides the size of the embeddings and the ids of special tokens. Those
         # that the architecture has by default are ids of another vocabulary.
-        config.vocab_size = vocabulary.size
-        for name, value in vars(config).copy().items():
-            if name.endswith("_token_id") and isinstance(value, int) and value >= vocabulary.size:
-                setattr(config, name, vocabulary.eos)
-        config.pad_token_id = vocabulary.pad
-        config.eos_token_id = vocabulary.eos
+        # Of an architecture for pictures and text, the config of its text has them.
+        for part in (config, getattr(config, "text_config", config)):
+            part.vocab_size = vocabulary.size
+            for name, value in vars(part).copy().items():
+                is_id = name.endswith("_token_id") and isinstance(value, int)
+                if is_id and value >= vocabulary.size:
+                    setattr(part, name, vocabulary.eos)
+            part.pad_token_id = vocabulary.pad
+            part.eos_token_id = vocabulary.eos
         check_config(config)
         if config.is_encoder_decoder:
             config.decoder_start_token_id = vocabulary.pad
@@ -139,14 +144,18 @@ def make_config(model_type: str, overrides: dict[str, Any]) -> PreTrainedConfig:
     """
     config_class = CONFIG_MAPPING[choose("model_type", model_type, CONFIG_MAPPING)]
     published = PUBLISHED_FIELDS.get(model_type, {})
+    try:
+        # A config's constructor takes any name, so the fields are checked on a trial config first.
+        trial = config_class(**published)
+        for name, value in overrides.items():
+            set_field(trial, name, value)
 
-    # A config's constructor takes any name, so the fields are checked on a trial config first.
-    trial = config_class(**published)
-    for name, value in overrides.items():
-        set_field(trial, name, value)
-
-    # The constructor gets all fields at once, because it derives some of them from others.
-    return config_class(**(published | overrides))
+        # The constructor gets all fields at once, because it derives some of them from others.
+        return config_class(**(published | overrides))
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the architecture raises on its own fields
+        raise refused_fields(config_class, error) from error
 
 
 def check_config(config: PreTrainedConfig) -> None:
@@ -158,9 +167,12 @@ def check_config(config: PreTrainedConfig) -> None:
     try:
         config.validate()
     except Exception as error:  # whatever the architecture raises on its own fields
-        raise UsageError(
-            f"{type(config).__name__} refuses its fields: {one_line_cause(error)}"
-        ) from error
+        raise refused_fields(type(config), error) from error
+
+
+def refused_fields(config_class: type, error: Exception) -> UsageError:
+    """Return the error on fields that a config refuses."""
+    return UsageError(f"{config_class.__name__} refuses its fields: {one_line_cause(error)}")
 
 
 def set_field(config: PreTrainedConfig, name: str, value: Any) -> None:

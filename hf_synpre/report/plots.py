@@ -51,6 +51,10 @@ FORMATS = ("png", "svg")
 PLOT_FILES = [
     f"{name}.{form}" for name in ("curves", "compute", "benefit", "gains") for form in FORMATS
 ]
+# Dots per inch, and dots of the longest side of a PNG: figures of very many tasks have fewer.
+DPI, MOST_PIXELS = 300, 10_000
+# Tasks of a plot; nobody tells the panels of more apart.
+MOST_TASKS = 30
 
 
 def draw_plots(report: Report) -> dict[str, bytes]:
@@ -65,29 +69,59 @@ def draw_plots(report: Report) -> dict[str, bytes]:
     """
     import matplotlib
 
+    left_out = max(len(report["tasks"]) - MOST_TASKS, 0)
+    report = first_tasks(report, MOST_TASKS)
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # Letters that matplotlib's font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figures = {
-            "curves": draw_curves(report, "step"),
-            "compute": draw_curves(report, "flops"),
-            "benefit": draw_benefits(report) or draw_differences(report),
+        matrix = report["transfer"]["matrix"] if "transfer" in report else None
+        drawings = {
+            "curves": lambda: draw_curves(report, "step"),
+            "compute": lambda: draw_curves(report, "flops"),
+            "benefit": lambda: draw_benefits(report) or draw_differences(report),
+            "gains": lambda: draw_heat_map(matrix) if matrix and matrix["gains"] else None,
         }
-        if "transfer" in report and report["transfer"]["matrix"]["gains"]:
-            figures["gains"] = draw_heat_map(report["transfer"]["matrix"])
-        return {
-            f"{name}.{file_format}": image(figure, file_format)
-            for name, figure in figures.items()
-            if figure is not None
-            for file_format in FORMATS
-        }
+
+        # One figure at a time is in memory: that of many tasks is large.
+        files = {}
+        for name, draw in drawings.items():
+            figure = draw()
+            if figure is not None and left_out:
+                figure.suptitle(f"{figure.get_suptitle()}\n{left_out} more tasks are not drawn")
+            if figure is not None:
+                files |= {f"{name}.{form}": image(figure, form) for form in FORMATS}
+        return files
+
+
+def first_tasks(report: Report, count: int) -> Report:
+    """Return a report of the first tasks alone, as far as plots read it."""
+    tasks = list(report["tasks"])[:count]
+
+    def cut(by_task: dict[str, Any]) -> dict[str, Any]:
+        return {task: by_task[task] for task in tasks if task in by_task}
+
+    first: Any = dict(report)
+    for key in ("tasks", "scores", "differences", "curves"):
+        first[key] = cut(first[key])
+    first["benefits"] = {
+        arm: {**benefit, "tasks": cut(benefit["tasks"])}
+        for arm, benefit in report["benefits"].items()
+    }
+    if "transfer" in report:
+        matrix = report["transfer"]["matrix"]
+        gains = {arm: cut(row) for arm, row in matrix["gains"].items()}
+        first["transfer"] = {**report["transfer"], "matrix": {**matrix, "gains": gains}}
+    return first
 
 
 def image(figure: "Figure", file_format: str) -> bytes:
     """Return a figure as the bytes of a PNG or SVG file, without the current date."""
     metadata = {"Date": None} if file_format == "svg" else None
+    longest_side = max(figure.get_size_inches())
     buffer = BytesIO()
-    figure.savefig(buffer, format=file_format, dpi=300, metadata=metadata)
+    figure.savefig(
+        buffer, format=file_format, dpi=min(DPI, MOST_PIXELS / longest_side), metadata=metadata
+    )
     return buffer.getvalue()
 
 
@@ -396,7 +430,10 @@ def draw_heat_map(matrix: GainMatrix) -> "Figure":
     size = (0.4 + 0.07 * names + 0.88 * len(columns), 1.5 + 0.36 * len(arms))
     figure = Figure(figsize=size, layout="constrained")
     panel = figure.subplots()
-    panel.imshow(colours, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    x_ends, y_ends = np.arange(len(columns) + 1) - 0.5, np.arange(len(arms) + 1) - 0.5
+    fields = np.ma.masked_invalid(colours)  # [arms, columns]
+    panel.pcolormesh(x_ends, y_ends, fields, cmap="RdBu", vmin=-limit, vmax=limit)
+    panel.invert_yaxis()
     panel.set_xticks(range(len(columns)), map(plot_label, columns), rotation=40, ha="right")
     panel.set_yticks(range(len(arms)), map(plot_label, arms))
     panel.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)

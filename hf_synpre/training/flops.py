@@ -1,9 +1,10 @@
 """Batches of a run -> its training cost: tokens, positions, FLOPs and seconds."""
 
 import copy
+import inspect
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NotRequired, TypedDict
 
@@ -63,22 +64,33 @@ class FlopCounter:
         self.row_shape = (1, 1) if multiple_choice else (1,)  # [rows] or [rows, choices]
 
         # The passes that determine the polynomial: of the architecture alone, else of the model.
+        self.counted: dict[tuple[int, int], float] = {}  # passes at each pair of lengths
         terms = [self._terms(*lengths) for lengths in self.LENGTHS]  # [passes, 5]
         self.model = model
         try:
             self.model = self._without_weights(model)
-            counts = [self._count_forward(*lengths) for lengths in self.LENGTHS]  # [passes]
+            counts = [self._count(*lengths) for lengths in self.LENGTHS]  # [passes]
         except Exception:  # whatever an architecture raises where tensors have no values
             self.model = model
-            counts = self._count_with_weights(self.LENGTHS)
+            self.counted.clear()
+            counts = [self._count(*lengths) for lengths in self.LENGTHS]
 
         # Solve for its coefficients, and try it on one more pass.
         solution = np.linalg.lstsq(
             np.array(terms, np.float64), np.array(counts, np.float64), rcond=None
         )
         self.coefficients = solution[0]  # [5]
-        self.counted: dict[tuple[int, int], float] = {}  # passes at each pair of lengths
         self.is_polynomial = self._predicts_trial()
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "FlopCounter":
+        """Return the counter of a model; models of one architecture share it in a process."""
+        config = model.config.to_json_string(use_diff=False)
+        key = type(model), config, getattr(model, "target_inputs", ())
+        counter = COUNTERS.get(key) or cls(model)
+        if counter.model.device.type == "meta":  # it keeps no weights in memory
+            COUNTERS[key] = counter
+        return counter
 
     def _without_weights(self, model: PreTrainedModel) -> PreTrainedModel:
         """Return the architecture of a model on the meta device: tensors with shapes, no values.
@@ -98,8 +110,8 @@ class FlopCounter:
             compute_masked_logits_only(architecture)
         return architecture
 
-    def _count_with_weights(self, pairs: Iterable[tuple[int, int]]) -> list[float]:
-        """Return the FLOPs of forward passes of the model itself, which is left as it was.
+    def _count_with_weights(self, source: int, target: int) -> float:
+        """Return the FLOPs of a forward pass of the model itself, which is left as it was.
 
         Raises:
             UsageError: its forward pass takes other inputs, or these lengths are too short for it.
@@ -108,7 +120,7 @@ class FlopCounter:
         try:
             self.model.eval()
             with counted_implementations(self.model):
-                return [self._count_forward(*lengths) for lengths in pairs]
+                return self._count_forward(source, target)
         except Exception as error:  # whatever an architecture raises
             cause = " ".join(str(error).split())[:200]
             raise UsageError(
@@ -148,10 +160,9 @@ class FlopCounter:
             target = 0
         lengths = (source, target)
         if lengths not in self.counted:
-            if self.model.device.type == "meta":
-                self.counted[lengths] = self._count_forward(*lengths)
-            else:
-                self.counted[lengths] = self._count_with_weights([lengths])[0]
+            is_bare = self.model.device.type == "meta"
+            count = self._count_forward if is_bare else self._count_with_weights
+            self.counted[lengths] = count(source, target)
         return self.counted[lengths]
 
     def _terms(self, source: int, target: int) -> list[int]:
@@ -170,11 +181,20 @@ class FlopCounter:
         for name, length in lengths.items():
             shape = (*self.row_shape, length)
             inputs[name] = torch.zeros(shape, dtype=torch.long, device=self.model.device)
-        if "decoder_input_ids" in inputs:
+        # As in training; but some decoders without values need a cache, or they look for packed
+        # rows in their positions.
+        accepted = inspect.signature(type(self.model).forward).parameters
+        is_bare_decoder = self.model.device.type == "meta" and "decoder_input_ids" not in inputs
+        if "use_cache" in accepted and not is_bare_decoder:
             inputs["use_cache"] = False
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.model(**inputs)
         return counter.get_total_flops()
+
+
+# The counters of the architectures that this process has trained: class of the model, its config
+# as JSON and its further inputs -> the counter.
+COUNTERS: dict[tuple[type, str, tuple[str, ...]], FlopCounter] = {}
 
 
 @contextmanager
@@ -223,10 +243,9 @@ class TrainingCost(TypedDict):
     positions: int
     # Floating-point operations, by `FlopCounter`.
     flops: float
-    # Seconds of training steps, of waiting for rows, and of evaluations.
+    # Seconds of training steps, and of waiting for rows.
     train_s: float
     wait_s: float
-    eval_s: float
     # 1 - tokens / positions.
     padding_share: float
     # Tokens and positions per second of training and waiting.
@@ -234,8 +253,6 @@ class TrainingCost(TypedDict):
     positions_per_s: float
     # The share of those seconds that was spent waiting.
     wait_share: float
-    # The share of the time of the whole run, training, waiting and evaluations, that these took.
-    eval_share: float
     # The share of the devices' peak FLOP/s that was reached, where the peak is known.
     mfu: NotRequired[float]
 
@@ -249,12 +266,12 @@ class Meter(TrainerCallback, ExportableState):
 
     Attributes:
         cost: the cost of this process since the run was begun or resumed: steps, tokens, positions,
-            flops, train_s, wait_s, eval_s.
+            flops, train_s, wait_s.
         last: the totals when they were last computed; a checkpoint holds them.
     """
 
     SUMMED = ("tokens", "positions", "flops")  # over processes
-    AVERAGED = ("train_s", "wait_s", "eval_s")  # over processes, which train at the same time
+    AVERAGED = ("train_s", "wait_s")  # over processes, which train at the same time
 
     def __init__(self, before: dict[str, float] | None = None):
         nothing: dict[str, Any] = {
@@ -264,7 +281,6 @@ class Meter(TrainerCallback, ExportableState):
             "flops": 0.0,
             "train_s": 0.0,  # seconds of training steps
             "wait_s": 0.0,  # seconds of waiting for rows
-            "eval_s": 0.0,  # seconds of evaluations
         }
         self.before = nothing | (before or {})
         self.cost = dict(nothing)
@@ -285,11 +301,6 @@ class Meter(TrainerCallback, ExportableState):
     ) -> None:
         self.cost["train_s"] += time.perf_counter() - self._step_began
         self.cost["steps"] = state.global_step
-
-    def on_evaluate(
-        self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict, **kwargs: Any
-    ) -> None:
-        self.cost["eval_s"] += metrics.get("eval_runtime", 0.0)
 
     def add(self, batch: dict[str, torch.Tensor], count_flops: FlopCounter) -> None:
         """Count one batch. The tokens stay a tensor, so that no device is waited for.
@@ -350,7 +361,6 @@ class Meter(TrainerCallback, ExportableState):
             "tokens_per_s": 0.0,
             "positions_per_s": 0.0,
             "wait_share": 0.0,
-            "eval_share": 0.0,
         }
         seconds = totals["train_s"] + totals["wait_s"]
         if totals["positions"] and seconds:
@@ -358,7 +368,6 @@ class Meter(TrainerCallback, ExportableState):
             rates["tokens_per_s"] = totals["tokens"] / seconds
             rates["positions_per_s"] = totals["positions"] / seconds
             rates["wait_share"] = totals["wait_s"] / seconds
-            rates["eval_share"] = totals["eval_s"] / (seconds + totals["eval_s"])
             peak = peak_flops()
             if peak is not None:
                 rates["mfu"] = totals["flops"] / seconds / processes / peak

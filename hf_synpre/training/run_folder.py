@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -20,7 +19,8 @@ from transformers import Seq2SeqTrainingArguments
 from hf_synpre.config import differences
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, temporary_name, write_json, writing
-from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics
+from hf_synpre.initialization import STATISTICS_FILE, Moments, ParameterStatistics
+from hf_synpre.models.electra import RTDModel
 from hf_synpre.training.checkpoints import (
     delete_oldest,
     delete_unfinished,
@@ -36,9 +36,6 @@ logger = logging.getLogger(__name__)
 
 RESULT_FILE = "pretraining.json"
 RECIPE_FILE = "recipe.json"
-# The key in the recipe of a decoder or encoder whose buckets are sorted by the length of the whole
-# row. Runs that lack it were begun when rows were sorted by their input first.
-BUCKETS = "buckets"
 # TensorBoard's event files, where Trainer's callback writes them.
 EVENTS_FOLDER = "runs"
 
@@ -88,8 +85,6 @@ def load_finished_run(folder: Path, recipe: dict[str, Any]) -> RunResult | None:
         if not begun.exists():
             continue
         stored = read_json(begun).get("recipe")
-        if begun == result_file and stored is not None and BUCKETS not in stored:
-            as_stored.pop(BUCKETS, None)  # it was finished with another order of its rows
         if stored != as_stored:
             raise UsageError(
                 f"{folder} was begun with another recipe ({differences(stored, as_stored)}); "
@@ -225,10 +220,11 @@ def write_finished_run(
     hidden = temporary_name(folder / "model")
     with writing(folder):
         try:
-            trainer.save_folder(hidden, weights)
+            # Saving takes the weights away.
             pretraining = result["recipe"]["pretraining"]
-            statistics = ParameterStatistics.from_pretrained(hidden)
-            statistics = replace(statistics, source=pretraining["task"] or pretraining["corpus"])
+            source = pretraining["task"] or pretraining["corpus"]
+            statistics = ParameterStatistics(source, measured_weights(trainer, weights))
+            trainer.save_folder(hidden, weights)
             statistics.save(hidden / STATISTICS_FILE)
 
             for entry in sorted(hidden.iterdir()):
@@ -239,6 +235,24 @@ def write_finished_run(
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
         write_json(folder / RESULT_FILE, result)
+
+
+def measured_weights(
+    trainer: ResumableTrainer, weights: dict[str, torch.Tensor]
+) -> dict[str, Moments]:
+    """Return the moments of a trained model by the names of its parameters, tied ones once.
+
+    In the files those of some, such as the experts of a layer, are split into several tensors.
+
+    Args:
+        trainer: its model's names are read; of a generator and discriminator, the latter's.
+        weights: the model's state dict, gathered from all processes.
+    """
+    network = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    served, prefix = network, ""
+    if isinstance(network, RTDModel):
+        served, prefix = network.discriminator, "discriminator."
+    return {name: Moments.of(weights[prefix + name]) for name, _ in served.named_parameters()}
 
 
 def tidy(folder: Path, recipe: dict[str, Any], keep: int | None) -> None:

@@ -3,9 +3,11 @@
 Run: pytest tests/models/test_model_spec.py
 """
 
+import pytest
 from pretraining_runs import MODEL
-from small_models import TINY
+from small_models import DECODER, TINY
 
+from hf_synpre import UsageError
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -16,3 +18,26 @@ def test_a_config_file_is_an_architecture(tmp_path):
         config_name=str(tmp_path / "config.json"), overrides={"num_layers": 3}
     ).config(as_vocabulary(99))
     assert (config.d_model, config.num_layers, config.vocab_size) == (TINY["d_model"], 3, 99)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "overrides", "cause"),
+    [
+        ("bamba", {"hidden_size": 32}, "BambaConfig refuses its fields.*mamba_n_heads must divide"),
+        ("gemma4_assistant", {}, "Gemma4AssistantConfig refuses its fields"),
+        ("dbrx", {}, "architecture dbrx cannot be built.*give other fields, or another"),
+        ("vit", {}, "ViTConfig has no language model in transformers; give another model_type"),
+    ],
+)
+def test_architectures_that_do_not_fit_are_refused_by_name(model_type, overrides, cause):
+    with pytest.raises(UsageError, match=cause):
+        ModelSpec(model_type, overrides=overrides).validate()
+
+
+def test_the_text_of_an_architecture_with_pictures_has_the_vocabulary():
+    text = {name: size for name, size in DECODER.items() if name != "vocab_size"}
+    config = ModelSpec("gemma3", overrides={"text_config": text}).config(as_vocabulary(48))
+    assert config.text_config.vocab_size == 48
+    assert config.text_config.num_hidden_layers == DECODER["num_hidden_layers"]
+    ids = [config.text_config.pad_token_id, config.text_config.eos_token_id]
+    assert max(ids) < 48

@@ -29,6 +29,7 @@ from hf_synpre.report import (
     write_report,
 )
 from hf_synpre.report.intervals import REFUSED
+from hf_synpre.report.plots import MOST_TASKS
 
 # --- Files ----------------------------------------------------------------------------------------
 
@@ -274,6 +275,15 @@ def test_curves_say_what_they_show_and_every_arm_is_in_them(figures):
         assert len({line.get_marker() for line in panel.lines}) == 5  # told apart in grey
 
 
+def test_figures_of_very_many_tasks_show_the_first_and_say_so(figures):
+    names = [f"task{i}" for i in range(MOST_TASKS + 2)]
+    cells = [cell | {"data": {"labels": ["a", "b"]}} for cell in make_experiment(tasks=names)]
+    drawn = figures(make_report(numbered(cells)))
+    for name in ("curves", "compute", "benefit", "gains"):
+        assert words(drawn[name]).endswith("2 more tasks are not drawn")
+    assert [panel.get_title() for panel in drawn["curves"].axes if panel.get_title()] == names[:-2]
+
+
 def test_flops_are_on_a_log_axis_with_the_power_of_ten_in_its_label(figures):
     figure = figures(summary(make_experiment()))["compute"]
     (panel,) = figure.axes
@@ -289,7 +299,7 @@ def test_the_map_of_gains_colours_only_what_excludes_zero(figures):
     cells += make_experiment({"random": 0.5, "self": 0.7}, tasks=("unsure",), sd=0.4)
     cells = [cell | {"data": {"labels": ["a", "b"]}, "metric": "accuracy"} for cell in cells]
     (panel,) = figures(make_report(numbered(cells)))["gains"].axes
-    colours = panel.images[0].get_array()  # [arms, tasks + 1]
+    colours = panel.collections[0].get_array()  # [arms, tasks + 1]
     assert [bool(hidden) for hidden in colours.mask[0]][:2] == [False, True]
     texts = [text.get_text() for text in panel.texts]
     assert texts[0].startswith("+2")

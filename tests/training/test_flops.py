@@ -91,3 +91,14 @@ def test_relative_positions_without_a_table_have_no_longest_input():
     model = build(AUTO_CLASSES["causal"], AutoConfig.for_model("xlnet", **fields), {}, 0)
     assert model.config.max_position_embeddings == -1
     assert longest_input(model) is None
+
+
+def test_models_of_one_architecture_share_a_counter():
+    config = AutoConfig.for_model("bert", **BERT)
+    models = [build(AUTO_CLASSES["mlm"], config, {}, seed) for seed in (0, 1)]
+    wider = AutoConfig.for_model("bert", **BERT | {"intermediate_size": 48})
+    counters = [FlopCounter.of(model) for model in models]
+    assert counters[0] is counters[1]
+    assert FlopCounter.of(build(AUTO_CLASSES["mlm"], wider, {}, 0)) is not counters[0]
+    assert compute_masked_logits_only(models[1])
+    assert FlopCounter.of(models[1]) is not counters[0]

@@ -8,9 +8,17 @@ from dataclasses import replace
 
 import pytest
 from pretraining_runs import SPEC, STREAM_MODELS
+from small_models import DECODER
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, TrainerCallback
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+)
 
+from hf_synpre import StatisticsInit
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training import pretraining
 
@@ -68,3 +76,18 @@ def test_event_files_stay_and_a_folder_without_tokenizer_is_refused(tmp_path, mo
     assert "has no tokenizer" in note
     with pytest.raises(ValueError, match="tokenizer"):
         AutoTokenizer.from_pretrained(tmp_path / "run")
+
+
+def test_statistics_of_experts_have_the_names_of_the_model(tmp_path):
+    """Its files hold a tensor for each expert; transformers joins them when it loads them."""
+    fields = DECODER | {"num_key_value_heads": 2, "num_local_experts": 4}
+    del fields["vocab_size"]
+    model = ModelSpec("mixtral", overrides=fields)
+    spec = replace(SHORT, batching="padded", row_length=None)
+    pretraining.pretrain(spec, model, tmp_path / "run")
+    drawn = StatisticsInit(AutoModelForCausalLM, seed=0).from_pretrained(tmp_path / "run")
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "run")
+    sds = {name: parameter.std().item() for name, parameter in trained.named_parameters()}
+    for name, parameter in drawn.named_parameters():
+        if "experts" in name and parameter.dim() == 3:
+            assert parameter.std().item() == pytest.approx(sds[name], rel=0.1)
