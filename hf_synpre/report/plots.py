@@ -83,7 +83,7 @@ def draw_plots(report: Report) -> dict[str, bytes]:
         }
 
         # One figure at a time is in memory: that of many tasks is large.
-        files = {}
+        files: dict[str, bytes] = {}
         for name, draw in drawings.items():
             figure = draw()
             if figure is not None and left_out:
