@@ -57,7 +57,7 @@ def problems_of(place: Place, name: str, out: Path, ended: Ended, codes: tuple) 
     if ended.left:
         problems.append(f"{ended.left} processes left")
     try:
-        half = half_visible(place.undisturbed(name).files, place.files(name, out))
+        half = half_visible(place.undisturbed(name).files, place.files(name, out), out)
     except ValueError as error:
         half = [f"broken JSON: {error}"]
     if half:

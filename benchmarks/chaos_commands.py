@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from hf_synpre.files import lock, read_json, write_json
+from hf_synpre.training.checkpoints import fault
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON_MODULE = [sys.executable, "-m", "hf_synpre"]
@@ -47,7 +48,8 @@ jobs: 2
 # of JSON, by their end.
 TIMED_FILES = ("report.", "benefit.", "compute.", "curves.", ".png", "events.out.tfevents")
 TIMED_KEYS = ("_s", "seconds", "mfu", "wait_share", "runtime", "per_second", "versions", "date")
-# A folder of a run that is not finished; it goes when the run ends.
+TIMED_KEYS += ("trainer_state.json",)  # the digest of that file, in a checkpoint's manifest
+# A checkpoint of a run that is not finished.
 CHECKPOINT = re.compile(r"(^|/)checkpoint-[0-9]+/")
 
 # Nobody may write nothing of others. The capability lets it read, as Python may be where root alone
@@ -360,10 +362,19 @@ def without_times(value: Any) -> Any:
     return {key: without_times(v) for key, v in value.items() if not key.endswith(TIMED_KEYS)}
 
 
-def half_visible(whole: dict[str, str], seen: dict[str, str]) -> list[str]:
-    """Return the files that readers see and that no finished command leaves so.
+def half_visible(whole: dict[str, str], seen: dict[str, str], out: Path) -> list[str]:
+    """Return what readers see and no finished command leaves so; whole checkpoints may be there.
 
-    Checkpoints of a run that is not finished may be there.
+    Args:
+        whole: the files that the undisturbed command leaves, with their digests.
+        seen: those that are there.
+        out: the folder of the result.
     """
     others = [name for name, digest in seen.items() if whole.get(name) != digest]
-    return [name for name in others if not CHECKPOINT.search(name)]
+    half = [name for name in others if not CHECKPOINT.search(name)]
+    for checkpoint in out.rglob("checkpoint-*"):
+        is_hidden = any(part.startswith(".") for part in checkpoint.relative_to(out).parts)
+        cause = None if is_hidden else fault(checkpoint)
+        if cause is not None:
+            half.append(f"{checkpoint.name}: {cause}")
+    return half

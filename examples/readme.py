@@ -385,6 +385,27 @@ def resume() -> list[Claim]:
     return [(claim, "the run left in peace")]
 
 
+def chaos() -> list[Claim]:
+    """Return what commands came to that were killed, or met another accident."""
+    figures = measured("chaos")
+    commands = ", ".join(dict.fromkeys(one["command"] for one in figures["rounds"]))
+    kinds = ", ".join(dict.fromkeys(one["accident"] for one in figures["accidents"]))
+    killed = sum(bool(one["problems"]) for one in figures["rounds"])
+    met = sum(bool(one["problems"]) for one in figures["accidents"])
+    return [
+        (
+            f"{figures['kills']} kills of {commands}: {len(figures['rounds']) - killed} of "
+            f"{len(figures['rounds'])} results with equal bytes, nothing half visible",
+            "the commands left in peace",
+        ),
+        (
+            f"{figures['accidents_tried']} other accidents ({kinds}): one line, and the same "
+            f"command goes on, in {figures['accidents_tried'] - met}",
+            "the commands left in peace",
+        ),
+    ]
+
+
 def dataset_build() -> list[Claim]:
     """Return the figures of writing datasets."""
     summary = measured("dataset_build")["summary"]
@@ -465,6 +486,7 @@ CLAIMS = {
     "pretraining": pretraining,
     "recipe": recipe,
     "resume": resume,
+    "chaos": chaos,
     "dataset_build": dataset_build,
     "parameter_statistics": parameter_statistics,
     "roles": roles,
