@@ -93,6 +93,7 @@ def _make_half_the_heads_local(body: PreTrainedModel, generator: torch.Generator
         )
 
     # Run the body once with transformers' own weights; note the squared length of each map's input.
+    # Dropout is off: it would draw from numbers that no seed decides.
     squared_lengths: dict[torch.nn.Module, torch.Tensor] = {}
 
     def note_input_length(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -100,6 +101,8 @@ def _make_half_the_heads_local(body: PreTrainedModel, generator: torch.Generator
         squared_lengths[module] = states.square().sum(-1).mean()
 
     hooks = [module.register_forward_pre_hook(note_input_length) for module in attention_maps]
+    is_training = body.training
+    body.eval()
     with torch.no_grad():
         word_deviation = body.get_input_embeddings().weight.std()
         _fill_with_sinusoids(position_tables[0].weight, 2 * word_deviation)
@@ -118,6 +121,7 @@ def _make_half_the_heads_local(body: PreTrainedModel, generator: torch.Generator
             variance = LOCAL_SCORE / (head_width**0.5 * squared_lengths[query])
             query.weight[local_rows].normal_(0, variance**0.5, generator=generator)
             key.weight[local_rows] = query.weight[local_rows]
+    body.train(is_training)
     for hook in hooks:
         hook.remove()
 
