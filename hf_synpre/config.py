@@ -182,6 +182,7 @@ def option(
     former: str | None = None,
     read_with: str | None = None,
     is_added: bool = False,
+    is_stored: bool = True,
 ) -> Any:
     """Return a dataclass field that carries its help, the text of flags, YAML errors and documents.
 
@@ -195,8 +196,16 @@ def option(
             `check_read` refuses the option elsewhere. Without it every run reads the option.
         is_added: the option is younger than stored recipes. `stored_form` leaves it out at its
             default, so that they and their hashes stay as they are.
+        is_stored: False for an option that decides no result, as how much is computed at once: no
+            recipe or hash has it, and it may change when a run goes on.
     """
-    metadata = {"help": help, "former": former, "read_with": read_with, "is_added": is_added}
+    metadata = {
+        "help": help,
+        "former": former,
+        "read_with": read_with,
+        "is_added": is_added,
+        "is_stored": is_stored,
+    }
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
 
@@ -229,10 +238,16 @@ def check_read(spec: Any, has: Mapping[str, bool | None], usual: Mapping[str, An
 
 
 def stored_form(spec: Any) -> dict[str, Any]:
-    """Return a dataclass as nested dicts, under the names of recipes, results and hashes."""
+    """Return a dataclass as nested dicts, under the names of recipes, results and hashes.
+
+    Options that decide no result are left out.
+    """
     stored = {}
     for field in dataclasses.fields(spec):
-        if field.metadata.get("is_added") and getattr(spec, field.name) == field.default:
+        is_at_default = getattr(spec, field.name) == field.default
+        if field.metadata.get("is_added") and is_at_default:
+            continue
+        if not field.metadata.get("is_stored", True):
             continue
         name = field.metadata.get("former") or field.name
         stored[name] = _stored_value(getattr(spec, field.name))

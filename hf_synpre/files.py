@@ -97,6 +97,17 @@ def content_digest(path: str | Path) -> str:
     Hidden files and folders, such as .DS_Store, are left out: they come and go, and are no data.
     A file is read again only if its size or one of its times has changed.
     """
+    return _content_digest(Path(path), file_stamps(path))
+
+
+def file_stamps(path: str | Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Return what shows that files have changed, of one file or of all files of a folder.
+
+    Hidden files and folders are left out.
+
+    Returns:
+        Of each file its name within the folder, its size, and the nanoseconds of its two times.
+    """
     root = Path(path)
     files = [root]
     if root.is_dir():
@@ -109,18 +120,19 @@ def content_digest(path: str | Path) -> str:
     stamps = []
     for file in files:
         status = file.stat()
-        stamps.append((status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-    return _content_digest(root, tuple(files), tuple(stamps))
+        name = str(file.relative_to(root))
+        stamps.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(stamps)
 
 
 @functools.lru_cache(maxsize=256)
-def _content_digest(root: Path, files: tuple[Path, ...], stamps: tuple) -> str:
+def _content_digest(root: Path, stamps: tuple[tuple[str, int, int, int], ...]) -> str:
     """Return the digest of files; it is cached until a file changes, which `stamps` show."""
     digest = hashlib.blake2b(digest_size=16)
-    for file in files:
-        with file.open("rb") as stream:
+    for name, *_ in stamps:
+        with (root / name).open("rb") as stream:
             content = hashlib.file_digest(stream, "blake2b").hexdigest()
-        digest.update(f"{file.relative_to(root)} {content}\n".encode())
+        digest.update(f"{name} {content}\n".encode())
     return digest.hexdigest()
 
 

@@ -20,6 +20,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_this_run(tmp_path_factory):
+    """Keep token files apart from the user's; subprocesses of the tests use the same folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNPRE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """A wheel of the package, made of a copy, as a zip file of the repository would give it."""

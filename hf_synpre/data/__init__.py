@@ -5,12 +5,13 @@
    and `build_shards(recipe, ...)` (shards.py) as the Parquet files of a published dataset.
    `RowsConfig` (rows.py) says which rows of a task these are.
 2. Or they come from text: `open_corpus(name, text=TextSpec())` (corpora.py) gives a `Corpus`,
-   documents of a train and a validation split. Every file is opened by `open_splits` (splits.py):
-   folders.py says which files make a split, readers.py knows formats, separated.py quoting,
-   text_files.py encodings and compression. stdlib.py is text that every machine has.
+   documents of a train and a validation split. Rows are read by `open_splits` (splits.py),
+   documents by `folder_texts` (documents.py): folders.py says which files make a split, readers.py
+   knows formats, separated.py quoting, text_files.py encodings and compression. stdlib.py is text
+   that every machine has.
 3. Text becomes ids: `train_tokenizer`, `train_encoder_tokenizer` or `read_tokenizer`
-   (tokenizers.py) give a tokenizer, and `encode_corpus(texts, tokenizer, ...)` (windows.py) an
-   int32 array.
+   (tokenizers.py) give a tokenizer, and `corpus_tokens(corpus, ...)` (token_files.py) the ids, from
+   files that are made once (encoding.py says how) and mapped into memory.
 4. Ids become windows: `TextWindows`, `FullWindows` or `SentenceWindows`, and windows become rows of
    a model: `NextTokenDataset` or `EncoderRows` (windows.py).
 5. The objective masks ids: `SpanCorruptionDataset`, `MaskedDataset`, `ReplacedRows` (masking.py).

@@ -8,23 +8,24 @@ import torch
 from transformers import PreTrainedConfig
 
 from hf_synpre.data.packing import Seq2SeqLayout, fill_value
-from hf_synpre.data.rows import IGNORED, MULTIPLE, Row
+from hf_synpre.data.rows import IGNORED, MULTIPLE, Row, padded_width
 from hf_synpre.errors import UsageError, as_integer, choose
 
 
-def pad_arrays(arrays: list[np.ndarray], fill: int, multiple: int = 1) -> np.ndarray:
+def pad_arrays(arrays: list[np.ndarray], fill: int, multiple: int | None = 1) -> np.ndarray:
     """Return arrays as the rows of one matrix, padded on the right.
 
     Args:
         arrays: integers [length], one array a row.
         fill: the value after the end of a row.
-        multiple: the width is the longest length, rounded up to a multiple of this.
+        multiple: the width is the longest length, rounded up to a multiple of this; None for
+            `padded_width`.
 
     Returns:
         int64 [rows, width].
     """
     longest = max(map(len, arrays))
-    width = -(-longest // multiple) * multiple
+    width = -(-longest // multiple) * multiple if multiple else padded_width(longest)
     padded = np.full((len(arrays), width), fill, np.int64)
     for row, array in zip(padded, arrays, strict=True):
         row[: len(array)] = array
@@ -44,9 +45,9 @@ class RowCollator:
     pad: int
     # The id that begins a decoder's input; needed where rows have target_segments.
     start: int | None = None
-    # Widths are multiples of this; the arrays of masked tokens, as long in every full row, are not
-    # rounded up.
-    multiple: int = MULTIPLE
+    # Widths are multiples of this, or `padded_width` where it is None; the arrays of masked tokens,
+    # as long in every full row, are not rounded up.
+    multiple: int | None = MULTIPLE
     # Every row holds one example: an attention_mask, which any model takes, replaces the segments.
     alone: bool = False
 

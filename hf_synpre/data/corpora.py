@@ -7,45 +7,29 @@ the text of the splits as they are.
 
 import hashlib
 import itertools
-import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset_builder
 
 from hf_synpre.config import option
 from hf_synpre.data import stdlib
-from hf_synpre.data.folders import split_files
-from hf_synpre.data.readers import (
-    is_data_file,
-    one_line,
-    parquet_batches,
-    parquet_columns,
-    plain_table,
-    read_file,
-)
-from hf_synpre.data.splits import guess_columns, hub_tables, is_text, open_splits, row_texts
-from hf_synpre.data.text_files import content_suffix, read_text
+from hf_synpre.data.documents import column_texts, folder_texts, refuse_texts, split_token_files
+from hf_synpre.data.readers import is_data_file, one_line
+from hf_synpre.data.splits import guess_columns, hub_tables, open_splits, row_texts
+from hf_synpre.data.token_files import folder_digest
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.files import content_digest
 
-logger = logging.getLogger(__name__)
-
-# Names of a column of documents; the first that a table has is taken.
-TEXT_COLUMNS = ("text", "content", "document", "article", "body", "passage", "raw_content")
 ORDERS = ("natural", "shuffled_rows", "shuffled_sentences")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # With so many rows held out the validation loss is exact enough.
 MOST_HELD_OUT = 500
-# Rows of a Parquet file that are in memory at once; a row may be a book.
-ROWS_A_READ = 8
 
 
 @dataclass(frozen=True)
@@ -57,6 +41,13 @@ class Corpus:
     # What results say of the corpus: its name, and a digest or the keys that `dataset_corpus`
     # lists.
     metadata: dict[str, Any] = field(default_factory=dict)
+    # All that decides the documents, by which their ids are found again; None where it is not
+    # known.
+    source: dict[str, Any] | None = None
+    # The folder whose files' digest is in `source`.
+    path: Path | None = None
+    # For a corpus that is token ids already: split -> its token files, see token_files.py.
+    token_files: Callable[[str], list[Path]] | None = None
 
 
 @dataclass
@@ -108,7 +99,8 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
         UsageError: there is no such corpus, or it has no text.
     """
     if name == "stdlib":
-        return Corpus(stdlib.texts, {"name": name})
+        digest = texts_digest(itertools.chain(stdlib.texts("train"), stdlib.texts("validation")))
+        return Corpus(stdlib.texts, {"name": name}, source={"digest": digest})
 
     source = corpus_source(name, data_dir, files=text is not None)
     path = Path(source)
@@ -116,11 +108,15 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
         shown_name = Path(name).name if path.exists() else name
         return dataset_corpus(open_splits(source, text.config), text, shown_name)
 
-    metadata = {"name": name}
-    if path.exists():
-        metadata["digest"] = content_digest(path)
-        return Corpus(partial(folder_texts, path), metadata)
-    return Corpus(partial(column_texts, source), metadata)
+    if not path.exists():
+        return hub_corpus(source)
+    digest = folder_digest(path)
+    metadata = {"name": name, "digest": digest}
+    if any(path.rglob("*.ds")):
+        return Corpus(
+            partial(refuse_texts, path), metadata, token_files=partial(split_token_files, path)
+        )
+    return Corpus(partial(folder_texts, path), metadata, source={"digest": digest}, path=path)
 
 
 def corpus_source(name: str, data_dir: str | None = None, *, files: bool = False) -> str:
@@ -156,105 +152,23 @@ def corpus_source(name: str, data_dir: str | None = None, *, files: bool = False
     return name
 
 
-def column_texts(source: str, split: str) -> Iterator[str]:
-    """Yield the text of a split of a dataset on the Hub, as it is read.
+def hub_corpus(name: str) -> Corpus:
+    """Return the text of a dataset on the Hub, as it is read from there.
 
-    Raises UsageError if it has no such split or no column of text.
+    Raises UsageError if it cannot be found.
     """
-    tables = hub_tables(source, suffixes=(".csv", ".tsv"))
+    tables = hub_tables(name, suffixes=(".csv", ".tsv"))
     if tables is not None:
-        yield from folder_texts(tables, split)
-        return
+        source = {"digest": folder_digest(tables)}
+        return Corpus(partial(folder_texts, tables), {"name": name}, source=source)
     try:
-        rows = iter(load_dataset(source, split=split, streaming=True))
-        first = next(rows, None)
-        if first is None:
-            return
-        column = text_column(list(first), source)
-        for row in itertools.chain([first], rows):
-            text = row[column]
-            if isinstance(text, str):
-                yield text
-            elif text is not None:
-                raise UsageError(
-                    f"corpus '{source}': the column {column} holds {type(text).__name__}, no text."
-                )
-    except UsageError:
-        raise
+        builder = load_dataset_builder(name)
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(
-            f"corpus '{source}': no text of a split {split} could be read ({one_line(error)})."
+            f"corpus '{name}': it could not be read from the Hub ({one_line(error)})."
         ) from error
-
-
-def folder_texts(folder: Path, split: str) -> Iterator[str]:
-    """Yield the documents of a split of a folder, in the order of the names of its files.
-
-    A .txt file is one document. Of every other file the column of text has one in each row; nulls
-    are left out.
-
-    Raises:
-        UsageError: the folder has no file of the split, or a file has no column of text.
-    """
-    splits = split_files(folder)
-    if split not in splits:
-        raise UsageError(
-            f"corpus '{folder}' has no {split} split, no data/{split}*.parquet and no "
-            f"{split}*.txt; it has {', '.join(splits)}."
-        )
-    for file in splits[split]:
-        if content_suffix(file) == ".txt":
-            yield read_text(file)
-        else:
-            yield from file_texts(file)
-
-
-def file_texts(file: Path) -> Iterator[str]:
-    """Yield the texts of a table's column of text; of Parquet a few rows are in memory at once."""
-    if content_suffix(file) != ".parquet":
-        rows = read_file(file)
-        column = text_column(rows.column_names, str(file))
-        yield from texts_of(rows.data.table, column, file)
-        return
-    column = text_column(parquet_columns(file), str(file))
-    for batch in parquet_batches(file, [column], ROWS_A_READ, bounded=False):
-        yield from texts_of(pa.Table.from_batches([batch]), column, file)
-
-
-def texts_of(table: pa.Table, column: str, file: Path) -> Iterator[str]:
-    """Yield the texts of a column, without nulls. UsageError: it holds something else."""
-    values = plain_table(table.select([column]), file)[column]
-    if not is_text(values.type):
-        raise UsageError(f"{file}: the column {column} holds {values.type}, no text.")
-    for text in values.to_pylist():
-        if text is not None:
-            yield text
-
-
-def text_column(names: list[str], where: str) -> str:
-    """Return the column that holds a corpus' text.
-
-    Args:
-        names: the names of the columns.
-        where: the file or dataset, for messages.
-
-    Raises:
-        UsageError: none is one of TEXT_COLUMNS, and there are several.
-    """
-    for name in TEXT_COLUMNS:
-        for column in names:
-            if column.lower() == name:
-                if name != TEXT_COLUMNS[0]:
-                    logger.warning("%s: the text is its column %s", where, column)
-                return column
-    if len(names) == 1:
-        logger.warning("%s: the text is its column %s", where, names[0])
-        return names[0]
-    raise UsageError(
-        f"{where} has no column of text named {', '.join(TEXT_COLUMNS)}; it has "
-        f"{', '.join(names)}. Rename one, or give the dataset to synpre self-pretrain, which has "
-        "--columns."
-    )
+    source = {"hub": name, "config": builder.config.name, "revision": str(builder.hash)}
+    return Corpus(partial(column_texts, builder, name), {"name": name}, source=source)
 
 
 # --- the text of a dataset's train split --------------------------------------------------------
@@ -338,7 +252,8 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         "bytes": sum(len(document.encode()) for document in documents["train"]),
         "sha256": texts_digest(documents["train"]),
     }
-    return Corpus(documents.__getitem__, metadata)
+    source = {split: texts_digest(texts) for split, texts in documents.items()}
+    return Corpus(documents.__getitem__, metadata, source=source)
 
 
 def normalized_text(texts: Iterable[str]) -> str:

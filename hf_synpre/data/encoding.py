@@ -1,4 +1,6 @@
-"""Encoding: texts -> ids of a tokenizer. Special tokens in a text are text, unless asked for.
+"""Encoding: texts -> ids of a tokenizer; documents -> their ids, one after the other.
+
+Special tokens in a text are text, unless asked for.
 
 A tokenizer takes the characters [MASK] or </s> of a text for its control token. In a corpus, and in
 the texts of a downstream task, they were written by somebody who meant the characters.
@@ -6,12 +8,109 @@ the texts of a downstream task, they were written by somebody who meant the char
 
 import itertools
 import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hf_synpre.errors import UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# A document of more characters is cut into parts of at most PART_CHARACTERS, each a document of its
+# own: the tokens of a whole one would take 50 times its memory. No book is so long.
+LONGEST_DOCUMENT = 2**22
+PART_CHARACTERS = 2**19
+# Characters that a tokenizer is given in one call: enough for all of its threads to be busy, few
+# enough to stop soon after a limit.
+CHARACTERS_A_CALL = 2**20
+
+
+def encoded_documents(
+    texts: Iterable[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    eos: int,
+    *,
+    special_tokens: bool = False,
+    skip: int = 0,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the ids of documents in order, an end-of-sequence id after each, some at a time.
+
+    A thread has the next documents encoded while the caller uses these; a fast tokenizer encodes
+    them on all cores.
+
+    Args:
+        texts: the documents; `document_parts` says what becomes of the longest.
+        tokenizer: what turns a text into ids.
+        eos: the end-of-sequence id.
+        special_tokens: as for `encode_texts`.
+        skip: so many documents at the beginning are left out; each part of a long one is counted.
+
+    Yields:
+        The ids of one document or more, int32[n], and how many ids each has, int64[documents].
+    """
+    documents = itertools.chain.from_iterable(document_parts([text]) for text in texts)
+    batches = batched_by_size(itertools.islice(documents, skip, None))
+
+    def encode_next() -> list[list[int]] | None:
+        batch = next(batches, None)
+        if batch is None:
+            return None
+        return encode_texts(tokenizer, batch, special_tokens=special_tokens)["input_ids"]
+
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(encode_next)
+        while (rows := pending.result()) is not None:
+            pending = pool.submit(encode_next)
+            for row in rows:
+                row.append(eos)
+            ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32)
+            yield ids, np.array([len(row) for row in rows], np.int64)
+
+
+def batched_by_size(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield texts in lists of about CHARACTERS_A_CALL characters, or of one longer text."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if characters >= CHARACTERS_A_CALL:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def document_parts(blocks: Iterable[str]) -> Iterator[str]:
+    """Yield a document, whole, or in parts if it has more than LONGEST_DOCUMENT characters.
+
+    A part ends at the end of a line, or at a blank, where there is one.
+
+    Args:
+        blocks: the characters of the document; no more of them are held than a document may have.
+    """
+    text, is_long = "", False
+    for block in blocks:
+        text += block
+        is_long = is_long or len(text) > LONGEST_DOCUMENT
+        if not is_long:
+            continue
+
+        begin = 0
+        while len(text) - begin > PART_CHARACTERS:
+            stop = begin + PART_CHARACTERS
+            last = text.rfind("\n", begin, stop)
+            if last < 0:
+                last = text.rfind(" ", begin, stop)
+            end = stop if last < 0 else last + 1
+            yield text[begin:end]
+            begin = end
+        text = text[begin:]
+    if text or not is_long:
+        yield text
 
 
 def encode_texts(
@@ -40,7 +139,12 @@ def encode_texts(
     Raises:
         UsageError: the tokenizer spells characters of a text with a special token alone.
     """
-    options: dict[str, Any] = {"add_special_tokens": False, "verbose": False}
+    options: dict[str, Any] = {
+        "add_special_tokens": False,
+        "return_attention_mask": False,
+        "return_token_type_ids": False,
+        "verbose": False,
+    }
     if offsets:
         options["return_offsets_mapping"] = True
     keys = ["input_ids", "offset_mapping"] if offsets else ["input_ids"]

@@ -219,10 +219,14 @@ class LengthBuckets:
         dataset: the rows.
         batch_size: rows of a batch.
         batches: batches of a megabatch.
+        apart: inputs and targets are padded apart, as an encoder-decoder's are; else they lie in
+            one row, and its whole length counts.
     """
 
-    def __init__(self, dataset: BatchDataset, batch_size: int, batches: int = MEGABATCH):
-        self.dataset, self.batch_size = dataset, batch_size
+    def __init__(
+        self, dataset: BatchDataset, batch_size: int, batches: int = MEGABATCH, apart: bool = True
+    ):
+        self.dataset, self.batch_size, self.apart = dataset, batch_size, apart
         self.megabatch_rows = batch_size * batches
         # The megabatch that was asked for last, and its rows in their new order.
         self._megabatch = -1
@@ -247,6 +251,8 @@ class LengthBuckets:
         """Return the rows of a megabatch in their new order."""
         rows = read_block(self.dataset, megabatch, self.megabatch_rows)
         lengths = np.array([(len(row["input_ids"]), len(row["labels"])) for row in rows])
+        if not self.apart:
+            lengths = lengths.sum(axis=1, keepdims=True) * (1, 0)  # [rows, 2]
         by_length = length_order(lengths, self.batch_size).reshape(-1, self.batch_size)
 
         # Shuffle the batches: else short ones would come first in every megabatch.
@@ -265,7 +271,7 @@ def length_order(lengths: np.ndarray, batch_size: int) -> np.ndarray:
     batch.
 
     Args:
-        lengths: int [rows, 2], inputs and targets.
+        lengths: int [rows, 2], inputs and targets; (whole length, 0) sorts by the whole length.
         batch_size: rows of a batch.
     """
     source, target = lengths.T

@@ -154,18 +154,22 @@ def read_text_lines(file: Path) -> pa.Table:
 
 def read_json_lines(file: Path) -> pa.Table:
     """Return the rows of a file with one JSON object a line. Blank lines are skipped."""
-    tables: list[pa.Table] = []
+    return join_tables(list(json_line_tables(file, ROWS_A_CHUNK)), file)
+
+
+def json_line_tables(file: Path, rows_a_table: int) -> Iterator[pa.Table]:
+    """Yield the rows of a file with one JSON object a line, some at a time; at least one table."""
     rows: list[dict[str, Any]] = []
+    is_first = True
     for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
         rows.append(json_row(json_value(line, f"{file} line {number}"), f"{file} line {number}"))
-        if len(rows) == ROWS_A_CHUNK:
-            tables.append(rows_table(rows, file))
-            rows = []
-    if rows or not tables:
-        tables.append(rows_table(rows, file))
-    return join_tables(tables, file)
+        if len(rows) == rows_a_table:
+            yield rows_table(rows, file)
+            rows, is_first = [], False
+    if rows or is_first:
+        yield rows_table(rows, file)
 
 
 def read_json(file: Path) -> pa.Table:

@@ -19,6 +19,20 @@ Row = dict[str, np.ndarray]
 # width.
 MULTIPLE = 8
 
+
+def padded_width(longest: int) -> int:
+    """Return the width of a batch whose longest row has so many positions.
+
+    It is a multiple of MULTIPLE; for short rows of a half, a quarter or an eighth of it, so that
+    rounding up adds less than an eighth. Few widths occur: 15 below 16, then 8 up to each doubling
+    of 64.
+    """
+    multiple = MULTIPLE
+    while multiple > 1 and longest < 8 * multiple:
+        multiple //= 2
+    return -(-longest // multiple) * multiple
+
+
 # Rows of each split where nothing else is said (Wu et al. 2022, appendix).
 SPLIT_SIZES = {"train": 1_000_000, "validation": 10_000}
 # One more than the most rows of a split.

@@ -170,6 +170,14 @@ def read_lines(file: Path, newline: str | None = None) -> Iterator[str]:
             yield line
 
 
+def read_blocks(file: Path, characters: int) -> Iterator[str]:
+    """Yield the characters of a text file, so many at a time. Errors as for `open_text`."""
+    with open_text(file) as content:
+        while block := content.read(characters):
+            check_characters(file, block)
+            yield block
+
+
 def read_text(file: Path) -> str:
     """Return all characters of a text file. Errors as for `open_text`."""
     with open_text(file) as content:

@@ -5,13 +5,12 @@ whose item i is a function of i: what is random is drawn from hash(key, i). Mask
 spans come after this, see masking.py.
 """
 
-import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_synpre.data.encoding import encode_texts
+from hf_synpre.data.encoding import encoded_documents
 from hf_synpre.data.rows import IGNORED, BatchDataset, MapDataset, Row, read_block
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
@@ -19,9 +18,8 @@ from hf_synpre.tasks import rng
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Texts that a tokenizer is given in one call: enough for it to be fast, few enough to stop soon
-# after the limit.
-TEXTS_A_CALL = 256
+    from hf_synpre.data.token_files import Tokens
+
 # ELECTRA leaves one row in ten in one segment (Clark et al. 2020).
 ONE_SEGMENT_IN = 10
 
@@ -47,20 +45,16 @@ def encode_corpus(
     Returns:
         int32[n] with n <= enough.
     """
-    documents, count = [np.empty(0, np.int32)], 0
-    rest = iter(texts)
-    while count < enough:
-        batch = list(itertools.islice(rest, TEXTS_A_CALL))
-        if not batch:
+    parts, count = [np.empty(0, np.int32)], 0
+    for ids, _ in encoded_documents(texts, tokenizer, eos, special_tokens=special_tokens):
+        parts.append(ids)
+        count += len(ids)
+        if count >= enough:
             break
-        encoded = encode_texts(tokenizer, batch, special_tokens=special_tokens)
-        for ids in encoded["input_ids"]:
-            documents.append(np.array([*ids, eos], np.int32))
-            count += len(documents[-1])
-    return np.concatenate(documents)[:enough]
+    return np.concatenate(parts)[:enough]
 
 
-def check_corpus_length(tokens: np.ndarray, length: int) -> None:
+def check_corpus_length(tokens: "np.ndarray | Tokens", length: int) -> None:
     """Raise UsageError where a corpus is shorter than one window."""
     if len(tokens) < length:
         raise UsageError(
@@ -72,7 +66,7 @@ class TextWindows:
     """Windows that start anywhere in a corpus: the start of window i is drawn from hash(key, i).
 
     Args:
-        tokens: the corpus, int32[n].
+        tokens: the corpus, int32[n] or `Tokens`.
         size: the number of windows.
         length: ids of a window.
         split: train, validation or test; each has draws of its own.
@@ -83,7 +77,13 @@ class TextWindows:
     """
 
     def __init__(
-        self, tokens: np.ndarray, *, size: int, length: int, split: str = "train", seed: int = 0
+        self,
+        tokens: "np.ndarray | Tokens",
+        *,
+        size: int,
+        length: int,
+        split: str = "train",
+        seed: int = 0,
     ):
         check_corpus_length(tokens, length)
         self.tokens, self.size, self.length = tokens, size, length
@@ -108,7 +108,7 @@ class FullWindows:
     order, both drawn from hash(key, epoch).
 
     Args:
-        tokens: the corpus, int32[n].
+        tokens: the corpus, int32[n] or `Tokens`.
         size: the number of windows.
         length: the most ids of a window.
         wrap: the last cut of an epoch runs on over the epoch's first ids, so that it is as long as
@@ -122,7 +122,7 @@ class FullWindows:
 
     def __init__(
         self,
-        tokens: np.ndarray,
+        tokens: "np.ndarray | Tokens",
         *,
         size: int,
         length: int,

@@ -102,8 +102,8 @@ REFUSED = {
     "sortish_sampler": "is not read by transformers any more; leave it out.",
     "accelerator_config": ORDER_OF_ROWS,
     "parallelism_config": "is not supported; FSDP is (examples/configs/fsdp.yaml).",
-    "auto_find_batch_size": "would change the rows of a step in the middle of a run; give a "
-    "smaller per_device_train_batch_size and gradient_accumulation_steps.",
+    "auto_find_batch_size": "would change the rows of a step in the middle of a run; give "
+    "tokens_per_batch, which computes the same steps in smaller parts.",
     # The loss.
     "average_tokens_across_devices": "cannot be turned off: the loss is the mean over the target "
     "tokens of the whole step; leave it out.",

@@ -243,9 +243,10 @@ class TrainingCost(TypedDict):
     positions: int
     # Floating-point operations, by `FlopCounter`.
     flops: float
-    # Seconds of training steps, and of waiting for rows.
+    # Seconds of training steps, of waiting for rows, and of evaluations.
     train_s: float
     wait_s: float
+    eval_s: float
     # 1 - tokens / positions.
     padding_share: float
     # Tokens and positions per second of training and waiting.
@@ -253,6 +254,8 @@ class TrainingCost(TypedDict):
     positions_per_s: float
     # The share of those seconds that was spent waiting.
     wait_share: float
+    # The share of the time of the whole run, training, waiting and evaluations, that these took.
+    eval_share: float
     # The share of the devices' peak FLOP/s that was reached, where the peak is known.
     mfu: NotRequired[float]
 
@@ -266,12 +269,12 @@ class Meter(TrainerCallback, ExportableState):
 
     Attributes:
         cost: the cost of this process since the run was begun or resumed: steps, tokens, positions,
-            flops, train_s, wait_s.
+            flops, train_s, wait_s, eval_s.
         last: the totals when they were last computed; a checkpoint holds them.
     """
 
     SUMMED = ("tokens", "positions", "flops")  # over processes
-    AVERAGED = ("train_s", "wait_s")  # over processes, which train at the same time
+    AVERAGED = ("train_s", "wait_s", "eval_s")  # over processes, which train at the same time
 
     def __init__(self, before: dict[str, float] | None = None):
         nothing: dict[str, Any] = {
@@ -281,6 +284,7 @@ class Meter(TrainerCallback, ExportableState):
             "flops": 0.0,
             "train_s": 0.0,  # seconds of training steps
             "wait_s": 0.0,  # seconds of waiting for rows
+            "eval_s": 0.0,  # seconds of evaluations
         }
         self.before = nothing | (before or {})
         self.cost = dict(nothing)
@@ -301,6 +305,11 @@ class Meter(TrainerCallback, ExportableState):
     ) -> None:
         self.cost["train_s"] += time.perf_counter() - self._step_began
         self.cost["steps"] = state.global_step
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict, **kwargs: Any
+    ) -> None:
+        self.cost["eval_s"] += metrics.get("eval_runtime", 0.0)
 
     def add(self, batch: dict[str, torch.Tensor], count_flops: FlopCounter) -> None:
         """Count one batch. The tokens stay a tensor, so that no device is waited for.
@@ -361,6 +370,7 @@ class Meter(TrainerCallback, ExportableState):
             "tokens_per_s": 0.0,
             "positions_per_s": 0.0,
             "wait_share": 0.0,
+            "eval_share": 0.0,
         }
         seconds = totals["train_s"] + totals["wait_s"]
         if totals["positions"] and seconds:
@@ -368,6 +378,7 @@ class Meter(TrainerCallback, ExportableState):
             rates["tokens_per_s"] = totals["tokens"] / seconds
             rates["positions_per_s"] = totals["positions"] / seconds
             rates["wait_share"] = totals["wait_s"] / seconds
+            rates["eval_share"] = totals["eval_s"] / (seconds + totals["eval_s"])
             peak = peak_flops()
             if peak is not None:
                 rates["mfu"] = totals["flops"] / seconds / processes / peak

@@ -32,6 +32,7 @@ from hf_synpre.training.callbacks import (
     divergence_warnings,
     evaluation_curve,
 )
+from hf_synpre.training.evaluations import plan_evaluations
 from hf_synpre.training.pretraining_data import rows_per_step
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import (
@@ -42,6 +43,7 @@ from hf_synpre.training.pretraining_trainer import (
 )
 from hf_synpre.training.resumable_trainer import ResumableTrainer
 from hf_synpre.training.run_folder import (
+    BUCKETS,
     RECIPE_FILE,
     RESULT_FILE,
     RunResult,
@@ -152,6 +154,8 @@ def pretrain(
         "model": stored_form(model),
         "tokens": tokens,
     }
+    if spec.batching == "bucketed" and family != "seq2seq" and not spec.has_windows:
+        recipe[BUCKETS] = "whole rows"
     if files := task_files(spec.task):
         recipe["task_files"] = files
     if corpus is not None:
@@ -170,7 +174,7 @@ def pretrain(
         spec = replace(spec, start=str(start))
     network = fresh_model(spec, model, vocabulary)
     args.max_steps = count_steps(spec, args, network, tokens)
-    args.eval_steps = spec.training.get("eval_steps", max(1, args.max_steps // spec.evaluations))
+    spec = plan_evaluations(spec, args)
     args.save_steps = spec.training.get("save_steps", args.eval_steps)
     trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
     trainer.recipe = recipe

@@ -25,13 +25,13 @@ from hf_synpre.data.packing import (
     Seq2SeqLayout,
 )
 from hf_synpre.data.rows import MapDataset, Row
+from hf_synpre.data.token_files import corpus_tokens
 from hf_synpre.data.windows import (
     EncoderRows,
     FullWindows,
     NextTokenDataset,
     SentenceWindows,
     TextWindows,
-    encode_corpus,
 )
 from hf_synpre.errors import UsageError
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -166,7 +166,8 @@ def task_rows(
         curriculum_rows = spec.curriculum_steps * batch_size
         examples = spec.open_task(vocabulary, size=rows, curriculum_rows=curriculum_rows)
         if spec.batching == "bucketed":
-            train = RowDataset(LengthBuckets(examples, batch_size), layout)
+            apart = isinstance(layout, Seq2SeqLayout)
+            train = RowDataset(LengthBuckets(examples, batch_size, apart=apart), layout)
         else:
             train = RowDataset(examples, layout)
 
@@ -267,11 +268,12 @@ def text_windows(
             "vocabulary size."
         )
     most_ids = max(size, FEWEST_WINDOWS) * spec.window
-    ids = encode_corpus(
-        corpus.texts(split),
+    ids = corpus_tokens(
+        corpus,
+        split,
         vocabulary.tokenizer,
-        most_ids,
         vocabulary.eos,
+        most_ids,
         special_tokens=spec.special_tokens,
     )
     if spec.text is None:

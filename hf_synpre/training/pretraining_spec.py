@@ -32,7 +32,6 @@ DATASET = "a dataset's text under objective mlm or rtd"
 RTD = "objective rtd"
 START = "start"
 BUDGETS = ("budget_tokens", "budget_flops", "match_tokens_of")
-EVALUATIONS = 10
 # Examples of a step: more than any run has, but a typing error may exceed it.
 LARGEST_BATCH = 2**20
 
@@ -170,6 +169,15 @@ class PretrainingSpec:
         "the rows of one process.",
         None,
     )
+    tokens_per_batch: int | None = option(
+        "The most positions, padding included, that a process computes at once; memory grows with "
+        "them. A step keeps its rows (batch_size, per_device_train_batch_size): where these have "
+        "more, it is computed in parts of rows of similar length, with the same result but for "
+        "rounding. It may change when a run goes on. Without it all rows of a batch are computed "
+        "at once.",
+        None,
+        is_stored=False,
+    )
     schedule: str | None = option(
         "Learning-rate schedule: rsqrt (1/sqrt(max(step, 10000)) times the learning rate) or "
         "electra (warm-up times linear decay); training.lr_scheduler_type without it.",
@@ -199,8 +207,15 @@ class PretrainingSpec:
         0.99,
         former="competence",
     )
-    evaluations: int = option("Evaluations in the whole run.", EVALUATIONS)
-    validation_examples: int = option("Examples (of text: windows) of an evaluation.", 512)
+    evaluations: int = option(
+        "Evaluations in the whole run. If it is not given a short run has fewer, so that all of "
+        "them cost at most a tenth of its training.",
+        10,
+    )
+    validation_examples: int = option(
+        "Examples (of text: windows) of an evaluation; fewer in a short run, if it is not given.",
+        512,
+    )
     seed: int = option("Seed of weights and data, 0 <= seed < 2**32.", 0)
     training: dict[str, Any] = option(
         "transformers' TrainingArguments by name: max_steps, learning_rate, optim ...",
@@ -247,6 +262,11 @@ class PretrainingSpec:
     def reads_text(self) -> bool:
         """Whether rows are made of text: of a corpus, or of a task whose rows are sentences."""
         return self.corpus is not None or self.task in TASKS_OF_SENTENCES
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether rows are windows of one length, and not the examples of a task."""
+        return self.reads_text or self.objective == "span_corruption"
 
     def objective_for(self, model_family: str) -> str:
         """Return the objective of the run: `objective`, or the usual one of a model family.
@@ -334,6 +354,11 @@ class PretrainingSpec:
     def _preset(self) -> dict[str, Any]:
         return PRESETS[self.preset] if self.preset else {}
 
+    def is_own(self, name: str) -> bool:
+        """Say whether a field was given: it is neither at its default nor at the preset's value."""
+        default = PretrainingSpec.__dataclass_fields__[name].default
+        return getattr(self, name) not in (default, self._preset().get(name, default))
+
     def _own_training(self) -> list[str]:
         """Return the names of the training arguments that are not the preset's.
 
@@ -362,7 +387,8 @@ class PretrainingSpec:
         choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
 
     def _check_numbers(self) -> None:
-        for name in ("row_length", "batch_size", "evaluations", "validation_examples"):
+        counts = ("row_length", "batch_size", "tokens_per_batch", "evaluations")
+        for name in (*counts, "validation_examples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"pretraining: {name} is {value}; give an integer >= 1.")
@@ -428,8 +454,7 @@ class PretrainingSpec:
                 raise UsageError(f"pretraining: {name} is {limit}; give a number > 0.")
 
         # Tokens and FLOPs pay for steps only where all rows are equally long.
-        rows_are_windows = self.reads_text or self.objective == "span_corruption"
-        if not rows_are_windows and (
+        if not self.has_windows and (
             self.budget_tokens or self.budget_flops or self.match_tokens_of
         ):
             raise UsageError(
@@ -460,8 +485,7 @@ class PretrainingSpec:
             raise UsageError(
                 f"pretraining has the budgets {' and '.join(budgets)}; give one of them."
             )
-        is_own = self.evaluations not in (EVALUATIONS, self._preset().get("evaluations"))
-        if is_own and "eval_steps" in self.training:
+        if self.is_own("evaluations") and "eval_steps" in self.training:
             raise UsageError(
                 f"pretraining: evaluations is {self.evaluations} and training.eval_steps is given "
                 "too; leave one out."

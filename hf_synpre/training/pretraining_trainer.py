@@ -13,6 +13,8 @@ from transformers import (
 from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.masking import noise_counts
+from hf_synpre.data.parts import computed_positions
+from hf_synpre.data.rows import MULTIPLE
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build, tensor_generator
 from hf_synpre.initialization.load_report import joined
@@ -35,7 +37,7 @@ from hf_synpre.training.callbacks import (
 )
 from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.losses import TokenLoss, most_likely, teacher_forced
-from hf_synpre.training.pretraining_data import open_rows
+from hf_synpre.training.pretraining_data import PretrainingRows, open_rows
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
 from hf_synpre.training.resumable_trainer import ResumableTrainer
 from hf_synpre.vocabulary import Vocabulary
@@ -113,10 +115,11 @@ def count_steps(
         tokens: the budget in tokens, instead of the spec's.
 
     Raises:
-        UsageError: the budget ends before the warm-up does.
+        UsageError: the run ends before the warm-up does.
     """
     rows = args.train_batch_size * batches_per_step(args)
     tokens = tokens or spec.budget_tokens
+    steps, budget = args.max_steps, "max_steps is"
     if tokens is not None:
         # The tokens of a row: a window; span corruption adds sentinels to input and target, and an
         # end-of-sequence id to each.
@@ -124,17 +127,17 @@ def count_steps(
         if network.config.is_encoder_decoder:
             _, spans = noise_counts(spec.window)
             row_tokens += 2 * spans + 2
-        steps = math.ceil(tokens / (rows * row_tokens))
+        steps, budget = math.ceil(tokens / (rows * row_tokens)), "The budget in steps is"
     elif spec.budget_flops is not None:
         steps = math.ceil(spec.budget_flops / step_flops(spec, network, rows))
-    else:
-        return args.max_steps
+        budget = "The budget in steps is"
 
     warmup_steps = args.get_warmup_steps(steps)
-    if spec.match_tokens_of is None and warmup_steps >= steps:
+    is_number = args.warmup_steps >= 1  # else it is a share, of which a short run has enough
+    if spec.match_tokens_of is None and is_number and warmup_steps >= steps:
         raise UsageError(
-            f"The budget pays for {steps} steps, warmup_steps is {warmup_steps}; give a smaller "
-            "training.warmup_steps (below 1: a share)."
+            f"{budget} {steps} and warmup_steps is {warmup_steps}, so the learning rate would "
+            "never be reached; give a smaller training.warmup_steps (below 1: a share)."
         )
     return steps
 
@@ -205,6 +208,14 @@ def pretraining_trainer(
     )
     if rows.packed:
         accept_packed_rows(network)
+    collator = RowCollator(
+        pad=vocabulary.pad,
+        start=vocabulary.pad,  # a decoder's input begins with the padding id, as its config says
+        multiple=MULTIPLE if spec.has_windows else None,
+        alone=not rows.packed,
+    )
+    if spec.tokens_per_batch is not None:
+        limit_evaluation(spec.tokens_per_batch, rows, collator, args)
 
     # Callbacks, loss and metrics.
     callbacks: list[TrainerCallback] = [
@@ -238,13 +249,37 @@ def pretraining_trainer(
         args,
         schedule=spec.schedule,
         bias_correction=spec.bias_correction,
+        tokens_per_batch=spec.tokens_per_batch,
         callbacks=callbacks,
         train_dataset=rows.train,
         eval_dataset=rows.validation,
-        # A decoder's input begins with the padding id, as its config says.
-        data_collator=RowCollator(pad=vocabulary.pad, start=vocabulary.pad, alone=not rows.packed),
+        data_collator=collator,
         **options,
     )
     if rows.epoch_rows:
         trainer.epochs_per_step = batch_size / rows.epoch_rows
     return trainer
+
+
+def limit_evaluation(
+    limit: int, rows: PretrainingRows, collator: RowCollator, args: Seq2SeqTrainingArguments
+) -> None:
+    """Set the rows of an evaluated batch in `args`, so that it has at most `limit` positions.
+
+    Raises:
+        UsageError: a row alone has more, or the optimizer cannot add up the gradients of parts.
+    """
+    if "lomo" in args.optim.value:
+        raise UsageError(
+            f"optim {args.optim.value} updates the weights in every backward pass, so a step "
+            "cannot be computed in parts; leave tokens_per_batch out, or give another optimizer."
+        )
+    longest = computed_positions(collator([rows.train[0]]))
+    for row in range(len(rows.validation)):
+        longest = max(longest, computed_positions(collator([rows.validation[row]])))
+    if longest > limit:
+        raise UsageError(
+            f"tokens_per_batch is {limit}, and rows of this run take up to {longest} positions; "
+            "give as many or more."
+        )
+    args.per_device_eval_batch_size = min(args.per_device_eval_batch_size, limit // longest)

@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 RESULT_FILE = "pretraining.json"
 RECIPE_FILE = "recipe.json"
+# The key in the recipe of a decoder or encoder whose buckets are sorted by the length of the whole
+# row. Runs that lack it were begun when rows were sorted by their input first.
+BUCKETS = "buckets"
 # TensorBoard's event files, where Trainer's callback writes them.
 EVENTS_FOLDER = "runs"
 
@@ -85,6 +88,8 @@ def load_finished_run(folder: Path, recipe: dict[str, Any]) -> RunResult | None:
         if not begun.exists():
             continue
         stored = read_json(begun).get("recipe")
+        if begun == result_file and stored is not None and BUCKETS not in stored:
+            as_stored.pop(BUCKETS, None)  # it was finished with another order of its rows
         if stored != as_stored:
             raise UsageError(
                 f"{folder} was begun with another recipe ({differences(stored, as_stored)}); "

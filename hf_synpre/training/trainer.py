@@ -21,11 +21,13 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import OptimizerNames
 
 from hf_synpre.data.connection import one_line_cause
+from hf_synpre.data.parts import cut_batch, fewest_parts
 from hf_synpre.errors import UsageError
 from hf_synpre.models.chunked_head import ChunkedHead, chunked_head
 from hf_synpre.models.electra import RTDModel, rtd_loss
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.losses import TokenLoss, token_loss
+from hf_synpre.training.memory import Computed, memory_errors
 from hf_synpre.training.optimizers import SCHEDULES, UncorrectedAdamW, layer_groups
 from hf_synpre.training.progress import RunReporter, current_listener
 
@@ -45,7 +47,10 @@ ADAFACTOR = {
 # An error of transformers is quoted up to so many characters.
 LONGEST_CAUSE = 200
 # The parts of a run's cost that go into Trainer's log beside the loss.
-LOGGED = ("tokens", "train_s", "flops", "padding_share", "tokens_per_s", "wait_share", "mfu")
+LOGGED = (
+    *("tokens", "train_s", "flops", "padding_share", "tokens_per_s"),
+    *("wait_share", "eval_share", "mfu"),
+)
 
 
 @functools.cache
@@ -103,6 +108,8 @@ class SynpreTrainer(Seq2SeqTrainer):
         schedule: a name of `SCHEDULES`; None leaves transformers' own (`args.lr_scheduler_type`).
         bias_correction: without it Adam is that of BERT and ELECTRA (`UncorrectedAdamW`).
         layer_decay: the learning rate of a layer over that of the layer above it.
+        tokens_per_batch: the most positions, padding included, that a process computes at once; the
+            rows of a batch that take more are computed in parts. None for no limit.
         **kwargs: those of Seq2SeqTrainer: datasets, collator, metrics.
 
     Example:
@@ -128,6 +135,7 @@ class SynpreTrainer(Seq2SeqTrainer):
         schedule: str | None = None,
         bias_correction: bool = True,
         layer_decay: float = 1.0,
+        tokens_per_batch: int | None = None,
         **kwargs: Any,
     ):
         # The share of an epoch that a step reads, set by a pre-training whose rows have an end.
@@ -135,6 +143,9 @@ class SynpreTrainer(Seq2SeqTrainer):
         self.count_flops = FlopCounter.of(model)
         self.schedule = schedule
         self.layer_decay = layer_decay
+        self.tokens_per_batch = tokens_per_batch
+        # What is computed at the moment, for the error where memory runs out.
+        self.computed = Computed()
         own_callbacks: list[TrainerCallback] = [Meter()]
         listener = current_listener()
         if listener is not None:
@@ -287,13 +298,21 @@ class SynpreTrainer(Seq2SeqTrainer):
         return nullcontext() if self.chunked_head is None else self.chunked_head.attached()
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as Trainer does; the model's head runs at labelled positions only."""
-        with self._head_in_chunks():
+        """Train as Trainer does; the model's head runs at labelled positions only.
+
+        Raises:
+            UsageError: memory has run out; the text says what to make smaller.
+        """
+        with memory_errors(self.computed, self.model), self._head_in_chunks():
             return super().train(*args, **kwargs)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate as Trainer does; the model's head runs at labelled positions only."""
-        with self._head_in_chunks():
+        """Evaluate as Trainer does; the model's head runs at labelled positions only.
+
+        Raises:
+            UsageError: memory has run out; the text says what to make smaller.
+        """
+        with memory_errors(self.computed, self.model), self._head_in_chunks():
             return super().evaluation_loop(*args, **kwargs)
 
     def compute_loss(
@@ -307,9 +326,44 @@ class SynpreTrainer(Seq2SeqTrainer):
     def training_step(
         self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Count the batch, then train on it."""
-        self.meter.add(inputs, self.count_flops)
-        return super().training_step(model, inputs, num_items_in_batch)
+        """Count the batch and train on it, in parts where it has more than `tokens_per_batch`.
+
+        Returns:
+            The loss of the batch, a scalar; the gradients of the parts are added up.
+        """
+        losses = []
+        parts = self._parts(inputs)
+        for number, part in enumerate(parts, start=1):
+            self.meter.add(part, self.count_flops)
+            self.computed.begin("training", part)
+            # The processes exchange the gradients of the last part alone, which has them all.
+            last = number == len(parts)
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        self.computed.end()
+        return torch.stack(losses).sum()
+
+    def _parts(self, batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        """Return a batch as parts of at most `tokens_per_batch` positions, as many everywhere.
+
+        A forward pass of FSDP is one of all processes, so all have as many parts.
+        """
+        if self.tokens_per_batch is None:
+            return [batch]
+        parts = fewest_parts(batch, self.tokens_per_batch)
+        if self.args.world_size > 1:
+            counts = torch.tensor([parts], device=self.args.device)
+            parts = int(self.accelerator.gather(counts).max())
+        return cut_batch(batch, parts)
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Evaluate a batch; remember which one, for the error where memory runs out."""
+        self.computed.begin("evaluation", inputs)
+        predicted = super().prediction_step(model, inputs, *args, **kwargs)
+        self.computed.end()
+        return predicted
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the training loss with the cost so far, the speed, and the seconds left."""

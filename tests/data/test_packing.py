@@ -246,6 +246,21 @@ def test_length_buckets_permute_within_megabatches_and_save_padding():
     assert padding(order) < 0.5 * padding(rows)
 
 
+@pytest.mark.parametrize("bounds", [{}, {"vocabulary": 128, "min_length": 4, "max_length": 24}])
+def test_less_than_a_tenth_of_a_decoders_batches_is_padding(bounds):
+    """Of the paper's Set and of the small one that `synpre pretrain` trains on."""
+    layout = CausalLayout(1)
+    examples = LengthBuckets(SyntheticDataset("set", size=64 * 64, **bounds), 64, apart=False)
+    rows = RowDataset(examples, layout)
+    collator = RowCollator(pad=0, multiple=None, alone=True)
+    tokens = positions = 0
+    for first in range(0, len(rows), 64):
+        batch = collator([rows[i] for i in range(first, first + 64)])
+        tokens += int(batch["attention_mask"].sum())
+        positions += batch["attention_mask"].numel()
+    assert 1 - tokens / positions < 0.07
+
+
 @pytest.mark.parametrize("task", ["set", "lime", "identity"])
 def test_buckets_waste_little(task):
     batches = LengthBuckets(SyntheticDataset(task, size=64 * 64), batch_size=64)

@@ -13,6 +13,7 @@ from pretraining_runs import MODEL, RUNS, SPEC, run_of
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre import SyntheticDataset, UsageError
+from hf_synpre.config import build_spec
 from hf_synpre.initialization import build
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.models.spec import ModelSpec
@@ -151,8 +152,20 @@ def test_a_budget_that_ends_in_warm_up_is_refused(tmp_path, labelled_corpus, enc
     spec = spec_of("mlm", budget_tokens=32 * 8 * 3, training={"warmup_steps": 10})
     with pytest.raises(
         UsageError,
-        match=r"The budget pays for 3 steps, warmup_steps is 10; give a smaller training\.",
+        match=r"The budget in steps is 3 and warmup_steps is 10, so .*; give a smaller training\.",
     ):
         pretrain(
             spec, ELECTRA, tmp_path / "run", tokenizer=encoder_tokenizer, corpus=labelled_corpus
         )
+
+
+def test_steps_that_end_in_warm_up_are_refused(tmp_path):
+    """Also the warm-up of a preset."""
+    given = {"task": "set", "preset": "fast", "vocabulary": 128, "training": {"max_steps": 50}}
+    spec = build_spec(PretrainingSpec, given, "here")
+    with pytest.raises(
+        UsageError,
+        match=r"^max_steps is 50 and warmup_steps is 50, so the learning rate would never",
+    ):
+        pretrain(spec, MODEL, tmp_path / "run")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,78 @@
+"""When a pre-training is evaluated, on how many examples, and what that costs.
+
+Run: pytest tests/training/test_evaluations.py
+"""
+
+from types import SimpleNamespace
+
+import pytest
+from pretraining_runs import run_of
+
+from hf_synpre.config import build_spec
+from hf_synpre.training.evaluations import plan_evaluations
+from hf_synpre.training.presets import PRESETS
+from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+
+
+def plan(caplog, steps, rows, **given):
+    """Return (eval_steps, examples, logged line) of a run of `steps` steps of `rows` examples."""
+    given = {"task": "set", "training": {}, **given}
+    given["training"] = {"max_steps": steps, **given["training"]}
+    spec = build_spec(PretrainingSpec, given, "here")
+    args = SimpleNamespace(
+        train_batch_size=rows, gradient_accumulation_steps=1, world_size=1, max_steps=steps
+    )
+    caplog.clear()
+    examples = plan_evaluations(spec, args).validation_examples
+    return args.eval_steps, examples, caplog.text
+
+
+@pytest.mark.parametrize(
+    ("steps", "rows", "planned"),
+    [
+        (2000, 64, (200, 512)),  # ten evaluations of 512 examples: what is usual
+        (200, 64, (28, 512)),  # seven
+        (20, 64, (20, 384)),  # one, of a tenth of 3 x 20 x 64
+        (1, 8, (1, 64)),  # the fewest
+    ],
+)
+def test_evaluations_cost_at_most_a_tenth_of_the_training(steps, rows, planned, caplog):
+    *numbers, line = plan(caplog, steps, rows)
+    assert tuple(numbers) == planned
+    assert ("% of what the training costs" in line) == (steps == 1)
+
+
+def test_what_is_given_by_hand_is_obeyed_and_its_cost_is_said(caplog):
+    steps, examples, line = plan(caplog, 20, 64, evaluations=5, validation_examples=500)
+    assert (steps, examples) == (4, 500)
+    assert "5 evaluations of 500 examples cost about 65 % of what the training costs" in line
+
+    # What is not given still gives way.
+    assert plan(caplog, 20, 64, evaluations=5)[:2] == (4, 76)
+    assert plan(caplog, 20, 64, training={"eval_steps": 10})[:2] == (10, 192)
+    assert plan(caplog, 20, 64, training={"eval_steps": 0.25})[:2] == (0.25, 96)
+    assert plan(caplog, 200, 64, validation_examples=1024)[:2] == (66, 1024)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_as_they_are_stay_below_a_tenth(preset, caplog):
+    fields = PRESETS[preset]
+    source = {"corpus": "stdlib"} if "text" in fields else {"task": "set"}
+    spec = build_spec(PretrainingSpec, {**source, "preset": preset}, "here")
+    args = SimpleNamespace(
+        train_batch_size=spec.batch_size or 64,
+        gradient_accumulation_steps=1,
+        world_size=1,
+        max_steps=spec.training["max_steps"],
+    )
+    assert plan_evaluations(spec, args).validation_examples == spec.validation_examples
+    assert args.eval_steps == pytest.approx(args.max_steps / spec.evaluations, rel=0.12)
+    assert not caplog.text
+
+
+def test_the_result_says_how_much_of_the_time_evaluations_took(tmp_path):
+    result = pretrain(*run_of("t5 packed"), tmp_path / "run")
+    assert result["eval_s"] > 0
+    whole = result["train_s"] + result["wait_s"] + result["eval_s"]
+    assert result["eval_share"] == pytest.approx(result["eval_s"] / whole, abs=1e-3)
