@@ -162,7 +162,7 @@ def accident(place: Place, what: str, name: str, amount: Any) -> dict[str, Any]:
     except OSError as error:  # not root, or a container without mounts
         return record | {"skipped": str(error), "problems": []}
 
-    record |= {"exit_code": ended.code, "said": ended.line}
+    record |= {"exit_code": ended.code, "said": ended.line.replace(f"{ROOT}/", "")}
     problems = problems_of(place, name, out, ended, codes)
     if ended.code != 0 and not ended.line:
         problems.append("no line says what happened")
