@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from hf_synpre.config import build_spec, option, parse_yaml
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import TemporaryError, UsageError, choose
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -485,4 +485,5 @@ def tokenizer_of_flag(
         return read_tokenizer(name)
     except UsageError as error:
         cause = textwrap.shorten(str(error), LONGEST_CAUSE, placeholder=" ...")
-        raise UsageError(f"--{flag} is '{name}'; give {allowed} ({cause}).") from error
+        kind = TemporaryError if isinstance(error, TemporaryError) else UsageError
+        raise kind(f"--{flag} is '{name}'; give {allowed} ({cause}).") from error

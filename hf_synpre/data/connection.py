@@ -9,17 +9,38 @@ import socket
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from huggingface_hub import constants, get_session
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
+
+from hf_synpre.errors import TemporaryError, UsageError
 
 # So long the first request waits for a connection. Working connections, satellites included, take
 # less than two.
 LONGEST_WAIT = 3.5
 USUAL_PORTS = {"http": 80, "https": 443}
 SOCKS_PORT = 1080
+
+# HTTP status -> what the Hub says with it where something is read.
+REASONS = {
+    401: "you are not logged in, or the repository is private or does not exist; log in with "
+    "`hf auth login` or set HF_TOKEN",
+    403: "your token does not allow this",
+    404: "the Hub has no such repository, revision or file",
+    429: "the Hub takes no more requests of this account for now",
+}
+TOO_MANY_REQUESTS, FAULTS_OF_THE_HUB = 429, 500
+# What libraries raise where the Hub was not reached.
+NOT_REACHED = (LocalEntryNotFoundError, OfflineModeIsEnabled)
 
 _checked = False
 
@@ -104,17 +125,54 @@ def go_offline() -> None:
         sys.modules["datasets"].config.HF_HUB_OFFLINE = True
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, the one that caused it, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def answer_of_hub(error: BaseException) -> HfHubHTTPError | None:
+    """Return the answer of the Hub that is behind an error; None where it answered none.
+
+    That a single file is not there is no answer here: libraries ask for files that may be missing.
+    """
+    for cause in causes(error):
+        if isinstance(cause, HfHubHTTPError) and not isinstance(cause, EntryNotFoundError):
+            return cause
+    return None
+
+
+def read_error(message: str, error: BaseException) -> UsageError:
+    """Return the error of something on the Hub that could not be read.
+
+    Args:
+        message: what was not read and why, in one line.
+        error: what a library raised: a fault of the Hub may pass, a refusal does not.
+    """
+    answer = answer_of_hub(error)
+    status = answer.response.status_code if answer is not None else 0
+    if status == TOO_MANY_REQUESTS or status >= FAULTS_OF_THE_HUB:
+        return TemporaryError(f"{message.rstrip('.')}; the same command goes on later.")
+    return UsageError(message)
+
+
 def one_line_cause(error: BaseException) -> str:
     """Return why a library could not read something, in one line.
 
     Where the Hub was not reached, or a repository has Python code that would have to run, that is
     said in few words, in place of the library's advice.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
-            return "the Hub cannot be reached, and the cache does not have it"
-        cause = cause.__cause__ or cause.__context__
+    answer = answer_of_hub(error)
+    if answer is not None:
+        status = answer.response.status_code
+        reason = REASONS.get(status, "the Hub answers with an error")
+        if isinstance(answer, GatedRepoError):
+            reason = "the repository is gated; ask for access on its page on the Hub"
+        return f"{reason} (HTTP {status})"
+    if any(isinstance(part, NOT_REACHED) for part in causes(error)):
+        return "the Hub cannot be reached, and the cache does not have it"
     if "trust_remote_code" in str(error):
         return (
             "it needs Python code of its own (auto_map), which is never run here; give one of an "

@@ -20,9 +20,16 @@ from datasets import Dataset, DatasetDict, load_dataset_builder
 
 from hf_synpre.config import option
 from hf_synpre.data import stdlib
+from hf_synpre.data.connection import one_line_cause, read_error
 from hf_synpre.data.documents import column_texts, folder_texts, refuse_texts, split_token_files
-from hf_synpre.data.readers import is_data_file, one_line
-from hf_synpre.data.splits import guess_columns, hub_tables, open_splits, row_texts
+from hf_synpre.data.readers import is_data_file
+from hf_synpre.data.splits import (
+    guess_columns,
+    hub_answer,
+    hub_tables,
+    open_splits,
+    row_texts,
+)
 from hf_synpre.data.token_files import folder_digest
 from hf_synpre.errors import UsageError, choose
 
@@ -164,9 +171,9 @@ def hub_corpus(name: str) -> Corpus:
     try:
         builder = load_dataset_builder(name)
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"corpus '{name}': it could not be read from the Hub ({one_line(error)})."
-        ) from error
+        answer = hub_answer(name) or error
+        message = f"corpus '{name}': it could not be read from the Hub ({one_line_cause(answer)})."
+        raise read_error(message, answer) from error
     source = {"hub": name, "config": builder.config.name, "revision": str(builder.hash)}
     return Corpus(partial(column_texts, builder, name), {"name": name}, source=source)
 

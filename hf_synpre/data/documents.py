@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import DatasetBuilder
 
+from hf_synpre.data.connection import one_line_cause, read_error
 from hf_synpre.data.encoding import PART_CHARACTERS, document_parts
 from hf_synpre.data.folders import split_files, split_of
 from hf_synpre.data.readers import (
     json_line_tables,
-    one_line,
     parquet_batches,
     parquet_columns,
     plain_table,
@@ -56,9 +56,9 @@ def column_texts(builder: DatasetBuilder, source: str, split: str) -> Iterator[s
     except UsageError:
         raise
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"corpus '{source}': no text of a split {split} could be read ({one_line(error)})."
-        ) from error
+        cause = one_line_cause(error)
+        message = f"corpus '{source}': no text of a split {split} could be read ({cause})."
+        raise read_error(message, error) from error
 
 
 def folder_texts(folder: Path, split: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from datasets.info import DatasetInfosDict
 from datasets.table import table_cast
 from huggingface_hub import HfApi, constants, snapshot_download
 
+from hf_synpre.data.connection import one_line_cause, read_error
 from hf_synpre.data.folders import configured_patterns, is_data, split_files, usual_case
 from hf_synpre.data.readers import READERS, join_tables, one_line, plain_dataset, read_file
 from hf_synpre.data.text_files import content_suffix
@@ -176,16 +177,27 @@ def hub_tables(
     return Path(snapshot_download(hub_id, allow_patterns=wanted, **hub))
 
 
+def hub_answer(hub_id: str, revision: str | None = None) -> Exception | None:
+    """Ask the Hub for a dataset that could not be read; return its refusal, None without one."""
+    try:
+        HfApi().dataset_info(hub_id, revision=revision)
+    except (OSError, ValueError) as error:
+        return error
+    return None
+
+
 def _hub_splits(hub_id: str, config: str | None, revision: str | None) -> DatasetDict:
     """Return the splits of a dataset on the Hub."""
     try:
         splits = load_dataset(hub_id, config, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
-        cause = one_line(error)[:QUOTED]
-        raise UsageError(
+        answer = hub_answer(hub_id, revision) or error
+        cause = one_line_cause(answer)[:QUOTED]
+        message = (
             f"The dataset '{hub_id}' could not be read from the Hub ({cause}); "
             "give a local copy as --data_dir."
-        ) from error
+        )
+        raise read_error(message, answer) from error
     return DatasetDict({usual_case(split): plain_dataset(rows) for split, rows in splits.items()})
 
 

@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hf_synpre.data.connection import one_line_cause
+from hf_synpre.data.connection import one_line_cause, read_error
 from hf_synpre.errors import UsageError
 
 # Characters of a library's error that are quoted.
@@ -73,9 +73,8 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
         raise
     except BaseException as error:  # a broken file may end in a panic of compiled code
         cause = one_line_cause(error)[:QUOTED]
-        raise UsageError(
-            f"tokenizer '{source}' cannot be read: {cause or type(error).__name__}"
-        ) from error
+        message = f"tokenizer '{source}' cannot be read: {cause or type(error).__name__}"
+        raise read_error(message, error) from error
 
     # A folder with a config alone gives a tokenizer of special tokens.
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.added_tokens_decoder):

@@ -22,16 +22,16 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from safetensors import SafetensorError, safe_open
 
+from hf_synpre.data.connection import REASONS, answer_of_hub
 from hf_synpre.errors import PushError, UsageError
 
 TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 TEXT_SUFFIXES = (".json", ".md", ".txt")
 # HTTP status -> its meaning on the Hub, and what the user must change.
 REFUSALS = {
-    401: "you are not logged in, or the repository is private or does not exist; log in with "
-    "`hf auth login` or set HF_TOKEN",
+    401: REASONS[401],
     403: "your token does not allow this; give one with write access to the repository",
-    404: "the Hub has no such repository, revision or file",
+    404: REASONS[404],
     413: "a file or the commit is larger than the Hub takes; save the model in smaller files "
     "(max_shard_size), or build the dataset with more shards",
 }
@@ -171,6 +171,9 @@ def hub_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
     except (UsageError, PushError):
         raise
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
+        answer = answer_of_hub(error)
+        if answer is not None:
+            raise http_error(repo_id, answer, token) from error
         raise unreachable(repo_id) from error
     except HfHubHTTPError as error:
         raise http_error(repo_id, error, token) from error

@@ -6,8 +6,8 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedConfig
 
-from hf_synpre.data.connection import one_line_cause
-from hf_synpre.errors import UsageError, similar_path
+from hf_synpre.data.connection import one_line_cause, read_error
+from hf_synpre.errors import TemporaryError, UsageError, similar_path
 from hf_synpre.files import read_json
 
 STATISTICS_FILE = "parameter_statistics.json"
@@ -112,6 +112,7 @@ def checkpoint_folder(
     Raises:
         UsageError: there is no such folder.
         MissingCheckpointError: the Hub does not give the files.
+        TemporaryError: the Hub is busy or has a fault.
     """
     if not isinstance(name_or_path, str | Path):
         raise UsageError(f"The checkpoint is {name_or_path!r}; give a folder or a Hub id.")
@@ -134,10 +135,11 @@ def checkpoint_folder(
         repository = snapshot_download(str(name_or_path), allow_patterns=list(patterns), **hub)
     except (OSError, ValueError) as error:
         cause = released_hint(str(name_or_path)) + one_line_cause(error).rstrip(".")
-        raise MissingCheckpointError(
-            f"'{name_or_path}' is no folder and could not be downloaded: {cause}."
-            f"{similar_path(path)}"
-        ) from error
+        message = f"'{name_or_path}' is no folder and could not be downloaded: {cause}."
+        told = read_error(message, error)
+        if isinstance(told, TemporaryError):
+            raise told from error
+        raise MissingCheckpointError(message + similar_path(path)) from error
     return Path(repository, subfolder)
 
 

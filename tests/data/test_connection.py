@@ -9,12 +9,20 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from transformers import AutoTokenizer
 
+from hf_synpre import UsageError
 from hf_synpre.cli import main
+from hf_synpre.cli.options import tokenizer_of_flag
 from hf_synpre.cli.verbs import INPUT_FLAGS, VERBS
-from hf_synpre.data import connection
+from hf_synpre.data import connection, corpora, splits
+from hf_synpre.data.tokenizers import read_tokenizer
+from hf_synpre.errors import TemporaryError
+from hf_synpre.initialization import checkpoints
 
 ASK = """
 import json, time
@@ -102,6 +110,47 @@ def test_a_path_that_does_not_exist_is_said_first(words, capsys, monkeypatch):
     path = next(part for word in words for part in word.split("=") if part[0] in "./")
     kind = "file" if path.endswith(".csv") else "folder"
     assert capsys.readouterr().err == f"synpre: There is no {kind} {path}; check its name.\n"
+
+
+def refusing(status):
+    """Return a function that raises as huggingface_hub does where the Hub answers so."""
+    response = SimpleNamespace(status_code=status, headers={}, request=None)
+    answer = HfHubHTTPError("said by the Hub", response=response)
+
+    def refuse(*_, **__):
+        raise LocalEntryNotFoundError("not in the cache") from answer
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (401, UsageError, "you are not logged in"),
+        (403, UsageError, "your token does not allow this"),
+        (404, UsageError, "no such repository"),
+        (429, TemporaryError, "takes no more requests of this account"),
+        (503, TemporaryError, r"answers with an error \(HTTP 503\)"),
+    ],
+)
+def test_answers_of_the_hub_are_told_apart_whatever_is_read(status, kind, reason, monkeypatch):
+    refuse = refusing(status)
+    monkeypatch.setattr(checkpoints, "snapshot_download", refuse)
+    monkeypatch.setattr(splits, "snapshot_download", refuse)
+    monkeypatch.setattr(splits, "load_dataset", refuse)
+    monkeypatch.setattr(corpora, "load_dataset_builder", refuse)
+    monkeypatch.setattr(splits.HfApi, "dataset_info", refuse)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
+    for read in (
+        lambda: checkpoints.find_weights("me/model"),
+        lambda: splits.open_splits("me/data"),
+        lambda: corpora.open_corpus("me/data"),
+        lambda: read_tokenizer("me/model"),
+        lambda: tokenizer_of_flag("me/model", "tokenizer_name"),
+    ):
+        with pytest.raises(kind, match=reason) as error:
+            read()
+        assert isinstance(error.value, TemporaryError) == (kind is TemporaryError)
 
 
 def test_the_flags_that_are_checked_for_paths_exist():

@@ -20,14 +20,14 @@ upload("synpre/quotes", a1__tsv='text\\tn\\n"one\\t1\\ntwo\\t2\\nthree"\\t3\\n',
 print(1)
 """
 READ = """
-from hf_synpre.data.corpora import column_texts
+from hf_synpre.data.corpora import open_corpus
 from hf_synpre.data.splits import open_splits
 words = open_splits("synpre/words")
 print(json.dumps({
     "words": {split: rows.to_dict() for split, rows in words.items()},
     "quotes": open_splits("synpre/quotes", "a")["train"]["text"][:],
     "dates": open_splits("synpre/quotes", "b")["train"]["text"][:],
-    "corpus": list(column_texts("synpre/words", "train")),
+    "corpus": list(open_corpus("synpre/words").texts("train")),
 }))
 """
 
