@@ -12,7 +12,7 @@ caps and transforms of any architecture are its own, and nothing here knows them
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,10 @@ CHUNK_LOGITS = 2**26 if torch.cuda.is_available() else 8_000_000
 TOLERANCE, ROUNDINGS = 1e-4, 4
 # Positions of a chunk of the row on which a model is tried; they do not divide the row.
 TRIAL_CHUNK = 5
+# What stands at positions without a label.
+EMPTY = {"losses": 0.0, "predictions": IGNORED, "samples": IGNORED}
+
+Sampler = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass
@@ -41,12 +45,17 @@ class SummedLoss(ModelOutput):
 
     Attributes:
         loss: the cross-entropy summed over labelled positions, in nats; a scalar.
+        losses: that of each position without a gradient, 0 where there is no label, [rows, length].
         predictions: the most likely ids, IGNORED where there is no label, [rows, length]. None in
             training.
+        samples: ids that were drawn, IGNORED where there is no label, [rows, length]. None where
+            none are asked for.
     """
 
     loss: torch.Tensor = None  # ModelOutput asks for defaults
+    losses: torch.Tensor = None
     predictions: torch.Tensor | None = None
+    samples: torch.Tensor | None = None
 
 
 class ChunkedHead:
@@ -56,6 +65,7 @@ class ChunkedHead:
         model: a language model whose head takes the last hidden states of its body.
         stages: the modules that compute these states, in their order.
         label_smoothing: the share of a target that is spread over all ids.
+        sampler: draws ids by logits [positions, ids] and random numbers [positions].
 
     Example:
         >>> head = chunked_head(model)
@@ -69,23 +79,26 @@ class ChunkedHead:
         model: PreTrainedModel,
         stages: tuple[torch.nn.Module, ...],
         label_smoothing: float = 0.0,
+        sampler: Sampler | None = None,
     ):
         self.model = model
         self.stages = stages
         self.label_smoothing = label_smoothing
+        self.sampler = sampler
         self.vocabulary = model.config.vocab_size  # the width of the logits
         self.output_classes: list[type[ModelOutput]] = []  # what each stage returns
         self._is_attached = False
-        # Of the batch that is computed: its labels, and the body's last hidden states.
+        # Of the batch that is computed: its labels, its random numbers, the last hidden states.
         self._labels: torch.Tensor | None = None  # [rows, length]
+        self._draws: torch.Tensor | None = None  # [rows, length]
         self._states: torch.Tensor | None = None  # [rows, length, width]
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Let the model's forward take `targets`: labels [rows, length] where its logits would be.
 
-        With them it returns a SummedLoss; without them it is as it was. Afterwards the model has
-        nothing of this left.
+        With them it returns a SummedLoss; without them it is as it was. `draws` beside them, random
+        numbers [rows, length], are for the sampler. Afterwards the model has nothing of this left.
         """
         with ExitStack() as stack:
             if not self._is_attached:
@@ -114,9 +127,10 @@ class ChunkedHead:
             return self.model.forward(**inputs).logits[0]
 
     def _take_labels(self, model: Any, args: Any, batch: dict[str, Any]) -> Any:
-        """Take the labels out of a batch."""
+        """Take the labels and random numbers out of a batch."""
         batch = dict(batch)
         self._labels = batch.pop("targets", None)
+        self._draws = batch.pop("draws", None)
         return args, batch
 
     def _keep_states(self, body: Any, args: Any, outputs: ModelOutput) -> ModelOutput | None:
@@ -132,81 +146,61 @@ class ChunkedHead:
         """Return the loss of a batch in place of the model's outputs."""
         if self._labels is None or self._states is None:
             return None
-        labels, states = self._labels.flatten(), self._states  # [rows * length]
         shape = self._labels.shape
-        self._labels = self._states = None
+        columns = {"labels": self._labels.flatten()}  # [rows * length]
+        if self._draws is not None:
+            columns["draws"] = self._draws.flatten()
+        states = self._states.flatten(0, 1)  # [rows * length, width]
+        self._labels = self._draws = self._states = None
 
-        # The positions with labels; without any the first one, whose loss is 0.
-        positions = (labels != IGNORED).nonzero()[:, 0]  # [labelled]
+        # What belongs to positions with labels; without any to the first one, whose loss is 0.
+        positions = (columns["labels"] != IGNORED).nonzero()[:, 0]  # [labelled]
         if not len(positions):
-            positions = torch.zeros_like(labels[:1])
-        states = states.flatten(0, 1).index_select(0, positions)  # [labelled, width]
+            positions = torch.zeros_like(columns["labels"][:1])
+        picked = states.index_select(0, positions)  # [labelled, width]
+        columns = {name: column[positions] for name, column in columns.items()}  # [labelled]
 
-        predictions = None
-        if torch.is_grad_enabled():
-            loss = self._loss_with_gradients(states, labels[positions])
-        else:
-            loss, ids = self._evaluate(states, labels[positions])
-            predictions = torch.full_like(labels, IGNORED)
-            predictions[positions] = ids
-            predictions = predictions.view(shape)  # [rows, length]
-        return SummedLoss(loss + self._router_loss(outputs, len(positions)), predictions)
-
-    def _chunks(self, *tensors: torch.Tensor) -> Iterator[Sequence[torch.Tensor]]:
-        """Return tensors [labelled, ...] in chunks of as many positions as CHUNK_LOGITS allows."""
+        # Chunk by chunk; the gradients of a chunk are computed before the next chunk is.
+        in_training = torch.is_grad_enabled()
+        gradients = Gradients(self.model)
+        kept: dict[str, list[torch.Tensor]] = {"losses": [], "predictions": [], "samples": []}
         size = max(1, CHUNK_LOGITS // self.vocabulary)
-        return zip(*(tensor.split(size) for tensor in tensors), strict=True)
+        for begin in range(0, len(positions), size):
+            chunk = picked[begin : begin + size].detach().requires_grad_(in_training)
+            rows = {name: column[begin : begin + size] for name, column in columns.items()}
+            logits = self.logits(chunk)  # [positions, ids]
+            losses = self._losses(logits, rows["labels"])  # [positions]
+            if in_training:
+                gradients.add(losses.sum(), chunk)
+            else:
+                kept["predictions"].append(logits.argmax(-1))
+            if "draws" in rows and self.sampler is not None:
+                kept["samples"].append(self.sampler(logits.detach(), rows["draws"]))
+            kept["losses"].append(losses.detach())
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the summed cross-entropy of logits [positions, ids]."""
+        # The chunks put together.
+        loss = torch.cat(kept["losses"]).sum()
+        if in_training:
+            loss = gradients.attach(loss, picked)
+        loss = loss + self._router_loss(outputs, len(positions))
+        whole = {}
+        for name, chunks in kept.items():
+            if chunks:
+                column = torch.full(
+                    (len(states),), EMPTY[name], dtype=chunks[0].dtype, device=states.device
+                )
+                column[positions] = torch.cat(chunks)
+                whole[name] = column.view(shape)  # [rows, length]
+        return SummedLoss(loss, **whole)
+
+    def _losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropies [positions] of logits [positions, ids]."""
         return cross_entropy(
             logits.float(),
             labels,  # [positions]
             ignore_index=IGNORED,
-            reduction="sum",
+            reduction="none",
             label_smoothing=self.label_smoothing,
-        )
-
-    def _evaluate(
-        self, states: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the summed loss and the most likely ids [labelled]."""
-        losses, ids = [], []
-        for chunk, chunk_labels in self._chunks(states, labels):
-            logits = self.logits(chunk)
-            losses.append(self._loss(logits, chunk_labels))
-            ids.append(logits.argmax(-1))
-        return torch.stack(losses).sum(), torch.cat(ids)
-
-    def _loss_with_gradients(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the summed loss; the gradients of a chunk are computed before the next chunk is.
-
-        Args:
-            states: last hidden states at labelled positions, [labelled, width].
-            labels: ids, [labelled].
-        """
-        weights = trained_tensors(self.model)
-        losses: list[torch.Tensor] = []
-        of_states: list[torch.Tensor] = []  # gradients, [positions, width] each
-        of_weights: list[torch.Tensor] = []  # gradients, as `weights`
-        for chunk, chunk_labels in self._chunks(states, labels):
-            chunk = chunk.detach().requires_grad_()
-            loss = self._loss(self.logits(chunk), chunk_labels)
-            of_chunk, *gradients = torch.autograd.grad(loss, [chunk, *weights], allow_unused=True)
-            if not losses:
-                # The first chunk shows which weights are the head's.
-                of_head = [gradient is not None for gradient in gradients]
-                weights = [w for w, is_used in zip(weights, of_head, strict=True) if is_used]
-                of_weights = [g.to(summing_type(g)) for g in gradients if g is not None]
-            else:
-                for total, gradient in zip(of_weights, gradients, strict=True):
-                    total += gradient
-            losses.append(loss.detach())
-            of_states.append(of_chunk)
-
-        of_weights = [g.to(w.dtype) for g, w in zip(of_weights, weights, strict=True)]
-        return WithGradients.apply(
-            torch.stack(losses).sum(), [torch.cat(of_states), *of_weights], states, *weights
         )
 
     def _router_loss(self, outputs: ModelOutput, labels: int) -> torch.Tensor | float:
@@ -215,6 +209,46 @@ class ChunkedHead:
         if loss is None:
             return 0.0
         return self.model.config.router_aux_loss_coef * loss * labels
+
+
+class Gradients:
+    """Sums over chunks of a loss's gradients.
+
+    Args:
+        model: the model whose weights the loss may depend on.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self.weights = trained_tensors(model)
+        self.of_states: list[torch.Tensor] = []  # [positions, width] of each chunk
+        self.of_weights: list[torch.Tensor] = []  # as `weights`
+
+    def add(self, loss: torch.Tensor, states: torch.Tensor) -> None:
+        """Add the gradients of a chunk's loss by its states [positions, width] and all weights."""
+        of_states, *of_weights = torch.autograd.grad(
+            loss, [states, *self.weights], allow_unused=True
+        )
+        if not self.of_states:
+            # The first chunk shows which weights are the head's.
+            used = [(w, g) for w, g in zip(self.weights, of_weights, strict=True) if g is not None]
+            self.weights = [weight for weight, _ in used]
+            self.of_weights = [gradient.to(summing_type(gradient)) for _, gradient in used]
+        else:
+            for total, gradient in zip(self.of_weights, of_weights, strict=True):
+                total += gradient
+        self.of_states.append(of_states)
+
+    def attach(self, loss: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the losses with the gradients.
+
+        Args:
+            loss: the sum, a scalar.
+            states: the states of all chunks, [labelled, width].
+        """
+        summed = [torch.cat(self.of_states)]
+        for weight, gradient in zip(self.weights, self.of_weights, strict=True):
+            summed.append(gradient.to(weight.dtype))
+        return WithGradients.apply(loss, summed, states, *self.weights)
 
 
 class WithGradients(torch.autograd.Function):
@@ -242,12 +276,15 @@ class WithGradients(torch.autograd.Function):
         return None, None, *(gradient.mul_(upstream) for gradient in gradients)
 
 
-def chunked_head(model: PreTrainedModel, label_smoothing: float = 0.0) -> ChunkedHead | None:
+def chunked_head(
+    model: PreTrainedModel, label_smoothing: float = 0.0, sampler: Sampler | None = None
+) -> ChunkedHead | None:
     """Return the head of a language model, which runs at labelled positions in chunks.
 
     Args:
         model: the model, with its weights.
         label_smoothing: the share of a target that is spread over all ids.
+        sampler: draws ids by logits [positions, ids] and random numbers [positions].
 
     Returns:
         The head; None where chunks of a row of last hidden states do not have the logits that the
@@ -257,7 +294,7 @@ def chunked_head(model: PreTrainedModel, label_smoothing: float = 0.0) -> Chunke
     model.eval()
     try:
         for stages in possible_bodies(model):
-            head = ChunkedHead(model, stages, label_smoothing)
+            head = ChunkedHead(model, stages, label_smoothing, sampler)
             if gives_the_models_logits(head):
                 return head
         return None

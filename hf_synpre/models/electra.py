@@ -37,6 +37,7 @@ from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build
 from hf_synpre.initialization.weight_files import weight_files
+from hf_synpre.models.chunked_head import SummedLoss
 from hf_synpre.models.masked_head import add_masked_positions, head_works_by_position
 
 # The weight of the discriminator's loss beside the generator's: the paper's.
@@ -104,15 +105,21 @@ class RTDOutput(ModelOutput):
     """What a forward pass gives.
 
     Attributes:
-        logits: the generator's, [rows, masked, vocabulary].
+        generator_loss: the generator's cross-entropy, summed over masked tokens; a scalar.
         discriminator_logits: above 0 where it takes a token for replaced, [rows, length].
         replaced: 1 at replaced tokens, 0 at others, IGNORED at padding, [rows, length].
+        generator_losses: its cross-entropy at each masked token, without a gradient where it ran in
+            chunks, [rows, masked].
+        predictions: the tokens that the generator finds most likely, [rows, masked]. None in
+            training in chunks.
     """
 
-    # ModelOutput asks for defaults; `RTDModel.forward` gives all three.
-    logits: torch.Tensor = None
+    # ModelOutput asks for defaults; `RTDModel.forward` gives them.
+    generator_loss: torch.Tensor = None
     discriminator_logits: torch.Tensor = None
     replaced: torch.Tensor = None
+    generator_losses: torch.Tensor = None
+    predictions: torch.Tensor | None = None
 
 
 class RTDModel(PreTrainedModel):
@@ -182,6 +189,7 @@ class RTDModel(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        targets: torch.Tensor | None = None,
         **_: Any,
     ) -> RTDOutput:
         """Replace masked tokens by the generator's, and let the discriminator find those replaced.
@@ -194,28 +202,66 @@ class RTDModel(PreTrainedModel):
             attention_mask: 1 at tokens, 0 at padding, [rows, length].
             token_type_ids: which of two texts a token belongs to, [rows, length].
             labels: the originals once more; Trainer takes them away for `rtd_loss`.
+            targets: the originals once more, where a `ChunkedHead` is attached to the generator;
+                then its logits are never in memory as a whole.
         """
         shape = {"attention_mask": attention_mask}
         if token_type_ids is not None:
             shape["token_type_ids"] = token_type_ids
 
         # The generator guesses the masked tokens.
-        logits = self.generator(
-            input_ids=input_ids, masked_positions=masked_positions, **shape
-        ).logits  # [rows, masked, vocabulary]
-        guesses = sample_tokens(logits.detach(), draws, self.config.sampling_temperature)
+        masked = {"input_ids": input_ids, "masked_positions": masked_positions, **shape}
+        if targets is not None:
+            guess = self.generator(**masked, targets=targets, draws=draws)
+        else:
+            guess = self.guess(self.generator(**masked).logits, originals, draws)
 
         # The row as it was, and as the generator fills it; a right guess is no replacement.
         is_real = originals != IGNORED  # [rows, masked]
         text = put_tokens(input_ids, masked_positions, originals, is_real)  # [rows, length]
-        corrupted = put_tokens(input_ids, masked_positions, guesses, is_real)  # [rows, length]
+        corrupted = put_tokens(
+            input_ids, masked_positions, guess.samples, is_real
+        )  # [rows, length]
         replaced = (corrupted != text).long()
         if attention_mask is not None:
             replaced = replaced.masked_fill(attention_mask == 0, IGNORED)
 
         # The discriminator looks for the replaced tokens.
         discriminator_logits = self.discriminator(input_ids=corrupted, **shape).logits
-        return RTDOutput(logits, discriminator_logits.reshape(replaced.shape), replaced)
+        return RTDOutput(
+            guess.loss,
+            discriminator_logits.reshape(replaced.shape),
+            replaced,
+            guess.losses,
+            guess.predictions,
+        )
+
+    def sample(self, logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """Draw the generator's tokens; see `sample_tokens`."""
+        return sample_tokens(logits, draws, self.config.sampling_temperature)
+
+    def guess(
+        self, logits: torch.Tensor, originals: torch.Tensor, draws: torch.Tensor
+    ) -> SummedLoss:
+        """Return the generator's loss and guesses.
+
+        Args:
+            logits: its logits at the masked positions, [rows, masked, vocabulary].
+            originals: the tokens that stood there, [rows, masked]; IGNORED in rows with fewer.
+            draws: a uniform integer below DRAWS for each, [rows, masked].
+        """
+        losses = cross_entropy(
+            logits.flatten(0, 1).float(),  # [rows * masked, vocabulary]
+            originals.flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
+        ).view(originals.shape)  # [rows, masked]
+        return SummedLoss(
+            loss=losses.sum(1).sum(),
+            losses=losses,
+            predictions=logits.argmax(-1),
+            samples=self.sample(logits.detach(), draws),
+        )
 
 
 def folders_of_parts(folder: str | os.PathLike) -> dict[str, Path]:
@@ -357,15 +403,14 @@ def rtd_loss(
         The generator's mean cross-entropy over masked tokens + DISCRIMINATOR_WEIGHT x the
         discriminator's mean binary cross-entropy over tokens.
     """
-    generator_losses, discriminator_losses = losses_by_row(outputs, labels)
     counts = num_items_in_batch
     if counts is None:
         counts = count_labels([labels, outputs.replaced])
-    generator_loss = generator_losses.sum() / counts[0]
+    generator_loss = outputs.generator_loss / counts[0]
     # Weighted before it is divided: the other order rounds differently, and results would not be
     # those of runs that were made before.
-    weighted_loss = DISCRIMINATOR_WEIGHT * discriminator_losses.sum() / counts[1]
-    return generator_loss + weighted_loss
+    discriminator_loss = discriminator_losses(outputs).sum()
+    return generator_loss + DISCRIMINATOR_WEIGHT * discriminator_loss / counts[1]
 
 
 def count_labels(labels: list[torch.Tensor]) -> torch.Tensor:
@@ -373,31 +418,16 @@ def count_labels(labels: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack([(tensor != IGNORED).sum() for tensor in labels])
 
 
-def losses_by_row(outputs: RTDOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the losses of generator and discriminator, summed over each row.
-
-    Args:
-        outputs: what `RTDModel` returned.
-        labels: the original tokens, [rows, masked]; IGNORED in rows with fewer.
-
-    Returns:
-        The sums of the cross-entropies and of the binary cross-entropies, [rows] each.
-    """
-    generator_losses = cross_entropy(
-        outputs.logits.flatten(0, 1).float(),  # [rows * masked, vocabulary]
-        labels.flatten(),
-        ignore_index=IGNORED,
-        reduction="none",
-    ).view(labels.shape)  # [rows, masked]
-
+def discriminator_losses(outputs: RTDOutput) -> torch.Tensor:
+    """Return the discriminator's binary cross-entropies, summed over each row, [rows]."""
     is_token = (outputs.replaced != IGNORED).float()  # [rows, length]
-    discriminator_losses = binary_cross_entropy_with_logits(
+    losses = binary_cross_entropy_with_logits(
         outputs.discriminator_logits.float(),
         outputs.replaced.clamp(min=0).float(),
         weight=is_token,
         reduction="none",
     )  # [rows, length]
-    return generator_losses.sum(1), discriminator_losses.sum(1)
+    return losses.sum(1)
 
 
 # The columns of `evaluation_sums`, in their order: sums over the tokens of a row.
@@ -429,11 +459,13 @@ def evaluation_sums(outputs: tuple, labels: torch.Tensor) -> torch.Tensor:
     is_replaced = output.replaced == 1
     called_replaced = output.discriminator_logits > 0
 
-    generator_losses, discriminator_losses = losses_by_row(output, labels)  # [rows], [rows]
-    sums = {"generator_loss": generator_losses, "discriminator_loss": discriminator_losses}
+    sums = {
+        "generator_loss": output.generator_losses.sum(1),  # [rows]
+        "discriminator_loss": discriminator_losses(output),  # [rows]
+    }
     counted = {
         "masked": is_masked,
-        "guessed": is_masked & (output.logits.argmax(-1) == labels),
+        "guessed": is_masked & (output.predictions == labels),
         "tokens": is_token,
         "replaced": is_replaced,
         "replaced_found": is_replaced & called_replaced,

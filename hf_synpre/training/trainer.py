@@ -172,7 +172,9 @@ class SynpreTrainer(Seq2SeqTrainer):
         # The head that runs at labelled positions only, where the loss needs no others.
         self.chunked_head: ChunkedHead | None = None
         if isinstance(loss, TokenLoss):
-            self.chunked_head = self._chunked_head(loss.label_smoothing)
+            self.chunked_head = self._chunked_head(model, loss.label_smoothing)
+        elif isinstance(model, RTDModel):
+            self.chunked_head = self._chunked_head(model.generator, sampler=model.sample)
 
         if args.optim == OptimizerNames.ADAFACTOR:
             self.optimizer_cls_and_kwargs = (Adafactor, ADAFACTOR | {"lr": args.learning_rate})
@@ -271,17 +273,24 @@ class SynpreTrainer(Seq2SeqTrainer):
             tokens = self.accelerator.gather(tokens).sum()
         return torch.stack([labels, tokens.to(labels)])
 
-    def _chunked_head(self, label_smoothing: float) -> ChunkedHead | None:
-        """Return the model's head for labelled positions, None where it needs all of them.
+    def _chunked_head(
+        self, model: PreTrainedModel, *options: Any, **named: Any
+    ) -> ChunkedHead | None:
+        """Return a model's head for labelled positions, None where it needs all of them.
+
+        Args:
+            model: the model, or the part of it that has the head.
+            *options: those of `chunked_head`.
+            **named: those of `chunked_head`.
 
         Raises:
             UsageError: the model has a loss of its router that the run's loss would leave out.
         """
         head = None
         if self.args.n_gpu <= 1:  # replicas of DataParallel would share the hooks of one model
-            head = chunked_head(self.model, label_smoothing)
+            head = chunked_head(model, *options, **named)
 
-        name, config = type(self.model).__name__, self.model.config
+        name, config = type(model).__name__, model.config
         if head is None and self.args.process_index == 0:
             log_full_logits(name)
         if getattr(config, "output_router_logits", False) and (

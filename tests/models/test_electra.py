@@ -15,6 +15,7 @@ from transformers import ElectraConfig
 from hf_synpre import UsageError
 from hf_synpre.data.masking import DRAWS
 from hf_synpre.data.rows import IGNORED
+from hf_synpre.models import chunked_head
 from hf_synpre.models.electra import (
     DISCRIMINATOR_WEIGHT,
     RTDConfig,
@@ -105,7 +106,12 @@ def straightforward_loss(model, batch):
     return generator_loss / masked_tokens + 50 * discriminator_loss, pair
 
 
-def test_the_loss_and_gradients_are_those_of_a_straightforward_electra(encoder_tokenizer):
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_the_loss_and_gradients_are_those_of_a_straightforward_electra(
+    encoder_tokenizer, in_chunks, monkeypatch
+):
+    """Also where the generator's logits are never in memory as a whole."""
+    monkeypatch.setattr(chunked_head, "CHUNK_LOGITS", 3 * len(encoder_tokenizer))
     model = electra_pair(encoder_tokenizer)
     batch = masked_batch(encoder_tokenizer, objective="rtd", pairs=True)
     assert len(set(batch["attention_mask"].sum(1).tolist())) > 1
@@ -113,7 +119,19 @@ def test_the_loss_and_gradients_are_those_of_a_straightforward_electra(encoder_t
     expected_loss, expected_model = straightforward_loss(model, batch)
     expected_loss.backward()
     labels = batch.pop("labels")
-    loss = rtd_loss(model(**batch), labels)
+    if in_chunks:
+        head = chunked_head.chunked_head(model.generator, sampler=model.sample)
+        with head.attached():
+            outputs = model(**batch, targets=labels)
+            with torch.no_grad():
+                evaluated = model(**batch, targets=labels)
+        assert torch.equal(evaluated.replaced, outputs.replaced)
+        sums = evaluation_sums(evaluated.to_tuple(), labels)
+        expected_sums = evaluation_sums(model(**batch).to_tuple(), labels)
+        torch.testing.assert_close(sums, expected_sums)
+    else:
+        outputs = model(**batch)
+    loss = rtd_loss(outputs, labels)
     torch.testing.assert_close(loss, expected_loss)
 
     loss.backward()
@@ -213,7 +231,9 @@ def test_metrics_say_what_both_models_do():
     replaced = torch.tensor([[1, 1, 0, 0, 0, IGNORED]])
     labels = torch.tensor([[3, 1]])
 
-    sums = evaluation_sums((logits, discriminator_logits, replaced), labels)
+    losses = cross_entropy(logits[0], labels[0], reduction="none")[None]  # [rows, masked]
+    outputs = RTDOutput(losses.sum(), discriminator_logits, replaced, losses, logits.argmax(-1))
+    sums = evaluation_sums(outputs.to_tuple(), labels)
     metrics = rtd_metrics(SimpleNamespace(predictions=sums.numpy()))
     assert metrics["token_accuracy"] == 0.5
     assert metrics["replaced_recall"] == 0.5
@@ -221,6 +241,6 @@ def test_metrics_say_what_both_models_do():
     assert metrics["discriminator_accuracy"] == pytest.approx(0.6)
     assert metrics["balanced_accuracy"] == pytest.approx((0.5 + 2 / 3) / 2)
 
-    loss = rtd_loss(RTDOutput(logits, discriminator_logits, replaced), labels).item()
+    loss = rtd_loss(outputs, labels).item()
     weighted = DISCRIMINATOR_WEIGHT * metrics["discriminator_loss"]
     assert loss == pytest.approx(metrics["generator_loss"] + weighted, rel=1e-5)
