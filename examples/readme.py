@@ -480,6 +480,22 @@ def initial_weights() -> list[Claim]:
     return [(claim, "transformers' initial weights")]
 
 
+def large_vocabulary() -> list[Claim]:
+    """Return the figures of heads that run at labelled positions only."""
+    claims = []
+    for model, phases in measured("large_vocabulary")["models"].items():
+        outcomes = []
+        for phase, figures in phases.items():
+            chunks, whole = (figures[way]["peak_megabytes"] for way in ("chunks", "all logits"))
+            outcomes.append(
+                f"{phase} {figures['times_as_fast']:.1f} times as fast in "
+                f"{chunks / 1024:.1f} instead of {whole / 1024:.1f} GB"
+            )
+        claim = f"{model}, the head at labelled positions in chunks: {', '.join(outcomes)}"
+        claims.append((claim, "the logits of all positions, at equal losses and gradients"))
+    return claims
+
+
 # Script of benchmarks/ -> what is said of it.
 CLAIMS = {
     "generation": generation,
@@ -492,6 +508,7 @@ CLAIMS = {
     "roles": roles,
     "self_pretraining": self_pretraining,
     "initial_weights": initial_weights,
+    "large_vocabulary": large_vocabulary,
 }
 
 

@@ -155,6 +155,7 @@ class ChunkedHead:
 
         # What belongs to positions with labels; without any to the first one, whose loss is 0.
         positions = (columns["labels"] != IGNORED).nonzero()[:, 0]  # [labelled]
+        router_loss = self._router_loss(outputs, len(positions))
         if not len(positions):
             positions = torch.zeros_like(columns["labels"][:1])
         picked = states.index_select(0, positions)  # [labelled, width]
@@ -167,22 +168,21 @@ class ChunkedHead:
         size = max(1, CHUNK_LOGITS // self.vocabulary)
         for begin in range(0, len(positions), size):
             chunk = picked[begin : begin + size].detach().requires_grad_(in_training)
-            rows = {name: column[begin : begin + size] for name, column in columns.items()}
+            part = {name: column[begin : begin + size] for name, column in columns.items()}
             logits = self.logits(chunk)  # [positions, ids]
-            losses = self._losses(logits, rows["labels"])  # [positions]
+            losses = self._losses(logits, part["labels"])  # [positions]
             if in_training:
                 gradients.add(losses.sum(), chunk)
             else:
                 kept["predictions"].append(logits.argmax(-1))
-            if "draws" in rows and self.sampler is not None:
-                kept["samples"].append(self.sampler(logits.detach(), rows["draws"]))
+            if "draws" in part and self.sampler is not None:
+                kept["samples"].append(self.sampler(logits.detach(), part["draws"]))
             kept["losses"].append(losses.detach())
 
         # The chunks put together.
         loss = torch.cat(kept["losses"]).sum()
         if in_training:
             loss = gradients.attach(loss, picked)
-        loss = loss + self._router_loss(outputs, len(positions))
         whole = {}
         for name, chunks in kept.items():
             if chunks:
@@ -191,7 +191,7 @@ class ChunkedHead:
                 )
                 column[positions] = torch.cat(chunks)
                 whole[name] = column.view(shape)  # [rows, length]
-        return SummedLoss(loss, **whole)
+        return SummedLoss(loss + router_loss, **whole)
 
     def _losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the cross-entropies [positions] of logits [positions, ids]."""
