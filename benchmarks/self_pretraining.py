@@ -33,7 +33,8 @@ from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.data.windows import EncoderRows, FullWindows, encode_corpus
 from hf_synpre.initialization import build
-from hf_synpre.models.electra import build_rtd, rtd_loss
+from hf_synpre.models.electra import build_rtd
+from hf_synpre.models.electra_losses import rtd_loss
 from hf_synpre.models.families import AUTO_CLASSES
 from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.models.spec import ModelSpec

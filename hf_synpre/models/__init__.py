@@ -9,5 +9,6 @@
    `masked_head`: a masked language model -> the same, with logits at masked positions only.
    `chunked_head`: a language model and labels -> the loss, without the logits of a whole batch.
    `trial_rows`: a model -> the small row on which these three are tried.
-5. `electra`: a config -> generator and discriminator as one model, its loss, metrics, checkpoints.
+5. `electra`: a config -> generator and discriminator as one model. `electra_losses`: its loss and
+   metrics.
 """

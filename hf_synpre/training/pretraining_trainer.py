@@ -18,13 +18,8 @@ from hf_synpre.data.rows import MULTIPLE
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build, tensor_generator
 from hf_synpre.initialization.load_report import joined
-from hf_synpre.models.electra import (
-    RTDModel,
-    build_rtd,
-    evaluation_sums,
-    rtd_loss,
-    rtd_metrics,
-)
+from hf_synpre.models.electra import RTDModel, build_rtd
+from hf_synpre.models.electra_losses import evaluation_sums, rtd_loss, rtd_metrics
 from hf_synpre.models.families import AUTO_CLASSES, longest_input, model_family, uses_token_types
 from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.models.packed_forward import accept_packed_rows

@@ -24,7 +24,8 @@ from hf_synpre.data.connection import one_line_cause
 from hf_synpre.data.parts import cut_batch, fewest_parts
 from hf_synpre.errors import UsageError
 from hf_synpre.models.chunked_head import ChunkedHead, chunked_head
-from hf_synpre.models.electra import RTDModel, rtd_loss
+from hf_synpre.models.electra import RTDModel
+from hf_synpre.models.electra_losses import rtd_loss
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.losses import TokenLoss, token_loss
 from hf_synpre.training.memory import Computed, memory_errors

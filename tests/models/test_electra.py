@@ -16,16 +16,12 @@ from hf_synpre import UsageError
 from hf_synpre.data.masking import DRAWS
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.models import chunked_head
-from hf_synpre.models.electra import (
+from hf_synpre.models.electra import RTDConfig, RTDOutput, build_rtd, put_tokens, sample_tokens
+from hf_synpre.models.electra_losses import (
     DISCRIMINATOR_WEIGHT,
-    RTDConfig,
-    RTDOutput,
-    build_rtd,
     evaluation_sums,
-    put_tokens,
     rtd_loss,
     rtd_metrics,
-    sample_tokens,
 )
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer

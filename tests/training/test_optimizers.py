@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hf_synpre.config import build_spec
 from hf_synpre.initialization import build
-from hf_synpre.models.electra import rtd_loss
+from hf_synpre.models.electra_losses import rtd_loss
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.optimizers import UncorrectedAdamW, electra, layer_groups
 from hf_synpre.training.pretraining_spec import PretrainingSpec
