@@ -45,16 +45,16 @@ class SummedLoss(ModelOutput):
 
     Attributes:
         loss: the cross-entropy summed over labelled positions, in nats; a scalar.
-        losses: that of each position without a gradient, 0 where there is no label, [rows, length].
         predictions: the most likely ids, IGNORED where there is no label, [rows, length]. None in
             training.
+        losses: that of each position without a gradient, 0 where there is no label, [rows, length].
         samples: ids that were drawn, IGNORED where there is no label, [rows, length]. None where
             none are asked for.
     """
 
     loss: torch.Tensor = None  # ModelOutput asks for defaults
-    losses: torch.Tensor = None
     predictions: torch.Tensor | None = None
+    losses: torch.Tensor = None
     samples: torch.Tensor | None = None
 
 
