@@ -36,9 +36,9 @@ from hf_synpre.vocabulary import as_vocabulary
 RESULT = Path(__file__).parent / "results" / "large_vocabulary.json"
 # Model -> its architecture, its ids, and the rows of a step and of an evaluation.
 MODELS = {
-    "t5-small": ("t5", 32_128, 8, 64),
-    "gpt2": ("gpt2", 50_257, 4, 16),
-    "bert-base": ("bert", 30_522, 4, 16),
+    "t5-small": ("t5", 32_128, 4, 32),
+    "gpt2": ("gpt2", 50_257, 2, 8),
+    "bert-base": ("bert", 30_522, 4, 8),
 }
 WAYS = ("chunks", "all logits")
 PHASES = ("training", "evaluation")
