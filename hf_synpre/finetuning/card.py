@@ -17,6 +17,7 @@ PIPELINES = {
     "labels": "text-classification",
     "number": "text-classification",
     "tags": "token-classification",
+    "lm": "text-generation",
 }
 # Ids of a text in a command that is printed.
 IDS_OF_EXAMPLE = 48
@@ -110,7 +111,7 @@ def loading_code(
     first, *others = [json.dumps(text, ensure_ascii=False) for text in texts or placeholders(data)]
     if head_name in PIPELINES:
         example = f"{first}, truncation=True"
-        if head_name == "tags":
+        if head_name in ("tags", "lm"):
             example = first
         elif others:
             example = f'{{"text": {first}, "text_pair": {others[0]}}}, truncation=True'
@@ -141,6 +142,8 @@ def loading_code(
 
 def placeholders(data: PreparedTask) -> list[str]:
     """Return what stands for the texts of a row: the names of their columns, in the template."""
+    if data.task.head_name == "lm":
+        return ["<text>"]
     if data.task.head_name == "text":
         source = data.task.source[0]
         if not COLUMN.search(source):
@@ -151,7 +154,7 @@ def placeholders(data: PreparedTask) -> list[str]:
 
 def first_texts(data: PreparedTask) -> list[str]:
     """Return the texts of the first test row as the tokenizer spells them, long ones cut."""
-    if data.task.head_name == "text":
+    if data.task.head_name in ("text", "lm"):
         pieces = [data.read_table("test", ["input_ids"])["input_ids"][0].as_py()]
     else:
         pieces = data.read_table("test", ["pieces"])["pieces"][0].as_py()
@@ -175,6 +178,8 @@ def describe_data(data: PreparedTask) -> str:
     lines = []
     if task.head_name == "text":
         lines.append(f"{' or '.join(task.target)} is generated from {' or '.join(task.source)}.")
+    elif task.head_name == "lm":
+        lines.append("The next token of text is predicted.")
     else:
         text = " or ".join(" and ".join(columns) for columns in task.text)
         label = " or ".join(", ".join(columns) for columns in task.label)

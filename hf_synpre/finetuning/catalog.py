@@ -15,12 +15,19 @@ from hf_synpre.finetuning.completion_head import CompletionHead
 from hf_synpre.finetuning.heads import Head
 from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.label_tasks import LabelTask
+from hf_synpre.finetuning.language_head import LanguageHead
+from hf_synpre.finetuning.language_tasks import LanguageTask
 from hf_synpre.finetuning.tasks import FinetuningTask
 from hf_synpre.finetuning.text_head import TextHead
 from hf_synpre.finetuning.text_tasks import TextToTextTask
 
 # All heads. Heads of one name answer the same tasks, each with other families of models.
-HEADS: tuple[Head[Any, Any], ...] = (TextHead(), CompletionHead(), *LABEL_HEADS.values())
+HEADS: tuple[Head[Any, Any], ...] = (
+    TextHead(),
+    CompletionHead(),
+    LanguageHead(),
+    *LABEL_HEADS.values(),
+)
 
 
 def find_head(name: str) -> Head[Any, Any]:
@@ -416,8 +423,31 @@ LABEL_TASKS = (
     ),
 )
 
+
+# ---- The tasks whose next token is predicted.
+
+# 700 steps of 4,096 ids.
+SMALL_LANGUAGE_RECIPE = {
+    "finetuning": {
+        "training": {
+            "max_steps": 700,
+            "per_device_train_batch_size": 16,
+            "optim": "adamw_torch",
+            "learning_rate": 2e-3,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 0.05,
+        },
+        "evaluations": 10,
+        "validation_examples": None,
+        "test_examples": None,
+    }
+}
+LANGUAGE_TASKS = (LanguageTask("lm", presets={"small": SMALL_LANGUAGE_RECIPE}),)
+
 # All downstream tasks of hf_synpre by name.
-TASKS: dict[str, FinetuningTask] = {task.name: task for task in (*TEXT_TO_TEXT_TASKS, *LABEL_TASKS)}
+TASKS: dict[str, FinetuningTask] = {
+    task.name: task for task in (*TEXT_TO_TEXT_TASKS, *LABEL_TASKS, *LANGUAGE_TASKS)
+}
 
 
 def get_finetuning_task(name: str, **changes: Any) -> FinetuningTask:

@@ -87,10 +87,7 @@ class CompletionHead(TextHead):
 
     def accepts_config(self, config: PreTrainedConfig) -> bool:
         """Say whether the config is a decoder's."""
-        try:
-            return model_family(config) == "causal"
-        except UsageError:  # transformers has no language model of this architecture
-            return False
+        return is_decoder(config)
 
     def configure(
         self, config: PreTrainedConfig, data: "PreparedTask[TextToTextTask]"
@@ -121,6 +118,14 @@ class CompletionHead(TextHead):
         """Return the function that makes a batch of prompts of a list of rows."""
         assert isinstance(collator, CompletionCollator)
         return collator.prompts
+
+
+def is_decoder(config: PreTrainedConfig) -> bool:
+    """Say whether models of a config are decoder-only language models."""
+    try:
+        return model_family(config) == "causal"
+    except UsageError:  # transformers has no language model of this architecture
+        return False
 
 
 def longest_prompt(data: "PreparedTask[TextToTextTask]") -> int:

@@ -8,11 +8,12 @@ from hf_synpre.config import build_spec
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.catalog import TASKS, find_head
 from hf_synpre.finetuning.label_tasks import LabelTask
+from hf_synpre.finetuning.language_tasks import LanguageTask
 from hf_synpre.finetuning.tasks import FinetuningTask
 from hf_synpre.finetuning.text_tasks import TextToTextTask
 
 # The field `head` of a task's definition -> the class of the task; LabelTask for other heads.
-TASK_CLASSES: dict[str, type[FinetuningTask]] = {"text": TextToTextTask}
+TASK_CLASSES: dict[str, type[FinetuningTask]] = {"text": TextToTextTask, "lm": LanguageTask}
 
 
 def task_from_fields(name: str, fields: Mapping[str, Any]) -> FinetuningTask:
@@ -21,7 +22,7 @@ def task_from_fields(name: str, fields: Mapping[str, Any]) -> FinetuningTask:
     Args:
         name: the task's name, which no task of hf_synpre has.
         fields: its definition, as in YAML: the fields of a LabelTask, which has the field `head`,
-            or of a TextToTextTask.
+            of a LanguageTask, which has the head lm, or of a TextToTextTask.
 
     Raises:
         UsageError: where the name is taken, or a field is unknown, missing or wrong.
@@ -34,7 +35,7 @@ def task_from_fields(name: str, fields: Mapping[str, Any]) -> FinetuningTask:
     head_name = fields.get("head", "text")
     task_class = TASK_CLASSES.get(head_name, LabelTask)
     values = {"name": name, **fields}
-    if task_class is TextToTextTask:
+    if task_class is not LabelTask:
         values.pop("head", None)
     check_kind(task_class, values, where)
 
@@ -52,7 +53,7 @@ def check_kind(task_class: type[FinetuningTask], values: Mapping[str, Any], wher
     """Check that no key of a definition belongs to the other kind of task.
 
     Args:
-        task_class: LabelTask or TextToTextTask.
+        task_class: LabelTask, TextToTextTask or LanguageTask.
         values: the keys of the definition.
         where: the name of the definition, for the message.
 
@@ -62,6 +63,7 @@ def check_kind(task_class: type[FinetuningTask], values: Mapping[str, Any], wher
     kinds: dict[type[FinetuningTask], str] = {
         TextToTextTask: "a text-to-text task (without head, with source and target)",
         LabelTask: "a labelled task (with head, text and label)",
+        LanguageTask: "a task of language modelling (with head lm and document)",
     }
     allowed = {field.name for field in dataclass_fields(task_class)}
     for other, other_kind in kinds.items():

@@ -106,8 +106,8 @@ def finetune(
     """Fine-tune a model on a task, choose its weights on validation, and test them.
 
     For text-to-text tasks the weights with the best validation token accuracy are tested, as in Wu
-    et al. 2022 (docs/papers.md, "Fine-tuning"); for labelled tasks those with the best score. The
-    test split is read once, at the end.
+    et al. 2022 (docs/papers.md, "Fine-tuning"); for labelled tasks those with the best score, for
+    language modelling those with the lowest loss. The test split is read once, at the end.
 
     Args:
         model: a model of the head that answers the task (`data.head_for(config)`); it is trained.
@@ -142,7 +142,7 @@ def finetune(
     trainer.args.eval_steps = math.ceil(steps / spec.evaluations)
 
     # Train, and keep the weights of the best evaluation.
-    best = BestModel(trainer.training_cost, spec.patience)
+    best = BestModel(trainer.training_cost, spec.patience, head.criterion)
     trainer.add_callback(best)
     trainer.train()
     if not all(math.isfinite(point["loss"]) for point in best.curve):

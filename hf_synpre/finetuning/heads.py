@@ -1,7 +1,7 @@
 """Heads: how models answer one kind of task, from the columns of its rows to its test scores.
 
-`Head` is the interface. Its subclasses are in text_head.py, completion_head.py and label_heads.py;
-the table HEADS of catalog.py has an object of each.
+`Head` is the interface. Its subclasses are in text_head.py, completion_head.py, language_head.py
+and label_heads.py; the table HEADS of catalog.py has an object of each.
 """
 
 from abc import ABC, abstractmethod
@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput
 
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.errors import UsageError
+from hf_synpre.training.losses import TokenLoss, most_likely
 from hf_synpre.training.trainer import SynpreTrainer
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class Head(ABC, Generic[Task, Rows]):
     training_arguments: ClassVar[dict[str, Any]] = {}
     # Fields of FinetuningSpec that this kind of answer does not read.
     unread_options: ClassVar[tuple[str, ...]] = ()
+    # Whether a higher test score is better, and the validation metric by which weights are chosen:
+    # the highest "token_accuracy" or the lowest "loss".
+    higher_is_better: ClassVar[bool] = True
+    criterion: ClassVar[str] = "token_accuracy"
     # Whether the loss obeys label_smoothing_factor of TrainingArguments.
     smooths_labels: ClassVar[bool] = True
 
@@ -281,7 +286,8 @@ class Head(ABC, Generic[Task, Rows]):
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return the function that scores an evaluation (`compute_metrics` of a Trainer).
 
-        It returns "token_accuracy", by which weights are chosen, and "score", which is reported.
+        It returns "token_accuracy", by which weights are usually chosen, and "score", which is
+        reported.
 
         Args:
             data: the prepared task.
@@ -304,3 +310,22 @@ class Head(ABC, Generic[Task, Rows]):
             spec: the number of test rows, and how text is generated.
             trainer: the Trainer that fine-tuned the model.
         """
+
+
+class TokenHead(Head[Task, Rows]):
+    """A head whose labels are tokens: the loss is their cross-entropy."""
+
+    def loss(
+        self,
+        outputs: ModelOutput,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> torch.Tensor:
+        """Return the cross-entropy per target token, in nats."""
+        return TokenLoss(label_smoothing)(outputs, labels, num_items_in_batch)
+
+    def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
+        """Return the loss, and the function by which evaluation keeps only the most likely ids."""
+        loss = TokenLoss(self.label_smoothing(spec))
+        return {"loss": loss, "preprocess_logits_for_metrics": most_likely}

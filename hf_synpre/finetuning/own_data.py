@@ -112,6 +112,8 @@ def task_of_yaml(file: Path, given: Mapping[str, Any], data_dir: str | None) -> 
 def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     """Return a task on the rows of a folder, a file or a dataset on the Hub, columns guessed."""
     is_local = Path(data).exists()
+    if given.get("head") == "lm":
+        return task_of_text(data, given, is_local)
     dataset = open_splits(data, given.get("hub_config"), given.get("hub_revision"))
     train = complete_splits(data, dataset, hold_out=True)["train"]
 
@@ -143,6 +145,19 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     if hint:
         remarks.append(hint)
     return TaskChoice(name, definition, data_dir, remarks, len(splits["train"]))
+
+
+def task_of_text(data: str, given: Mapping[str, Any], is_local: bool) -> TaskChoice:
+    """Return language modelling on the text of a folder, a file or a dataset on the Hub."""
+    definition = {"hold_out": True, **given}
+    if not is_local:
+        definition["hub_id"] = data
+    name = task_name(data)
+    data_dir = data if is_local else None
+    splits = task_from_fields(name, definition).load(data_dir)
+    rows = ", ".join(f"{len(table):,} of {split}" for split, table in splits.items())
+    remark = f"{data}: predicts the next token; documents: {rows}."
+    return TaskChoice(name, definition, data_dir, [remark])
 
 
 def own_corpus(data: str, data_dir: str | None, text: TextSpec) -> tuple[Corpus, list[str]]:

@@ -93,7 +93,7 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
     tokenizer = complete_tokenizer(data.tokenizer, model)
     tokenizer.model_max_length = data.task.max_source
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if data.task.head_name == "text" and not model.config.is_encoder_decoder:
+    if data.task.head_name in ("text", "lm") and not model.config.is_encoder_decoder:
         # What a decoder generates follows the last position.
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     if data.task.head_name == "text" and backend is not None:
@@ -103,7 +103,7 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
         )
 
     inputs = ["input_ids", "attention_mask"]
-    if data.task.head_name != "text" and uses_token_types(model.config):
+    if data.task.head_name not in ("text", "lm") and uses_token_types(model.config):
         inputs.insert(1, "token_type_ids")
     tokenizer.model_input_names = inputs
     tokenizer.init_kwargs["model_input_names"] = inputs

@@ -152,12 +152,14 @@ class Deadline(TrainerCallback):
 
 
 class BestModel(TrainerCallback):
-    """Keeps the weights of the best validation token accuracy in memory, and the curve.
+    """Keeps the weights of the best evaluation in memory, and the curve.
 
     Args:
         training_cost: returns the cost of the run so far, of which tokens and FLOPs go into the
             curve (`SynpreTrainer.training_cost`).
-        patience: so many evaluations without a better accuracy end the run; 0 never ends it early.
+        patience: so many evaluations without a better one end the run; 0 never ends it early.
+        criterion: what is compared: "token_accuracy", of which the highest is best, or "loss", of
+            which the lowest is.
 
     Attributes:
         curve: one dict an evaluation: step, tokens, flops, loss, token_accuracy, score.
@@ -166,8 +168,14 @@ class BestModel(TrainerCallback):
         stopped: what ended the run: "budget" or "patience".
     """
 
-    def __init__(self, training_cost: Callable[[], Mapping[str, Any]], patience: int = 0):
+    def __init__(
+        self,
+        training_cost: Callable[[], Mapping[str, Any]],
+        patience: int = 0,
+        criterion: str = "token_accuracy",
+    ):
         self.training_cost, self.patience = training_cost, patience
+        self.criterion = criterion
         self.curve: list[dict[str, float]] = []
         self.weights: dict[str, torch.Tensor] = {}
         self.seconds = 0.0
@@ -177,7 +185,12 @@ class BestModel(TrainerCallback):
     @property
     def chosen(self) -> dict[str, float]:
         """The evaluation whose weights are kept."""
-        return max(self.curve, key=lambda point: point["token_accuracy"])
+        return max(self.curve, key=self._quality)
+
+    def _quality(self, point: dict[str, float]) -> float:
+        """Return the criterion of an evaluation, higher where it is better."""
+        value = point[self.criterion]
+        return -value if self.criterion == "loss" else value
 
     def on_evaluate(
         self,
@@ -189,18 +202,19 @@ class BestModel(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Add the evaluation to the curve; keep the weights where they are the best so far."""
-        best = max((point["token_accuracy"] for point in self.curve), default=-1.0)
-        if metrics["eval_token_accuracy"] > best:
+        cost = self.training_cost()
+        point = {"step": state.global_step, "tokens": cost["tokens"], "flops": cost["flops"]}
+        for name in ("loss", "token_accuracy", "score"):
+            point[name] = metrics[f"eval_{name}"]
+
+        best = max(map(self._quality, self.curve), default=-math.inf)
+        if self._quality(point) > best:
             state_dict = model.state_dict()
             self.weights = {name: tensor.detach().clone() for name, tensor in state_dict.items()}
             self._evaluations_since_best = 0
         else:
             self._evaluations_since_best += 1
 
-        cost = self.training_cost()
-        point = {"step": state.global_step, "tokens": cost["tokens"], "flops": cost["flops"]}
-        for name in ("loss", "token_accuracy", "score"):
-            point[name] = metrics[f"eval_{name}"]
         self.curve.append(point)
         self.seconds += metrics.get("eval_runtime", 0.0)
 

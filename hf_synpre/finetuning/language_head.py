@@ -1,0 +1,220 @@
+"""The head of language modelling: documents -> windows of ids -> bits per byte of a decoder.
+
+The documents of a split are one stream of ids, an end-of-sequence id after each document. It is cut
+end to end into windows of `max_source` ids. A decoder reads a window, begun with the id before it,
+and predicts its ids, so that every id of the stream is predicted once.
+
+Bits per byte are the negative log-likelihood of all these ids, ends of documents included, in bits,
+over the bytes of the documents in UTF-8. They do not depend on how long tokens are, so models with
+other tokenizers compare.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import AutoModelForCausalLM, EvalPrediction, PreTrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from hf_synpre.data.collators import RowCollator
+from hf_synpre.data.corpora import Corpus, texts_digest
+from hf_synpre.data.encoding import encode_texts
+from hf_synpre.data.rows import IGNORED, Row
+from hf_synpre.data.tokenizers import train_tokenizer
+from hf_synpre.errors import UsageError
+from hf_synpre.finetuning.completion_head import is_decoder
+from hf_synpre.finetuning.heads import Collator, ReportedScores, TokenHead
+from hf_synpre.training.losses import teacher_forced
+from hf_synpre.training.trainer import SynpreTrainer
+from hf_synpre.vocabulary import padding_and_end
+
+if TYPE_CHECKING:
+    from hf_synpre.finetuning.finetuning import FinetuningSpec
+    from hf_synpre.finetuning.language_tasks import LanguageTask
+    from hf_synpre.finetuning.prepared import PreparedTask
+
+
+class WindowRows:
+    """Map-style rows {input_ids, labels, segments} of the documents of a split, end to end.
+
+    Args:
+        documents: the ids of each document, without an end.
+        sizes: the bytes of each document.
+        eos: the id after each document, and before the first.
+        length: the ids that a row predicts; the last row may have fewer.
+
+    Attributes:
+        ids: the ids that are predicted, with one more before them, int32[targets + 1].
+        documents: how many documents there are.
+        bytes: the bytes of all documents.
+    """
+
+    def __init__(self, documents: pa.ChunkedArray, sizes: np.ndarray, eos: int, length: int):
+        end = np.array([eos], np.int32)
+        parts = [end]
+        for document in documents:
+            parts += [document.values.to_numpy(), end]
+        self.ids = np.concatenate(parts)
+        self.length = length
+        self.documents = len(documents)
+        self.bytes = int(sizes.sum())
+
+    @property
+    def targets(self) -> int:
+        """How many ids are predicted."""
+        return len(self.ids) - 1
+
+    def __len__(self) -> int:
+        return math.ceil(self.targets / self.length)
+
+    def __getitem__(self, index: int) -> Row:
+        window = self.ids[index * self.length : (index + 1) * self.length + 1]
+        inputs = window[:-1]
+        return {"input_ids": inputs, "labels": window[1:], "segments": np.ones_like(inputs)}
+
+
+class LanguageTrainer(SynpreTrainer):
+    """A trainer whose evaluations have the exact loss per id of WindowRows, and bits per byte."""
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the evaluation with its loss (nats per id) and its score (bits per byte)."""
+        self.nats = 0.0
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        rows: WindowRows = dataloader.dataset
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        output.metrics[f"{prefix}_loss"] = self.nats / rows.targets
+        output.metrics[f"{prefix}_score"] = self.nats / math.log(2) / rows.bytes
+        return output
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Add up the loss of a batch: batches may have different numbers of ids."""
+        count = (inputs["labels"] != IGNORED).sum()
+        step = super().prediction_step(model, inputs, *args, **kwargs)
+        self.nats += float(step[0]) * int(count)
+        return step
+
+
+class LanguageHead(TokenHead["LanguageTask", WindowRows]):
+    """The next token of text, predicted by a decoder. Validation and test are in bits per byte."""
+
+    name = "lm"
+    model_class = AutoModelForCausalLM
+    usual_model_type = "llama"
+    adds_parameters = False
+    higher_is_better = False
+    criterion = "loss"
+    smooths_labels = False  # bits per byte are those of the text
+    trainer_class = LanguageTrainer
+    unread_options = (
+        "layer_decay",
+        "num_beams",
+        "length_penalty",
+        "max_new_tokens",
+        "accept_unspellable",
+    )
+
+    def train_tokenizer(
+        self, task: "LanguageTask", train: pa.Table, vocab_size: int, corpus: Corpus | None
+    ) -> tuple[PreTrainedTokenizerBase, str]:
+        """Return a byte-level tokenizer, and a line on its origin."""
+        texts, source = train["text"].to_pylist(), "the train split"
+        if corpus is not None:
+            texts, source = corpus.texts("train"), corpus.metadata["name"]
+        tokenizer = train_tokenizer(texts, vocab_size)
+        return tokenizer, f"byte-level BPE trained on {source}, {vocab_size} ids"
+
+    def head_metadata(
+        self, task: "LanguageTask", label_names: list[Any] | None, data_dir: str | None
+    ) -> dict[str, Any]:
+        """Return the Hub id, None if the text came from a folder."""
+        return {"hub_id": None if data_dir else task.hub_id}
+
+    def encode(
+        self,
+        task: "LanguageTask",
+        rows: pa.Table,
+        label_names: list[Any] | None,
+        tokenizer: PreTrainedTokenizerBase,
+        split: str,
+    ) -> pa.Table:
+        """Return input_ids (list<int32>) and bytes of every document."""
+        texts = rows["text"].to_pylist()
+        ids = encode_texts(tokenizer, texts)["input_ids"]
+        sizes = [len(text.encode()) for text in texts]
+        return pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32())), "bytes": sizes})
+
+    def digest(self, rows: pa.Table, encoded: pa.Table) -> str:
+        """Return the sha256 of the documents in order."""
+        return texts_digest(rows["text"].to_pylist())
+
+    def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
+        """Return the bytes and the ids of a split; an end of sequence counts for each document."""
+        lengths = [len(document) for document in encoded["input_ids"]]
+        return {"bytes": sum(encoded["bytes"].to_pylist()), "ids": sum(lengths) + len(lengths)}
+
+    def make_rows(self, data: "PreparedTask[LanguageTask]", encoded: pa.Table) -> WindowRows:
+        """Return the windows of a split."""
+        _, eos = padding_and_end(data.tokenizer)
+        sizes = encoded["bytes"].to_numpy()
+        return WindowRows(encoded["input_ids"], sizes, eos, data.task.max_source)
+
+    def accepts_config(self, config: PreTrainedConfig) -> bool:
+        """Say whether the config is a decoder's."""
+        return is_decoder(config)
+
+    def refusal(self, task: "LanguageTask", config: PreTrainedConfig) -> str:
+        """Return why a model that is no decoder does not fit."""
+        return (
+            f"{task.name} is text whose next token is predicted, and {config.model_type} is no "
+            "decoder; give one (model_type llama or gpt2)."
+        )
+
+    def configure(
+        self, config: PreTrainedConfig, data: "PreparedTask[LanguageTask]"
+    ) -> PreTrainedConfig:
+        """Return the config as it is. UsageError: it has too few position embeddings."""
+        limit = getattr(config, "max_position_embeddings", None)
+        if isinstance(limit, int) and 0 < limit < data.task.max_source:
+            raise UsageError(
+                f"{data.task.name} has sequences of {data.task.max_source} ids (max_source), and "
+                f"{config.model_type} has {limit} position embeddings; give a smaller max_source, "
+                "or a config with max_position_embeddings of that."
+            )
+        return config
+
+    def collator(self, data: "PreparedTask[LanguageTask]", config: PreTrainedConfig) -> Collator:
+        """Return the collator, which pads the last window of a split."""
+        pad, _ = padding_and_end(data.tokenizer)
+        return RowCollator(pad, alone=True)
+
+    def validation_metrics(
+        self, data: "PreparedTask[LanguageTask]", rows: WindowRows
+    ) -> Callable[[EvalPrediction], dict[str, float]]:
+        """Return the function that gives the share of ids that are predicted right."""
+        return teacher_forced
+
+    def test(
+        self,
+        model: PreTrainedModel,
+        data: "PreparedTask[LanguageTask]",
+        spec: "FinetuningSpec",
+        trainer: SynpreTrainer,
+    ) -> ReportedScores:
+        """Return bits per byte and loss per id of the test text."""
+        rows = data.rows("test", spec.test_examples)
+        with torch.inference_mode():
+            metrics = trainer.predict(rows).metrics
+        scores = {
+            "bits_per_byte": metrics["test_score"],
+            "loss": metrics["test_loss"],
+            "token_accuracy": metrics["test_token_accuracy"],
+        }
+        return {
+            "metric": "bits_per_byte",
+            "score": scores["bits_per_byte"],
+            "scores": scores,
+            "test_examples": rows.documents,
+        }

@@ -1,0 +1,127 @@
+"""Language modelling as a downstream task: a corpus with train, validation and test text."""
+
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+from datasets import Dataset, DatasetDict
+
+from hf_synpre.config import option
+from hf_synpre.data import stdlib
+from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus, folder_texts, text_column
+from hf_synpre.data.folders import SPLIT_WORDS, split_files
+from hf_synpre.data.splits import open_splits, row_texts
+from hf_synpre.errors import UsageError
+from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits
+
+EMBEDDED_CORPUS = "lm"  # its text is the source code of Python's standard library
+BITS_PER_BYTE = "bits_per_byte"
+TEXT_SCHEMA = pa.schema([("text", pa.string())])
+
+
+@dataclass(frozen=True)
+class LanguageTask(FinetuningTask):
+    """A corpus, of whose test text the next token is predicted.
+
+    Example:
+        >>> LanguageTask("mine", document="body", max_source=512)
+    """
+
+    _: KW_ONLY
+    document: str | None = option(
+        "The column of the documents; guessed without it. Text files need none.", None
+    )
+    max_source: int = option("Token ids of a training sequence.", 256)
+
+    only_metric: ClassVar[str] = BITS_PER_BYTE
+
+    def __post_init__(self) -> None:
+        self.check_fields([BITS_PER_BYTE])
+        if self.max_source < 1:
+            raise UsageError(
+                f"{self.name}: max_source is {self.max_source}; give the ids of a sequence, 1 or "
+                "more."
+            )
+
+    @property
+    def head_name(self) -> str:
+        """The name of the head that answers the task."""
+        return "lm"
+
+    @property
+    def metric_name(self) -> str:
+        """The metric that is reported: bits per byte of text, in which tokenizers compare."""
+        return BITS_PER_BYTE
+
+    def load(self, data_dir: str | None = None) -> dict[str, pa.Table]:
+        """Return train, validation and test as tables of one column, text.
+
+        Args:
+            data_dir: the folder of the corpus, or a folder that holds it under the task's name;
+                None for the Hub. The task lm needs none.
+
+        Raises:
+            UsageError: there is no such corpus, a split is missing, or it has no text.
+        """
+        folder = self.data_folder(data_dir)
+        if folder is None and self.name == EMBEDDED_CORPUS:
+            splits = {
+                split: Dataset(text_table(list(stdlib.texts(split)))) for split in SPLIT_WORDS
+            }
+        else:
+            splits = complete_splits(self.name, self._documents(folder), self.hold_out)
+
+        tables = {}
+        for split, rows in splits.items():
+            table = self.sample_rows(rows, split).with_format("arrow")[:]
+            if not any(table["text"].to_pylist()):
+                raise UsageError(f"{self.name}: the split {split} has no text; give some.")
+            tables[split] = table
+        return tables
+
+    def _documents(self, folder: Path | None) -> DatasetDict:
+        """Return the splits of the corpus, a document in each row of the column text."""
+        if folder is not None and folder.is_dir() and self.document is None:
+            documents = {split: list(folder_texts(folder, split)) for split in split_files(folder)}
+            return DatasetDict(
+                {split: Dataset(text_table(documents[split])) for split in documents}
+            )
+
+        if folder is None and self.hub_id is None:
+            raise UsageError(
+                f"{self.name} has no Hub id; give the folder or file of its text as --data_dir."
+            )
+        where = str(folder or self.hub_id)
+        splits = {}
+        for split, rows in open_splits(where, self.hub_config, self.hub_revision).items():
+            column = self.document or text_column(rows.column_names, where)
+            texts = [text for row in row_texts(rows, [column]) for text in row]
+            splits[split] = Dataset(text_table(texts))
+        return DatasetDict(splits)
+
+    def data_folder(self, data_dir: str | None) -> Path | None:
+        """Return the folder with the task's name in `data_dir`, or `data_dir` itself.
+
+        Return None if the text is on the Hub or that of the standard library.
+        """
+        if data_dir is None:
+            return None
+        named = Path(data_dir) / self.name
+        if named.is_dir():
+            return named
+        return None if self.name == EMBEDDED_CORPUS else Path(data_dir)
+
+    def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
+        """Return the text of the train split."""
+        splits = {split: Dataset(table) for split, table in self.load(data_dir).items()}
+        return dataset_corpus(DatasetDict(splits), replace(text, columns=["text"]), self.name)
+
+    def test_texts(self, data_dir: str | None) -> list[list[str]]:
+        """Return every test document."""
+        return [[text] for text in self.load(data_dir)["test"]["text"].to_pylist()]
+
+
+def text_table(texts: list[str]) -> pa.Table:
+    """Return documents as a table of one column, text."""
+    return pa.table({"text": texts}, schema=TEXT_SCHEMA)

@@ -1,0 +1,144 @@
+"""Language modelling as a downstream task: windows, bits per byte, corpora, what is refused.
+
+Run: pytest tests/finetuning/test_language_modelling.py
+"""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small_models import DECODER
+
+from hf_synpre.errors import UsageError
+from hf_synpre.finetuning import (
+    FinetuningSpec,
+    LanguageTask,
+    choose_task,
+    finetune,
+    get_finetuning_task,
+    prepare,
+    task_from_fields,
+)
+from hf_synpre.finetuning.language_head import WindowRows
+from hf_synpre.initialization import build
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.vocabulary import as_vocabulary
+
+EOS = 1
+TEXTS = {
+    "train": ["to be or not to be, that is the question", "été " * 30, "a b c d e f g"] * 6,
+    "validation": ["the question is not to be", "d"],
+    "test": ["not to be or to be", "ünï", ""],
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plays")
+    for split, texts in TEXTS.items():
+        pq.write_table(pa.table({"text": texts}), folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    return prepare(
+        LanguageTask("plays", max_source=16), folder / "data", data_dir=str(corpus), vocab_size=300
+    )
+
+
+def fresh(data, **fields):
+    overrides = DECODER | {"num_key_value_heads": 2} | fields
+    overrides.pop("vocab_size")
+    config = ModelSpec("llama", overrides=overrides).config(as_vocabulary(data.tokenizer))
+    head = data.head_for(config)
+    return build(head.model_class, head.configure(config, data), {}, 0)
+
+
+def nats(model, ids):
+    """Return the negative log-likelihood of ids[1:] after ids[:1]."""
+    with torch.no_grad():
+        logits = model(torch.tensor([ids[:-1]])).logits[0]
+    targets = torch.tensor(ids[1:], dtype=torch.int64)
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+
+
+def test_every_id_is_predicted_once():
+    documents = pa.chunked_array([pa.array([[5, 6, 7], [], [8]], pa.list_(pa.int32()))])
+    rows = WindowRows(documents, np.array([3, 0, 1]), EOS, length=3)
+    assert rows.ids.tolist() == [EOS, 5, 6, 7, EOS, EOS, 8, EOS]
+    assert (len(rows), rows.targets, rows.bytes) == (3, 7, 4)
+    assert [rows[k]["labels"].tolist() for k in range(3)] == [[5, 6, 7], [EOS, EOS, 8], [EOS]]
+    assert [rows[k]["input_ids"].tolist() for k in range(3)] == [[EOS, 5, 6], [7, EOS, EOS], [8]]
+
+
+def test_scores_are_bits_of_the_model_over_bytes_of_the_text(data, tmp_path):
+    model = fresh(data)
+    training = {"max_steps": 4, "use_cpu": True, "learning_rate": 1e-2}
+    spec = FinetuningSpec({**training, "per_device_eval_batch_size": 4}, 2)
+    outcome = finetune(model, data, spec, seed=0, output_dir=tmp_path)
+
+    # Each window alone, without a batch.
+    rows = data.rows("test")
+    total = 0.0
+    for k in range(len(rows)):
+        total += nats(model, [*rows[k]["input_ids"][:1].tolist(), *rows[k]["labels"].tolist()])
+    size = len("".join(TEXTS["test"]).encode())
+    assert rows.bytes == size
+    assert outcome["score"] == pytest.approx(total / math.log(2) / size, rel=1e-4)
+    assert outcome["scores"]["loss"] == pytest.approx(total / rows.targets, rel=1e-4)
+    assert outcome["test_examples"] == 3
+
+    # The weights of the lowest loss are tested, and the curve is in the same unit.
+    assert outcome["curve"][1]["loss"] < outcome["curve"][0]["loss"]
+    assert outcome["validation_score"] == min(point["score"] for point in outcome["curve"])
+
+
+def test_corpora_of_every_kind_are_read(corpus, tmp_path):
+    tables = LanguageTask("plays").load(str(corpus))
+    assert {split: table["text"].to_pylist() for split, table in tables.items()} == TEXTS
+
+    # Text files: a tenth of the documents is held out, one of each here.
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for k in range(5):
+        (texts / f"{k}.txt").write_text(f"document {k}")
+    held_out = task_from_fields("mine", {"head": "lm", "hold_out": True}).load(str(texts))
+    assert {split: len(table) for split, table in held_out.items()} == {
+        "train": 3,
+        "validation": 1,
+        "test": 1,
+    }
+
+    # One file, whose column is named.
+    table = pa.table({"id": ["x"] * 9, "body": [f"text {k}" for k in range(9)]})
+    pq.write_table(table, tmp_path / "mails.parquet")
+    choice = choose_task(str(tmp_path / "mails.parquet"), {"head": "lm", "document": "body"})
+    assert "documents: 7 of train, 1 of validation, 1 of test" in choice.remarks[0]
+    assert choice.definition["document"] == "body"
+
+    embedded = get_finetuning_task("lm").load(None)
+    assert sorted(embedded) == ["test", "train", "validation"]
+
+
+def test_what_cannot_be_modelled_is_refused(data, tmp_path):
+    bert = ModelSpec("bert").config(as_vocabulary(data.tokenizer))
+    with pytest.raises(UsageError, match="bert is no decoder; give one"):
+        data.head_for(bert)
+    with pytest.raises(UsageError, match=r"sequences of 16 ids .* 8 position embeddings"):
+        fresh(data, max_position_embeddings=8)
+    with pytest.raises(UsageError, match="max_source is 0; give the ids of a sequence"):
+        LanguageTask("mine", max_source=0)
+    with pytest.raises(UsageError, match="its key 'source' belongs to a text-to-text task"):
+        task_from_fields("mine", {"head": "lm", "source": "a"})
+
+    folder = tmp_path / "blank"
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        pq.write_table(pa.table({"text": [""]}), folder / f"{split}.parquet")
+    with pytest.raises(UsageError, match="the split train has no text; give some"):
+        LanguageTask("blank").load(str(folder))
