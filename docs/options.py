@@ -9,7 +9,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from hf_synpre.data.corpora import TextSpec
 from hf_synpre.experiments.spec import ArmSpec, ExperimentSpec, TaskSpec
-from hf_synpre.finetuning import FinetuningSpec, LabelTask, TextToTextTask
+from hf_synpre.finetuning import FinetuningSpec, LabelTask, LanguageTask, TextToTextTask
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.argument_table import FINETUNING, NEEDS, PRETRAINING
 from hf_synpre.training.arguments import refusal
@@ -26,6 +26,7 @@ SECTIONS = {
     "tasks: NAME": TaskSpec,
     "tasks: NAME: define (a text-to-text task of your own)": TextToTextTask,
     "tasks: NAME: define (a labelled task of your own, which has the key head)": LabelTask,
+    "tasks: NAME: define (language modelling on text of your own, with head: lm)": LanguageTask,
     "finetuning": FinetuningSpec,
 }
 

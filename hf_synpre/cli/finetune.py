@@ -29,6 +29,8 @@ SMALL_MODEL_RATE, USUAL_RATE = 3e-2, 1e-3
 SMALL_MODEL_PARAMETERS = 10_000_000
 # AdamW's rate for labels: of weights that are trained, of small models, and of others.
 LABELS_RATE_TRAINED, LABELS_RATE_SMALL, LABELS_RATE = 1e-4, 1e-3, 5e-4
+# AdamW's rate for the next token of text: of small models, and of others.
+LANGUAGE_RATE_SMALL, LANGUAGE_RATE = 2e-3, 5e-4
 # The share of the steps in which the rate rises; then it falls in a line to 0.
 WARM_UP = 0.05
 
@@ -66,7 +68,7 @@ class FinetuneOptions:
 def finetune_flags() -> list[FlagSet]:
     """Return the flags of `synpre finetune`."""
     from hf_synpre.experiments import ArmSpec, TaskSpec
-    from hf_synpre.finetuning import FinetuningSpec, LabelTask, TextToTextTask
+    from hf_synpre.finetuning import FinetuningSpec, LabelTask, LanguageTask, TextToTextTask
     from hf_synpre.models.spec import ModelSpec
 
     experiment_only = "it names another part of an experiment"
@@ -100,6 +102,14 @@ def finetune_flags() -> list[FlagSet]:
             "special_tokens": elsewhere,
         },
     )
+    language = FlagSet(
+        LanguageTask,
+        "your own data",
+        left_out={
+            **both_kinds,
+            **dict.fromkeys(("hub_config", "hub_revision", "rows", "special_tokens"), elsewhere),
+        },
+    )
     task = FlagSet(
         TaskSpec,
         "data",
@@ -129,7 +139,7 @@ def finetune_flags() -> list[FlagSet]:
         "training",
         left_out={"training": "every training argument is a flag of its own"},
     )
-    return [own, labelled, text_to_text, task, IMPORT_FLAG, arm, model, recipe]
+    return [own, labelled, text_to_text, language, task, IMPORT_FLAG, arm, model, recipe]
 
 
 def finetune(arguments: Arguments) -> int:
@@ -193,9 +203,9 @@ def finetune(arguments: Arguments) -> int:
 
 def own_fields(arguments: Arguments) -> dict[str, Any]:
     """Return the fields of a task that were given as flags; columns are lists of names."""
-    from hf_synpre.finetuning import LabelTask, TextToTextTask
+    from hf_synpre.finetuning import LabelTask, LanguageTask, TextToTextTask
 
-    fields = arguments.of(LabelTask) | arguments.of(TextToTextTask)
+    fields = arguments.of(LabelTask) | arguments.of(TextToTextTask) | arguments.of(LanguageTask)
     for name in ("source", "target"):
         if name in fields:
             fields[name] = [",".join(fields[name])]  # one column or template, commas included
@@ -291,19 +301,23 @@ def add_usual_training(
     training.setdefault("per_device_train_batch_size", USUAL_BATCH)
     is_usual_schedule = training.setdefault("lr_scheduler_type", "linear") == "linear"
 
-    # Labels take AdamW, as usual for encoders, generated text Adafactor.
-    has_labels = usual_model_type(choice.name, choice.definition) == "electra"
+    # Labels and the next token take AdamW, as usual for their models, generated text Adafactor.
+    usual_model = usual_model_type(choice.name, choice.definition)
+    has_labels, is_language = usual_model == "electra", usual_model == "llama"
     has_weights = arm.get("init") == "weights"
     is_trained = has_weights and arm.get("embeddings") == "kept"
     if has_labels:
         training.setdefault("optim", "adamw_torch")
         fresh_rate = LABELS_RATE_SMALL if is_small else LABELS_RATE
         training.setdefault("learning_rate", LABELS_RATE_TRAINED if has_weights else fresh_rate)
+    elif is_language:
+        training.setdefault("optim", "adamw_torch")
+        training.setdefault("learning_rate", LANGUAGE_RATE_SMALL if is_small else LANGUAGE_RATE)
     else:
         rate = SMALL_MODEL_RATE if is_small and not is_trained else USUAL_RATE
         training.setdefault("learning_rate", rate)
-        if is_usual_schedule:  # other schedules may read no warm-up
-            training.setdefault("warmup_steps", WARM_UP)
+    if is_usual_schedule and not has_labels:  # other schedules may read no warm-up
+        training.setdefault("warmup_steps", WARM_UP)
 
     # Steps. Generated text is learnt late by a model that does not know the tokens.
     if "num_train_epochs" in training or "max_steps" in training:

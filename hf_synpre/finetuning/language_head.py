@@ -142,7 +142,7 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     ) -> pa.Table:
         """Return input_ids (list<int32>) and bytes of every document."""
         texts = rows["text"].to_pylist()
-        ids = encode_texts(tokenizer, texts)["input_ids"]
+        ids = encode_texts(tokenizer, texts, special_tokens=task.special_tokens)["input_ids"]
         sizes = [len(text.encode()) for text in texts]
         return pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32())), "bytes": sizes})
 

@@ -34,6 +34,8 @@ from hf_synpre.report.schema import (
 # Words in the names of metrics that are no fractions, even where their values are in 0..1.
 NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", "corr")
 PHASES = ("pretraining", "finetuning")
+# The metric of language modelling.
+BITS_PER_BYTE = "bits_per_byte"
 FAILED_KEYS = ("file", "task", "arm", "seed", "error")
 CELL_KEYS = ("file", "sha256", "status", "score", "validation_score")
 
@@ -144,13 +146,14 @@ def summarize_task(cells: list[CellResult]) -> TaskSummary:
 def curve_score(cells: list[CellResult]) -> str | None:
     """Return what the validation curves of a task show, None where no cell is finished.
 
-    Labelled tasks are validated by their metric. For text-to-text tasks it is the share of rows
+    Labelled tasks and language modelling are validated by their metric. For text-to-text tasks it is the share of rows
     whose every token is right, each predicted after the right ones before it.
     """
     if not cells:
         return None
+    metric = cells[0]["metric"]
     labelled = any("labels" in (cell.get("data") or {}) for cell in cells)
-    return cells[0]["metric"] if labelled else TEACHER_FORCED
+    return metric if labelled or metric == BITS_PER_BYTE else TEACHER_FORCED
 
 
 def are_fractions(metric: str | None, values: list[float]) -> bool:

@@ -83,7 +83,7 @@ def test_scores_are_bits_of_the_model_over_bytes_of_the_text(data, tmp_path):
     outcome = finetune(model, data, spec, seed=0, output_dir=tmp_path)
 
     # Each window alone, without a batch.
-    rows = data.rows("test")
+    rows = data.rows("test", spec.test_examples)
     total = 0.0
     for k in range(len(rows)):
         total += nats(model, [*rows[k]["input_ids"][:1].tolist(), *rows[k]["labels"].tolist()])
