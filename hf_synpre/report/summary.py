@@ -146,8 +146,8 @@ def summarize_task(cells: list[CellResult]) -> TaskSummary:
 def curve_score(cells: list[CellResult]) -> str | None:
     """Return what the validation curves of a task show, None where no cell is finished.
 
-    Labelled tasks and language modelling are validated by their metric. For text-to-text tasks it is the share of rows
-    whose every token is right, each predicted after the right ones before it.
+    Labelled tasks and language modelling are validated by their metric. For text-to-text tasks it
+    is the share of rows whose every token is right, each predicted after the right ones before it.
     """
     if not cells:
         return None
