@@ -22,6 +22,7 @@ from tokenizers import (
 from transformers import (
     AutoTokenizer,
     BertTokenizer,
+    GPT2Tokenizer,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
@@ -54,7 +55,8 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
 
     Args:
         name: a folder, a Hub id, or the name of a folder tokenizers/NAME in `data_dir`. A folder
-            with a bare vocab.txt is taken for BERT's, lower case.
+            with a bare vocab.txt is taken for BERT's, lower case, and one with vocab.json and
+            merges.txt alone for GPT-2's.
         data_dir: the folder of local copies.
 
     Raises:
@@ -63,10 +65,13 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
     local = Path(data_dir or ".") / "tokenizers" / name
     folder = local if local.is_dir() else Path(name)
     is_bare = (folder / "vocab.txt").exists() and not (folder / "tokenizer_config.json").exists()
+    is_bare_bpe = (folder / "merges.txt").exists() and not any(folder.glob("*config.json"))
     source = str(folder) if local.is_dir() else name
     try:
         if is_bare:
             tokenizer = BertTokenizer.from_pretrained(source, do_lower_case=True)
+        elif is_bare_bpe and not (folder / "tokenizer.json").exists():
+            tokenizer = GPT2Tokenizer.from_pretrained(source)
         else:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (KeyboardInterrupt, SystemExit, UsageError):

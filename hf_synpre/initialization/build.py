@@ -89,7 +89,8 @@ def build(
             model, each by (seed, its name).
 
     Raises:
-        UsageError: a tensor has another shape than its parameter.
+        UsageError: the class cannot be built of the config, such as RoBERTa, which counts positions
+            from its padding id, with a large one; or a tensor has another shape than its parameter.
 
     Example:
         model = build(AutoModelForCausalLM, config, {}, seed=0)   # a random init
@@ -98,8 +99,17 @@ def build(
     # whatever folder the config was read from.
     config = copy.deepcopy(config)
     config._name_or_path = ""
-    with no_init_weights(), torch.random.fork_rng(devices=[]), NotANumberInEmptyTensors():
-        model = resolve_class(model_class, config)._from_config(config, dtype=torch.float32)
+    actual_class = resolve_class(model_class, config)
+    try:
+        with no_init_weights(), torch.random.fork_rng(devices=[]), NotANumberInEmptyTensors():
+            model = actual_class._from_config(config, dtype=torch.float32)
+    except (AssertionError, ValueError, IndexError, TypeError, AttributeError) as error:
+        cause = " ".join(str(error).split())
+        ids, pad = (getattr(config, name, None) for name in ("vocab_size", "pad_token_id"))
+        raise UsageError(
+            f"{actual_class.__name__} cannot be built with {ids} ids, of which {pad} is padding "
+            f"({cause}); give other fields, or another tokenizer."
+        ) from error
 
     # Put the tensors in, and mark them so that the random init leaves them alone.
     parameters = dict(model.named_parameters())

@@ -190,3 +190,9 @@ def test_every_kind_of_tokenizer_of_a_checkpoint_is_seen(tmp_path):
     assert check_ids(tmp_path / "bert", stored)
     with pytest.raises(UsageError, match="has embeddings for the ids of another tokenizer"):
         check_ids(tmp_path / "bert", ByT5Tokenizer())
+
+    # The bare files of a byte-level BPE are those of GPT-2.
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2" / "vocab.json").write_text('{"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}')
+    (tmp_path / "gpt2" / "merges.txt").write_text("#version: 0.2\na b\n")
+    assert read_tokenizer(str(tmp_path / "gpt2"))("ab")["input_ids"] == [2]

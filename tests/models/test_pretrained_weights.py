@@ -50,6 +50,13 @@ def test_a_checkpoint_of_which_nothing_fits_is_an_error(tmp_path):
         take_weights(bert(2), tmp_path, head=True)
 
 
+def test_a_padding_id_that_an_architecture_cannot_have_is_named():
+    fields = {**BERT, "max_position_embeddings": 24, "vocab_size": 64, "pad_token_id": 50}
+    config = AutoConfig.for_model("roberta", **fields)
+    with pytest.raises(UsageError, match=r"RobertaForMaskedLM cannot be built .* 50 is padding"):
+        build(AutoModelForMaskedLM, config, {}, 1)
+
+
 def test_a_checkpoint_with_the_model_twice_is_refused(tmp_path):
     bert(1).save_pretrained(tmp_path)
     tensors = load_file(tmp_path / WEIGHTS)
