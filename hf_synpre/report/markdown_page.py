@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from hf_synpre.report.escapes import MarkdownText, escape_markdown, markdown_code
+from hf_synpre.report.exchange import is_control
 from hf_synpre.report.findings import write_finding, write_findings
 from hf_synpre.report.render import (
     ABSENT_TEXT,
@@ -18,12 +19,20 @@ from hf_synpre.report.render import (
     template_environment,
     without_empty,
 )
-from hf_synpre.report.schema import TEACHER_FORCED, Estimate, Pair, Report
+from hf_synpre.report.schema import TEACHER_FORCED, Estimate, Exchange, Pair, Report
 from hf_synpre.report.transfer import matrix_columns, matrix_row
 
 # Pairs of arms that the page shows of a task; all are in report.json.
 MOST_PAIRS = 20
 PAIR_HEAD = ("arms", "ensemble, %", "better one, %", "both wrong, %", "exactly one right, %")
+EXCHANGE_HEAD = (
+    "arm",
+    "natural tokens, % of random's",
+    "with its synthetic tokens, %",
+    "net gain in FLOPs, %",
+    "random is ahead again from",
+    "claim",
+)
 COST_HEAD = (
     *("arm", "phase", "steps", "tokens", "FLOPs", "padding, %"),
     *("training, s", "tokens/s", "test, s", "stopped by", "token embeddings"),
@@ -55,6 +64,8 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
             "costs": cost_table(report),
             "gains": gain_table(report),
         },
+        "exchange_table": exchange_table,
+        "has_controls": any(map(is_control, report["arms"])),
         "interval": markdown_interval,
         "pair_table": pair_table,
         "most_pairs": MOST_PAIRS,
@@ -176,3 +187,35 @@ def pair_table(pairs: list[Pair]) -> Table:
         shares = (pair["ensemble"], pair["better"], pair["both_wrong"], pair["one_right"])
         rows.append([" + ".join(pair["arms"]), *(f"{100 * share:.1f}" for share in shares)])
     return Table([*PAIR_HEAD], rows)
+
+
+def exchange_table(rates: dict[str, Exchange]) -> Table:
+    """Return how many natural tokens the arms save on a task, a row for each."""
+    rows = []
+    for arm, rate in rates.items():
+        row = [arm]
+        if rate["reached"] < rate["seeds"]:
+            row.append(f"not reached ({rate['reached']} of {rate['seeds']} seeds)")
+            row += [ABSENT_TEXT, ABSENT_TEXT]
+        else:
+            row.append(markdown_interval(rate["natural"]))
+            row.append(markdown_interval(rate["with_synthetic"]))
+            row.append(markdown_interval(rate["net_gain"], sign="+"))
+        row.append(f"{format_count(rate['crossover'])} tokens" if rate["crossover"] else "never")
+        row.append(exchange_claim(arm, rate))
+        rows.append(row)
+    return Table([*EXCHANGE_HEAD], rows)
+
+
+def exchange_claim(arm: str, rate: Exchange) -> str:
+    """Return what a rate lets one say of an arm."""
+    if is_control(arm):
+        return "a control"
+    if rate["reached"] < rate["seeds"]:
+        return "none: not every seed reached the loss"
+    if rate["controls"]:
+        return f"none: not ahead of {', '.join(rate['controls'])}"
+    high = rate["natural"]["high"]
+    if high is None:
+        return "none: one seed has no interval"
+    return "saves natural tokens" if high < 1 else "none: the interval has 100 %"

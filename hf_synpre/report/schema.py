@@ -161,6 +161,18 @@ class Transfer(TypedDict):
     ensembles: dict[str, list[Pair]]  # task -> pairs of arms
 
 
+class Exchange(TypedDict):
+    """How many natural tokens an arm saves on a task of language modelling; see exchange.py."""
+
+    reached: int  # seeds that reached the final loss of the random start of the same seed
+    seeds: int
+    natural: Estimate  # natural tokens until then, over those of random
+    with_synthetic: Estimate  # the same with the tokens of the arm's pre-training
+    net_gain: Estimate  # the share of random's FLOPs that is saved, pre-training paid
+    crossover: float | None  # natural tokens from which random is ahead again
+    controls: list[str]  # control arms that it does not beat
+
+
 class Report(TypedDict):
     """The content of report.json: every number of a report, fractions as fractions."""
 
@@ -181,3 +193,4 @@ class Report(TypedDict):
     left_out: list[LeftOut]  # files that were no usable cells
     cells: list[dict[str, Any]]  # file, sha256, status and scores of each cell
     transfer: NotRequired[Transfer]  # for labelled tasks
+    exchange: NotRequired[dict[str, dict[str, Exchange]]]  # language modelling: task -> arm -> rate

@@ -9,6 +9,7 @@ from hf_synpre.report.comparisons import (
     stack_examples,
 )
 from hf_synpre.report.costs import distinct, mean_curve, mean_run
+from hf_synpre.report.exchange import exchange_rates
 from hf_synpre.report.findings import find
 from hf_synpre.report.intervals import (
     draw_gains,
@@ -88,6 +89,9 @@ def summarize(cells: list[CellResult]) -> Report:
         leads[task] = find(by_arm, report["scores"][task], report["tasks"][task])
         report["curves"][task] = {arm: mean_curve(group) for arm, group in by_arm.items()}
         example_means[task] = mean_examples(by_arm)
+
+        if report["tasks"][task]["metric"] == BITS_PER_BYTE:
+            report.setdefault("exchange", {})[task] = exchange_rates(by_arm)
 
     report["findings"] = {task: lead for task, lead in leads.items() if lead is not None}
 

@@ -1,0 +1,106 @@
+"""The exchange rate of language modelling, on simulated curves of a known rate.
+
+Run: pytest tests/report/test_exchange.py
+"""
+
+import numpy as np
+import pytest
+from simulated_cells import make_cell, summary
+
+from hf_synpre.report.exchange import exchange_rates
+from hf_synpre.report.markdown_page import markdown
+
+TOKENS = [2e5 * k for k in range(1, 11)]
+SYNTHETIC = 5e5
+
+
+def lm_cell(arm, seed, rate=1.0, noise=0.0, tail=0.0):
+    """Return a cell whose loss after t tokens is that of random after t / rate tokens.
+
+    `noise` is the deviation of the cell's log rate; `tail` is added to the last losses.
+    """
+    rng = np.random.default_rng([seed, *arm.encode()])
+    shift = np.log(rate) + noise * rng.normal()
+    curve = []
+    for step, tokens in enumerate(TOKENS):
+        loss = 4.0 - 0.3 * (np.log(tokens) - shift - np.log(TOKENS[0]))
+        loss += tail * max(0, step - 6)
+        point = {"step": step + 1, "tokens": tokens, "flops": 6e5 * tokens, "score": loss}
+        curve.append(point)
+    finetuning = {"steps": 10, "tokens": TOKENS[-1], "flops": 6e5 * TOKENS[-1]}
+    pretraining = None
+    if arm != "random":
+        pretraining = {"name": "set", "tokens": SYNTHETIC, "flops": 3e5 * SYNTHETIC}
+    return make_cell(
+        "lm",
+        arm,
+        seed,
+        score=curve[-1]["score"],
+        metric="bits_per_byte",
+        higher_is_better=False,
+        curve=curve,
+        phases={"pretraining": pretraining, "finetuning": finetuning},
+    )
+
+
+def rates_of(**arms):
+    """Return the rates of arms: name -> keywords of `lm_cell`, three seeds each."""
+    by_arm = {arm: [lm_cell(arm, s, **options) for s in range(3)] for arm, options in arms.items()}
+    return exchange_rates({"random": [lm_cell("random", s) for s in range(3)], **by_arm})
+
+
+def test_a_rate_is_read_off_the_curves():
+    rate = rates_of(synthetic={"rate": 0.6})["synthetic"]
+    assert rate["natural"]["value"] == pytest.approx(0.6)
+    assert rate["with_synthetic"]["value"] == pytest.approx(0.6 + SYNTHETIC / TOKENS[-1])
+    # Half of the FLOPs a token: s c / T = 0.25 * 0.5.
+    assert rate["net_gain"]["value"] == pytest.approx(0.4 - 0.125)
+    assert rate["crossover"] is None
+
+
+def test_what_is_not_reached_has_no_rate():
+    rate = rates_of(synthetic={"rate": 1.3})["synthetic"]
+    assert (rate["reached"], rate["seeds"]) == (0, 3)
+    assert rate["natural"]["value"] is None
+    cells = [
+        lm_cell(arm, s, rate=1.3 if arm != "random" else 1.0)
+        for arm in ("random", "set")
+        for s in (0, 1)
+    ]
+    page = markdown(summary(cells), "runs/x")
+    assert "not reached (0 of 2 seeds)" in page
+    assert "No arm is a control" in page
+
+
+def test_the_interval_covers_the_rate_at_its_level():
+    covered, trials = 0, 400
+    for trial in range(trials):
+        cells = [lm_cell("set", 3 * trial + s, rate=0.5, noise=0.15) for s in range(3)]
+        baseline = [lm_cell("random", 3 * trial + s) for s in range(3)]
+        estimate = exchange_rates({"random": baseline, "set": cells})["set"]["natural"]
+        covered += estimate["low"] <= 0.5 <= estimate["high"]
+    assert 0.93 <= covered / trials <= 0.97
+
+
+def test_a_control_that_is_as_good_takes_the_claim():
+    rates = rates_of(
+        synthetic={"rate": 0.6, "noise": 0.02},
+        uniform={"rate": 0.6, "noise": 0.02},
+        permuted={"rate": 0.9, "noise": 0.02},
+    )
+    assert rates["synthetic"]["controls"] == ["uniform"]
+    assert rates["uniform"]["controls"] == []
+
+    cells = []
+    for arm, rate in (("random", 1.0), ("synthetic", 0.6), ("uniform", 0.6)):
+        cells += [lm_cell(arm, s, rate=rate, noise=0.02) for s in range(3)]
+    page = markdown(summary(cells), "runs/x")
+    assert "none: not ahead of uniform" in page
+    assert "No arm is a control" not in page
+
+
+def test_random_may_be_ahead_again():
+    """An arm whose loss rises at the end keeps its lowest loss, which random passes."""
+    rate = rates_of(synthetic={"rate": 0.8, "tail": 0.1})["synthetic"]
+    assert TOKENS[6] < rate["crossover"] <= TOKENS[9]
+    assert rate["reached"] == 0
