@@ -3,7 +3,7 @@
 A random start reads T natural tokens and ends at a loss. An arm reads t natural tokens until it has
 that loss, after s synthetic tokens of pre-training. Curves are made monotone (the lowest loss so
 far) and are linear in log tokens between evaluations. The terms are those of the literature on
-procedural pre-training (docs/experiments.md, "Exchange rate"):
+procedural pre-training (docs/experiments.md, "The report"):
 
 - t / T, and (t + s) / T with the synthetic tokens counted as if they were natural;
 - the net gain (T - t - s c) / T, where c is the FLOPs of a synthetic token over a natural one.
