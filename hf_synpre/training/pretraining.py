@@ -165,7 +165,7 @@ def pretrain(
     if finished is not None:
         if args.process_index == 0 and (folder / RECIPE_FILE).exists():
             # What a run that was killed at its very end left; another command may be there.
-            with suppress(UsageError), held(folder / "run"):
+            with suppress(UsageError), held(folder / "checkpoints"):
                 tidy(folder, recipe, keep)
         return finished
 
@@ -183,7 +183,7 @@ def pretrain(
         trainer.tokenizer = complete_tokenizer(tokenizer, served)
 
     # One command at a time works on a folder; its first process holds the lock for all.
-    with held(folder / "run") if args.process_index == 0 else nullcontext():
+    with held(folder / "checkpoints") if args.process_index == 0 else nullcontext():
         with args.main_process_first(local=False, desc="checkpoints"):
             # Another command may have finished the run while this one built its model.
             finished = load_finished_run(folder, recipe)

@@ -37,8 +37,8 @@ class ResumableTrainer(SynpreTrainer):
             other recipes are neither counted nor deleted.
         tokenizer: what is saved in every checkpoint; None where ids are those of a plain
             vocabulary, and AutoTokenizer is to refuse the folder.
-        save_total_limit: the checkpoints that are kept, the newest ones, and the best one where the
-            schedule watches a metric.
+        save_total_limit: the checkpoints that are kept, the newest ones; beside them the best one
+            where the schedule watches a metric, and the one that resume_from_checkpoint names.
 
     Args:
         *args, **kwargs: those of `SynpreTrainer`.
@@ -109,10 +109,11 @@ class ResumableTrainer(SynpreTrainer):
             if self.args.should_save:
                 shutil.rmtree(hidden, ignore_errors=True)
         if self.args.should_save:
-            best = f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
-            checkpoints.delete_oldest(
-                checkpoint.parent, self.recipe, self.save_total_limit, spared=(best, name)
-            )
+            spared = {name, f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"}
+            named = self.args.resume_from_checkpoint
+            if isinstance(named, str | Path):  # the same command is to find it again
+                spared |= {Path(named).name}
+            checkpoints.delete_oldest(checkpoint.parent, self.recipe, self.save_total_limit, spared)
 
     def _name_best_checkpoint(self, written: Path) -> None:
         """Call the best checkpoint by its real name, where it is the one that is being written."""

@@ -271,5 +271,5 @@ def tidy(folder: Path, recipe: dict[str, Any], keep: int | None) -> None:
     delete_unfinished(folder)
     if keep is not None:
         delete_oldest(folder, recipe, keep)
-    for name in (RECIPE_FILE, ".run.lock"):
+    for name in (RECIPE_FILE, ".checkpoints.lock"):
         (folder / name).unlink(missing_ok=True)

@@ -184,11 +184,18 @@ def test_a_checkpoint_that_is_named_must_be_whole_and_of_the_recipe(tmp_path, un
     )
     with pytest.raises(UsageError, match=message):
         short_run(tmp_path / "run", resume_from_checkpoint=named, learning_rate=0.01)
-    assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".run.lock"]
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".checkpoints.lock"]
 
     message = "has no checkpoint of this run to resume from; give the path of one"
     with pytest.raises(UsageError, match=message):
         short_run(tmp_path / "run", resume_from_checkpoint=True)
+
+
+def test_the_checkpoint_that_a_command_names_is_there_for_the_same_command(tmp_path, unfinished):
+    folder = shutil.copytree(unfinished, tmp_path / "run")
+    named = {"resume_from_checkpoint": str(folder / "checkpoint-20")}
+    short_run(folder, save_total_limit=1, **named)
+    assert names(folder) == ["checkpoint-20", "checkpoint-30"]
 
 
 def test_a_checkpoint_without_manifest_is_named_as_such(tmp_path, unfinished, short_digest, caplog):

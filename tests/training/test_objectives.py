@@ -24,7 +24,7 @@ from transformers import (
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.data.windows import encode_corpus
-from hf_synpre.models.electra import RTDModel
+from hf_synpre.models.electra import RTDModel, saved_pair
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.pretraining import pretrain
@@ -165,12 +165,16 @@ def test_accumulation_and_processes_change_neither_loss_nor_gradient(
     assert two == pytest.approx(whole, rel=1e-4)
 
 
+HEAD = "generator.generator_predictions.dense.weight"
+
+
 def test_the_pair_round_trips_with_its_ties(tmp_path, encoder_tokenizer):
     model = electra_pair(encoder_tokenizer)
     model.save_pretrained(tmp_path)
-    again, report = RTDModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
+    again = RTDModel(model.config)
+    assert not torch.equal(again.state_dict()[HEAD], model.state_dict()[HEAD])
+    report = again.load_state_dict(saved_pair(tmp_path), strict=False)
+    assert not report.unexpected_keys
     assert (
         again.generator.electra.embeddings.LayerNorm.bias
         is again.discriminator.electra.embeddings.LayerNorm.bias

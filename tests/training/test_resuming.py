@@ -236,7 +236,7 @@ def test_a_full_disk_at_a_checkpoint_is_one_line_and_leaves_no_half(
         ):
             short_run(tmp_path / "run")
     left = sorted(entry.name for entry in (tmp_path / "run").iterdir())
-    assert left == [".run.lock", "checkpoint-10", "recipe.json"]
+    assert left == [".checkpoints.lock", "checkpoint-10", "recipe.json"]
     assert checkpoints.fault(tmp_path / "run" / "checkpoint-10") is None
     short_run(tmp_path / "run")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == short_digest
@@ -285,8 +285,10 @@ def test_a_killed_run_on_text_goes_on_to_the_same_weights(tmp_path, labelled_dat
 
 def test_two_commands_do_not_share_a_folder(tmp_path, labelled_corpus, encoder_tokenizer):
     with (
-        held(tmp_path / "run" / "run"),
-        pytest.raises(UsageError, match="Another command is writing"),
+        held(tmp_path / "run" / "checkpoints"),
+        pytest.raises(
+            UsageError, match=r"Another command is writing .*run/checkpoints; wait for it"
+        ),
     ):
         pretrain(
             spec_of("mlm"),
