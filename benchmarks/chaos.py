@@ -101,7 +101,7 @@ def kill_round(place: Place, name: str, number: int, kills: int) -> dict[str, An
     clean(out)
     record: dict[str, Any] = {"command": name, "round": number, "killed_at": [], "problems": []}
     while len(record["killed_at"]) < kills:
-        moment = chance.uniform(0.25, 1.0)
+        moment = chance.uniform(0.3, 1.0)
         running = place.start(name, out)
         is_at_work = running.until(moment * whole.cpu_s)
         ended = running.end(signal.SIGKILL)

@@ -47,10 +47,11 @@ jobs: 2
 # What tells the time or the machine, and is not compared: files, by a part of their name, and keys
 # of JSON, by their end.
 TIMED_FILES = ("report.", "benefit.", "compute.", "curves.", ".png", "events.out.tfevents")
+TIMED_FILES += ("trainer_state.json",)  # it logs the training loss since the command began
 TIMED_KEYS = ("_s", "seconds", "mfu", "wait_share", "runtime", "per_second", "versions", "date")
 TIMED_KEYS += ("trainer_state.json",)  # the digest of that file, in a checkpoint's manifest
-# A checkpoint of a run that is not finished.
-CHECKPOINT = re.compile(r"(^|/)checkpoint-[0-9]+/")
+# What a run that is not finished shows: its checkpoints, and its recipe.
+UNFINISHED = re.compile(r"(^|/)(checkpoint-[0-9]+/|recipe\.json$)")
 
 # Nobody may write nothing of others. The capability lets it read, as Python may be where root alone
 # can look.
@@ -77,33 +78,41 @@ class Command:
 
     words: str
     kills: int
-    kills_a_round: int = 4
+    kills_a_round: int = 2
     needs: str = ""
 
 
 COMMANDS = {
-    "build": Command("build set --config small --num_shards 4 --output_dir OUT/data", kills=20),
-    "push": Command("push IN/model --repo_id synpre/NAME", kills=20, needs="pretrain"),
+    "build": Command(
+        "build set --config small --num_shards 4 --output_dir OUT/data", kills=24, kills_a_round=4
+    ),
+    "push": Command(
+        "push IN/model --repo_id synpre/NAME", kills=24, kills_a_round=4, needs="pretrain"
+    ),
     "statistics": Command(
-        "statistics IN/model --output_dir OUT/statistics", kills=16, needs="pretrain"
+        "statistics IN/model --output_dir OUT/statistics",
+        kills=18,
+        kills_a_round=4,
+        needs="pretrain",
     ),
     "finetune": Command(
         "finetune texts.csv --text text --label label --init random --vocab_size 300 "
         f"--model_type electra --config_overrides {ELECTRA} --max_steps 40 --evaluations 1 "
         f"{TRAINING} --output_dir OUT/finetuned",
         kills=12,
+        kills_a_round=4,
     ),
-    "run": Command("run chaos.yaml --output_dir OUT/results", kills=8, kills_a_round=2),
+    "run": Command("run chaos.yaml --output_dir OUT/results", kills=6),
     "pretrain": Command(
         "pretrain set --vocabulary 64 --parameters min_length=4,max_length=8 --max_steps 200 "
         f"--save_steps 10 --evaluations 4 --validation_examples 8 --target_accuracy 2 {TRAINING} "
         f"--config_overrides {T5} --output_dir OUT/model",
-        kills=14,
+        kills=8,
     ),
     "self-pretrain": Command(
         "self-pretrain texts.csv --vocab_size 300 --window 16 --max_steps 60 --save_steps 5 "
         f"--evaluations 2 {TRAINING} --config_overrides {ELECTRA} --output_dir OUT/model",
-        kills=10,
+        kills=8,
     ),
 }
 
@@ -363,7 +372,7 @@ def without_times(value: Any) -> Any:
 
 
 def half_visible(whole: dict[str, str], seen: dict[str, str], out: Path) -> list[str]:
-    """Return what readers see and no finished command leaves so; whole checkpoints may be there.
+    """Return what readers see and no finished command leaves so; whole checkpoints may be.
 
     Args:
         whole: the files that the undisturbed command leaves, with their digests.
@@ -371,7 +380,7 @@ def half_visible(whole: dict[str, str], seen: dict[str, str], out: Path) -> list
         out: the folder of the result.
     """
     others = [name for name, digest in seen.items() if whole.get(name) != digest]
-    half = [name for name in others if not CHECKPOINT.search(name)]
+    half = [name for name in others if not UNFINISHED.search(name)]
     for checkpoint in out.rglob("checkpoint-*"):
         is_hidden = any(part.startswith(".") for part in checkpoint.relative_to(out).parts)
         cause = None if is_hidden else fault(checkpoint)

@@ -52,15 +52,18 @@ class PushError(RuntimeError):
 def system_error(error: BaseException) -> int | None:
     """Return the system's number of an error (`errno`), None where the system has not raised it.
 
-    safetensors writes the number into its text; torch says no more than that writing has failed,
-    which is taken for a full disk.
+    safetensors and tokenizers write the number into their texts. torch writes the system's words at
+    best; where it says no more than that writing has failed, that is taken for a full disk.
     """
     if isinstance(error, OSError):
         return error.errno
     text = str(error)
-    number = re.search(r"\(os error (\d+)\)", text)
-    if number:
-        return int(number[1])
+    written = re.search(r"\(os error (\d+)\)", text)
+    if written:
+        return int(written[1])
+    for number in WHAT_TO_DO:
+        if os.strerror(number) in text:
+            return number
     torch_failed = isinstance(error, RuntimeError) and (
         "PytorchStreamWriter failed" in text or "inline_container" in text
     )

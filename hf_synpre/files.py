@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from hf_synpre.errors import TemporaryError, UsageError, system_error, write_error
 
@@ -275,6 +275,18 @@ def held(target: Path) -> Iterator[None]:
                 f"Another command is writing {target}; wait for it, or choose another folder."
             ) from None
         yield
+
+
+def open_safetensors(file: str | Path, framework: str = "pt") -> Any:
+    """Open a safetensors file, to be used as a context.
+
+    Raises:
+        SafetensorError: it is damaged.
+        OSError: the system does not open it. safetensors alone would call it missing whatever the
+            cause, such as too many open files.
+    """
+    with Path(file).open("rb"):
+        return safe_open(file, framework=framework)
 
 
 # Fractions are stored as integers from 0 to this: 0 and 1 exactly, others to within 1 / 65,535.

@@ -4,10 +4,12 @@ Run: pytest tests/test_files.py
 """
 
 import errno
+import resource
 
 import numpy as np
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from hf_synpre import UsageError
 from hf_synpre.errors import TemporaryError
@@ -16,6 +18,7 @@ from hf_synpre.files import (
     atomic_folder,
     content_digest,
     held,
+    open_safetensors,
     pack_fractions,
     read_json,
     temporary_name,
@@ -94,6 +97,11 @@ def test_what_a_killed_run_left_of_a_folder_is_deleted_and_nothing_else(tmp_path
             TemporaryError,
             "No space left on device); make room",
         ),
+        (
+            RuntimeError("inline_container.cc:747] . open file failed: Too many open files"),
+            TemporaryError,
+            "open model (Too many open files); allow more",
+        ),
     ],
     ids=lambda x: type(x).__name__,
 )
@@ -102,6 +110,19 @@ def test_what_the_system_refuses_is_one_line_that_says_what_to_do(tmp_path, erro
         raise error
     assert type(caught.value) is kind
     assert text in str(caught.value)
+
+
+def test_a_file_that_the_system_does_not_open_is_not_called_missing(tmp_path):
+    save_file({"a": np.zeros(2)}, tmp_path / "a.safetensors")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            open_safetensors(tmp_path / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with open_safetensors(tmp_path / "a.safetensors", "np") as tensors:
+        assert tensors.keys() == ["a"]
 
 
 def test_an_error_of_the_program_stays_what_it_is():

@@ -21,12 +21,14 @@ from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.statistics import STATISTICS
 from hf_synpre.cli.tasks import GENERATE, TASKS
 from hf_synpre.errors import (
+    WHAT_TO_DO,
     PushError,
     TemporaryError,
     UsageError,
     choose,
     printable,
     similar_path,
+    system_error,
     write_error,
 )
 from hf_synpre.versions import versions
@@ -113,22 +115,31 @@ def main(argv: list[str] | None = None) -> int:
         # writes when it ends goes nowhere.
         discard_output()
         return DONE
-    except OSError as error:
-        # The system refuses: a full disk, too many open files, a name that is too long.
-        if error.errno is None:
+    except Exception as error:
+        failure = refusal_of_the_system(error)
+        if failure is None:
             raise
+        return stop(FAILED if isinstance(failure, TemporaryError) else BAD_INPUT, str(failure))
+
+
+def refusal_of_the_system(error: Exception) -> UsageError | None:
+    """Return what to say where the system refuses something: a full disk, too many open files, a
+    name that is too long. None for other errors, which are faults of this package.
+
+    Args:
+        error: what the system or a library has raised.
+    """
+    if "cannot cache function" in str(error):  # numba
+        return UsageError(
+            "Compiled code cannot be kept: no file can be made beside hf_synpre, nor in your cache "
+            "folder. Set NUMBA_CACHE_DIR to a folder where you may write."
+        )
+    number = system_error(error)
+    if isinstance(error, OSError) and number is not None:
         if error.filename is None:
             discard_output()
-        failure = write_error(error.filename or "the output", error)
-        return stop(FAILED if isinstance(failure, TemporaryError) else BAD_INPUT, str(failure))
-    except RuntimeError as error:
-        if "cannot cache function" not in str(error):
-            raise
-        return stop(
-            BAD_INPUT,
-            "Compiled code cannot be kept: no file can be made beside hf_synpre, nor in your cache "
-            "folder. Set NUMBA_CACHE_DIR to a folder where you may write.",
-        )
+        return write_error(error.filename or "the output", error)
+    return write_error("a file", error) if number in WHAT_TO_DO else None
 
 
 def discard_output() -> None:

@@ -20,10 +20,11 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from hf_synpre.data.connection import REASONS, answer_of_hub
 from hf_synpre.errors import PushError, UsageError
+from hf_synpre.files import open_safetensors
 
 TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 TEXT_SUFFIXES = (".json", ".md", ".txt")
@@ -111,13 +112,13 @@ def check_file_content(name: str, content: Path | bytes, token: str | None) -> N
         token: the caller's access token. It is searched for, and whatever looks like a token.
     """
     if name.endswith(".safetensors"):
+        assert isinstance(content, Path)  # hf_synpre makes no weights of its own for a push
         try:
-            with safe_open(content, framework="np"):
+            with open_safetensors(content, "np"):
                 return
-        except (SafetensorError, OSError) as error:
-            path = content if isinstance(content, Path) else name
+        except SafetensorError as error:
             raise UsageError(
-                f"{path} is not a complete safetensors file ({error}); save the model again."
+                f"{content} is not a complete safetensors file ({error}); save the model again."
             ) from None
 
     if name.endswith(TEXT_SUFFIXES):

@@ -17,11 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from hf_synpre.config import differences
 from hf_synpre.errors import UsageError
-from hf_synpre.files import content_digest, read_json, write_json
+from hf_synpre.files import content_digest, open_safetensors, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +182,7 @@ def _unreadable_file(checkpoint: Path) -> str | None:
     for file in sorted(checkpoint.iterdir()):
         try:
             if file.suffix == ".safetensors":
-                with safe_open(file, framework="pt"):
+                with open_safetensors(file):
                     pass  # its header says how long the file must be
             elif file.suffix in (".pt", ".pth"):  # torch's files are zip files with checksums
                 with zipfile.ZipFile(file) as archive:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NotRequired
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import Seq2SeqTrainingArguments
 
 from hf_synpre.config import differences
 from hf_synpre.errors import UsageError
-from hf_synpre.files import read_json, temporary_name, write_json, writing
+from hf_synpre.files import open_safetensors, read_json, temporary_name, write_json, writing
 from hf_synpre.initialization import STATISTICS_FILE, Moments, ParameterStatistics
 from hf_synpre.models.electra import RTDModel
 from hf_synpre.training.checkpoints import (
@@ -133,7 +133,7 @@ def damaged_weights(folder: Path) -> str | None:
         return "its weights are missing"
     for file in [*files, *folder.glob("generator/*.safetensors")]:
         try:
-            with safe_open(file, framework="pt"):
+            with open_safetensors(file):
                 pass  # its header says how long the file must be
         except SafetensorError as error:
             return f"{file.name} is damaged ({error})"

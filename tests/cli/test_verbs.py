@@ -115,6 +115,17 @@ def test_no_more_open_files_is_one_line_and_the_same_command_goes_on(tmp_path, c
     assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
+def test_what_the_system_refuses_a_library_is_one_line(monkeypatch, capsys):
+    def refuse(_):
+        raise Exception("Too many open files (os error 24)")  # as tokenizers has it
+
+    monkeypatch.setitem(VERBS, "tasks", dataclasses.replace(VERBS["tasks"], run=refuse))
+    assert main(["tasks"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("synpre: Cannot open a file (Too many open files); allow more")
+    assert said.count("\n") == 1
+
+
 def test_a_signal_to_end_is_taken_as_ctrl_c(monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
     ended = dataclasses.replace(VERBS["tasks"], run=lambda _: os.kill(os.getpid(), signal.SIGTERM))
