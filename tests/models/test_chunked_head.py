@@ -3,9 +3,15 @@
 Run: pytest tests/models/test_chunked_head.py
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from accelerate import debug_launcher
+from processes import rank
 from small_models import BART, BERT, DECODER, LLAMA, TINY, WIDTH
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import AutoConfig
 
 from hf_synpre.data.rows import IGNORED
@@ -32,6 +38,7 @@ MODELS = {
     "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": IDS, "n_positions": 32},
     "opt": WIDTH | {"num_hidden_layers": 1, "ffn_dim": 32, "word_embed_proj_dim": 16},
     "llama": LLAMA,
+    "llama with a frozen head": LLAMA,
     "gemma2": LLAMA | {"final_logit_softcapping": 0.5},
     "gemma3_text": LLAMA | {"final_logit_softcapping": 0.5},
     "cohere": LLAMA | {"logit_scale": 0.3},
@@ -54,6 +61,9 @@ def model_of(name):
     model = build(AUTO_CLASSES[model_family(config)], config, {}, 0).eval()
     if name == "t5 untied":
         model.lm_head.weight = torch.nn.Parameter(torch.randn(IDS, TINY["d_model"]))
+    if "frozen" in name:
+        for parameter in model.lm_head.parameters():
+            parameter.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point() and not tensor.any():
@@ -131,3 +141,32 @@ def test_chunks_have_the_loss_and_gradients_of_all_logits(name, monkeypatch):
     for stage in (model, *head.stages):
         assert "forward" not in vars(stage)
         assert not stage._forward_hooks
+
+
+def sharded_gradients(file):
+    """Write the gradients of a batch into a file; each of two processes has half of a weight."""
+    model = model_of("llama")
+    batch, labels = batch_of(model)
+    head = chunked_head(model)
+    with head.attached():
+        for module_ in (*model.model.layers, model):
+            fully_shard(module_, mesh=init_device_mesh("cpu", (2,)))
+        rows = slice(0, 2) if rank() == 0 else slice(2, None)
+        model(input_ids=batch["input_ids"][rows], targets=labels[rows]).loss.backward()
+    # FSDP takes the mean over processes.
+    gradients = {name: 2 * p.grad.full_tensor() for name, p in model.named_parameters()}
+    if rank() == 0:
+        torch.save(gradients, file)
+
+
+def test_weights_in_shards_have_the_gradients_of_whole_ones(tmp_path):
+    model = model_of("llama")
+    batch, labels = batch_of(model)
+    logits = model(**batch).logits
+    expected = gradients_of(model, TokenLoss()(SimpleNamespace(logits=logits), labels, 1))
+
+    debug_launcher(sharded_gradients, args=(tmp_path / "gradients",), num_processes=2)
+    computed = torch.load(tmp_path / "gradients")
+    assert computed.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(computed[name], gradient, rtol=1e-4, atol=1e-6)

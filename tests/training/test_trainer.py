@@ -6,6 +6,7 @@ Run: pytest tests/training/test_trainer.py
 import copy
 import json
 import os
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -259,6 +260,33 @@ def test_a_head_at_labelled_positions_changes_no_figure(tmp_path, tiny_config, m
     assert not model._forward_pre_hooks
     batch = COLLATOR([rows[0]])
     assert model(**batch).loss > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["t5 packed", "gpt2 packed", "bert packed", "bert on nesting_language"]
+)
+def test_chunks_take_packed_and_masked_rows(tmp_path, name, monkeypatch):
+    """The head runs behind the forwards for several examples a row and for masked positions."""
+    monkeypatch.setattr(chunked_head, "CHUNK_LOGITS", 16 * 48)
+    spec, model = run_of(name)
+    args = training_arguments(tmp_path, spec.training, save_strategy="no")
+    vocabulary = as_vocabulary(48)
+    network = fresh_model(spec, model, vocabulary)
+    trainer = pretraining_trainer(spec, network, vocabulary, args)
+    batch = next(iter(trainer.get_train_dataloader()))
+
+    figures = []
+    for head in (trainer.chunked_head, None):
+        trainer.chunked_head = head
+        network.eval()  # without dropout
+        with head.attached() if head else nullcontext():
+            loss, outputs = trainer.compute_loss(network, dict(batch), return_outputs=True)
+        assert ("logits" in outputs) == (head is None)
+        loss.backward()
+        gradients = [p.grad.norm().item() for p in network.parameters() if p.grad is not None]
+        figures.append([loss.item(), *gradients])
+        network.zero_grad()
+    assert figures[0] == pytest.approx(figures[1], rel=1e-4, abs=1e-7)
 
 
 def test_a_head_that_needs_more_than_states_keeps_all_logits(tmp_path, caplog):
