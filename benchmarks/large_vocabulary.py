@@ -1,13 +1,14 @@
 """Models with their own vocabularies: the head at labelled positions beside the logits of all.
 
     python benchmarks/large_vocabulary.py [--only t5-small gpt2 bert-base]
-        [--phases training evaluation]
+        [--phases training evaluation] [--ways chunks "all logits" --gradients FOLDER]
 
 T5-small (32,128 ids) and GPT-2 small (50,257 ids) on Set at the paper's lengths, BERT-base (30,522
 ids) on text. Each way trains and evaluates in a process of its own, whose peak memory is that of
 the way; ways alternate. The rows and the weights are the same; so are the losses, the accuracies
 and the gradients of the first step, which are compared. Seconds are those of a processor's one
-core. Writes results/large_vocabulary.json; what --only and --phases leave out keeps its figures.
+core. Writes results/large_vocabulary.json; what --only, --phases and --ways leave out keeps its
+figures.
 """
 
 import argparse
@@ -144,25 +145,22 @@ def largest_difference(one: Path, two: Path) -> float:
     return max(shares)
 
 
-def compare(name: str, phase: str) -> dict:
-    """Measure a phase of a model both ways, each in a process of its own."""
-    figures = {}
-    with tempfile.TemporaryDirectory() as folder:
-        files = {way: Path(folder) / way for way in WAYS}
-        for way in WAYS:
-            child = [sys.executable, __file__, "--child", name, way, phase, str(files[way])]
-            printed = subprocess.run(child, check=True, capture_output=True, text=True).stdout
-            figures[way] = json.loads(printed.splitlines()[-1])
-            print(name, phase, way, figures[way], flush=True)
-        if phase == "training":
-            figures["gradient_difference"] = largest_difference(*files.values())
-            assert figures["gradient_difference"] < 1e-5, figures
+def run_child(name: str, way: str, phase: str, gradients: Path) -> dict:
+    """Measure a phase of a model one way, in a process of its own."""
+    child = [sys.executable, __file__, "--child", name, way, phase, str(gradients)]
+    printed = subprocess.run(child, check=True, capture_output=True, text=True).stdout
+    figures = json.loads(printed.splitlines()[-1])
+    print(name, phase, way, figures, flush=True)
+    return figures
 
+
+def compare(figures: dict) -> dict:
+    """Return how both ways of a phase compare; they must have learnt the same."""
     chunks, whole = (figures[way] for way in WAYS)
     assert abs(chunks["loss"] / whole["loss"] - 1) < 1e-5, figures
     assert chunks.get("accuracy") == whole.get("accuracy"), figures
     added = [way["peak_megabytes"] - way["megabytes_before"] for way in (chunks, whole)]
-    return figures | {
+    return {
         "times_as_fast": whole["seconds"] / chunks["seconds"],
         "share_of_memory": chunks["peak_megabytes"] / whole["peak_megabytes"],
         "share_of_added_memory": added[0] / added[1],
@@ -170,10 +168,12 @@ def compare(name: str, phase: str) -> dict:
 
 
 def main() -> None:
-    """Compare the models that are asked for and write the results."""
+    """Measure what is asked for, compare what is complete, and write the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--phases", nargs="*", choices=PHASES, default=list(PHASES))
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--gradients", help="a folder that keeps them, for --ways one by one")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -186,15 +186,24 @@ def main() -> None:
     models = json.loads(RESULT.read_text())["models"] if RESULT.exists() else {}
     for name in options.only:
         for phase in options.phases:
-            models.setdefault(name, {})[phase] = compare(name, phase)
-    report = {
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "machine": platform.machine(),
-        "rows": {name: MODELS[name][2:] for name in models},
-        "models": models,
-    }
-    write_json(RESULT, report)
+            figures = models.setdefault(name, {}).setdefault(phase, {})
+            with tempfile.TemporaryDirectory() as folder:
+                files = {way: Path(options.gradients or folder) / f"{name} {way}" for way in WAYS}
+                for way in options.ways:
+                    figures[way] = run_child(name, way, phase, files[way])
+                if all(way in figures for way in WAYS):
+                    figures |= compare(figures)
+                if all(file.exists() for file in files.values()) and phase == "training":
+                    figures["gradient_difference"] = largest_difference(*files.values())
+                    assert figures["gradient_difference"] < 1e-5, figures
+            report = {
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "machine": platform.machine(),
+                "rows": {name: MODELS[name][2:] for name in models},
+                "models": models,
+            }
+            write_json(RESULT, report)
 
 
 if __name__ == "__main__":
