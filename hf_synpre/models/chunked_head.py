@@ -9,6 +9,8 @@ not.
 The head is whatever the model computes of its body's last hidden states. It runs by a call of the
 model while the body returns the chunk instead of what it would compute. So the scales, biases, soft
 caps and transforms of any architecture are its own, and nothing here knows them.
+(torch.nn.functional.linear_cross_entropy has chunks too, for a weight and a bias alone, and gives
+no most likely ids.)
 """
 
 import functools
