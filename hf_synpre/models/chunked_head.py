@@ -46,7 +46,8 @@ class SummedLoss(ModelOutput):
     """What a model returns instead of logits while a `ChunkedHead` is attached.
 
     Attributes:
-        loss: the cross-entropy summed over labelled positions, in nats; a scalar.
+        loss: the cross-entropy summed over labelled positions, in nats; a scalar. In training that
+            of a mixture's router is in it.
         predictions: the most likely ids, IGNORED where there is no label, [rows, length]. None in
             training.
         losses: that of each position without a gradient, 0 where there is no label, [rows, length].
@@ -157,8 +158,8 @@ class ChunkedHead:
 
         # What belongs to positions with labels; without any to the first one, whose loss is 0.
         positions = (columns["labels"] != IGNORED).nonzero()[:, 0]  # [labelled]
-        router_loss = self._router_loss(outputs, len(positions))
-        if not len(positions):
+        labelled = len(positions)
+        if not labelled:
             positions = torch.zeros_like(columns["labels"][:1])
         picked = states.index_select(0, positions)  # [labelled, width]
         columns = {name: column[positions] for name, column in columns.items()}  # [labelled]
@@ -184,7 +185,7 @@ class ChunkedHead:
         # The chunks put together.
         loss = torch.cat(kept["losses"]).sum()
         if in_training:
-            loss = gradients.attach(loss, picked)
+            loss = gradients.attach(loss, picked) + self._router_loss(outputs, labelled)
         whole = {}
         for name, chunks in kept.items():
             if chunks:
@@ -193,7 +194,7 @@ class ChunkedHead:
                 )
                 column[positions] = torch.cat(chunks)
                 whole[name] = column.view(shape)  # [rows, length]
-        return SummedLoss(loss + router_loss, **whole)
+        return SummedLoss(loss, **whole)
 
     def _losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the cross-entropies [positions] of logits [positions, ids]."""
