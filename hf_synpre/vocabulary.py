@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, as_integer
 
 # The special tokens by name, in the order in which compiled code finds their ids
 # (tasks/kernels.py).
@@ -250,9 +250,10 @@ class Vocabulary:
             UsageError: `size` is no such integer.
         """
         smallest = CONTROL_TOKENS + len(SPECIAL_TOKENS) + FEWEST_REGULAR_TOKENS
-        if isinstance(size, bool) or not isinstance(size, int) or not smallest <= size < 2**31:
+        given, size = size, as_integer(size) or 0
+        if not smallest <= size < 2**31:
             raise UsageError(
-                f"A vocabulary size is {size!r}; give an integer from {smallest} to 2**31 - 1."
+                f"A vocabulary size is {given!r}; give an integer from {smallest} to 2**31 - 1."
             )
         special_ids = {name: size - 1 - i for i, name in enumerate(SPECIAL_TOKENS)}
         regular_count = size - CONTROL_TOKENS - len(SPECIAL_TOKENS)
@@ -365,6 +366,9 @@ def as_vocabulary(vocabulary: Vocabulary | Tokenizer | int | None = None) -> Voc
         return vocabulary
     if isinstance(vocabulary, int):
         return Vocabulary.plain(vocabulary)
+    of_numpy = as_integer(vocabulary)
+    if of_numpy is not None:
+        return Vocabulary.plain(of_numpy)
     if hasattr(vocabulary, "all_special_ids"):
         return Vocabulary.from_tokenizer(vocabulary)
     raise UsageError(

@@ -73,10 +73,11 @@ class SyntheticDataset:
     """
 
     def __init__(self, task: str, *, size: int = 1_000_000, **stream: Any):
-        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size < 2**63:
+        rows = as_integer(size)
+        if rows is None or not 0 < rows < 2**63:
             raise UsageError(f"size is {size!r}; give the number of rows, an integer >= 1.")
         self.stream = open_stream(task, **stream)
-        self.size = size
+        self.size = rows
 
     @property
     def column_names(self) -> list[str]:
@@ -130,8 +131,9 @@ class SyntheticDataset:
             numbers = [as_integer(number) for number in index]
             if None not in numbers:
                 return [number for number in numbers if number is not None]
+        asked = " ".join(repr(index).split())
         raise UsageError(
-            f"The rows {index!r} were asked for; give an integer, a slice, or a list of integers. "
+            f"The rows {asked} were asked for; give an integer, a slice, or a list of integers. "
             "Columns are made with their rows: write dataset[:100]['input_ids']."
         )
 

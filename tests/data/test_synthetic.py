@@ -37,6 +37,10 @@ def test_map_style_rows_are_the_generated_rows():
     assert dataset[-1]["labels"].tolist() == table[-1]["labels"]
     with pytest.raises(IndexError, match="has 50"):
         dataset[50]
+    of_numpy = SyntheticDataset("set", size=np.int32(3), vocabulary=np.int64(64))
+    assert len(of_numpy) == 3
+    with pytest.raises(UsageError, match=r"The rows array\(\[ ?True, False, [^\n]*\) were asked"):
+        of_numpy[np.array([True, False] * 30)]
 
 
 def test_rows_are_indexed_as_in_a_dataset_of_hugging_face():
