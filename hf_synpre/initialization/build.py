@@ -69,7 +69,30 @@ def skeleton(model_class: type, config: PreTrainedConfig) -> PreTrainedModel:
         config: the config of the model.
     """
     with torch.device("meta"):
-        return resolve_class(model_class, config)._from_config(config)
+        return from_config(model_class, config)
+
+
+def from_config(
+    model_class: type, config: PreTrainedConfig, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """Return the model of a config as transformers makes it.
+
+    Raises:
+        UsageError: the class cannot be built of the config, such as RoBERTa, which counts positions
+            from its padding id, with a large one.
+    """
+    actual_class = resolve_class(model_class, config)
+    options = {} if dtype is None else {"dtype": dtype}
+    try:
+        return actual_class._from_config(config, **options)
+    except (AssertionError, ValueError, IndexError, TypeError, AttributeError) as error:
+        cause = " ".join(str(error).split())
+        ids, pad = (getattr(config, name, None) for name in ("vocab_size", "pad_token_id"))
+        raise UsageError(
+            f"The architecture {config.model_type} cannot be built as {actual_class.__name__} with "
+            f"{ids} ids, of which {pad} is padding ({cause}); give other fields, or another "
+            "tokenizer or architecture."
+        ) from error
 
 
 def build(
@@ -89,8 +112,8 @@ def build(
             model, each by (seed, its name).
 
     Raises:
-        UsageError: the class cannot be built of the config, such as RoBERTa, which counts positions
-            from its padding id, with a large one; or a tensor has another shape than its parameter.
+        UsageError: the class cannot be built of the config, or a tensor has another shape than its
+            parameter.
 
     Example:
         model = build(AutoModelForCausalLM, config, {}, seed=0)   # a random init
@@ -99,17 +122,8 @@ def build(
     # whatever folder the config was read from.
     config = copy.deepcopy(config)
     config._name_or_path = ""
-    actual_class = resolve_class(model_class, config)
-    try:
-        with no_init_weights(), torch.random.fork_rng(devices=[]), NotANumberInEmptyTensors():
-            model = actual_class._from_config(config, dtype=torch.float32)
-    except (AssertionError, ValueError, IndexError, TypeError, AttributeError) as error:
-        cause = " ".join(str(error).split())
-        ids, pad = (getattr(config, name, None) for name in ("vocab_size", "pad_token_id"))
-        raise UsageError(
-            f"{actual_class.__name__} cannot be built with {ids} ids, of which {pad} is padding "
-            f"({cause}); give other fields, or another tokenizer."
-        ) from error
+    with no_init_weights(), torch.random.fork_rng(devices=[]), NotANumberInEmptyTensors():
+        model = from_config(model_class, config, dtype=torch.float32)
 
     # Put the tensors in, and mark them so that the random init leaves them alone.
     parameters = dict(model.named_parameters())

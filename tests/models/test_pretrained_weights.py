@@ -13,7 +13,7 @@ from small_models import BERT, WEIGHTS
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from hf_synpre import UsageError
-from hf_synpre.initialization import build
+from hf_synpre.initialization import build, skeleton
 from hf_synpre.models.pretrained_weights import take_weights
 
 QUERY = "bert.encoder.layer.0.attention.self.query.weight"
@@ -53,8 +53,10 @@ def test_a_checkpoint_of_which_nothing_fits_is_an_error(tmp_path):
 def test_a_padding_id_that_an_architecture_cannot_have_is_named():
     fields = {**BERT, "max_position_embeddings": 24, "vocab_size": 64, "pad_token_id": 50}
     config = AutoConfig.for_model("roberta", **fields)
-    with pytest.raises(UsageError, match=r"RobertaForMaskedLM cannot be built .* 50 is padding"):
+    with pytest.raises(UsageError, match=r"roberta cannot be built .* 50 is padding"):
         build(AutoModelForMaskedLM, config, {}, 1)
+    with pytest.raises(UsageError, match=r"roberta cannot be built .* 50 is padding"):
+        skeleton(AutoModelForMaskedLM, config)
 
 
 def test_a_checkpoint_with_the_model_twice_is_refused(tmp_path):
