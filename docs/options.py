@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import Seq2SeqTrainingArguments
 
-from hf_synpre.data.corpora import TextSpec
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.experiments.spec import ArmSpec, ExperimentSpec, TaskSpec
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, LanguageTask, TextToTextTask
 from hf_synpre.models.spec import ModelSpec

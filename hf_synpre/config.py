@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import sys
 import types
 import typing
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any, TypeVar, Union
 
 import yaml
 
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import MOST_DIGITS, UsageError, choose, in_message
 
 Spec = TypeVar("Spec")
 
@@ -30,9 +31,7 @@ JSON_TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
 MOST_YAML_LETTERS = 2**20
 MOST_YAML_VALUES = 50_000
 MOST_YAML_LEVELS = 50
-# The digits of a number; the largest of floating point has 309.
-MOST_DIGITS = 400
-# Letters of a value or of a library's words that a message shows.
+# Letters of a library's words that a message shows.
 MOST_SHOWN = 300
 
 
@@ -209,16 +208,23 @@ def option(
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
 
-def check_read(spec: Any, has: Mapping[str, bool | None], usual: Mapping[str, Any]) -> None:
-    """Raise UsageError on an option of a run that the run does not read.
+def check_read(
+    spec: Any,
+    has: Mapping[str, bool | None],
+    usual: Mapping[str, Any] | None = None,
+    what: str = "this run",
+) -> None:
+    """Raise UsageError on an option that is given and not read.
 
     Args:
-        spec: the dataclass of the run's options.
+        spec: the dataclass of the options of a run, an arm, a task ...
         has: for each `read_with` of its options whether the run has it; None where that is not
             known yet, and nothing is refused.
         usual: the values of a preset by name. They are taken, because a flag that makes them
             needless does not make them wrong.
+        what: what does not read the option, for the message.
     """
+    usual = usual or {}
     for field in dataclasses.fields(spec):
         read_with = field.metadata.get("read_with")
         if read_with is None or has[read_with] in (True, None):
@@ -232,7 +238,7 @@ def check_read(spec: Any, has: Mapping[str, bool | None], usual: Mapping[str, An
         is_given = value != default and (field.name not in usual or value != usual[field.name])
         if is_given:
             raise UsageError(
-                f"The option {field.name} is read with {read_with} only, which this run does not "
+                f"The option {field.name} is read with {read_with} only, which {what} does not "
                 f"have; leave {field.name} out."
             )
 
@@ -331,7 +337,9 @@ def build_spec(spec: type[Spec], values: Any, where: str) -> Spec:
     """
     fields = {field.name: field for field in dataclasses.fields(spec)}  # type: ignore[arg-type]
     if not isinstance(values, Mapping):
-        raise UsageError(f"{where} is {values!r}; give keys and values: {', '.join(fields)}.")
+        raise UsageError(
+            f"{where} is {in_message(values)}; give keys and values: {', '.join(fields)}."
+        )
 
     values = current_names(spec, values, where)
     add_defaults = getattr(spec, "defaults", None)
@@ -364,12 +372,12 @@ def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
         meaning: the help text of the field, which messages repeat.
 
     Raises:
-        UsageError: the value is of another type, or is a number that JSON cannot hold.
+        UsageError: the value is of another type, or out of the bounds of `check_storable`.
     """
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if hint is Any:
-        return check_finite(value, where)
+        return check_storable(value, where)
 
     # For a union, take the first of its types that fits.
     if origin in (Union, types.UnionType):
@@ -386,14 +394,14 @@ def convert(hint: Any, value: Any, where: str, meaning: str = "") -> Any:
     if origin is list and isinstance(value, list):
         return [convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
 
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if origin is not None or not fits(hint, value):
-        message = f"{where} is {value!r}; give {in_words(origin or hint)}."
+        message = f"{where} is {in_message(value)}; give {in_words(origin or hint)}."
         if meaning:
             message += f" It means: {meaning}"
         raise UsageError(message)
-    return check_finite(value, where)
+    if hint is float and abs(value) <= sys.float_info.max:
+        return float(value)
+    return check_storable(value, where)
 
 
 # The types of YAML in plain words.
@@ -413,20 +421,36 @@ def in_words(hint: Any) -> str:
     return TYPES_IN_WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def check_finite(value: Any, where: str) -> Any:
+def check_storable(value: Any, where: str) -> Any:
     """Return a value of any type, unchanged.
 
-    Raises UsageError if it is or contains a number that is not finite, which JSON cannot hold.
+    Raises UsageError if it is or contains what files and arrays cannot hold: a number that is not
+    finite, an integer of more than 64 bits, a text that UTF-8 does not have or with the character
+    0, at which the system's names end.
     """
     if isinstance(value, dict):
         for key, part in value.items():
-            check_finite(part, f"{where}.{key}")
+            check_storable(part, f"{where}.{key}")
     elif isinstance(value, list):
         for index, part in enumerate(value):
-            check_finite(part, f"{where}.{index}")
+            check_storable(part, f"{where}.{index}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{where} is {value}; give a finite number.")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError(
+            f"{where} is {in_message(value)}; give a number of at most 64 bits, below 2**63."
+        )
+    elif isinstance(value, str) and ("\0" in value or any(map(is_surrogate, value))):
+        raise UsageError(
+            f"{where} is {in_message(value)}; give a text without the character 0 and without "
+            "halves of characters (surrogates)."
+        )
     return value
+
+
+def is_surrogate(letter: str) -> bool:
+    """Say whether a letter is half of a character of UTF-16, which UTF-8 does not have."""
+    return "\ud800" <= letter <= "\udfff"
 
 
 def fits(hint: Any, value: Any) -> bool:

@@ -15,6 +15,15 @@ MOST_LISTED = 10
 # passes.
 CLOSE = 0.65
 
+# The letters of a message; of a longer one, which quotes a file at length, the middle is left out.
+LONGEST_MESSAGE = 2000
+# The letters of a value that a message quotes.
+LONGEST_VALUE = 300
+# The digits of an integer in a text; the largest number of floating point has 309.
+MOST_DIGITS = 400
+# Python does not write out an integer of more digits.
+DIGITS_WRITTEN = 4300
+
 # What the system says where something has run out, which may pass -> what to do.
 WHAT_TO_DO = {
     errno.ENOSPC: "make room on the disk",
@@ -30,8 +39,12 @@ WHAT_TO_DO = {
 class UsageError(ValueError):
     """Bad input. The text is one line: what was given, what is allowed, what to do.
 
-    The command line prints it and exits with code 2.
+    The text may quote names and values of files from elsewhere: `one_line` makes it printable and
+    bounds its length. The command line prints it and exits with code 2.
     """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 class TemporaryError(UsageError):
@@ -100,6 +113,12 @@ def as_integer(value: Any) -> int | None:
         return None
 
 
+def read_integer(text: str) -> int | None:
+    """Return the integer that a text spells in at most MOST_DIGITS digits, None for others."""
+    is_integer = text.isdecimal() and len(text) <= MOST_DIGITS
+    return int(text) if is_integer else None
+
+
 def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
     """Return a name if it is one of those allowed.
 
@@ -121,11 +140,12 @@ def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
     if value in names:
         return value
 
-    message = f"Unknown {kind} '{value}'."
-    close = difflib.get_close_matches(str(value), names, n=1, cutoff=CLOSE)
+    name = str(value)[:LONGEST_VALUE]  # to compare long texts takes long
+    message = f"Unknown {kind} '{name}'."
+    close = difflib.get_close_matches(name, names, n=1, cutoff=CLOSE)
     if close:
         message += f" Did you mean '{close[0]}'?"
-    message += f" Allowed: {_listed(names, str(value))}."
+    message += f" Allowed: {_listed(names, name)}."
     if do:
         message += f" {do}"
     raise UsageError(message)
@@ -147,6 +167,27 @@ def _listed(names: list[str], value: str) -> str:
 
     shown = sorted(sorted(distinct, key=similarity, reverse=True)[:MOST_LISTED])
     return f"{', '.join(shown)} and {len(distinct) - MOST_LISTED} more"
+
+
+def in_message(value: Any) -> str:
+    """Return a value as a message quotes it: the start of its repr.
+
+    An integer of very many digits, which Python does not write out, is described.
+    """
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a value with an integer of more than {DIGITS_WRITTEN:,} digits"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]} ..."
+
+
+def one_line(text: str) -> str:
+    """Return a text on one printable line of at most LONGEST_MESSAGE letters."""
+    text = printable(text)
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    half = LONGEST_MESSAGE // 2 - 5
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def printable(text: str) -> str:

@@ -91,6 +91,14 @@ def refuse_pointer(file: Path) -> None:
         )
 
 
+def read_object(file: str | Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object. Raises UsageError where it holds something else."""
+    value = read_json(file)
+    if not isinstance(value, dict):
+        raise UsageError(f"{file} holds no JSON object; make it again, or give another file.")
+    return value
+
+
 def content_digest(path: str | Path) -> str:
     """Return a digest of the names and contents of a file, or of all files of a folder.
 

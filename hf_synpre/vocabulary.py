@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from hf_synpre.errors import UsageError, as_integer
+from hf_synpre.errors import UsageError, as_integer, in_message
 
 # The special tokens by name, in the order in which compiled code finds their ids
 # (tasks/kernels.py).
@@ -253,7 +253,8 @@ class Vocabulary:
         given, size = size, as_integer(size) or 0
         if not smallest <= size < 2**31:
             raise UsageError(
-                f"A vocabulary size is {given!r}; give an integer from {smallest} to 2**31 - 1."
+                f"A vocabulary size is {in_message(given)}; "
+                f"give an integer from {smallest} to 2**31 - 1."
             )
         special_ids = {name: size - 1 - i for i, name in enumerate(SPECIAL_TOKENS)}
         regular_count = size - CONTROL_TOKENS - len(SPECIAL_TOKENS)
@@ -372,5 +373,6 @@ def as_vocabulary(vocabulary: Vocabulary | Tokenizer | int | None = None) -> Voc
     if hasattr(vocabulary, "all_special_ids"):
         return Vocabulary.from_tokenizer(vocabulary)
     raise UsageError(
-        f"vocabulary is {vocabulary!r}; give None (T5 ids), a size, a tokenizer or a Vocabulary."
+        f"vocabulary is {in_message(vocabulary)}; "
+        "give None (T5 ids), a size, a tokenizer or a Vocabulary."
     )

@@ -90,7 +90,8 @@ def labelled_dataset(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def labelled_corpus(labelled_dataset):
-    from hf_synpre.data.corpora import TextSpec, open_corpus
+    from hf_synpre.data.corpora import open_corpus
+    from hf_synpre.data.text_spec import TextSpec
 
     return open_corpus(str(labelled_dataset), text=TextSpec())
 

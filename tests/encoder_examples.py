@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_synpre.data.collators import RowCollator
-from hf_synpre.data.corpora import TextSpec
 from hf_synpre.data.masking import MaskedDataset, ReplacedRows
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.data.windows import EncoderRows, FullWindows
 from hf_synpre.models.electra import build_rtd
 from hf_synpre.models.spec import ModelSpec

@@ -41,6 +41,10 @@ def test_a_former_name_is_read_and_is_what_is_stored():
     assert build_spec(Outer, stored, "file") == spec
 
 
+def test_a_number_of_floating_point_may_be_written_as_a_long_integer():
+    assert build_spec(Inner, {"rate": 10**300}, "file") == Inner(1e300)
+
+
 def test_a_stored_form_shares_nothing_with_its_dataclass():
     spec = Outer(3, names=["x"], anything={"a": [1]})
     stored = stored_form(spec)
@@ -67,6 +71,13 @@ def test_a_name_beside_its_former_name_is_refused():
         ({"steps": 1, "inner": {"rate": float("nan")}}, "file.inner.rate is nan; give a finite"),
         ({"steps": 1, "anything": {"a": [float("inf")]}}, "file.anything.a.0 is inf; give a fin"),
         ({"steps": 1, None: 2}, "Unknown key in file 'None'"),
+        ({"steps": 2**63}, "file.steps is 9223372036854775808; give a number of at most 64 bits"),
+        ({"steps": -(10**5000)}, "an integer of more than 4,300 digits; give a number of at most"),
+        ({"steps": 1, "anything": [2**64]}, "file.anything.0 is 18446744073709551616; give a num"),
+        ({"steps": 1, "inner": {"rate": 10**309}}, "file.inner.rate is 1000.* give a number of"),
+        ({"steps": 1, "names": ["a\0"]}, r"file.names\[0\] is 'a\\x00'; give a text without"),
+        ({"steps": 1, "anything": {"a": "\ud800"}}, r"file.anything.a is '\\ud800'; give a text"),
+        ({"steps": "x" * 10_000}, r"file.steps is 'x{299} \.\.\.; give an integer"),
     ],
 )
 def test_bad_values_are_one_clear_line(values, message):

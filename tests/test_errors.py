@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hf_synpre.cli import main
-from hf_synpre.errors import UsageError, as_integer, choose, printable
+from hf_synpre.errors import UsageError, as_integer, choose, printable, read_integer
 
 
 def message(value, allowed, do=""):
@@ -45,6 +45,20 @@ def test_of_many_names_the_ten_most_like_it_are_listed_and_the_others_counted():
 )
 def test_integers_are_told_from_what_looks_like_them(value, integer):
     assert as_integer(value) == integer
+
+
+@pytest.mark.parametrize(
+    ("text", "integer"), [("12", 12), ("-1", None), ("²", None), ("", None), ("9" * 401, None)]
+)
+def test_digits_of_bounded_number_are_an_integer(text, integer):
+    assert read_integer(text) == integer
+
+
+def test_an_error_is_one_printable_line_of_bounded_length():
+    text = str(UsageError(f"a\nb\x1b[2J{'x' * 10_000}; leave it out."))
+    assert text.startswith("a b\\x1b[2Jxxx")
+    assert text.endswith("xx; leave it out.")
+    assert len(text) <= 2000
 
 
 def test_control_sequences_are_shown_as_text():

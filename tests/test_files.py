@@ -21,6 +21,7 @@ from hf_synpre.files import (
     open_safetensors,
     pack_fractions,
     read_json,
+    read_object,
     temporary_name,
     unpack_fractions,
     write_json,
@@ -148,6 +149,9 @@ def test_a_number_that_json_does_not_have_is_not_written(tmp_path):
 def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path):
     with pytest.raises(UsageError, match=r"There is no file .*none\.json\."):
         read_json(tmp_path / "none.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"list\.json holds no JSON object; make it again"):
+        read_object(tmp_path / "list.json")
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(UsageError, match=r"broken\.json is not valid JSON .*; make it again"):
         read_json(tmp_path / "broken.json")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from hf_synpre.config import build_spec, option, parse_yaml
-from hf_synpre.errors import TemporaryError, UsageError, choose
+from hf_synpre.errors import TemporaryError, UsageError, choose, read_integer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -461,8 +461,9 @@ def read_vocabulary(text: str | None) -> "int | PreTrainedTokenizerBase | None":
     """Return what --vocabulary means: a size, a tokenizer, or None for the paper's T5 ids."""
     if text is None:
         return None
-    if text.isascii() and text.isdecimal():
-        return int(text)
+    size = read_integer(text)
+    if size is not None:
+        return size
     return tokenizer_of_flag(text, "vocabulary", "a size, or the folder or Hub id of a tokenizer")
 
 

@@ -17,7 +17,8 @@ from hf_synpre.errors import UsageError, choose
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from hf_synpre.data.corpora import Corpus, TextSpec
+    from hf_synpre.data.corpora import Corpus
+    from hf_synpre.data.text_spec import TextSpec
 
 # The preset of `synpre pretrain` without --preset.
 USUAL_PRESET = "small"
@@ -194,7 +195,7 @@ class SelfPretrainOptions:
 
 def self_pretrain_flags() -> list[FlagSet]:
     """Return the flags of `synpre self-pretrain`."""
-    from hf_synpre.data.corpora import TextSpec
+    from hf_synpre.data.text_spec import TextSpec
     from hf_synpre.models.spec import ModelSpec
     from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -234,7 +235,7 @@ def self_pretrain_flags() -> list[FlagSet]:
 
 def self_pretrain(arguments: Arguments) -> int:
     """Pre-train on the text of a dataset's train split; print the corpus and what the run took."""
-    from hf_synpre.data.corpora import TextSpec
+    from hf_synpre.data.text_spec import TextSpec
     from hf_synpre.models.families import model_family
     from hf_synpre.models.spec import ModelSpec
     from hf_synpre.training.presets import TEXT_PRESETS, small_model
@@ -350,7 +351,7 @@ def open_dataset_corpus(name: str, data_dir: str | None, text: "TextSpec") -> "C
     if name in TASKS and not Path(name).exists():
         return TASKS[name].corpus(data_dir, text)
     if name == "stdlib":
-        return open_corpus(name)
+        return open_corpus(name, text=text)
     corpus, remarks = own_corpus(name, data_dir, text)
     for remark in remarks:
         say(remark)

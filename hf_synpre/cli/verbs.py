@@ -26,7 +26,7 @@ from hf_synpre.errors import (
     TemporaryError,
     UsageError,
     choose,
-    printable,
+    one_line,
     similar_path,
     system_error,
     write_error,
@@ -47,8 +47,6 @@ FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells say it of Ctrl-C
 
-# The letters of a message; a longer one quotes a file at length, and its middle is left out.
-LONGEST_MESSAGE = 2000
 # How a name begins that can only be a path, and no Hub id.
 PATH_STARTS = ("./", "../", "/", "~")
 # The flags that name a file or folder to read, where they do not name something of the Hub.
@@ -103,8 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         return stop(BAD_INPUT, str(error))
     except (NotADirectoryError, PermissionError, FileNotFoundError) as error:
-        message = f"{error.filename} cannot be used ({error.strerror}); give another place."
-        return stop(BAD_INPUT, message)
+        return stop(BAD_INPUT, unusable(error))
     except (PushError, FloatingPointError) as error:  # the latter: a loss that is not finite
         return stop(FAILED, str(error))
     except KeyboardInterrupt:
@@ -138,8 +135,15 @@ def refusal_of_the_system(error: Exception) -> UsageError | None:
     if isinstance(error, OSError) and number is not None:
         if error.filename is None:
             discard_output()
-        return write_error(error.filename or "the output", error)
+        failure = write_error(error.filename or "the output", error)
+        return failure if number in WHAT_TO_DO else UsageError(unusable(error))
     return write_error("a file", error) if number in WHAT_TO_DO else None
+
+
+def unusable(error: OSError) -> str:
+    """Return what to say where the system refuses a file or folder for good."""
+    target = error.filename or "The output"
+    return f"{target} cannot be used ({error.strerror}); give another place."
 
 
 def discard_output() -> None:
@@ -189,15 +193,8 @@ def check_paths(words: list[str]) -> None:
 
 
 def stop(exit_code: int, message: str) -> int:
-    """Print in one line why a verb stops; return the exit code.
-
-    The message may quote names and values of files from elsewhere, so it is made printable.
-    """
+    """Print in one line why a verb stops; return the exit code."""
     if os.environ.get("SYNPRE_TRACEBACK") == "1":
         traceback.print_exc()
-    shown = printable(message)
-    if len(shown) > LONGEST_MESSAGE:
-        half = LONGEST_MESSAGE // 2
-        shown = f"{shown[:half]} ... {shown[-half:]}"
-    print(f"synpre: {shown}", file=sys.stderr)
+    print(f"synpre: {one_line(message)}", file=sys.stderr)
     return exit_code

@@ -4,11 +4,11 @@
    {input_ids, labels} without padding, `load_synthetic` the same rows as a Hugging Face dataset,
    and `build_shards(recipe, ...)` (shards.py) as the Parquet files of a published dataset.
    `RowsConfig` (rows.py) says which rows of a task these are.
-2. Or they come from text: `open_corpus(name, text=TextSpec())` (corpora.py) gives a `Corpus`,
-   documents of a train and a validation split. Rows are read by `open_splits` (splits.py),
-   documents by `folder_texts` (documents.py): folders.py says which files make a split, readers.py
-   knows formats, separated.py quoting, text_files.py encodings and compression. stdlib.py is text
-   that every machine has.
+2. Or they come from text: `open_corpus(name, text=TextSpec())` (corpora.py; text_spec.py) gives
+   a `Corpus`, documents of a train and a validation split. Rows are read by `open_splits`
+   (splits.py), documents by `folder_texts` (documents.py): folders.py says which files make a
+   split, readers.py knows formats, separated.py quoting, text_files.py encodings and compression.
+   stdlib.py is text that every machine has.
 3. Text becomes ids: `train_tokenizer`, `train_encoder_tokenizer` or `read_tokenizer`
    (tokenizers.py) give a tokenizer, and `corpus_tokens(corpus, ...)` (token_files.py) the ids, from
    files that are made once (encoding.py says how) and mapped into memory.

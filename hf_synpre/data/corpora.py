@@ -7,10 +7,9 @@ the text of the splits as they are.
 
 import hashlib
 import itertools
-import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict, load_dataset_builder
 
-from hf_synpre.config import option
 from hf_synpre.data import stdlib
 from hf_synpre.data.connection import one_line_cause, read_error
 from hf_synpre.data.documents import column_texts, folder_texts, refuse_texts, split_token_files
@@ -30,10 +28,10 @@ from hf_synpre.data.splits import (
     open_splits,
     row_texts,
 )
+from hf_synpre.data.text_spec import STDLIB, TextSpec, check_stdlib
 from hf_synpre.data.token_files import folder_digest
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError
 
-ORDERS = ("natural", "shuffled_rows", "shuffled_sentences")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # With so many rows held out the validation loss is exact enough.
 MOST_HELD_OUT = 500
@@ -57,39 +55,6 @@ class Corpus:
     token_files: Callable[[str], list[Path]] | None = None
 
 
-@dataclass
-class TextSpec:
-    """What is taken from the train split of a dataset, and in which order.
-
-    Raises:
-        UsageError: an order that does not exist, or a share or limit outside its bounds.
-    """
-
-    columns: list[str] | None = option(
-        "Columns that hold the text, as premise,hypothesis; guessed without it.", None
-    )
-    order: str = option("natural, shuffled_rows or shuffled_sentences.", "natural")
-    deduplicate: bool = option("Keep each text once, whatever column it is in.", False)
-    held_out: float = option("Share of the rows held out for a validation loss.", 0.02)
-    limit_mb: float | None = option("End the corpus after so many million bytes.", None)
-    with_test: bool = option(
-        "Add the text of the other splits: an ablation, which the result names.", False
-    )
-    config: str | None = option("Configuration of a dataset on the Hub that has several.", None)
-    seed: int = option("Seed of the shuffled orders.", 0)
-
-    def __post_init__(self) -> None:
-        choose("order of text", self.order, ORDERS)
-        if not 0 < self.held_out < 1:
-            raise UsageError(
-                f"text: held_out is {self.held_out}; give the share of the rows, between 0 and 1."
-            )
-        if self.columns and len(set(self.columns)) != len(self.columns):
-            raise UsageError(f"text: columns is {self.columns}; name every column once.")
-        if self.limit_mb is not None and not 0 < self.limit_mb < math.inf:
-            raise UsageError(f"text: limit_mb is {self.limit_mb}; give a number > 0.")
-
-
 # --- from a name to documents -------------------------------------------------------------------
 
 
@@ -100,12 +65,14 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
         name: "stdlib", a folder (in `data_dir` or not), a file, or a Hub id NAMESPACE/NAME.
         data_dir: the folder of local copies.
         text: what is taken from the dataset's train split. Without it the corpus is the column text
-            of both splits, or the text of a folder's files, as they are.
+            of both splits, or the text of a folder's files, as they are. stdlib reads none of it.
 
     Raises:
-        UsageError: there is no such corpus, or it has no text.
+        UsageError: there is no such corpus, it has no text, or it does not read an option of
+            `text`.
     """
-    if name == "stdlib":
+    if name == STDLIB:
+        check_stdlib(text)
         digest = texts_digest(itertools.chain(stdlib.texts("train"), stdlib.texts("validation")))
         return Corpus(stdlib.texts, {"name": name}, source={"digest": digest})
 
@@ -113,7 +80,8 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
     path = Path(source)
     if text is not None:
         shown_name = Path(name).name if path.exists() else name
-        return dataset_corpus(open_splits(source, text.config), text, shown_name)
+        splits = open_splits(source, text.config)
+        return dataset_corpus(splits, replace(text, config=None), shown_name)
 
     if not path.exists():
         return hub_corpus(source)
@@ -186,7 +154,7 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
 
     Args:
         splits: the splits of a dataset, or the rows of the train split alone.
-        text: what is taken, and in which order.
+        text: what is taken, and in which order; its `config` cannot be chosen any more.
         name: the dataset's name in errors and metadata.
 
     Returns:
@@ -196,10 +164,11 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         bytes and sha256 of the train documents.
 
     Raises:
-        UsageError: the split train or its text is missing.
+        UsageError: the split train or its text is missing, or an option of `text` is not read.
     """
     if isinstance(splits, Dataset):
         splits = {"train": splits}
+    text.check_options(name, has_splits=len(splits) > 1, has_configs=False)
     if "train" not in splits:
         raise UsageError(f"{name} has no train split; it has {', '.join(splits)}.")
 

@@ -325,8 +325,8 @@ def plain_table(table: pa.Table, file: Path) -> pa.Table:
         )
     columns, fields = [], []
     for column, field in zip(table.columns, table.schema, strict=True):
-        field = field.with_type(plain_type(field.type))
         try:
+            field = field.with_type(plain_type(field.type))
             Features.from_arrow_schema(pa.schema([field]))
             columns.append(plain_column(column, field.type))
         except (pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
@@ -361,12 +361,19 @@ def has_views(column_type: pa.DataType) -> bool:
 
 
 def plain_type(column_type: pa.DataType) -> pa.DataType:
-    """Return the type that a type stands for: string of a view or of a dictionary of strings."""
+    """Return the type that a type stands for: string of a view or of a dictionary of strings.
+
+    Raises ValueError where the fields of a struct have no names of their own.
+    """
     if pa.types.is_dictionary(column_type):
         return plain_type(column_type.value_type)
     if pa.types.is_string_view(column_type):
         return pa.string()
     if pa.types.is_struct(column_type):
+        names = [field.name for field in column_type]
+        ends = [name.partition("\0")[0] for name in names]  # where the datasets library ends them
+        if len(set(ends)) < len(names):
+            raise ValueError(f"a struct has several fields of one name ({', '.join(ends)})")
         return pa.struct([field.with_type(plain_type(field.type)) for field in column_type])
     is_view = pa.types.is_list_view(column_type) or pa.types.is_large_list_view(column_type)
     if is_view or pa.types.is_list(column_type) or pa.types.is_fixed_size_list(column_type):

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.errors import UsageError, as_integer, choose, in_message
 from hf_synpre.tasks import RowStream, SyntheticTask, get_task
 from hf_synpre.tasks.layouts import IGNORED as IGNORED
 from hf_synpre.tasks.layouts import with_layout
@@ -98,7 +98,7 @@ class RowsConfig:
             choose("split", split, SPLITS)
             if as_integer(rows) is None or not 1 <= rows < ROWS_LIMIT:
                 raise UsageError(
-                    f"The split {split} has size {rows!r}; give a number of rows >= 1."
+                    f"The split {split} has size {in_message(rows)}; give a number of rows >= 1."
                 )
 
         # Opening a stream checks the task's parameters, the vocabulary and the seed.

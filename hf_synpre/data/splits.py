@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from datasets import Dataset, DatasetDict, Features, load_dataset, load_from_disk
 from datasets.info import DatasetInfosDict
 from datasets.table import table_cast
@@ -58,14 +57,22 @@ def open_splits(source: str, config: str | None = None, revision: str | None = N
         UsageError: there is no dataset, or it cannot be read.
     """
     path = Path(source)
-    if path.is_file():
-        return DatasetDict(train=read_file(path))
     if not path.exists():
         tables = hub_tables(source, config, revision)
         if tables is None:
             return _hub_splits(source, config, revision)
-        path = tables
-    if any((path / name).is_file() for name in SAVED_TO_DISK):
+        path, revision = tables, None
+    if revision is not None:
+        raise UsageError(
+            f"{source} is on this machine, and the revision {revision} is one of the Hub; leave it "
+            "out."
+        )
+    is_saved = any((path / name).is_file() for name in SAVED_TO_DISK)
+    if config is not None and (is_saved or path.is_file()):
+        raise UsageError(f"{source} has no configurations, and {config} was given; leave it out.")
+    if path.is_file():
+        return DatasetDict(train=read_file(path))
+    if is_saved:
         return _saved_splits(path)
 
     files_by_split = split_files(path, config)
@@ -93,7 +100,7 @@ def _described_features(folder: Path, config: str | None) -> Features | None:
     """Return the types of the columns that a folder's README describes, such as names of labels."""
     try:
         infos = DatasetInfosDict.from_directory(str(folder))
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    except Exception:  # whatever the library raises on what a README says
         return None
     if config is None and len(infos) == 1:
         return next(iter(infos.values())).features

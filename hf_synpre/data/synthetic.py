@@ -21,7 +21,7 @@ from datasets.builder import Key
 
 from hf_synpre.data.rows import SPLIT_SIZES, Row, RowsConfig
 from hf_synpre.data.shards import BLOCK_ROWS
-from hf_synpre.errors import UsageError, as_integer
+from hf_synpre.errors import UsageError, as_integer, in_message
 from hf_synpre.tasks import RowStream, VocabularyLike, iter_row_blocks, open_stream
 from hf_synpre.tasks.imports import task_files
 
@@ -131,7 +131,7 @@ class SyntheticDataset:
             numbers = [as_integer(number) for number in index]
             if None not in numbers:
                 return [number for number in numbers if number is not None]
-        asked = " ".join(repr(index).split())
+        asked = " ".join(in_message(index).split())
         raise UsageError(
             f"The rows {asked} were asked for; give an integer, a slice, or a list of integers. "
             "Columns are made with their rows: write dataset[:100]['input_ids']."

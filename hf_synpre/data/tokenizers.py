@@ -74,6 +74,7 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
             tokenizer = GPT2Tokenizer.from_pretrained(source)
         else:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer.encode("a 1", add_special_tokens=False)
     except (KeyboardInterrupt, SystemExit, UsageError):
         raise
     except BaseException as error:  # a broken file may end in a panic of compiled code

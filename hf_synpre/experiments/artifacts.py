@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from hf_synpre.config import stored_form
-from hf_synpre.data.corpora import Corpus, TextSpec, corpus_source, count_seen, open_corpus
+from hf_synpre.data.corpora import Corpus, corpus_source, count_seen, open_corpus
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments.spec import SELF, ExperimentSpec
-from hf_synpre.files import content_digest, lock, read_json
+from hf_synpre.files import content_digest, lock
 from hf_synpre.finetuning import PreparedTask, prepare
 from hf_synpre.initialization import find_config
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import pretrain, tokenizer_metadata
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.progress import reported_in
-from hf_synpre.training.run_folder import RESULT_FILE
+from hf_synpre.training.run_folder import read_result
 
 # The folder of files that say how far work is, in the folder of that work.
 PROGRESS_FOLDER = ".progress"
@@ -119,7 +120,7 @@ class Artifacts:
         tokens = None
         if spec.match_tokens_of:
             matched = self.checkpoint(spec.match_tokens_of, task)
-            tokens = read_json(matched / RESULT_FILE)["tokens"]
+            tokens = read_result(matched)["tokens"]
             recipe.append(tokens)
         start = None
         if spec.start in self.spec.pretraining:

@@ -11,8 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from hf_synpre.config import stored_form
 from hf_synpre.experiments.artifacts import Artifacts
 from hf_synpre.experiments.spec import ArmSpec, Cell, ExperimentSpec, lora_config
-from hf_synpre.files import read_json
-from hf_synpre.finetuning import Head, PreparedTask, finetune, save_model
+from hf_synpre.finetuning import Head, PreparedTask, find_head, finetune, save_model
 from hf_synpre.initialization import (
     StatisticsInit,
     build,
@@ -23,7 +22,7 @@ from hf_synpre.initialization import (
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import accumulated_cost
-from hf_synpre.training.run_folder import RESULT_FILE
+from hf_synpre.training.run_folder import RESULT_FILE, read_result
 from hf_synpre.versions import versions
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -62,7 +61,8 @@ def compute_cell(
         extra_flops = accumulated_cost(matched).get("flops", 0.0)
 
     # Fine-tune and test.
-    recipe = spec.finetuning_spec(cell.task)
+    answer = find_head(data.task.head_name).answer
+    recipe = spec.finetuning_spec(cell.task).without_unread(answer)
     scores = dict(
         finetune(
             model,
@@ -233,8 +233,7 @@ def pretraining_metadata(source: str | Path) -> dict[str, Any]:
     folder = Path(source)
     if not folder.is_dir():
         folder = bundled_checkpoints().get(str(source), Path())
-    file = folder / RESULT_FILE
-    return read_json(file) if file.exists() else {}
+    return dict(read_result(folder)) if (folder / RESULT_FILE).exists() else {}
 
 
 def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:

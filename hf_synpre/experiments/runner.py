@@ -28,7 +28,7 @@ from hf_synpre.experiments.cluster import Job, cluster_cpus, joined_cluster, run
 from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.experiments.workers import end_with_parent, failure_message, release_memory
-from hf_synpre.files import lock, read_json, write_json
+from hf_synpre.files import lock, read_json, read_object, write_json
 from hf_synpre.tasks.imports import TaskFile, check_workers_know, import_again, imported_files
 from hf_synpre.training.progress import reported_in
 
@@ -234,8 +234,9 @@ class Experiment:
             finished = [file for file in self.folder.glob(f"{task}--*--*.json") if is_done(file)]
             if not finished:
                 continue
-            splits = read_json(finished[0]).get("data", {}).get("splits")
-            if splits != self.artifacts.prepared_task(task).metadata["splits"]:
+            data = read_object(finished[0]).get("data")
+            splits = self.artifacts.prepared_task(task).metadata["splits"]
+            if not isinstance(data, dict) or data.get("splits") != splits:
                 raise UsageError(
                     f"{self.folder} holds cells on other rows of {task} ({finished[0].name}); "
                     "choose another --output_dir, or delete that task's cells."
@@ -247,9 +248,10 @@ class Experiment:
         Args:
             stored: the recipe in the folder.
         """
-        files = self.folder.glob("*--*--*.json")
-        done = [cell for cell in map(status, files) if cell.get("status") == "done"]
-        arms = {cell["arm"] for cell in done}
+        names = [
+            file.stem.split("--") for file in self.folder.glob("*--*--*.json") if is_done(file)
+        ]
+        arms = {name[1] for name in names}
         runs: set[str] = set()
         for spec in (self.spec, spec_of_recipe(stored, EXPERIMENT_FILE)):
             for name, arm in spec.arms.items():
@@ -257,7 +259,7 @@ class Experiment:
                 if name in arms and run in spec.pretraining:
                     runs.update(spec.dependencies(run))
         return {
-            "tasks": {cell["task"] for cell in done},
+            "tasks": {name[0] for name in names},
             "arms": arms,
             "pretraining": runs,
             "task_files": runs,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_synpre.config import build_spec, option
+from hf_synpre.config import build_spec, check_read, option
 from hf_synpre.data.tokenizers import check_vocab_size
 from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.finetuning import (
@@ -18,6 +18,7 @@ from hf_synpre.finetuning import (
     get_finetuning_task,
     task_from_fields,
 )
+from hf_synpre.finetuning.text_tasks import EMBEDDED_TASK
 from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import check_needs
@@ -32,8 +33,14 @@ SELF = "self"
 NAME_PATTERN = r"\w+(-\w+)*"
 # An arm's checkpoint that is so similar to the name of a run, but no folder, is a typing error.
 MISTYPED = 0.75
-DEFAULT_SCHEME = "per_param_mean_sd"
-DEFAULT_CONSTANT = 0.4
+# What an arm has so that it reads an option: `read_with` of the fields of ArmSpec.
+RANDOM = "init random"
+STATISTICS = "init statistics"
+DRAWN = "init statistics and a scheme that draws from a checkpoint's statistics"
+CONSTANT = "scheme constant_pre_attn_ln"
+OLD_EMBEDDINGS = "a checkpoint or lora"
+# The same of a task and the fields of TaskSpec.
+TRAINED_TOKENIZER = "a tokenizer that is trained"
 
 
 @dataclass
@@ -54,23 +61,30 @@ class ArmSpec:
     )
     scheme: str = option(
         "The scheme of init statistics; some copy parts of the weights (docs/statistics.md).",
-        DEFAULT_SCHEME,
+        "per_param_mean_sd",
+        read_with=STATISTICS,
     )
     embeddings: str = option(
-        "Token embeddings: fresh (drawn anew) or kept (those of the checkpoint).", "fresh"
+        "Token embeddings: fresh (drawn anew) or kept (those of the checkpoint).",
+        "fresh",
+        read_with=OLD_EMBEDDINGS,
     )
     value: float = option(
-        "The constant of scheme constant_pre_attn_ln, which needs no checkpoint.", DEFAULT_CONSTANT
+        "The constant of scheme constant_pre_attn_ln, which needs no checkpoint.",
+        0.4,
+        read_with=CONSTANT,
     )
     resize: str = option(
         "Statistics of a model of another size: fan_in (layers by relative depth, linear maps "
         "scaled by the root of the fan-in ratio), depth (no scaling) or none (the same layers).",
         "fan_in",
+        read_with=DRAWN,
     )
     match_flops_of: str | None = option(
         "A pre-training run whose FLOPs a random start gets as further fine-tuning steps.",
         None,
         former="compute_of",
+        read_with=RANDOM,
     )
     lora: dict[str, Any] | None = option(
         "Fields of peft's LoraConfig, as r=8,lora_alpha=16. Only adapters are trained, and fresh "
@@ -106,7 +120,7 @@ class ArmSpec:
                 f"The checkpoint {self.checkpoint} was given with scheme {self.scheme}, which "
                 "reads none; leave one of them out."
             )
-        self._check_ignored(scheme)
+        self._check_options(scheme)
 
         if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
             fitting = "kept" if scheme.embeddings else "fresh"
@@ -114,33 +128,24 @@ class ArmSpec:
                 f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; "
                 f"give {fitting}."
             )
-        if self.match_flops_of is not None and self.init != "random":
-            raise UsageError(
-                f"An arm with init {self.init} has match_flops_of {self.match_flops_of!r}; "
-                "only random takes it."
-            )
         if self.lora is not None:
             lora_config(self.lora)
         if self.tasks == []:
             raise UsageError("An arm has tasks []; name at least one, or leave it out for all.")
 
-    def _check_ignored(self, scheme: Scheme | None) -> None:
-        """Raise UsageError on a field that this init does not read."""
-        init = f"init {self.init}" if scheme is None else f"scheme {self.scheme}"
-
-        def refuse(name: str, reader: str) -> None:
-            raise UsageError(
-                f"An arm with {init} has {name} {getattr(self, name)}, which only {reader} takes; "
-                f"give {reader}, or leave {name} out."
-            )
-
-        if self.scheme != DEFAULT_SCHEME and scheme is None:
-            refuse("scheme", "init statistics")
-        takes_constant = scheme is not None and not scheme.needs_checkpoint
-        if self.value != DEFAULT_CONSTANT and not takes_constant:
-            refuse("value", "scheme constant_pre_attn_ln")
-        if self.embeddings != "fresh" and self.init == "random" and self.lora is None:
-            refuse("embeddings", "lora or a checkpoint")
+    def _check_options(self, scheme: Scheme | None) -> None:
+        """Raise UsageError on an option that this arm does not read."""
+        has = {
+            RANDOM: self.init == "random",
+            STATISTICS: scheme is not None,
+            DRAWN: scheme is not None and scheme.fill in ("mean_sd", "scale"),
+            CONSTANT: scheme is not None and scheme.fill == "constant",
+            OLD_EMBEDDINGS: self.init != "random" or self.lora is not None,
+        }
+        described = f"an arm with init {self.init}"
+        if scheme is not None:
+            described += f" and scheme {self.scheme}"
+        check_read(self, has, what=described)
 
     @property
     def needed_checkpoint(self) -> str | None:
@@ -187,12 +192,15 @@ class TaskSpec:
         "The folder or Hub id of a tokenizer; one is trained on the train split without it.", None
     )
     vocab_size: int = option(
-        "Ids of the tokenizer that is trained: at least 300, or 291 for an encoder-decoder.", 1024
+        "Ids of the tokenizer that is trained: at least 300, or 291 for an encoder-decoder.",
+        1024,
+        read_with=TRAINED_TOKENIZER,
     )
     tokenizer_corpora: list[str] | None = option(
         "The tasks and corpora on whose text the tokenizer is trained, instead of the task's own. "
         "With one tokenizer, one pre-training on a corpus serves several tasks.",
         None,
+        read_with=TRAINED_TOKENIZER,
     )
     max_source: int | None = option(
         "The most ids of an input, which is cut there; without it the preset's or the task's.", None
@@ -211,13 +219,10 @@ class TaskSpec:
     def __post_init__(self) -> None:
         if self.data_dir is not None and not Path(self.data_dir).is_file():
             check_folder(self.data_dir)
+        has = {TRAINED_TOKENIZER: self.tokenizer is None}
+        check_read(self, has, what=f"a task with the tokenizer {self.tokenizer}")
         if self.tokenizer is None:
             check_vocab_size(self.vocab_size)
-        elif self.tokenizer_corpora is not None:
-            raise UsageError(
-                f"A task has the tokenizer '{self.tokenizer}' and tokenizer_corpora to train one "
-                "on; leave one out."
-            )
         if self.tokenizer_corpora == []:
             raise UsageError(
                 "tokenizer_corpora is empty; name a task or a corpus, or leave it out."
@@ -304,19 +309,41 @@ class ExperimentSpec:
         if self.preset is not None:
             choose("preset", self.preset, PRESET_NAMES)
 
-        # Build every task with its lengths and its recipe, which checks them.
-        for name in self.tasks:
-            self.finetuning_spec(name)
-            self.finetuning_task(name)
         for key in ("tasks", "arms"):
             if not getattr(self, key):
                 raise UsageError(f"{key} is empty; name at least one.")
+
+        # Build every task with its lengths and its recipe, which checks them.
+        for name in self.tasks:
+            self.finetuning_spec(name)
+            self._check_data_dir(name)
+        self._check_recipe()
 
         self._check_seeds(self.seeds)
         for task in self.tasks.values():
             if task.seeds is not None:
                 self._check_seeds(task.seeds)
         self._check_references()
+
+    def _check_data_dir(self, task: str) -> None:
+        """Raise UsageError where the rows of a task are made here, and a folder is named."""
+        folder = self.tasks[task].data_dir
+        is_read = folder is None or self.finetuning_task(task).data_folder(folder) is not None
+        if task == EMBEDDED_TASK and not is_read:
+            raise UsageError(
+                f"The rows of {task} are made of Python's standard library, and there is no folder "
+                f"{task} of others in {folder}; leave data_dir out."
+            )
+
+    def _check_recipe(self) -> None:
+        """Raise UsageError on an option of the shared recipe that no task reads."""
+        has: dict[str, bool] = {}
+        for task in self.tasks:
+            head = find_head(self.finetuning_task(task).head_name)
+            options = self.finetuning_spec(task).options_read(head.answer)
+            for name, is_read in options.items():
+                has[name] = has.get(name, False) or is_read
+        check_read(self.finetuning, has, what="this experiment")
 
     def _check_seeds(self, seeds: list[int]) -> None:
         """Raise UsageError on seeds or a number of jobs that are not allowed."""
@@ -330,6 +357,8 @@ class ExperimentSpec:
     def _check_references(self) -> None:
         """Raise UsageError where a run or an arm names a run or a task that does not exist."""
         for name, run in self.pretraining.items():
+            if run.text is not None and (run.corpus == SELF or run.corpus in self.tasks):
+                run.text.check_options(f"the task of '{name}'", has_configs=False)
             if run.match_tokens_of is not None:
                 others = set(self.pretraining) - {name}
                 choose(f"run that '{name}' takes its budget from", run.match_tokens_of, others)
@@ -414,14 +443,6 @@ class ExperimentSpec:
             UsageError: a value that is not allowed, or one given for this task that its kind of
                 answer does not read.
         """
-        head = find_head(self.finetuning_task(task).head_name)
-        for name in head.unread_options:
-            if name in self.tasks[task].finetuning:
-                raise UsageError(
-                    f"The task {task} is answered by the head {head.name}, which does not read "
-                    f"{name}; leave it out."
-                )
-
         # Each layer wins over those before it; training arguments are merged one by one.
         merged: dict[str, Any] = {}
         training: dict[str, Any] = {}
@@ -441,7 +462,15 @@ class ExperimentSpec:
             training.pop("max_steps", None)  # of a preset, which would win
         merged["training"] = training
         check_needs({*own_training, *self.finetuning.training}, training)
-        return build_spec(FinetuningSpec, merged, f"tasks.{task}.finetuning")
+        where = f"tasks.{task}.finetuning"
+        spec = build_spec(FinetuningSpec, merged, where)
+
+        # Of what is given for this task all must be read.
+        own = {**self.tasks[task].finetuning, "training": {}}
+        head = find_head(self.finetuning_task(task).head_name)
+        has = spec.options_read(head.answer)
+        check_read(build_spec(FinetuningSpec, own, where), has, what=f"the task {task}")
+        return spec
 
     def cells(self) -> list[Cell]:
         """Return all cells in the order of their computation.

@@ -3,14 +3,14 @@
 import itertools
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from hf_synpre.config import option
+from hf_synpre.config import check_read, option
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import ReportedScores
 from hf_synpre.finetuning.prepared import PreparedTask
@@ -23,6 +23,11 @@ from hf_synpre.training.trainer import SynpreTrainer
 # Batches by whose mean the cost of a batch is estimated. Trainer groups so many batches by length,
 # so that their mean length is that of the data.
 PROBE_BATCHES = 50
+
+# What a fine-tuning has so that it reads an option: `read_with` of the fields below.
+GENERATED = "a task that is answered with generated text"
+BEAMS = "num_beams above 1 and generated text"
+LABELLED = "a labelled task"
 
 # Fields of FinetuningSpec that are counts, at least 1.
 COUNTS = ("evaluations", "validation_examples", "test_examples", "num_beams", "max_new_tokens")
@@ -38,23 +43,29 @@ class FinetuningSpec:
     evaluations: int = option("Evaluations on the validation rows, at equal distances.", 5)
     validation_examples: int | None = option("Validation rows of an evaluation; null for all.", 500)
     test_examples: int | None = option("Test rows that are used; null for all.", 1000)
-    num_beams: int = option("Beams of generation; 1 for greedy decoding.", 1)
-    length_penalty: float = option("A beam's score is divided by its length to this power.", 1.0)
+    num_beams: int = option("Beams of generation; 1 for greedy decoding.", 1, read_with=GENERATED)
+    length_penalty: float = option(
+        "A beam's score is divided by its length to this power.", 1.0, read_with=BEAMS
+    )
     max_new_tokens: int | None = option(
         "Token ids that are generated at the most; without it as many as the longest train or "
         "validation target has.",
         None,
+        read_with=GENERATED,
     )
     patience: int = option(
         "Evaluations without a better one after which the run ends; 0 for no early stop.", 0
     )
     layer_decay: float = option(
-        "Learning rate of a layer over that of the layer above it; 1 for one rate.", 1.0
+        "Learning rate of a layer over that of the layer above it; 1 for one rate.",
+        1.0,
+        read_with=LABELLED,
     )
     accept_unspellable: bool = option(
         "Fine-tune although the tokenizer cannot spell most of the targets, which no model can "
         "then get right.",
         False,
+        read_with=GENERATED,
     )
 
     def __post_init__(self) -> None:
@@ -75,6 +86,34 @@ class FinetuningSpec:
             )
 
         check_training(self.training, FINETUNING)
+
+    def options_read(self, answer: str) -> dict[str, bool]:
+        """Return for each `read_with` of the fields whether a fine-tuning has it.
+
+        Args:
+            answer: what the task is answered with, `Head.answer`.
+        """
+        return {
+            GENERATED: answer == "text",
+            BEAMS: answer == "text" and self.num_beams > 1,
+            LABELLED: answer == "labels",
+        }
+
+    def without_unread(self, answer: str) -> "FinetuningSpec":
+        """Return the recipe with the defaults of the options that a fine-tuning does not read.
+
+        Tasks of several kinds may share a recipe, of which each reads its part.
+
+        Args:
+            answer: what the task is answered with, `Head.answer`.
+        """
+        has = self.options_read(answer)
+        defaults: dict[str, Any] = {}
+        for field in fields(self):
+            read_with = field.metadata["read_with"]
+            if read_with is not None and not has[read_with]:
+                defaults[field.name] = field.default
+        return replace(self, **defaults)
 
 
 class FinetuningCost(TrainingCost):
@@ -122,7 +161,8 @@ def finetune(
 
     Raises:
         FloatingPointError: the loss is not finite.
-        UsageError: the model's family does not fit the task, or a row does not fit the model.
+        UsageError: the model's family does not fit the task, a row does not fit the model, or an
+            option of the recipe is not read.
 
     Example:
         >>> data = prepare(get_finetuning_task("stdlib_ast"), Path("runs/stdlib_ast"))
@@ -133,6 +173,7 @@ def finetune(
         >>> finetune(model, data, spec, seed=0, output_dir=Path("runs/model"))["score"]
     """
     head = data.head_for(model.config)
+    check_read(spec, spec.options_read(head.answer), what=f"the task {data.task.name}")
     checked = head.check_scoring(data, spec)
     trainer = finetuning_trainer(model, data, spec, seed, output_dir)
 

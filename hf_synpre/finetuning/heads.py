@@ -80,8 +80,8 @@ class Head(ABC, Generic[Task, Rows]):
     trainer_class: ClassVar[type[SynpreTrainer]] = SynpreTrainer
     evaluation_batch: ClassVar[int] = EVALUATION_BATCH
     training_arguments: ClassVar[dict[str, Any]] = {}
-    # Fields of FinetuningSpec that this kind of answer does not read.
-    unread_options: ClassVar[tuple[str, ...]] = ()
+    # What the answer is: "labels", "text" that is generated, or "tokens", the next of a text.
+    answer: ClassVar[str] = "labels"
     # Whether a higher test score is better, and the validation metric by which weights are chosen:
     # the highest "token_accuracy" or the lowest "loss".
     higher_is_better: ClassVar[bool] = True

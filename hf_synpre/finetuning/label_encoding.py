@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.encoding import encode_texts
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, read_integer
 from hf_synpre.finetuning.label_names import declared_names
 from hf_synpre.finetuning.tag_schemes import find_scheme
 from hf_synpre.vocabulary import padding_and_end
@@ -146,7 +146,8 @@ def check_choices(
             )
 
         # A label is the number of a continuation, from 0, as an integer or as text.
-        if not str(label).isdigit() or int(label) >= count:
+        number = read_integer(str(label))
+        if number is None or number >= count:
             raise UsageError(
                 f"{task.name}: a row of {split} has the label {label!r} and {count} choices; give "
                 f"the number of the right one, 0 to {count - 1}."

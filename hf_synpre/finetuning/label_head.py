@@ -17,8 +17,9 @@ from transformers import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.collators import LabelCollator
-from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
+from hf_synpre.data.corpora import Corpus, dataset_corpus
 from hf_synpre.data.rows import MULTIPLE
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.files import pack_fractions
@@ -73,7 +74,6 @@ class LabelHead(Head["LabelTask", LabelRows]):
     """
 
     usual_model_type = "electra"
-    unread_options = ("num_beams", "length_penalty", "max_new_tokens", "accept_unspellable")
     adds_parameters = True
     trainer_class = RowOrderTrainer
     evaluation_batch = LABEL_BATCH

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import option
-from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
+from hf_synpre.data.corpora import Corpus, dataset_corpus
 from hf_synpre.data.readers import is_data_file
 from hf_synpre.data.splits import is_list_of_text, is_text, open_splits, row_texts
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.label_encoding import text_columns
 from hf_synpre.finetuning.label_heads import LABEL_HEADS

@@ -108,13 +108,7 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     criterion = "loss"
     smooths_labels = False  # bits per byte are those of the text
     trainer_class = LanguageTrainer
-    unread_options = (
-        "layer_decay",
-        "num_beams",
-        "length_penalty",
-        "max_new_tokens",
-        "accept_unspellable",
-    )
+    answer = "tokens"
 
     def train_tokenizer(
         self, task: "LanguageTask", train: pa.Table, vocab_size: int, corpus: Corpus | None

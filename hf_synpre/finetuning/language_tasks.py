@@ -9,10 +9,11 @@ from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import option
 from hf_synpre.data import stdlib
-from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
+from hf_synpre.data.corpora import Corpus, dataset_corpus
 from hf_synpre.data.documents import folder_texts, text_column
 from hf_synpre.data.folders import SPLIT_WORDS, split_files
 from hf_synpre.data.splits import open_splits, row_texts
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits
 

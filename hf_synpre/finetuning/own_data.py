@@ -14,10 +14,11 @@ import datasets
 from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import read_yaml
-from hf_synpre.data.corpora import Corpus, TextSpec, corpus_source, dataset_corpus
+from hf_synpre.data.corpora import Corpus, corpus_source, dataset_corpus
 from hf_synpre.data.folders import split_of_word
 from hf_synpre.data.readers import READERS, is_data_file
 from hf_synpre.data.splits import open_splits
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError, choose, similar_path
 from hf_synpre.finetuning.catalog import TASKS
 from hf_synpre.finetuning.definitions import task_from_fields
@@ -181,6 +182,7 @@ def own_corpus(data: str, data_dir: str | None, text: TextSpec) -> tuple[Corpus,
     source = corpus_source(data, data_dir, files=True)
     shown_name = Path(data).name if Path(source).exists() else data
     dataset = open_splits(source, text.config)
+    text = replace(text, config=None)  # it is chosen
     if "train" not in dataset:
         return dataset_corpus(dataset, text, shown_name), []  # it says what is missing
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import option
-from hf_synpre.data.corpora import Corpus, TextSpec
+from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.folders import SPLIT_WORDS
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError, choose
 
 # Rows that are held out of train for a split that a dataset lacks; at most 1 in 10 (1 of 2 to 9).

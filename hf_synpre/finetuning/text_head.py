@@ -76,7 +76,7 @@ class TextHead(TokenHead["TextToTextTask", TokenRows]):
     """
 
     name = "text"
-    unread_options = ("layer_decay",)
+    answer = "text"
     model_class = AutoModelForSeq2SeqLM
     usual_model_type = "t5"
     adds_parameters = False

@@ -11,8 +11,9 @@ from datasets import Dataset, DatasetDict
 
 from hf_synpre.config import option
 from hf_synpre.data import stdlib
-from hf_synpre.data.corpora import Corpus, TextSpec, dataset_corpus
+from hf_synpre.data.corpora import Corpus, dataset_corpus
 from hf_synpre.data.splits import is_text, open_splits
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.metrics import METRICS
 from hf_synpre.finetuning.tasks import (

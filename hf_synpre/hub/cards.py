@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from jinja2 import TemplateError
 
 from hf_synpre.config import read_header, read_yaml
 from hf_synpre.data.recipes import config_folder
@@ -265,22 +266,21 @@ def model_card(folder: str | Path, repo_id: str) -> str:
     """
     try:
         context = model_card_context(Path(folder))
-    except (KeyError, TypeError, AttributeError) as error:
+        own_scores = [score for score in context["scores"] if score.from_this_run]
+        data = ModelCardData(
+            license="apache-2.0",
+            library_name="transformers",
+            tags=["synthetic-pretraining", "hf_synpre"],
+            model_name=repo_id.split("/")[1],
+            eval_results=[model_index_entry(score) for score in own_scores] or None,
+            synpre={name: context[name] for name in ("task", "recipe", "vocabulary", "versions")},
+        )
+        return render_card("model_card.md.jinja", data, context | {"repo_id": repo_id})
+    except (KeyError, TypeError, AttributeError, TemplateError) as error:
         raise UsageError(
             f"The JSON files of {folder} are not what hf_synpre writes ({error!r}); "
             "make them again."
         ) from error
-
-    own_scores = [score for score in context["scores"] if score.from_this_run]
-    data = ModelCardData(
-        license="apache-2.0",
-        library_name="transformers",
-        tags=["synthetic-pretraining", "hf_synpre"],
-        model_name=repo_id.split("/")[1],
-        eval_results=[model_index_entry(score) for score in own_scores] or None,
-        synpre={name: context[name] for name in ("task", "recipe", "vocabulary", "versions")},
-    )
-    return render_card("model_card.md.jinja", data, context | {"repo_id": repo_id})
 
 
 def model_card_context(folder: Path) -> dict[str, Any]:

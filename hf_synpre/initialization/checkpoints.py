@@ -1,5 +1,7 @@
 """A checkpoint's folder or Hub id -> its local folder and its config."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,20 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from hf_synpre.data.connection import one_line_cause, read_error
 from hf_synpre.errors import TemporaryError, UsageError, similar_path
-from hf_synpre.files import read_json
+from hf_synpre.files import read_json, read_object
 
 STATISTICS_FILE = "parameter_statistics.json"
 # What peft writes beside the weights of an adapter.
 ADAPTER_FILE = "adapter_config.json"
 
 CONFIG_FILE = "config.json"
+
+# Fields of a config that count modules, and the most that a model may have: the deepest published
+# one has 1,000 layers, the widest 2,048 experts.
+COUNTS_OF_MODULES = re.compile(r"layers?$|experts$")
+MOST_MODULES = 2048
+# The most classes of a config, which lists their names.
+MOST_LABELS = 1_000_000
 
 # The files that tell a checkpoint's config and statistics without its weights.
 SMALL_FILES = (STATISTICS_FILE, CONFIG_FILE, "generation_config.json", ADAPTER_FILE)
@@ -193,8 +202,13 @@ def read_config(folder: Path, overrides: dict[str, Any]) -> tuple[PreTrainedConf
         The config, and the keywords that are no fields of it.
 
     Raises:
-        UsageError: there is no config of a transformers model in the folder.
+        UsageError: there is no config of a transformers model in the folder, or it has more layers
+            or classes than any model.
     """
+    file = folder if folder.is_file() else folder / CONFIG_FILE
+    check_sizes(overrides)
+    if file.exists():
+        check_sizes(read_object(file))
     try:
         config, rest = AutoConfig.from_pretrained(
             folder, return_unused_kwargs=True, trust_remote_code=False, **overrides
@@ -207,3 +221,20 @@ def read_config(folder: Path, overrides: dict[str, Any]) -> tuple[PreTrainedConf
     if hasattr(config, "quantization_config"):  # weights are read as the numbers that they mean
         del config.quantization_config
     return config, rest
+
+
+def check_sizes(fields: Mapping[str, Any]) -> None:
+    """Raise UsageError where fields of a config make a model that nobody can build.
+
+    To make its modules, or the names of its classes, would take for ever.
+
+    Args:
+        fields: the fields, also nested ones of parts of a model.
+    """
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            check_sizes(value)
+        most = MOST_LABELS if name == "num_labels" else MOST_MODULES
+        is_count = name == "num_labels" or COUNTS_OF_MODULES.search(str(name))
+        if is_count and isinstance(value, int) and value > most:
+            raise UsageError(f"The field {name} of a config is {value}; give at most {most:,}.")

@@ -269,7 +269,7 @@ def source_shapes(
 def find_layer(name: str, stacks: Collection[str]) -> tuple[str, int | None]:
     """Return the stack of layers that a name is in, and the layer; ("", None) outside of all."""
     for stack in stacks:
-        match = re.match(re.escape(stack) + r"\.(\d+)\.", name)
+        match = re.match(re.escape(stack) + r"\.(\d{1,9})\.", name)
         if match:
             return stack, int(match.group(1))
     return "", None

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.errors import UsageError, as_integer, choose, in_message
 from hf_synpre.initialization.build import (
     body_name,
     build,
@@ -108,7 +108,7 @@ class StatisticsInit:
     ):
         seed_as_integer = as_integer(seed)
         if seed_as_integer is None or not 0 <= seed_as_integer < 2**63:
-            raise UsageError(f"seed is {seed!r}; give an integer in 0..2**63-1.")
+            raise UsageError(f"seed is {in_message(seed)}; give an integer in 0..2**63-1.")
 
         if not hasattr(model_class, "from_config") and not hasattr(model_class, "_from_config"):
             raise UsageError(

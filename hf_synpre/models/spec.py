@@ -11,6 +11,7 @@ from hf_synpre.config import option
 from hf_synpre.data.connection import one_line_cause
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import checkpoint_config, skeleton
+from hf_synpre.initialization.checkpoints import check_sizes
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.vocabulary import Vocabulary
 
@@ -90,6 +91,7 @@ class ModelSpec:
         Raises:
             UsageError: the config cannot be read, has no such field, or refuses a value.
         """
+        check_sizes(self.overrides)
         if self.config_name:
             config = load_config(self.config_name)
             for name, value in self.overrides.items():

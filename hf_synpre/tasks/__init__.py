@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from hf_synpre.errors import UsageError, as_integer
+from hf_synpre.errors import UsageError, as_integer, in_message
 from hf_synpre.tasks.base import SyntheticTask, VocabularyLike
 from hf_synpre.tasks.layouts import with_layout
 from hf_synpre.tasks.mixture import make_mixture, read_mixture, register_mixture
@@ -186,7 +186,8 @@ def iter_rows(stream: RowStream, start: int, stop: int) -> Iterator[pa.RecordBat
     first, end = as_integer(start), as_integer(stop)
     if first is None or end is None or not 0 <= first <= end < 2**63:
         raise UsageError(
-            f"Rows {start!r} to {stop!r} were asked for; give integers, 0 <= start <= stop < 2**63."
+            f"Rows {in_message(start)} to {in_message(stop)} were asked for; "
+            "give integers, 0 <= start <= stop < 2**63."
         )
 
     # Some thousand rows at once; fewer where a row may be very long.

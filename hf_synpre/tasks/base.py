@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_synpre.errors import UsageError, as_integer
+from hf_synpre.errors import UsageError, as_integer, in_message
 from hf_synpre.tasks.streams import RowStream
 from hf_synpre.vocabulary import Tokenizer, Vocabulary, as_vocabulary
 
@@ -179,7 +179,7 @@ class SyntheticTask(ABC):
         rows = as_integer(given_rows)
         if rows is None or not 0 <= rows <= MOST_CURRICULUM_ROWS:
             raise UsageError(
-                f"curriculum_rows is {given_rows!r}; give the number of rows over which "
+                f"curriculum_rows is {in_message(given_rows)}; give the number of rows over which "
                 "lengths grow, up to 2**42, or 0 for no curriculum."
             )
         return self.make_stream(parameters, as_vocabulary(vocabulary), split, seed, rows)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, choose, in_message, read_integer
 from hf_synpre.tasks.base import (
     Defaults,
     Ids,
@@ -228,7 +228,8 @@ def mixture_components(weights: Mapping[str, int]) -> tuple[Task, ...]:
         is_integer = isinstance(weight, int | np.integer) and not isinstance(weight, bool)
         if not is_integer or not 1 <= weight < MOST_WEIGHT:
             raise UsageError(
-                f"The weight of {name} is {weight!r}; give an integer from 1 to 2**31 - 1."
+                f"The weight of {name} is {in_message(weight)}; "
+                "give an integer from 1 to 2**31 - 1."
             )
     if sum(weights.values()) >= MOST_WEIGHT_SUM:
         raise UsageError(
@@ -253,11 +254,12 @@ def read_mixture(text: str) -> dict[str, int]:
     """
     weights: dict[str, int] = {}
     for part in text.split(","):
-        name, _, weight = part.strip().partition(":")
-        if not (weight or "1").isdecimal() or name in weights:
+        name, _, weight_text = part.strip().partition(":")
+        weight = read_integer(weight_text or "1")
+        if weight is None or name in weights:
             raise UsageError(
                 f"'{part}' in '{text}' is no new task with an integer weight; "
                 "write set:2,identity:1."
             )
-        weights[name] = int(weight or 1)
+        weights[name] = weight
     return weights

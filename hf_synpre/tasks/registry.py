@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.errors import UsageError, as_integer, choose, in_message
 from hf_synpre.tasks.base import (
     Defaults,
     Ids,
@@ -124,9 +124,11 @@ class Task(SyntheticTask):
             return choose(f"{name} of {self.name}", value, default)
         number = as_integer(value)
         if number is None or number < 0:
-            raise UsageError(f"{self.name}: {name} is {value!r}; give an integer >= 0.")
+            raise UsageError(f"{self.name}: {name} is {in_message(value)}; give an integer >= 0.")
         if number > LARGEST_NUMBER:
-            raise UsageError(f"{self.name}: {name} is {value}; give at most {LARGEST_NUMBER}.")
+            raise UsageError(
+                f"{self.name}: {name} is {in_message(value)}; give at most {LARGEST_NUMBER}."
+            )
         return number
 
     def _length_problem(self, parameters: Parameters) -> str | None:

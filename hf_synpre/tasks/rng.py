@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numba import njit
 
-from hf_synpre.errors import UsageError, as_integer
+from hf_synpre.errors import UsageError, as_integer, in_message
 
 # SplitMix64's constants: the increment of the state, then the multipliers and shifts of the mix.
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -114,7 +114,7 @@ def stream_key(
         parameters: what else tells the stream from others, by name: numbers, words, lists of
             numbers.
         split: train, validation or test.
-        seed: an integer >= 0.
+        seed: an integer >= 0, below 2**63.
 
     Raises:
         UsageError: there is no such split, or the seed is no such integer.
@@ -122,8 +122,8 @@ def stream_key(
     if split not in SPLITS:
         raise UsageError(f"Unknown split '{split}'. Allowed: {', '.join(SPLITS)}.")
     number = as_integer(seed)
-    if number is None or number < 0:
-        raise UsageError(f"seed is {seed!r}; give an integer >= 0.")
+    if number is None or not 0 <= number < 2**63:
+        raise UsageError(f"seed is {in_message(seed)}; give an integer >= 0, below 2**63.")
     identity = json.dumps([task, version, dict(sorted(parameters.items())), split, number])
     digest = hashlib.blake2b(identity.encode(), digest_size=8).digest()
     return np.uint64(int.from_bytes(digest, "little"))

@@ -21,7 +21,7 @@ from transformers import (
 from hf_synpre.config import stored_form
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.errors import UsageError
-from hf_synpre.files import held, read_json
+from hf_synpre.files import held
 from hf_synpre.models.electra import RTDModel
 from hf_synpre.models.families import model_family
 from hf_synpre.models.saving import complete_tokenizer
@@ -45,10 +45,10 @@ from hf_synpre.training.resumable_trainer import ResumableTrainer
 from hf_synpre.training.run_folder import (
     BUCKETS,
     RECIPE_FILE,
-    RESULT_FILE,
     RunResult,
     begin_or_resume,
     load_finished_run,
+    read_result,
     tidy,
     write_finished_run,
 )
@@ -299,6 +299,9 @@ def accumulated_cost(run: Path | None) -> dict[str, float]:
     """
     if run is None:
         return {}
-    result = read_json(run / RESULT_FILE)
+    result = read_result(run)
     earlier = result.get("before") or {}
-    return {name: result[name] + earlier.get(name, 0) for name in ("tokens", "flops")}
+    return {
+        "tokens": result["tokens"] + earlier.get("tokens", 0),
+        "flops": result["flops"] + earlier.get("flops", 0),
+    }

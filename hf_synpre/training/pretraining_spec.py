@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_synpre.config import check_read, option
-from hf_synpre.data.corpora import TextSpec
 from hf_synpre.data.synthetic import SyntheticDataset
+from hf_synpre.data.text_spec import STDLIB, TextSpec, check_stdlib
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
@@ -231,6 +231,8 @@ class PretrainingSpec:
         if self.task is not None:
             get_task(self.task)
 
+        if self.corpus == STDLIB:
+            check_stdlib(self.text)
         self._check_names()
         self.check_options(self.objective)
         self._check_numbers()
@@ -325,7 +327,7 @@ class PretrainingSpec:
             is_final: `text` is that of the run; an experiment may still add it.
         """
         is_text = self.reads_text or objective == "span_corruption"
-        has_dataset = self.corpus is not None and objective in (None, *MASKED_OBJECTIVES)
+        has_dataset = self.corpus not in (None, STDLIB) and objective in (None, *MASKED_OBJECTIVES)
         if is_final:
             has_dataset = has_dataset and self.text is not None
         is_decoder = None if objective is None else objective == "causal" and not is_text

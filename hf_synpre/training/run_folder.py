@@ -18,7 +18,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from hf_synpre.config import differences
 from hf_synpre.errors import UsageError
-from hf_synpre.files import open_safetensors, read_json, temporary_name, write_json, writing
+from hf_synpre.files import open_safetensors, read_object, temporary_name, write_json, writing
 from hf_synpre.initialization import STATISTICS_FILE, Moments, ParameterStatistics
 from hf_synpre.models.electra import RTDModel
 from hf_synpre.training.checkpoints import (
@@ -87,8 +87,8 @@ def load_finished_run(folder: Path, recipe: dict[str, Any]) -> RunResult | None:
     for begun in (result_file, folder / RECIPE_FILE):
         if not begun.exists():
             continue
-        stored = read_json(begun).get("recipe")
-        if begun == result_file and stored is not None and BUCKETS not in stored:
+        stored = read_object(begun).get("recipe")
+        if begun == result_file and isinstance(stored, dict) and BUCKETS not in stored:
             as_stored.pop(BUCKETS, None)  # it was finished with another order of its rows
         if stored != as_stored:
             raise UsageError(
@@ -104,7 +104,26 @@ def load_finished_run(folder: Path, recipe: dict[str, Any]) -> RunResult | None:
             f"{folder} holds a finished run, but {damage}; choose another folder, or delete this "
             "one, and the same command makes it again."
         )
-    return read_json(result_file)
+    return read_result(folder)
+
+
+def read_result(folder: Path) -> RunResult:
+    """Return what pretraining.json says of a finished run.
+
+    Raises UsageError where it is not what a run writes: its cost is numbers.
+    """
+    file = folder / RESULT_FILE
+    result = read_object(file)
+    before = result.get("before") or {}
+    numbers = [result.get("tokens"), result.get("flops")]
+    if isinstance(before, dict):
+        numbers += before.values()
+    if not isinstance(before, dict) or not all(isinstance(n, int | float) for n in numbers):
+        raise UsageError(
+            f"{file} is not what a pre-training writes: its tokens and flops are no numbers. Make "
+            "the run again, or give another checkpoint."
+        )
+    return result  # type: ignore[return-value]  # the keys that are computed with were checked
 
 
 def check_run_folder(folder: Path) -> None:

@@ -102,7 +102,12 @@ BAD_ARGUMENTS = [
         ["pretrain", "set", "--competence", "0"],
         "target_accuracy is 0.0; give a share above 0",
     ),
-    (["pretrain", "set", "--seed", "99999999999999999999"], "0 <= seed < 2**32"),
+    (["pretrain", "set", "--seed", "4294967296"], "0 <= seed < 2**32"),
+    (["pretrain", "set", "--seed", "9" * 20], "give a number of at most 64 bits, below 2**63"),
+    (["generate", "set", "--seed", "9" * 5000], "invalid int value"),
+    (["generate", "set", "--vocabulary", "9" * 5000], "cannot be used (File name too long)"),
+    (["generate", "set", "--output_file", "a\0.jsonl"], "give a text without the character 0"),
+    (["generate", f"set:{'9' * 5000}"], "is no new task with an integer weight"),
     (["pretrain", "set", "--batch_size", "0"], "batch_size is 0; give an integer >= 1"),
     (
         ["pretrain", "set", "--batch_size", "1000000000"],
@@ -186,11 +191,11 @@ BAD_ARGUMENTS = [
     (["pretrain", "sett"], "Unknown task 'sett'"),
     (
         ["finetune", "cola", "--num_beams", "4"],
-        "The task cola is answered by the head classes, which does not read num_beams; leave it",
+        "The option num_beams is read with a task that is answered with generated text only, which",
     ),
     (
         ["finetune", "stdlib_ast", "--layer_decay", "0.8"],
-        "The task stdlib_ast is answered by the head text, which does not read layer_decay",
+        "The option layer_decay is read with a labelled task only, which the task stdlib_ast does",
     ),
     (
         ["generate", "set", "--parameters", "min_length=4,min_length=6"],

@@ -13,8 +13,9 @@ from encoder_examples import labelled, sentence
 
 from hf_synpre import UsageError
 from hf_synpre.data import corpora
-from hf_synpre.data.corpora import TextSpec, dataset_corpus, open_corpus
+from hf_synpre.data.corpora import dataset_corpus, open_corpus
 from hf_synpre.data.splits import guess_columns
+from hf_synpre.data.text_spec import TextSpec
 
 
 def test_a_corpus_is_the_train_split_without_rows_of_others(labelled_dataset, labelled_corpus):

@@ -3,6 +3,8 @@
 Run: pytest tests/data/test_encoding.py
 """
 
+import json
+
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -171,6 +173,14 @@ def test_a_broken_tokenizer_is_one_line(content, tmp_path):
     with pytest.raises(UsageError, match="cannot be read: ") as refusal:
         read_tokenizer(str(tmp_path))
     assert "\n" not in str(refusal.value)
+
+
+def test_a_tokenizer_that_cannot_encode_is_one_line(tmp_path):
+    words_tokenizer({"a": 0, "<s>": 1}, unknown="<s>", eos_token="<s>").save_pretrained(tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": [1]}))
+    with pytest.raises(UsageError, match="cannot be read: '>' not supported between"):
+        read_tokenizer(str(tmp_path))
 
 
 def test_a_folder_without_a_vocabulary_is_no_tokenizer(tmp_path):

@@ -17,9 +17,10 @@ from pyarrow import feather
 
 from hf_synpre import UsageError
 from hf_synpre.data import text_files
-from hf_synpre.data.corpora import TextSpec, open_corpus
+from hf_synpre.data.corpora import open_corpus
 from hf_synpre.data.folders import split_files
 from hf_synpre.data.splits import guess_columns, open_splits
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.files import LFS_POINTER
 
 POINTERS = ("a.csv", "a.txt", "a.jsonl", "a.parquet")
@@ -235,6 +236,10 @@ def test_broken_arrow_files_never_end_the_process(tmp_path):
     pq.write_table(twice, tmp_path / "twice.parquet")
     with pytest.raises(UsageError, match="several columns named text"):
         open_splits(str(tmp_path / "twice.parquet"))
+    # The datasets library ends a name at the character 0.
+    (tmp_path / "rows.jsonl").write_text('{"a": {"": 1, "\\u0000b": 2}}\n')
+    with pytest.raises(UsageError, match="no column has a type that can be read; it has a"):
+        open_splits(str(tmp_path / "rows.jsonl"))
 
 
 def test_text_without_blanks_between_words_is_text(tmp_path):

@@ -12,7 +12,7 @@ from label_examples import MODEL, TRAINING
 
 from hf_synpre import UsageError
 from hf_synpre.config import build_spec
-from hf_synpre.data.corpora import TextSpec
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.experiments.cell import initial_model
 from hf_synpre.report import write_report
@@ -147,7 +147,7 @@ def test_tasks_share_a_tokenizer_and_so_a_pre_training(tmp_path):
     [
         (
             {"tokenizer": "bert", "tokenizer_corpora": ["one"]},
-            "tokenizer 'bert' and tokenizer_corpora to train one on; leave",
+            "The option tokenizer_corpora is read with a tokenizer that is trained only, which",
         ),
         (
             {"tokenizer_corpora": []},

@@ -12,7 +12,7 @@ from label_examples import TASKS, numbers, tags
 from hf_synpre import UsageError
 from hf_synpre.cli import main
 from hf_synpre.config import build_spec
-from hf_synpre.data.corpora import TextSpec
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.finetuning import TASKS as ALL_TASKS
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, find_head, prepare
 from hf_synpre.finetuning.catalog import LABEL_TASKS, TEXT_TO_TEXT_TASKS
@@ -168,6 +168,7 @@ def test_another_dataset_of_the_folder_is_not_taken(tmp_path):
             "the label '4' and 4 choices; give the number of the right one, 0 to 3",
         ),
         ("choices", {"label": [None]}, "a row of train has the label None and 4 choices"),
+        ("choices", {"label": ["²"]}, "the label '²' and 4 choices; give the number of the right"),
         (
             "choices",
             {"endings": [["a b", "c d"]]},

@@ -8,7 +8,7 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from hf_synpre.data.corpora import TextSpec
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import (
     choose_task,

@@ -105,19 +105,19 @@ BAD = [
     ),
     (
         {"arms": {"a": {"init": "weights", "checkpoint": "set", "match_flops_of": "set"}}},
-        "only random takes it",
+        "The option match_flops_of is read with init random only, which an arm with init weights",
     ),
     (
         {"arms": {"a": {"init": "weights", "checkpoint": "x", "scheme": "mlp_scale"}}},
-        "An arm with init weights has scheme mlp_scale, which only init statistics",
+        "The option scheme is read with init statistics only, which an arm with init weights does",
     ),
     (
         {"arms": {"a": {"init": "statistics", "checkpoint": "x", "value": 0.5}}},
-        "has value 0.5, which only scheme constant_pre_",
+        "The option value is read with scheme constant_pre_attn_ln only, which an arm with init st",
     ),
     (
         {"arms": {"a": {"embeddings": "kept"}}},
-        "embeddings kept, which only lora or a checkpoint takes; give lora or a checkpoint,",
+        "The option embeddings is read with a checkpoint or lora only, which an arm with init rand",
     ),
     (
         {"arms": {"a": {"tasks": []}}},

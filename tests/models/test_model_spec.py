@@ -3,6 +3,8 @@
 Run: pytest tests/models/test_model_spec.py
 """
 
+import json
+
 import pytest
 from pretraining_runs import MODEL
 from small_models import DECODER, TINY
@@ -41,3 +43,22 @@ def test_the_text_of_an_architecture_with_pictures_has_the_vocabulary():
     assert config.text_config.num_hidden_layers == DECODER["num_hidden_layers"]
     ids = [config.text_config.pad_token_id, config.text_config.eos_token_id]
     assert max(ids) < 48
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_layers", 2**31 - 1),
+        ("num_labels", 2**40),
+        ("text_config", {"num_hidden_layers": 9999}),
+    ],
+)
+def test_a_model_that_nobody_can_build_is_refused_before_it_is_begun(name, value, tmp_path):
+    MODEL.config(as_vocabulary(48)).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    message = r"The field num_\w+ of a config is \d+; give at most"
+    with pytest.raises(UsageError, match=message):
+        ModelSpec(config_name=str(tmp_path)).validate()
+    with pytest.raises(UsageError, match=message):
+        ModelSpec("t5", overrides={name: value}).validate()

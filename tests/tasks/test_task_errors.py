@@ -44,7 +44,7 @@ ERRORS = [
         lambda: generate("union", 0, 1, order="referense"),
         "Unknown order of union 'referense'. Did you mean 'reference'?",
     ),
-    (lambda: generate("set", 0, 1, seed=-1), "seed is -1; give an integer >= 0."),
+    (lambda: generate("set", 0, 1, seed=-1), "seed is -1; give an integer >= 0, below 2**63."),
     (
         lambda: generate("set", 0, 1, min_length=1.5),
         "set: min_length is 1.5; give an integer >= 0.",
@@ -68,7 +68,7 @@ ERRORS = [
     (lambda: generate("set", 0, 2.5), "Rows 0 to 2.5 were asked for; give integers"),
     (lambda: generate("set", "0", 2), "Rows '0' to 2 were asked for; give integers"),
     (lambda: generate("set", None, 2), "Rows None to 2 were asked for; give integers"),
-    (lambda: generate("set", 0, 1, seed=1.0), "seed is 1.0; give an integer >= 0."),
+    (lambda: generate("set", 0, 1, seed=1.0), "seed is 1.0; give an integer >= 0, below 2**63."),
     (
         lambda: generate("lime", 0, 1, curriculum_rows=5),
         "lime_induct has no range of lengths, so a length curriculum cannot apply; leave it out.",
@@ -248,3 +248,15 @@ def test_errors_say_what_and_what_to_do(call, message):
         call()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["seed", "vocabulary", "curriculum_rows", "max_length", "start"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_integer_that_python_does_not_write_out_is_refused(name, sign):
+    arguments = {"start": 0, "stop": 1} | {name: sign * 10**5000}
+    with pytest.raises(UsageError, match=r"an integer of more than 4,300 digits.* give"):
+        generate("set", **arguments)
+    with pytest.raises(UsageError, match=r"an integer of more than 4,300 digits.* give"):
+        generate({"set": sign * 10**5000}, 0, 1)
+    with pytest.raises(UsageError, match="is no new task with an integer weight"):
+        generate(f"set:{'9' * 5000}", 0, 1)

@@ -11,8 +11,9 @@ from encoder_examples import ELECTRA, ROBERTA, sentence, spec_of
 from pretraining_runs import run_of
 
 from hf_synpre import UsageError
-from hf_synpre.data.corpora import Corpus, TextSpec
+from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.masking import noise_counts
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_data import open_rows, rows_per_step

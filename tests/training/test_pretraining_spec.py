@@ -13,7 +13,7 @@ from encoder_examples import spec_of
 
 from hf_synpre import UsageError
 from hf_synpre.config import build_spec, current_names, read_yaml, stored_form
-from hf_synpre.data.corpora import TextSpec
+from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -104,40 +104,17 @@ def test_presets_are_what_the_paper_did_and_give_way():
     )
 
 
-# For each option that not every run reads: a value, and a run that does not read it.
+# Runs on a task and on text.
 ON_TASK = {"task": "set", "training": {"max_steps": 1}}
 ON_TEXT = {"corpus": "stdlib", "training": {"max_steps": 1}}
-UNREAD = {
-    "parameters": ({"max_length": 9}, ON_TEXT),
-    "vocabulary": (64, ON_TEXT),
-    "curriculum_steps": (5, ON_TEXT),
-    "text": (TextSpec(), ON_TASK),
-    "window": (32, ON_TASK),
-    "special_tokens": (True, ON_TASK),
-    "pairs": (True, ON_TASK),
-    "generator_fraction": (0.5, ON_TASK),
-    "start_embeddings": ("fresh", ON_TASK),
-    "loss_on": ("all", ON_TEXT),
-    "batching": ("packed", ON_TEXT),
-    "row_length": (32, ON_TASK),
-}
-
-
-def test_every_option_that_not_every_run_reads_is_refused_elsewhere_by_name():
-    fields = dataclasses.fields(PretrainingSpec)
-    assert UNREAD.keys() == {f.name for f in fields if f.metadata["read_with"]}
-    for name, (value, run) in UNREAD.items():
-        with pytest.raises(UsageError, match=f"^The option {name} is read with .* only") as error:
-            PretrainingSpec(**run, **{name: value})
-        assert str(error.value).endswith(f"leave {name} out.")
 
 
 @pytest.mark.parametrize(
     ("objective", "fields"),
     [
         ("seq2seq", ON_TASK | {"loss_on": "all"}),
-        ("causal", ON_TEXT | {"text": TextSpec(), "pairs": True}),
-        ("mlm", ON_TEXT | {"pairs": True}),
+        ("causal", ON_TEXT | {"corpus": "rows", "text": TextSpec(), "pairs": True}),
+        ("mlm", ON_TEXT | {"corpus": "rows", "pairs": True}),
         ("span_corruption", ON_TASK | {"batching": "packed"}),
     ],
 )

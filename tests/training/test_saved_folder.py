@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from hf_synpre import StatisticsInit
+from hf_synpre.errors import UsageError
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training import pretraining
 
@@ -91,3 +92,12 @@ def test_statistics_of_experts_have_the_names_of_the_model(tmp_path):
     for name, parameter in drawn.named_parameters():
         if "experts" in name and parameter.dim() == 3:
             assert parameter.std().item() == pytest.approx(sds[name], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"tokens": 1}', '{"tokens": 1, "flops": "x"}', '{"tokens": 1, "before": [2]}']
+)
+def test_a_result_without_its_cost_is_refused(content, tmp_path):
+    (tmp_path / "pretraining.json").write_text(content)
+    with pytest.raises(UsageError, match="is not what a pre-training writes: its tokens and flops"):
+        pretraining.accumulated_cost(tmp_path)
