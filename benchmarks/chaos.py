@@ -184,9 +184,9 @@ def at_a_moment(place: Place, name: str, out: Path, moment: float, happens: Any)
 
 
 def forbid_files(process: psutil.Process) -> None:
-    """Let a process open no more files than it has."""
+    """Let a process have no more files open than it has now."""
     _, most = process.rlimit(resource.RLIMIT_NOFILE)
-    process.rlimit(resource.RLIMIT_NOFILE, (3, most))
+    process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds(), most))
 
 
 def two_commands(place: Place, name: str, out: Path) -> Ended:

@@ -7,6 +7,7 @@
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -388,13 +389,16 @@ def resume() -> list[Claim]:
 def chaos() -> list[Claim]:
     """Return what commands came to that were killed, or met another accident."""
     figures = measured("chaos")
-    commands = ", ".join(dict.fromkeys(one["command"] for one in figures["rounds"]))
+    kills: Counter[str] = Counter()
+    for one in figures["rounds"]:
+        kills[one["command"]] += len(one["killed_at"])
+    commands = ", ".join(f"{command} {count}" for command, count in kills.most_common())
     kinds = ", ".join(dict.fromkeys(one["accident"] for one in figures["accidents"]))
     killed = sum(bool(one["problems"]) for one in figures["rounds"])
     met = sum(bool(one["problems"]) for one in figures["accidents"])
     return [
         (
-            f"{figures['kills']} kills of {commands}: {len(figures['rounds']) - killed} of "
+            f"{figures['kills']} kills ({commands}): {len(figures['rounds']) - killed} of "
             f"{len(figures['rounds'])} results with equal bytes, nothing half visible",
             "the commands left in peace",
         ),
