@@ -1,7 +1,7 @@
 """Every architecture of transformers, very small -> what hf_synpre can do with it.
 
-    python benchmarks/architectures.py [--seconds 500] [--only t5 bert ...] [--page]
-        -> results/architectures.json and docs/architectures.md (about 40 minutes for all)
+    python benchmarks/architectures.py [--seconds 180] [--only t5 bert ...]
+        -> results/architectures.json and docs/architectures.md (about 25 minutes of CPU time)
 
 Every model type of transformers is tried as a user would: it is pre-trained for two steps on a
 synthetic task and saved, started again from the saved folder, built from the folder's statistics,
@@ -19,6 +19,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -228,6 +229,7 @@ def check_reload(spec: PretrainingSpec, model: ModelSpec, folder: Path, loss: fl
 
     started = replace(spec, start=str(folder))
     network = fresh_model(started, model, vocabulary)
+    network.config.use_cache = False  # as a Trainer has it after its first step
     for (name, one), (_, other) in zip(
         loaded.named_parameters(), network.named_parameters(), strict=True
     ):
@@ -331,7 +333,85 @@ def run_child(model_type: str, work: Path, connection: Connection) -> None:
 
 def one_line(text: str) -> str:
     """Return a text without line breaks, cut."""
-    return " ".join(text.split())[:240]
+    return " ".join(text.split())[:600]
+
+
+# --- The page -------------------------------------------------------------------------------------
+
+FAMILIES = {
+    "seq2seq": "Encoder-decoders",
+    "causal": "Decoders",
+    "mlm": "Encoders",
+}
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """Return docs/architectures.md."""
+    without_model = [name for name, found in results.items() if "family" not in found]
+    others = {name: found for name, found in results.items() if name not in without_model}
+    refused = {name: found for name, found in others.items() if found.get("pretrain") is not True}
+    works = {name: found for name, found in others.items() if name not in refused}
+    untold = json.loads(ROLES.read_text())["untold"]
+
+    lines = [
+        "# Architectures",
+        "",
+        f"Made by `benchmarks/architectures.py` with transformers {transformers.__version__}. Each "
+        "architecture was made very small and tried as a user would: pre-trained for two steps on "
+        "Set with its FLOPs counted, saved, started again from the saved folder with the same "
+        "loss, built from its parameter statistics, and fine-tuned for a step under each head. "
+        f"Of {len(results)} model types {len(others)} have a language model. {len(works)} of them "
+        f"work; the others are refused in one line before work starts.{not_tried(results)}",
+        "",
+        "A head that is not named is refused by name too, mostly because transformers has no such "
+        "model. `classes` stands for the heads classes, labels and number. *Roles*: whether the "
+        "schemes of parameter statistics that need roles work without `roles=`.",
+    ]
+    for family, title in FAMILIES.items():
+        of_family = {name: found for name, found in works.items() if found["family"] == family}
+        lines += ["", f"## {title} ({len(of_family)})", "", "| model_type | heads | roles |"]
+        lines += ["| --- | --- | --- |"]
+        for name, found in sorted(of_family.items()):
+            heads = ", ".join(head for head in ROW_TASKS if found.get(head) is True)
+            lines.append(f"| {name} | {heads} | {'no' if name in untold else 'yes'} |")
+
+    lines += ["", f"## Refused ({len(refused)})", ""]
+    lines += [
+        "In the small sizes that were tried, whose fields are in "
+        "`benchmarks/results/architectures.json`. The published size of some may work.",
+        "",
+        "| model_type | refused with |",
+        "| --- | --- |",
+    ]
+    for name, found in sorted(refused.items()):
+        reason = reason_of(found).replace("|", "\\|")
+        lines.append(f"| {name} | {reason} |")
+
+    lines += ["", f"## Without a language model ({len(without_model)})", ""]
+    lines.append(
+        "Architectures for pictures, sound and the like: " + ", ".join(without_model) + "."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def not_tried(results: dict[str, dict[str, Any]]) -> str:
+    """Return the sentence on the architectures that have no result yet."""
+    missing = [name for name in language_models_first() if name not in results]
+    if not missing:
+        return ""
+    return (
+        f" {len(missing)} further ones were not tried yet (the command goes on with them): "
+        f"{', '.join(missing)}."
+    )
+
+
+def reason_of(found: dict[str, Any]) -> str:
+    """Return why an architecture is refused, without the fields that made it small."""
+    reason = str(found.get("pretrain") or found.get("fault"))
+    return re.sub(r" with \{.*\} cannot be built", " cannot be built", reason)
+
+
+# --- The command ----------------------------------------------------------------------------------
 
 
 def language_models_first() -> list[str]:
@@ -373,6 +453,7 @@ def main() -> int:
         print(model_type, results[model_type], flush=True)
         stored = {"transformers": transformers.__version__, "architectures": results}
         write_json(RESULT, stored)
+    write_text(PAGE, page(dict(sorted(results.items()))))
     return 0
 
 

@@ -4,6 +4,7 @@ Run: pytest tests/experiments/test_workers.py
 """
 
 import errno
+import gc
 import logging
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from hf_synpre.errors import TemporaryError
 from hf_synpre.experiments import Experiment, workers
-from hf_synpre.experiments.workers import failure_message
+from hf_synpre.experiments.workers import failure_message, release_memory
 
 # A worker, which imports nothing but what it tests.
 WORKER = """
@@ -81,3 +82,11 @@ def test_a_full_disk_is_no_failure_of_a_cell_and_stops_the_experiment():
     with pytest.raises(TemporaryError, match=r"Cannot write work/data\.arrow .*goes on"):
         failure_message(fail)
     assert failure_message(lambda: 1 / 0) == "ZeroDivisionError: division by zero"
+
+
+def test_libraries_are_searched_for_unused_objects_once():
+    try:
+        release_memory()
+        assert len(gc.get_objects()) < gc.get_freeze_count() / 10
+    finally:
+        gc.unfreeze()
