@@ -347,10 +347,20 @@ FAMILIES = {
 
 def page(results: dict[str, dict[str, Any]]) -> str:
     """Return docs/architectures.md."""
-    without_model = [name for name, found in results.items() if "family" not in found]
+    without_model = []
+    for name, found in results.items():
+        if "has no language model" in str(found.get("pretrain")):
+            without_model.append(name)
     others = {name: found for name, found in results.items() if name not in without_model}
-    refused = {name: found for name, found in others.items() if found.get("pretrain") is not True}
-    works = {name: found for name, found in others.items() if name not in refused}
+    refused = {
+        name: found
+        for name, found in others.items()
+        if found.get("pretrain") is not True and "fault" not in found
+    }
+    faults = {name: found["fault"] for name, found in others.items() if "fault" in found}
+    works = {
+        name: found for name, found in others.items() if name not in refused and name not in faults
+    }
     untold = json.loads(ROLES.read_text())["untold"]
 
     lines = [
@@ -386,6 +396,10 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     for name, found in sorted(refused.items()):
         reason = reason_of(found).replace("|", "\\|")
         lines.append(f"| {name} | {reason} |")
+
+    if faults:
+        lines += ["", f"## Faults of hf_synpre ({len(faults)})", ""]
+        lines += [f"- {name}: {fault}" for name, fault in sorted(faults.items())]
 
     lines += ["", f"## Without a language model ({len(without_model)})", ""]
     lines.append(
