@@ -49,6 +49,7 @@ setup(
     ],
     extras_require={
         "ray": ["ray>=2.50"],
+        "datatrove": ["datatrove>=0.10"],
         "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ray>=2.50"],
         "dev": ["ruff>=0.14", "mypy>=2", "types-PyYAML"],
     },

@@ -18,18 +18,19 @@ import numpy as np
 from datasets import Dataset, DatasetDict, load_dataset_builder
 
 from hf_synpre.data import stdlib
+from hf_synpre.data.cache import folder_digest
 from hf_synpre.data.connection import one_line_cause, read_error
 from hf_synpre.data.documents import column_texts, folder_texts, refuse_texts, split_token_files
 from hf_synpre.data.readers import is_data_file
-from hf_synpre.data.splits import (
-    guess_columns,
-    hub_answer,
-    hub_tables,
-    open_splits,
-    row_texts,
+from hf_synpre.data.row_hashes import (
+    RowDocuments,
+    TextRows,
+    first_of_each,
+    normalized_text,
+    text_hashes,
 )
+from hf_synpre.data.splits import guess_columns, hub_answer, hub_tables, open_splits
 from hf_synpre.data.text_spec import STDLIB, TextSpec, check_stdlib
-from hf_synpre.data.token_files import folder_digest
 from hf_synpre.errors import UsageError
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -172,49 +173,58 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
     if "train" not in splits:
         raise UsageError(f"{name} has no train split; it has {', '.join(splits)}.")
 
-    # Read the texts of every row.
+    # Hash every row: those to train on, if they have text, and those of other splits.
     columns = text.columns or guess_columns(splits["train"])
-    rows = {split: row_texts(data, columns) for split, data in splits.items()}
+    used = [split for split in splits if split == "train" or text.with_test]
+    others = [split for split in splits if split not in used]
+    rows = TextRows([splits[split] for split in used], columns)
+    hashes, sizes = rows.hashes()
+    excluded, _ = TextRows([splits[split] for split in others], columns).hashes()
 
     # Leave out the train rows that are also rows of another split.
-    candidates: list[list[str]] = []
-    excluded: set[str] = set()
-    for split, split_rows in rows.items():
-        if split == "train" or text.with_test:
-            candidates += [row for row in split_rows if row]
-        else:
-            excluded.update(normalized_text(row) for row in split_rows)
-    allowed = [row for row in candidates if normalized_text(row) not in excluded]
+    candidates = np.flatnonzero(sizes)
+    allowed = candidates[~np.isin(hashes[candidates], excluded)]
 
-    # Hold rows out for a validation loss, and put the others in order.
-    train, held_out = hold_out(limit_size(allowed, text), text)
-    documents = {
-        "train": order_texts(train, text),
-        "validation": texts_not_in(train, held_out),
-    }
-    if not documents["train"]:
+    # Hold rows out for a validation loss.
+    train, held_out = hold_out(limit_size(allowed, sizes, text), hashes, text)
+    if not len(train):
         problem = "no text"
-        if candidates:
+        if len(candidates):
             problem = "no text but what is also in another split, or one text throughout,"
         raise UsageError(
             f"{name} has {problem} in the columns {', '.join(columns)} of its train split: "
             "an empty corpus."
         )
-    if not held_out:
+    if not len(held_out):
         raise UsageError(
             f"{name} has one row with text, and one is held out for a loss; "
             "cut its text into several rows."
         )
-    check_leakage(train, excluded, name)
+    check_leakage(rows, train, excluded, name)
+
+    # Put the others in order.
+    if text.order == "shuffled_rows":
+        train = shuffled(train, text.seed)
+    documents = RowDocuments(rows, train)
+    duplicates = 0
+    if text.deduplicate:
+        is_first = first_of_each(documents)
+        duplicates = int(len(is_first) - is_first.sum())
+        documents = replace(documents, kept=is_first)
+    texts: dict[str, Iterable[str]] = {
+        "train": documents,
+        "validation": texts_not_in(documents, list(RowDocuments(rows, held_out))),
+    }
+    if text.order == "shuffled_sentences":
+        sentences = [sentence for part in documents for sentence in SENTENCE_END.split(part)]
+        order = shuffled(np.arange(len(sentences)), text.seed)
+        texts["train"] = [sentences[number] for number in order]
 
     # Say what the corpus is.
     checked_against = {}
-    if excluded:
-        checked_against = {split: len(rows[split]) for split in rows if split != "train"}
-    duplicates = 0
-    if text.deduplicate:
-        texts = [part for row in train for part in row]
-        duplicates = len(texts) - len(set(texts))
+    if len(excluded):
+        checked_against = {split: len(splits[split]) for split in splits if split != "train"}
+    train_digest, size = digest_and_size(texts["train"])
     metadata = {
         "name": name,
         "columns": columns,
@@ -225,98 +235,78 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         "with_test": text.with_test,
         "order": text.order,
         "duplicates_dropped": duplicates,
-        "bytes": sum(len(document.encode()) for document in documents["train"]),
-        "sha256": texts_digest(documents["train"]),
+        "bytes": size,
+        "sha256": train_digest,
     }
-    source = {split: texts_digest(texts) for split, texts in documents.items()}
-    return Corpus(documents.__getitem__, metadata, source=source)
+    source = {"train": train_digest, "validation": texts_digest(texts["validation"])}
+    return Corpus(texts.__getitem__, metadata, source=source)
 
 
-def normalized_text(texts: Iterable[str]) -> str:
-    """Return a row's text as rows are compared: small letters, single spaces."""
-    return " ".join(" ".join(texts).casefold().split())
-
-
-def limit_size(rows: list[list[str]], text: TextSpec) -> list[list[str]]:
-    """Return rows that have `limit_mb` million bytes together.
+def limit_size(rows: np.ndarray, sizes: np.ndarray, text: TextSpec) -> np.ndarray:
+    """Return the numbers of rows that have `limit_mb` million bytes together.
 
     Args:
-        rows: the texts of each row.
+        rows: the numbers of rows.
+        sizes: the bytes of every row.
         text: its `limit_mb`; in the order "natural" the first rows are taken, else random ones.
     """
     if text.limit_mb is None:
         return rows
     if text.order != "natural":
         rows = shuffled(rows, text.seed)
-    sizes = [sum(len(part.encode()) for part in row) for row in rows]
-    rows_within = int(np.searchsorted(np.cumsum(sizes), text.limit_mb * 1e6))
+    rows_within = int(np.searchsorted(np.cumsum(sizes[rows]), text.limit_mb * 1e6))
     return rows[: rows_within + 1]
 
 
-def shuffled(items: list, seed: int) -> list:
+def shuffled(items: np.ndarray, seed: int) -> np.ndarray:
     """Return the items in the order that a seed draws."""
-    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))]
+    return items[np.random.default_rng(seed).permutation(len(items))]
 
 
-def hold_out(rows: list[list[str]], text: TextSpec) -> tuple[list[list[str]], list[list[str]]]:
-    """Return (rows to train on, rows held out for a loss).
+def hold_out(rows: np.ndarray, hashes: np.ndarray, text: TextSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of (rows to train on, rows held out for a loss).
 
     Args:
-        rows: the texts of each row.
+        rows: the numbers of rows.
+        hashes: the hash of every row.
         text: its `held_out` is the share of rows held out, which are drawn with a fixed seed. There
-            are 1 to 500 of them. Rows with the same text as one of them are in neither list.
+            are 1 to 500 of them. Rows with the same text as one of them are in neither array.
     """
     count = min(max(1, round(len(rows) * text.held_out)), MOST_HELD_OUT, max(len(rows) - 1, 0))
     chosen = np.random.default_rng(0).permutation(len(rows))[:count]
-    held_out = [rows[i] for i in sorted(chosen.tolist())]
-    held_out_texts = {normalized_text(row) for row in held_out}
-    train = [row for row in rows if normalized_text(row) not in held_out_texts]
+    held_out = rows[np.sort(chosen)]
+    train = rows[~np.isin(hashes[rows], hashes[held_out])]
     return train, held_out
 
 
-def texts_not_in(train: list[list[str]], held_out: list[list[str]]) -> list[str]:
-    """Return the texts of held-out rows that no train row has; all of them if none is left.
+def texts_not_in(train: Iterable[str], held_out: list[str]) -> list[str]:
+    """Return the held-out texts that no train row has; all of them if none is left.
 
     Rows may share a text: a context, for example, has many questions.
     """
-    texts = [part for row in held_out for part in row]
-    held_out_texts = set(texts)
-    shared = {part for row in train for part in row if part in held_out_texts}
-    return [part for part in texts if part not in shared] or texts
+    held_out_texts = set(held_out)
+    shared = {text for text in train if text in held_out_texts}
+    return [text for text in held_out if text not in shared] or held_out
 
 
-def order_texts(rows: list[list[str]], text: TextSpec) -> list[str]:
-    """Return the texts of rows as documents.
-
-    Args:
-        rows: the texts of each row.
-        text: its `order`, the seed of that, and whether each text is kept once (`deduplicate`).
-    """
-    if text.order == "shuffled_rows":
-        rows = shuffled(rows, text.seed)
-    texts = [part for row in rows for part in row]
-    if text.deduplicate:
-        texts = list(dict.fromkeys(texts))
-    if text.order == "shuffled_sentences":
-        sentences = [sentence for part in texts for sentence in SENTENCE_END.split(part)]
-        texts = shuffled(sentences, text.seed)
-    return texts
-
-
-def check_leakage(train: list[list[str]], excluded: Iterable[str], name: str) -> None:
+def check_leakage(rows: TextRows, train: np.ndarray, excluded: np.ndarray, name: str) -> None:
     """Raise UsageError where a train row is also a row of another split.
 
+    The rows are read and hashed again: the check is of what is trained on.
+
     Args:
-        train: the texts of each train row.
-        excluded: the normalized texts of the rows of other splits.
+        rows: the rows.
+        train: the numbers of those that are trained on.
+        excluded: the hashes of the rows of other splits.
         name: the name of the dataset, for the message.
     """
-    for row in train:
-        if normalized_text(row) in excluded:
-            raise UsageError(
-                f"{name}: the corpus holds a row of another split: '{normalized_text(row)[:80]}'. "
-                "This is a defect; report it."
-            )
+    leaked = train[np.isin(rows.hashes(train)[0], excluded)]
+    if len(leaked):
+        (row,) = rows.read(leaked[:1])
+        raise UsageError(
+            f"{name}: the corpus holds a row of another split: '{normalized_text(row)[:80]}'. "
+            "This is a defect; report it."
+        )
 
 
 def count_seen(rows: Iterable[list[str]], corpus: Corpus) -> int:
@@ -326,17 +316,26 @@ def count_seen(rows: Iterable[list[str]], corpus: Corpus) -> int:
         rows: the texts of each row; they are compared as `normalized_text` gives them.
         corpus: the corpus.
     """
-    documents = {normalized_text([text]) for text in corpus.texts("train")}
-    count = 0
-    for row in rows:
-        if row and all(normalized_text([part]) in documents for part in row):
-            count += 1
-    return count
+    documents = text_hashes(normalized_text([text]) for text in corpus.texts("train"))
+    with_text = [row for row in rows if row]
+    if not with_text:
+        return 0
+    texts = text_hashes(normalized_text([text]) for row in with_text for text in row)
+    first_texts = np.cumsum([0, *map(len, with_text[:-1])])
+    return int(np.logical_and.reduceat(np.isin(texts, documents), first_texts).sum())
 
 
 def texts_digest(texts: Iterable[str]) -> str:
     """Return the sha256 of texts in order."""
+    return digest_and_size(texts)[0]
+
+
+def digest_and_size(texts: Iterable[str]) -> tuple[str, int]:
+    """Return the sha256 of texts in order, and their bytes."""
     digest = hashlib.sha256()
+    size = 0
     for text in texts:
-        digest.update(text.encode() + b"\0")
-    return digest.hexdigest()
+        content = text.encode()
+        digest.update(content + b"\0")
+        size += len(content)
+    return digest.hexdigest(), size

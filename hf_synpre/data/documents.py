@@ -128,6 +128,8 @@ def refuse_texts(folder: Path, split: str) -> Iterator[str]:
 def texts_of(table: pa.Table, column: str, file: Path) -> Iterator[str]:
     """Yield the texts of a column, without nulls. UsageError: it holds something else."""
     values = plain_table(table.select([column]), file)[column]
+    if values.null_count == len(values):
+        return
     if not is_text(values.type):
         raise UsageError(f"{file}: the column {column} holds {values.type}, no text.")
     for text in values.to_pylist():

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, LargeList, List, Value
 from datasets.table import table_cast
 
+from hf_synpre.data.cache import mapped_tables
 from hf_synpre.data.separated import read_separated
 from hf_synpre.data.text_files import (
     COMPRESSED,
@@ -75,8 +76,8 @@ def is_data_file(name: str | PurePath) -> bool:
 
 def read_parquet(file: Path) -> pa.Table:
     """Return the rows of a Parquet file."""
-    batches = list(parquet_batches(file))
-    table = pa.Table.from_batches(batches, pq.read_schema(file))
+    tables = mapped_tables(pa.Table.from_batches([batch]) for batch in parquet_batches(file))
+    table = pa.concat_tables([pq.read_schema(file).empty_table(), *tables])
     table.validate(full=True)
     return table
 
@@ -154,7 +155,7 @@ def read_text_lines(file: Path) -> pa.Table:
 
 def read_json_lines(file: Path) -> pa.Table:
     """Return the rows of a file with one JSON object a line. Blank lines are skipped."""
-    return join_tables(list(json_line_tables(file, ROWS_A_CHUNK)), file)
+    return join_tables(mapped_tables(json_line_tables(file, ROWS_A_CHUNK)), file)
 
 
 def json_line_tables(file: Path, rows_a_table: int) -> Iterator[pa.Table]:

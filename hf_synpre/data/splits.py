@@ -269,7 +269,12 @@ def row_texts(rows: Dataset, columns: list[str]) -> list[list[str]]:
     Raises:
         UsageError: a column is missing or holds something else.
     """
-    table = rows.with_format("arrow")[:].flatten() if len(rows) else rows.data.table
+    return table_texts(rows.with_format("arrow")[:] if len(rows) else rows.data.table, columns)
+
+
+def table_texts(table: pa.Table, columns: list[str]) -> list[list[str]]:
+    """Return the texts of every row of a table. Arguments and errors as for `row_texts`."""
+    table = table.flatten()
     for name in columns:
         if name not in table.column_names:
             raise UsageError(

@@ -13,10 +13,8 @@
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,16 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tokenizers
 import transformers
-from huggingface_hub import constants
 
 from hf_synpre import __version__
+from hf_synpre.data.cache import cache_folder, folder_digest
 from hf_synpre.data.encoding import encoded_documents, special_ids
 from hf_synpre.data.windows import encode_corpus
 from hf_synpre.errors import UsageError
 from hf_synpre.files import (
     atomic_file,
-    content_digest,
-    file_stamps,
     lock,
     read_json,
     write_bytes,
@@ -48,18 +44,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The environment variable that names another folder for what is kept between runs.
-CACHE_VARIABLE = "SYNPRE_CACHE"
 # The version of how documents are cut and encoded; another one has other folders.
 FORMAT = 1
 # Ids of a piece: what a killed process may have to make again.
 PIECE_IDS = 2**25
 # Pieces that took longer than this many seconds are told of.
 LONG_S = 10.0
-# Digests of folders with more bytes than this are kept; smaller ones are read again.
-LARGE_FOLDER = 10**8
-# A file that changed less than this many nanoseconds ago may change again at the same time stamp.
-SETTLED_NS = 2 * 10**9
 # Where the documents of a piece end.
 ENDS = np.dtype("<u8")
 RECIPE_FILE = "recipe.json"
@@ -184,25 +174,28 @@ def corpus_tokens(
     name = Path(str(corpus.metadata.get("name", "corpus"))).name
     folder = cache_folder() / "tokens" / f"{name}-{key}"
 
-    # What is there is enough, or one process makes more while the others wait.
+    # What is there may be enough.
     stored = StoredSplit(folder, split, dtype)
     pieces = stored.whole_pieces()
-    if not stored.is_enough(pieces, enough):
-        with lock(folder):
-            pieces = stored.whole_pieces()
-            if not stored.is_enough(pieces, enough):
-                say_changed(folder, corpus, recipe)
-                stored.delete_pieces(len(pieces))
-                documents = sum(piece.documents for piece in pieces)
-                batches = encoded_documents(
-                    corpus.texts(split),
-                    tokenizer,
-                    eos,
-                    special_tokens=special_tokens,
-                    skip=documents,
-                )
-                about = f"{tokenizer.name_or_path}|{dtype.itemsize}"
-                add_pieces(stored, pieces, batches, enough, corpus, about)
+    if stored.is_enough(pieces, enough):
+        return Tokens(pieces, dtype, enough, limit)
+
+    # One process makes more, while the others wait and then find it.
+    with lock(folder):
+        pieces = stored.whole_pieces()
+        if stored.is_enough(pieces, enough):
+            return Tokens(pieces, dtype, enough, limit)
+        say_changed(folder, corpus, recipe)
+        stored.delete_pieces(len(pieces))
+        batches = encoded_documents(
+            corpus.texts(split),
+            tokenizer,
+            eos,
+            special_tokens=special_tokens,
+            skip=sum(piece.documents for piece in pieces),
+        )
+        about = f"{tokenizer.name_or_path}|{dtype.itemsize}"
+        add_pieces(stored, pieces, batches, enough, corpus, about)
     return Tokens(pieces, dtype, enough, limit)
 
 
@@ -307,7 +300,10 @@ class StoredSplit:
         """Delete the pieces from a number on, and what says that they are the whole split.
 
         A piece that is made again may end at another document, so that those after it do not fit.
+        What a killed process was writing goes too. The caller holds the lock of the folder.
         """
+        for partial in self.folder.glob(f".{self.split}_*.partial"):
+            partial.unlink()
         self.total_file.unlink(missing_ok=True)
         for index in self.folder.glob(f"{self.split}_*.ds.index"):
             file = index.with_suffix("")
@@ -365,26 +361,6 @@ def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
     return hashlib.blake2b(f"{special} {rules}".encode(), digest_size=16).hexdigest()
 
 
-def folder_digest(path: Path) -> str:
-    """Return the `content_digest` of a file or folder.
-
-    That of much data is kept in the cache, until the size or a time of a file changes.
-    """
-    stamps = file_stamps(path)
-    if sum(size for _, size, _, _ in stamps) < LARGE_FOLDER:
-        return content_digest(path)
-
-    key = hashlib.blake2b(repr((path.resolve(), stamps)).encode(), digest_size=16).hexdigest()
-    file = cache_folder() / "digests" / key
-    with suppress(OSError):
-        return file.read_text()
-    digest = content_digest(path)
-    last_change = max(max(times) for _, _, *times in stamps)
-    if time.time_ns() - last_change > SETTLED_NS:
-        write_text(file, digest)
-    return digest
-
-
 def check_unchanged(corpus: "Corpus") -> None:
     """Raise UsageError where the files of a corpus are no longer those that its digest is of."""
     if corpus.path is None or corpus.source is None:
@@ -409,8 +385,8 @@ def say_changed(folder: Path, corpus: "Corpus", recipe: dict[str, Any]) -> None:
     place = None if corpus.path is None else str(corpus.path.resolve())
     for file in folder.parent.glob(f"*/{RECIPE_FILE}"):
         other = read_json(file)
-        was_here = place is not None and other["path"] == place
-        if was_here and other["recipe"] | {"corpus": 0} == recipe | {"corpus": 0}:
+        was_here = place is not None and other.get("path") == place
+        if was_here and other.get("recipe", {}) | {"corpus": 0} == recipe | {"corpus": 0}:
             logger.warning(
                 "%s has changed, so it is tokenised again; the tokens of its former files are in "
                 "%s, which may be deleted",
@@ -418,9 +394,3 @@ def say_changed(folder: Path, corpus: "Corpus", recipe: dict[str, Any]) -> None:
                 file.parent,
             )
     write_json(folder / RECIPE_FILE, {"recipe": recipe, "path": place})
-
-
-def cache_folder() -> Path:
-    """Return the folder of what is kept between runs: SYNPRE_CACHE, or synpre in HF_HOME."""
-    given = os.environ.get(CACHE_VARIABLE)
-    return Path(given) if given else Path(constants.HF_HOME) / "synpre"

@@ -4,12 +4,16 @@ Run: pytest tests/data/test_token_files.py
 """
 
 import errno
+import itertools
 import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_synpre import UsageError
-from hf_synpre.data import encoding, token_files
+from hf_synpre.data import cache, encoding, readers, token_files
 from hf_synpre.data.corpora import open_corpus
+from hf_synpre.data.documents import ROWS_A_READ
 from hf_synpre.data.encoding import document_parts
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.data.windows import FullWindows, TextWindows, encode_corpus
@@ -120,9 +125,12 @@ def test_a_killed_run_leaves_whole_pieces_and_the_next_goes_on(tmp_path, folder,
     # What is between a piece and its index is lost, and no more.
     last = pieces_of(tmp_path, ".index")[-1]
     last.unlink()
+    half = last.with_name(".train_00009.ds.0123abcd.partial")
+    half.write_bytes(b"what a process was writing when it was killed")
     stamps = [file.stat().st_mtime_ns for file in done[:-1]]
     assert read(corpus, tokenizer) == expected(tokenizer)
     assert [file.stat().st_mtime_ns for file in done[:-1]] == stamps
+    assert not half.exists()
 
 
 def cut(file):
@@ -177,14 +185,14 @@ def test_files_that_change_while_they_are_read_are_refused(tmp_path, folder, tok
 
 
 def test_much_data_is_hashed_once(folder, monkeypatch):
-    monkeypatch.setattr(token_files, "LARGE_FOLDER", 10)
-    monkeypatch.setattr(token_files, "SETTLED_NS", 0)
-    digest = token_files.folder_digest(folder)
-    monkeypatch.setattr(token_files, "content_digest", lambda path: pytest.fail("hashed again"))
-    assert token_files.folder_digest(folder) == digest
+    monkeypatch.setattr(cache, "LARGE_FOLDER", 10)
+    monkeypatch.setattr(cache, "SETTLED_NS", 0)
+    digest = cache.folder_digest(folder)
+    monkeypatch.setattr(cache, "content_digest", lambda path: pytest.fail("hashed again"))
+    assert cache.folder_digest(folder) == digest
     os.utime(folder / "train.parquet", (1, 1))
     with pytest.raises(pytest.fail.Exception):
-        token_files.folder_digest(folder)
+        cache.folder_digest(folder)
 
 
 def test_one_process_makes_them_and_the_others_wait(tmp_path, folder, tokenizer):
@@ -261,9 +269,33 @@ def test_the_longest_documents_are_cut_at_the_end_of_a_line(tmp_path, monkeypatc
 
 def test_lines_of_json_are_read_some_at_a_time(tmp_path):
     rows = [{"id": i, "text": text} for i, text in enumerate(DOCUMENTS)]
-    rows.insert(100, {"id": 7})
+    rows[100:100] = [{"id": 7}, *({"text": None} for _ in range(2 * ROWS_A_READ))]
     lines = "\n".join(json.dumps(row) for row in rows)
     (tmp_path / "train.jsonl").write_text(lines)
     texts = open_corpus(str(tmp_path)).texts("train")
     assert next(texts) == DOCUMENTS[0]
     assert list(texts) == DOCUMENTS[1:]
+
+
+def test_large_tables_lie_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNPRE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "MOST_TABLE_BYTES", 1000)
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in DOCUMENTS))
+    monkeypatch.setattr(readers, "ROWS_A_CHUNK", 10)
+    pq.write_table(pa.table({"text": DOCUMENTS}), tmp_path / "rows.parquet")
+    for name in ("rows.jsonl", "rows.parquet"):
+        before = pa.total_allocated_bytes()
+        rows = readers.read_file(tmp_path / name)
+        assert pa.total_allocated_bytes() - before < 3000
+        assert rows["text"][:] == DOCUMENTS
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_datatrove_makes_the_same_files(tmp_path, folder, tokenizer):
+    pytest.importorskip("datatrove", reason="datatrove is not installed (pip install datatrove)")
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    script = Path(__file__).parents[2] / "examples" / "tokenize_corpus.py"
+    flags = {"--texts": folder, "--tokenizer": tmp_path / "tokenizer", "--output": tmp_path / "out"}
+    command = [sys.executable, script, *itertools.chain.from_iterable(flags.items())]
+    subprocess.run([*map(str, command), "--tasks", "1", "--workers", "1"], check=True)
+    assert read(open_corpus(str(tmp_path / "out")), tokenizer) == expected(tokenizer)

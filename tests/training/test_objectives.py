@@ -132,7 +132,7 @@ def first_step(objective, batch_size, accumulation, folder, corpus, tokenizer):
     )
 
     # An epoch of a short corpus has few windows, one of them shorter than the others.
-    short_corpus = Corpus(lambda split: corpus.texts(split)[:30], {})
+    short_corpus = Corpus(lambda split: list(corpus.texts(split))[:30], {})
     vocabulary = as_vocabulary(tokenizer)
     model = fresh_model(spec, ELECTRA, vocabulary)
     trainer = pretraining_trainer(spec, model, vocabulary, args, short_corpus)
