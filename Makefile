@@ -16,13 +16,13 @@ style: $(STAMP)  ## format, lint, check the types
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
 
 bench: $(STAMP)  ## every speed claim, each against a peer of the same run
-	for script in $(filter-out benchmarks/chaos%.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/chaos%.py benchmarks/fuzz.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 chaos: $(STAMP)  ## runs that are killed a hundred times, full disks and the like (an hour)
 	$(BIN)/python benchmarks/chaos.py --kills 100
 
-fuzz: $(STAMP)  ## 20,000 broken or hostile inputs
-	SYNPRE_FUZZ=20000 $(BIN)/python -m pytest tests/fuzz
+fuzz: $(STAMP)  ## 20,000 broken or hostile inputs (half an hour)
+	$(BIN)/python benchmarks/fuzz.py --examples 20000
 
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry
 	$(BIN)/python examples/gallery.py

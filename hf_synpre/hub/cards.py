@@ -76,13 +76,24 @@ def render_card(
         template: the name of a file in templates/.
         data: the metadata, which becomes the YAML at the top of the card.
         context: the template's variables.
+
+    Raises:
+        UsageError: a JSON file that the card is made of holds a text that UTF-8 does not have.
     """
     environment = template_environment(TEMPLATES)
     environment.filters["number"] = format_value
     environment.filters["json"] = sorted_json
     body = environment.get_template(template).render(context)
     header = data.to_yaml(line_break="\n")
-    return f"---\n{header}\n---\n\n{body}"
+    card = f"---\n{header}\n---\n\n{body}"
+    try:
+        card.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"The card would have half of a character ({error.reason}), from a JSON file that it "
+            "is made of; make that file again."
+        ) from error
+    return card
 
 
 def format_value(value: Any) -> str:

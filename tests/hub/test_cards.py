@@ -12,6 +12,7 @@ import sys
 import pytest
 from hub_clients import HOME
 
+from hf_synpre.errors import UsageError
 from hf_synpre.hub import cards
 
 
@@ -84,3 +85,16 @@ def test_the_release_prints_what_it_would_do(monkeypatch, tmp_path):
     assert sum("build.py lime " in line for line in lines) == 5
     assert lines[-1].startswith("Nothing was done")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"recipe": {"pretraining": {"corpus": "\ud800", "text": {}}}}, "half of a character"),
+        ({"recipe": {"pretraining": {"seed": [0]}}}, "are not what hf_synpre writes"),
+    ],
+)
+def test_a_card_of_json_that_nobody_writes_is_refused(run, message, tmp_path):
+    (tmp_path / "pretraining.json").write_text(json.dumps(run))
+    with pytest.raises(UsageError, match=message):
+        cards.model_card(tmp_path, "me/x")
