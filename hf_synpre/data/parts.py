@@ -67,14 +67,15 @@ def fewest_parts(batch: Batch, limit: int) -> int:
     positions, rows = computed_positions(batch), len(batch["input_ids"])
     if positions <= limit:
         return 1
+    lengths = row_lengths(batch)
     counted = 2 if "decoder_input_ids" in batch else 1  # masked positions are computed already
     choices = batch["input_ids"][0].numel() // batch["input_ids"].shape[-1]
-    lengths = row_lengths(batch)[:, :counted]
 
-    for parts in range(1, rows):
+    for parts in range(2, rows):
         largest = 0
         for part in divided(lengths, parts):
-            widths = [padded_width(int(longest)) for longest in lengths[part].max(axis=0)]
+            longest = lengths[part].max(axis=0)[:counted]
+            widths = [padded_width(int(length)) for length in longest]
             largest = max(largest, len(part) * choices * sum(widths))
         if largest <= limit:
             return parts
@@ -106,8 +107,9 @@ def cut_batch(batch: Batch, parts: int) -> list[Batch]:
         rows = torch.from_numpy(part).to(batch["input_ids"].device)
         tensors = {}
         for name, tensor in batch.items():
-            # Numbers are the answers of rows; integers as many as positions belong to these.
-            is_answer = tensor.is_floating_point() or tensor.shape[-1] != width
+            # Labels are answers of rows where they are one a row, or numbers, or not as many as
+            # positions.
+            is_answer = tensor.dim() == 1 or tensor.is_floating_point() or tensor.shape[-1] != width
             tensors[name] = tensor[rows]
             if has_targets and name in TARGETS:
                 tensors[name] = tensors[name][..., :target]

@@ -77,8 +77,9 @@ def advice(computed: Computed, model: Any) -> str:
         remedy = f"give per_device_eval_batch_size {max(1, computed.rows // 2)} or less"
     elif computed.rows > 1:
         remedy = (
-            f"give tokens_per_batch {computed.positions // 2} or less: the steps keep their rows, "
-            "and are computed in smaller parts"
+            f"give tokens_per_batch {computed.positions // 2} or less to a pre-training, whose "
+            "steps keep their rows and are computed in smaller parts; to a fine-tuning a smaller "
+            "per_device_train_batch_size and more gradient_accumulation_steps"
         )
     else:
         remedy = "give shorter rows, a smaller model, bf16 or activation_checkpointing"

@@ -138,6 +138,11 @@ def pretrain(
     # Open the corpus and the vocabulary; divide the rows of a step among its batches.
     if corpus is None and spec.corpus is not None:
         corpus = open_corpus(spec.corpus, text=spec.text)
+    if tokenizer is not None and spec.is_own("vocabulary"):
+        raise UsageError(
+            f"vocabulary is {spec.vocabulary} and a tokenizer of {len(tokenizer)} ids was given; "
+            "the ids come from one of them, leave the other out."
+        )
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
     family = model_family(model.config(vocabulary))
     spec.check_options(spec.objective_for(family), is_final=True)

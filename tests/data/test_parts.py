@@ -85,6 +85,14 @@ def test_answers_of_rows_go_with_their_rows():
     assert torch.equal(short["labels"], batch["labels"][[1, 0]])
 
 
+def test_one_label_a_row_is_none_of_positions():
+    """Also where there are as many rows as positions."""
+    mask = (torch.arange(8) < torch.tensor([3] * 6 + [8] * 2)[:, None]).long()  # [8, 8]
+    batch = {"input_ids": mask * 7, "attention_mask": mask, "labels": torch.arange(8)}
+    assert [len(part["labels"]) for part in cut_batch(batch, 2)] == [4, 4]
+    assert cut_batch(batch, 2)[0]["input_ids"].shape == (4, 3)
+
+
 def test_short_rows_are_padded_to_multiples_of_their_own():
     widths = {padded_width(longest) for longest in range(1, 513)}
     assert len(widths) == 15 + 8 + 8 + 57

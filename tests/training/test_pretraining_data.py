@@ -100,6 +100,16 @@ def test_text_in_a_folder_is_a_corpus(tmp_path):
     assert (tmp_path / "run" / "tokenizer.json").exists()
 
 
+def test_a_vocabulary_beside_a_tokenizer_is_refused(tmp_path, encoder_tokenizer):
+    """Whether it is larger or smaller."""
+    spec, model = run_of("bert packed")
+    ids = len(encoder_tokenizer)
+    with pytest.raises(
+        UsageError, match=f"vocabulary is 48 and a tokenizer of {ids} ids was given; the ids come"
+    ):
+        pretrain(spec, model, tmp_path / "run", tokenizer=encoder_tokenizer)
+
+
 def test_windows_beyond_the_models_positions_are_refused(
     tmp_path, labelled_corpus, encoder_tokenizer
 ):
