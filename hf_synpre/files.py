@@ -257,7 +257,7 @@ def lock(target: Path, wait: bool = True) -> Iterator[None]:
     Raises:
         UsageError: the system refuses to write there.
     """
-    file = target.with_name(f".{target.name}.lock")
+    file = lock_file(target)
     file_lock = FileLock(file, timeout=-1 if wait else 0)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -272,9 +272,17 @@ def lock(target: Path, wait: bool = True) -> Iterator[None]:
         file_lock.release()
 
 
+def lock_file(target: Path) -> Path:
+    """Return the file that is locked for a file or folder."""
+    return target.with_name(f".{target.name}.lock")
+
+
 @contextmanager
 def held(target: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder. Raises TemporaryError if another process holds it."""
+    """Hold the lock of a file or folder, and leave no file of it behind.
+
+    Raises TemporaryError if another process holds it.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(lock(target, wait=False))
@@ -282,7 +290,11 @@ def held(target: Path) -> Iterator[None]:
             raise TemporaryError(
                 f"Another command is writing {target}; wait for it, or choose another folder."
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            # It is still locked: filelock sees that a file which it has locked is gone.
+            lock_file(target).unlink(missing_ok=True)
 
 
 def open_safetensors(file: str | Path, framework: str = "pt") -> Any:

@@ -27,8 +27,8 @@ T5_SIZES = ",".join(f"{name}={value}" for name, value in TINY.items())
 TRAINING = {"--max_steps": "2", "--per_device_train_batch_size": "4", "--use_cpu": None}
 # Verb -> flags that replace or join those of the page.
 SMALL = {
-    "pretrain": TRAINING | {"--evaluations": "1"},
-    "self-pretrain": TRAINING | {"--evaluations": "1"},
+    "pretrain": TRAINING | {"--evaluations": "1", "--warmup_steps": "0"},
+    "self-pretrain": TRAINING | {"--evaluations": "1", "--warmup_steps": "0"},
     "finetune": TRAINING | {"--evaluations": "1", "--test_examples": "8"},
     "run": {"--list": None},
     "push": {"--dry_run": None},

@@ -106,7 +106,7 @@ def finetune_flags() -> list[FlagSet]:
         LanguageTask,
         "your own data",
         left_out={
-            **both_kinds,
+            **{name: reason for name, reason in both_kinds.items() if name != "metric"},
             **dict.fromkeys(("hub_config", "hub_revision", "rows", "special_tokens"), elsewhere),
         },
     )

@@ -254,7 +254,7 @@ def test_models_are_small_by_the_parameters_of_their_layers():
     [
         (["--checkpoint", "runs/nothing"], "There is no folder runs/nothing"),
         (["--checkpoint", "synpre/t5-mini-set"], "has the statistics of a model and not its weig"),
-        (["--checkpoint", "gpt2"], "pairs is answered with generated text, and gpt2 is no encoder"),
+        (["--checkpoint", "bert"], "pairs is answered with generated text, and bert is neither an"),
         (
             ["--label", "target", "--source", "source"],
             "source is of generated text, label of labels",
@@ -262,10 +262,10 @@ def test_models_are_small_by_the_parameters_of_their_layers():
     ],
 )
 def test_what_cannot_be_is_said_before_data_are_prepared(words, message, folder, capsys):
-    from transformers import GPT2Config
+    from transformers import BertConfig
 
     (folder / "runs").mkdir()
-    GPT2Config(n_layer=1, n_embd=8, n_head=1).save_pretrained(folder / "gpt2")
+    BertConfig(num_hidden_layers=1).save_pretrained(folder / "bert")
     init = ["--init", "weights"] if "--checkpoint" in words else []
     assert finetune("pairs.csv", *init, *words) == 2
     error = capsys.readouterr().err

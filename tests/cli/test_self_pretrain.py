@@ -127,7 +127,8 @@ def test_the_default_preset_fits_every_model_family(kind, shape, objective, tmp_
         "--validation_examples",
         2,
     ]
-    monkeypatch.setitem(PRESETS["roberta_smoke"]["training"], "max_steps", 2)
+    short = PRESETS["roberta_smoke"]["training"] | {"max_steps": 2, "warmup_steps": 1}
+    monkeypatch.setitem(PRESETS["roberta_smoke"], "training", short)
     assert main([str(word) for word in words]) == 0
     recipe = json.loads((tmp_path / "run" / "pretraining.json").read_text())["recipe"][
         "pretraining"

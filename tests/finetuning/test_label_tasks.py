@@ -15,7 +15,7 @@ from hf_synpre.config import build_spec
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.finetuning import TASKS as ALL_TASKS
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, find_head, prepare
-from hf_synpre.finetuning.catalog import LABEL_TASKS, TEXT_TO_TEXT_TASKS
+from hf_synpre.finetuning.catalog import LABEL_TASKS, LANGUAGE_TASKS, TEXT_TO_TEXT_TASKS
 from hf_synpre.finetuning.label_rows import ChoiceRows
 
 
@@ -35,7 +35,7 @@ def test_the_table_has_the_papers_datasets():
     labelled_tasks = {task.name for task in LABEL_TASKS}
     assert ten | others <= labelled_tasks
     assert {"cola", "sst2", "mrpc", "stsb", "qnli", "rte", "wnli"} <= labelled_tasks
-    assert len(ALL_TASKS) == len(LABEL_TASKS) + len(TEXT_TO_TEXT_TASKS)
+    assert len(ALL_TASKS) == len((*LABEL_TASKS, *TEXT_TO_TEXT_TASKS, *LANGUAGE_TASKS))
     assert all(task.hub_id for task in LABEL_TASKS)
     for task in LABEL_TASKS:
         for recipe in task.presets.values():

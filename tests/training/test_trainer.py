@@ -27,6 +27,7 @@ from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.losses import most_likely, teacher_forced, token_loss
 from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
+from hf_synpre.training.resumable_trainer import ResumableTrainer
 from hf_synpre.training.trainer import SynpreTrainer, log_full_logits
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -57,7 +58,7 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_from(tmp_path, tiny_config
     """Tied tensors, which are stored once, are not missing."""
     model = build(AutoModelForSeq2SeqLM, tiny_config, {}, 0)
     args = training_arguments(tmp_path, {"max_steps": 1, "use_cpu": True})
-    trainer = SynpreTrainer(model, args, data_collator=COLLATOR)
+    trainer = ResumableTrainer(model, args, data_collator=COLLATOR)
     model.save_pretrained(tmp_path)
     trainer._load_from_checkpoint(str(tmp_path))
 
@@ -208,10 +209,9 @@ def test_tied_weights_are_no_missing_keys(tiny_config, tmp_path, caplog):
     from transformers import T5ForConditionalGeneration
 
     from hf_synpre.training.arguments import training_arguments
-    from hf_synpre.training.trainer import SynpreTrainer
 
     model = T5ForConditionalGeneration(tiny_config)
-    trainer = SynpreTrainer(model, training_arguments(tmp_path, {"max_steps": 1}))
+    trainer = ResumableTrainer(model, training_arguments(tmp_path, {"max_steps": 1}))
     keys = namedtuple("keys", ["missing_keys", "unexpected_keys"])
     tied = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
     trainer._issue_warnings_after_load(keys(tied, []))
