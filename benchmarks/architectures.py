@@ -85,7 +85,7 @@ SMALL = {
 # Fields of architectures that are small only together with others.
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "axk1": {"n_group": 1, "topk_group": 1},
-    "bamba": {"mamba_n_heads": 4, "mamba_d_head": 16},
+    "bamba": {"mamba_n_heads": 4, "mamba_d_head": 16, "attn_layer_indices": [1]},
     "codegen": {"n_head": 4, "rotary_dim": 4},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
@@ -95,6 +95,8 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"mamba_n_heads": 4, "mamba_d_head": 16},
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
+    "qwen3_5_moe_text": {"layer_types": ["linear_attention", "full_attention"]},
+    "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
     "reformer": {"axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16]},
 }
 
@@ -106,12 +108,16 @@ PRETRAINING = {
     "evaluations": 1,
     "training": {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True},
 }
-FINETUNING = FinetuningSpec(
-    {"max_steps": 1, "per_device_train_batch_size": 4, "use_cpu": True, "optim": "adamw_torch"},
-    evaluations=1,
-    max_new_tokens=4,
-    accept_unspellable=True,
-)
+FINETUNING = {
+    "training": {
+        "max_steps": 1,
+        "per_device_train_batch_size": 4,
+        "use_cpu": True,
+        "optim": "adamw_torch",
+    },
+    "evaluations": 1,
+}
+TEXT_ONLY = {"max_new_tokens": 4, "accept_unspellable": True}
 
 # A task for each class of models with a head: its definition, and its row of a number.
 ROW_TASKS: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
@@ -264,7 +270,8 @@ def finetune_head(head_name: str, model: ModelSpec, folder: Path) -> None:
     config = model.config(as_vocabulary(data.tokenizer))
     head = data.head_for(config)
     network = build(head.model_class, head.configure(config, data), {}, 0)
-    result = finetune(network, data, FINETUNING, seed=0, output_dir=folder)
+    options = FINETUNING | (TEXT_ONLY if head_name == "text" else {})
+    result = finetune(network, data, FinetuningSpec(**options), seed=0, output_dir=folder)
     assert math.isfinite(result["score"])
 
 

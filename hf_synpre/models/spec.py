@@ -104,6 +104,8 @@ class ModelSpec:
         # Of an architecture for pictures and text, the config of its text has them.
         for part in (config, getattr(config, "text_config", config)):
             part.vocab_size = vocabulary.size
+            if hasattr(part, "decoder_vocab_size"):  # Marian's, which is that of the encoder
+                part.decoder_vocab_size = vocabulary.size
             for name, value in vars(part).copy().items():
                 is_id = name.endswith("_token_id") and isinstance(value, int)
                 if is_id and value >= vocabulary.size:

@@ -72,7 +72,8 @@ def training_arguments(
                 f"The training argument {name} is set by hf_synpre itself; leave it out."
             )
 
-    arguments = TRAINING_DEFAULTS | chosen
+    # Trainer would look for the labels of all heads that a model has, such as LUKE's of entities.
+    arguments = TRAINING_DEFAULTS | chosen | {"label_names": ["labels"]}
     arguments.update(fixed)
     try:
         args = Seq2SeqTrainingArguments(output_dir=str(output_dir), **arguments)
