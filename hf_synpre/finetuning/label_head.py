@@ -225,11 +225,18 @@ class LabelHead(Head["LabelTask", LabelRows]):
     # ---- The model.
 
     def accepts_config(self, config: PreTrainedConfig) -> bool:
-        """Say whether the config is that of an encoder or a decoder, not of an encoder-decoder."""
-        return not config.is_encoder_decoder
+        """Say whether the config is an encoder's or a decoder's, and has a model with this head."""
+        has_class = type(config) in self.model_class._model_mapping
+        return has_class and not config.is_encoder_decoder
 
     def refusal(self, task: "LabelTask", config: PreTrainedConfig) -> str:
-        """Return why an encoder-decoder does not fit."""
+        """Return why an encoder-decoder does not fit, or an architecture without the head."""
+        if not config.is_encoder_decoder:
+            return (
+                f"{task.name} has the head {self.name}, and transformers has no "
+                f"{self.model_class.__name__} of {config.model_type}; give another model_type or "
+                "checkpoint, such as an encoder (electra, bert ...)."
+            )
         return (
             f"{task.name} has labels, which encoders and decoders answer, and {config.model_type} "
             "is an encoder-decoder; give a model_type or checkpoint of an encoder (electra, bert "

@@ -164,6 +164,12 @@ def test_words_beyond_the_length_are_predicted_to_be_outside(prepared):
             "give a model_type or checkpoint of an encoder",
         ),
         (
+            "bamba",
+            {},
+            "classes has the head classes, and transformers has no AutoModelForSequenceClass.* of "
+            "bamba; give another model_type",
+        ),
+        (
             "electra",
             {"max_position_embeddings": 8},
             r"Rows of classes take up to \d+ positions, the model has position embeddings for 8",
