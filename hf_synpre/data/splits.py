@@ -109,7 +109,12 @@ def _described_features(folder: Path, config: str | None) -> Features | None:
 
 
 def join_rows(parts: list[Dataset], where: str) -> Dataset:
-    """Return the rows of several files in order. UsageError: their columns differ."""
+    """Return the rows of several files in order.
+
+    Raises UsageError if their columns differ, or there is no file.
+    """
+    if not parts:
+        raise UsageError(f"{where} has no files of rows; name some, or leave the split out.")
     if len(parts) == 1:
         return parts[0]
     names = set(parts[0].column_names)

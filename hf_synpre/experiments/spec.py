@@ -21,7 +21,7 @@ from hf_synpre.finetuning import (
 from hf_synpre.finetuning.text_tasks import EMBEDDED_TASK
 from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.training.arguments import check_needs
+from hf_synpre.training.arguments import check_needs, given_training
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
 if TYPE_CHECKING:
@@ -446,7 +446,8 @@ class ExperimentSpec:
         # Each layer wins over those before it; training arguments are merged one by one.
         merged: dict[str, Any] = {}
         training: dict[str, Any] = {}
-        own_training = self.tasks[task].finetuning.get("training") or {}
+        where = f"tasks.{task}.finetuning"
+        own_training = given_training(self.tasks[task].finetuning, where)
         if {"max_steps", "num_train_epochs"} <= own_training.keys():
             raise UsageError(
                 f"The fine-tuning on {task} has max_steps and num_train_epochs; give one of them."
@@ -456,13 +457,12 @@ class ExperimentSpec:
             self.preset_fields(task).get("finetuning", {}),
             self.tasks[task].finetuning,
         ):
+            training.update(given_training(fields, where))
             merged.update(fields)
-            training.update(fields.get("training") or {})
         if "num_train_epochs" in own_training:
             training.pop("max_steps", None)  # of a preset, which would win
         merged["training"] = training
         check_needs({*own_training, *self.finetuning.training}, training)
-        where = f"tasks.{task}.finetuning"
         spec = build_spec(FinetuningSpec, merged, where)
 
         # Of what is given for this task all must be read.

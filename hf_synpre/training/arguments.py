@@ -10,7 +10,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from hf_synpre.config import fits, in_words
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, choose, in_message
 from hf_synpre.training.argument_table import (
     NEEDS,
     OBEYED,
@@ -141,6 +141,25 @@ def refusal(name: str, run: str) -> str | None:
         return None
     unknown = "is not known to this version of hf_synpre; leave it out."
     return REFUSED.get(name) or REFUSED_IN[run].get(name, unknown)
+
+
+def given_training(fields: Any, where: str) -> Mapping[str, Any]:
+    """Return the training arguments of a recipe of fine-tuning, {} where it has none.
+
+    Args:
+        fields: the recipe, as a YAML file has it.
+        where: its keys, for the message.
+
+    Raises:
+        UsageError: the recipe, or what it has as training arguments, has no keys.
+    """
+    training = fields.get("training") or {} if isinstance(fields, Mapping) else fields
+    if not isinstance(training, Mapping):
+        raise UsageError(
+            f"{where} has {in_message(training)} where a recipe has keys; give "
+            "{training: {max_steps: 500}}."
+        )
+    return training
 
 
 def check_training(chosen: Mapping[str, Any], run: str) -> None:

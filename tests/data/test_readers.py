@@ -331,6 +331,13 @@ def test_what_a_readme_names_is_read_and_only_inside_its_folder(tmp_path):
         split_files(tmp_path / "d")
 
 
+def test_a_split_of_a_readme_that_names_no_file_is_refused(tmp_path):
+    header = "configs:\n- data_files: [{split: train, path: []}]"
+    make_folder(tmp_path, "data/train.csv", header=header)
+    with pytest.raises(UsageError, match="has no files of rows; name some, or leave the split"):
+        open_splits(str(tmp_path))
+
+
 def test_a_readmes_pattern_means_files_of_data_and_its_splits_may_have_capitals(tmp_path):
     names = ("x.csv", "config.json", "picture.jpg")
     make_folder(tmp_path, *names, header="configs:\n- data_files: {TRAIN: '**'}")

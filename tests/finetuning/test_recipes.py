@@ -63,6 +63,7 @@ def test_epochs_of_the_task_win_over_the_steps_of_a_preset():
         ({"max_steps": 5, "num_train_epochs": 3}, "has max_steps and num_train_epochs"),
         ({"warmup_steps": 5}, "warmup_steps is not read with lr_scheduler_type constant"),
         ({"adam_beta1": 0.5}, "adam_beta1 is not read with optim adafactor"),
+        (63, r"tasks\.mtop\.finetuning has 63 where a recipe has keys; give .training: .max_steps"),
     ],
 )
 def test_training_arguments_that_a_fine_tuning_does_not_read_are_refused(training, message):
