@@ -422,6 +422,35 @@ def fuzz() -> list[Claim]:
     return [(claim, "20 s and 4 GB an input")]
 
 
+def long_load() -> list[Claim]:
+    """Return the figures of many rows and of many cells."""
+    figures = measured("long_load")
+    rows = figures["rows"]
+    common = sum(rows["equal_between_streams"].values())
+    row_claim = (
+        f"{rows['rows'] / 1e6:.0f} M rows of four streams (splits and seeds): {common} in two of "
+        f"them, {rows['equal_within_a_stream']} twice in one; {rows['peak_mb']} MB",
+        f"{rows['expected_by_chance']:.1e} equal ones expected by chance",
+    )
+
+    # Each command at the largest size, and how its time grows, once all sizes were measured.
+    if "growth_exponents" not in figures:
+        return [row_claim]
+    words = {"list": "listed", "only": "found complete", "report": "reported"}
+    most, last = list(figures["sizes"].items())[-1]
+    times = [f"{word} in {last[what]['cpu_s']:.1f} s" for what, word in words.items()]
+    growth = [f"{word} {figures['growth_exponents'][what]:.2f}" for what, word in words.items()]
+    peak = max(last[what]["peak_mb"] for what in words)
+    cell_claim = (
+        f"{int(most):,} cells of one folder (CPU): {', '.join(times)}, with at most {peak} MB",
+        "a quarter of the cells; the time grows with their number to the power: "
+        f"{', '.join(growth)} ({figures['copied_cells']:,} of the cells are copies of the "
+        f"{figures['trained_cells']} that were trained, {figures['cpu_s_a_trained_cell']:.2f} s "
+        "each)",
+    )
+    return [row_claim, cell_claim]
+
+
 def dataset_build() -> list[Claim]:
     """Return the figures of writing datasets."""
     summary = measured("dataset_build")["summary"]
@@ -520,6 +549,7 @@ CLAIMS = {
     "resume": resume,
     "chaos": chaos,
     "fuzz": fuzz,
+    "long_load": long_load,
     "dataset_build": dataset_build,
     "parameter_statistics": parameter_statistics,
     "roles": roles,
