@@ -449,7 +449,7 @@ FINETUNE = Verb(
     needs_positional=False,
     examples=(
         "reviews.csv --init weights --checkpoint runs/self",
-        "cola --model_type electra --max_steps 500 --seed 3",
+        "texts/ --head lm --model_type llama --max_steps 500",
     ),
     takes_training=True,
 )

@@ -133,8 +133,13 @@ class Seq2SeqCollator:
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return the batch of rows: input_ids, attention_mask, labels, decoder_input_ids.
 
-        Raises UsageError where the model has no such id.
+        Raises UsageError where the model has no such id, or the rows are a decoder's.
         """
+        if any(len(row["labels"]) and row["labels"][0] == IGNORED for row in rows):
+            raise UsageError(
+                "The rows have the layout causal, one sequence for a decoder; give rows of the "
+                "layout seq2seq, or a decoder with CausalCollator."
+            )
         layout = Seq2SeqLayout(self.eos, self.pad, self.max_source, self.max_target)
         collator = RowCollator(self.pad, self.start, multiple=self.multiple, alone=True)
         batch = collator([layout.row([row]) for row in rows])
@@ -149,6 +154,7 @@ class CausalCollator:
     A sequence is the input, an end-of-sequence id, the target, an end-of-sequence id. The labels
     are the ids themselves, since transformers' decoders shift them; padding is -100 in them, and so
     is the input unless `loss_on` is "all". transformers' own Trainer takes it as `data_collator`.
+    Rows of the layout "causal" are such sequences already, and are padded only.
 
     Args:
         pad: the padding id.
@@ -201,9 +207,16 @@ class CausalCollator:
         """
         sequences, labels = [], []
         for row in rows:
-            # As RowDataset lays examples out, but with labels that the model still shifts.
-            end = np.array([self.eos])
-            sequence = np.concatenate([row["input_ids"], end, row["labels"], end])
+            # As RowDataset lays examples out, but with labels that the model still shifts. Rows of
+            # the layout "causal" are laid out already.
+            is_laid_out = len(row["labels"]) and row["labels"][0] == IGNORED
+            if is_laid_out:
+                sequence = np.asarray(row["input_ids"])
+                prompt_length = int((np.asarray(row["labels"]) == IGNORED).sum())
+            else:
+                end = np.array([self.eos])
+                sequence = np.concatenate([row["input_ids"], end, row["labels"], end])
+                prompt_length = len(row["input_ids"]) + 1
             if self.max_length is not None and len(sequence) > self.max_length:
                 raise UsageError(
                     f"A row takes {len(sequence)} ids and the model has {self.max_length} "
@@ -211,7 +224,7 @@ class CausalCollator:
                 )
             label = sequence.copy()
             if self.loss_on == "targets":
-                label[: len(row["input_ids"]) + 1] = IGNORED
+                label[:prompt_length] = IGNORED
             sequences.append(sequence)
             labels.append(label)
 

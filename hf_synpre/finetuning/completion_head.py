@@ -101,10 +101,11 @@ class CompletionHead(TextHead):
             return config
         prompt, target = longest_prompt(data), longest_target(data)
         if prompt + target > limit:
+            field = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
             raise UsageError(
                 f"{data.task.name} has prompts of up to {prompt} ids and targets of up to "
                 f"{target}, together {prompt + target}, and {config.model_type} has {limit} "
-                "position embeddings; give a config with max_position_embeddings of that, or a "
+                f"position embeddings; give a config with {field} of {prompt + target}, or a "
                 "smaller max_source or max_target."
             )
         return config

@@ -191,7 +191,8 @@ def guess_fields(
         columns = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
         raise UsageError(
             f"{name} has the columns {columns}; which are meant is not clear. Give --text and "
-            f"--label for labels, or --source and --target for generated text. {hint}".rstrip()
+            f"--label for labels, --source and --target for generated text, or --head lm for text "
+            f"whose next token is predicted. {hint}".rstrip()
         )
     return {**found, **given}
 

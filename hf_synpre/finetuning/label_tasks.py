@@ -38,7 +38,10 @@ class LabelTask(FinetuningTask):
         >>> LabelTask("mine", "classes", [["title", "body"], ["text"]], [["label"]])
     """
 
-    head: str = option(f"What is predicted. Allowed: {', '.join(LABEL_HEADS)}.")
+    head: str = option(
+        f"What is predicted. Allowed: {', '.join(LABEL_HEADS)}; lm for the next token of text, "
+        "which is a task of its own kind."
+    )
     text: list[list[str]] = option(
         "The column of the text, or a list of two columns; of a list of lists the first one whose "
         "columns exist. For spans they are context and question, for choices the context (and the "

@@ -171,11 +171,12 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     ) -> PreTrainedConfig:
         """Return the config as it is. UsageError: it has too few position embeddings."""
         limit = getattr(config, "max_position_embeddings", None)
+        field = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
         if isinstance(limit, int) and 0 < limit < data.task.max_source:
             raise UsageError(
                 f"{data.task.name} has sequences of {data.task.max_source} ids (max_source), and "
                 f"{config.model_type} has {limit} position embeddings; give a smaller max_source, "
-                "or a config with max_position_embeddings of that."
+                f"or a config with {field} of that."
             )
         return config
 

@@ -97,10 +97,20 @@ class LanguageTask(FinetuningTask):
         where = str(folder or self.hub_id)
         splits = {}
         for split, rows in open_splits(where, self.hub_config, self.hub_revision).items():
-            column = self.document or text_column(rows.column_names, where)
+            column = self.document or self._text_column(rows.column_names, where)
             texts = [text for row in row_texts(rows, [column]) for text in row]
             splits[split] = Dataset(text_table(texts))
         return DatasetDict(splits)
+
+    def _text_column(self, names: list[str], where: str) -> str:
+        """Return the column of the documents by its name. UsageError: no name is usual."""
+        try:
+            return text_column(names, where)
+        except UsageError:
+            raise UsageError(
+                f"{where} has the columns {', '.join(names)}, and which holds the documents is not "
+                f"clear; give --document {names[0]} (in YAML document: {names[0]})."
+            ) from None
 
     def data_folder(self, data_dir: str | None) -> Path | None:
         """Return the folder with the task's name in `data_dir`, or `data_dir` itself.

@@ -113,8 +113,8 @@ def task_of_yaml(file: Path, given: Mapping[str, Any], data_dir: str | None) -> 
 def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     """Return a task on the rows of a folder, a file or a dataset on the Hub, columns guessed."""
     is_local = Path(data).exists()
-    if given.get("head") == "lm":
-        return task_of_text(data, given, is_local)
+    if given.get("head") == "lm" or ("document" in given and "head" not in given):
+        return task_of_text(data, {**given, "head": "lm"}, is_local)
     dataset = open_splits(data, given.get("hub_config"), given.get("hub_revision"))
     train = complete_splits(data, dataset, hold_out=True)["train"]
 

@@ -73,6 +73,7 @@ def generation_settings(
     """Return the settings with which the test was generated, as `generate` reads them."""
     settings: dict[str, Any] = {
         "max_new_tokens": spec.max_new_tokens or longest_target(data),
+        "do_sample": False,  # the pipeline text-generation draws tokens where nothing is said
         "pad_token_id": model.config.pad_token_id,
         "eos_token_id": model.config.eos_token_id,
     }

@@ -20,6 +20,7 @@ from hf_synpre.report.render import (
     without_empty,
 )
 from hf_synpre.report.schema import TEACHER_FORCED, Estimate, Exchange, Pair, Report
+from hf_synpre.report.summary import are_fractions
 from hf_synpre.report.transfer import matrix_columns, matrix_row
 
 # Pairs of arms that the page shows of a task; all are in report.json.
@@ -64,6 +65,7 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
             "costs": cost_table(report),
             "gains": gain_table(report),
         },
+        "beside_unit": beside_unit,
         "exchange_table": exchange_table,
         "has_controls": any(map(is_control, report["arms"])),
         "interval": markdown_interval,
@@ -189,6 +191,12 @@ def pair_table(pairs: list[Pair]) -> Table:
     return Table([*PAIR_HEAD], rows)
 
 
+def beside_unit(metric: str, means: dict[str, Estimate]) -> str:
+    """Return the unit of a metric that is reported beside a task's own: % or its name."""
+    values = [mean["value"] for mean in means.values() if mean["value"] is not None]
+    return "%" if are_fractions(metric, values) else metric
+
+
 def exchange_table(rates: dict[str, Exchange]) -> Table:
     """Return how many natural tokens the arms save on a task, a row for each."""
     rows = []
@@ -218,4 +226,8 @@ def exchange_claim(arm: str, rate: Exchange) -> str:
     high = rate["natural"]["high"]
     if high is None:
         return "none: one seed has no interval"
-    return "saves natural tokens" if high < 1 else "none: the interval has 100 %"
+    if high >= 1:
+        return "none: the interval has 100 %"
+    net_gain = rate["net_gain"]["value"]
+    costs_more = net_gain is not None and net_gain < 0
+    return "saves natural tokens, not compute" if costs_more else "saves natural tokens"

@@ -163,8 +163,10 @@ class Need:
 
 
 def value_of(arguments: Mapping[str, Any], name: str) -> str:
-    """Return a named choice, as an optimizer, as a plain word."""
+    """Return a named choice, as an optimizer, as a plain word. YAML reads the word no as false."""
     value = arguments.get(name) or ""
+    if name.endswith("_strategy") and arguments.get(name) is False:
+        value = "no"
     return str(getattr(value, "value", value))
 
 

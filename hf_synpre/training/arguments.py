@@ -75,6 +75,9 @@ def training_arguments(
     # Trainer would look for the labels of all heads that a model has, such as LUKE's of entities.
     arguments = TRAINING_DEFAULTS | chosen | {"label_names": ["labels"]}
     arguments.update(fixed)
+    for name, value in arguments.items():
+        if name.endswith("_strategy") and value is False:  # YAML's reading of the word no
+            arguments[name] = "no"
     try:
         args = Seq2SeqTrainingArguments(output_dir=str(output_dir), **arguments)
     except (ValueError, TypeError, ImportError, OSError, NotImplementedError) as error:

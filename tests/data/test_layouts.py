@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from hf_synpre import SyntheticDataset, generate, load_synthetic
 from hf_synpre.cli import main
-from hf_synpre.data.collators import CausalCollator
+from hf_synpre.data.collators import CausalCollator, Seq2SeqCollator
 from hf_synpre.data.recipes import DatasetRecipe, Recipe
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import list_tasks
@@ -42,6 +42,8 @@ def test_rows_are_those_of_the_collator_and_every_form_has_them(tmp_path):
         batch = collate([row])
         assert dataset[index]["input_ids"].tolist() == batch["input_ids"][0].tolist()
         assert dataset[index]["labels"].tolist() == batch["labels"][0].tolist()
+        laid_out = collate([dataset[index]])
+        assert all(torch.equal(laid_out[name], batch[name]) for name in batch)
 
     arguments = {"layout": "causal", "size": 100, "cache_dir": str(tmp_path), **options}
     cached = load_synthetic("reverse", **arguments)
@@ -91,5 +93,8 @@ def test_what_is_no_layout_is_refused():
         DatasetRecipe({"default": Recipe("set"), "other": Recipe("set", layout="causal")})
     with pytest.raises(UsageError, match="nesting_language are sentences without a target"):
         generate("nesting_language", 0, 1, layout="causal")
+    rows = [SyntheticDataset("set", size=1, layout="causal")[0]]
+    with pytest.raises(UsageError, match="The rows have the layout causal, one sequence"):
+        Seq2SeqCollator(pad=0, eos=EOS, start=0)(rows)
     with pytest.raises(UsageError, match="Unknown layout"):
         SyntheticDataset("set", layout="mlm")

@@ -3,6 +3,7 @@
 Run: pytest tests/finetuning/test_completions.py
 """
 
+import json
 import re
 import runpy
 
@@ -133,6 +134,8 @@ def test_a_decoder_is_fine_tuned_tested_and_saved(mtop, tmp_path, monkeypatch, c
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert tokenizer.padding_side == "left"
     assert tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+    generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert generation["do_sample"] is False, "pipelines would draw tokens"
     card = (tmp_path / "model" / "README.md").read_text()
     assert "pipeline_tag: text-generation" in card
 
@@ -153,7 +156,9 @@ def ends(data):
 
 def test_too_few_position_embeddings_are_refused_before_training(mtop):
     prompt = longest_prompt(mtop)
-    with pytest.raises(UsageError, match=f"prompts of up to {prompt} ids .* gpt2 has 16 position"):
+    with pytest.raises(
+        UsageError, match=f"prompts of up to {prompt} ids .* gpt2 has 16 position .* n_positions of"
+    ):
         fresh(mtop, "gpt2", n_positions=16)
 
 

@@ -120,6 +120,11 @@ def test_corpora_of_every_kind_are_read(corpus, tmp_path):
     choice = choose_task(str(tmp_path / "mails.parquet"), {"head": "lm", "document": "body"})
     assert "documents: 7 of train, 1 of validation, 1 of test" in choice.remarks[0]
     assert choice.definition["document"] == "body"
+    again = choose_task(str(tmp_path / "mails.parquet"), {"document": "body"})
+    assert again.definition == choice.definition
+    pq.write_table(table.rename_columns(["id", "brief"]), tmp_path / "letters.parquet")
+    with pytest.raises(UsageError, match=r"columns id, brief, and .* clear; give --document id"):
+        choose_task(str(tmp_path / "letters.parquet"), {"head": "lm"})
 
     embedded = get_finetuning_task("lm").load(None)
     assert sorted(embedded) == ["test", "train", "validation"]

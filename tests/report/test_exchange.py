@@ -99,6 +99,15 @@ def test_a_control_that_is_as_good_takes_the_claim():
     assert "No arm is a control" not in page
 
 
+def test_a_metric_beside_the_score_has_its_own_unit():
+    cells = [lm_cell("random", s) for s in (0, 1)]
+    for cell in cells:
+        cell["scores"] = {"bits_per_byte": 2.0, "loss": 4.9, "token_accuracy": 0.25}
+    page = markdown(summary(cells), "runs/x")
+    assert "lm, loss beside it: random 4.900" in page
+    assert "accuracy beside it, in %: random 25.0" in page
+
+
 def test_random_may_be_ahead_again():
     """An arm whose loss rises at the end keeps its lowest loss, which random passes."""
     rate = rates_of(synthetic={"rate": 0.8, "tail": 0.1})["synthetic"]

@@ -47,6 +47,7 @@ def test_two_checkpoints_are_kept_while_a_run_goes_on(unfinished):
         ({"save_total_limit": 9}, ["checkpoint-2", "checkpoint-4", "checkpoint-6"]),
         ({"keep_checkpoints": 0}, []),
         ({"save_strategy": "no"}, []),
+        ({"save_strategy": False}, []),  # what YAML makes of the word no
     ],
     ids=str,
 )
