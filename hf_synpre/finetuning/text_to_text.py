@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.heads import Collator
@@ -108,9 +107,9 @@ def greedy(
     """
     device = input_ids.device
     end_id = model.config.eos_token_id
-    encoded = model.get_encoder()(
-        input_ids=input_ids, attention_mask=attention_mask
-    ).last_hidden_state  # [rows, source, width]
+    encoder_output = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
+    encoded = encoder_output.last_hidden_state  # [rows, source, width]
+    output_class = type(encoder_output)  # that of a mixture of experts has more fields
 
     cache = EncoderDecoderCache(
         DynamicCache(config=model.config), DynamicCache(config=model.config)
@@ -122,7 +121,7 @@ def greedy(
 
     for step in range(limit):
         logits = model(
-            encoder_outputs=BaseModelOutput(encoded),
+            encoder_outputs=output_class(last_hidden_state=encoded),
             attention_mask=attention_mask,
             past_key_values=cache,
             decoder_input_ids=last_ids,
