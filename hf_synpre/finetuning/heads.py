@@ -312,18 +312,21 @@ class Head(ABC, Generic[Task, Rows]):
         """
 
 
+def token_cross_entropy(
+    head: Head[Any, Any],
+    outputs: ModelOutput,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Return the cross-entropy per labelled position, in nats: the method `loss` of some heads."""
+    return TokenLoss(label_smoothing)(outputs, labels, num_items_in_batch)
+
+
 class TokenHead(Head[Task, Rows]):
     """A head whose labels are tokens: the loss is their cross-entropy."""
 
-    def loss(
-        self,
-        outputs: ModelOutput,
-        labels: torch.Tensor,
-        num_items_in_batch: torch.Tensor | None = None,
-        label_smoothing: float = 0.0,
-    ) -> torch.Tensor:
-        """Return the cross-entropy per target token, in nats."""
-        return TokenLoss(label_smoothing)(outputs, labels, num_items_in_batch)
+    loss = token_cross_entropy
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
         """Return the loss, and the function by which evaluation keeps only the most likely ids."""

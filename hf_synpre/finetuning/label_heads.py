@@ -27,7 +27,7 @@ from transformers.utils import ModelOutput
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.splits import is_text
 from hf_synpre.errors import UsageError
-from hf_synpre.finetuning.heads import EVALUATION_BATCH
+from hf_synpre.finetuning.heads import EVALUATION_BATCH, token_cross_entropy
 from hf_synpre.finetuning.label_encoding import (
     check_choices,
     check_word_tags,
@@ -47,7 +47,6 @@ from hf_synpre.finetuning.label_names import (
 )
 from hf_synpre.finetuning.label_rows import ChoiceRows, SpanRows, TagRows
 from hf_synpre.finetuning.span_answers import extract_answers
-from hf_synpre.training.losses import TokenLoss
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.finetuning import FinetuningSpec
@@ -361,15 +360,7 @@ class TagHead(LabelHead):
             )
         return [class_number(tag, names) for tag in value]
 
-    def loss(
-        self,
-        outputs: ModelOutput,
-        labels: torch.Tensor,
-        num_items_in_batch: torch.Tensor | None = None,
-        label_smoothing: float = 0.0,
-    ) -> torch.Tensor:
-        """Return the mean cross-entropy over the words of the step."""
-        return TokenLoss(label_smoothing)(outputs, labels, num_items_in_batch)
+    loss = token_cross_entropy  # over the words of the step
 
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> list[list[str]]:
         """Return the tags of all words of each row, "O" for those beyond its length."""

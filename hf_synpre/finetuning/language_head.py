@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import AutoModelForCausalLM, EvalPrediction, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Seq2SeqTrainingArguments,
+)
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.collators import RowCollator
@@ -77,7 +83,19 @@ class WindowRows:
 
 
 class LanguageTrainer(SynpreTrainer):
-    """A trainer whose evaluations have the exact loss per id of WindowRows, and bits per byte."""
+    """A trainer whose evaluations have the exact loss per id of WindowRows, and bits per byte.
+
+    Raises:
+        UsageError: the run has several processes, which would share the rows of an evaluation.
+    """
+
+    def __init__(self, model: PreTrainedModel, args: Seq2SeqTrainingArguments, **options: Any):
+        if args.world_size > 1:
+            raise UsageError(
+                f"Language modelling is scored by one process, and this run has {args.world_size}; "
+                "start it without a launcher."
+            )
+        super().__init__(model, args, **options)
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the evaluation with its loss (nats per id) and its score (bits per byte)."""

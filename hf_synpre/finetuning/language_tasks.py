@@ -2,7 +2,6 @@
 
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
@@ -35,8 +34,6 @@ class LanguageTask(FinetuningTask):
         "The column of the documents; guessed without it. Text files need none.", None
     )
     max_source: int = option("Token ids of a training sequence.", 256)
-
-    only_metric: ClassVar[str] = BITS_PER_BYTE
 
     def __post_init__(self) -> None:
         self.check_fields([BITS_PER_BYTE])

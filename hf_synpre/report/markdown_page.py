@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from hf_synpre.report.escapes import MarkdownText, escape_markdown, markdown_code
@@ -49,6 +50,7 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
         plots: the names of the files of plots that lie beside the report.
     """
     environment = template_environment(TEMPLATES, finalize=escape_markdown)
+    has_controls = any(map(is_control, report["arms"]))
     environment.globals |= {
         "summary": MarkdownText(" ".join(write_findings(report, escape_markdown))),
         "summaries": [
@@ -66,8 +68,8 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
             "gains": gain_table(report),
         },
         "beside_unit": beside_unit,
-        "exchange_table": exchange_table,
-        "has_controls": any(map(is_control, report["arms"])),
+        "exchange_table": partial(exchange_table, has_controls=has_controls),
+        "has_controls": has_controls,
         "interval": markdown_interval,
         "pair_table": pair_table,
         "most_pairs": MOST_PAIRS,
@@ -197,8 +199,13 @@ def beside_unit(metric: str, means: dict[str, Estimate]) -> str:
     return "%" if are_fractions(metric, values) else metric
 
 
-def exchange_table(rates: dict[str, Exchange]) -> Table:
-    """Return how many natural tokens the arms save on a task, a row for each."""
+def exchange_table(rates: dict[str, Exchange], has_controls: bool) -> Table:
+    """Return how many natural tokens the arms save on a task, a row for each.
+
+    Args:
+        rates: arm -> its rate.
+        has_controls: whether a control is among the arms of the experiment.
+    """
     rows = []
     for arm, rate in rates.items():
         row = [arm]
@@ -210,12 +217,12 @@ def exchange_table(rates: dict[str, Exchange]) -> Table:
             row.append(markdown_interval(rate["with_synthetic"]))
             row.append(markdown_interval(rate["net_gain"], sign="+"))
         row.append(f"{format_count(rate['crossover'])} tokens" if rate["crossover"] else "never")
-        row.append(exchange_claim(arm, rate))
+        row.append(exchange_claim(arm, rate, has_controls))
         rows.append(row)
     return Table([*EXCHANGE_HEAD], rows)
 
 
-def exchange_claim(arm: str, rate: Exchange) -> str:
+def exchange_claim(arm: str, rate: Exchange, has_controls: bool) -> str:
     """Return what a rate lets one say of an arm."""
     if is_control(arm):
         return "a control"
@@ -228,6 +235,8 @@ def exchange_claim(arm: str, rate: Exchange) -> str:
         return "none: one seed has no interval"
     if high >= 1:
         return "none: the interval has 100 %"
+    if not has_controls:
+        return "none: no control was run"
     net_gain = rate["net_gain"]["value"]
     costs_more = net_gain is not None and net_gain < 0
     return "saves natural tokens, not compute" if costs_more else "saves natural tokens"

@@ -99,6 +99,16 @@ def test_a_control_that_is_as_good_takes_the_claim():
     assert "No arm is a control" not in page
 
 
+def test_without_a_control_nothing_is_claimed():
+    cells = []
+    for arm, rate in (("random", 1.0), ("synthetic", 0.6), ("uniform", 0.9)):
+        cells += [lm_cell(arm, s, rate=rate, noise=0.02) for s in range(3)]
+    assert "| saves natural tokens" in markdown(summary(cells), "runs/x")
+    page = markdown(summary([cell for cell in cells if cell["arm"] != "uniform"]), "runs/x")
+    assert "none: no control was run" in page
+    assert "| saves natural tokens" not in page
+
+
 def test_a_metric_beside_the_score_has_its_own_unit():
     cells = [lm_cell("random", s) for s in (0, 1)]
     for cell in cells:
