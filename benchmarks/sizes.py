@@ -8,11 +8,14 @@ of text, and a way. `stock` is transformers' Trainer with the model's own loss o
 default attention, and rows padded to the longest of a batch. `ours` is the Trainer of `synpre
 pretrain` with its defaults. Both train the same examples in fp32 with AdamW; further lines change
 one thing. On a CPU a second is one of the process on its core, so that other programs of the
-machine do not count; the first step is left out. The script writes results/sizes.json after every
-line and goes on with those that are missing.
+machine do not count; the first step is left out. MFU is the FLOPs of the real tokens (padding does
+not count) over those of a large square matrix product in the same time, type and process. The
+script writes results/sizes.json after every line and goes on with those that are missing. On a GPU
+(results/sizes_cuda.json) all lines are measured in one process.
 """
 
 import argparse
+import gc
 import json
 import platform
 import resource
@@ -31,9 +34,11 @@ from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.tokenizers import train_encoder_tokenizer, train_tokenizer
+from hf_synpre.initialization import skeleton
 from hf_synpre.models.families import model_family
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
+from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
@@ -87,8 +92,9 @@ class Clock(TrainerCallback):
 
     def __init__(self, device: str):
         self.device = device
+        self.count_flops: FlopCounter | None = None
         self.begun: float | None = None
-        self.seconds = 0.0
+        self.seconds = self.flops = 0.0
         self.tokens = self.positions = self.steps = 0
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -96,17 +102,21 @@ class Clock(TrainerCallback):
             torch.cuda.synchronize()
         now = time.perf_counter() if self.device == "cuda" else time.process_time()
         if self.begun is None:
-            self.begun, self.tokens, self.positions = now, 0, 0
+            self.begun, self.tokens, self.positions, self.flops = now, 0, 0, 0.0
             return
         self.seconds, self.steps = now - self.begun, self.steps + 1
 
     def count(self, batch: dict[str, torch.Tensor]) -> None:
-        """Count the tokens of a batch, those of a decoder's targets too, and its positions."""
-        self.tokens += int((batch["attention_mask"] > 0).sum())
+        """Count a batch's tokens and positions, those of a decoder's targets too, and its FLOPs."""
+        sources = (batch["attention_mask"] > 0).sum(-1).tolist()  # [rows]
+        targets = (batch["labels"] != IGNORED).sum(-1).tolist()  # [rows]
+        self.tokens += sum(sources)
         self.positions += batch["attention_mask"].numel()
-        if "decoder_input_ids" in batch:
-            self.tokens += int((batch["labels"] != IGNORED).sum())
+        if self.count_flops.target_inputs:  # an encoder-decoder
+            self.tokens += sum(targets)
             self.positions += batch["labels"].numel()
+        for source, target in zip(sources, targets, strict=True):
+            self.flops += self.count_flops(1, source, target)
 
 
 @dataclass
@@ -156,11 +166,16 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
         vocabulary = replace(as_vocabulary(tokenizer), size=ids)
 
     clock = Clock(device)
+    if device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
         if is_stock:
             model = replace(model, attention="sdpa")
             network = fresh_model(spec, model, vocabulary)
             vars(network).pop("forward", None)  # its head at all positions
+            clock.count_flops = FlopCounter(skeleton(type(network), network.config))
             train_rows = open_rows(
                 spec, family, vocabulary, rows=(steps + 1) * rows, batch_size=rows, corpus=corpus
             ).train
@@ -185,6 +200,7 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
                 folder, training, train_sampling_strategy="sequential", save_strategy="no"
             )
             network = fresh_model(spec, model, vocabulary)
+            clock.count_flops = FlopCounter(skeleton(type(network), network.config))
             trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
             trainer.add_callback(clock)
             collate = trainer.data_collator
@@ -211,15 +227,32 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
         "tokens_per_s": clock.tokens / clock.seconds,
         "padding_share": 1 - clock.tokens / clock.positions,
         "peak_gb": peak / 1e9,
+        "mfu": clock.flops / clock.seconds / matmul_flops(device, bool(training.get("bf16"))),
         "loss": trainer.state.log_history[-1]["train_loss"],
     }
+
+
+def matmul_flops(device: str, is_bf16: bool) -> float:
+    """Return the FLOP/s of a square matrix product, the best of some, after one to warm up."""
+    size = 8192 if device == "cuda" else 2048
+    dtype = torch.bfloat16 if is_bf16 else torch.float32
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter() if device == "cuda" else time.process_time()
+        left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter() if device == "cuda" else time.process_time()
+        seconds.append(now - begun)
+    return 2 * size**3 / min(seconds[1:])
 
 
 def all_lines() -> list[tuple[str, str, str]]:
     """Return (model, data, way) of every line; ours follows its peer."""
     lines = [(model, data, way) for model in MODELS for data in DATA for way in ("stock", "ours")]
-    for model in MODELS:
-        lines += [(model, "set", way) for way, models in CHANGED.items() if model in models]
+    for way, models in CHANGED.items():
+        lines += [(model, "set", way) for model in models]
     return lines
 
 
@@ -247,8 +280,12 @@ def main() -> None:
             break
         flags = ["--steps", options.steps, "--rows", options.rows, "--device", options.device]
         command = [sys.executable, __file__, "--line", *line, *map(str, flags)]
-        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        figures = measured(file) | {line: json.loads(ran.stdout.splitlines()[-1])}
+        if options.device == "cuda":
+            measurement = measure(*line, options.steps, options.rows, options.device)
+        else:
+            ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            measurement = json.loads(ran.stdout.splitlines()[-1])
+        figures = measured(file) | {line: measurement}
         print(figures[line], flush=True)
         device = platform.machine()
         if options.device == "cuda":

@@ -541,6 +541,59 @@ def large_vocabulary() -> list[Claim]:
     return claims
 
 
+def corpora() -> list[Claim]:
+    """Return the figures of a large corpus that becomes token files."""
+    figures = measured("corpora")["summary"]
+    claim = (
+        f"{figures['text_megabytes'] / 1000:.1f} GB of text made into token files at "
+        f"{figures['share_of_encode_batch']:.2f} of the speed; "
+        f"{figures['peak_anonymous_megabytes']:,} MB at the most; the first step of a second run "
+        f"after {figures['first_step_of_second_run_s']:.1f} s"
+    )
+    peer = f"tokenizers.encode_batch on {figures['sample_megabytes']:.0f} MB of the same text"
+    return [(claim, peer)]
+
+
+def sizes() -> list[Claim]:
+    """Return the figures of models of usual sizes, on each device."""
+    return [*sizes_on("sizes"), *sizes_on("sizes_cuda")]
+
+
+def sizes_on(name: str) -> list[Claim]:
+    """Return the figures of models of usual sizes on one device."""
+    results = measured(name)
+    by_line = {(line["model"], line["data"], line["way"]): line for line in results["lines"]}
+    claims = []
+    for (model, data, way), own in by_line.items():
+        if not way.startswith("ours"):
+            continue
+        stock = by_line[model, data, "stock, bf16" if way == "ours, bf16" else "stock"]
+        claim = (
+            f"{model} ({own['parameters'] / 1e6:.0f} M) on {data}{way.removeprefix('ours')}, "
+            f"{results['device']}: {own['seconds_a_step']:.2g} s a step of {own['rows']} rows, "
+            f"{own['tokens_per_s'] / stock['tokens_per_s']:.2f} times the tokens/s, "
+            f"{own['peak_gb']:.1f} instead of {stock['peak_gb']:.1f} GB, MFU "
+            f"{100 * own['mfu']:.0f} instead of {100 * stock['mfu']:.0f} %"
+        )
+        claims.append((claim, f"transformers' Trainer ({stock['way']}), the same examples"))
+    return claims
+
+
+def batches() -> list[Claim]:
+    """Return the figures of how batches are made."""
+    claims = []
+    for case, ways in measured("batches")["median"].items():
+        before, now, parts = (ways[way] for way in ("before", "now", "parts"))
+        times = [way["tokens_per_s"] / before["tokens_per_s"] for way in (now, parts)]
+        claim = (
+            f"{case} lengths of Set: padding {100 * now['padding_share']:.1f} instead of "
+            f"{100 * before['padding_share']:.1f} %, {times[0]:.2f} times the tokens/s "
+            f"({times[1]:.2f} in parts of half a batch)"
+        )
+        claims.append((claim, "buckets sorted by the input, widths that are multiples of 8"))
+    return claims
+
+
 # Script of benchmarks/ -> what is said of it.
 CLAIMS = {
     "generation": generation,
@@ -556,6 +609,9 @@ CLAIMS = {
     "self_pretraining": self_pretraining,
     "initial_weights": initial_weights,
     "large_vocabulary": large_vocabulary,
+    "corpora": corpora,
+    "sizes": sizes,
+    "batches": batches,
 }
 
 

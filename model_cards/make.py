@@ -35,8 +35,8 @@ def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -
 
     Args:
         name: a key of checkpoints["checkpoints"], the name after "synpre/" on the Hub.
-        checkpoints: the content of checkpoints.yaml: model, run (for all), checkpoints (name ->
-            options of its run).
+        checkpoints: the content of checkpoints.yaml: models (a checkpoint's name begins with that
+            of its model), run (for all), checkpoints (name -> options of its run).
         work_folder: the folder of the runs; the weights go into its folder `name` and stay there.
     """
     card = CARDS / name / "README.md"
@@ -48,7 +48,8 @@ def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -
 
     # Pre-train.
     spec = build_spec(PretrainingSpec, checkpoints["run"] | checkpoints["checkpoints"][name], name)
-    model = build_spec(ModelSpec, checkpoints["model"], "model")
+    model_name = next(known for known in checkpoints["models"] if name.startswith(f"{known}-"))
+    model = build_spec(ModelSpec, checkpoints["models"][model_name], model_name)
     result = pretrain(spec, model, work_folder / name)
 
     # Keep what is released. The card comes last: it says that the checkpoint is complete.

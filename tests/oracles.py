@@ -109,6 +109,7 @@ ORACLES = {
         lambda a, b: [token for token in first_seen(b) if token not in a]
     ),
     "nesting_language": nested,
+    "uniform": lambda body, v: body,
 }
 
 # The same with CPython's sets: what order="reference" promises.

@@ -14,7 +14,8 @@ An *arm* is where the weights come from before fine-tuning: random, a checkpoint
 hf_synpre/report makes tables and plots of the files.
 """
 
+from hf_synpre.experiments.arm import ArmSpec
 from hf_synpre.experiments.runner import Experiment
-from hf_synpre.experiments.spec import ArmSpec, Cell, ExperimentSpec, TaskSpec
+from hf_synpre.experiments.spec import Cell, ExperimentSpec, TaskSpec
 
 __all__ = ["ArmSpec", "Cell", "Experiment", "ExperimentSpec", "TaskSpec"]

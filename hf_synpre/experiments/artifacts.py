@@ -98,7 +98,7 @@ class Artifacts:
                 corpus=corpus,
             )
 
-    def checkpoint(self, run: str, task: str) -> Path:
+    def checkpoint(self, run: str, task: str, seed: int = 0) -> Path:
         """Return the folder of a pre-training run; the run is made if it was not before.
 
         A run on text is made once for each corpus and each tokenizer.
@@ -107,8 +107,9 @@ class Artifacts:
             run: the name of the run.
             task: the task whose text the corpus "self" means, and whose tokenizer a run on text
                 uses.
+            seed: what is added to the seed of the run, and of those that it needs.
         """
-        spec = self.run_spec(run, task)
+        spec = self.run_spec(run, task, seed)
         recipe: list[Any] = [stored_form(spec), stored_form(self.spec.model)]
         name = run
 
@@ -119,12 +120,12 @@ class Artifacts:
         # Other runs come first: the one whose tokens are the budget, and the one to start from.
         tokens = None
         if spec.match_tokens_of:
-            matched = self.checkpoint(spec.match_tokens_of, task)
+            matched = self.checkpoint(spec.match_tokens_of, task, seed)
             tokens = read_result(matched)["tokens"]
             recipe.append(tokens)
         start = None
         if spec.start in self.spec.pretraining:
-            start = self.checkpoint(spec.start, task)
+            start = self.checkpoint(spec.start, task, seed)
             recipe.append(start.name)
 
         # A run on text reads it with the task's tokenizer.
@@ -139,6 +140,8 @@ class Artifacts:
         title = f"pre-training {run}"
         if spec.corpus:
             title += f" for {task}"
+        if seed:
+            title += f", seed {spec.seed}"
         with lock(folder), reported_in(self.progress_folder, title):
             pretrain(
                 spec,
@@ -152,7 +155,7 @@ class Artifacts:
             )
         return folder
 
-    def run_spec(self, run: str, task: str) -> PretrainingSpec:
+    def run_spec(self, run: str, task: str, seed: int = 0) -> PretrainingSpec:
         """Return the spec of a pre-training run for a task: the corpus "self" becomes that task.
 
         A run on "self" and a run on the same task's text by name so share one checkpoint.
@@ -160,13 +163,14 @@ class Artifacts:
         Args:
             run: the name of the run.
             task: the name of the task.
+            seed: what is added to the seed of the run.
         """
         spec = self.spec.pretraining[run]
         corpus = task if spec.corpus == SELF else spec.corpus
         text = spec.text
         if text is None and corpus in self.spec.tasks:
             text = TextSpec()
-        return replace(spec, corpus=corpus, text=text)
+        return replace(spec, corpus=corpus, text=text, seed=(spec.seed + seed) % 2**32)
 
     def corpus(self, name: str, text: TextSpec | None) -> Corpus:
         """Return the text of a task's train split, or of a corpus by name.

@@ -9,8 +9,9 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.config import stored_form
+from hf_synpre.experiments.arm import ArmSpec, lora_config
 from hf_synpre.experiments.artifacts import Artifacts
-from hf_synpre.experiments.spec import ArmSpec, Cell, ExperimentSpec, lora_config
+from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.finetuning import Head, PreparedTask, find_head, finetune, save_model
 from hf_synpre.initialization import (
     StatisticsInit,
@@ -57,7 +58,7 @@ def compute_cell(
     # The FLOPs of a pre-training run, if the arm gets them as further steps.
     extra_flops = 0.0
     if arm.match_flops_of:
-        matched = artifacts.checkpoint(arm.match_flops_of, cell.task)
+        matched = artifacts.checkpoint(arm.match_flops_of, cell.task, spec.added_seed(cell))
         extra_flops = accumulated_cost(matched).get("flops", 0.0)
 
     # Fine-tune and test.
@@ -176,7 +177,7 @@ def initial_model(
     is_own_run = arm.checkpoint in spec.pretraining
     source: str | Path | None = arm.checkpoint
     if arm.checkpoint is not None and is_own_run:
-        source = artifacts.checkpoint(arm.checkpoint, cell.task)
+        source = artifacts.checkpoint(arm.checkpoint, cell.task, spec.added_seed(cell))
 
     # Token embeddings can be kept only if the ids mean the same tokens. Published checkpoints may
     # have more embeddings than their tokenizer has ids.

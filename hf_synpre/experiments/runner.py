@@ -300,9 +300,9 @@ class Experiment:
         """
         files = imported_files()
         runs: list[tuple[str, Job]] = []
-        for run, task in self._runs_needed(cells):
-            name = f"pre-training {run}" + (f" for {task}" if task else "")
-            runs.append((name, partial(self._work, files, self._pretrain, run, task)))
+        for run, task, seed in self._runs_needed(cells):
+            name = f"pre-training {run}, {task}, {seed}"
+            runs.append((name, partial(self._work, files, self._pretrain, run, task, seed)))
         independent: list[tuple[str, Job]] = []
         dependent: list[tuple[str, Job]] = []
         for cell in cells:
@@ -330,26 +330,26 @@ class Experiment:
             finally:
                 gc.unfreeze()  # one worker is this process itself; see `release_memory`
 
-    def _runs_needed(self, cells: list[Cell]) -> list[tuple[str, str]]:
+    def _runs_needed(self, cells: list[Cell]) -> list[tuple[str, str, int]]:
         """Return the pre-training runs that these cells need, each after those that it needs.
 
         Returns:
-            Pairs of a run and the task that it is made for; the task is "" for runs on synthetic
-            tasks.
+            Triples of a run, the task that it is made for ("" for runs on synthetic tasks), and
+            what is added to its seed.
         """
-        needed: dict[tuple[str, str], None] = {}  # a dict keeps the order
+        needed: dict[tuple[str, str, int], None] = {}  # a dict keeps the order
         for cell in cells:
             checkpoint = self.spec.arms[cell.arm].needed_checkpoint
             if checkpoint not in self.spec.pretraining:
                 continue
             for run in self.spec.dependencies(checkpoint):
                 task = "" if self.spec.pretraining[run].task else cell.task
-                needed[run, task] = None
-        return sorted(needed, key=lambda pair: len(self.spec.dependencies(pair[0])))
+                needed[run, task, self.spec.added_seed(cell)] = None
+        return sorted(needed, key=lambda needs: len(self.spec.dependencies(needs[0])))
 
-    def _pretrain(self, run: str, task: str) -> str | None:
+    def _pretrain(self, run: str, task: str, seed: int) -> str | None:
         """Make one pre-training run. Return a line if it failed; cells that need it fail too."""
-        failure = failure_message(lambda: self.artifacts.checkpoint(run, task))
+        failure = failure_message(lambda: self.artifacts.checkpoint(run, task, seed))
         return f"pre-training {run}: {failure}" if failure else None
 
     def _work(

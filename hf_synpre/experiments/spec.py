@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_synpre.config import build_spec, check_read, option
 from hf_synpre.data.tokenizers import check_vocab_size
-from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.experiments.arm import ArmSpec
 from hf_synpre.finetuning import (
     PRESET_NAMES,
     FinetuningSpec,
@@ -19,13 +20,9 @@ from hf_synpre.finetuning import (
     task_from_fields,
 )
 from hf_synpre.finetuning.text_tasks import EMBEDDED_TASK
-from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import check_needs, given_training
 from hf_synpre.training.pretraining_spec import PretrainingSpec
-
-if TYPE_CHECKING:
-    from peft import LoraConfig
 
 # The corpus with this name is the train split of the task that is fine-tuned on.
 SELF = "self"
@@ -33,146 +30,8 @@ SELF = "self"
 NAME_PATTERN = r"\w+(-\w+)*"
 # An arm's checkpoint that is so similar to the name of a run, but no folder, is a typing error.
 MISTYPED = 0.75
-# What an arm has so that it reads an option: `read_with` of the fields of ArmSpec.
-RANDOM = "init random"
-STATISTICS = "init statistics"
-DRAWN = "init statistics and a scheme that draws from a checkpoint's statistics"
-CONSTANT = "scheme constant_pre_attn_ln"
-OLD_EMBEDDINGS = "a checkpoint or lora"
-# The same of a task and the fields of TaskSpec.
+# What a task has so that it reads an option: `read_with` of the fields of TaskSpec.
 TRAINED_TOKENIZER = "a tokenizer that is trained"
-
-
-@dataclass
-class ArmSpec:
-    """An arm: where the weights come from before fine-tuning.
-
-    They are random, or those of a checkpoint, or drawn from the statistics of a checkpoint.
-
-    Raises:
-        UsageError: a value that is not allowed, or one that an arm with this init does not read.
-    """
-
-    init: str = option("Where weights come from: random, weights or statistics.", "random")
-    checkpoint: str | None = option(
-        "The checkpoint of weights and statistics: a folder or a Hub id; in an experiment also the "
-        "name of a pre-training run.",
-        None,
-    )
-    scheme: str = option(
-        "The scheme of init statistics; some copy parts of the weights (docs/statistics.md).",
-        "per_param_mean_sd",
-        read_with=STATISTICS,
-    )
-    embeddings: str = option(
-        "Token embeddings: fresh (drawn anew) or kept (those of the checkpoint).",
-        "fresh",
-        read_with=OLD_EMBEDDINGS,
-    )
-    value: float = option(
-        "The constant of scheme constant_pre_attn_ln, which needs no checkpoint.",
-        0.4,
-        read_with=CONSTANT,
-    )
-    resize: str = option(
-        "Statistics of a model of another size: fan_in (layers by relative depth, linear maps "
-        "scaled by the root of the fan-in ratio), depth (no scaling) or none (the same layers).",
-        "fan_in",
-        read_with=DRAWN,
-    )
-    match_flops_of: str | None = option(
-        "A pre-training run whose FLOPs a random start gets as further fine-tuning steps.",
-        None,
-        former="compute_of",
-        read_with=RANDOM,
-    )
-    lora: dict[str, Any] | None = option(
-        "Fields of peft's LoraConfig, as r=8,lora_alpha=16. Only adapters are trained, and fresh "
-        "embeddings.",
-        None,
-    )
-    tasks: list[str] | None = option("The tasks on which the arm is tried; all without it.", None)
-
-    def __post_init__(self) -> None:
-        choose("init of an arm", self.init, ("random", "weights", "statistics"))
-        choose("embedding policy", self.embeddings, ("fresh", "kept"))
-        choose("scheme", self.scheme, SCHEMES)
-        choose("resize", self.resize, RESIZE)
-
-        # A checkpoint must be given exactly where it is read.
-        scheme = SCHEMES[self.scheme] if self.init == "statistics" else None
-        needs_checkpoint = self.init == "weights"
-        if scheme is not None:
-            needs_checkpoint = scheme.needs_checkpoint
-        if needs_checkpoint and self.checkpoint is None:
-            raise UsageError(
-                f"init {self.init} was given without a checkpoint; give one (a folder, a Hub id, "
-                "or in an experiment a pre-training run)."
-            )
-        if self.checkpoint is not None and self.init == "random":
-            raise UsageError(
-                f"The checkpoint {self.checkpoint} was given with init random, which reads none; "
-                "give init weights (its weights) or statistics (weights drawn from their means and "
-                "deviations), or leave the checkpoint out."
-            )
-        if self.checkpoint is not None and not needs_checkpoint:
-            raise UsageError(
-                f"The checkpoint {self.checkpoint} was given with scheme {self.scheme}, which "
-                "reads none; leave one of them out."
-            )
-        self._check_options(scheme)
-
-        if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
-            fitting = "kept" if scheme.embeddings else "fresh"
-            raise UsageError(
-                f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; "
-                f"give {fitting}."
-            )
-        if self.lora is not None:
-            lora_config(self.lora)
-        if self.tasks == []:
-            raise UsageError("An arm has tasks []; name at least one, or leave it out for all.")
-
-    def _check_options(self, scheme: Scheme | None) -> None:
-        """Raise UsageError on an option that this arm does not read."""
-        has = {
-            RANDOM: self.init == "random",
-            STATISTICS: scheme is not None,
-            DRAWN: scheme is not None and scheme.fill in ("mean_sd", "scale"),
-            CONSTANT: scheme is not None and scheme.fill == "constant",
-            OLD_EMBEDDINGS: self.init != "random" or self.lora is not None,
-        }
-        described = f"an arm with init {self.init}"
-        if scheme is not None:
-            described += f" and scheme {self.scheme}"
-        check_read(self, has, what=described)
-
-    @property
-    def needed_checkpoint(self) -> str | None:
-        """The checkpoint that must exist before the arm's cells can start, if any."""
-        return self.checkpoint or self.match_flops_of
-
-
-def lora_config(fields: dict[str, Any]) -> "LoraConfig":
-    """Return peft's LoraConfig with these fields.
-
-    Raises UsageError if peft is not installed, or refuses a field.
-    """
-    try:
-        from peft import LoraConfig
-    except ImportError:
-        raise UsageError(
-            "An arm has lora, and peft is not installed; `pip install peft`."
-        ) from None
-
-    for name, value in fields.items():
-        choose("field of lora", name, LoraConfig.__dataclass_fields__)
-        if name in ("r", "lora_alpha") and not (as_integer(value) or 0) > 0:
-            raise UsageError(f"The field {name} of lora is {value!r}; give an integer >= 1.")
-    try:
-        return LoraConfig(**fields)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"lora {fields} was refused: {' '.join(str(error).split())}") from error
 
 
 @dataclass
@@ -281,6 +140,13 @@ class ExperimentSpec:
     seeds: list[int] = option(
         "Seeds of fine-tuning: of fresh weights, of the order of rows and of dropout.",
         default_factory=lambda: [0, 1, 2],
+    )
+    paired_pretraining: bool = option(
+        "Cells with seed s start from runs of pre-training with s added to their seed, made for "
+        "each seed, so that intervals hold the variance of pre-training too; without it all cells "
+        "start from the same runs.",
+        False,
+        is_added=True,
     )
     save_models: bool = option(
         "Keep the fine-tuned model of every cell with its tokenizer and card, in a folder of the "
@@ -408,6 +274,10 @@ class ExperimentSpec:
             if name in self.pretraining:
                 earlier += self.dependencies(name, (*needed_by, run))
         return [*dict.fromkeys(earlier), run]
+
+    def added_seed(self, cell: Cell) -> int:
+        """Return what is added to the seed of the pre-training runs that a cell starts from."""
+        return cell.seed if self.paired_pretraining else 0
 
     def preset_fields(self, task: str) -> Mapping[str, Any]:
         """Return the fields of TaskSpec that the experiment's preset gives a task.

@@ -25,8 +25,9 @@ class Scheme:
     # "mean_sd"   N(mean, sd);
     # "scale"     N(0, sd), but for norms the constant mean;
     # "constant"  the constant `value` of StatisticsInit, without a checkpoint;
-    # "weights"   the checkpoint's own values.
-    fill: Literal["mean_sd", "scale", "constant", "weights"]
+    # "weights"   the checkpoint's own values;
+    # "permuted"  the checkpoint's own values, in random order within each tensor.
+    fill: Literal["mean_sd", "scale", "constant", "weights", "permuted"]
 
     # Whether the roles of all parameters must be known.
     by_role: bool = True
@@ -43,6 +44,11 @@ class Scheme:
     def needs_checkpoint(self) -> bool:
         """Whether the scheme reads statistics or weights of a checkpoint."""
         return self.fill != "constant"
+
+    @property
+    def copies_values(self) -> bool:
+        """Whether the scheme needs the checkpoint's values, not only their statistics."""
+        return self.fill in ("weights", "permuted")
 
 
 def per_param(p: Parameter) -> str:
@@ -108,6 +114,7 @@ FILLS = {
     "scale": "normal numbers of mean 0 and the group's deviation; norms its mean",
     "constant": "a constant",
     "weights": "the checkpoint's own values",
+    "permuted": "the checkpoint's own values, in random order within each tensor",
 }
 
 SCHEMES: dict[str, Scheme] = {
@@ -128,4 +135,6 @@ SCHEMES: dict[str, Scheme] = {
     "attention_weights": Scheme(only(*PARTS["attention"]), "weights"),
     "mlp_weights": Scheme(only("mlp"), "weights"),
     "norm_weights": Scheme(only(*PARTS["norm"]), "weights"),
+    # A control: every tensor keeps its values, and loses what was learnt in their places
+    "permuted_weights": Scheme(per_param, "permuted", by_role=False),
 }

@@ -268,7 +268,7 @@ class StatisticsInit:
         hub = hub or {}
         if not self.scheme.needs_checkpoint:
             return None
-        if self.scheme.fill == "weights":
+        if self.scheme.copies_values:
             return StoredTensors.in_folder(find_weights(name_or_path, **hub))
         if folder is None:
             return ParameterStatistics.from_pretrained(name_or_path, **hub)
@@ -314,7 +314,7 @@ class StatisticsInit:
 
         # Match each parameter with its source tensor.
         matching = Matching(empty_model, parameters, source_shapes(source))
-        if self.scheme.fill == "weights":
+        if self.scheme.copies_values:
             resize = "none"
         pairs = match_parameters(selected, matching, source, resize)
 
@@ -323,7 +323,11 @@ class StatisticsInit:
         if isinstance(source, StoredTensors):
             check_vocabulary(pairs)
             for parameter, source_tensor in pairs:
-                tensors[parameter.name] = source[source_tensor.stored_name]
+                values = source[source_tensor.stored_name]
+                if self.scheme.fill == "permuted" and not parameter.fixed:
+                    generator = tensor_generator(self.seed, body_name(empty_model, parameter.name))
+                    values = permuted(values, generator)
+                tensors[parameter.name] = values
         else:
             moments = pool_groups(self.scheme, matching, source.parameters)
             for parameter, source_tensor in pairs:
@@ -392,7 +396,7 @@ class StatisticsInit:
                 f"Scheme {self.scheme_name} needs statistics; give them, or a checkpoint's folder "
                 "or Hub id."
             )
-        if self.scheme.fill == "weights" and isinstance(source, ParameterStatistics):
+        if self.scheme.copies_values and isinstance(source, ParameterStatistics):
             raise UsageError(
                 f"Scheme {self.scheme_name} copies values; give a checkpoint's folder or Hub id, "
                 "not statistics."
@@ -419,7 +423,7 @@ class StatisticsInit:
         selected = []
         for parameter in parameters.values():
             # Tables that are computed are copied with the weights, but never drawn.
-            if parameter.fixed and self.scheme.fill != "weights":
+            if parameter.fixed and not self.scheme.copies_values:
                 continue
             if self.scheme.group(parameter) is not None and self.is_included(parameter):
                 selected.append(parameter)
@@ -454,6 +458,12 @@ def pool_groups(
         if group is not None:
             members[group].append(measured[source_tensor.stored_name])
     return {group: pool(moments) for group, moments in members.items()}
+
+
+def permuted(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return a tensor of the same shape with the same values in random order."""
+    order = torch.randperm(values.numel(), generator=generator)
+    return values.flatten()[order].view(values.shape)
 
 
 def rule_fits(rule: str, parameter: Parameter) -> bool:

@@ -3,6 +3,8 @@
 `nesting_language` is that of Ri, Tsuruoka 2022 (docs/papers.md, "Nesting language"): pairs of
 brackets of many kinds, each head closed by its tail. Regular tokens are cut in two: the first half
 are heads, and the tail of head h is h + half.
+
+`uniform` is a control: sentences of independent uniform tokens, in which there is nothing to learn.
 """
 
 import functools
@@ -17,6 +19,7 @@ from hf_synpre.tasks.kernels import (
     MIN_LENGTH,
     REGULAR_COUNT,
 )
+from hf_synpre.tasks import samplers
 from hf_synpre.tasks.registry import only_regular_tokens, register_task
 from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel
 from hf_synpre.vocabulary import Vocabulary
@@ -192,3 +195,22 @@ def nesting_language(x, y, p):
             y[m] = x[i] + half
             m += 1
     return m
+
+
+@register_task(
+    samplers.uniform,
+    paper="a control, of no paper",
+    named=False,
+    min_length=6,
+    max_length=60,
+)
+def uniform(x, y, p):
+    """Return the sentence: independent uniform tokens, of which none tells anything of another.
+    It is a control. What pre-training on it gives is not due to a task: its lowest loss is the
+    logarithm of the number of tokens. Labels equal the row, as those of `nesting_language` do.
+
+    input   c a a d
+    target  c a a d
+    """
+    copy(x, y)
+    return len(x)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("seq2seq", "causal")
 # Tasks whose rows are sentences without a target: pre-training reads them as text.
-TASKS_OF_SENTENCES = ("nesting_language",)
+TASKS_OF_SENTENCES = ("nesting_language", "uniform")
 # The label of a position that no loss counts (transformers' own value).
 IGNORED = -100
 

@@ -15,6 +15,8 @@ import yaml
 from small_models import TINY
 
 from hf_synpre.cli import main
+from hf_synpre.config import build_spec, read_yaml
+from hf_synpre.experiments import Cell, Experiment, ExperimentSpec, artifacts
 from hf_synpre.experiments.cell import initial_model
 
 ARMS = {
@@ -336,6 +338,28 @@ def test_embeddings_are_kept_or_fresh_as_the_arm_says(finished, config):
         assert bool((model.shared.weight == stored["shared.weight"]).all()) is same
         name = "encoder.block.0.layer.0.SelfAttention.q.weight"
         assert bool((model.get_parameter(name) == stored[name]).all())
+
+
+def test_paired_seeds_start_from_pretraining_runs_of_their_own(config, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        artifacts,
+        "pretrain",
+        lambda spec, model, folder, **options: made.append((spec.seed, folder)),
+    )
+    fields = read_yaml(config)
+    for is_paired, needed, seeds in ((False, {0}, [0, 0]), (True, {0, 1}, [0, 1])):
+        spec = build_spec(ExperimentSpec, fields | {"paired_pretraining": is_paired}, "paired")
+        experiment = Experiment(spec, tmp_path / str(is_paired))
+        cells = [Cell("mtop", "synthetic", seed) for seed in (0, 1)]
+        runs = experiment._runs_needed(cells)
+        assert {seed for run, _, seed in runs if run == "set"} == needed
+
+        made.clear()
+        for cell in cells:
+            experiment.artifacts.checkpoint("set", "mtop", spec.added_seed(cell))
+        assert [seed for seed, _ in made] == seeds
+        assert len({folder for _, folder in made}) == len(needed)
 
 
 def test_a_failing_cell_is_kept_reported_and_tried_again(config, tmp_path, tiny_dataset):

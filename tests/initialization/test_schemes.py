@@ -34,6 +34,7 @@ COUNTS = {  # Wu et al. 2022, on the 131 tensors of T5-small: groups, tensors
     "attention_weights": (72, 72),
     "mlp_weights": (24, 24),
     "norm_weights": (32, 32),
+    "permuted_weights": (130, 130),
 }
 
 
@@ -225,3 +226,20 @@ def test_quantised_weights_are_not_taken_for_numbers(llama_checkpoint):
     )
     with pytest.raises(UsageError, match=message):
         init.from_pretrained(llama_checkpoint)
+
+
+def test_permuted_weights_are_the_values_of_each_tensor_in_another_order(t5_checkpoint):
+    source = dict(AutoModelForSeq2SeqLM.from_pretrained(t5_checkpoint).named_parameters())
+    models = [
+        SEQ2SEQ(scheme="permuted_weights", seed=seed).from_pretrained(t5_checkpoint)
+        for seed in (1, 1, 2)
+    ]
+    one, same, other = (dict(model.named_parameters()) for model in models)
+    fresh = build(AutoModelForSeq2SeqLM, models[0].config, {}, 1)
+    assert torch.equal(one.pop(EMBEDDING), fresh.get_input_embeddings().weight)
+    for name, values in one.items():
+        assert torch.equal(values, same[name])
+        assert torch.equal(values.flatten().sort().values, source[name].flatten().sort().values)
+        if values.numel() >= 100:
+            assert not torch.equal(values, source[name])
+            assert not torch.equal(values, other[name])
