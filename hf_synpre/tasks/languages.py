@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from hf_synpre.tasks import samplers
 from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.kernels import (
     ARGUMENTS,
@@ -19,7 +20,6 @@ from hf_synpre.tasks.kernels import (
     MIN_LENGTH,
     REGULAR_COUNT,
 )
-from hf_synpre.tasks import samplers
 from hf_synpre.tasks.registry import only_regular_tokens, register_task
 from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel
 from hf_synpre.vocabulary import Vocabulary
