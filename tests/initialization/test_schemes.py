@@ -149,7 +149,7 @@ def test_what_fills_nothing_is_an_error(options, llama_checkpoint):
         init.from_pretrained(llama_checkpoint)
 
 
-@pytest.mark.parametrize("scheme", [s for s in SCHEMES if "weights" in s])
+@pytest.mark.parametrize("scheme", [s for s in SCHEMES if SCHEMES[s].fill == "weights"])
 def test_weights_are_copied_all_or_by_part(t5_checkpoint, scheme):
     factory = SEQ2SEQ(scheme=scheme, seed=3)
     model = factory.from_pretrained(t5_checkpoint)
