@@ -141,9 +141,11 @@ def print_report(folder: Path) -> None:
 
 def point_to_report(folder: Path) -> None:
     """Print which command writes the report of a folder with several results, or an old report."""
+    from hf_synpre.report.cells import cell_files
+
     if (folder / "report.md").exists():
         print(f"{folder}/report.md is older than this; `synpre report {folder}` writes it again.")
-    elif len(list(folder.glob("*--*--*.json"))) > 1:
+    elif len(cell_files(folder)) > 1:
         print(f"`synpre report {folder}` compares the results so far.")
 
 

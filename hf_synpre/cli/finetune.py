@@ -124,7 +124,7 @@ def finetune_flags() -> list[FlagSet]:
         "model",
         groups={"training": ("lora",)},
         defaults={"embeddings": "fresh; kept with init weights and the checkpoint's tokenizer"},
-        left_out={"match_flops_of": experiment_only, "tasks": experiment_only},
+        left_out=dict.fromkeys(("match_flops_of", "tasks", "learning_rates"), experiment_only),
     )
     model = FlagSet(
         ModelSpec,
@@ -137,7 +137,10 @@ def finetune_flags() -> list[FlagSet]:
     recipe = FlagSet(
         FinetuningSpec,
         "training",
-        left_out={"training": "every training argument is a flag of its own"},
+        left_out={
+            "training": "every training argument is a flag of its own",
+            "learning_rates": "they are a grid of an experiment; one run has --learning_rate",
+        },
     )
     return [own, labelled, text_to_text, language, task, IMPORT_FLAG, arm, model, recipe]
 

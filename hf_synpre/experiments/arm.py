@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_synpre.config import check_read, option
 from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.finetuning import check_learning_rates
 from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 
 if TYPE_CHECKING:
@@ -67,6 +68,12 @@ class ArmSpec:
         None,
     )
     tasks: list[str] | None = option("The tasks on which the arm is tried; all without it.", None)
+    learning_rates: list[float] | None = option(
+        "The learning rates of this arm, instead of those of finetuning: one of them is chosen on "
+        "the validation rows of each task. A single one is taken as it is.",
+        None,
+        is_added=True,
+    )
 
     def __post_init__(self) -> None:
         choose("init of an arm", self.init, ("random", "weights", "statistics"))
@@ -105,6 +112,8 @@ class ArmSpec:
             )
         if self.lora is not None:
             lora_config(self.lora)
+        if self.learning_rates is not None:
+            check_learning_rates(self.learning_rates, "An arm")
         if self.tasks == []:
             raise UsageError("An arm has tasks []; name at least one, or leave it out for all.")
 

@@ -1,6 +1,7 @@
 """One cell: its task, its arm and its seed -> the content of its result file."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,17 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from hf_synpre.config import stored_form
 from hf_synpre.experiments.arm import ArmSpec, lora_config
 from hf_synpre.experiments.artifacts import Artifacts
+from hf_synpre.experiments.learning_rates import choose_rate, rates_tried
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
-from hf_synpre.finetuning import Head, PreparedTask, find_head, finetune, save_model
+from hf_synpre.finetuning import (
+    FinetuningSpec,
+    Head,
+    PreparedTask,
+    find_head,
+    finetune,
+    save_model,
+    validate,
+)
 from hf_synpre.initialization import (
     StatisticsInit,
     build,
@@ -32,20 +42,27 @@ FORMAT = 1
 
 
 def compute_cell(
-    cell: Cell, spec: ExperimentSpec, artifacts: Artifacts, model_folder: Path | None = None
+    cell: Cell,
+    spec: ExperimentSpec,
+    artifacts: Artifacts,
+    model_folder: Path | None = None,
+    trials: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Fine-tune one arm on one task with one seed.
 
     Args:
-        cell: which arm, task and seed.
+        cell: which arm, task and seed. A trial of a learning rate is not tested.
         spec: the experiment.
         artifacts: its tokenized tasks and checkpoints; those that the cell needs are made if they
             do not exist.
         model_folder: where the fine-tuned model is saved; None to keep no model.
+        trials: the contents of the files of the trials that choose the cell's learning rate.
 
     Returns:
         The content of the cell's file: the keys of `cell_header`, status "done", the test scores,
-        the curve of validation, the metadata of the data, and the cost of each phase.
+        the curve of validation, the metadata of the data, and the cost of each phase. That of a
+        trial has the best evaluation in the place of test scores, None where the loss was not
+        finite.
     """
     began = time.perf_counter()
     arm = spec.arms[cell.arm]
@@ -61,22 +78,31 @@ def compute_cell(
         matched = artifacts.checkpoint(arm.match_flops_of, cell.task, spec.added_seed(cell))
         extra_flops = accumulated_cost(matched).get("flops", 0.0)
 
-    # Fine-tune and test.
+    # Fine-tune, and test what is no trial.
+    rate = choose_rate(trials) if trials else None
+    recipe = spec.recipe(cell, rate)
     answer = find_head(data.task.head_name).answer
-    recipe = spec.finetuning_spec(cell.task).without_unread(answer)
-    scores = dict(
-        finetune(
-            model,
-            data,
-            recipe,
-            seed=cell.seed,
-            output_dir=artifacts.folder / "finetuning" / cell.file_name,
-            extra_flops=extra_flops,
+    fine_tune = finetune if cell.rate is None else validate
+    try:
+        scores = dict(
+            fine_tune(
+                model,
+                data,
+                recipe.without_unread(answer),
+                seed=cell.seed,
+                output_dir=artifacts.folder / "finetuning" / cell.file_name,
+                extra_flops=extra_flops,
+            )
         )
-    )
+    except FloatingPointError:
+        if cell.rate is None:
+            raise
+        scores = {"best": None, "spent": None}  # this rate is not the one
     finetuning_cost = scores.pop("spent")
+    if trials:
+        scores["learning_rates"] = rates_tried(trials)
     result = {
-        **cell_header(cell, spec),
+        **cell_header(cell, spec, recipe),
         "status": "done",
         "error": None,
         **scores,
@@ -97,19 +123,32 @@ def compute_cell(
     return result
 
 
-def cell_header(cell: Cell, spec: ExperimentSpec) -> dict[str, Any]:
-    """Return the keys of a result file that are known beforehand: name, config, versions."""
+def cell_header(
+    cell: Cell, spec: ExperimentSpec, recipe: FinetuningSpec | None = None
+) -> dict[str, Any]:
+    """Return the keys of a result file that are known beforehand: name, config, versions.
+
+    Args:
+        cell: the cell.
+        spec: the experiment.
+        recipe: the cell's fine-tuning; without it that of the experiment, its grid included.
+    """
     arm = spec.arms[cell.arm]
+    recipe = recipe or spec.finetuning_spec(cell.task)
+    names = asdict(cell)
+    rate = names.pop("rate")
+    if rate is not None:
+        names["learning_rate"] = rate
     return {
         "format": FORMAT,
         "experiment": spec.name,
-        **asdict(cell),
+        **names,
         "embeddings": arm.embeddings,
         "config": {
             "arm": stored_form(arm),
             "task": experiment_recipe(spec)["tasks"][cell.task],
             "model": stored_form(spec.model),
-            "finetuning": stored_form(spec.finetuning_spec(cell.task)),
+            "finetuning": stored_form(recipe),
         },
         "versions": versions(),
         "threads": torch.get_num_threads(),

@@ -220,10 +220,11 @@ def summary(contents: list[dict[str, Any]]) -> str:
     """
     if not contents:
         return ""
-    scores = [content["score"] for content in contents if content.get("status") == "done"]
+    finished = [content for content in contents if content.get("status") == "done"]
+    scores = [content["score"] for content in finished if "score" in content]  # trials have none
     failed = sum(content.get("status") == "failed" for content in contents)
 
-    text = f"{len(scores)}/{len(contents)}"
+    text = f"{len(finished)}/{len(contents)}"
     if scores:
         text += f" {sum(scores) / len(scores):.3f}"
     if failed:
@@ -324,4 +325,7 @@ def outcome(content: dict[str, Any]) -> str:
     """Return the score of a cell's file, or how it failed."""
     if content.get("status") != "done":
         return f"failed: {content.get('error')}"
+    if "learning_rate" in content:
+        best, criterion = content["best"], content.get("criterion")
+        return "the loss is not finite" if best is None else f"{criterion} {best[criterion]:.3f}"
     return f"{content.get('metric')} {content['score']:.3f}"

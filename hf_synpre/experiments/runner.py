@@ -155,6 +155,8 @@ class Experiment:
     def cells(self, only: Iterable[str] = ()) -> list[Cell]:
         """Return the experiment's cells, or those whose name fits one of the patterns.
 
+        The trials of their learning rates are among them.
+
         Raises:
             UsageError: a pattern fits no cell.
         """
@@ -169,6 +171,8 @@ class Experiment:
             if not fitting:
                 choose("cell", pattern, [cell.name for cell in cells])
             chosen.update(fitting)
+            for cell in fitting:
+                chosen.update(self.spec.trials(cell))
         return [cell for cell in cells if cell in chosen]
 
     def missing(self, cells: list[Cell], retry: bool = False) -> list[Cell]:
@@ -187,7 +191,8 @@ class Experiment:
 
     def model_folder(self, cell: Cell) -> Path | None:
         """Return where the fine-tuned model of a cell is kept; None where none is."""
-        return self.folder / cell.name if self.spec.save_models else None
+        is_kept = self.spec.save_models and cell.rate is None
+        return self.folder / cell.name if is_kept else None
 
     def _is_done(self, cell: Cell) -> bool:
         """Say whether a cell has its result, and its model if that is kept."""
@@ -213,8 +218,9 @@ class Experiment:
 
                 def compute() -> None:
                     model = self.model_folder(cell)
+                    trials = self._trials(cell)
                     with reported_in(self.folder / PROGRESS_FOLDER, cell.name):
-                        result = compute_cell(cell, self.spec, self.artifacts, model)
+                        result = compute_cell(cell, self.spec, self.artifacts, model, trials)
                     write_json(file, result)
 
                 failure = failure_message(compute)
@@ -227,6 +233,25 @@ class Experiment:
                 return f"{cell.file_name}: {failure}"
         except Timeout:
             return None
+
+    def _trials(self, cell: Cell) -> list[dict[str, Any]]:
+        """Return the trials that choose a cell's learning rate; missing ones are computed.
+
+        Raises RuntimeError where one has failed.
+        """
+        trials = []
+        for trial in self.spec.trials(cell):
+            file = self.folder / trial.file_name
+            if status(file).get("status") != "failed":
+                self.compute_and_store(trial)
+            content = read_object(file)
+            if content.get("status") != "done":
+                raise RuntimeError(
+                    f"the learning rate was not chosen, because {trial.file_name} failed: "
+                    f"{content.get('error')}"
+                )
+            trials.append(content)
+        return trials
 
     def _check_finished_rows(self, cells: list[Cell]) -> None:
         """Raise UsageError where a task has other rows than its finished cells had."""

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ SELF = "self"
 NAME_PATTERN = r"\w+(-\w+)*"
 # An arm's checkpoint that is so similar to the name of a run, but no folder, is a typing error.
 MISTYPED = 0.75
+# The seed of the cells that choose a learning rate. No cell that is tested has it, so the choice
+# favours none of them.
+TRIAL_SEED = 2**32 - 1
 # What a task has so that it reads an option: `read_with` of the fields of TaskSpec.
 TRAINED_TOKENIZER = "a tokenizer that is trained"
 
@@ -94,16 +97,25 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Cell:
-    """A fine-tuning run: one arm on one task with one seed."""
+    """A fine-tuning run: one arm on one task with one seed.
+
+    A cell with a rate is a trial: it tries this learning rate on the validation rows, and is not
+    tested.
+    """
 
     task: str
     arm: str
     seed: int
+    rate: float | None = None
 
     @property
     def name(self) -> str:
-        """The name of the cell on the command line: TASK--ARM--SEED."""
-        return f"{self.task}--{self.arm}--{self.seed}"
+        """The name of the cell on the command line: TASK--ARM--SEED, of a trial TASK--ARM--lrRATE.
+
+        The report tells trials from results by this name.
+        """
+        last = self.seed if self.rate is None else f"lr{self.rate}"
+        return f"{self.task}--{self.arm}--{last}"
 
     @property
     def file_name(self) -> str:
@@ -190,6 +202,7 @@ class ExperimentSpec:
             if task.seeds is not None:
                 self._check_seeds(task.seeds)
         self._check_references()
+        self._check_trial_seed()
 
     def _check_data_dir(self, task: str) -> None:
         """Raise UsageError where the rows of a task are made here, and a folder is named."""
@@ -219,6 +232,15 @@ class ExperimentSpec:
                 f"seeds is {seeds}, jobs {self.jobs}; give distinct seeds in 0..2**32-1 and "
                 "jobs >= 0 (0: one a core)."
             )
+
+    def _check_trial_seed(self) -> None:
+        """Raise UsageError where a cell has the seed with which its learning rate is chosen."""
+        for cell in self.cells():
+            if cell.rate is None and cell.seed == TRIAL_SEED and self.trials(cell):
+                raise UsageError(
+                    f"The seed {TRIAL_SEED} is that with which learning rates are chosen; give "
+                    "another one."
+                )
 
     def _check_references(self) -> None:
         """Raise UsageError where a run or an arm names a run or a task that does not exist."""
@@ -276,8 +298,15 @@ class ExperimentSpec:
         return [*dict.fromkeys(earlier), run]
 
     def added_seed(self, cell: Cell) -> int:
-        """Return what is added to the seed of the pre-training runs that a cell starts from."""
-        return cell.seed if self.paired_pretraining else 0
+        """Return what is added to the seed of the pre-training runs that a cell starts from.
+
+        A trial of a learning rate starts from the runs of the task's first seed.
+        """
+        if not self.paired_pretraining:
+            return 0
+        if cell.rate is not None:
+            return (self.tasks[cell.task].seeds or self.seeds)[0]
+        return cell.seed
 
     def preset_fields(self, task: str) -> Mapping[str, Any]:
         """Return the fields of TaskSpec that the experiment's preset gives a task.
@@ -331,6 +360,13 @@ class ExperimentSpec:
             merged.update(fields)
         if "num_train_epochs" in own_training:
             training.pop("max_steps", None)  # of a preset, which would win
+        if merged.get("learning_rates"):
+            if "learning_rate" in own_training:
+                raise UsageError(
+                    f"The fine-tuning on {task} has learning_rates and the training argument "
+                    "learning_rate; give one of them (a list of one rate is not tuned)."
+                )
+            training.pop("learning_rate", None)  # of a preset
         merged["training"] = training
         check_needs({*own_training, *self.finetuning.training}, training)
         spec = build_spec(FinetuningSpec, merged, where)
@@ -342,20 +378,50 @@ class ExperimentSpec:
         check_read(build_spec(FinetuningSpec, own, where), has, what=f"the task {task}")
         return spec
 
+    def learning_rates(self, task: str, arm: str) -> list[float]:
+        """Return the grid of an arm on a task, of which one rate is chosen; [] without a grid."""
+        return self.arms[arm].learning_rates or self.finetuning_spec(task).learning_rates or []
+
+    def trials(self, cell: Cell) -> list[Cell]:
+        """Return the trials that a cell's learning rate is chosen by, none where it has one."""
+        rates = self.learning_rates(cell.task, cell.arm)
+        if cell.rate is not None or len(rates) < 2:
+            return []
+        return [Cell(cell.task, cell.arm, TRIAL_SEED, rate) for rate in rates]
+
+    def recipe(self, cell: Cell, rate: float | None = None) -> FinetuningSpec:
+        """Return the recipe of one cell, which has one learning rate.
+
+        Args:
+            cell: the cell; that of a trial is its own.
+            rate: the rate that the cell's trials chose.
+        """
+        spec = self.finetuning_spec(cell.task)
+        rates = self.learning_rates(cell.task, cell.arm)
+        if not rates:
+            return spec
+        if len(rates) == 1:
+            rate = rates[0]
+        training = spec.training | {"learning_rate": cell.rate or rate}
+        return replace(spec, training=training, learning_rates=None)
+
     def cells(self) -> list[Cell]:
         """Return all cells in the order of their computation.
 
         Arms that need no pre-training run come first, so that workers are busy while the first
-        checkpoint is made.
+        checkpoint is made. The trials of a cell stand before it.
         """
         independent = [name for name, arm in self.arms.items() if not arm.needed_checkpoint]
         dependent = [name for name in self.arms if name not in independent]
         cells = []
         for arms in (independent, dependent):
+            tested = []
             for task, spec in self.tasks.items():
                 for arm in arms:
                     if task in (self.arms[arm].tasks or self.tasks):
-                        cells += [Cell(task, arm, seed) for seed in spec.seeds or self.seeds]
+                        tested += [Cell(task, arm, seed) for seed in spec.seeds or self.seeds]
+            trials = [trial for cell in tested for trial in self.trials(cell)]
+            cells += [*dict.fromkeys(trials), *tested]
         return cells
 
 

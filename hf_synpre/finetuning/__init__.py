@@ -29,7 +29,13 @@ from hf_synpre.finetuning.catalog import (
     get_finetuning_task,
 )
 from hf_synpre.finetuning.definitions import task_from_fields, usual_model_type
-from hf_synpre.finetuning.finetuning import FinetuningResult, FinetuningSpec, finetune
+from hf_synpre.finetuning.finetuning import (
+    FinetuningResult,
+    FinetuningSpec,
+    check_learning_rates,
+    finetune,
+    validate,
+)
 from hf_synpre.finetuning.heads import Head
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.language_tasks import LanguageTask
@@ -56,6 +62,7 @@ __all__ = [
     "PreparedTask",
     "TaskChoice",
     "TextToTextTask",
+    "check_learning_rates",
     "choose_head",
     "choose_task",
     "find_head",
@@ -66,4 +73,5 @@ __all__ = [
     "save_model",
     "task_from_fields",
     "usual_model_type",
+    "validate",
 ]

@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from transformers import PreTrainedModel
@@ -53,6 +53,12 @@ class FinetuningSpec:
         None,
         read_with=GENERATED,
     )
+    learning_rates: list[float] | None = option(
+        "A grid of learning rates, in an experiment: for each arm and task the best one on the "
+        "validation rows is taken. It stands in the place of the training argument learning_rate.",
+        None,
+        is_added=True,
+    )
     patience: int = option(
         "Evaluations without a better one after which the run ends; 0 for no early stop.", 0
     )
@@ -86,6 +92,13 @@ class FinetuningSpec:
             )
 
         check_training(self.training, FINETUNING)
+        if self.learning_rates is not None:
+            check_learning_rates(self.learning_rates, "finetuning")
+            if "learning_rate" in self.training:
+                raise UsageError(
+                    "finetuning has learning_rates and the training argument learning_rate; give "
+                    "one of them."
+                )
 
     def options_read(self, answer: str) -> dict[str, bool]:
         """Return for each `read_with` of the fields whether a fine-tuning has it.
@@ -116,6 +129,21 @@ class FinetuningSpec:
         return replace(self, **defaults)
 
 
+def check_learning_rates(rates: list[float], where: str) -> None:
+    """Raise UsageError on a grid of learning rates that is not allowed.
+
+    Args:
+        rates: the grid.
+        where: what has it, for the message.
+    """
+    allowed = bool(rates) and all(0 < rate < math.inf for rate in rates)
+    if not allowed or len(set(rates)) < len(rates):
+        raise UsageError(
+            f"{where} has learning_rates {rates}; give distinct rates above 0, as "
+            "[1e-3, 3e-3, 1e-2]."
+        )
+
+
 class FinetuningCost(TrainingCost):
     """The cost of a fine-tuning run: that of training, and the time of evaluations and test."""
 
@@ -124,13 +152,33 @@ class FinetuningCost(TrainingCost):
     stopped: str  # what ended the run: "budget" or "patience"
 
 
+class Schedule(TypedDict):
+    """The learning rate of a run, as it was planned."""
+
+    learning_rate: float  # the highest
+    type: str  # the lr_scheduler_type of transformers
+    warmup_steps: int
+    steps: int  # where the schedule ends; a run may have stopped before
+
+
 class FinetuningResult(ReportedScores):
     """What `finetune` returns: the scores of the test, the curve of validation, and the cost."""
 
     validation_score: float  # the score of the evaluation whose weights were tested
     # The evaluations: step, tokens, flops, loss, token_accuracy and score of each.
     curve: list[dict[str, float]]
+    schedule: Schedule
     spent: FinetuningCost  # the cost of training, evaluations and test
+
+
+class ValidationResult(TypedDict):
+    """What `validate` returns: the best evaluation, the curve of all, and the cost."""
+
+    criterion: str  # what evaluations are compared by: "loss", "token_accuracy" or "score"
+    best: dict[str, float]  # the best of the evaluations
+    curve: list[dict[str, float]]
+    schedule: Schedule
+    spent: FinetuningCost
 
 
 def finetune(
@@ -175,6 +223,72 @@ def finetune(
     head = data.head_for(model.config)
     check_read(spec, spec.options_read(head.answer), what=f"the task {data.task.name}")
     checked = head.check_scoring(data, spec)
+    trainer, best = train(model, data, spec, seed, output_dir, extra_flops)
+
+    # Test the weights of the best evaluation.
+    model.load_state_dict(best.weights)
+    test_start = time.perf_counter()
+    merge_adapters(model)
+    tested = head.test(model, data, spec, trainer)
+    test_seconds = time.perf_counter() - test_start
+
+    if "scoring" in checked:
+        tested["scoring"] = checked["scoring"]
+    if "notes" in checked:
+        tested["notes"] = checked["notes"] + tested.get("notes", [])
+    return {
+        **tested,
+        "validation_score": best.chosen["score"],
+        "curve": best.curve,
+        "schedule": schedule_of(trainer),
+        "spent": cost_of(trainer, best, test_seconds),
+    }
+
+
+def validate(
+    model: PreTrainedModel,
+    data: PreparedTask,
+    spec: FinetuningSpec,
+    *,
+    seed: int,
+    output_dir: Path,
+    extra_flops: float = 0.0,
+) -> ValidationResult:
+    """Fine-tune a model on a task and evaluate it on the validation rows; the test is not read.
+
+    It does what `finetune` does before the test, with the same arguments and errors.
+    """
+    head = data.head_for(model.config)
+    check_read(spec, spec.options_read(head.answer), what=f"the task {data.task.name}")
+    trainer, best = train(model, data, spec, seed, output_dir, extra_flops)
+    return {
+        "criterion": best.criterion,
+        "best": best.chosen,
+        "curve": best.curve,
+        "schedule": schedule_of(trainer),
+        "spent": cost_of(trainer, best, test_seconds=0.0),
+    }
+
+
+def train(
+    model: PreTrainedModel,
+    data: PreparedTask,
+    spec: FinetuningSpec,
+    seed: int,
+    output_dir: Path,
+    extra_flops: float,
+) -> tuple[SynpreTrainer, BestModel]:
+    """Train a model on a task; the arguments and errors are those of `finetune`.
+
+    Returns:
+        The Trainer, and what holds the curve and the weights of the best evaluation.
+    """
+    if spec.learning_rates is not None:
+        raise UsageError(
+            f"learning_rates {spec.learning_rates} are the grid of an experiment, and one "
+            "fine-tuning has one rate; give the training argument learning_rate."
+        )
+    head = data.head_for(model.config)
     trainer = finetuning_trainer(model, data, spec, seed, output_dir)
 
     # The number of steps, and of steps between evaluations.
@@ -188,29 +302,27 @@ def finetune(
     trainer.train()
     if not all(math.isfinite(point["loss"]) for point in best.curve):
         raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
-    model.load_state_dict(best.weights)
+    return trainer, best
 
-    # Test them.
-    test_start = time.perf_counter()
-    merge_adapters(model)
-    tested = head.test(model, data, spec, trainer)
-    test_seconds = time.perf_counter() - test_start
 
-    cost: FinetuningCost = {
+def schedule_of(trainer: SynpreTrainer) -> Schedule:
+    """Return the schedule of a Trainer whose number of steps is known."""
+    args = trainer.args
+    return {
+        "learning_rate": args.learning_rate,
+        "type": args.lr_scheduler_type.value,
+        "warmup_steps": args.get_warmup_steps(args.max_steps),
+        "steps": args.max_steps,
+    }
+
+
+def cost_of(trainer: SynpreTrainer, best: BestModel, test_seconds: float) -> FinetuningCost:
+    """Return the cost of a run with its evaluations and its test."""
+    return {
         **trainer.training_cost(),
         "validation_s": round(best.seconds, 4),
         "test_s": round(test_seconds, 4),
         "stopped": best.stopped,
-    }
-    if "scoring" in checked:
-        tested["scoring"] = checked["scoring"]
-    if "notes" in checked:
-        tested["notes"] = checked["notes"] + tested.get("notes", [])
-    return {
-        **tested,
-        "validation_score": best.chosen["score"],
-        "curve": best.curve,
-        "spent": cost,
     }
 
 

@@ -13,6 +13,8 @@ from hf_synpre.report.schema import CellResult, LeftOut
 FORMAT = 1
 # The note of an estimate begins with this if its arm has no finished cell.
 ABSENT = "no finished cell"
+# So begins the last part of the name of a trial of a learning rate (experiments/spec.py, `Cell`).
+TRIAL = "lr"
 
 KEYS = ("experiment", "task", "arm", "seed", "status")
 KEYS_OF_FINISHED = (*KEYS, "score", "metric", "higher_is_better")
@@ -73,7 +75,7 @@ def read_folder(directory: str | Path) -> FolderOfCells:
         UsageError: the folder holds no usable cell, or two cells contradict each other.
     """
     directory = Path(directory)
-    paths = sorted(path for path in directory.glob("*--*--*.json") if not path.name.startswith("."))
+    paths = cell_files(directory)
     if not paths:
         reason = "is not a directory"
         if directory.is_dir():
@@ -96,9 +98,30 @@ def read_folder(directory: str | Path) -> FolderOfCells:
     return FolderOfCells(cells, left_out)
 
 
+def cell_files(directory: Path) -> list[Path]:
+    """Return the files of a folder that are named as cells, without trials of learning rates."""
+    return sorted(
+        path
+        for path in directory.glob("*--*--*.json")
+        if not path.name.startswith(".") and not path.stem.rpartition("--")[2].startswith(TRIAL)
+    )
+
+
 def _describe(directory: str | Path, left_out: LeftOut) -> str:
     """Return the message of an error about a file that cannot be used."""
     return f"'{Path(directory) / left_out['file']}' {left_out['reason']}. {left_out['remedy']}."
+
+
+def arm_option(cell: CellResult, name: str) -> str | None:
+    """Return an option of a cell's arm, None where the cell does not hold it."""
+    options = (cell.get("config") or {}).get("arm") or {}
+    value = options.get(name)
+    return value if isinstance(value, str) else None
+
+
+def matched_run(cell: CellResult) -> str | None:
+    """Return the pre-training run whose FLOPs a cell got as further steps, None without one."""
+    return arm_option(cell, "compute_of") or arm_option(cell, "match_flops_of")
 
 
 # --- A cell ---------------------------------------------------------------------------------------
@@ -240,7 +263,24 @@ def _is_data(value: object) -> bool:
 
 def _is_config(value: object) -> bool:
     """Say whether a value holds the specs of a cell."""
-    return isinstance(value, dict) and isinstance(value.get("arm"), dict | None)
+    if not isinstance(value, dict) or not isinstance(value.get("arm"), dict | None):
+        return False
+    recipe = value.get("finetuning") or {}
+    return isinstance(recipe, dict) and isinstance(recipe.get("training"), dict | None)
+
+
+def _is_schedule(value: object) -> bool:
+    """Say whether a value holds the learning rate, the type and the steps of a schedule."""
+    if not isinstance(value, dict) or not _is_text(value.get("type")):
+        return False
+    return is_finite(value.get("learning_rate")) and is_finite(value.get("steps"))
+
+
+def _are_rates(value: object) -> bool:
+    """Say whether a value is a list of learning rates that were tried."""
+    if not isinstance(value, list):
+        return False
+    return all(isinstance(one, dict) and is_finite(one.get("learning_rate")) for one in value)
 
 
 class _Shape(NamedTuple):
@@ -280,7 +320,9 @@ SHAPES = {
     "data": _Shape(_is_data, "an object, its hub_id a text", True),
     "phases": _Shape(_is_phases, "an object of objects, their tokens and flops numbers", True),
     "embeddings": _Shape(_is_text, "a text", True),
-    "config": _Shape(_is_config, "an object, its arm an object", True),
+    "config": _Shape(_is_config, "an object, its arm and its training objects", True),
+    "schedule": _Shape(_is_schedule, "an object of a type and numbers", True),
+    "learning_rates": _Shape(_are_rates, "a list of objects with a learning_rate", True),
     "versions": _Shape(lambda value: isinstance(value, dict), "an object", True),
     "threads": _Shape(_is_count, "a whole number", True),
 }

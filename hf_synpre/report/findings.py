@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from hf_synpre.report.cells import arm_option, matched_run
 from hf_synpre.report.comparisons import comparison
 from hf_synpre.report.intervals import excludes_zero
 from hf_synpre.report.schema import (
@@ -51,12 +52,12 @@ def _controls(
     """Return each control of equal compute beside the best arm from the run that it matches."""
     controls: list[Control] = []
     for arm in by_arm:
-        matched = _arm_option(by_arm, arm, "compute_of") or _arm_option(
-            by_arm, arm, "match_flops_of"
-        )
+        matched = matched_run(by_arm[arm][0])
         if not matched:
             continue
-        rivals = [other for other in ranked if _arm_option(by_arm, other, "checkpoint") == matched]
+        rivals = [
+            other for other in ranked if arm_option(by_arm[other][0], "checkpoint") == matched
+        ]
         if rivals:
             controls.append(
                 {
@@ -67,13 +68,6 @@ def _controls(
                 }
             )
     return controls
-
-
-def _arm_option(by_arm: ByArm, arm: str, name: str) -> str | None:
-    """Return an option of an arm as its first cell holds it, None where it does not."""
-    options = (by_arm[arm][0].get("config") or {}).get("arm") or {}
-    value = options.get(name)
-    return value if isinstance(value, str) else None
 
 
 def _has_pretraining(by_arm: ByArm, arm: str) -> bool:
@@ -124,6 +118,7 @@ def write_finding(report: Report, task: str, name: WriteName = str) -> list[str]
     over_random = report["differences"][task].get(best)
     if over_random is not None:
         sentences.append(f"Its difference to random is {_difference(over_random, unit)}.")
+        sentences += _doubts(report, task, best)
     elif best == RANDOM and len(report["scores"][task]) > 1:
         sentences.append("No other arm is above it.")
     if finding["lead"] is not None and finding["runner_up"] != RANDOM:
@@ -142,6 +137,21 @@ def write_finding(report: Report, task: str, name: WriteName = str) -> list[str]
     if finding["pretrained"] and not finding["controls"]:
         sentences.append(NO_CONTROL)
     return sentences
+
+
+def _doubts(report: Report, task: str, arm: str) -> list[str]:
+    """Return a sentence where something speaks against the comparison of an arm with random.
+
+    Reports say below what it is (`fairness.doubt_lines`).
+    """
+    doubts = report["fairness"].get(task, {}).get(arm)
+    if doubts is None:
+        return []
+    if doubts["refused"]:
+        return [
+            "But it is no fair comparison, because the arms were not fine-tuned alike (see below)."
+        ]
+    return ["But random may be better with another recipe (see below)."]
 
 
 NO_CONTROL = (
@@ -214,6 +224,17 @@ def _against_random(report: Report, name: WriteName) -> list[str]:
         sentences = [f"Above random, by an interval that excludes zero: {_shares(above, name)}."]
     if below:
         sentences.append(f"Below random in the same way: {_shares(below, name)}.")
+
+    unfair = [
+        task
+        for task, doubts in report["fairness"].items()
+        if any(doubt["refused"] for doubt in doubts.values())
+    ]
+    if unfair:
+        sentences.append(
+            f"On {_join(map(name, unfair))} arms were not fine-tuned as random was, so these "
+            "differences are not due to the start alone."
+        )
     return sentences
 
 

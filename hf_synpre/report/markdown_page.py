@@ -7,6 +7,12 @@ from pathlib import Path
 
 from hf_synpre.report.escapes import MarkdownText, escape_markdown, markdown_code
 from hf_synpre.report.exchange import is_control
+from hf_synpre.report.fairness import (
+    doubt_lines,
+    listed,
+    schedule_sentence,
+    untuned_rates,
+)
 from hf_synpre.report.findings import write_finding, write_findings
 from hf_synpre.report.render import (
     ABSENT_TEXT,
@@ -20,7 +26,16 @@ from hf_synpre.report.render import (
     template_environment,
     without_empty,
 )
-from hf_synpre.report.schema import TEACHER_FORCED, Estimate, Exchange, Pair, Report
+from hf_synpre.report.schema import (
+    NATURAL,
+    TEACHER_FORCED,
+    Estimate,
+    Exchange,
+    Fairness,
+    Pair,
+    Recipe,
+    Report,
+)
 from hf_synpre.report.summary import are_fractions
 from hf_synpre.report.transfer import matrix_columns, matrix_row
 
@@ -66,7 +81,12 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
             "benefits": benefit_table(report),
             "costs": cost_table(report),
             "gains": gain_table(report),
+            "rates": rate_table(report),
         },
+        "untuned": untuned_rates(report),
+        "doubts": doubt_lines(report),
+        "schedule_sentence": schedule_sentence,
+        "shows_benefits": NATURAL in report["arms"] and report["benefits"],
         "beside_unit": beside_unit,
         "exchange_table": partial(exchange_table, has_controls=has_controls),
         "has_controls": has_controls,
@@ -169,6 +189,28 @@ def gain_table(report: Report) -> Table | None:
     return without_empty(Table(["arm", *columns], rows))
 
 
+def rate_table(report: Report) -> Table | None:
+    """Return the learning rate of each arm on each task, and the grid it was chosen from."""
+    rows = []
+    for arm in report["arms"]:
+        row = [arm]
+        for recipes in report["recipes"].values():
+            row.append(rate_in_words(recipes[arm]) if arm in recipes else ABSENT_TEXT)
+        rows.append(row)
+    return without_empty(Table(["arm", *report["recipes"]], rows))
+
+
+def rate_in_words(recipe: Recipe) -> str:
+    """Return the learning rate of an arm on a task, and the grid that it was chosen from."""
+    if not recipe["rates"]:
+        return ABSENT_TEXT
+    rate = listed(recipe["rates"])
+    if len(recipe["tried"]) < 2:
+        return f"{rate}, not tuned"
+    grid = ", ".join(map(str, recipe["tried"]))
+    return f"{rate}, the {recipe['edge']} of {grid}" if recipe["edge"] else f"{rate} of {grid}"
+
+
 def shown_folder(directory: str) -> str:
     """Return a folder as a report shows it: as it was given, but without a path of this machine."""
     path = Path(directory)
@@ -199,11 +241,18 @@ def beside_unit(metric: str, means: dict[str, Estimate]) -> str:
     return "%" if are_fractions(metric, values) else metric
 
 
-def exchange_table(rates: dict[str, Exchange], has_controls: bool) -> Table:
+def exchange_table(
+    rates: dict[str, Exchange],
+    recipes: dict[str, Recipe],
+    doubts: dict[str, Fairness],
+    has_controls: bool,
+) -> Table:
     """Return how many natural tokens the arms save on a task, a row for each.
 
     Args:
         rates: arm -> its rate.
+        recipes: arm -> how it was fine-tuned.
+        doubts: arm -> what speaks against its comparison with random.
         has_controls: whether a control is among the arms of the experiment.
     """
     rows = []
@@ -217,15 +266,21 @@ def exchange_table(rates: dict[str, Exchange], has_controls: bool) -> Table:
             row.append(markdown_interval(rate["with_synthetic"]))
             row.append(markdown_interval(rate["net_gain"], sign="+"))
         row.append(f"{format_count(rate['crossover'])} tokens" if rate["crossover"] else "never")
-        row.append(exchange_claim(arm, rate, has_controls))
+        if recipes[arm]["matches_flops"]:
+            row.append("a control of equal compute")
+        else:
+            doubt = doubts.get(arm, {"refused": [], "caveats": []})
+            row.append(exchange_claim(arm, rate, doubt, has_controls))
         rows.append(row)
     return Table([*EXCHANGE_HEAD], rows)
 
 
-def exchange_claim(arm: str, rate: Exchange, has_controls: bool) -> str:
+def exchange_claim(arm: str, rate: Exchange, doubts: Fairness, has_controls: bool) -> str:
     """Return what a rate lets one say of an arm."""
     if is_control(arm):
         return "a control"
+    if doubts["refused"]:
+        return f"none: {doubts['refused'][0]}"
     if rate["reached"] < rate["seeds"]:
         return "none: not every seed reached the loss"
     if rate["controls"]:
@@ -239,4 +294,5 @@ def exchange_claim(arm: str, rate: Exchange, has_controls: bool) -> str:
         return "none: no control was run"
     net_gain = rate["net_gain"]["value"]
     costs_more = net_gain is not None and net_gain < 0
-    return "saves natural tokens, not compute" if costs_more else "saves natural tokens"
+    claim = "saves natural tokens, not compute" if costs_more else "saves natural tokens"
+    return "; but ".join([claim, *doubts["caveats"]])

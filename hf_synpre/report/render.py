@@ -9,8 +9,10 @@ import yaml
 from hf_synpre.errors import printable
 from hf_synpre.report.cells import ABSENT
 from hf_synpre.report.escapes import escape_latex, short_name
+from hf_synpre.report.fairness import doubt_lines
 from hf_synpre.report.findings import write_findings
 from hf_synpre.report.schema import (
+    NATURAL,
     Benefit,
     Estimate,
     Report,
@@ -217,7 +219,7 @@ def table(report: Report) -> str:
             lines += align_columns([means.head, *means.rows])
 
     # Caveats and failures.
-    remarks = benefit_notes(report)
+    remarks = doubt_lines(report) + benefit_notes(report)
     remarks += [f"failed: {cell['file']}: {cell['error']}" for cell in report["failed"]]
     remarks += [f"left out: {cell['file']} {cell['reason']}" for cell in report["left_out"]]
     if remarks:
@@ -264,7 +266,8 @@ def latex(report: Report) -> str:
     A score is bold where the interval of its difference to random excludes zero.
     """
     tasks = report["tasks"]
-    shown_aggregates = AGGREGATES if len(tasks) > 1 else {}
+    has_natural = NATURAL in report["arms"]
+    shown_aggregates = AGGREGATES if len(tasks) > 1 and has_natural else {}
     head = ["start", *(task_heading(task, summary) for task, summary in tasks.items())]
     head += [f"benefit, {name}, %" for name in shown_aggregates.values()]
 

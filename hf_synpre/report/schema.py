@@ -48,6 +48,8 @@ class CellResult(TypedDict, total=False):
     phases: dict[str, Any] | None  # cost of "pretraining" (None without one) and "finetuning"
     embeddings: str | None  # "fresh" or "kept": whether token embeddings came from the checkpoint
     config: dict[str, Any]  # specs of the arm, the task, the model and fine-tuning
+    schedule: dict[str, Any]  # the highest learning rate, the type, warm-up and steps, as planned
+    learning_rates: list[dict[str, Any]]  # the rates that were tried, with their best evaluations
     versions: dict[str, str] | None  # versions of the libraries and the commit
     threads: int  # threads of a CPU; another number of them sums in another order
     wall_s: float  # seconds that the whole cell took
@@ -161,6 +163,25 @@ class Transfer(TypedDict):
     ensembles: dict[str, list[Pair]]  # task -> pairs of arms
 
 
+class Recipe(TypedDict):
+    """How an arm was fine-tuned on a task; lists hold distinct values, of all its cells."""
+
+    rates: list[float]  # the highest learning rates of its cells
+    tried: list[float]  # the grid that a rate was chosen from; [] without one
+    edge: str | None  # "lowest" or "highest" where the rate is at that end of the grid
+    schedules: list[str]
+    steps: list[int]  # where the schedules end
+    cut_short: int  # cells whose last evaluation is before that
+    matches_flops: bool  # whether the arm got the FLOPs of a pre-training as further steps
+
+
+class Fairness(TypedDict):
+    """What speaks against the comparison of an arm with random on a task, in words."""
+
+    refused: list[str]  # for each reason no claim is made
+    caveats: list[str]
+
+
 class Exchange(TypedDict):
     """How many natural tokens an arm saves on a task of language modelling; see exchange.py."""
 
@@ -189,6 +210,8 @@ class Report(TypedDict):
     findings: dict[str, Finding]  # task -> which arm is best; without tasks of no finished cell
     embeddings: dict[str, list[str]]  # arm -> "fresh" or "kept"
     versions: dict[str, list[str]]  # library -> its versions
+    recipes: dict[str, dict[str, Recipe]]  # task -> arm -> how it was fine-tuned
+    fairness: dict[str, dict[str, Fairness]]  # task -> arm -> doubts; arms without any are left out
     failed: list[dict[str, Any]]  # file, task, arm, seed and error of each failed cell
     left_out: list[LeftOut]  # files that were no usable cells
     cells: list[dict[str, Any]]  # file, sha256, status and scores of each cell

@@ -10,6 +10,7 @@ from hf_synpre.report.comparisons import (
 )
 from hf_synpre.report.costs import distinct, mean_curve, mean_run
 from hf_synpre.report.exchange import exchange_rates
+from hf_synpre.report.fairness import fairness, recipe_of
 from hf_synpre.report.findings import find
 from hf_synpre.report.intervals import (
     draw_gains,
@@ -67,6 +68,8 @@ def summarize(cells: list[CellResult]) -> Report:
         "phases": {},
         "embeddings": {},
         "versions": collect_versions(finished),
+        "recipes": {},
+        "fairness": {},
         "findings": {},
         "failed": [{key: cell.get(key) for key in FAILED_KEYS} for cell in failed],
         "left_out": [],
@@ -89,6 +92,11 @@ def summarize(cells: list[CellResult]) -> Report:
         leads[task] = find(by_arm, report["scores"][task], report["tasks"][task])
         report["curves"][task] = {arm: mean_curve(group) for arm, group in by_arm.items()}
         example_means[task] = mean_examples(by_arm)
+        recipes = {arm: recipe_of(group) for arm, group in by_arm.items()}
+        report["recipes"][task] = recipes
+        doubts = fairness(by_arm, recipes)
+        if doubts:
+            report["fairness"][task] = doubts
 
         if report["tasks"][task]["metric"] == BITS_PER_BYTE:
             report.setdefault("exchange", {})[task] = exchange_rates(by_arm)

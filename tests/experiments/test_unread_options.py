@@ -108,10 +108,11 @@ ALWAYS_READ = {
         *("validation_examples", "seed", "training", "tokens_per_batch"),
     ),
     TextSpec: (),
-    ArmSpec: ("init", "lora", "tasks"),
+    ArmSpec: ("init", "lora", "tasks", "learning_rates"),
     TaskSpec: ("tokenizer", "max_source", "define", "finetuning", "seeds"),
     FinetuningSpec: (
         *("training", "evaluations", "validation_examples", "test_examples", "patience"),
+        "learning_rates",
     ),
 }
 

@@ -1,0 +1,175 @@
+"""Grids of learning rates: trials choose one on the validation rows; the others are not tested.
+
+Run: pytest tests/experiments/test_learning_rates.py
+"""
+
+import json
+
+import pytest
+from small_models import TINY
+
+from hf_synpre.cli import main
+from hf_synpre.config import build_spec, stored_form
+from hf_synpre.errors import UsageError
+from hf_synpre.experiments import ArmSpec, Cell, Experiment, ExperimentSpec
+from hf_synpre.experiments.cell import initial_model
+from hf_synpre.experiments.learning_rates import choose_rate
+from hf_synpre.experiments.spec import TRIAL_SEED
+from hf_synpre.finetuning import FinetuningSpec, finetune
+
+GRID = [1e-3, 1e-2]
+TRAINING = {"per_device_train_batch_size": 8, "use_cpu": True, "max_steps": 4}
+
+
+def spec_of(**changes):
+    values = {
+        "name": "rates",
+        "model": {"overrides": TINY},
+        "tasks": {"mtop": {"vocab_size": 400, "max_target": 24}},
+        "arms": {"random": {}},
+        "finetuning": {
+            "learning_rates": GRID,
+            "training": TRAINING,
+            "evaluations": 2,
+            "validation_examples": 8,
+            "test_examples": 8,
+        },
+        "seeds": [0, 1],
+        "jobs": 1,
+    }
+    return build_spec(ExperimentSpec, values | changes, "x.yaml")
+
+
+def test_the_trials_of_a_grid_are_cells():
+    spec = spec_of(arms={"random": {}, "fixed": {"learning_rates": [0.1]}})
+    names = [cell.name for cell in spec.cells()]
+    assert names == [
+        *("mtop--random--lr0.001", "mtop--random--lr0.01", "mtop--random--0", "mtop--random--1"),
+        *("mtop--fixed--0", "mtop--fixed--1"),
+    ]
+    one = Experiment(spec, "x")
+    chosen = {cell.name for cell in one.cells(["*--random--1"])}
+    assert chosen == {"mtop--random--1", "mtop--random--lr0.001", "mtop--random--lr0.01"}
+    assert not [cell for cell in spec_of(finetuning={}).cells() if cell.rate is not None]
+
+
+def test_an_arm_and_a_task_may_have_rates_of_their_own():
+    tasks = {"mtop": {}, "cola": {"finetuning": {"learning_rates": [0.5, 0.7]}}}
+    spec = spec_of(tasks=tasks, arms={"random": {}, "other": {"learning_rates": [0.9]}})
+    assert spec.learning_rates("mtop", "random") == GRID
+    assert spec.learning_rates("cola", "random") == [0.5, 0.7]
+    assert spec.learning_rates("cola", "other") == [0.9]
+    assert spec.recipe(Cell("cola", "other", 0)).training["learning_rate"] == 0.9
+    assert spec.recipe(Cell("cola", "random", 0), 0.7).training["learning_rate"] == 0.7
+    assert spec.recipe(Cell("cola", "random", 0), 0.7).learning_rates is None
+
+    # A preset's rate gives way.
+    spec = spec_of(preset="small", tasks={"mtop": {}}, finetuning={"learning_rates": GRID})
+    assert "learning_rate" not in spec.finetuning_spec("mtop").training
+
+
+def test_the_recipes_of_before_stay_as_they_are():
+    assert "learning_rates" not in stored_form(FinetuningSpec())
+    assert "learning_rates" not in stored_form(ArmSpec())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"random": {"learning_rates": []}}}, "An arm has learning_rates .*; give distin"),
+        ({"finetuning": {"learning_rates": [1e-3, 1e-3]}}, "finetuning has learning_rates .*; giv"),
+        ({"finetuning": {"learning_rates": [0.0]}}, "finetuning has learning_rates .*; give dist"),
+        (
+            {"finetuning": {"learning_rates": GRID, "training": {"learning_rate": 0.1}}},
+            "finetuning has learning_rates and the training argument learning_rate; give one",
+        ),
+        (
+            {"tasks": {"mtop": {"finetuning": {"training": {"learning_rate": 0.1}}}}},
+            "on mtop has learning_rates and the training argument learning_rate; give one",
+        ),
+        ({"seeds": [TRIAL_SEED]}, f"The seed {TRIAL_SEED} is that with which learning rates are"),
+    ],
+)
+def test_a_grid_that_is_not_allowed_is_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        spec_of(**changes)
+
+
+def test_one_fine_tuning_has_no_grid(finished, tmp_path):
+    data = finished.artifacts.prepared_task("mtop")
+    model, _ = initial_model(Cell("mtop", "random", 0), finished.spec, finished.artifacts, data)
+    with pytest.raises(UsageError, match="are the grid of an experiment, and one fine-tuning has"):
+        finetune(model, data, FinetuningSpec(learning_rates=GRID), seed=0, output_dir=tmp_path)
+
+
+def trial(rate, criterion="token_accuracy", **best):
+    return {"learning_rate": rate, "criterion": criterion, "best": best or None}
+
+
+def test_the_best_on_validation_is_chosen():
+    assert choose_rate([trial(0.1, token_accuracy=0.5, loss=1.0), trial(0.2)]) == 0.1
+    same = [trial(r, token_accuracy=0.0, loss=3.0 - r) for r in (0.1, 0.3, 0.2)]
+    assert choose_rate(same) == 0.3
+    losses = [trial(r, "loss", loss=abs(r - 0.2)) for r in (0.1, 0.2, 0.3)]
+    assert choose_rate(losses) == 0.2
+    with pytest.raises(FloatingPointError, match=r"no learning rate of 0\.1, 0\.2 has a finite l"):
+        choose_rate([trial(0.1), trial(0.2)])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_dataset):
+    """An experiment with a rate of which nothing comes, and one that diverges."""
+    folder = tmp_path_factory.mktemp("rates") / "out"
+    one = Experiment(spec_of(data_dir=str(tiny_dataset), seeds=[0]), folder)
+    one.spec.finetuning.learning_rates = [1e-9, 1e-2, 1e30]
+    assert one.run() == []
+    return one
+
+
+def content(experiment, name):
+    return json.loads((experiment.folder / f"{name}.json").read_text())
+
+
+def test_a_cell_has_the_rate_that_its_trials_chose(finished):
+    cell = content(finished, "mtop--random--0")
+    assert cell["config"]["finetuning"]["training"]["learning_rate"] == 0.01
+    assert cell["schedule"] == {
+        "learning_rate": 0.01,
+        "type": "constant",
+        "warmup_steps": 0,
+        "steps": 4,
+    }
+    tried = {one["learning_rate"]: one["best"] for one in cell["learning_rates"]}
+    assert list(tried) == [1e-9, 1e-2, 1e30]
+    assert tried[1e-2]["loss"] < tried[1e-9]["loss"]
+    assert tried[1e30] is None
+
+
+def test_a_trial_is_not_tested_and_is_no_result_of_the_report(finished, capsys):
+    result = content(finished, "mtop--random--lr0.01")
+    assert result["seed"] == TRIAL_SEED
+    assert not {"score", "scores", "test_examples"} & result.keys()
+    assert result["phases"]["finetuning"]["test_s"] == 0
+    assert main(["report", str(finished.folder)]) == 0
+    assert "1 cells found, 0 of them failed" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_computed_again_and_nothing_else(finished):
+    files = {file: file.stat().st_mtime_ns for file in finished.folder.glob("*--*--*.json")}
+    for name in ("mtop--random--0", "mtop--random--lr0.01"):
+        (finished.folder / f"{name}.json").unlink()
+    assert finished.run(["*--0"]) == []
+    now = {file: file.stat().st_mtime_ns for file in finished.folder.glob("*--*--*.json")}
+    again = {file.stem for file in files if files[file] != now[file]}
+    assert again == {"mtop--random--0", "mtop--random--lr0.01"}
+
+
+def test_without_a_trial_there_is_no_choice(finished, tmp_path):
+    one = Experiment(finished.spec, tmp_path, finished.artifacts.folder)
+    one.open_folder()
+    failed = tmp_path / "mtop--random--lr0.01.json"
+    failed.write_text(json.dumps({"status": "failed", "error": "no disk"}))
+    failures = one.run()
+    assert "mtop--random--lr0.01.json: no disk" in failures
+    message = "the learning rate was not chosen, because mtop--random--lr0.01.json failed: no disk"
+    assert any(line.startswith("mtop--random--0.json") and message in line for line in failures)
