@@ -4,6 +4,7 @@ Run: pytest tests/experiments/test_learning_rates.py
 """
 
 import json
+import shutil
 
 import pytest
 from small_models import TINY
@@ -16,6 +17,7 @@ from hf_synpre.experiments.cell import initial_model
 from hf_synpre.experiments.learning_rates import choose_rate
 from hf_synpre.experiments.spec import TRIAL_SEED
 from hf_synpre.finetuning import FinetuningSpec, finetune
+from hf_synpre.report import write_report
 
 GRID = [1e-3, 1e-2]
 TRAINING = {"per_device_train_batch_size": 8, "use_cpu": True, "max_steps": 4}
@@ -51,6 +53,10 @@ def test_the_trials_of_a_grid_are_cells():
     chosen = {cell.name for cell in one.cells(["*--random--1"])}
     assert chosen == {"mtop--random--1", "mtop--random--lr0.001", "mtop--random--lr0.01"}
     assert not [cell for cell in spec_of(finetuning={}).cells() if cell.rate is not None]
+
+    # No pre-training is made for trials alone.
+    paired = spec_of(paired_pretraining=True, seeds=[5, 6])
+    assert {paired.added_seed(cell) for cell in paired.cells()} == {5, 6}
 
 
 def test_an_arm_and_a_task_may_have_rates_of_their_own():
@@ -173,3 +179,35 @@ def test_without_a_trial_there_is_no_choice(finished, tmp_path):
     assert "mtop--random--lr0.01.json: no disk" in failures
     message = "the learning rate was not chosen, because mtop--random--lr0.01.json failed: no disk"
     assert any(line.startswith("mtop--random--0.json") and message in line for line in failures)
+
+
+def test_cheats_on_the_random_start_are_refused_in_real_cells(finished, tmp_path, tiny_dataset):
+    # A random start of a low rate beside an arm that was tuned.
+    constant = {"init": "statistics", "scheme": "constant_pre_attn_ln"}
+    arms = {"random": {"learning_rates": [1e-9]}, "constant": constant}
+    whole = Experiment(
+        spec_of(data_dir=str(tiny_dataset), seeds=[0], arms=arms),
+        tmp_path / "whole",
+        finished.artifacts.folder,
+    )
+    assert whole.run() == []
+    (doubts,) = write_report(whole.folder)["fairness"].values()
+    assert doubts["constant"]["refused"] == [
+        "its learning rate was tuned, and that of random was not"
+    ]
+
+    # A random start whose run was shorter, from the folder of another experiment.
+    short = Experiment(
+        spec_of(
+            data_dir=str(tiny_dataset),
+            seeds=[0],
+            finetuning=stored_form(whole.spec.finetuning)
+            | {"learning_rates": [1e-2], "training": TRAINING | {"max_steps": 2}},
+        ),
+        tmp_path / "short",
+        finished.artifacts.folder,
+    )
+    assert short.run() == []
+    shutil.copy(short.folder / "mtop--random--0.json", whole.folder)
+    (doubts,) = write_report(whole.folder)["fairness"].values()
+    assert "its schedule has 4 steps and that of random 2" in doubts["constant"]["refused"]
