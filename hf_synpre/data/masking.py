@@ -18,6 +18,7 @@ from numba import njit
 
 from hf_synpre.data.rows import IGNORED, MapDataset, Row
 from hf_synpre.tasks import rng
+from hf_synpre.vocabulary import Vocabulary
 
 # The integers of ReplacedRows are below this: as many as float32 holds exactly.
 DRAWS = 1 << 24
@@ -139,6 +140,18 @@ def corrupt_spans(state, tokens, x, y, sentinels, noise):
         y[m : m + length] = tokens[t : t + length]
         m, t = m + length, t + length
     return n, m
+
+
+def never_masked(vocabulary: Vocabulary) -> tuple[int, ...]:
+    """Return the ids of a vocabulary that no objective masks: end of sequence, padding and so on.
+
+    Unknown words are words: they are masked as others are.
+    """
+    special_tokens = {vocabulary.eos, vocabulary.pad}
+    tokenizer = vocabulary.tokenizer
+    if tokenizer is not None:
+        special_tokens |= {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    return tuple(sorted(special_tokens))
 
 
 class MaskedDataset:

@@ -3,13 +3,14 @@
 1. A task is one of the table TASKS (catalog.py), or defined by a user (`task_from_fields`,
    definitions.py): where its rows are, which columns hold text and labels, how it is scored.
    `TextToTextTask` (text_tasks.py) is answered with text, `LabelTask` (label_tasks.py) with
-   classes, numbers, choices, spans or tags; of a `LanguageTask` (language_tasks.py) the next token
-   is predicted.
+   classes, numbers, choices, spans or tags; of a `LanguageTask` (language_tasks.py) the tokens
+   are predicted, the next one or masked ones.
 2. `prepare(task, folder)` (prepared.py): rows -> ids on disk, with a tokenizer and facts.json.
    The `PreparedTask` opens its splits as rows.
 3. `data.head_for(config)`: a prepared task and a model's config -> the head by which this family of
    models answers the task (heads.py; text_head.py, completion_head.py, language_head.py,
-   label_heads.py): the class of the model, its config, the loss, the scores.
+   masked_language_head.py, label_heads.py): the class of the model, its config, the loss, the
+   scores.
 4. `finetune(model, data, spec)` (finetuning.py): a model of that class, a prepared task and a
    recipe, `FinetuningSpec` -> a `FinetuningResult`: test scores, curve and cost.
 5. Scores: METRICS of generated texts (metrics.py), SCORES of labels (scores.py).

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hf_synpre.finetuning.completion_head import is_decoder
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_tasks import COLUMN
 
@@ -17,13 +18,13 @@ PIPELINES = {
     "labels": "text-classification",
     "number": "text-classification",
     "tags": "token-classification",
-    "lm": "text-generation",
 }
 # Ids of a text in a command that is printed.
 IDS_OF_EXAMPLE = 48
 # The head of a task without such a pipeline -> what the Hub calls it.
 HUB_TASKS = {
     "text": "text2text-generation",
+    "lm": "fill-mask",
     "span": "question-answering",
     "choices": "multiple-choice",
 }
@@ -40,12 +41,8 @@ def finetuned_card(
         result: the content of the result file.
         folder: where the model lies, for the lines that load it.
     """
-    head_name = data.task.head_name
-    task_type = PIPELINES.get(head_name) or HUB_TASKS[head_name]
-    if head_name == "text" and not model.config.is_encoder_decoder:
-        task_type = "text-generation"
     entry = EvalResult(
-        task_type=task_type,
+        task_type=hub_task(data.task.head_name, model.config),
         dataset_type=data.task.hub_id or result["task"],
         dataset_name=result["task"],
         dataset_split="test",
@@ -75,6 +72,15 @@ def finetuned_card(
         "Made with hf_synpre. The model was not studied for bias or safety.\n",
     ]
     return "\n".join(sections)
+
+
+def hub_task(head_name: str, config: PreTrainedConfig) -> str:
+    """Return what the Hub calls what a model does, and transformers its pipeline if it has one."""
+    if head_name in PIPELINES:
+        return PIPELINES[head_name]
+    if head_name in ("text", "lm") and is_decoder(config):
+        return "text-generation"
+    return HUB_TASKS[head_name]
 
 
 def count_parameters(model: PreTrainedModel) -> int:
@@ -108,8 +114,11 @@ def loading_code(
             the names of the columns stand for them. A card may be published, and a row may not.
     """
     head_name = data.task.head_name
-    first, *others = [json.dumps(text, ensure_ascii=False) for text in texts or placeholders(data)]
-    if head_name in PIPELINES:
+    texts = texts or placeholders(data)
+    if head_name == "lm" and not is_decoder(config):
+        texts = [f"{texts[0]} {data.tokenizer.mask_token}"]
+    first, *others = [json.dumps(text, ensure_ascii=False) for text in texts]
+    if head_name in PIPELINES or head_name == "lm":
         example = f"{first}, truncation=True"
         if head_name in ("tags", "lm"):
             example = first
@@ -117,7 +126,7 @@ def loading_code(
             example = f'{{"text": {first}, "text_pair": {others[0]}}}, truncation=True'
         return (
             "from transformers import pipeline\n\n"
-            f'predict = pipeline("{PIPELINES[head_name]}", model="{folder}")\n'
+            f'predict = pipeline("{hub_task(head_name, config)}", model="{folder}")\n'
             f"print(predict({example}))"
         )
 
@@ -179,7 +188,7 @@ def describe_data(data: PreparedTask) -> str:
     if task.head_name == "text":
         lines.append(f"{' or '.join(task.target)} is generated from {' or '.join(task.source)}.")
     elif task.head_name == "lm":
-        lines.append("The next token of text is predicted.")
+        lines.append("The tokens of text are predicted.")
     else:
         text = " or ".join(" and ".join(columns) for columns in task.text)
         label = " or ".join(", ".join(columns) for columns in task.label)

@@ -17,6 +17,7 @@ from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.language_head import LanguageHead
 from hf_synpre.finetuning.language_tasks import LanguageTask
+from hf_synpre.finetuning.masked_language_head import MaskedLanguageHead
 from hf_synpre.finetuning.tasks import FinetuningTask
 from hf_synpre.finetuning.text_head import TextHead
 from hf_synpre.finetuning.text_tasks import TextToTextTask
@@ -26,6 +27,7 @@ HEADS: tuple[Head[Any, Any], ...] = (
     TextHead(),
     CompletionHead(),
     LanguageHead(),
+    MaskedLanguageHead(),
     *LABEL_HEADS.values(),
 )
 
@@ -424,7 +426,7 @@ LABEL_TASKS = (
 )
 
 
-# ---- The tasks whose next token is predicted.
+# ---- The tasks whose answers are the tokens of text.
 
 # 700 steps of 4,096 ids.
 SMALL_LANGUAGE_RECIPE = {

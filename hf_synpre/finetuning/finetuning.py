@@ -339,8 +339,9 @@ def finetuning_trainer(
         output_dir: the folder of Trainer's files.
     """
     head = data.head_for(model.config)
-    train = data.rows("train")
-    validation = data.rows("validation", spec.validation_examples)
+    train = head.arrange(data, data.rows("train"), "train", seed)
+    rows = data.rows("validation", spec.validation_examples)
+    validation = head.arrange(data, rows, "validation")
 
     # The recipe may replace the head's size of evaluation batches, but not the arguments that the
     # head fixes.
@@ -360,7 +361,7 @@ def finetuning_trainer(
         train_dataset=train,
         eval_dataset=validation,
         data_collator=head.collator(data, model.config),
-        compute_metrics=head.validation_metrics(data, validation),
+        compute_metrics=head.validation_metrics(data, rows),
         **head.trainer_options(spec),
     )
 

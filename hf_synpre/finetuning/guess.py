@@ -192,7 +192,7 @@ def guess_fields(
         raise UsageError(
             f"{name} has the columns {columns}; which are meant is not clear. Give --text and "
             f"--label for labels, --source and --target for generated text, or --head lm for text "
-            f"whose next token is predicted. {hint}".rstrip()
+            f"whose tokens are predicted. {hint}".rstrip()
         )
     return {**found, **given}
 

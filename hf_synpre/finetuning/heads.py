@@ -1,7 +1,7 @@
 """Heads: how models answer one kind of task, from the columns of its rows to its test scores.
 
-`Head` is the interface. Its subclasses are in text_head.py, completion_head.py, language_head.py
-and label_heads.py; the table HEADS of catalog.py has an object of each.
+`Head` is the interface. Its subclasses are in text_head.py, completion_head.py, language_head.py,
+masked_language_head.py and label_heads.py; the table HEADS of catalog.py has an object of each.
 """
 
 from abc import ABC, abstractmethod
@@ -17,6 +17,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from hf_synpre.data.corpora import Corpus
+from hf_synpre.data.rows import MapDataset
 from hf_synpre.errors import UsageError
 from hf_synpre.training.losses import TokenLoss, most_likely
 from hf_synpre.training.trainer import SynpreTrainer
@@ -80,7 +81,7 @@ class Head(ABC, Generic[Task, Rows]):
     trainer_class: ClassVar[type[SynpreTrainer]] = SynpreTrainer
     evaluation_batch: ClassVar[int] = EVALUATION_BATCH
     training_arguments: ClassVar[dict[str, Any]] = {}
-    # What the answer is: "labels", "text" that is generated, or "tokens", the next of a text.
+    # What the answer is: "labels", "text" that is generated, or "tokens" of a text.
     answer: ClassVar[str] = "labels"
     # Whether a higher test score is better, and the validation metric by which weights are chosen:
     # the highest "token_accuracy" or the lowest "loss".
@@ -185,6 +186,19 @@ class Head(ABC, Generic[Task, Rows]):
             data: the prepared task: its tokenizer, its lengths.
             encoded: a split's table, as `encode` made it.
         """
+
+    def arrange(
+        self, data: "PreparedTask[Task]", rows: Rows, split: str, seed: int = 0
+    ) -> Rows | MapDataset[Any]:
+        """Return the rows of a split as models of this family take them: some ids masked, say.
+
+        Args:
+            data: the prepared task.
+            rows: the rows, as `make_rows` returns them.
+            split: train, validation or test.
+            seed: that of the run, which may decide what is drawn for training, and nothing else.
+        """
+        return rows
 
     def order_sample(self, encoded: pa.Table) -> pa.Table:
         """Return the sampled rows of an evaluation in the order in which they are evaluated."""

@@ -39,7 +39,7 @@ class LabelTask(FinetuningTask):
     """
 
     head: str = option(
-        f"What is predicted. Allowed: {', '.join(LABEL_HEADS)}; lm for the next token of text, "
+        f"What is predicted. Allowed: {', '.join(LABEL_HEADS)}; lm for the tokens of text, "
         "which is a task of its own kind."
     )
     text: list[list[str]] = option(

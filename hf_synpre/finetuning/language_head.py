@@ -11,7 +11,7 @@ other tokenizers compare.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,7 @@ from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.completion_head import is_decoder
 from hf_synpre.finetuning.heads import Collator, ReportedScores, TokenHead
+from hf_synpre.finetuning.language_tasks import BITS_PER_BYTE
 from hf_synpre.training.losses import teacher_forced
 from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import padding_and_end
@@ -73,6 +74,10 @@ class WindowRows:
         """How many ids are predicted."""
         return len(self.ids) - 1
 
+    def score(self, nats: float, targets: int) -> float:
+        """Return the bits per byte of a summed loss (nats) of all ids."""
+        return nats / math.log(2) / self.bytes
+
     def __len__(self) -> int:
         return math.ceil(self.targets / self.length)
 
@@ -83,7 +88,9 @@ class WindowRows:
 
 
 class LanguageTrainer(SynpreTrainer):
-    """A trainer whose evaluations have the exact loss per id of WindowRows, and bits per byte.
+    """A trainer whose evaluations have the exact loss per predicted id, and their rows' score.
+
+    The rows' method `score` makes it of the summed loss and the number of predicted ids.
 
     Raises:
         UsageError: the run has several processes, which would share the rows of an evaluation.
@@ -98,20 +105,21 @@ class LanguageTrainer(SynpreTrainer):
         super().__init__(model, args, **options)
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the evaluation with its loss (nats per id) and its score (bits per byte)."""
-        self.nats = 0.0
+        """Return the evaluation with its loss (nats per predicted id) and its score."""
+        self.nats, self.targets = 0.0, 0
         output = super().evaluation_loop(dataloader, *args, **kwargs)
-        rows: WindowRows = dataloader.dataset
         prefix = kwargs.get("metric_key_prefix", "eval")
-        output.metrics[f"{prefix}_loss"] = self.nats / rows.targets
-        output.metrics[f"{prefix}_score"] = self.nats / math.log(2) / rows.bytes
+        output.metrics[f"{prefix}_loss"] = self.nats / self.targets
+        output.metrics[f"{prefix}_score"] = dataloader.dataset.score(self.nats, self.targets)
         return output
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Add up the loss of a batch: batches may have different numbers of ids."""
-        count = (inputs["labels"] != IGNORED).sum()
+        count = int((inputs["labels"] != IGNORED).sum())
         step = super().prediction_step(model, inputs, *args, **kwargs)
-        self.nats += float(step[0]) * int(count)
+        if count:  # the mean over no ids is NaN
+            self.nats += float(step[0]) * count
+            self.targets += count
         return step
 
 
@@ -127,6 +135,7 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     smooths_labels = False  # bits per byte are those of the text
     trainer_class = LanguageTrainer
     answer = "tokens"
+    metric: ClassVar[str] = BITS_PER_BYTE  # what `rows.score` gives
 
     def train_tokenizer(
         self, task: "LanguageTask", train: pa.Table, vocab_size: int, corpus: Corpus | None
@@ -136,6 +145,7 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
         if corpus is not None:
             texts, source = corpus.texts("train"), corpus.metadata["name"]
         tokenizer = train_tokenizer(texts, vocab_size)
+        tokenizer.mask_token = "<extra_id_0>"  # of models that are trained on masks
         return tokenizer, f"byte-level BPE trained on {source}, {vocab_size} ids"
 
     def head_metadata(
@@ -178,10 +188,11 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
         return is_decoder(config)
 
     def refusal(self, task: "LanguageTask", config: PreTrainedConfig) -> str:
-        """Return why a model that is no decoder does not fit."""
+        """Return why an encoder-decoder does not fit."""
         return (
-            f"{task.name} is text whose next token is predicted, and {config.model_type} is no "
-            "decoder; give one (model_type llama or gpt2)."
+            f"{task.name} is text whose tokens are predicted, the next one or masked ones, and "
+            f"{config.model_type} does neither; give a decoder (model_type llama or gpt2) or a "
+            "masked model (bert or roberta)."
         )
 
     def configure(
@@ -216,18 +227,17 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
         spec: "FinetuningSpec",
         trainer: SynpreTrainer,
     ) -> ReportedScores:
-        """Return bits per byte and loss per id of the test text."""
+        """Return the score of the test text, the loss beside it and the share of right ids."""
         rows = data.rows("test", spec.test_examples)
         with torch.inference_mode():
-            metrics = trainer.predict(rows).metrics
-        scores = {
-            "bits_per_byte": metrics["test_score"],
-            "loss": metrics["test_loss"],
-            "token_accuracy": metrics["test_token_accuracy"],
-        }
+            metrics = trainer.predict(self.arrange(data, rows, "test")).metrics
+        scores = {self.metric: metrics["test_score"]}
+        if self.metric == BITS_PER_BYTE:  # the other score is the loss
+            scores["loss"] = metrics["test_loss"]
+        scores["token_accuracy"] = metrics["test_token_accuracy"]
         return {
-            "metric": "bits_per_byte",
-            "score": scores["bits_per_byte"],
+            "metric": self.metric,
+            "score": scores[self.metric],
             "scores": scores,
             "test_examples": rows.documents,
         }

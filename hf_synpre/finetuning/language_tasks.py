@@ -17,13 +17,14 @@ from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits
 
 EMBEDDED_CORPUS = "lm"  # its text is the source code of Python's standard library
-BITS_PER_BYTE = "bits_per_byte"
+# The metrics: of decoders, and of masked models.
+BITS_PER_BYTE, MASKED_LOSS = "bits_per_byte", "masked_loss"
 TEXT_SCHEMA = pa.schema([("text", pa.string())])
 
 
 @dataclass(frozen=True)
 class LanguageTask(FinetuningTask):
-    """A corpus, of whose test text the next token is predicted.
+    """A corpus, of whose test text the tokens are predicted: the next one, or masked ones.
 
     Example:
         >>> LanguageTask("mine", document="body", max_source=512)
@@ -33,7 +34,9 @@ class LanguageTask(FinetuningTask):
     document: str | None = option(
         "The column of the documents; guessed without it. Text files need none.", None
     )
-    max_source: int = option("Token ids of a training sequence.", 256)
+    max_source: int = option(
+        "Token ids of a training sequence; those around a masked model's text count.", 256
+    )
 
     def __post_init__(self) -> None:
         self.check_fields([BITS_PER_BYTE])
@@ -50,7 +53,7 @@ class LanguageTask(FinetuningTask):
 
     @property
     def metric_name(self) -> str:
-        """The metric that is reported: bits per byte of text, in which tokenizers compare."""
+        """The metric that decoders report: bits per byte of text, in which tokenizers compare."""
         return BITS_PER_BYTE
 
     def load(self, data_dir: str | None = None) -> dict[str, pa.Table]:

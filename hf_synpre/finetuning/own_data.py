@@ -157,7 +157,7 @@ def task_of_text(data: str, given: Mapping[str, Any], is_local: bool) -> TaskCho
     data_dir = data if is_local else None
     splits = task_from_fields(name, definition).load(data_dir)
     rows = ", ".join(f"{len(table):,} of {split}" for split, table in splits.items())
-    remark = f"{data}: predicts the next token; documents: {rows}."
+    remark = f"{data}: predicts the tokens of its text; documents: {rows}."
     return TaskChoice(name, definition, data_dir, [remark])
 
 

@@ -14,7 +14,9 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_synpre.files import atomic_folder
 from hf_synpre.finetuning.card import finetuned_card
+from hf_synpre.finetuning.completion_head import is_decoder
 from hf_synpre.finetuning.finetuning import FinetuningSpec
+from hf_synpre.finetuning.masked_language_head import frame_ids
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.models.families import uses_token_types
@@ -88,19 +90,26 @@ def generation_settings(
 def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedTokenizerBase:
     """Return the tokenizer that gives the ids which the model was trained on.
 
-    It ends a source text with the end of sequence, as the rows of a text-to-text task do, cuts at
-    the task's length, and has token types only if the model reads them.
+    It ends a source text with the end of sequence, as the rows of a text-to-text task do, frames
+    the text of a masked language model, cuts at the task's length, and has token types only if the
+    model reads them.
     """
     tokenizer = complete_tokenizer(data.tokenizer, model)
     tokenizer.model_max_length = data.task.max_source
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if data.task.head_name in ("text", "lm") and not model.config.is_encoder_decoder:
+    if data.task.head_name in ("text", "lm") and is_decoder(model.config):
         # What a decoder generates follows the last position.
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     if data.task.head_name == "text" and backend is not None:
         end = tokenizer.eos_token
         backend.post_processor = TemplateProcessing(
             f"$A {end}", f"$A $B {end}", [(end, tokenizer.eos_token_id)]
+        )
+    if data.task.head_name == "lm" and not is_decoder(model.config) and backend is not None:
+        ids = frame_ids(tokenizer)
+        start, end = tokenizer.convert_ids_to_tokens(ids)
+        backend.post_processor = TemplateProcessing(
+            f"{start} $A {end}", f"{start} $A {end} $B {end}", [(start, ids[0]), (end, ids[1])]
         )
 
     inputs = ["input_ids", "attention_mask"]

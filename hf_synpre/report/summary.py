@@ -36,8 +36,8 @@ from hf_synpre.report.schema import (
 # Words in the names of metrics that are no fractions, even where their values are in 0..1.
 NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", "corr")
 PHASES = ("pretraining", "finetuning")
-# The metric of language modelling.
-BITS_PER_BYTE = "bits_per_byte"
+# The metrics of language modelling: of decoders, and of masked models.
+LANGUAGE_METRICS = ("bits_per_byte", "masked_loss")
 FAILED_KEYS = ("file", "task", "arm", "seed", "error")
 CELL_KEYS = ("file", "sha256", "status", "score", "validation_score")
 
@@ -98,7 +98,7 @@ def summarize(cells: list[CellResult]) -> Report:
         if doubts:
             report["fairness"][task] = doubts
 
-        if report["tasks"][task]["metric"] == BITS_PER_BYTE:
+        if report["tasks"][task]["metric"] in LANGUAGE_METRICS:
             report.setdefault("exchange", {})[task] = exchange_rates(by_arm)
 
     report["findings"] = {task: lead for task, lead in leads.items() if lead is not None}
@@ -165,7 +165,7 @@ def curve_score(cells: list[CellResult]) -> str | None:
         return None
     metric = cells[0]["metric"]
     labelled = any("labels" in (cell.get("data") or {}) for cell in cells)
-    return metric if labelled or metric == BITS_PER_BYTE else TEACHER_FORCED
+    return metric if labelled or metric in LANGUAGE_METRICS else TEACHER_FORCED
 
 
 def are_fractions(metric: str | None, values: list[float]) -> bool:

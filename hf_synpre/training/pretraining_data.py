@@ -15,6 +15,7 @@ from hf_synpre.data.masking import (
     MaskedDataset,
     ReplacedRows,
     SpanCorruptionDataset,
+    never_masked,
     noise_counts,
 )
 from hf_synpre.data.packing import (
@@ -363,11 +364,8 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
     """
     spec, vocabulary = options.spec, options.vocabulary
     mask = vocabulary.pad
-    special_tokens = {vocabulary.eos, vocabulary.pad}
     tokenizer = vocabulary.tokenizer
     if tokenizer is not None:
-        # Unknown words are words: they are masked as others are.
-        special_tokens |= {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
         mask_token = getattr(tokenizer, "mask_token_id", None)
         if mask_token is not None:
             mask = mask_token
@@ -381,7 +379,7 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
         rows,
         mask=mask,
         regular_tokens=(vocabulary.first_regular, vocabulary.regular_count),
-        special_tokens=tuple(sorted(special_tokens)),
+        special_tokens=never_masked(vocabulary),
         compact=options.compact,
         split=options.split,
         seed=spec.seed,

@@ -139,9 +139,9 @@ def test_corpora_of_every_kind_are_read(corpus, tmp_path):
 
 
 def test_what_cannot_be_modelled_is_refused(data, tmp_path):
-    bert = ModelSpec("bert").config(as_vocabulary(data.tokenizer))
-    with pytest.raises(UsageError, match="bert is no decoder; give one"):
-        data.head_for(bert)
+    t5 = ModelSpec("t5").config(as_vocabulary(data.tokenizer))
+    with pytest.raises(UsageError, match="next one or masked ones, and t5 does neither; give a"):
+        data.head_for(t5)
     with pytest.raises(UsageError, match=r"sequences of 16 ids .* 8 position embeddings"):
         fresh(data, max_position_embeddings=8)
     with pytest.raises(UsageError, match="max_source is 0; give the ids of a sequence"):

@@ -109,6 +109,22 @@ def test_without_a_control_nothing_is_claimed():
     assert "| saves natural tokens" not in page
 
 
+def test_masked_losses_have_rates_and_are_better_where_they_are_lower():
+    cells = []
+    for arm, rate in (("random", 1.0), ("synthetic", 0.6)):
+        of_arm = [lm_cell(arm, s, rate=rate) for s in range(3)]
+        for cell in of_arm:
+            cell["metric"], cell["score"] = "masked_loss", cell["curve"][-1]["score"] / 9
+        cells += of_arm
+    report = summary(cells)
+    assert report["exchange"]["lm"]["synthetic"]["natural"]["value"] == pytest.approx(0.6)
+    task = report["tasks"]["lm"]
+    assert (task["unit"], task["curve_score"]) == ("masked_loss", "masked_loss"), "no fraction"
+    page = markdown(report, "runs/x")
+    assert "synthetic has the best masked loss" in page
+    assert "## Natural tokens saved on lm" in page
+
+
 def test_a_metric_beside_the_score_has_its_own_unit():
     cells = [lm_cell("random", s) for s in (0, 1)]
     for cell in cells:
