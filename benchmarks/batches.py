@@ -19,8 +19,9 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from hf_synpre import SyntheticDataset
+from hf_synpre.data.buckets import LengthBuckets
 from hf_synpre.data.collators import RowCollator
-from hf_synpre.data.packing import LengthBuckets, RowDataset
+from hf_synpre.data.packing import RowDataset
 from hf_synpre.data.rows import MULTIPLE
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments

@@ -28,8 +28,9 @@ from transformers import (
 )
 
 from hf_synpre import SyntheticDataset
+from hf_synpre.data.buckets import LengthBuckets
 from hf_synpre.data.collators import RowCollator
-from hf_synpre.data.packing import LengthBuckets, PackedDataset, RowDataset, Seq2SeqLayout
+from hf_synpre.data.packing import PackedDataset, RowDataset, Seq2SeqLayout
 from hf_synpre.initialization import build
 from hf_synpre.models.packed_forward import accept_packed_rows
 from hf_synpre.models.spec import ModelSpec

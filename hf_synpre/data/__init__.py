@@ -16,7 +16,7 @@
    a model: `NextTokenDataset` or `EncoderRows` (windows.py).
 5. The objective masks ids: `SpanCorruptionDataset`, `MaskedDataset`, `ReplacedRows` (masking.py).
 6. Examples are laid out as rows with little padding: `LengthBuckets` and `RowDataset`, or
-   `PackedDataset`, by a layout (packing.py).
+   `PackedDataset`, by a layout (buckets.py, packing.py).
 7. Rows become a batch of tensors: `RowCollator`, `Seq2SeqCollator` or `LabelCollator`
    (collators.py).
 

@@ -1,9 +1,8 @@
-"""Packing and bucketing: examples -> rows of a model with few padding positions.
+"""Packing: examples -> rows of a model with few padding positions.
 
 1. A layout (Seq2SeqLayout, CausalLayout) turns one example, or several side by side, into one row.
-2. LengthBuckets reorders examples so that those of a batch have similar lengths; RowDataset gives
-   each a row of its own.
-3. PackedDataset, instead of both, puts several examples in each row; all rows have one shape.
+2. RowDataset gives each example a row of its own, in the order of buckets.py for example.
+3. PackedDataset, instead, puts several examples in each row; all rows have one shape.
 
 An example is {input_ids, labels}. A row of an encoder-decoder is {input_ids, segments, labels,
 target_segments}, that of a decoder-only or encoder-only model {input_ids, segments, labels}; all
@@ -43,8 +42,6 @@ RETRIES = 1000
 IMBALANCE_COST = 2.0
 # Sums of shares of a row may exceed 1 by rounding errors alone.
 TOLERANCE = 1e-9
-# Batches that LengthBuckets reorders together.
-MEGABATCH = 64
 
 
 class RowLayout(Protocol):
@@ -206,79 +203,6 @@ class RowDataset:
         else:
             examples = read_many(indices)
         return [self.layout.row([example]) for example in examples]
-
-
-class LengthBuckets:
-    """A dataset in another order: the rows of a batch have similar lengths and need less padding.
-
-    Rows move only inside a megabatch, so row i stays a function of i; the batches of a megabatch
-    come in a fixed random order. Every row of the dataset appears once. The rows after the last
-    whole megabatch stay where they are.
-
-    Args:
-        dataset: the rows.
-        batch_size: rows of a batch.
-        batches: batches of a megabatch.
-        apart: inputs and targets are padded apart, as an encoder-decoder's are; else they lie in
-            one row, and its whole length counts.
-    """
-
-    def __init__(
-        self, dataset: BatchDataset, batch_size: int, batches: int = MEGABATCH, apart: bool = True
-    ):
-        self.dataset, self.batch_size, self.apart = dataset, batch_size, apart
-        self.megabatch_rows = batch_size * batches
-        # The megabatch that was asked for last, and its rows in their new order.
-        self._megabatch = -1
-        self._ordered: list[Row] = []
-
-    def __repr__(self) -> str:
-        return f"LengthBuckets(batch_size={self.batch_size}, {self.dataset})"
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Row:
-        megabatch, position = divmod(index, self.megabatch_rows)
-        if (megabatch + 1) * self.megabatch_rows > len(self):
-            return self.dataset[index]
-        if self._megabatch != megabatch:
-            self._ordered = self._order_rows(megabatch)
-            self._megabatch = megabatch
-        return self._ordered[position]
-
-    def _order_rows(self, megabatch: int) -> list[Row]:
-        """Return the rows of a megabatch in their new order."""
-        rows = read_block(self.dataset, megabatch, self.megabatch_rows)
-        lengths = np.array([(len(row["input_ids"]), len(row["labels"])) for row in rows])
-        if not self.apart:
-            lengths = lengths.sum(axis=1, keepdims=True) * (1, 0)  # [rows, 2]
-        by_length = length_order(lengths, self.batch_size).reshape(-1, self.batch_size)
-
-        # Shuffle the batches: else short ones would come first in every megabatch.
-        first = megabatch * self.megabatch_rows
-        starts = range(first, first + self.megabatch_rows, self.batch_size)
-        hashes = [rng.mix(np.uint64(start)) for start in starts]
-        order = by_length[np.argsort(hashes)].flatten()
-        return [rows[k] for k in order]
-
-
-def length_order(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """Return an order of rows whose neighbours have similar lengths on both sides.
-
-    Rows are parted into groups by their input length, and each group is sorted by target length. A
-    group has about as many batches as there are groups, so that both lengths differ little within a
-    batch.
-
-    Args:
-        lengths: int [rows, 2], inputs and targets; (whole length, 0) sorts by the whole length.
-        batch_size: rows of a batch.
-    """
-    source, target = lengths.T
-    batches = len(lengths) / batch_size
-    group_rows = batch_size * round(batches**0.5)
-    rank = np.argsort(np.argsort(source, kind="stable"), kind="stable")
-    return np.lexsort((source, target, rank // group_rows))
 
 
 class PackedDataset:

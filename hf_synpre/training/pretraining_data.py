@@ -7,9 +7,11 @@
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hf_synpre.data.buckets import MEGABATCH, LengthBuckets
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.data.masking import (
     MaskedDataset,
@@ -20,7 +22,6 @@ from hf_synpre.data.masking import (
 )
 from hf_synpre.data.packing import (
     CausalLayout,
-    LengthBuckets,
     PackedDataset,
     RowDataset,
     Seq2SeqLayout,
@@ -164,11 +165,18 @@ def task_rows(
         examples = spec.open_task(vocabulary, size=ENDLESS)
         train = PackedDataset(examples, layout, size=rows, length=spec.row_length)
     else:
-        curriculum_rows = spec.curriculum_steps * batch_size
-        examples = spec.open_task(vocabulary, size=rows, curriculum_rows=curriculum_rows)
-        if spec.batching == "bucketed":
+        # Buckets are made of whole megabatches, so that the last steps have little padding too.
+        is_bucketed = spec.batching == "bucketed"
+        megabatch_rows = MEGABATCH * batch_size if is_bucketed else 1
+        examples = spec.open_task(
+            vocabulary,
+            size=math.ceil(rows / megabatch_rows) * megabatch_rows,
+            curriculum_rows=spec.curriculum_steps * batch_size,
+        )
+        if is_bucketed:
             apart = isinstance(layout, Seq2SeqLayout)
-            train = RowDataset(LengthBuckets(examples, batch_size, apart=apart), layout)
+            buckets = LengthBuckets(examples, batch_size, apart=apart, size=rows)
+            train = RowDataset(buckets, layout)
         else:
             train = RowDataset(examples, layout)
 

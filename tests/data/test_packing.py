@@ -10,10 +10,10 @@ from small_models import TINY
 from transformers import AutoConfig, BloomConfig
 
 from hf_synpre import SyntheticDataset, UsageError
+from hf_synpre.data.buckets import LengthBuckets
 from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.packing import (
     CausalLayout,
-    LengthBuckets,
     PackedDataset,
     RowDataset,
     Seq2SeqLayout,

@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from hf_synpre import SyntheticDataset, UsageError
 from hf_synpre.config import build_spec
+from hf_synpre.data.buckets import MEGABATCH, LengthBuckets
 from hf_synpre.initialization import build
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.models.spec import ModelSpec
@@ -22,19 +23,17 @@ from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import as_vocabulary
 
 
-def identity_rows(count):
-    return SyntheticDataset(
-        "identity", size=count, vocabulary=48, min_length=2, max_length=4
-    ).__getitems__(list(range(count)))
-
-
 def test_pretraining_learns_and_reports_its_cost(pretrained):
     _, result = pretrained
     assert result["curve"][-1]["loss"] < 0.8 * math.log(48)
     assert result["accuracy"] > 3 / 48
     assert result["stopped"] == "budget"
-    rows_seen = [len(r["input_ids"]) + len(r["labels"]) + 2 for r in identity_rows(200 * 64)]
-    assert result["tokens"] == sum(rows_seen)
+    examples = SyntheticDataset(
+        "identity", size=4 * MEGABATCH * 64, vocabulary=48, min_length=2, max_length=4
+    )
+    buckets = LengthBuckets(examples, batch_size=64)
+    rows_seen = [buckets[i] for i in range(200 * 64)]
+    assert result["tokens"] == sum(len(r["input_ids"]) + len(r["labels"]) + 2 for r in rows_seen)
     assert result["positions"] >= result["tokens"]
     assert result["padding_share"] == pytest.approx(
         1 - result["tokens"] / result["positions"], abs=1e-3

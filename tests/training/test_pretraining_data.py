@@ -28,6 +28,21 @@ def test_batch_size_counts_examples(batching, rows):
     assert rows_per_step(spec, "seq2seq", as_vocabulary(48)) == rows
 
 
+def test_a_short_run_has_the_rows_of_a_long_one_and_as_little_padding():
+    spec, _ = run_of("gpt2 bucketed, all", parameters={"min_length": 10, "max_length": 200})
+    vocabulary = as_vocabulary(48)
+    short, long = (
+        open_rows(spec, "causal", vocabulary, rows=rows, batch_size=8).train for rows in (40, 600)
+    )
+    lengths = np.array([len(short[i]["input_ids"]) for i in range(40)]).reshape(5, 8)
+    assert len(short) == 40
+    assert lengths.tolist() == [
+        [len(long[8 * i + j]["input_ids"]) for j in range(8)] for i in range(5)
+    ]
+    padding = 1 - lengths.sum() / (8 * lengths.max(axis=1)).sum()
+    assert padding < 0.05
+
+
 def test_natural_text_never_comes_from_the_test_files(monkeypatch):
     from hf_synpre.data import stdlib
     from hf_synpre.data.tokenizers import train_tokenizer
