@@ -8,10 +8,11 @@ of text, and a way. `stock` is transformers' Trainer with the model's own loss o
 default attention, and rows padded to the longest of a batch. `ours` is the Trainer of `synpre
 pretrain` with its defaults. Both train the same examples in fp32 with AdamW; further lines change
 one thing. On a CPU a second is one of the process on its core, so that other programs of the
-machine do not count; the first step is left out. MFU is the FLOPs of the real tokens (padding does
+machine do not count; the first step is left out. On a GPU (--device cuda, results/sizes_cuda.json)
+all is bf16 and in one process, and as many steps as are timed come before, while the GPU loads its
+kernels. MFU is the FLOPs of the real tokens (padding does
 not count) over those of a large square matrix product in the same time, type and process. The
-script writes results/sizes.json after every line and goes on with those that are missing. On a GPU
-(results/sizes_cuda.json) all lines are measured in one process.
+script writes results/sizes.json after every line and goes on with those that are missing.
 """
 
 import argparse
@@ -88,23 +89,22 @@ TEXTS = 400
 
 
 class Clock(TrainerCallback):
-    """Counts seconds and real tokens from the second step on; the first prepares kernels."""
+    """Counts seconds and real tokens of the steps after the first ones, which prepare kernels."""
 
-    def __init__(self, device: str):
-        self.device = device
+    def __init__(self, device: str, first: int):
+        self.device, self.first = device, first
         self.count_flops: FlopCounter | None = None
-        self.begun: float | None = None
-        self.seconds = self.flops = 0.0
+        self.begun = self.seconds = self.flops = 0.0
         self.tokens = self.positions = self.steps = 0
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.device == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter() if self.device == "cuda" else time.process_time()
-        if self.begun is None:
+        if state.global_step == self.first:
             self.begun, self.tokens, self.positions, self.flops = now, 0, 0, 0.0
-            return
-        self.seconds, self.steps = now - self.begun, self.steps + 1
+        elif state.global_step > self.first:
+            self.seconds, self.steps = now - self.begun, self.steps + 1
 
     def count(self, batch: dict[str, torch.Tensor]) -> None:
         """Count a batch's tokens and positions, those of a decoder's targets too, and its FLOPs."""
@@ -141,8 +141,9 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
     """Train some steps one way; return seconds a step, tokens a second, the peak of memory."""
     model, ids = MODELS[model_name]
     is_stock = way.startswith("stock")
+    first = steps if device == "cuda" else 1
     training = {
-        "max_steps": steps + 1,
+        "max_steps": first + steps,
         "per_device_train_batch_size": rows,
         "optim": "adamw_torch",
         "learning_rate": 1e-4,
@@ -165,7 +166,7 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
         tokenizer = train(corpus.texts("train"), TRAINED_IDS)
         vocabulary = replace(as_vocabulary(tokenizer), size=ids)
 
-    clock = Clock(device)
+    clock = Clock(device, first)
     if device == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
@@ -177,7 +178,12 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
             vars(network).pop("forward", None)  # its head at all positions
             clock.count_flops = FlopCounter(skeleton(type(network), network.config))
             train_rows = open_rows(
-                spec, family, vocabulary, rows=(steps + 1) * rows, batch_size=rows, corpus=corpus
+                spec,
+                family,
+                vocabulary,
+                rows=(first + steps) * rows,
+                batch_size=rows,
+                corpus=corpus,
             ).train
             collator = RowCollator(vocabulary.pad, vocabulary.pad, multiple=1, alone=True)
             trainer = Trainer(
@@ -248,8 +254,11 @@ def matmul_flops(device: str, is_bf16: bool) -> float:
     return 2 * size**3 / min(seconds[1:])
 
 
-def all_lines() -> list[tuple[str, str, str]]:
+def all_lines(device: str) -> list[tuple[str, str, str]]:
     """Return (model, data, way) of every line; ours follows its peer."""
+    if device == "cuda":
+        ways = ("stock, bf16", "ours, bf16")
+        return [(model, data, way) for model in MODELS for data in DATA for way in ways]
     lines = [(model, data, way) for model in MODELS for data in DATA for way in ("stock", "ours")]
     for way, models in CHANGED.items():
         lines += [(model, "set", way) for model in models]
@@ -273,7 +282,7 @@ def main() -> None:
 
     file = RESULTS / ("sizes_cuda.json" if options.device == "cuda" else "sizes.json")
     began = time.monotonic()
-    for line in all_lines():
+    for line in all_lines(options.device):
         if line in measured(file) or line[0] not in options.only:
             continue
         if time.monotonic() - began > options.seconds:
@@ -290,7 +299,7 @@ def main() -> None:
         device = platform.machine()
         if options.device == "cuda":
             device = torch.cuda.get_device_name()
-        in_order = [figures[known] for known in all_lines() if known in figures]
+        in_order = [figures[known] for known in all_lines(options.device) if known in figures]
         results = {"device": device, "threads": torch.get_num_threads(), "lines": in_order}
         file.write_text(json.dumps(results, indent=1) + "\n")
 
