@@ -94,15 +94,17 @@ class Clock(TrainerCallback):
     def __init__(self, device: str, first: int):
         self.device, self.first = device, first
         self.count_flops: FlopCounter | None = None
-        self.begun = self.seconds = self.flops = 0.0
-        self.tokens = self.positions = self.steps = 0
+        self.begun = self.seconds = 0.0
+        self.steps = 0
+        # Of every batch in its order: tokens, positions, FLOPs. Batches are made before their step.
+        self.batches: list[tuple[int, int, float]] = []
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.device == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter() if self.device == "cuda" else time.process_time()
         if state.global_step == self.first:
-            self.begun, self.tokens, self.positions, self.flops = now, 0, 0, 0.0
+            self.begun = now
         elif state.global_step > self.first:
             self.seconds, self.steps = now - self.begun, self.steps + 1
 
@@ -110,13 +112,18 @@ class Clock(TrainerCallback):
         """Count a batch's tokens and positions, those of a decoder's targets too, and its FLOPs."""
         sources = (batch["attention_mask"] > 0).sum(-1).tolist()  # [rows]
         targets = (batch["labels"] != IGNORED).sum(-1).tolist()  # [rows]
-        self.tokens += sum(sources)
-        self.positions += batch["attention_mask"].numel()
+        tokens, positions = sum(sources), batch["attention_mask"].numel()
         if self.count_flops.target_inputs:  # an encoder-decoder
-            self.tokens += sum(targets)
-            self.positions += batch["labels"].numel()
-        for source, target in zip(sources, targets, strict=True):
-            self.flops += self.count_flops(1, source, target)
+            tokens += sum(targets)
+            positions += batch["labels"].numel()
+        flops = sum(map(self.count_flops, [1] * len(sources), sources, targets))
+        self.batches.append((tokens, positions, flops))
+
+    def totals(self) -> tuple[int, int, float]:
+        """Return the tokens, positions and FLOPs of the steps that were timed."""
+        timed = self.batches[self.first : self.first + self.steps]
+        tokens, positions, flops = map(sum, zip(*timed, strict=True))
+        return tokens, positions, flops
 
 
 @dataclass
@@ -177,13 +184,9 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
             network = fresh_model(spec, model, vocabulary)
             vars(network).pop("forward", None)  # its head at all positions
             clock.count_flops = FlopCounter(skeleton(type(network), network.config))
+            all_rows = (first + steps) * rows
             train_rows = open_rows(
-                spec,
-                family,
-                vocabulary,
-                rows=(first + steps) * rows,
-                batch_size=rows,
-                corpus=corpus,
+                spec, family, vocabulary, rows=all_rows, batch_size=rows, corpus=corpus
             ).train
             collator = RowCollator(vocabulary.pad, vocabulary.pad, multiple=1, alone=True)
             trainer = Trainer(
@@ -219,6 +222,7 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
             trainer.data_collator = counted
         trainer.train()
 
+    tokens, positions, flops = clock.totals()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device == "cuda":
         peak = torch.cuda.max_memory_allocated()
@@ -230,10 +234,10 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
         "rows": rows,
         "steps": clock.steps,
         "seconds_a_step": clock.seconds / clock.steps,
-        "tokens_per_s": clock.tokens / clock.seconds,
-        "padding_share": 1 - clock.tokens / clock.positions,
+        "tokens_per_s": tokens / clock.seconds,
+        "padding_share": 1 - tokens / positions,
         "peak_gb": peak / 1e9,
-        "mfu": clock.flops / clock.seconds / matmul_flops(device, bool(training.get("bf16"))),
+        "mfu": flops / clock.seconds / matmul_flops(device, bool(training.get("bf16"))),
         "loss": trainer.state.log_history[-1]["train_loss"],
     }
 
