@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.rows import MapDataset
 from hf_synpre.errors import UsageError
-from hf_synpre.training.losses import TokenLoss, most_likely
+from hf_synpre.training.losses import TokenLoss
 from hf_synpre.training.trainer import SynpreTrainer
 
 if TYPE_CHECKING:
@@ -343,6 +343,6 @@ class TokenHead(Head[Task, Rows]):
     loss = token_cross_entropy
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
-        """Return the loss, and the function by which evaluation keeps only the most likely ids."""
+        """Return the loss, and the function by which an evaluation keeps no logits."""
         loss = TokenLoss(self.label_smoothing(spec))
-        return {"loss": loss, "preprocess_logits_for_metrics": most_likely}
+        return {"loss": loss, "preprocess_logits_for_metrics": loss.by_row}

@@ -21,14 +21,13 @@ from transformers import (
     EvalPrediction,
     PreTrainedConfig,
     PreTrainedModel,
-    Seq2SeqTrainingArguments,
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus, texts_digest
 from hf_synpre.data.encoding import encode_texts
-from hf_synpre.data.rows import IGNORED, Row
+from hf_synpre.data.rows import Row
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.completion_head import is_decoder
@@ -74,10 +73,6 @@ class WindowRows:
         """How many ids are predicted."""
         return len(self.ids) - 1
 
-    def score(self, nats: float, targets: int) -> float:
-        """Return the bits per byte of a summed loss (nats) of all ids."""
-        return nats / math.log(2) / self.bytes
-
     def __len__(self) -> int:
         return math.ceil(self.targets / self.length)
 
@@ -85,42 +80,6 @@ class WindowRows:
         window = self.ids[index * self.length : (index + 1) * self.length + 1]
         inputs = window[:-1]
         return {"input_ids": inputs, "labels": window[1:], "segments": np.ones_like(inputs)}
-
-
-class LanguageTrainer(SynpreTrainer):
-    """A trainer whose evaluations have the exact loss per predicted id, and their rows' score.
-
-    The rows' method `score` makes it of the summed loss and the number of predicted ids.
-
-    Raises:
-        UsageError: the run has several processes, which would share the rows of an evaluation.
-    """
-
-    def __init__(self, model: PreTrainedModel, args: Seq2SeqTrainingArguments, **options: Any):
-        if args.world_size > 1:
-            raise UsageError(
-                f"Language modelling is scored by one process, and this run has {args.world_size}; "
-                "start it without a launcher."
-            )
-        super().__init__(model, args, **options)
-
-    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the evaluation with its loss (nats per predicted id) and its score."""
-        self.nats, self.targets = 0.0, 0
-        output = super().evaluation_loop(dataloader, *args, **kwargs)
-        prefix = kwargs.get("metric_key_prefix", "eval")
-        output.metrics[f"{prefix}_loss"] = self.nats / self.targets
-        output.metrics[f"{prefix}_score"] = dataloader.dataset.score(self.nats, self.targets)
-        return output
-
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Add up the loss of a batch: batches may have different numbers of ids."""
-        count = int((inputs["labels"] != IGNORED).sum())
-        step = super().prediction_step(model, inputs, *args, **kwargs)
-        if count:  # the mean over no ids is NaN
-            self.nats += float(step[0]) * count
-            self.targets += count
-        return step
 
 
 class LanguageHead(TokenHead["LanguageTask", WindowRows]):
@@ -133,9 +92,8 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     higher_is_better = False
     criterion = "loss"
     smooths_labels = False  # bits per byte are those of the text
-    trainer_class = LanguageTrainer
     answer = "tokens"
-    metric: ClassVar[str] = BITS_PER_BYTE  # what `rows.score` gives
+    metric: ClassVar[str] = BITS_PER_BYTE  # what `score` gives
 
     def train_tokenizer(
         self, task: "LanguageTask", train: pa.Table, vocab_size: int, corpus: Corpus | None
@@ -214,11 +172,20 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
         pad, _ = padding_and_end(data.tokenizer)
         return RowCollator(pad, alone=True)
 
+    def score(self, rows: WindowRows, loss: float) -> float:
+        """Return the bits per byte of all rows, of their loss in nats per id."""
+        return loss * rows.targets / math.log(2) / rows.bytes
+
     def validation_metrics(
         self, data: "PreparedTask[LanguageTask]", rows: WindowRows
     ) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Return the function that gives the share of ids that are predicted right."""
-        return teacher_forced
+        """Return the function that gives the loss, the share of right ids, and the score."""
+
+        def scored(prediction: EvalPrediction) -> dict[str, float]:
+            metrics = teacher_forced(prediction)
+            return metrics | {"score": self.score(rows, metrics["loss"])}
+
+        return scored
 
     def test(
         self,
@@ -231,7 +198,7 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
         rows = data.rows("test", spec.test_examples)
         with torch.inference_mode():
             metrics = trainer.predict(self.arrange(data, rows, "test")).metrics
-        scores = {self.metric: metrics["test_score"]}
+        scores = {self.metric: self.score(rows, metrics["test_loss"])}
         if self.metric == BITS_PER_BYTE:  # the other score is the loss
             scores["loss"] = metrics["test_loss"]
         scores["token_accuracy"] = metrics["test_token_accuracy"]

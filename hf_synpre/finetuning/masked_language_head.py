@@ -103,10 +103,6 @@ class MaskedWindows:
         """Draw other masks from now on; the Trainer calls it for the rows that it trains on."""
         self.epoch.fill_(epoch)
 
-    def score(self, nats: float, targets: int) -> float:
-        """Return the mean loss of a masked token of their summed loss, in nats."""
-        return nats / targets
-
     def __len__(self) -> int:
         return len(self.windows)
 
@@ -156,6 +152,10 @@ class MaskedLanguageHead(LanguageHead):
                 "max_source, or a config with more max_position_embeddings."
             )
         return config
+
+    def score(self, rows: WindowRows, loss: float) -> float:
+        """Return the score of a loss in nats per masked token: the loss itself."""
+        return loss
 
     def arrange(
         self, data: "PreparedTask[LanguageTask]", rows: WindowRows, split: str, seed: int = 0

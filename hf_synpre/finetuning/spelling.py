@@ -112,7 +112,8 @@ def without_unknown(metrics: Metrics, tokenizer: PreTrainedTokenizerBase) -> Met
         is_target = prediction.label_ids != IGNORED  # [rows, length]
         has_unknown = (is_target & (prediction.label_ids == unknown)).any(axis=1)  # [rows]
         if has_unknown.any():
-            is_right = (prediction.predictions == prediction.label_ids) | ~is_target
+            ids, _ = prediction.predictions
+            is_right = (ids == prediction.label_ids) | ~is_target
             scores["score"] = float(np.mean(is_right.all(axis=1) & ~has_unknown))
         return scores
 

@@ -106,6 +106,7 @@ def rtd_metrics(prediction: EvalPrediction) -> dict[str, float]:
         prediction: its predictions are the rows of `evaluation_sums`.
 
     Returns:
+        `loss`: of both models, as in `rtd_loss`; Trainer takes it in place of its own.
         `token_accuracy` and `score`: both the generator's accuracy at masked tokens.
         `generator_loss`, `discriminator_loss`: in nats, a masked token and a token.
         `replaced_share`: the share of tokens that were replaced.
@@ -120,14 +121,17 @@ def rtd_metrics(prediction: EvalPrediction) -> dict[str, float]:
     tokens = max(sums["tokens"], 1)
     originals = sums["tokens"] - sums["replaced"]
 
+    generator_loss = sums["generator_loss"] / masked
+    discriminator_loss = sums["discriminator_loss"] / tokens
     generator_accuracy = sums["guessed"] / masked
     replaced_recall = sums["replaced_found"] / max(sums["replaced"], 1)
     originals_recall = sums["originals_kept"] / max(originals, 1)
     return {
+        "loss": generator_loss + DISCRIMINATOR_WEIGHT * discriminator_loss,
         "token_accuracy": generator_accuracy,
         "score": generator_accuracy,
-        "generator_loss": sums["generator_loss"] / masked,
-        "discriminator_loss": sums["discriminator_loss"] / tokens,
+        "generator_loss": generator_loss,
+        "discriminator_loss": discriminator_loss,
         "replaced_share": sums["replaced"] / tokens,
         "replaced_recall": replaced_recall,
         "discriminator_accuracy": (sums["replaced_found"] + sums["originals_kept"]) / tokens,

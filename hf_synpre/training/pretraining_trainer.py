@@ -31,7 +31,7 @@ from hf_synpre.training.callbacks import (
     StopAtTargetAccuracy,
 )
 from hf_synpre.training.flops import FlopCounter
-from hf_synpre.training.losses import TokenLoss, most_likely, teacher_forced
+from hf_synpre.training.losses import TokenLoss, teacher_forced
 from hf_synpre.training.pretraining_data import PretrainingRows, open_rows
 from hf_synpre.training.pretraining_spec import INITIAL_WEIGHTS, PretrainingSpec
 from hf_synpre.training.resumable_trainer import ResumableTrainer
@@ -219,10 +219,11 @@ def pretraining_trainer(
     ]
     if spec.budget_seconds:
         callbacks.append(Deadline(spec.budget_seconds))
+    loss = TokenLoss(args.label_smoothing_factor)
     options: dict[str, Any] = {
-        "loss": TokenLoss(args.label_smoothing_factor),
+        "loss": loss,
         "compute_metrics": teacher_forced,
-        "preprocess_logits_for_metrics": most_likely,
+        "preprocess_logits_for_metrics": loss.by_row,
     }
     if is_pair:
         options = {

@@ -64,10 +64,12 @@ def test_targets_that_change_without_an_unknown_word_count_too():
 
 def test_validation_counts_no_unknown_target_as_right():
     labels = np.array([[3, 4, 1], [3, 2, 1], [4, 1, -100]])
-    prediction = SimpleNamespace(predictions=labels.copy(), label_ids=labels)
+    predictions = labels.copy(), np.array([3.0, 2.0, 1.5])  # ids, and the loss of each row
+    prediction = SimpleNamespace(predictions=predictions, label_ids=labels)
     tokenizer = words_tokenizer("a", "b")
     scored = without_unknown(teacher_forced, tokenizer)
-    assert scored(prediction) == {"token_accuracy": 1.0, "score": pytest.approx(2 / 3)}
+    expected = {"loss": 6.5 / 8, "token_accuracy": 1.0, "score": pytest.approx(2 / 3)}
+    assert scored(prediction) == expected
     assert teacher_forced(prediction)["score"] == 1
 
     # An unknown id that ends sequences too says nothing, and neither does a target without one

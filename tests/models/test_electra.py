@@ -240,3 +240,4 @@ def test_metrics_say_what_both_models_do():
     loss = rtd_loss(outputs, labels).item()
     weighted = DISCRIMINATOR_WEIGHT * metrics["discriminator_loss"]
     assert loss == pytest.approx(metrics["generator_loss"] + weighted, rel=1e-5)
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-5)

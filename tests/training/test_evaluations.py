@@ -1,4 +1,4 @@
-"""When a pre-training is evaluated, on how many examples, and what that costs.
+"""When a pre-training is evaluated, on how many examples, what that costs, and its exact loss.
 
 Run: pytest tests/training/test_evaluations.py
 """
@@ -6,13 +6,17 @@ Run: pytest tests/training/test_evaluations.py
 from types import SimpleNamespace
 
 import pytest
+from encoder_examples import ELECTRA, spec_of
 from pretraining_runs import run_of
 
 from hf_synpre.config import build_spec
+from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.evaluations import plan_evaluations
 from hf_synpre.training.presets import PRESETS
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
+from hf_synpre.vocabulary import as_vocabulary
 
 
 def plan(caplog, steps, rows, **given):
@@ -76,3 +80,26 @@ def test_the_result_says_how_much_of_the_time_evaluations_took(tmp_path):
     assert result["eval_s"] > 0
     whole = result["train_s"] + result["wait_s"] + result["eval_s"]
     assert result["eval_share"] == pytest.approx(result["eval_s"] / whole, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["t5 packed", "gpt2 bucketed, all", "bert packed", "rtd"])
+def test_the_loss_of_an_evaluation_does_not_depend_on_its_batches(
+    name, tmp_path, labelled_corpus, encoder_tokenizer
+):
+    """Each target token counts as much, however many its batch has; also where logits are kept."""
+    if name == "rtd":
+        spec, model, corpus = spec_of("rtd"), ELECTRA, labelled_corpus
+        vocabulary = as_vocabulary(encoder_tokenizer)
+    else:
+        (spec, model), corpus, vocabulary = run_of(name), None, as_vocabulary(48)
+
+    losses = []
+    for size, keeps_logits in ((64, False), (5, False), (5, True)):
+        training = spec.training | {"per_device_eval_batch_size": size}
+        args = training_arguments(tmp_path, training, save_strategy="no")
+        network = fresh_model(spec, model, vocabulary)
+        trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
+        if keeps_logits:
+            trainer.chunked_head = None
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)

@@ -25,7 +25,7 @@ from hf_synpre.initialization import build
 from hf_synpre.models import chunked_head
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import training_arguments
-from hf_synpre.training.losses import most_likely, teacher_forced, token_loss
+from hf_synpre.training.losses import teacher_forced, token_loss
 from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
 from hf_synpre.training.resumable_trainer import ResumableTrainer
 from hf_synpre.training.trainer import SynpreTrainer, log_full_logits
@@ -233,7 +233,7 @@ def trained_step(folder, model, collator, rows, chunked=True):
         eval_dataset=rows,
         data_collator=collator,
         compute_metrics=teacher_forced,
-        preprocess_logits_for_metrics=most_likely,
+        preprocess_logits_for_metrics=token_loss.by_row,
     )
     if not chunked:
         trainer.chunked_head = None
