@@ -322,6 +322,9 @@ class SynpreTrainer(Seq2SeqTrainer):
         Raises:
             UsageError: memory has run out; the text says what to make smaller.
         """
+        # Each row counts once. Seq2SeqTrainer would count those twice with which the last batch is
+        # filled up, so that all processes have as many rows.
+        self.gather_function = self.accelerator.gather_for_metrics
         with memory_errors(self.computed, self.model), self._head_in_chunks():
             return super().evaluation_loop(*args, **kwargs)
 

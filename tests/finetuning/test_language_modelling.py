@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from small_models import DECODER
-from transformers import Seq2SeqTrainingArguments
 
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import (
@@ -23,7 +22,6 @@ from hf_synpre.finetuning import (
     prepare,
     task_from_fields,
 )
-from hf_synpre.finetuning.finetuning import finetuning_trainer
 from hf_synpre.finetuning.language_head import WindowRows
 from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
@@ -98,12 +96,6 @@ def test_scores_are_bits_of_the_model_over_bytes_of_the_text(data, tmp_path):
     # The weights of the lowest loss are tested, and the curve is in the same unit.
     assert outcome["curve"][1]["loss"] < outcome["curve"][0]["loss"]
     assert outcome["validation_score"] == min(point["score"] for point in outcome["curve"])
-
-
-def test_several_processes_are_refused(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(Seq2SeqTrainingArguments, "world_size", 2)
-    with pytest.raises(UsageError, match="scored by one process, and this run has 2; start it"):
-        finetuning_trainer(fresh(data), data, FinetuningSpec({"use_cpu": True}), 0, tmp_path)
 
 
 def test_corpora_of_every_kind_are_read(corpus, tmp_path):
