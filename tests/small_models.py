@@ -25,6 +25,17 @@ SEQ2SEQ = partial(StatisticsInit, AutoModelForSeq2SeqLM)
 WIDTH = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
 BERT = WIDTH | {"num_hidden_layers": 3}
 DECODER = WIDTH | {"num_hidden_layers": 2}
+GROUPED = DECODER | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+# A model_type of transformers -> the fields of a decoder of two layers.
+DECODERS = {
+    "gpt2": {"n_embd": 16, "n_head": 2, "n_layer": 2},
+    "llama": DECODER | {"num_key_value_heads": 2},
+    "qwen3": GROUPED,
+    "gemma2": GROUPED | {"sliding_window": 8},
+    "mamba": {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4},
+    "mixtral": GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "opt": {"hidden_size": 16, "word_embed_proj_dim": 16, "num_attention_heads": 2, "ffn_dim": 32},
+}
 LLAMA = BERT | {"num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0}
 BART = {
     "d_model": 16,

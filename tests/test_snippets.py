@@ -4,6 +4,7 @@ Commands run with the flags of SMALL in place of their own sizes, and with data 
 place of names on the Hub. Run: pytest tests/test_snippets.py
 """
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -56,6 +57,8 @@ def with_small_sizes(verb, words):
     for flag, value in SMALL.get(verb, {}).items():
         if flag in words:
             position = words.index(flag)
+            if words[position + 1 : position + 2] == ["0"]:  # no training at all
+                continue
             del words[position : position + (1 if value is None else 2)]
         words += [flag] if value is None else [flag, value]
     return words
@@ -72,7 +75,10 @@ def stand_ins(tmp_path_factory, tiny_dataset):
     experiment = read_yaml(ROOT / "examples" / "self_pretraining.yaml")
     for name in [*experiment["tasks"], "eltec_eng"]:
         write_dataset(data / name, **rows)
+    asked = [{"question": f"{i}?", "choices": ["a", f"{i}"], "label": i % 2} for i in range(40)]
+    (folder / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
     return {
+        "asked.jsonl": str(folder / "asked.jsonl"),
         "google-t5/t5-small": str(folder / "t5"),
         "path/to/mtop": str(tiny_dataset),
         "path/to/data": str(data),

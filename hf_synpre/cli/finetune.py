@@ -14,8 +14,8 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json
 
 if TYPE_CHECKING:
-    from hf_synpre.experiments import Experiment
-    from hf_synpre.finetuning import FinetuningTask, TaskChoice
+    from hf_synpre.experiments import Experiment, ExperimentSpec
+    from hf_synpre.finetuning import TaskChoice
     from hf_synpre.models.spec import ModelSpec
 
 # Without a preset, a number of steps or of epochs, a run has so many epochs, within these steps.
@@ -186,7 +186,7 @@ def finetune(arguments: Arguments) -> int:
         "save_models": not options.no_save_model,
     }
     spec = build_spec(ExperimentSpec, values, "options")
-    check_family(spec.finetuning_task(choice.name), spec.model)
+    check_head(spec, choice.name, arm_name)
     no_size = checkpoint is None and options.preset is None and not arguments.of(ModelSpec)
     print_plan(choice, arm, model, training, task_values, no_size)
 
@@ -356,12 +356,15 @@ def is_small_model(model: "ModelSpec") -> bool:
     return network.num_parameters() <= SMALL_MODEL_PARAMETERS
 
 
-def check_family(task: "FinetuningTask", model: "ModelSpec") -> None:
-    """Raise UsageError where models of an architecture cannot answer a task."""
+def check_head(spec: "ExperimentSpec", task: str, arm: str) -> None:
+    """Raise UsageError where models of the architecture cannot answer a task, or not untrained."""
+    from hf_synpre.experiments.cell import check_untrained
     from hf_synpre.finetuning import choose_head
     from hf_synpre.vocabulary import Vocabulary
 
-    choose_head(task, model.config(Vocabulary.plain(TRIAL_VOCABULARY)))
+    config = spec.model.config(Vocabulary.plain(TRIAL_VOCABULARY))
+    head = choose_head(spec.finetuning_task(task), config)
+    check_untrained(task, head, spec.arms[arm], spec.finetuning_spec(task))
 
 
 # --- what is printed ------------------------------------------------------------------------------
@@ -398,7 +401,9 @@ def print_plan(
     if no_size:
         words = f"a small {words} (--config_name or --checkpoint give another size)"
     line = f"{choice.name}: {words}"
-    if "max_steps" in training:
+    if training.get("max_steps") == 0:
+        line += "; no training, the model is tested as it is"
+    elif "max_steps" in training:
         line += f"; {training['max_steps']:,} steps"
         if choice.train_rows and "per_device_train_batch_size" in training:
             epochs = training["max_steps"] * rows_of_step(training) / choice.train_rows

@@ -283,7 +283,7 @@ class LabelCollator:
 
     A row is {input_ids, attention_mask, token_type_ids (where the tokenizer has them), labels}, or
     for a choice between texts {choices: such rows without labels, labels}; choices become one more
-    dimension, [rows, choices, width].
+    dimension, [rows, choices, width]. Where texts have `targets`, these are padded with IGNORED.
     """
 
     # The padding id.
@@ -293,6 +293,8 @@ class LabelCollator:
     # False where the model has no segments: token_type_ids are left out, whatever the tokenizer
     # makes.
     types: bool = True
+    # Texts are padded on the left.
+    left: bool = False
     # Widths are multiples of this.
     multiple: int = MULTIPLE
 
@@ -310,8 +312,13 @@ class LabelCollator:
         for name in texts[0]:
             if name == "labels" or (name == "token_type_ids" and not self.types):
                 continue
-            fill = self.pad if name == "input_ids" else 0
-            batch[name] = pad_arrays([text[name] for text in texts], fill, self.multiple)
+            fill = fill_value(name, self.pad)
+            arrays = [text[name] for text in texts]
+            if self.left:
+                reversed_arrays = [array[::-1] for array in arrays]
+                batch[name] = pad_arrays(reversed_arrays, fill, self.multiple)[:, ::-1].copy()
+            else:
+                batch[name] = pad_arrays(arrays, fill, self.multiple)
             if "choices" in rows[0]:
                 width = batch[name].shape[1]
                 batch[name] = batch[name].reshape(len(rows), -1, width)  # [rows, choices, width]

@@ -169,7 +169,7 @@ def fill_value(name: str, pad: int) -> int:
     """
     if name == "input_ids":
         return pad
-    if name in ("labels", "originals"):
+    if name in ("labels", "originals", "targets"):
         return IGNORED
     return 0
 

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.config import stored_form
+from hf_synpre.errors import UsageError
 from hf_synpre.experiments.arm import ArmSpec, lora_config
 from hf_synpre.experiments.artifacts import Artifacts
 from hf_synpre.experiments.learning_rates import choose_rate, rates_tried
@@ -207,6 +208,7 @@ def initial_model(
     arm = spec.arms[cell.arm]
     config = spec.model.config(as_vocabulary(data.tokenizer))
     head = data.head_for(config)
+    check_untrained(cell.task, head, arm, spec.finetuning_spec(cell.task))
     config = head.configure(config, data)
     if arm.init == "random":
         return build(head.model_class, config, {}, cell.seed), None
@@ -231,6 +233,31 @@ def initial_model(
     if cost is not None and arm.checkpoint is not None and is_own_run:
         cost["test_rows_seen"] = artifacts.test_rows_seen(arm.checkpoint, cell.task)
     return model_from_checkpoint(head, config, source, arm, cell.seed), cost
+
+
+def check_untrained(task: str, head: Head[Any, Any], arm: ArmSpec, recipe: FinetuningSpec) -> None:
+    """Raise UsageError where a model would be tested whose random parameters nothing trains.
+
+    An arm whose weights are all random or drawn is tested: it is what others are compared with.
+
+    Args:
+        task: the name of the task.
+        head: the head that answers the task.
+        arm: where the weights come from.
+        recipe: the recipe of fine-tuning.
+    """
+    if recipe.training.get("max_steps") != 0 or arm.match_flops_of:
+        return
+    if head.adds_parameters:
+        raise UsageError(
+            f"max_steps is 0, and {task} is answered by the head {head.name}, whose layer no "
+            "checkpoint has: it would be tested with random weights. Give max_steps >= 1."
+        )
+    if arm.init == "weights" and arm.embeddings == "fresh":
+        raise UsageError(
+            f"max_steps is 0, and {task} would be tested with fresh token embeddings, which are "
+            "random; give embeddings kept with the checkpoint's tokenizer, or max_steps >= 1."
+        )
 
 
 def model_from_checkpoint(

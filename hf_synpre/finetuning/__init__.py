@@ -9,8 +9,8 @@
    The `PreparedTask` opens its splits as rows.
 3. `data.head_for(config)`: a prepared task and a model's config -> the head by which this family of
    models answers the task (heads.py; text_head.py, completion_head.py, language_head.py,
-   masked_language_head.py, label_heads.py): the class of the model, its config, the loss, the
-   scores.
+   masked_language_head.py, label_heads.py, likelihood_head.py): the class of the model, its config,
+   the loss, the scores.
 4. `finetune(model, data, spec)` (finetuning.py): a model of that class, a prepared task and a
    recipe, `FinetuningSpec` -> a `FinetuningResult`: test scores, curve and cost.
 5. Scores: METRICS of generated texts (metrics.py), SCORES of labels (scores.py).

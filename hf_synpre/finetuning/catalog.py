@@ -17,6 +17,7 @@ from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.language_head import LanguageHead
 from hf_synpre.finetuning.language_tasks import LanguageTask
+from hf_synpre.finetuning.likelihood_head import LikelihoodHead
 from hf_synpre.finetuning.masked_language_head import MaskedLanguageHead
 from hf_synpre.finetuning.tasks import FinetuningTask
 from hf_synpre.finetuning.text_head import TextHead
@@ -29,6 +30,7 @@ HEADS: tuple[Head[Any, Any], ...] = (
     LanguageHead(),
     MaskedLanguageHead(),
     *LABEL_HEADS.values(),
+    LikelihoodHead(),  # after the encoders' head of choices, which some decoders have too
 )
 
 
@@ -265,7 +267,7 @@ TEXT_TO_TEXT_TASKS = (
 )
 
 
-# ---- The tasks that are answered by a head on an encoder.
+# ---- The tasks that are answered by a head on an encoder or a decoder.
 
 
 def glue_task(

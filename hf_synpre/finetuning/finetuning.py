@@ -99,6 +99,11 @@ class FinetuningSpec:
                     "finetuning has learning_rates and the training argument learning_rate; give "
                     "one of them."
                 )
+            if self.training.get("max_steps") == 0:
+                raise UsageError(
+                    "finetuning has learning_rates and max_steps 0, which trains nothing; leave "
+                    "one of them out."
+                )
 
     def options_read(self, answer: str) -> dict[str, bool]:
         """Return for each `read_with` of the fields whether a fine-tuning has it.
@@ -195,6 +200,8 @@ def finetune(
     For text-to-text tasks the weights with the best validation token accuracy are tested, as in Wu
     et al. 2022 (docs/papers.md, "Fine-tuning"); for labelled tasks those with the best score, for
     language modelling those with the lowest loss. The test split is read once, at the end.
+
+    With max_steps 0 nothing is trained: the model is tested as it is.
 
     Args:
         model: a model of the head that answers the task (`data.head_for(config)`); it is trained.
@@ -299,7 +306,10 @@ def train(
     # Train, and keep the weights of the best evaluation.
     best = BestModel(trainer.training_cost, spec.patience, head.criterion)
     trainer.add_callback(best)
-    trainer.train()
+    if steps:
+        trainer.train()
+    else:
+        trainer.evaluate()
     if not all(math.isfinite(point["loss"]) for point in best.curve):
         raise FloatingPointError("the loss is not finite; give a smaller learning_rate")
     return trainer, best
@@ -339,8 +349,8 @@ def finetuning_trainer(
         output_dir: the folder of Trainer's files.
     """
     head = data.head_for(model.config)
-    train = head.arrange(data, data.rows("train"), "train", seed)
-    rows = data.rows("validation", spec.validation_examples)
+    train = head.arrange(data, data.rows("train", head=head), "train", seed)
+    rows = data.rows("validation", spec.validation_examples, head)
     validation = head.arrange(data, rows, "validation")
 
     # The recipe may replace the head's size of evaluation batches, but not the arguments that the
@@ -369,7 +379,7 @@ def finetuning_trainer(
 def planned_steps(trainer: SynpreTrainer) -> int:
     """Return the steps of a fine-tuning: max_steps, or as many as num_train_epochs take."""
     args = trainer.args
-    if args.max_steps > 0:
+    if args.max_steps >= 0:  # -1 where it was not given
         return args.max_steps
     batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     steps_an_epoch = math.ceil(len(trainer.train_dataset) / batch_size)

@@ -1,7 +1,8 @@
 """Heads: how models answer one kind of task, from the columns of its rows to its test scores.
 
 `Head` is the interface. Its subclasses are in text_head.py, completion_head.py, language_head.py,
-masked_language_head.py and label_heads.py; the table HEADS of catalog.py has an object of each.
+masked_language_head.py, label_heads.py and likelihood_head.py; the table HEADS of catalog.py has an
+object of each.
 """
 
 from abc import ABC, abstractmethod

@@ -154,21 +154,71 @@ def check_choices(
             )
 
 
-def choice_texts(task: "LabelTask", rows: Dataset) -> list[list[str]]:
-    """Return the context and the continuations of each row.
+def read_choices(task: "LabelTask", rows: Dataset) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Yield the texts of the context of each row, one or two, and its continuations.
 
-    With two columns of context the second is the beginning of every continuation.
+    The second text of a context is the beginning of every continuation.
     """
     contexts = column_texts(task, rows)
     columns = [rows[name] for name in task.find_columns(rows, "choices")]
-
-    texts = []
     for context, choices in zip(contexts, zip(*columns, strict=True), strict=True):
         # One column of lists, or a column for each continuation.
         endings = choices[0] if isinstance(choices[0], list) else choices
+        yield context, list(endings)
+
+
+def choice_texts(task: "LabelTask", rows: Dataset) -> list[list[str]]:
+    """Return the context and the continuations of each row, each with its beginning."""
+    texts = []
+    for context, endings in read_choices(task, rows):
         beginning = f"{context[1]} " if len(context) > 1 else ""
         texts.append([context[0], *(beginning + ending for ending in endings)])
     return texts
+
+
+def join_choices(
+    task: "LabelTask", rows: Dataset, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[list[list[int]]], list[list[int]]]:
+    """Return the ids of the context with each continuation, as a decoder reads them.
+
+    A space stands between the two unless the continuation begins with one. They are encoded as one
+    text, because the ids of a word depend on what is before it.
+
+    Args:
+        task: the task, for its columns.
+        rows: the rows of a split.
+        tokenizer: makes the ids, without special tokens.
+
+    Returns:
+        For each row and each of its continuations the ids of the whole text, and the first id of
+        the continuation: the first one that the context alone does not have.
+    """
+    prompts, counts, wholes = [], [], []
+    for context, endings in read_choices(task, rows):
+        prompt = " ".join(context).rstrip()
+        prompts.append(prompt)
+        counts.append(len(endings))
+        for ending in endings:
+            whole = prompt
+            if ending.strip():
+                space = " " if prompt and not ending[0].isspace() else ""
+                whole += space + ending
+            wholes.append(whole)
+
+    options = {"special_tokens": task.special_tokens}
+    prompt_ids = encode_texts(tokenizer, prompts, **options)["input_ids"]
+    whole_ids = iter(encode_texts(tokenizer, wholes, **options)["input_ids"])
+    joined, starts = [], []
+    for ids, count in zip(prompt_ids, counts, strict=True):
+        joined.append([next(whole_ids) for _ in range(count)])
+        starts.append([common_length(ids, whole) for whole in joined[-1]])
+    return joined, starts
+
+
+def common_length(first: list[int], second: list[int]) -> int:
+    """Return how many ids two lists have in common from their beginning."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from hf_synpre.finetuning.label_rows import (
 )
 from hf_synpre.finetuning.scores import CHECKS, SCORES, SCORINGS, Labels, Scores, prediction_notes
 from hf_synpre.initialization import skeleton
-from hf_synpre.models.families import longest_input, uses_token_types
+from hf_synpre.models.families import longest_input, reads_last_position, uses_token_types
 from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import padding_and_end
 
@@ -70,6 +70,8 @@ class RowOrderTrainer(SynpreTrainer):
 class LabelHead(Head["LabelTask", LabelRows]):
     """The base of the heads of labelled tasks: an encoder, or a decoder, with a small layer on top.
 
+    LikelihoodHead (likelihood_head.py) alone adds no layer.
+
     Weights are chosen by the reported score of the validation rows.
     """
 
@@ -92,6 +94,8 @@ class LabelHead(Head["LabelTask", LabelRows]):
     # The rows that a model takes, and whether each position of a row has a label.
     row_class: ClassVar[type[LabelRows]] = LabelRows
     labels_positions: ClassVar[bool] = False
+    # Whether predictions are about positions of a row, which is then padded on the right.
+    predicts_positions: ClassVar[bool] = False
     # Whether text columns must hold lists of words.
     reads_words: ClassVar[bool] = False
     # Whether results have the probability of every class, for ensembles.
@@ -235,7 +239,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
             return (
                 f"{task.name} has the head {self.name}, and transformers has no "
                 f"{self.model_class.__name__} of {config.model_type}; give another model_type or "
-                "checkpoint, such as an encoder (electra, bert ...)."
+                "checkpoint, such as an encoder (electra, bert ...) or llama."
             )
         return (
             f"{task.name} has labels, which encoders and decoders answer, and {config.model_type} "
@@ -281,7 +285,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
         """Return the positions of the longest row of all splits, padded as the collator pads."""
         longest_text = 0
         for split in ("train", "validation", "test"):
-            rows = data.rows(split)
+            rows = data.rows(split, head=self)
             for example in range(len(rows.labels)):
                 longest_text = max(longest_text, rows.text_length(example))
 
@@ -297,6 +301,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
             pad,
             tags=self.labels_positions,
             types=uses_token_types(config),
+            left=reads_last_position(config) and not self.predicts_positions,
         )
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
@@ -385,7 +390,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
         trainer: SynpreTrainer,
     ) -> ReportedScores:
         """Predict the rows of the test split and score them."""
-        rows = data.rows("test", spec.test_examples)
+        rows = data.rows("test", spec.test_examples, self)
         trainer.compute_metrics = None  # that function is for the validation rows
         logits = trainer.predict(rows).predictions
 

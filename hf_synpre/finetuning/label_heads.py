@@ -29,12 +29,14 @@ from hf_synpre.data.splits import is_text
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import EVALUATION_BATCH, token_cross_entropy
 from hf_synpre.finetuning.label_encoding import (
+    IDS_OF_TEXTS,
     check_choices,
     check_word_tags,
     choice_texts,
     column_texts,
     encode_spans,
     findable_rows,
+    join_choices,
     label_values,
 )
 from hf_synpre.finetuning.label_head import LabelHead
@@ -232,6 +234,20 @@ class ChoiceHead(LabelHead):
         check_choices(task, texts, label_values(task, rows), split)
         return texts
 
+    def encode(
+        self,
+        task: "LabelTask",
+        rows: Dataset,
+        label_names: list[Any] | None,
+        tokenizer: PreTrainedTokenizerBase,
+        split: str,
+    ) -> pa.Table:
+        """Return `pieces` and `label`, and for decoders `joined` and `starts` (`join_choices`)."""
+        encoded = super().encode(task, rows, label_names, tokenizer, split)
+        joined, starts = join_choices(task, rows, tokenizer)
+        encoded = encoded.append_column("joined", pa.array(joined, IDS_OF_TEXTS))
+        return encoded.append_column("starts", pa.array(starts, pa.list_(pa.int32())))
+
     def label_number(self, task: "LabelTask", value: Any, names: list[Any], split: str) -> int:
         """Return the number of the right continuation, from 0."""
         return int(value)
@@ -256,6 +272,7 @@ class SpanHead(LabelHead):
     model_class = AutoModelForQuestionAnswering
     unnamed_outputs = 2  # a logit for the first position of an answer, one for the last
     row_class = SpanRows
+    predicts_positions = True
     evaluation_batch = EVALUATION_BATCH  # rows are long
     training_arguments: ClassVar[dict[str, Any]] = {
         "label_names": ["labels"],
@@ -326,6 +343,7 @@ class TagHead(LabelHead):
     model_class = AutoModelForTokenClassification
     row_class = TagRows
     labels_positions = True
+    predicts_positions = True
     reads_words = True
 
     def accepts_label_type(self, column_type: pa.DataType) -> bool:

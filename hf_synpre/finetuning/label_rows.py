@@ -14,7 +14,9 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.rows import IGNORED, Row
 from hf_synpre.errors import UsageError
+from hf_synpre.vocabulary import padding_and_end
 
+COLUMNS = ["label", "pieces"]  # what LabelRows reads of an encoded split
 WINDOW_OVERLAP = 128  # ids that two windows of a long context share (Devlin et al. 2019)
 LONGEST_QUESTION = 64  # ids of a question that a window holds (Devlin et al. 2019)
 
@@ -35,6 +37,8 @@ class SpecialTokensTemplate:
     ) -> "SpecialTokensTemplate":
         """Return the template of a tokenizer, read from its ids of a pair of texts.
 
+        Many tokenizers of decoders put nothing between two texts; then the end of a sequence does.
+
         Args:
             tokenizer: any tokenizer that encodes pairs of texts.
             length: the most ids of a row, special tokens included.
@@ -45,9 +49,10 @@ class SpecialTokensTemplate:
         width = len(text)
         starts = [i for i in range(len(pair) - width + 1) if pair[i : i + width] == text]
         first, second = starts[0], starts[-1]
+        between = pair[first + width : second] or [padding_and_end(tokenizer)[1]]
         return cls(
             before=tuple(pair[:first]),
-            between=tuple(pair[first + width : second]),
+            between=tuple(between),
             after=tuple(pair[second + width :]),
             has_types="token_type_ids" in tokenizer.model_input_names,
             length=length,
@@ -158,6 +163,60 @@ class ChoiceRows(LabelRows):
         """Return the ids of the context and its longest continuation, uncut."""
         context, *choices = self.pieces(index)
         return len(context) + max(len(choice) for choice in choices)
+
+
+class LikelihoodRows(LabelRows):
+    """Map-style rows of a context with each of its continuations, for a decoder.
+
+    A row of a continuation has its `input_ids` and, at the position that predicts it, each id of
+    the continuation as `targets`; other targets are IGNORED. Where a row would be too long, the
+    beginning of the context is cut, and the end of a continuation that fills the row alone.
+    """
+
+    def __init__(self, encoded: pa.Table, template: SpecialTokensTemplate, eos: int):
+        """Make the rows of an encoded split.
+
+        Args:
+            encoded: a table with `joined`, `starts` (`label_encoding.join_choices`) and `label`.
+            template: the special tokens before a text, and the length of rows.
+            eos: the id of the end of a sequence; it begins a row without anything before the
+                continuation, whose first id is predicted too.
+        """
+        super().__init__(encoded.select(["label", "joined"]).rename_columns(COLUMNS), template)
+        self.starts = encoded["starts"].to_pylist()
+        self.eos = eos
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        choices = zip(self.pieces(index), self.starts[index], strict=True)
+        return {
+            "choices": [self.choice_row(ids, start) for ids, start in choices],
+            "labels": np.array(self.labels[index], np.int32),
+        }
+
+    def choice_row(self, ids: np.ndarray, start: int) -> Row:
+        """Return the row of one continuation.
+
+        Args:
+            ids: the ids of the context and the continuation.
+            start: the first id of the continuation.
+        """
+        before = self.template.before
+        if not before and not start:
+            before = (self.eos,)
+
+        # The last id predicts nothing, so that a row has one id more than positions.
+        room = self.template.length + 1 - len(before)
+        continuation = ids[start:][: room - (1 if start else 0)]
+        context = ids[:start][max(0, start + len(continuation) - room) :]
+        row_ids = np.concatenate([np.array(before, np.int32), context, continuation])
+
+        inputs, targets = row_ids[:-1], row_ids[1:].copy()  # [positions] each
+        targets[: len(targets) - len(continuation)] = IGNORED
+        return {"input_ids": inputs, "attention_mask": np.ones_like(inputs), "targets": targets}
+
+    def text_length(self, index: int) -> int:
+        """Return the ids of the context with its longest continuation, uncut."""
+        return max(map(len, self.pieces(index)))
 
 
 class TagRows(LabelRows):

@@ -29,7 +29,7 @@ PROBE_ROWS = 1000  # rows by which a split is found to have labels or not
 
 @dataclass(frozen=True)
 class LabelTask(FinetuningTask):
-    """A task that is answered by a head on an encoder.
+    """A task that is answered by a head on an encoder or a decoder.
 
     `text`, `label` and `choices` list alternatives, each a list of columns. The first alternative
     is used whose columns all exist.

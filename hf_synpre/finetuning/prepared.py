@@ -53,14 +53,15 @@ class PreparedTask(Generic[Task]):
         """Return the encoded rows of a split, with these columns or all."""
         return pq.read_table(self.folder / f"{split}.parquet", columns=columns)
 
-    def rows(self, split: str, limit: int | None = None) -> Any:
+    def rows(self, split: str, limit: int | None = None, head: Head[Any, Any] | None = None) -> Any:
         """Return a split as a map-style dataset of rows, as the head's collator takes them.
 
         Args:
             split: train, validation or test.
             limit: how many rows of a fixed shuffle are taken; None for all, in their order.
+            head: the head that the rows are for; None for the first of the task.
         """
-        head = find_head(self.task.head_name)
+        head = head or find_head(self.task.head_name)
         table = self.read_table(split)
         if limit is not None:
             shuffled = np.random.default_rng(0).permutation(len(table))

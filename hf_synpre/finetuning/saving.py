@@ -4,11 +4,13 @@ The folder has the weights (adapters merged), the config with the names of the l
 of generation, the tokenizer as the model was trained with it, and README.md.
 """
 
+import itertools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,10 +18,12 @@ from hf_synpre.files import atomic_folder
 from hf_synpre.finetuning.card import finetuned_card
 from hf_synpre.finetuning.completion_head import is_decoder
 from hf_synpre.finetuning.finetuning import FinetuningSpec
+from hf_synpre.finetuning.label_rows import SpecialTokensTemplate
+from hf_synpre.finetuning.label_tasks import HEADS_OF_TEXTS
 from hf_synpre.finetuning.masked_language_head import frame_ids
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
-from hf_synpre.models.families import uses_token_types
+from hf_synpre.models.families import reads_last_position, uses_token_types
 from hf_synpre.models.saving import complete_tokenizer, usual_use_cache
 
 CARD = "README.md"
@@ -90,22 +94,29 @@ def generation_settings(
 def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedTokenizerBase:
     """Return the tokenizer that gives the ids which the model was trained on.
 
-    It ends a source text with the end of sequence, as the rows of a text-to-text task do, frames
-    the text of a masked language model, cuts at the task's length, and has token types only if the
-    model reads them.
+    It ends a source text with the end of sequence, as the rows of a text-to-text task do, puts
+    between two texts what the rows of a labelled task have there, frames the text of a masked
+    language model, pads on the side on which batches were padded, cuts at the task's length, and
+    has token types only if the model reads them.
     """
     tokenizer = complete_tokenizer(data.tokenizer, model)
     tokenizer.model_max_length = data.task.max_source
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if data.task.head_name in ("text", "lm") and is_decoder(model.config):
-        # What a decoder generates follows the last position.
-        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
+    has_labels = data.task.head_name not in ("text", "lm")
+    generates = not has_labels and is_decoder(model.config)
+    # What a decoder generates follows the last position. With labels padding is on the right, where
+    # a decoder with learned positions, such as GPT-2, does not see it.
+    is_left = generates or reads_last_position(model.config)
+    tokenizer.padding_side = "left" if is_left else "right"
+    tokenizer.init_kwargs["padding_side"] = tokenizer.padding_side
     if data.task.head_name == "text" and backend is not None:
         end = tokenizer.eos_token
         backend.post_processor = TemplateProcessing(
             f"$A {end}", f"$A $B {end}", [(end, tokenizer.eos_token_id)]
         )
-    if data.task.head_name == "lm" and not is_decoder(model.config) and backend is not None:
+    elif data.task.head_name in (*HEADS_OF_TEXTS, "span") and backend is not None:
+        separate_pairs(tokenizer)
+    elif data.task.head_name == "lm" and not is_decoder(model.config) and backend is not None:
         ids = frame_ids(tokenizer)
         start, end = tokenizer.convert_ids_to_tokens(ids)
         backend.post_processor = TemplateProcessing(
@@ -113,8 +124,27 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
         )
 
     inputs = ["input_ids", "attention_mask"]
-    if data.task.head_name not in ("text", "lm") and uses_token_types(model.config):
+    if has_labels and uses_token_types(model.config):
         inputs.insert(1, "token_type_ids")
     tokenizer.model_input_names = inputs
     tokenizer.init_kwargs["model_input_names"] = inputs
     return tokenizer
+
+
+def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a fast tokenizer put between two texts what the rows of labelled tasks have there."""
+    text = tokenizer("a", add_special_tokens=False)["input_ids"]
+    pair = tokenizer("a", text_pair="a")["input_ids"]
+    template = SpecialTokensTemplate.from_tokenizer(tokenizer, length=2 * len(pair) + 1)
+    ids = np.array(text, np.int32)
+    if template.row(ids, ids)["input_ids"].tolist() == pair:
+        return
+
+    parts = (template.before, template.between, template.after)
+    before, between, after = (tokenizer.convert_ids_to_tokens(list(part)) for part in parts)
+    end_of_second = [f"{token}:1" for token in after]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        [*before, "$A", *after],
+        [*before, "$A", *between, "$B:1", *end_of_second],
+        list(zip([*before, *between, *after], itertools.chain(*parts), strict=True)),
+    )

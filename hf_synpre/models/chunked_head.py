@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -50,7 +51,8 @@ class SummedLoss(ModelOutput):
             of a mixture's router is in it.
         predictions: the most likely ids, IGNORED where there is no label, [rows, length]. None in
             training.
-        losses: that of each position without a gradient, 0 where there is no label, [rows, length].
+        losses: that of each position, 0 where there is no label, [rows, length]. They have a
+            gradient in place of `loss` where the head was made with `each_loss`.
         samples: ids that were drawn, IGNORED where there is no label, [rows, length]. None where
             none are asked for.
     """
@@ -69,6 +71,8 @@ class ChunkedHead:
         stages: the modules that compute these states, in their order.
         label_smoothing: the share of a target that is spread over all ids.
         sampler: draws ids by logits [positions, ids] and random numbers [positions].
+        each_loss: the loss of the run weighs positions by all of their losses. Then the gradient is
+            that of each loss, and the logits of a chunk are computed again in the backward pass.
 
     Example:
         >>> head = chunked_head(model)
@@ -83,11 +87,13 @@ class ChunkedHead:
         stages: tuple[torch.nn.Module, ...],
         label_smoothing: float = 0.0,
         sampler: Sampler | None = None,
+        each_loss: bool = False,
     ):
         self.model = model
         self.stages = stages
         self.label_smoothing = label_smoothing
         self.sampler = sampler
+        self.each_loss = each_loss
         self.vocabulary = model.config.vocab_size  # the width of the logits
         self.output_classes: list[type[ModelOutput]] = []  # what each stage returns
         self._is_attached = False
@@ -164,8 +170,14 @@ class ChunkedHead:
         picked = states.index_select(0, positions)  # [labelled, width]
         columns = {name: column[positions] for name, column in columns.items()}  # [labelled]
 
-        # Chunk by chunk; the gradients of a chunk are computed before the next chunk is.
         in_training = torch.is_grad_enabled()
+        if in_training and self.each_loss:
+            of_positions = self._losses_in_chunks(picked, columns["labels"])  # [labelled]
+            losses = torch.zeros(len(states), dtype=of_positions.dtype, device=states.device)
+            losses = losses.index_put((positions,), of_positions).view(shape)  # [rows, length]
+            return SummedLoss(losses.detach().sum(), losses=losses)
+
+        # Chunk by chunk; the gradients of a chunk are computed before the next chunk is.
         gradients = Gradients(self.model)
         kept: dict[str, list[torch.Tensor]] = {"losses": [], "predictions": [], "samples": []}
         size = max(1, CHUNK_LOGITS // self.vocabulary)
@@ -195,6 +207,21 @@ class ChunkedHead:
                 column[positions] = torch.cat(chunks)
                 whole[name] = column.view(shape)  # [rows, length]
         return SummedLoss(loss, **whole)
+
+    def _losses_in_chunks(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropies [positions] of last hidden states [positions, width].
+
+        The logits of a chunk are not kept for the backward pass, which computes them again.
+        """
+
+        def chunk_losses(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return self._losses(self.logits(states), labels)
+
+        size = max(1, CHUNK_LOGITS // self.vocabulary)
+        chunks = zip(states.split(size), labels.split(size), strict=True)
+        return torch.cat(
+            [checkpoint(chunk_losses, *chunk, use_reentrant=False) for chunk in chunks]
+        )
 
     def _losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the cross-entropies [positions] of logits [positions, ids]."""
@@ -280,7 +307,10 @@ class WithGradients(torch.autograd.Function):
 
 
 def chunked_head(
-    model: PreTrainedModel, label_smoothing: float = 0.0, sampler: Sampler | None = None
+    model: PreTrainedModel,
+    label_smoothing: float = 0.0,
+    sampler: Sampler | None = None,
+    each_loss: bool = False,
 ) -> ChunkedHead | None:
     """Return the head of a language model, which runs at labelled positions in chunks.
 
@@ -288,6 +318,7 @@ def chunked_head(
         model: the model, with its weights.
         label_smoothing: the share of a target that is spread over all ids.
         sampler: draws ids by logits [positions, ids] and random numbers [positions].
+        each_loss: as for `ChunkedHead`.
 
     Returns:
         The head; None where chunks of a row of last hidden states do not have the logits that the
@@ -297,7 +328,7 @@ def chunked_head(
     model.eval()
     try:
         for stages in possible_bodies(model):
-            head = ChunkedHead(model, stages, label_smoothing, sampler)
+            head = ChunkedHead(model, stages, label_smoothing, sampler, each_loss)
             if gives_the_models_logits(head):
                 return head
         return None

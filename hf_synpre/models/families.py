@@ -1,4 +1,4 @@
-"""Families of models: a config or model -> its family, token types, first position, longest input.
+"""Families of models: a config or model -> its family, token types, positions, longest input.
 
 A *family* is what a model is pre-trained as: "seq2seq" (encoder-decoder, T5), "causal"
 (decoder-only, GPT-2) or "mlm" (encoder-only, BERT).
@@ -51,6 +51,14 @@ def uses_token_types(config: PreTrainedConfig) -> bool:
     RoBERTa and decoders do not; GPT-2 would read token_type_ids as further token ids.
     """
     return (getattr(config, "type_vocab_size", None) or 0) > 1
+
+
+def reads_last_position(config: PreTrainedConfig) -> bool:
+    """Say whether a head on whole rows reads the last position, be it padding: XLNet's does.
+
+    Rows are then padded on the left. The heads of decoders look for the last token.
+    """
+    return getattr(config, "summary_type", None) == "last"
 
 
 def first_position(model: PreTrainedModel) -> int:

@@ -12,6 +12,7 @@ from transformers.integrations import get_available_reporting_integrations
 from hf_synpre.config import fits, in_words
 from hf_synpre.errors import UsageError, choose, in_message
 from hf_synpre.training.argument_table import (
+    FINETUNING,
     NEEDS,
     OBEYED,
     OBEYED_IN,
@@ -35,7 +36,7 @@ TRAINING_DEFAULTS = {
     "dataloader_pin_memory": torch.cuda.is_available(),
     "use_cpu": not torch.accelerator.is_available(),  # else bf16 is refused on a CPU
 }
-# Training arguments that must be 1 at least.
+# Training arguments that must be 1 at least; max_steps of a fine-tuning may be 0.
 COUNTS = (
     "max_steps",
     "per_device_train_batch_size",
@@ -190,8 +191,10 @@ def check_training(chosen: Mapping[str, Any], run: str) -> None:
         # The range.
         if name == "save_total_limit" and not isinstance(value, int | None):
             raise UsageError(f"save_total_limit is {value!r}; give a number of checkpoints.")
-        if name in COUNTS and value is not None and value < 1:
-            raise UsageError(f"{name} is {value}; give training.{name} >= 1.")
+        # A fine-tuning of no steps tests the model as it is.
+        least = 0 if name == "max_steps" and run == FINETUNING else 1
+        if name in COUNTS and value is not None and value < least:
+            raise UsageError(f"{name} is {value}; give training.{name} >= {least}.")
         if name == "dataloader_num_workers" and value < 0:
             raise UsageError(f"dataloader_num_workers is {value}; give 0 or more.")
         if name == "learning_rate" and value <= 0:

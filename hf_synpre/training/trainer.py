@@ -98,6 +98,22 @@ def check_model(model: PreTrainedModel, args: Seq2SeqTrainingArguments) -> None:
         )
 
 
+def check_router_loss(model: PreTrainedModel, adds_it: bool) -> None:
+    """Raise UsageError where a model has a loss of its router that the run's would leave out.
+
+    Args:
+        model: the model to train.
+        adds_it: whether the run adds it to the loss of a decoder.
+    """
+    config = model.config
+    is_added = adds_it and not config.is_encoder_decoder and hasattr(config, "router_aux_loss_coef")
+    if getattr(config, "output_router_logits", False) and not is_added:
+        raise UsageError(
+            f"The loss of {type(model).__name__}'s router cannot be added to the loss of the run; "
+            "leave output_router_logits out."
+        )
+
+
 class SynpreTrainer(Seq2SeqTrainer):
     """A Seq2SeqTrainer with an exact loss, a meter of the training cost and the papers' Adafactor.
 
@@ -176,6 +192,7 @@ class SynpreTrainer(Seq2SeqTrainer):
             self.chunked_head = self._chunked_head(model, loss.label_smoothing)
         elif isinstance(model, RTDModel):
             self.chunked_head = self._chunked_head(model.generator, sampler=model.sample)
+        check_router_loss(model, adds_it=isinstance(loss, TokenLoss) and bool(self.chunked_head))
 
         if args.optim == OptimizerNames.ADAFACTOR:
             self.optimizer_cls_and_kwargs = (Adafactor, ADAFACTOR | {"lr": args.learning_rate})
@@ -283,24 +300,13 @@ class SynpreTrainer(Seq2SeqTrainer):
             model: the model, or the part of it that has the head.
             *options: those of `chunked_head`.
             **named: those of `chunked_head`.
-
-        Raises:
-            UsageError: the model has a loss of its router that the run's loss would leave out.
         """
         head = None
         if self.args.n_gpu <= 1:  # replicas of DataParallel would share the hooks of one model
             head = chunked_head(model, *options, **named)
 
-        name, config = type(model).__name__, model.config
         if head is None and self.args.process_index == 0:
-            log_full_logits(name)
-        if getattr(config, "output_router_logits", False) and (
-            head is None or config.is_encoder_decoder or not hasattr(config, "router_aux_loss_coef")
-        ):
-            raise UsageError(
-                f"The loss of {name}'s router cannot be added to the loss of the run; leave "
-                "output_router_logits out."
-            )
+            log_full_logits(type(model).__name__)
         return head
 
     def _head_in_chunks(self) -> AbstractContextManager[None]:
@@ -333,7 +339,7 @@ class SynpreTrainer(Seq2SeqTrainer):
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """Return the loss of a batch; the model gets its labels as `targets` of its head."""
         if self.chunked_head is not None and "labels" in inputs:
-            inputs = {**inputs, "targets": inputs["labels"]}
+            inputs = {"targets": inputs["labels"], **inputs}
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def training_step(

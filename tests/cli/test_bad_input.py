@@ -263,7 +263,7 @@ BAD_YAML = [
     (GOOD + "finetuning: {evaluations: 1.5}", "evaluations is 1.5; give an integer"),
     (GOOD + "finetuning: {test_examples: -3}", "test_examples is -3; give an integer >= 1"),
     (GOOD + "finetuning: {training: {learningrate: 1}}", "Did you mean 'learning_rate'?"),
-    (GOOD + "finetuning: {training: {max_steps: -3}}", "give training.max_steps >= 1"),
+    (GOOD + "finetuning: {training: {max_steps: -3}}", "give training.max_steps >= 0"),
     (GOOD + "model: {overrides: {d_modle: 3}}", "Did you mean 'd_model'?"),
     (GOOD + "model: {model_type: t6}", "Unknown model_type 't6'"),
     (

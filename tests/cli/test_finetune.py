@@ -131,6 +131,40 @@ def test_a_checkpoint_gives_architecture_tokenizer_and_embeddings(folder, capsys
     assert config["task"]["tokenizer"] == config["model"]["config_name"] == start
 
 
+def test_a_checkpoint_is_tested_without_training(folder, capsys):
+    rows = [
+        {"question": f"say {i}", "choices": [f"no {i}", f"{i}"], "label": i % 2}
+        for i in range(ROWS)
+    ]
+    Path("asked.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    shape = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=2"
+    words = ("--model_type", "llama", "--config_overrides", f"{shape},intermediate_size=16")
+    assert finetune("asked.jsonl", *words, "--output_dir", "a") == 0
+    assert "accuracy: the choice with the highest log-likelihood per token" in (
+        capsys.readouterr().out
+    )
+
+    start = ("--init", "weights", "--checkpoint", "a/asked--random--0", "--use_cpu", "true")
+    untrained = (*start, "--max_steps", "0", "--output_dir")
+    assert main(["finetune", "asked.jsonl", *untrained, "b"]) == 0
+    assert "; no training, the model is tested as it is." in capsys.readouterr().out
+    trained, tested = (
+        json.loads(Path(file).read_text())
+        for file in ("a/asked--random--0.json", "b/asked--weights--0.json")
+    )
+    assert tested["probabilities"] == trained["probabilities"]
+    assert tested["phases"]["finetuning"]["steps"] == 0
+
+    # Generated text too; but no head that the checkpoint does not have.
+    assert main(["finetune", "pairs.csv", *untrained, "c", "--accept_unspellable"]) == 0
+    capsys.readouterr()
+    assert main(["finetune", "reviews.csv", *untrained, "d"]) == 2
+    assert "max_steps is 0, and reviews is answered by the head classes, whose layer no" in (
+        capsys.readouterr().err
+    )
+    assert not Path("d").exists()
+
+
 def test_statistics_that_are_bundled_need_no_tokenizer(folder, capsys):
     words = ("pairs.csv", "--init", "statistics", "--checkpoint", "synpre/t5-mini-set")
     assert finetune(*words) == 0

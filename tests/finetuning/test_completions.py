@@ -9,7 +9,7 @@ import runpy
 
 import pytest
 import torch
-from small_models import DECODER
+from small_models import DECODERS
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from hf_synpre.errors import UsageError
@@ -27,17 +27,6 @@ from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.vocabulary import as_vocabulary
 
-GROUPED = DECODER | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-# A model_type of transformers -> the fields of a model of two layers.
-DECODERS = {
-    "gpt2": {"n_embd": 16, "n_head": 2, "n_layer": 2},
-    "llama": DECODER | {"num_key_value_heads": 2},
-    "qwen3": GROUPED,
-    "gemma2": GROUPED | {"sliding_window": 8},
-    "mamba": {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4},
-    "mixtral": GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "opt": {"hidden_size": 16, "word_embed_proj_dim": 16, "num_attention_heads": 2, "ffn_dim": 32},
-}
 PAD, EOS = 0, 1
 
 
