@@ -132,37 +132,42 @@ def test_a_checkpoint_gives_architecture_tokenizer_and_embeddings(folder, capsys
 
 
 def test_a_checkpoint_is_tested_without_training(folder, capsys):
-    rows = [
-        {"question": f"say {i}", "choices": [f"no {i}", f"{i}"], "label": i % 2}
-        for i in range(ROWS)
-    ]
-    Path("asked.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    shape = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=2"
-    words = ("--model_type", "llama", "--config_overrides", f"{shape},intermediate_size=16")
-    assert finetune("asked.jsonl", *words, "--output_dir", "a") == 0
-    assert "accuracy: the choice with the highest log-likelihood per token" in (
-        capsys.readouterr().out
-    )
+    """A decoder that has read what animals say knows it when it is asked."""
+    sounds = {"dog": "woof", "cat": "meow", "cow": "moo", "hen": "cluck"}
+    animals = [list(sounds)[i % 4] for i in range(ROWS)]
+    others = [list(sounds.values())[(i + 1 + i // 4 % 3) % 4] for i in range(ROWS)]
+    read, asked = [], []
+    for i, (animal, other) in enumerate(zip(animals, others, strict=True)):
+        read.append({"text": f"{i} times {animal} {sounds[animal]}"})
+        choices = [sounds[animal], other][:: 1 - 2 * (i % 2)]
+        question = f"{i} times {animal}"
+        asked.append({"question": question, "choices": choices, "label": i % 2})
+    for name, rows in (("read", read), ("asked", asked)):
+        Path(f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
 
-    start = ("--init", "weights", "--checkpoint", "a/asked--random--0", "--use_cpu", "true")
-    untrained = (*start, "--max_steps", "0", "--output_dir")
-    assert main(["finetune", "asked.jsonl", *untrained, "b"]) == 0
-    assert "; no training, the model is tested as it is." in capsys.readouterr().out
-    trained, tested = (
-        json.loads(Path(file).read_text())
-        for file in ("a/asked--random--0.json", "b/asked--weights--0.json")
-    )
-    assert tested["probabilities"] == trained["probabilities"]
-    assert tested["phases"]["finetuning"]["steps"] == 0
+    shape = "hidden_size=32,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=2"
+    words = ("--head", "lm", "--model_type", "llama", "--config_overrides", shape)
+    words += ("--max_steps", "40", "--learning_rate", "1e-2", "--max_source", "64")
+    assert main(["finetune", "read.jsonl", *words, "--use_cpu"]) == 0
+
+    start = ("--init", "weights", "--checkpoint", "runs/read/read--random--0", "--use_cpu")
+    assert main(["finetune", "asked.jsonl", *start, "--max_steps", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "; no training, the model is tested as it is." in shown
+    assert "accuracy: the choice with the highest log-likelihood per token after its" in shown
+    result = json.loads(Path("runs/asked/asked--weights--0.json").read_text())
+    assert result["score"] == 1.0
+    assert result["phases"]["finetuning"]["steps"] == 0
 
     # Generated text too; but no head that the checkpoint does not have.
-    assert main(["finetune", "pairs.csv", *untrained, "c", "--accept_unspellable"]) == 0
+    words = (*start, "--max_steps", "0", "--accept_unspellable")
+    assert main(["finetune", "pairs.csv", *words]) == 0
     capsys.readouterr()
-    assert main(["finetune", "reviews.csv", *untrained, "d"]) == 2
+    assert main(["finetune", "reviews.csv", *start, "--max_steps", "0"]) == 2
     assert "max_steps is 0, and reviews is answered by the head classes, whose layer no" in (
         capsys.readouterr().err
     )
-    assert not Path("d").exists()
+    assert not Path("runs/reviews").exists()
 
 
 def test_statistics_that_are_bundled_need_no_tokenizer(folder, capsys):

@@ -97,7 +97,7 @@ def test_patience_ends_a_run_that_gets_no_better():
 def test_the_test_split_is_read_once_and_last(mtop, tmp_path, monkeypatch):
     seen, rows, evaluated = [], PreparedTask.rows, BestModel.on_evaluate
     monkeypatch.setattr(
-        PreparedTask, "rows", lambda self, split, *a: seen.append(split) or rows(self, split, *a)
+        PreparedTask, "rows", lambda self, *a, **k: seen.append(a[0]) or rows(self, *a, **k)
     )
     monkeypatch.setattr(
         BestModel, "on_evaluate", lambda *a, **k: seen.append("evaluated") or evaluated(*a, **k)
