@@ -381,8 +381,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         f"work; the others are refused in one line before work starts.{not_tried(results)}",
         "",
         "A head that is not named is refused by name too, mostly because transformers has no such "
-        "model. `classes` stands for the heads classes, labels and number. *Roles*: whether the "
-        "schemes of parameter statistics that need roles work without `roles=`.",
+        "model. `classes` stands for the heads classes, labels and number; decoders without a "
+        "class for choices answer them by likelihood. *Roles*: whether the schemes of parameter "
+        "statistics that need roles work without `roles=`.",
     ]
     for family, title in FAMILIES.items():
         of_family = {name: found for name, found in works.items() if found["family"] == family}
