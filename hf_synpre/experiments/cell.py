@@ -31,6 +31,7 @@ from hf_synpre.initialization import (
     checkpoint_config,
     embedding_names,
 )
+from hf_synpre.models.families import is_decoder
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import accumulated_cost
@@ -89,7 +90,7 @@ def compute_cell(
             fine_tune(
                 model,
                 data,
-                recipe.without_unread(answer),
+                recipe.without_unread(answer, is_decoder(model.config)),
                 seed=cell.seed,
                 output_dir=artifacts.folder / "finetuning" / cell.file_name,
                 extra_flops=extra_flops,

@@ -119,6 +119,7 @@ class Experiment:
                 holds something else.
         """
         self.spec.model.validate()
+        self.spec.check_recipe(decodes=self.spec.model.is_decoder())
         for run in self.spec.pretraining.values():
             run.validate()
             if self.spec.jobs != 1:

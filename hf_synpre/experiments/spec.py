@@ -195,7 +195,7 @@ class ExperimentSpec:
         for name in self.tasks:
             self.finetuning_spec(name)
             self._check_data_dir(name)
-        self._check_recipe()
+        self.check_recipe()
 
         self._check_seeds(self.seeds)
         for task in self.tasks.values():
@@ -214,14 +214,20 @@ class ExperimentSpec:
                 f"{task} of others in {folder}; leave data_dir out."
             )
 
-    def _check_recipe(self) -> None:
-        """Raise UsageError on an option of the shared recipe that no task reads."""
-        has: dict[str, bool] = {}
+    def check_recipe(self, decodes: bool | None = None) -> None:
+        """Raise UsageError on an option of fine-tuning that no task, or not that of it, reads.
+
+        Args:
+            decodes: whether the model is a decoder; None where it is not known yet.
+        """
+        has: dict[str, bool | None] = {}
         for task in self.tasks:
             head = find_head(self.finetuning_task(task).head_name)
-            options = self.finetuning_spec(task).options_read(head.answer)
+            options = self.finetuning_spec(task, decodes).options_read(head.answer, decodes)
             for name, is_read in options.items():
-                has[name] = has.get(name, False) or is_read
+                if is_read is not False:  # what is not known yet is not refused
+                    has[name] = is_read
+                has.setdefault(name, False)
         check_read(self.finetuning, has, what="this experiment")
 
     def _check_seeds(self, seeds: list[int]) -> None:
@@ -335,8 +341,12 @@ class ExperimentSpec:
             return get_finetuning_task(task)
         return task_from_fields(task, fields)
 
-    def finetuning_spec(self, task: str) -> FinetuningSpec:
+    def finetuning_spec(self, task: str, decodes: bool | None = None) -> FinetuningSpec:
         """Return the recipe of fine-tuning on a task.
+
+        Args:
+            task: the name of the task.
+            decodes: whether the model is a decoder; None where it is not known yet.
 
         Raises:
             UsageError: a value that is not allowed, or one given for this task that its kind of
@@ -374,7 +384,7 @@ class ExperimentSpec:
         # Of what is given for this task all must be read.
         own = {**self.tasks[task].finetuning, "training": {}}
         head = find_head(self.finetuning_task(task).head_name)
-        has = spec.options_read(head.answer)
+        has = spec.options_read(head.answer, decodes)
         check_read(build_spec(FinetuningSpec, own, where), has, what=f"the task {task}")
         return spec
 

@@ -8,9 +8,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_synpre.finetuning.completion_head import is_decoder
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_tasks import COLUMN
+from hf_synpre.models.families import is_decoder
 
 # The head of a task -> the name of transformers' pipeline that loads its models.
 PIPELINES = {

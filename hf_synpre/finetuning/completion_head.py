@@ -17,13 +17,31 @@ from hf_synpre.data.packing import CausalLayout
 from hf_synpre.data.rows import MULTIPLE, Row
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import Collator
-from hf_synpre.finetuning.text_head import TextHead, longest_target
-from hf_synpre.models.families import model_family
+from hf_synpre.finetuning.text_head import TextHead, TokenRows, longest_target
+from hf_synpre.models.families import is_decoder
 from hf_synpre.vocabulary import padding_and_end
 
 if TYPE_CHECKING:
+    from hf_synpre.finetuning.finetuning import FinetuningSpec
     from hf_synpre.finetuning.prepared import PreparedTask
     from hf_synpre.finetuning.text_tasks import TextToTextTask
+
+
+# The key of rows whose prompts carry loss, whatever its value.
+LOSS_ON_PROMPT = "loss_on_prompt"
+
+
+@dataclass
+class PromptLossRows:
+    """Map-style rows whose prompts carry loss: those of `rows`, with one key more."""
+
+    rows: TokenRows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index] | {LOSS_ON_PROMPT: np.ones(1, np.int32)}
 
 
 @dataclass
@@ -31,7 +49,8 @@ class CompletionCollator:
     """Rows {input_ids, labels} of one example each -> a batch of a decoder's prompts and targets.
 
     A source is cut to `max_source` ids with the end-of-sequence id behind it, a target to
-    `max_target` ids; a target that is cut loses its end-of-sequence id.
+    `max_target` ids; a target that is cut loses its end-of-sequence id. A row with the key
+    LOSS_ON_PROMPT has loss on its prompt too.
 
     Args:
         pad: the padding id.
@@ -48,13 +67,14 @@ class CompletionCollator:
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return input_ids, attention_mask and labels, each int64 [rows, width].
 
-        Labels lie at the positions that predict them, and are -100 within the source.
+        Labels lie at the positions that predict them, and are -100 within a prompt without loss.
         """
         sequences = []
         for row in rows:
             source = row["input_ids"][: self.max_source - 1]
             limit = len(source) + 1 + self.max_target
-            layout = CausalLayout(self.eos, self.pad, max_length=limit)
+            loss_on = "all" if LOSS_ON_PROMPT in row else "targets"
+            layout = CausalLayout(self.eos, self.pad, max_length=limit, loss_on=loss_on)
             sequences.append(layout.row([{"input_ids": source, "labels": row["labels"]}]))
         return RowCollator(self.pad, alone=True)(sequences)
 
@@ -110,6 +130,19 @@ class CompletionHead(TextHead):
             )
         return config
 
+    def arrange(
+        self,
+        data: "PreparedTask[TextToTextTask]",
+        rows: TokenRows,
+        split: str,
+        spec: "FinetuningSpec",
+        seed: int = 0,
+    ) -> TokenRows | PromptLossRows:
+        """Return the rows of a split; those of train have loss on their prompts if asked for."""
+        if split == "train" and spec.loss_on == "all":
+            return PromptLossRows(rows)
+        return rows
+
     def collator(self, data: "PreparedTask[TextToTextTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator that joins sources and targets and cuts at the task's limits."""
         pad, eos = padding_and_end(data.tokenizer)
@@ -119,14 +152,6 @@ class CompletionHead(TextHead):
         """Return the function that makes a batch of prompts of a list of rows."""
         assert isinstance(collator, CompletionCollator)
         return collator.prompts
-
-
-def is_decoder(config: PreTrainedConfig) -> bool:
-    """Say whether models of a config are decoder-only language models."""
-    try:
-        return model_family(config) == "causal"
-    except UsageError:  # transformers has no language model of this architecture
-        return False
 
 
 def longest_prompt(data: "PreparedTask[TextToTextTask]") -> int:

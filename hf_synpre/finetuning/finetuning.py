@@ -11,9 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_synpre.config import check_read, option
-from hf_synpre.errors import UsageError
-from hf_synpre.finetuning.heads import ReportedScores
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.finetuning.heads import Head, ReportedScores
 from hf_synpre.finetuning.prepared import PreparedTask
+from hf_synpre.models.families import is_decoder
 from hf_synpre.training.argument_table import FINETUNING
 from hf_synpre.training.arguments import check_training, training_arguments
 from hf_synpre.training.callbacks import BestModel
@@ -28,6 +29,7 @@ PROBE_BATCHES = 50
 GENERATED = "a task that is answered with generated text"
 BEAMS = "num_beams above 1 and generated text"
 LABELLED = "a labelled task"
+PROMPTED = "a decoder that generates text"
 
 # Fields of FinetuningSpec that are counts, at least 1.
 COUNTS = ("evaluations", "validation_examples", "test_examples", "num_beams", "max_new_tokens")
@@ -44,6 +46,13 @@ class FinetuningSpec:
     validation_examples: int | None = option("Validation rows of an evaluation; null for all.", 500)
     test_examples: int | None = option("Test rows that are used; null for all.", 1000)
     num_beams: int = option("Beams of generation; 1 for greedy decoding.", 1, read_with=GENERATED)
+    loss_on: str = option(
+        "Training loss of a decoder that generates text: targets, the completions, or all, their "
+        "prompts too. Validation is on the targets.",
+        "targets",
+        read_with=PROMPTED,
+        is_added=True,
+    )
     length_penalty: float = option(
         "A beam's score is divided by its length to this power.", 1.0, read_with=BEAMS
     )
@@ -91,6 +100,7 @@ class FinetuningSpec:
                 "learning rate."
             )
 
+        choose("loss_on", self.loss_on, ("targets", "all"))
         check_training(self.training, FINETUNING)
         if self.learning_rates is not None:
             check_learning_rates(self.learning_rates, "finetuning")
@@ -105,27 +115,30 @@ class FinetuningSpec:
                     "one of them out."
                 )
 
-    def options_read(self, answer: str) -> dict[str, bool]:
+    def options_read(self, answer: str, decodes: bool | None = None) -> dict[str, bool | None]:
         """Return for each `read_with` of the fields whether a fine-tuning has it.
 
         Args:
             answer: what the task is answered with, `Head.answer`.
+            decodes: whether the model is a decoder; None where that is not known yet.
         """
         return {
+            PROMPTED: answer == "text" and decodes,
             GENERATED: answer == "text",
             BEAMS: answer == "text" and self.num_beams > 1,
             LABELLED: answer == "labels",
         }
 
-    def without_unread(self, answer: str) -> "FinetuningSpec":
+    def without_unread(self, answer: str, decodes: bool) -> "FinetuningSpec":
         """Return the recipe with the defaults of the options that a fine-tuning does not read.
 
         Tasks of several kinds may share a recipe, of which each reads its part.
 
         Args:
             answer: what the task is answered with, `Head.answer`.
+            decodes: whether the model is a decoder.
         """
-        has = self.options_read(answer)
+        has = self.options_read(answer, decodes)
         defaults: dict[str, Any] = {}
         for field in fields(self):
             read_with = field.metadata["read_with"]
@@ -227,8 +240,7 @@ def finetune(
         >>> spec = FinetuningSpec({"max_steps": 600})
         >>> finetune(model, data, spec, seed=0, output_dir=Path("runs/model"))["score"]
     """
-    head = data.head_for(model.config)
-    check_read(spec, spec.options_read(head.answer), what=f"the task {data.task.name}")
+    head = head_of_recipe(model, data, spec)
     checked = head.check_scoring(data, spec)
     trainer, best = train(model, data, spec, seed, output_dir, extra_flops)
 
@@ -265,8 +277,7 @@ def validate(
 
     It does what `finetune` does before the test, with the same arguments and errors.
     """
-    head = data.head_for(model.config)
-    check_read(spec, spec.options_read(head.answer), what=f"the task {data.task.name}")
+    head_of_recipe(model, data, spec)
     trainer, best = train(model, data, spec, seed, output_dir, extra_flops)
     return {
         "criterion": best.criterion,
@@ -275,6 +286,19 @@ def validate(
         "schedule": schedule_of(trainer),
         "spent": cost_of(trainer, best, test_seconds=0.0),
     }
+
+
+def head_of_recipe(
+    model: PreTrainedModel, data: PreparedTask, spec: FinetuningSpec
+) -> Head[Any, Any]:
+    """Return the head that answers a task.
+
+    Raises UsageError where the model cannot, or an option of the recipe is not read.
+    """
+    head = data.head_for(model.config)
+    has = spec.options_read(head.answer, is_decoder(model.config))
+    check_read(spec, has, what=f"the task {data.task.name}")
+    return head
 
 
 def train(
@@ -349,9 +373,9 @@ def finetuning_trainer(
         output_dir: the folder of Trainer's files.
     """
     head = data.head_for(model.config)
-    train = head.arrange(data, data.rows("train", head=head), "train", seed)
+    train = head.arrange(data, data.rows("train", head=head), "train", spec, seed)
     rows = data.rows("validation", spec.validation_examples, head)
-    validation = head.arrange(data, rows, "validation")
+    validation = head.arrange(data, rows, "validation", spec)
 
     # The recipe may replace the head's size of evaluation batches, but not the arguments that the
     # head fixes.

@@ -189,7 +189,12 @@ class Head(ABC, Generic[Task, Rows]):
         """
 
     def arrange(
-        self, data: "PreparedTask[Task]", rows: Rows, split: str, seed: int = 0
+        self,
+        data: "PreparedTask[Task]",
+        rows: Rows,
+        split: str,
+        spec: "FinetuningSpec",
+        seed: int = 0,
     ) -> Rows | MapDataset[Any]:
         """Return the rows of a split as models of this family take them: some ids masked, say.
 
@@ -197,6 +202,7 @@ class Head(ABC, Generic[Task, Rows]):
             data: the prepared task.
             rows: the rows, as `make_rows` returns them.
             split: train, validation or test.
+            spec: the recipe.
             seed: that of the run, which may decide what is drawn for training, and nothing else.
         """
         return rows

@@ -30,9 +30,9 @@ from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.rows import Row
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
-from hf_synpre.finetuning.completion_head import is_decoder
 from hf_synpre.finetuning.heads import Collator, ReportedScores, TokenHead
 from hf_synpre.finetuning.language_tasks import BITS_PER_BYTE
+from hf_synpre.models.families import is_decoder
 from hf_synpre.training.losses import teacher_forced
 from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import padding_and_end
@@ -197,7 +197,7 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
         """Return the score of the test text, the loss beside it and the share of right ids."""
         rows = data.rows("test", spec.test_examples)
         with torch.inference_mode():
-            metrics = trainer.predict(self.arrange(data, rows, "test")).metrics
+            metrics = trainer.predict(self.arrange(data, rows, "test", spec)).metrics
         scores = {self.metric: self.score(rows, metrics["test_loss"])}
         if self.metric == BITS_PER_BYTE:  # the other score is the loss
             scores["loss"] = metrics["test_loss"]

@@ -28,6 +28,7 @@ from hf_synpre.models.families import longest_input, model_family
 from hf_synpre.vocabulary import as_vocabulary, padding_and_end
 
 if TYPE_CHECKING:
+    from hf_synpre.finetuning.finetuning import FinetuningSpec
     from hf_synpre.finetuning.language_tasks import LanguageTask
     from hf_synpre.finetuning.prepared import PreparedTask
 
@@ -158,7 +159,12 @@ class MaskedLanguageHead(LanguageHead):
         return loss
 
     def arrange(
-        self, data: "PreparedTask[LanguageTask]", rows: WindowRows, split: str, seed: int = 0
+        self,
+        data: "PreparedTask[LanguageTask]",
+        rows: WindowRows,
+        split: str,
+        spec: "FinetuningSpec",
+        seed: int = 0,
     ) -> MaskedWindows:
         """Return the windows of a split with masked tokens; of train's alone the seed decides."""
         length = data.task.max_source

@@ -16,14 +16,13 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_synpre.files import atomic_folder
 from hf_synpre.finetuning.card import finetuned_card
-from hf_synpre.finetuning.completion_head import is_decoder
 from hf_synpre.finetuning.finetuning import FinetuningSpec
 from hf_synpre.finetuning.label_rows import SpecialTokensTemplate
 from hf_synpre.finetuning.label_tasks import HEADS_OF_TEXTS
 from hf_synpre.finetuning.masked_language_head import frame_ids
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
-from hf_synpre.models.families import reads_last_position, uses_token_types
+from hf_synpre.models.families import is_decoder, reads_last_position, uses_token_types
 from hf_synpre.models.saving import complete_tokenizer, usual_use_cache
 from hf_synpre.vocabulary import padding_and_end
 

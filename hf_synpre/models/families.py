@@ -45,6 +45,14 @@ def model_family(config: PreTrainedConfig) -> str:
     return family
 
 
+def is_decoder(config: PreTrainedConfig) -> bool:
+    """Say whether models of a config are decoder-only language models."""
+    try:
+        return model_family(config) == "causal"
+    except UsageError:  # transformers has no language model of this architecture
+        return False
+
+
 def uses_token_types(config: PreTrainedConfig) -> bool:
     """Say whether a model tells two texts apart by token_type_ids.
 

@@ -12,7 +12,7 @@ from hf_synpre.data.connection import one_line_cause
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import checkpoint_config, skeleton
 from hf_synpre.initialization.checkpoints import check_sizes
-from hf_synpre.models.families import AUTO_CLASSES, model_family
+from hf_synpre.models.families import AUTO_CLASSES, is_decoder, model_family
 from hf_synpre.vocabulary import Vocabulary
 
 # Fields in which the published models differ from their config's defaults. RoBERTa has 512
@@ -78,6 +78,10 @@ class ModelSpec:
                 f"The architecture {config.model_type}{changed} cannot be built "
                 f"({one_line_cause(error)}); give other fields, or another architecture."
             ) from error
+
+    def is_decoder(self) -> bool:
+        """Say whether the model is a decoder-only language model."""
+        return is_decoder(self.config(Vocabulary.plain(TRIAL_VOCABULARY)))
 
     def config(self, vocabulary: Vocabulary) -> PreTrainedConfig:
         """Return the config for a vocabulary.

@@ -14,7 +14,8 @@ from hf_synpre.data.corpora import dataset_corpus, open_corpus
 from hf_synpre.data.splits import open_splits
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError
-from hf_synpre.experiments import ArmSpec, ExperimentSpec, TaskSpec
+from hf_synpre.experiments import ArmSpec, Experiment, ExperimentSpec, TaskSpec
+from hf_synpre.experiments.cell import experiment_recipe
 from hf_synpre.finetuning import FinetuningSpec
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -96,6 +97,7 @@ UNREAD = {
         "length_penalty": (0.5, recipe("mtop", num_beams=1)),
         "max_new_tokens": (9, recipe("cola")),
         "accept_unspellable": (True, recipe("cola")),
+        "loss_on": ("all", recipe("cola")),
         "layer_decay": (0.5, recipe("mtop")),
     },
 }
@@ -153,10 +155,28 @@ def test_a_file_has_no_configuration_and_no_revision(chosen, message):
 def test_tasks_of_several_kinds_share_a_recipe_of_which_each_reads_its_part():
     shared = {"num_beams": 4, "length_penalty": 0.5, "layer_decay": 0.5}
     spec = experiment(tasks={"mtop": {}, "cola": {}}, finetuning=shared)
-    text = spec.finetuning_spec("mtop").without_unread("text")
-    labels = spec.finetuning_spec("cola").without_unread("labels")
+    text = spec.finetuning_spec("mtop").without_unread("text", False)
+    labels = spec.finetuning_spec("cola").without_unread("labels", False)
     assert (text.num_beams, text.length_penalty, text.layer_decay) == (4, 0.5, 1.0)
     assert (labels.num_beams, labels.length_penalty, labels.layer_decay) == (1, 1.0, 0.5)
+
+
+@pytest.mark.parametrize("where", ["shared", "of the task"])
+def test_what_decoders_alone_read_is_refused_before_an_encoder_decoder_starts(where, tmp_path):
+    changes = {"finetuning": {"loss_on": "all"}}
+    if where == "of the task":
+        changes = {"tasks": {"mtop": changes}}
+    message = r"loss_on is read with a decoder that generates text only, .* leave loss_on out\.$"
+    with pytest.raises(UsageError, match=message):
+        Experiment(experiment(**changes), tmp_path / "t5").open_folder()
+    with pytest.raises(UsageError, match="loss_on 'prompt'"):
+        FinetuningSpec(loss_on="prompt")
+
+    decoder = experiment(**changes, model={"model_type": "gpt2"})
+    Experiment(decoder, tmp_path / "gpt2").open_folder()
+    stored = experiment_recipe(decoder)["tasks" if where == "of the task" else "finetuning"]
+    assert "loss_on" in str(stored)
+    assert "loss_on" not in str(experiment_recipe(experiment()))
 
 
 @pytest.mark.parametrize("name", ["num_beams", "layer_decay"])
@@ -170,4 +190,4 @@ def test_a_shared_option_that_no_task_reads_is_refused(name):
 def test_what_a_preset_gives_may_stay_unread():
     changes = {"preset": "paper", "tasks": {"mtop": {"finetuning": {"num_beams": 1}}}}
     recipe_of_task = experiment(**changes).finetuning_spec("mtop")
-    assert recipe_of_task.without_unread("text").length_penalty == 1.0
+    assert recipe_of_task.without_unread("text", False).length_penalty == 1.0

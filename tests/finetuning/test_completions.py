@@ -22,6 +22,7 @@ from hf_synpre.finetuning import (
 )
 from hf_synpre.finetuning.card import loading_code
 from hf_synpre.finetuning.completion_head import CompletionCollator, longest_prompt
+from hf_synpre.finetuning.finetuning import finetuning_trainer
 from hf_synpre.finetuning.text_to_text import generate_ids
 from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
@@ -69,6 +70,28 @@ def test_a_target_that_is_cut_has_no_end():
     collate = CompletionCollator(PAD, EOS, max_source=4, max_target=2)
     batch = collate([{"input_ids": [5], "labels": [7, 8, 9]}])
     assert batch["labels"][0, :4].tolist() == [-100, 7, 8, -100]
+
+
+def test_the_loss_is_on_the_prompt_too_where_it_is_asked_for(mtop, tmp_path):
+    model = fresh(mtop)
+    for loss_on in ("targets", "all"):
+        spec = FinetuningSpec({"max_steps": 1, "use_cpu": True}, loss_on=loss_on)
+        trainer = finetuning_trainer(model, mtop, spec, 0, tmp_path)
+        train = trainer.data_collator([trainer.train_dataset[0]])
+        next_ids = train["input_ids"].roll(-1)[0]
+        labelled = train["labels"][0] != -100
+        assert torch.equal(train["labels"][0][labelled], next_ids[labelled])
+
+        # All ids but the first of a sequence are predicted, or those after the prompt.
+        row = trainer.train_dataset[0]
+        prompt, target = len(row["input_ids"]) + 1, len(row["labels"]) + 1
+        expected = target if loss_on == "targets" else prompt + target - 1
+        assert labelled.sum() == expected
+
+        # Validation is on the target.
+        row = trainer.eval_dataset[0]
+        labels = trainer.data_collator([row])["labels"]
+        assert (labels != -100).sum() == len(row["labels"]) + 1
 
 
 @pytest.mark.parametrize("model_type", DECODERS)

@@ -74,7 +74,7 @@ def fresh(data, model_type="bert", seed=0, **fields):
 def arranged(data, split, seed=0, limit=None):
     """Return the rows of a split as a BERT takes them; `limit` of its documents, or all."""
     head = data.head_for(fresh(data).config)
-    return head.arrange(data, data.rows(split, limit), split, seed)
+    return head.arrange(data, data.rows(split, limit), split, FinetuningSpec(), seed)
 
 
 def listed(rows):
@@ -200,4 +200,4 @@ def test_what_cannot_be_masked_is_refused(data, corpus, tmp_path):
     rows = data.rows("test")
     rows.ids = np.full(9, rows.ids[0], np.int32)
     with pytest.raises(UsageError, match="The text of test has no token that can be masked"):
-        head.arrange(data, rows, "test")
+        head.arrange(data, rows, "test", FinetuningSpec())
