@@ -10,11 +10,18 @@ It is no loss of all the text, so it compares neither with models of other token
 bits per byte of decoders.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM, PreTrainedConfig
+from transformers import (
+    AutoModelForMaskedLM,
+    PreTrainedConfig,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.masking import MaskedDataset, never_masked
@@ -97,18 +104,32 @@ class MaskedWindows:
             split=split,
             seed=seed,
         )
-        # Worker processes that live longer than an epoch see its number too.
+        # Which masks are drawn. Worker processes that live longer than an epoch see it too.
         self.epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other masks from now on; the Trainer calls it for the rows that it trains on."""
-        self.epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> Row:
         return self.masked[index + int(self.epoch) * len(self)]
+
+
+class FreshMasks(TrainerCallback):
+    """Draws other masks for the rows of training in every epoch.
+
+    (accelerate tells a dataset its epoch in a single process only.)
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Tell the rows the number of the epoch."""
+        train_dataloader.dataset.epoch.fill_(round(state.epoch or 0))
 
 
 class MaskedLanguageHead(LanguageHead):
@@ -153,6 +174,10 @@ class MaskedLanguageHead(LanguageHead):
                 "max_source, or a config with more max_position_embeddings."
             )
         return config
+
+    def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
+        """Return those of LanguageHead, and the callback by which masks are fresh."""
+        return {**super().trainer_options(spec), "callbacks": [FreshMasks()]}
 
     def score(self, rows: WindowRows, loss: float) -> float:
         """Return the score of a loss in nats per masked token: the loss itself."""

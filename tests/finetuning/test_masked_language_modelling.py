@@ -120,7 +120,7 @@ def test_masks_are_fixed_in_evaluation_and_fresh_in_every_epoch_of_training(data
     second = listed(train)
     assert second != first
     assert int(train.epoch) == 1
-    train.set_epoch(0)
+    train.epoch.fill_(0)
     assert listed(train) == first
 
 
