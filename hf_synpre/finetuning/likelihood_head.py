@@ -19,11 +19,11 @@ from transformers.utils import ModelOutput
 
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.errors import UsageError
-from hf_synpre.finetuning.completion_head import is_decoder
 from hf_synpre.finetuning.label_head import RowOrderTrainer
 from hf_synpre.finetuning.label_heads import ChoiceHead
 from hf_synpre.finetuning.label_rows import LikelihoodRows, SpecialTokensTemplate
 from hf_synpre.models.chunked_head import SummedLoss
+from hf_synpre.models.families import is_decoder
 from hf_synpre.vocabulary import padding_and_end
 
 if TYPE_CHECKING:
