@@ -28,9 +28,11 @@ from transformers.utils import ModelOutput
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.models.trial_rows import equal_logits, trial_ids
 
-# The logits of a chunk: on a CPU 250 positions of 32,000 ids, 32 MB. Larger blocks of memory are
+# The logits of a chunk on a CPU: 250 positions of 32,000 ids, 32 MB. Larger blocks of memory are
 # fetched from the system anew for each chunk there.
-CHUNK_LOGITS = 2**26 if torch.cuda.is_available() else 8_000_000
+CHUNK_LOGITS = 8_000_000
+# On a GPU few large chunks are faster: the float32 logits of one take this share of its memory.
+GPU_SHARE = 1 / 64
 # The largest difference of logits that rounding explains, as a share of the largest logit: in
 # float32, and in units of the type's precision where that is less.
 TOLERANCE, ROUNDINGS = 1e-4, 4
@@ -180,7 +182,7 @@ class ChunkedHead:
         # Chunk by chunk; the gradients of a chunk are computed before the next chunk is.
         gradients = Gradients(self.model)
         kept: dict[str, list[torch.Tensor]] = {"losses": [], "predictions": [], "samples": []}
-        size = max(1, CHUNK_LOGITS // self.vocabulary)
+        size = max(1, chunk_logits(states.device) // self.vocabulary)
         for begin in range(0, len(positions), size):
             chunk = picked[begin : begin + size].detach().requires_grad_(in_training)
             part = {name: column[begin : begin + size] for name, column in columns.items()}
@@ -217,7 +219,7 @@ class ChunkedHead:
         def chunk_losses(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             return self._losses(self.logits(states), labels)
 
-        size = max(1, CHUNK_LOGITS // self.vocabulary)
+        size = max(1, chunk_logits(states.device) // self.vocabulary)
         chunks = zip(states.split(size), labels.split(size), strict=True)
         return torch.cat(
             [checkpoint(chunk_losses, *chunk, use_reentrant=False) for chunk in chunks]
@@ -239,6 +241,14 @@ class ChunkedHead:
         if loss is None:
             return 0.0
         return self.model.config.router_aux_loss_coef * loss * labels
+
+
+def chunk_logits(device: torch.device) -> int:
+    """Return how many logits a chunk has on a device."""
+    if device.type != "cuda":
+        return CHUNK_LOGITS
+    memory = torch.cuda.get_device_properties(device).total_memory  # in bytes
+    return int(memory * GPU_SHARE) // torch.float32.itemsize
 
 
 class Gradients:

@@ -171,3 +171,11 @@ def test_weights_in_shards_have_the_gradients_of_whole_ones(tmp_path):
     assert computed.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(computed[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_chunk_on_a_gpu_has_a_share_of_its_memory(monkeypatch):
+    properties = SimpleNamespace(total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    logits = module.chunk_logits(torch.device("cuda"))
+    assert logits * 4 == 80 * 2**30 / 64
+    assert module.chunk_logits(torch.device("cpu")) == module.CHUNK_LOGITS
