@@ -212,8 +212,8 @@ def check_training(chosen: Mapping[str, Any], run: str) -> None:
             )
         if name == "resume_from_checkpoint" and value is False:
             raise UsageError(
-                "resume_from_checkpoint is false; a run that was begun goes on, so give another "
-                "folder, or delete the run."
+                "resume_from_checkpoint is false, which no run obeys: a folder's own run goes on, "
+                "and in an empty folder it begins. Leave it out; to begin anew give another folder."
             )
         if name == "resume_from_checkpoint" and value not in (True, None):
             check_is_folder(value)

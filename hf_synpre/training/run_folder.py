@@ -15,6 +15,7 @@ from typing import Any, NotRequired
 import torch
 from safetensors import SafetensorError
 from transformers import Seq2SeqTrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_synpre.config import differences
 from hf_synpre.errors import UsageError
@@ -22,6 +23,7 @@ from hf_synpre.files import open_safetensors, read_object, temporary_name, write
 from hf_synpre.initialization import STATISTICS_FILE, Moments, ParameterStatistics
 from hf_synpre.models.electra import RTDModel
 from hf_synpre.training.checkpoints import (
+    by_step,
     delete_oldest,
     delete_unfinished,
     last_whole_checkpoint,
@@ -196,24 +198,27 @@ def begin_or_resume(
         )
 
     if is_first:
+        if checkpoint is not None:
+            say_where_it_goes_on(checkpoint, args)
+        elif (folder / RECIPE_FILE).exists() and not by_step(folder):
+            logger.warning("%s was begun and has no checkpoint yet: the run starts anew.", folder)
         write_json(folder / RECIPE_FILE, {"recipe": recipe})
         delete_unfinished(folder)
-        say_what_differs(checkpoint, folder, args.world_size)
     return checkpoint
 
 
-def say_what_differs(checkpoint: Path | None, folder: Path, processes: int) -> None:
-    """Log what is unusual about the checkpoint that a run goes on from.
+def say_where_it_goes_on(checkpoint: Path, args: Seq2SeqTrainingArguments) -> None:
+    """Log the checkpoint and the step that a run goes on from, and what is unusual about them.
 
     Args:
-        checkpoint: the checkpoint, None for a run that begins.
-        folder: the folder of the run.
-        processes: how many processes the run has now.
+        checkpoint: the checkpoint, which is whole.
+        args: of the run, with its final max_steps.
     """
-    if checkpoint is None:
-        return
-    if checkpoint.parent != folder:
-        logger.warning("The run goes on from %s.", checkpoint)
+    step = read_object(checkpoint / TRAINER_STATE_NAME)["global_step"]
+    logger.warning(
+        "The run goes on from %s, after step %d of %d.", checkpoint, step, args.max_steps
+    )
+    processes = args.world_size
     manifest = read_manifest(checkpoint)
     if manifest is None:
         logger.warning("Nothing says by which recipe %s was made; it is taken.", checkpoint)

@@ -115,7 +115,10 @@ def test_wrong_training_arguments_are_named(given, message, tmp_path):
     [
         ({"label_smoothing_factor": 1.0}, "give a share of at least 0 and below 1"),
         ({"metric_for_best_model": "bleu"}, "Unknown metric_for_best_model 'bleu'"),
-        ({"resume_from_checkpoint": False}, "resume_from_checkpoint is false"),
+        (
+            {"resume_from_checkpoint": False},
+            "is false, which no run obeys: a folder.s own run",
+        ),
         ({"resume_from_checkpoint": 3}, "There is no checkpoint 3 to resume from"),
         ({"save_strategy": "epoch"}, "save_strategy is epoch; give steps or no, because"),
         ({"save_total_limit": 0}, "save_total_limit is 0; give training.save_total_limit >= 1"),

@@ -5,7 +5,9 @@ Run: pytest tests/training/test_checkpoints.py
 
 import json
 import os
+import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from hf_synpre import UsageError
 from hf_synpre.files import read_json
 from hf_synpre.hub import plan_push
 from hf_synpre.training import checkpoints, pretraining
+from hf_synpre.training.run_folder import begin_or_resume
 
 
 def names(folder):
@@ -152,7 +155,7 @@ def in_hidden_folder(unfinished, folder):
 
 @pytest.mark.parametrize("copied", [as_any_folder, as_checkpoint, in_hidden_folder])
 def test_a_run_goes_on_from_a_copied_checkpoint_to_the_same_weights(
-    tmp_path, unfinished, short_digest, monkeypatch, copied
+    tmp_path, unfinished, short_digest, monkeypatch, caplog, copied
 ):
     begun_at = []
     real = pretraining.ResumableTrainer.train
@@ -166,6 +169,16 @@ def test_a_run_goes_on_from_a_copied_checkpoint_to_the_same_weights(
     short_run(tmp_path / "run", **copied(unfinished, tmp_path / "run"))
     assert begun_at == [20]
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == short_digest
+    assert re.search(r"goes on from .*(checkpoint-20|backup), after step 20 of 30\.", caplog.text)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_says_that_it_starts_anew(
+    tmp_path, caplog
+):
+    args = SimpleNamespace(process_index=0, resume_from_checkpoint=None, world_size=1, max_steps=3)
+    for _ in range(2):
+        assert begin_or_resume(tmp_path, args, {"seed": 0}) is None
+    assert caplog.text.count("was begun and has no checkpoint yet: the run starts anew") == 1
 
 
 def test_a_checkpoint_that_is_named_must_be_whole_and_of_the_recipe(tmp_path, unfinished):
