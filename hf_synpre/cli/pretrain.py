@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -334,7 +334,7 @@ def add_usual_recipe(values: dict[str, Any], training: Mapping[str, Any], is_ele
 
 
 def open_dataset_corpus(name: str, data_dir: str | None, text: "TextSpec") -> "Corpus":
-    """Return the text of a dataset's train split.
+    """Return the text of a dataset's train split; that of files is made once for all runs.
 
     Args:
         name: a downstream task of hf_synpre, the YAML file of one, a folder, a file or a Hub id. A
@@ -345,14 +345,31 @@ def open_dataset_corpus(name: str, data_dir: str | None, text: "TextSpec") -> "C
     Raises:
         UsageError: there is no such dataset, or it has no text.
     """
-    from hf_synpre.data.corpora import open_corpus
+    from hf_synpre.data.corpora import corpus_source, open_corpus
+    from hf_synpre.data.corpus_cache import stored_corpus
     from hf_synpre.finetuning import TASKS, own_corpus
+    from hf_synpre.finetuning.own_data import YAML_SUFFIXES
 
-    if name in TASKS and not Path(name).exists():
-        return TASKS[name].corpus(data_dir, text)
+    is_task = name in TASKS and not Path(name).exists()
     if name == "stdlib":
         return open_corpus(name, text=text)
-    corpus, remarks = own_corpus(name, data_dir, text)
+
+    def make() -> "tuple[Corpus, list[str]]":
+        if is_task:
+            return TASKS[name].corpus(data_dir, text), []
+        return own_corpus(name, data_dir, text)
+
+    # The files that it is made of; those of a YAML file and of the Hub are not known here.
+    place = data_dir
+    if Path(name).suffix in YAML_SUFFIXES:
+        place = None
+    elif not is_task:
+        place = corpus_source(name, data_dir, files=True)
+
+    if place is None or not Path(place).exists():
+        corpus, remarks = make()
+    else:
+        corpus, remarks = stored_corpus(Path(place), {"name": name, "text": asdict(text)}, make)
     for remark in remarks:
         say(remark)
     return corpus
@@ -377,19 +394,15 @@ def corpus_tokenizer(
         family: the model's family; an encoder-decoder takes T5's special tokens.
         corpus: the text.
     """
-    from hf_synpre.data.tokenizers import (
-        read_tokenizer,
-        train_encoder_tokenizer,
-        train_tokenizer,
-    )
+    from hf_synpre.data.corpus_cache import stored_tokenizer
+    from hf_synpre.data.tokenizers import read_tokenizer
     from hf_synpre.models.pretrained_weights import has_tokenizer
 
     if options.tokenizer_name:
         return read_tokenizer(options.tokenizer_name)
     if start and start_embeddings != "fresh" and has_tokenizer(start):
         return read_tokenizer(start)
-    train = train_tokenizer if family == "seq2seq" else train_encoder_tokenizer
-    return train(corpus.texts("train"), options.vocab_size)
+    return stored_tokenizer(corpus, options.vocab_size, encoder=family != "seq2seq")
 
 
 SELF_PRETRAIN = Verb(

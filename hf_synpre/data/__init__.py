@@ -11,7 +11,8 @@
    stdlib.py is text that every machine has.
 3. Text becomes ids: `train_tokenizer`, `train_encoder_tokenizer` or `read_tokenizer`
    (tokenizers.py) give a tokenizer, and `corpus_tokens(corpus, ...)` (token_files.py) the ids, from
-   files that are made once (encoding.py says how) and mapped into memory.
+   files that are made once (encoding.py says how) and mapped into memory. text_progress.py says
+   how far long reading is; corpus_cache.py keeps a corpus' figures and its tokenizer between runs.
 4. Ids become windows: `TextWindows`, `FullWindows` or `SentenceWindows`, and windows become rows of
    a model: `NextTokenDataset` or `EncoderRows` (windows.py).
 5. The objective masks ids: `SpanCorruptionDataset`, `MaskedDataset`, `ReplacedRows` (masking.py).

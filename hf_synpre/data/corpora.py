@@ -15,12 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset_builder
 
 from hf_synpre.data import stdlib
-from hf_synpre.data.cache import folder_digest
+from hf_synpre.data.cache import folder_digest, mapped_tables
 from hf_synpre.data.connection import one_line_cause, read_error
-from hf_synpre.data.documents import column_texts, folder_texts, refuse_texts, split_token_files
+from hf_synpre.data.documents import (
+    column_texts,
+    folder_size,
+    folder_texts,
+    refuse_texts,
+    split_token_files,
+)
 from hf_synpre.data.readers import is_data_file
 from hf_synpre.data.row_hashes import (
     RowDocuments,
@@ -34,6 +41,8 @@ from hf_synpre.data.text_spec import STDLIB, TextSpec, check_stdlib
 from hf_synpre.errors import UsageError
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+# Sentences that are in memory at once.
+SENTENCES_A_TABLE = 10_000
 # With so many rows held out the validation loss is exact enough.
 MOST_HELD_OUT = 500
 
@@ -54,6 +63,17 @@ class Corpus:
     path: Path | None = None
     # For a corpus that is token ids already: split -> its token files, see token_files.py.
     token_files: Callable[[str], list[Path]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name, without the folders before it."""
+        return Path(str(self.metadata.get("name", "corpus"))).name
+
+    def size(self, split: str) -> int | None:
+        """Return about how many bytes the texts of a split have, None where that is not known."""
+        if self.path is not None:
+            return folder_size(self.path, split)
+        return self.metadata.get("bytes") if split == "train" else None
 
 
 # --- from a name to documents -------------------------------------------------------------------
@@ -216,9 +236,9 @@ def dataset_corpus(splits: DatasetDict | Dataset, text: TextSpec, name: str = "d
         "validation": texts_not_in(documents, list(RowDocuments(rows, held_out))),
     }
     if text.order == "shuffled_sentences":
-        sentences = [sentence for part in documents for sentence in SENTENCE_END.split(part)]
+        sentences = sentence_rows(documents)
         order = shuffled(np.arange(len(sentences)), text.seed)
-        texts["train"] = [sentences[number] for number in order]
+        texts["train"] = RowDocuments(sentences, order)
 
     # Say what the corpus is.
     checked_against = {}
@@ -277,6 +297,14 @@ def hold_out(rows: np.ndarray, hashes: np.ndarray, text: TextSpec) -> tuple[np.n
     held_out = rows[np.sort(chosen)]
     train = rows[~np.isin(hashes[rows], hashes[held_out])]
     return train, held_out
+
+
+def sentence_rows(documents: Iterable[str]) -> TextRows:
+    """Return the sentences of documents as rows; where they are many, they lie on the disk."""
+    sentences = itertools.chain.from_iterable(map(SENTENCE_END.split, documents))
+    blocks = iter(lambda: list(itertools.islice(sentences, SENTENCES_A_TABLE)), [])
+    tables = mapped_tables(pa.table({"text": pa.array(block, pa.string())}) for block in blocks)
+    return TextRows([Dataset(pa.concat_tables(tables))], ["text"])
 
 
 def texts_not_in(train: Iterable[str], held_out: list[str]) -> list[str]:

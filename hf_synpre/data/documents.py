@@ -18,11 +18,12 @@ from hf_synpre.data.readers import (
     json_line_tables,
     parquet_batches,
     parquet_columns,
+    parquet_size,
     plain_table,
     read_file,
 )
 from hf_synpre.data.splits import is_text
-from hf_synpre.data.text_files import content_suffix, read_blocks
+from hf_synpre.data.text_files import COMPRESSED, content_suffix, read_blocks
 from hf_synpre.errors import UsageError
 from hf_synpre.files import refuse_pointer
 
@@ -78,6 +79,16 @@ def folder_texts(folder: Path, split: str) -> Iterator[str]:
         )
     for file in splits[split]:
         yield from file_texts(file)
+
+
+def folder_size(folder: Path, split: str) -> int | None:
+    """Return about how many bytes of text the files of a split have, None where they are packed."""
+    size = 0
+    for file in split_files(folder)[split]:
+        if file.suffix.lower() in COMPRESSED:
+            return None
+        size += parquet_size(file) if file.suffix == ".parquet" else file.stat().st_size
+    return size
 
 
 def file_texts(file: Path) -> Iterator[str]:

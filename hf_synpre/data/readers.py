@@ -4,6 +4,7 @@ text_files.py knows encodings and compression, separated.py the quoting of .csv 
 module knows the formats, and makes Arrow's many types of text and of lists one each.
 """
 
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from hf_synpre.files import parse_json, refuse_pointer
 
 logger = logging.getLogger(__name__)
 
-# Rows of JSON that are Python objects at once.
+# Rows of text that are Python objects at once.
 ROWS_A_CHUNK = 10_000
 # Rows of Parquet that are unpacked at once: a row may be a book, or be made to exhaust a machine.
 ROWS_A_BATCH = 64
@@ -88,6 +89,14 @@ def parquet_columns(file: Path) -> list[str]:
         return pq.read_schema(file).names
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{file} cannot be read as a dataset: {one_line(error)}.") from error
+
+
+def parquet_size(file: Path) -> int:
+    """Return about how many bytes a Parquet file unpacks to."""
+    metadata = pq.read_metadata(file)
+    # The chunks of a group are not asked: those of a broken file end the process.
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    return sum(group.total_byte_size for group in groups)
 
 
 def parquet_batches(
@@ -149,8 +158,10 @@ def read_tabs(file: Path) -> pa.Table:
 
 def read_text_lines(file: Path) -> pa.Table:
     """Return the lines of a text file as the column text."""
-    lines = [line.removesuffix("\n") for line in read_lines(file)]
-    return pa.table({"text": pa.array(lines, pa.string())})
+    lines = (line.removesuffix("\n") for line in read_lines(file))
+    blocks = iter(lambda: list(itertools.islice(lines, ROWS_A_CHUNK)), [])
+    tables = (pa.table({"text": pa.array(block, pa.string())}) for block in blocks)
+    return pa.concat_tables(mapped_tables(tables))
 
 
 def read_json_lines(file: Path) -> pa.Table:

@@ -10,13 +10,15 @@ import itertools
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_synpre.data.cache import mapped_tables
 from hf_synpre.data.text_files import read_lines
 from hf_synpre.errors import UsageError
 
@@ -130,12 +132,17 @@ def table_of(file: Path, separator: str, dialect: str) -> pa.Table:
     if len(names) == 1:
         check_separator(file, names[0])
     names = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
+    schema = pa.schema([(name, pa.string()) for name in names])
+    return pa.concat_tables([schema.empty_table(), *mapped_tables(row_tables(rows, schema))])
 
-    chunks: list[list[pa.Array]] = [[] for _ in names]
+
+def row_tables(rows: Iterator[list[str]], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the fields of lines as tables, some lines at a time; an empty field is null."""
     while batch := list(itertools.islice(rows, ROWS_A_CHUNK)):
-        for chunk, values in zip(chunks, zip(*batch, strict=True), strict=True):
-            chunk.append(pa.array([value or None for value in values], pa.string()))
-    return pa.table([pa.chunked_array(chunk, pa.string()) for chunk in chunks], names=names)
+        columns = []
+        for values in zip(*batch, strict=True):
+            columns.append(pa.array([value or None for value in values], pa.string()))
+        yield pa.table(columns, schema=schema)
 
 
 def read_rows(file: Path, separator: str, dialect: str) -> Iterator[list[str]]:
@@ -192,20 +199,20 @@ def check_names(file: Path, table: pa.Table) -> None:
 
 def convert_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column of strings as numbers or truth values where all values are such."""
-    present = column.drop_null()
-    if not len(present):
+    if column.null_count == len(column):
         return column
-    if pc.all(pc.is_in(present, value_set=pa.array(TRUTH_VALUES))).as_py():
+    if all_values(column, partial(pc.is_in, value_set=pa.array(TRUTH_VALUES))):
         return pc.utf8_lower(column).cast(pa.bool_())
-    has_names = pc.any(pc.match_substring_regex(present, LEADING_ZERO)).as_py()
-    if has_names or not is_numeric(column):
+    if not is_numeric(column):
+        return column
+    if not all_values(column, lambda values: pc.invert(matches(values, LEADING_ZERO))):
         return column
 
     # Words for a missing number become null.
     missing = pc.is_in(column, value_set=pa.array(NOT_A_NUMBER))
     numbers = pc.if_else(missing, pa.scalar(None, pa.string()), column)
     numbers = pc.replace_substring_regex(pc.utf8_trim_whitespace(numbers), r"^\+", "")
-    if pc.all(pc.match_substring_regex(numbers.drop_null(), INTEGER)).as_py():
+    if all_values(numbers, partial(matches, pattern=INTEGER)):
         try:
             return numbers.cast(pa.int64())
         except pa.ArrowInvalid:  # more digits than an integer holds: a name, not a number
@@ -215,7 +222,17 @@ def convert_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def is_numeric(column: pa.ChunkedArray) -> bool:
     """Say whether all values of a column are numbers or words for a missing one, and one is."""
-    present = column.drop_null()
-    is_missing = pc.is_in(present, value_set=pa.array(NOT_A_NUMBER))
-    values = present.filter(pc.invert(is_missing))
-    return bool(len(values)) and pc.all(pc.match_substring_regex(values, NUMBER)).as_py()
+    is_word = partial(pc.is_in, value_set=pa.array(NOT_A_NUMBER))
+    if not all_values(column, lambda values: pc.or_(matches(values, NUMBER), is_word(values))):
+        return False
+    return not all_values(column, is_word)
+
+
+def all_values(column: pa.ChunkedArray, test: Callable[[pa.Array], pa.Array]) -> bool:
+    """Say whether a test holds for all values of a column that are not null, chunk by chunk."""
+    return all(pc.all(test(chunk.drop_null()), min_count=0).as_py() for chunk in column.chunks)
+
+
+def matches(values: pa.Array, pattern: str) -> pa.Array:
+    """Return which strings a pattern matches."""
+    return pc.match_substring_regex(values, pattern)

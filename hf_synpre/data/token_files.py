@@ -13,7 +13,6 @@
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import transformers
 from hf_synpre import __version__
 from hf_synpre.data.cache import cache_folder, folder_digest
 from hf_synpre.data.encoding import encoded_documents, special_ids
+from hf_synpre.data.text_progress import TextProgress
 from hf_synpre.data.windows import encode_corpus
 from hf_synpre.errors import UsageError
 from hf_synpre.files import (
@@ -48,8 +48,6 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 # Ids of a piece: what a killed process may have to make again.
 PIECE_IDS = 2**25
-# Pieces that took longer than this many seconds are told of.
-LONG_S = 10.0
 # Where the documents of a piece end.
 ENDS = np.dtype("<u8")
 RECIPE_FILE = "recipe.json"
@@ -171,8 +169,7 @@ def corpus_tokens(
         "versions": [__version__, tokenizers.__version__, transformers.__version__],
     }
     key = hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=8).hexdigest()
-    name = Path(str(corpus.metadata.get("name", "corpus"))).name
-    folder = cache_folder() / "tokens" / f"{name}-{key}"
+    folder = cache_folder() / "tokens" / f"{corpus.name}-{key}"
 
     # What is there may be enough.
     stored = StoredSplit(folder, split, dtype)
@@ -187,15 +184,16 @@ def corpus_tokens(
             return Tokens(pieces, dtype, enough, limit)
         say_changed(folder, corpus, recipe)
         stored.delete_pieces(len(pieces))
+        progress = TextProgress(f"tokenising {corpus.name}", corpus.size(split))
         batches = encoded_documents(
-            corpus.texts(split),
+            progress.read(corpus.texts(split)),
             tokenizer,
             eos,
             special_tokens=special_tokens,
             skip=sum(piece.documents for piece in pieces),
         )
         about = f"{tokenizer.name_or_path}|{dtype.itemsize}"
-        add_pieces(stored, pieces, batches, enough, corpus, about)
+        add_pieces(stored, pieces, batches, enough, corpus, about, progress)
     return Tokens(pieces, dtype, enough, limit)
 
 
@@ -206,6 +204,7 @@ def add_pieces(
     enough: int,
     corpus: "Corpus",
     about: str,
+    progress: TextProgress,
 ) -> None:
     """Make pieces after those that are there, until there is enough or the corpus ends.
 
@@ -218,13 +217,13 @@ def add_pieces(
         enough: how many ids are read at the most.
         corpus: whose files must not change meanwhile.
         about: the first line of the files .metadata.
+        progress: it is told how much of `enough` there is.
     """
     count = sum(piece.ids for piece in pieces)
     batch = next(batches, None)
     while batch is not None and count < enough:
         # The ids of some documents, in a file that appears when it is whole.
         file = stored.file(len(pieces))
-        begun = time.perf_counter()
         lengths = []
         ids = 0
         with atomic_file(file) as partial, partial.open("wb") as stream:
@@ -232,6 +231,7 @@ def add_pieces(
                 stream.write(batch[0].astype(stored.dtype).data)
                 ids += len(batch[0])
                 lengths.append(batch[1])
+                progress.reach((count + ids) / enough)
                 batch = next(batches, None)
             check_unchanged(corpus)
 
@@ -241,18 +241,15 @@ def add_pieces(
         write_bytes(Path(f"{file}.index"), ends.tobytes())
         pieces.append(Piece(file, ids, len(ends)))
         count += ids
-
-        seconds = time.perf_counter() - begun
-        if seconds > LONG_S:
-            logger.warning(
-                "%s: %.1f million tokens so far, %.1f million a second; they are kept in %s",
-                corpus.metadata.get("name"),
-                count / 1e6,
-                ids / 1e6 / seconds,
-                stored.folder,
-            )
     if batch is None:
         write_json(stored.total_file, totals(pieces))
+    if progress.was_shown:
+        logger.warning(
+            "%s: %.1f million tokens are in %s, for later runs too",
+            corpus.name,
+            count / 1e6,
+            stored.folder,
+        )
 
 
 # --- pieces ---------------------------------------------------------------------------------------

@@ -18,13 +18,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from hf_synpre.data.text_progress import clock
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments.spec import Cell
 from hf_synpre.files import read_json
 from hf_synpre.training.progress import (
     LINE_EVERY_S,
     RunState,
-    clock,
     description,
     estimate,
     position,

@@ -23,6 +23,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_synpre.data.rows import IGNORED
+from hf_synpre.data.text_progress import clock
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_json
 
@@ -36,8 +37,6 @@ LINE_EVERY_S = 30.0
 FILE_EVERY_S = 1.0
 # A run that takes longer than this many seconds is warned of.
 LONG_S = 3600.0
-# Durations of so many seconds and more are shown in minutes.
-LONGEST_IN_SECONDS = 90
 # Rows by which the tokens of a run are estimated, out of so many first ones.
 SAMPLED_ROWS = 64
 SAMPLED_FROM = 4096
@@ -282,18 +281,6 @@ def short(number: float) -> str:
         if number >= limit:
             return f"{number / limit:.3g}{unit}"
     return f"{number:.3g}"
-
-
-def clock(seconds: float | None) -> str:
-    """Write a duration: "45 s", "12 min", "3 h 05 min", "?" if it is not known."""
-    if seconds is None:
-        return "?"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    if seconds >= LONGEST_IN_SECONDS:
-        return f"{minutes} min"
-    return f"{round(seconds)} s"
 
 
 # --- a file ---------------------------------------------------------------------------------------

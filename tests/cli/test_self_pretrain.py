@@ -10,6 +10,8 @@ import pytest
 from encoder_examples import sentence
 
 from hf_synpre.cli import main
+from hf_synpre.data import tokenizers
+from hf_synpre.finetuning import own_data
 from hf_synpre.hub.cards import model_card
 from hf_synpre.training.presets import PRESETS
 
@@ -19,7 +21,9 @@ SMALL = (
 )
 
 
-def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, labelled_dataset, capsys):
+def test_the_verb_trains_on_a_folder_and_does_nothing_twice(
+    tmp_path, labelled_dataset, capsys, monkeypatch
+):
     words = [
         "self-pretrain",
         labelled_dataset,
@@ -63,6 +67,15 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(tmp_path, labelled_d
     stamp = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     assert main([str(word) for word in words]) == 0
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp
+
+    # Another run reads no row: the corpus and its tokenizer are known.
+    monkeypatch.setattr(own_data, "open_splits", lambda *_: pytest.fail("rows are read again"))
+    monkeypatch.setattr(tokenizers, "_train", lambda *_: pytest.fail("trained again"))
+    words[3] = tmp_path / "again"
+    assert main([str(word) for word in words]) == 0
+    again = json.loads((tmp_path / "again" / "pretraining.json").read_text())
+    assert again["recipe"] == result["recipe"]
+    assert again["curve"] == result["curve"]
 
 
 def test_the_verb_goes_on_from_a_checkpoint_as_it_is(tmp_path, labelled_dataset):

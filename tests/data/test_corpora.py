@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 from encoder_examples import labelled, sentence
 
 from hf_synpre import UsageError
-from hf_synpre.data import corpora
+from hf_synpre.data import cache, corpora
 from hf_synpre.data.corpora import dataset_corpus, open_corpus
 from hf_synpre.data.splits import guess_columns
 from hf_synpre.data.text_spec import TextSpec
@@ -79,7 +79,7 @@ def test_columns_that_look_like_text_are_guessed():
     )
 
 
-def test_duplicates_and_orders():
+def test_duplicates_and_orders(monkeypatch):
     rows = Dataset.from_dict(
         {"context": ["one two. three four."] * 20, "question": [f"what is {i}?" for i in range(20)]}
     )
@@ -92,7 +92,11 @@ def test_duplicates_and_orders():
     )
     assert natural != shuffled
     assert sorted(natural) == sorted(shuffled)
-    sentences = dataset_corpus(rows, TextSpec(order="shuffled_sentences")).texts("train")
+    monkeypatch.setattr(corpora, "SENTENCES_A_TABLE", 7)
+    monkeypatch.setattr(cache, "MOST_TABLE_BYTES", 300)
+    sentences = list(dataset_corpus(rows, TextSpec(order="shuffled_sentences")).texts("train"))
+    parts = [part for text in natural for part in text.replace(". ", ".|").split("|")]
+    assert sentences == [parts[i] for i in np.random.default_rng(0).permutation(len(parts))]
     assert sentences.count("three four.") == sentences.count("one two.") == once.metadata["rows"]
     both = dataset_corpus(rows, TextSpec(order="shuffled_sentences", deduplicate=True))
     assert both.metadata["duplicates_dropped"] == once.metadata["duplicates_dropped"]

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_synpre import UsageError
-from hf_synpre.data import cache, encoding, readers, token_files
+from hf_synpre.data import cache, encoding, readers, separated, token_files
 from hf_synpre.data.corpora import open_corpus
 from hf_synpre.data.documents import ROWS_A_READ
 from hf_synpre.data.encoding import document_parts
@@ -282,8 +282,11 @@ def test_large_tables_lie_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "MOST_TABLE_BYTES", 1000)
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in DOCUMENTS))
     monkeypatch.setattr(readers, "ROWS_A_CHUNK", 10)
+    monkeypatch.setattr(separated, "ROWS_A_CHUNK", 10)
     pq.write_table(pa.table({"text": DOCUMENTS}), tmp_path / "rows.parquet")
-    for name in ("rows.jsonl", "rows.parquet"):
+    (tmp_path / "rows.csv").write_text("".join(f'"{t}"\n' for t in ["text", *DOCUMENTS]))
+    (tmp_path / "rows.txt").write_text("\n".join(DOCUMENTS))
+    for name in ("rows.jsonl", "rows.parquet", "rows.csv", "rows.txt"):
         before = pa.total_allocated_bytes()
         rows = readers.read_file(tmp_path / name)
         assert pa.total_allocated_bytes() - before < 3000

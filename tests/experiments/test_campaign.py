@@ -18,12 +18,12 @@ from small_models import TINY
 
 from hf_synpre.cli import main
 from hf_synpre.config import build_spec
+from hf_synpre.data.text_progress import clock
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
 from hf_synpre.experiments.cell import initial_model
 from hf_synpre.experiments.progress import Progress, seconds_left
 from hf_synpre.files import lock
-from hf_synpre.training.progress import clock
 
 TRAINING = {"per_device_train_batch_size": 8, "use_cpu": True}
 LORA = {"r": 2, "target_modules": ["q", "v"]}
