@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hf_synpre.data.rows import BatchDataset, Row, read_block
+from hf_synpre.data.rows import BatchDataset, MapDataset, Row, read_block
 from hf_synpre.tasks import rng
 
 # Batches that LengthBuckets reorders together.
@@ -69,6 +69,26 @@ class LengthBuckets:
         hashes = [rng.mix(np.uint64(start)) for start in starts]
         order = by_length[np.argsort(hashes)].flatten()
         return [rows[k] for k in order]
+
+
+class RowsByLength:
+    """The rows of an evaluation from the shortest to the longest, so that its batches pad little.
+
+    They are made once and kept in memory.
+
+    Args:
+        rows: the rows, with input_ids and labels.
+    """
+
+    def __init__(self, rows: MapDataset[Row]):
+        made = [rows[index] for index in range(len(rows))]
+        self._rows = sorted(made, key=lambda row: len(row["input_ids"]) + len(row["labels"]))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self._rows[index]
 
 
 def length_order(lengths: np.ndarray, batch_size: int) -> np.ndarray:

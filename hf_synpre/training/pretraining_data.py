@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hf_synpre.data.buckets import MEGABATCH, LengthBuckets
+from hf_synpre.data.buckets import MEGABATCH, LengthBuckets, RowsByLength
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.data.masking import (
     MaskedDataset,
@@ -188,7 +188,7 @@ def task_rows(
         train = masked_rows(train, RowOptions(spec, objective, vocabulary, "train", compact))
         options = RowOptions(spec, objective, vocabulary, "validation", compact)
         validation = masked_rows(validation, options)
-    return PretrainingRows(train, validation, packed=spec.batching == "packed")
+    return PretrainingRows(train, RowsByLength(validation), packed=spec.batching == "packed")
 
 
 def example_layout(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -> Layout:

@@ -10,10 +10,12 @@ from encoder_examples import ELECTRA, spec_of
 from pretraining_runs import run_of
 
 from hf_synpre.config import build_spec
+from hf_synpre.models.families import model_family
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.evaluations import plan_evaluations
 from hf_synpre.training.presets import PRESETS
 from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import fresh_model, pretraining_trainer
 from hf_synpre.vocabulary import as_vocabulary
@@ -103,3 +105,15 @@ def test_the_loss_of_an_evaluation_does_not_depend_on_its_batches(
             trainer.chunked_head = None
         losses.append(trainer.evaluate()["eval_loss"])
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["t5 packed", "gpt2 bucketed, all", "bert packed"])
+def test_the_rows_of_an_evaluation_come_by_length(name):
+    """So that its batches have little padding."""
+    spec, model = run_of(name)
+    family = model_family(model.config(as_vocabulary(48)))
+    rows = open_rows(spec, family, as_vocabulary(48), rows=8, batch_size=8).validation
+    lengths = [len(row["input_ids"]) + len(row["labels"]) for row in rows]
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 1
+    assert len(rows) == spec.validation_examples
