@@ -23,8 +23,7 @@ from hf_synpre.finetuning.masked_language_head import frame_ids
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.models.families import is_decoder, reads_last_position, uses_token_types
-from hf_synpre.models.saving import complete_tokenizer, usual_use_cache
-from hf_synpre.vocabulary import padding_and_end
+from hf_synpre.models.saving import append_end, complete_tokenizer, usual_use_cache
 
 CARD = "README.md"
 
@@ -109,10 +108,8 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
     is_left = generates or reads_last_position(model.config)
     tokenizer.padding_side = "left" if is_left else "right"
     tokenizer.init_kwargs["padding_side"] = tokenizer.padding_side
-    if data.task.head_name == "text" and backend is not None:
-        _, eos = padding_and_end(tokenizer)
-        end = tokenizer.convert_ids_to_tokens(eos)
-        backend.post_processor = TemplateProcessing(f"$A {end}", f"$A $B {end}", [(end, eos)])
+    if data.task.head_name == "text":
+        append_end(tokenizer)
     elif data.task.head_name in (*HEADS_OF_TEXTS, "span") and backend is not None:
         separate_pairs(tokenizer)
     elif data.task.head_name == "lm" and not is_decoder(model.config) and backend is not None:

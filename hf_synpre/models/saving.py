@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from hf_synpre.files import write_json
 from hf_synpre.models.families import longest_input
+from hf_synpre.vocabulary import padding_and_end
 
 # The class that tokenizer_config.json names in a folder without a tokenizer. There is no such
 # class, so that AutoTokenizer raises an error where it would else hand out a tokenizer that knows
@@ -66,6 +68,19 @@ def complete_tokenizer(
     if limit is not None and limit > 0 and complete.model_max_length >= VERY_LARGE_INTEGER:
         complete.model_max_length = limit
     return complete
+
+
+def append_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a fast tokenizer end every text with the end of sequence, as the rows of a model do.
+
+    Nothing else is added to a text then. A separator stands for a missing end of sequence.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return
+    _, eos = padding_and_end(tokenizer)
+    end = tokenizer.convert_ids_to_tokens(eos)
+    backend.post_processor = TemplateProcessing(f"$A {end}", f"$A $B {end}", [(end, eos)])
 
 
 def refuse_tokenizer(folder: Path) -> None:

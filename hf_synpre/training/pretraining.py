@@ -24,7 +24,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import held
 from hf_synpre.models.electra import RTDModel
 from hf_synpre.models.families import model_family
-from hf_synpre.models.saving import complete_tokenizer
+from hf_synpre.models.saving import append_end, complete_tokenizer
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.arguments import training_arguments
@@ -186,6 +186,9 @@ def pretrain(
     if tokenizer is not None:
         served = network.discriminator if isinstance(network, RTDModel) else network
         trainer.tokenizer = complete_tokenizer(tokenizer, served)
+        # Programs that know T5 expect that its tokenizer ends a text, as its rows end.
+        if served.config.is_encoder_decoder and tokenizer.num_special_tokens_to_add() == 0:
+            append_end(trainer.tokenizer)
 
     # One command at a time works on a folder; its first process holds the lock for all.
     with held(folder / "checkpoints") if args.process_index == 0 else nullcontext():

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from pretraining_runs import SPEC, STREAM_MODELS
-from small_models import DECODER
+from small_models import DECODER, TINY
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoConfig,
@@ -50,6 +50,23 @@ def test_the_saved_tokenizer_says_what_the_config_does(overrides, longest, token
     assert tokenizer.pad_token is None, "the caller's is not changed"
     assert config.use_cache is True
     assert (result["processes"], result["threads"]) == (1, 1)
+
+
+MODELS = {
+    "t5": ModelSpec(overrides=TINY),
+    "gpt2": ModelSpec("gpt2", overrides=STREAM_MODELS["gpt2"]),
+}
+
+
+@pytest.mark.parametrize(("name", "ends"), [("t5", [1]), ("gpt2", [])])
+def test_the_saved_tokenizer_of_an_encoder_decoder_ends_a_text(name, ends, tokenizer, tmp_path):
+    """Other programs train an encoder-decoder on what its tokenizer gives, as they train T5."""
+    spec = replace(SHORT, vocabulary=None)
+    pretraining.pretrain(spec, MODELS[name], tmp_path / "run", tokenizer=tokenizer)
+    saved = AutoTokenizer.from_pretrained(tmp_path / "run")
+    encoded = saved("w1 w2", text_target="w3")
+    assert (encoded["input_ids"], encoded["labels"]) == ([3, 4, *ends], [5, *ends])
+    assert tokenizer("w1")["input_ids"] == [3], "the caller's is not changed"
 
 
 class EventFiles(TrainerCallback):
