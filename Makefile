@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: chaos fuzz checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
+.PHONY: chaos fuzz clients checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
 
 demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
@@ -16,13 +16,16 @@ style: $(STAMP)  ## format, lint, check the types
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
 
 bench: $(STAMP)  ## every speed claim, each against a peer of the same run
-	for script in $(filter-out benchmarks/chaos%.py benchmarks/fuzz.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/chaos%.py benchmarks/fuzz.py benchmarks/clients.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 chaos: $(STAMP)  ## runs that are killed a hundred times, full disks and the like (an hour)
 	$(BIN)/python benchmarks/chaos.py --kills 100
 
 fuzz: $(STAMP)  ## 20,000 broken or hostile inputs (half an hour)
 	$(BIN)/python benchmarks/fuzz.py --examples 20000
+
+clients:  ## other people's programs on our models; it installs them, from a package index
+	$(PYTHON) benchmarks/clients.py --environment runs/clients
 
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry
 	$(BIN)/python examples/gallery.py

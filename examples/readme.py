@@ -594,6 +594,25 @@ def batches() -> list[Claim]:
     return claims
 
 
+def clients() -> list[Claim]:
+    """Return how many comparisons with other people's programs agree."""
+    outcomes = measured("clients")["clients"]
+    names = []
+    for name, outcome in outcomes.items():
+        names.append(f"{name} {outcome.get('version', 'could not be installed')}")
+
+    checks = [check for outcome in outcomes.values() for check in outcome.get("checks", [])]
+    agree = sum(check["passed"] for check in checks)
+    controls = sum(check["control"] is not None for check in checks)
+    return [
+        (
+            f"unmodified clients on our models and rows ({', '.join(names)}): {agree} of "
+            f"{len(checks)} figures are ours",
+            f"hf_synpre's own figures; {controls} of them also beside a control that must differ",
+        )
+    ]
+
+
 # Script of benchmarks/ -> what is said of it.
 CLAIMS = {
     "generation": generation,
@@ -612,6 +631,7 @@ CLAIMS = {
     "corpora": corpora,
     "sizes": sizes,
     "batches": batches,
+    "clients": clients,
 }
 
 
