@@ -50,10 +50,14 @@ def recipe_of(cells: list[CellResult]) -> Recipe:
 def schedule_of(cell: CellResult) -> dict[str, Any]:
     """Return the highest learning rate of a cell, the type and the steps of its schedule.
 
-    What a cell does not say, as before schedules were written down, is None.
+    What a cell does not say, as before schedules were written down, is None. So are the rate and
+    the type of a cell that was not trained.
     """
-    if cell.get("schedule"):
-        return dict(cell["schedule"])
+    schedule = cell.get("schedule")
+    if schedule and not schedule["steps"]:
+        return {"learning_rate": None, "type": None, "steps": 0}
+    if schedule:
+        return dict(schedule)
     training = finetuning_options(cell).get("training") or {}
     run = (cell.get("phases") or {}).get("finetuning") or {}
     steps = run.get("steps")

@@ -111,6 +111,14 @@ def test_an_honest_experiment_is_not_doubted(how):
     assert ("All learning rates are constant" in page) == ("schedule" in how)
 
 
+def test_cells_without_training_have_no_learning_rate():
+    how = {"rate": 3e-3, "steps": 0}
+    report = summary(experiment(random=how, synthetic=how, uniform=how))
+    assert report["fairness"] == {}
+    assert {tuple(recipe["rates"]) for recipe in report["recipes"]["lm"].values()} == {()}
+    assert "0.003" not in markdown(report, "runs/x")
+
+
 def test_only_random_being_tuned_is_no_cheat():
     report = summary(experiment(random=HONEST, synthetic={"rate": 1e-2}, uniform={"rate": 1e-2}))
     assert report["fairness"] == {}
