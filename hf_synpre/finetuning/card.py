@@ -130,7 +130,8 @@ def loading_code(
             f"print(predict({example}))"
         )
 
-    auto_class = data.head_for(config).model_class.__name__
+    head = data.head_for(config)
+    auto_class = head.model_class.__name__
     lines = [
         f"from transformers import AutoTokenizer, {auto_class}\n",
         f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
@@ -146,6 +147,16 @@ def loading_code(
             "ids = model.generate(**inputs)",
             f"print(tokenizer.decode({generated}, skip_special_tokens=True))",
         ]
+    elif head_name == "choices" and not head.adds_parameters:
+        # The loss of a decoder is the mean over the labels, those of the choice.
+        whole = json.dumps(" ".join(texts), ensure_ascii=False)
+        lines += [
+            f'context = tokenizer({first}, return_tensors="pt")["input_ids"]',
+            f'ids = tokenizer({whole}, return_tensors="pt")["input_ids"]',
+            "labels = ids.clone()",
+            "labels[:, : context.shape[1]] = -100",
+            "print(-model(ids, labels=labels).loss.item())",
+        ]
     return "\n".join(lines)
 
 
@@ -158,12 +169,22 @@ def placeholders(data: PreparedTask) -> list[str]:
         if not COLUMN.search(source):
             return [f"<{source}>"]
         return [COLUMN.sub(r"<\1>", source)]
-    return [f"<{column}>" for column in data.task.text[0]]
+    columns = [f"<{column}>" for column in data.task.text[0]]
+    if data.task.head_name == "choices":
+        return [" ".join(columns), f"<{data.task.choices[0][0]}>"]
+    return columns
 
 
 def first_texts(data: PreparedTask) -> list[str]:
-    """Return the texts of the first test row as the tokenizer spells them, long ones cut."""
-    if data.task.head_name in ("text", "lm"):
+    """Return the texts of the first test row as the tokenizer spells them, long ones cut.
+
+    Of choices they are the context and the first choice.
+    """
+    if data.task.head_name == "choices":
+        row = data.read_table("test", ["joined", "starts"]).slice(0, 1).to_pylist()[0]
+        ids, start = row["joined"][0], row["starts"][0]
+        pieces = [ids[:start], ids[start:]]
+    elif data.task.head_name in ("text", "lm"):
         pieces = [data.read_table("test", ["input_ids"])["input_ids"][0].as_py()]
     else:
         pieces = data.read_table("test", ["pieces"])["pieces"][0].as_py()

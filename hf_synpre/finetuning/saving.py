@@ -96,7 +96,8 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
     It ends a source text with the end of sequence, as the rows of a text-to-text task do, puts
     between two texts what the rows of a labelled task have there, frames the text of a masked
     language model, pads on the side on which batches were padded, cuts at the task's length, and
-    has token types only if the model reads them.
+    has token types only if the model reads them. Behind the text of a choice it puts nothing for a
+    decoder.
     """
     tokenizer = complete_tokenizer(data.tokenizer, model)
     tokenizer.model_max_length = data.task.max_source
@@ -112,6 +113,9 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
         append_end(tokenizer)
     elif data.task.head_name in (*HEADS_OF_TEXTS, "span") and backend is not None:
         separate_pairs(tokenizer)
+    elif data.task.head_name == "choices" and backend is not None:
+        if not data.head_for(model.config).adds_parameters:
+            leave_open(tokenizer)
     elif data.task.head_name == "lm" and not is_decoder(model.config) and backend is not None:
         ids = frame_ids(tokenizer)
         start, end = tokenizer.convert_ids_to_tokens(ids)
@@ -143,4 +147,17 @@ def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
         [*before, "$A", *after],
         [*before, "$A", *between, "$B:1", *end_of_second],
         list(zip([*before, *between, *after], itertools.chain(*parts), strict=True)),
+    )
+
+
+def leave_open(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a fast tokenizer put special tokens before a text alone, as in rows of likelihoods."""
+    template = SpecialTokensTemplate.from_tokenizer(tokenizer, length=1)
+    if not template.after:
+        return
+    before = tokenizer.convert_ids_to_tokens(list(template.before))
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        [*before, "$A"],
+        [*before, "$A", "$B:1"],
+        list(zip(before, template.before, strict=True)),
     )

@@ -19,6 +19,7 @@ from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.experiments.cell import check_untrained
 from hf_synpre.experiments.spec import ArmSpec
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, finetune, prepare, save_model
+from hf_synpre.finetuning.card import first_texts, loading_code
 from hf_synpre.finetuning.finetuning import finetuning_trainer
 from hf_synpre.finetuning.label_rows import LikelihoodRows, SpecialTokensTemplate
 from hf_synpre.finetuning.likelihood_head import mean_likelihoods, token_losses
@@ -256,7 +257,7 @@ def test_the_gradient_of_chunks_is_that_of_all_logits(model_type, prepared, monk
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_a_decoder_learns_to_choose_and_is_saved_as_it_is(prepared, tmp_path):
+def test_a_decoder_learns_to_choose_and_is_saved_as_it_is(prepared, tmp_path, capsys):
     data = prepared["choices"]
     model = headed(data, ModelSpec("llama", overrides=shape_of("llama")))
     spec = FinetuningSpec(TRAINING | {"max_steps": 40}, evaluations=2)
@@ -264,8 +265,15 @@ def test_a_decoder_learns_to_choose_and_is_saved_as_it_is(prepared, tmp_path):
     assert outcome["score"] >= 0.8
     assert "per token" in outcome["scoring"]["accuracy"]
 
-    # The same model, tested without a step.
+    # The lines of the card print the score of a choice, here of the first one.
     save(model, data, tmp_path / "model")
+    assert 'tokenizer("<ctx> <endings>"' in (tmp_path / "model" / "README.md").read_text()
+    exec(loading_code(data, str(tmp_path / "model"), model.config, first_texts(data)), {})
+    rows = data.rows("test", head=data.head_for(model.config))
+    score = outputs_of(data, model.eval(), [rows[0]])[0, 0].item()
+    assert float(capsys.readouterr().out) == pytest.approx(score, rel=1e-4)
+
+    # The same model, tested without a step.
     again = type(model).from_pretrained(tmp_path / "model")
     untrained = replace(spec, training=TRAINING | {"max_steps": 0})
     tested = finetune(again, data, untrained, seed=0, output_dir=tmp_path / "again")
