@@ -109,7 +109,7 @@ def test_the_examples_of_own_tasks_are_short_and_have_their_data(name):
 def test_a_folder_of_an_experiment_is_read_again(file, model, tmp_path):
     from hf_synpre.experiments import ExperimentSpec
     from hf_synpre.experiments.cell import experiment_recipe
-    from hf_synpre.experiments.runner import read_stored_recipe, spec_of_recipe
+    from hf_synpre.experiments.stored_recipe import read_stored_recipe, spec_of_recipe
 
     values = read_yaml(file)
     spec = build_spec(ExperimentSpec, values | {"model": model or values["model"]}, file.name)
@@ -169,7 +169,7 @@ COMMITTED = sorted((ROOT / "results").glob("*/experiment.json"))
 def test_committed_results_are_those_of_their_examples_so_that_nothing_is_computed_again(file):
     from hf_synpre.experiments import Experiment, ExperimentSpec
     from hf_synpre.experiments.cell import experiment_recipe
-    from hf_synpre.experiments.runner import read_stored_recipe
+    from hf_synpre.experiments.stored_recipe import read_stored_recipe
 
     name = file.parent.name
     spec = build_spec(ExperimentSpec, read_yaml(ROOT / "examples" / f"{name}.yaml"), name)

@@ -14,7 +14,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json
 
 if TYPE_CHECKING:
-    from hf_synpre.experiments import Experiment, ExperimentSpec
+    from hf_synpre.experiments import Experiment
     from hf_synpre.finetuning import TaskChoice
     from hf_synpre.models.spec import ModelSpec
 
@@ -148,6 +148,7 @@ def finetune_flags() -> list[FlagSet]:
 def finetune(arguments: Arguments) -> int:
     """Fine-tune one model on one task; print what was guessed, the score and where all lies."""
     from hf_synpre.experiments import ArmSpec, Experiment, ExperimentSpec, TaskSpec
+    from hf_synpre.experiments.cell import check_heads
     from hf_synpre.finetuning import FinetuningSpec, choose_task
     from hf_synpre.models.spec import ModelSpec
 
@@ -186,7 +187,7 @@ def finetune(arguments: Arguments) -> int:
         "save_models": not options.no_save_model,
     }
     spec = build_spec(ExperimentSpec, values, "options")
-    check_head(spec, choice.name, arm_name)
+    check_heads(spec)
     no_size = checkpoint is None and options.preset is None and not arguments.of(ModelSpec)
     print_plan(choice, arm, model, training, task_values, no_size)
 
@@ -354,17 +355,6 @@ def is_small_model(model: "ModelSpec") -> bool:
     config = model.config(Vocabulary.plain(TRIAL_VOCABULARY))
     network = skeleton(AUTO_CLASSES[model_family(config)], config)
     return network.num_parameters() <= SMALL_MODEL_PARAMETERS
-
-
-def check_head(spec: "ExperimentSpec", task: str, arm: str) -> None:
-    """Raise UsageError where models of the architecture cannot answer a task, or not untrained."""
-    from hf_synpre.experiments.cell import check_untrained
-    from hf_synpre.finetuning import choose_head
-    from hf_synpre.vocabulary import Vocabulary
-
-    config = spec.model.config(Vocabulary.plain(TRIAL_VOCABULARY))
-    head = choose_head(spec.finetuning_task(task), config)
-    check_untrained(task, head, spec.arms[arm], spec.finetuning_spec(task))
 
 
 # --- what is printed ------------------------------------------------------------------------------

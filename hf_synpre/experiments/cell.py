@@ -19,6 +19,7 @@ from hf_synpre.finetuning import (
     FinetuningSpec,
     Head,
     PreparedTask,
+    choose_head,
     find_head,
     finetune,
     save_model,
@@ -33,11 +34,12 @@ from hf_synpre.initialization import (
 )
 from hf_synpre.models.families import is_decoder
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
+from hf_synpre.models.spec import TRIAL_VOCABULARY
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import accumulated_cost
 from hf_synpre.training.run_folder import RESULT_FILE, read_result
 from hf_synpre.versions import versions
-from hf_synpre.vocabulary import as_vocabulary
+from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 # The version of the result files.
 FORMAT = 1
@@ -234,6 +236,14 @@ def initial_model(
     if cost is not None and arm.checkpoint is not None and is_own_run:
         cost["test_rows_seen"] = artifacts.test_rows_seen(arm.checkpoint, cell.task)
     return model_from_checkpoint(head, config, source, arm, cell.seed), cost
+
+
+def check_heads(spec: ExperimentSpec) -> None:
+    """Raise UsageError where models of the architecture cannot answer a task, or not untrained."""
+    config = spec.model.config(Vocabulary.plain(TRIAL_VOCABULARY))
+    for cell in spec.cells():
+        head = choose_head(spec.finetuning_task(cell.task), config)
+        check_untrained(cell.task, head, spec.arms[cell.arm], spec.finetuning_spec(cell.task))
 
 
 def check_untrained(task: str, head: Head[Any, Any], arm: ArmSpec, recipe: FinetuningSpec) -> None:

@@ -1,11 +1,11 @@
 """Runs of experiments: a spec and a folder -> the result files of its cells, made in parallel."""
 
 import contextlib
-import copy
 import fnmatch
 import gc
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -19,16 +19,27 @@ from filelock import Timeout
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from hf_synpre.config import build_spec, differences
+from hf_synpre.config import differences
 from hf_synpre.data.connection import bound_waiting_for_hub
 from hf_synpre.errors import TemporaryError, UsageError, choose
 from hf_synpre.experiments.artifacts import PROGRESS_FOLDER, Artifacts
-from hf_synpre.experiments.cell import cell_header, compute_cell, experiment_recipe
+from hf_synpre.experiments.cell import (
+    cell_header,
+    check_heads,
+    compute_cell,
+    experiment_recipe,
+)
 from hf_synpre.experiments.cluster import Job, cluster_cpus, joined_cluster, run_on_cluster
 from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
+from hf_synpre.experiments.stored_recipe import (
+    keep_parts_in_use,
+    parts_that_must_stay,
+    read_stored_recipe,
+    spec_of_recipe,
+)
 from hf_synpre.experiments.workers import end_with_parent, failure_message, release_memory
-from hf_synpre.files import lock, read_json, read_object, write_json
+from hf_synpre.files import lock, read_object, write_json
 from hf_synpre.tasks.imports import TaskFile, check_workers_know, import_again, imported_files
 from hf_synpre.training.progress import reported_in
 
@@ -90,8 +101,22 @@ class Experiment:
         """
         choose("backend", backend, BACKENDS)
         cells = self.cells(only)
+        is_new = not (self.folder / EXPERIMENT_FILE).exists()
         self.open_folder()
-        self._check_finished_rows(self.missing(cells, retry))
+        try:
+            return self._run(cells, retry, backend)
+        except UsageError:
+            if is_new:
+                self._leave_nothing()
+            raise
+
+    def _run(self, cells: list[Cell], retry: bool, backend: str) -> list[str]:
+        """Compute the cells that are missing, in a folder that is open; see `run`."""
+        missing = self.missing(cells, retry)
+        self._check_finished_rows(missing)
+        for cell in missing:
+            if cell.rate is not None:  # cells that wait for a trial must not see how it failed
+                (self.folder / cell.file_name).unlink(missing_ok=True)
 
         # First leave cells that others compute to them, then wait for whatever is still missing.
         with contextlib.ExitStack() as stack:
@@ -111,12 +136,18 @@ class Experiment:
                 lines.append(f"{cell.file_name}: {content['error']}")
         return lines
 
+    def _leave_nothing(self) -> None:
+        """Remove a folder that was made for a run which was refused, where nothing was done."""
+        files = [file for file in self.folder.rglob("[!.]*") if file.is_file()]
+        if files == [self.folder / EXPERIMENT_FILE]:
+            shutil.rmtree(self.folder)
+
     def open_folder(self) -> None:
         """Check the experiment and write it into its folder.
 
         Raises:
-            UsageError: the model cannot be built, a folder or corpus is missing, or the folder
-                holds something else.
+            UsageError: the model cannot be built or cannot answer a task, a folder or corpus is
+                missing, or the folder holds something else.
         """
         self.spec.model.validate()
         self.spec.check_recipe(decodes=self.spec.model.is_decoder())
@@ -125,6 +156,7 @@ class Experiment:
             if self.spec.jobs != 1:
                 check_workers_know(run.task)
         self.artifacts.validate()
+        check_heads(self.spec)
 
         # The folder must be new, empty, or that of an experiment.
         file = self.folder / EXPERIMENT_FILE
@@ -211,6 +243,13 @@ class Experiment:
         Returns:
             A line if the cell failed, which its file has too; else None.
         """
+        # First the trials of its learning rate; one that others compute is waited for later.
+        for trial in self.spec.trials(cell):
+            if not status(self.folder / trial.file_name):
+                self.compute_and_store(trial, wait)
+            if not status(self.folder / trial.file_name):
+                return None
+
         file = self.folder / cell.file_name
         try:
             with lock(self.folder / ".locks" / cell.file_name, wait):
@@ -236,16 +275,13 @@ class Experiment:
             return None
 
     def _trials(self, cell: Cell) -> list[dict[str, Any]]:
-        """Return the trials that choose a cell's learning rate; missing ones are computed.
+        """Return the contents of the trials that choose a cell's learning rate.
 
         Raises RuntimeError where one has failed.
         """
         trials = []
         for trial in self.spec.trials(cell):
-            file = self.folder / trial.file_name
-            if status(file).get("status") != "failed":
-                self.compute_and_store(trial)
-            content = read_object(file)
+            content = status(self.folder / trial.file_name)
             if content.get("status") != "done":
                 raise RuntimeError(
                     f"the learning rate was not chosen, because {trial.file_name} failed: "
@@ -401,85 +437,6 @@ class Experiment:
             return job(*arguments)
         finally:
             release_memory()
-
-
-def read_stored_recipe(file: Path) -> dict[str, Any]:
-    """Return the recipe in an experiment's folder.
-
-    Options that did not exist when it was written get their defaults.
-
-    Raises:
-        UsageError: the file is not an experiment's.
-    """
-    stored = read_json(file)
-    try:
-        recipe = experiment_recipe(spec_of_recipe(stored, str(file)))
-    except UsageError as error:
-        raise UsageError(
-            f"{file} is not an experiment's; choose another --output_dir. ({error})"
-        ) from error
-    task_files = stored.get("task_files")
-    recipe["task_files"] = task_files if isinstance(task_files, dict) else {}
-    return recipe
-
-
-def spec_of_recipe(stored: Any, source: str) -> ExperimentSpec:
-    """Return the experiment of a stored recipe.
-
-    Args:
-        stored: the recipe as JSON holds it.
-        source: the name of its file, for messages.
-
-    Raises:
-        UsageError: it is no recipe of an experiment.
-    """
-    fields = copy.deepcopy(stored)
-    if isinstance(fields, dict):
-        fields.pop("task_files", None)
-        model = fields.get("model")
-        # The default of model_type is stored too; beside config_name it stands for nothing.
-        if isinstance(model, dict) and model.get("config_name"):
-            model.pop("model_type", None)
-    return build_spec(ExperimentSpec, fields, source)
-
-
-def parts_that_must_stay(
-    recipe: dict[str, Any], other: dict[str, Any], in_use: dict[str, set[str]]
-) -> dict[str, Any]:
-    """Return what must be equal in two recipes, for one folder to hold the results of both.
-
-    Args:
-        recipe: the recipe whose parts are returned.
-        other: the recipe that it is compared with.
-        in_use: for a part that is a dict of names, those that finished cells depend on; names that
-            one of the recipes does not have may differ. Other parts must be equal as a whole.
-    """
-    parts = {}
-    for part, value in recipe.items():
-        if part not in in_use:
-            parts[part] = value
-        elif isinstance(value, dict):
-            names = in_use[part] & value.keys() & other.get(part, {}).keys()
-            parts[part] = {name: value[name] for name in sorted(names)}
-    return parts
-
-
-def keep_parts_in_use(
-    recipe: dict[str, Any], stored: dict[str, Any], in_use: dict[str, set[str]]
-) -> None:
-    """Add to a recipe what it has no more and finished cells in the folder were made with.
-
-    A task that is taken out of the YAML and comes back later with other options is recognised so.
-
-    Args:
-        recipe: the recipe of this run; it is changed.
-        stored: the recipe in the folder.
-        in_use: for each part, the names that finished cells depend on.
-    """
-    for part, names in in_use.items():
-        for name in sorted(names):
-            if name in stored[part] and name not in recipe[part]:
-                recipe[part][name] = stored[part][name]
 
 
 def is_done(file: Path) -> bool:

@@ -192,7 +192,7 @@ class FinetuningResult(ReportedScores):
 class ValidationResult(TypedDict):
     """What `validate` returns: the best evaluation, the curve of all, and the cost."""
 
-    criterion: str  # what evaluations are compared by: "loss", "token_accuracy" or "score"
+    criterion: str  # what evaluations are compared by: "loss" or "token_accuracy"
     best: dict[str, float]  # the best of the evaluations
     curve: list[dict[str, float]]
     schedule: Schedule

@@ -126,6 +126,27 @@ def test_edited_rows_are_read_again_and_do_not_join_finished_cells(tmp_path):
     (place / "mine" / "train.jsonl").write_text("")
     with pytest.raises(UsageError, match="cannot be read as a dataset"):
         made(tmp_path / "empty", place, **changes, arms={"random": {}}).run()
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_refused_experiment_leaves_nothing_behind_but_what_was_made(tmp_path, tiny_dataset):
+    # A model that cannot answer the task is refused before anything is written.
+    bert = {"model_type": "bert", "overrides": {"num_hidden_layers": 1}}
+    with pytest.raises(UsageError, match="and bert is neither an encoder-decoder nor a decoder"):
+        made(tmp_path / "bert", tiny_dataset, model=bert).run()
+    assert not (tmp_path / "bert").exists()
+
+    # What was made stays, and so does the folder that it is in.
+    mine = {
+        "data_dir": str(rows(tmp_path, ["ant"])),
+        "define": {"source": ["nope"], "target": ["b"]},
+    }
+    tasks = {"mtop": {"vocab_size": 400, "max_target": 24}, "mine": mine}
+    two = made(tmp_path / "two", tiny_dataset, tasks=tasks, arms={"random": {}})
+    with pytest.raises(UsageError, match="column nope is not in the dataset"):
+        two.run()
+    assert (two.folder / "experiment.json").exists()
+    assert (two.folder / "mtop--random--0.json").exists()
 
 
 def test_lora_trains_adapters_and_fresh_embeddings_only(finished):
@@ -239,7 +260,7 @@ def test_folders_from_before_an_option_existed_go_on(tmp_path):
 
     from hf_synpre.config import read_yaml
     from hf_synpre.experiments.cell import experiment_recipe
-    from hf_synpre.experiments.runner import read_stored_recipe
+    from hf_synpre.experiments.stored_recipe import read_stored_recipe
 
     root = Path(__file__).parents[2]
     spec = build_spec(

@@ -16,6 +16,7 @@ from hf_synpre.experiments import ArmSpec, Cell, Experiment, ExperimentSpec
 from hf_synpre.experiments.cell import initial_model
 from hf_synpre.experiments.learning_rates import choose_rate
 from hf_synpre.experiments.spec import TRIAL_SEED
+from hf_synpre.files import lock
 from hf_synpre.finetuning import FinetuningSpec, finetune
 from hf_synpre.report import write_report
 
@@ -179,6 +180,16 @@ def test_without_a_trial_there_is_no_choice(finished, tmp_path):
     assert "mtop--random--lr0.01.json: no disk" in failures
     message = "the learning rate was not chosen, because mtop--random--lr0.01.json failed: no disk"
     assert any(line.startswith("mtop--random--0.json") and message in line for line in failures)
+    assert one.run(retry=True) == []
+
+
+def test_a_cell_whose_trial_another_process_computes_is_left_for_later(finished, tmp_path):
+    one = Experiment(finished.spec, tmp_path, finished.artifacts.folder)
+    one.open_folder()
+    *trials, cell = one.cells()
+    with lock(tmp_path / ".locks" / trials[0].file_name):
+        assert one.compute_and_store(cell, wait=False) is None
+    assert not (tmp_path / cell.file_name).exists()
 
 
 def test_cheats_on_the_random_start_are_refused_in_real_cells(finished, tmp_path, tiny_dataset):

@@ -1,0 +1,90 @@
+"""The recipe in an experiment's folder, and what of it must stay when a run goes on there."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from hf_synpre.config import build_spec
+from hf_synpre.errors import UsageError
+from hf_synpre.experiments.cell import experiment_recipe
+from hf_synpre.experiments.spec import ExperimentSpec
+from hf_synpre.files import read_json
+
+
+def read_stored_recipe(file: Path) -> dict[str, Any]:
+    """Return the recipe in an experiment's folder.
+
+    Options that did not exist when it was written get their defaults.
+
+    Raises:
+        UsageError: the file is not an experiment's.
+    """
+    stored = read_json(file)
+    try:
+        recipe = experiment_recipe(spec_of_recipe(stored, str(file)))
+    except UsageError as error:
+        raise UsageError(
+            f"{file} is not an experiment's; choose another --output_dir. ({error})"
+        ) from error
+    task_files = stored.get("task_files")
+    recipe["task_files"] = task_files if isinstance(task_files, dict) else {}
+    return recipe
+
+
+def spec_of_recipe(stored: Any, source: str) -> ExperimentSpec:
+    """Return the experiment of a stored recipe.
+
+    Args:
+        stored: the recipe as JSON holds it.
+        source: the name of its file, for messages.
+
+    Raises:
+        UsageError: it is no recipe of an experiment.
+    """
+    fields = copy.deepcopy(stored)
+    if isinstance(fields, dict):
+        fields.pop("task_files", None)
+        model = fields.get("model")
+        # The default of model_type is stored too; beside config_name it stands for nothing.
+        if isinstance(model, dict) and model.get("config_name"):
+            model.pop("model_type", None)
+    return build_spec(ExperimentSpec, fields, source)
+
+
+def parts_that_must_stay(
+    recipe: dict[str, Any], other: dict[str, Any], in_use: dict[str, set[str]]
+) -> dict[str, Any]:
+    """Return what must be equal in two recipes, for one folder to hold the results of both.
+
+    Args:
+        recipe: the recipe whose parts are returned.
+        other: the recipe that it is compared with.
+        in_use: for a part that is a dict of names, those that finished cells depend on; names that
+            one of the recipes does not have may differ. Other parts must be equal as a whole.
+    """
+    parts = {}
+    for part, value in recipe.items():
+        if part not in in_use:
+            parts[part] = value
+        elif isinstance(value, dict):
+            names = in_use[part] & value.keys() & other.get(part, {}).keys()
+            parts[part] = {name: value[name] for name in sorted(names)}
+    return parts
+
+
+def keep_parts_in_use(
+    recipe: dict[str, Any], stored: dict[str, Any], in_use: dict[str, set[str]]
+) -> None:
+    """Add to a recipe what it has no more and finished cells in the folder were made with.
+
+    A task that is taken out of the YAML and comes back later with other options is recognised so.
+
+    Args:
+        recipe: the recipe of this run; it is changed.
+        stored: the recipe in the folder.
+        in_use: for each part, the names that finished cells depend on.
+    """
+    for part, names in in_use.items():
+        for name in sorted(names):
+            if name in stored[part] and name not in recipe[part]:
+                recipe[part][name] = stored[part][name]
