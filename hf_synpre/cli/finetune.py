@@ -36,8 +36,6 @@ WARM_UP = 0.05
 
 # Without a checkpoint and a preset the model is as small as that of this preset, which is for text.
 SMALL_PRESET = "electra_smoke"
-# A vocabulary with which an architecture is tried out.
-TRIAL_VOCABULARY = 64
 
 
 @dataclass
@@ -349,6 +347,7 @@ def is_small_model(model: "ModelSpec") -> bool:
     """
     from hf_synpre.initialization import skeleton
     from hf_synpre.models.families import AUTO_CLASSES, model_family
+    from hf_synpre.models.spec import TRIAL_VOCABULARY
     from hf_synpre.vocabulary import Vocabulary
 
     model.validate()
