@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: chaos fuzz clients checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
+.PHONY: docs chaos fuzz clients checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
 
 demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
@@ -30,6 +30,10 @@ clients:  ## other people's programs on our models; it installs them, from a pac
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry
 	$(BIN)/python examples/gallery.py
 
+docs: $(STAMP)  ## the site of the documents in site/, strictly
+	$(BIN)/python docs/drawings.py
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict
+
 options: $(STAMP)  ## docs/options.md from the dataclasses of the YAML
 	$(BIN)/python docs/options.py
 
@@ -51,7 +55,7 @@ release: $(STAMP)  ## prints what would be published on the Hub; PUBLISH=1 does 
 $(STAMP): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e .[test,dev]
+	$(BIN)/pip install -q -c constraints.txt -e .[test,dev,docs]
 	touch $(STAMP)
 
 clean-cache:  ## after an edit of compiled functions that other modules import

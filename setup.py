@@ -51,6 +51,7 @@ setup(
         "ray": ["ray>=2.50"],
         "datatrove": ["datatrove>=0.10"],
         "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ray>=2.50"],
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
         "dev": ["ruff>=0.14", "mypy>=2", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["synpre=hf_synpre.cli:main"]},

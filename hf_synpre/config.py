@@ -278,7 +278,7 @@ def differences(stored: Any, wanted: Any) -> str:
         stored: the one that a folder was begun with, as JSON holds it.
         wanted: the one that is asked for now.
 
-    Example:
+    Examples:
         >>> differences({"task": "set", "training": {"max_steps": 2}}, {"task": "sort"})
         'task: set before, sort now; training.max_steps: 2 before, absent now'
     """

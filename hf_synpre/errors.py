@@ -131,7 +131,7 @@ def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
     Raises:
         UsageError: the name is not allowed. The message suggests an allowed one that is similar.
 
-    Example:
+    Examples:
         >>> choose("task", "sett", ["set", "sort"])
         Traceback (most recent call last):
         hf_synpre.errors.UsageError: Unknown task 'sett'. Did you mean 'set'? Allowed: set, sort.

@@ -110,7 +110,7 @@ class Vocabulary:
 
     Make one by `t5()`, `plain(size)` or `from_tokenizer(tokenizer)`.
 
-    Example:
+    Examples:
         >>> vocabulary = Vocabulary.plain(100)
         >>> vocabulary.first_regular, vocabulary.regular_count, vocabulary.special_ids["yes"]
         (2, 85, 95)

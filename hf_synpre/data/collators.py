@@ -97,7 +97,7 @@ class Seq2SeqCollator:
         multiple: widths of batches are multiples of this.
         vocab_size: the ids that the model has; rows with another are refused. None for no check.
 
-    Example:
+    Examples:
         >>> collator = Seq2SeqCollator(pad=0, eos=1, start=0, multiple=1)
         >>> collator([{"input_ids": [5, 6], "labels": [6]}])["labels"].tolist()
         [[6, 1]]
@@ -164,7 +164,7 @@ class CausalCollator:
         multiple: widths of batches are multiples of this.
         vocab_size: the ids that the model has; rows with another are refused. None for no check.
 
-    Example:
+    Examples:
         >>> collator = CausalCollator(pad=0, eos=1, multiple=1)
         >>> batch = collator([{"input_ids": [5, 6], "labels": [7]}])
         >>> batch["input_ids"].tolist(), batch["labels"].tolist()

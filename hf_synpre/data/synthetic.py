@@ -64,7 +64,7 @@ class SyntheticDataset:
         UsageError: an unknown name, or a value that does not fit the task.
         IndexError: a row past the end is asked for.
 
-    Example:
+    Examples:
         >>> dataset = SyntheticDataset("reverse", size=1000, vocabulary=64, max_length=20)
         >>> len(dataset), sorted(dataset[0])
         (1000, ['input_ids', 'labels'])
@@ -183,7 +183,7 @@ class SyntheticConfig(RowsConfig, datasets.BuilderConfig):
 class SyntheticBuilder(datasets.ArrowBasedBuilder):
     """A builder of generated rows for the Hugging Face cache.
 
-    Example:
+    Examples:
         >>> builder = SyntheticBuilder(task="set", seed=1, splits={"train": 1000})  # doctest: +SKIP
         >>> builder.download_and_prepare()  # doctest: +SKIP
         >>> builder.as_dataset("train")  # doctest: +SKIP
@@ -257,7 +257,7 @@ def load_synthetic(
     Raises:
         UsageError: an unknown name, or a value that does not fit the task.
 
-    Example:
+    Examples:
         >>> rows = load_synthetic("set", streaming=True, vocabulary=64)
         >>> sorted(next(iter(rows)))
         ['input_ids', 'labels']

@@ -62,7 +62,7 @@ class Experiment:
         threads: the threads that each worker computes with on a CPU; None for those of this
             process. The last bits of results depend on their number.
 
-    Example:
+    Examples:
         >>> fields = read_yaml("examples/quickstart.yaml")
         >>> spec = build_spec(ExperimentSpec, fields, "quickstart.yaml")
         >>> failures = Experiment(spec, "runs/quickstart").run()

@@ -464,7 +464,7 @@ def get_finetuning_task(name: str, **changes: Any) -> FinetuningTask:
     Raises:
         UsageError: there is no such task; the text names the closest one.
 
-    Example:
+    Examples:
         >>> get_finetuning_task("mtop", max_target=48).max_target
         48
     """

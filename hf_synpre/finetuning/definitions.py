@@ -83,7 +83,7 @@ def as_alternatives(value: Any) -> Any:
         value: the name of a column, a list of columns, or a list of such lists; anything else is
             returned as it is.
 
-    Example:
+    Examples:
         >>> as_alternatives("text"), as_alternatives(["title", "body"])
         ([['text']], [['title', 'body']])
     """

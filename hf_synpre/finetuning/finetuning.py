@@ -232,7 +232,7 @@ def finetune(
         UsageError: the model's family does not fit the task, a row does not fit the model, or an
             option of the recipe is not read.
 
-    Example:
+    Examples:
         >>> data = prepare(get_finetuning_task("stdlib_ast"), Path("runs/stdlib_ast"))
         >>> config = ModelSpec("t5").config(as_vocabulary(data.tokenizer))
         >>> head = data.head_for(config)

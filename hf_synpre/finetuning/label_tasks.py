@@ -34,7 +34,7 @@ class LabelTask(FinetuningTask):
     `text`, `label` and `choices` list alternatives, each a list of columns. The first alternative
     is used whose columns all exist.
 
-    Example:
+    Examples:
         >>> LabelTask("mine", "classes", [["title", "body"], ["text"]], [["label"]])
     """
 

@@ -26,7 +26,7 @@ TEXT_SCHEMA = pa.schema([("text", pa.string())])
 class LanguageTask(FinetuningTask):
     """A corpus, of whose test text the tokens are predicted: the next one, or masked ones.
 
-    Example:
+    Examples:
         >>> LanguageTask("mine", document="body", max_source=512)
     """
 

@@ -102,7 +102,7 @@ class TextMetric(evaluate.Metric):
 
     `references` holds one string an example, or a list of strings of which the best one counts.
 
-    Example:
+    Examples:
         >>> METRICS["token_f1"](keep_in_memory=True).compute(predictions=["a b"], references=["a"])
         {'f1': 0.6666666666666666}
     """

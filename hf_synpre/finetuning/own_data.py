@@ -57,7 +57,7 @@ def choose_task(data: str, given: Mapping[str, Any], data_dir: str | None = None
         UsageError: there is nothing of that name, or its columns are not clear, or a field is given
             for a task of hf_synpre.
 
-    Example:
+    Examples:
         >>> choose_task("reviews.csv", {}).definition
         {'hold_out': True, 'head': 'classes', 'text': ['review'], 'label': ['stars']}
     """

@@ -91,7 +91,7 @@ def prepare(
     Raises:
         UsageError: the data or the tokenizer cannot be read, or a row does not fit the task.
 
-    Example:
+    Examples:
         >>> prepare(get_finetuning_task("stdlib_ast"), Path("runs/stdlib_ast"), vocab_size=512)
     """
     if folder.exists():

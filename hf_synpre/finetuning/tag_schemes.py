@@ -108,7 +108,7 @@ def find_scheme(names: Iterable[str]) -> TagScheme | None:
     Args:
         names: the distinct tags of a dataset.
 
-    Example:
+    Examples:
         >>> find_scheme(["O", "B-PER", "E-PER", "S-PER"]).name
         'IOBES'
     """

@@ -54,7 +54,7 @@ class TextToTextTask(FinetuningTask):
     `source` and `target` list alternatives: columns, or templates such as "question: {question}".
     The first alternative is used whose columns all exist.
 
-    Example:
+    Examples:
         >>> TextToTextTask("mine", ["question: {q}"], ["answer"], rows={"train": 500})
     """
 

@@ -27,7 +27,7 @@ def unicode_words(text: str) -> list[str]:
     Each character of a script without spaces is a word of its own, with the marks that follow it.
     The words of ASCII text are those of rouge-score.
 
-    Example:
+    Examples:
         >>> unicode_words("Привет, мир 天气")
         ['привет', 'мир', '天', '气']
     """

@@ -40,7 +40,7 @@ class PushToHub(TrainerCallback):
     Attributes:
         url: the URL of the commit; None before it, and if the push failed.
 
-    Example:
+    Examples:
         >>> trainer.add_callback(PushToHub("me/t5-set", trainer.training_cost))
     """
 

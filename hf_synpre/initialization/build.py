@@ -115,7 +115,7 @@ def build(
         UsageError: the class cannot be built of the config, or a tensor has another shape than its
             parameter.
 
-    Example:
+    Examples:
         model = build(AutoModelForCausalLM, config, {}, seed=0)   # a random init
     """
     # Allocate the model; its parameters hold no numbers yet. Its weights are those of no folder,

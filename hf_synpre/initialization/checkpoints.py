@@ -88,7 +88,7 @@ def checkpoint_config(name_or_path: str | Path, **hub: Any) -> PreTrainedConfig:
     Raises:
         UsageError: there is no such checkpoint, or no config of a transformers model in it.
 
-    Example:
+    Examples:
         checkpoint_config("synpre/t5-mini-set").d_model   # needs no network
     """
     if Path(name_or_path).is_file():

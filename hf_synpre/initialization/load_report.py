@@ -17,7 +17,7 @@ class LoadReport:
 
     `str` gives one line of counts with the first names; a notebook shows a table.
 
-    Example:
+    Examples:
         init = StatisticsInit(AutoModelForCausalLM)
         model = init.from_pretrained("runs/pretrained")
         print(model.load_report)  # runs/pretrained: 26 tensors loaded; 1 fresh ...

@@ -73,7 +73,7 @@ def read_parameters(
     Raises:
         UsageError: `roles` has an unknown role, or a pattern that fits no parameter.
 
-    Example:
+    Examples:
         parameters = read_parameters(skeleton(AutoModelForSeq2SeqLM, T5Config()))
         parameters["encoder.block.0.layer.0.SelfAttention.q.weight"].role   # "query"
     """

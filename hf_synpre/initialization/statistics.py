@@ -128,7 +128,7 @@ def pool(parts: Iterable[Moments]) -> tuple[float, float]:
         The mean and the population standard deviation of the concatenated tensors, without reading
         them again.
 
-    Example:
+    Examples:
         mean, sd = pool(statistics.parameters[name] for name in group)
     """
     parts = list(parts)
@@ -199,7 +199,7 @@ def measure(files: Iterable[Path]) -> dict[str, Moments]:
         UsageError: a file is broken, two files hold a tensor of the same name, or the tensors are
             those of an adapter or of a quantised model.
 
-    Example:
+    Examples:
         moments = measure([Path("runs/pretrained/model.safetensors")])
     """
     files = list(files)
@@ -257,7 +257,7 @@ class ParameterStatistics:
     Raises:
         UsageError: there are no parameters, or a number cannot be that of a parameter.
 
-    Example:
+    Examples:
         statistics = ParameterStatistics.from_pretrained("google-t5/t5-small")
         statistics.parameters["encoder.final_layer_norm.weight"].mean
         statistics.save("t5-small/parameter_statistics.json")

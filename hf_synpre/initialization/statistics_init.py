@@ -87,7 +87,7 @@ class StatisticsInit:
 
     Every model that it makes has a `load_report`, a LoadReport: what came from the checkpoint.
 
-    Example:
+    Examples:
         init = StatisticsInit(AutoModelForSeq2SeqLM, scheme="per_param_mean_sd", seed=0)
         model = init.from_pretrained("synpre/t5-mini-set")
         print(model.load_report)

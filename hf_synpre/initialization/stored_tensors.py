@@ -237,7 +237,7 @@ def plain_names(source: str, stored_names: Iterable[str]) -> dict[str, str]:
     Raises:
         UsageError: two names are the same without what wrappers put into them.
 
-    Example:
+    Examples:
         >>> plain_names("x", ["module._orig_mod.encoder.weight"])
         {'encoder.weight': 'module._orig_mod.encoder.weight'}
     """
@@ -283,7 +283,7 @@ def outer_prefix(source: str, names: Iterable[str], fits: Callable[[str], bool])
     Raises:
         UsageError: the model is there several times, such as below teacher. and student.
 
-    Example:
+    Examples:
         >>> outer_prefix("x", ["backbone.bert.pooler.bias"], "bert.pooler.bias".__eq__)
         'backbone.'
     """

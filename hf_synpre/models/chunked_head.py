@@ -76,7 +76,7 @@ class ChunkedHead:
         each_loss: the loss of the run weighs positions by all of their losses. Then the gradient is
             that of each loss, and the logits of a chunk are computed again in the backward pass.
 
-    Example:
+    Examples:
         >>> head = chunked_head(model)
         >>> with head.attached():
         ...     outputs = model(input_ids=ids, targets=labels)  # without logits

@@ -26,7 +26,7 @@ TRIAL_VOCABULARY = 64
 class ModelSpec:
     """The architecture of a run: a type of transformers or a config, some of its fields changed.
 
-    Example:
+    Examples:
         >>> spec = ModelSpec("gpt2", overrides={"n_layer": 2})
         >>> spec.config(Vocabulary.plain(128)).vocab_size
         128

@@ -65,7 +65,7 @@ def get_task(name: str | Mapping[str, int]) -> SyntheticTask:
         UsageError: there is no such task (the error names the closest one), or a weight is no
             integer >= 1.
 
-    Example:
+    Examples:
         >>> get_task("set").solve([356, 32099, 5, 6, 5]).tolist()
         [5, 6]
     """
@@ -106,7 +106,7 @@ def open_stream(
     Raises:
         UsageError: a name is unknown, or a value does not fit the task.
 
-    Example:
+    Examples:
         >>> stream = open_stream("reverse", max_length=20)
         >>> x, x_ends, y, y_ends = stream.rows(np.arange(1000))
     """
@@ -154,7 +154,7 @@ def generate(
     Raises:
         UsageError: a name is unknown, or a value does not fit the task.
 
-    Example:
+    Examples:
         >>> generate("reverse", 0, 2, min_length=2, max_length=4).to_pylist()  # doctest: +SKIP
         [{'input_ids': [7211, 32099, ...], 'labels': [...]}, ...]
     """

@@ -110,7 +110,7 @@ class SyntheticTask(ABC):
         Raises:
             UsageError: the row is malformed, or has no target.
 
-        Example:
+        Examples:
             >>> get_task("reverse").solve([7211, 32099, 5, 6, 7]).tolist()
             [7, 6, 5]
         """
@@ -135,7 +135,7 @@ class SyntheticTask(ABC):
         Raises:
             UsageError: the row is malformed.
 
-        Example:
+        Examples:
             >>> get_task("reverse").score([7211, 32099, 5, 6, 7], [7, 6, 5])
             True
         """

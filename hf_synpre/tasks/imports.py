@@ -54,7 +54,7 @@ def import_tasks(*files: str | Path) -> list[str]:
         UsageError: there is no such file, it raises an error, it registers no task, or a task whose
             name is taken. Nothing of that file stays registered.
 
-    Example:
+    Examples:
         >>> import_tasks("my_tasks.py")  # doctest: +SKIP
         ['rotate']
     """

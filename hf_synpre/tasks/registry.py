@@ -313,7 +313,7 @@ def list_tasks() -> list[str]:
         The names, family by family: simple functions, LIME, nonsense summaries, formal languages;
         those that other code registered come last.
 
-    Example:
+    Examples:
         >>> list_tasks()[:3]
         ['identity', 'set', 'delete']
     """
@@ -455,7 +455,7 @@ def register_task(
         UsageError: a task of that name is registered already, or a parameter is neither an integer
             nor a tuple of words.
 
-    Example:
+    Examples:
         >>> @register_task(samplers.uniform, paper="where it is defined")
         ... def first_two(x, y, p):
         ...     '''Return the first two tokens.

@@ -191,7 +191,7 @@ def small_model(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
         given: fields of a ModelSpec; its overrides win one by one, and a model that a config names
             (`config_name`) is left as it is.
 
-    Example:
+    Examples:
         >>> small_model("small", {"model_type": "gpt2", "overrides": {"n_layer": 4}})["overrides"]
         {'n_embd': 128, 'n_head': 8, 'resid_pdrop': 0.0, ..., 'n_layer': 4}
     """

@@ -123,7 +123,7 @@ def pretrain(
             was begun with another recipe.
         FloatingPointError: the loss was not finite.
 
-    Example:
+    Examples:
         >>> spec = PretrainingSpec(task="set", vocabulary=128, training={"max_steps": 1000})
         >>> result = pretrain(spec, ModelSpec("t5"), Path("runs/set"))
         >>> result["accuracy"], result["stopped"]

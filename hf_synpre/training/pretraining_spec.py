@@ -70,7 +70,7 @@ class PretrainingSpec:
     Raises:
         UsageError: a value that is not allowed, or two that exclude each other.
 
-    Example:
+    Examples:
         >>> spec = PretrainingSpec(task="set", vocabulary=128, training={"max_steps": 1000})
         >>> spec = build_spec(PretrainingSpec, {"task": "set", "preset": "fast"}, "options")
     """

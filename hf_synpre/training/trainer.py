@@ -129,7 +129,7 @@ class SynpreTrainer(Seq2SeqTrainer):
             rows of a batch that take more are computed in parts. None for no limit.
         **kwargs: those of Seq2SeqTrainer: datasets, collator, metrics.
 
-    Example:
+    Examples:
         >>> args = training_arguments("runs/mine", {"max_steps": 1000})
         >>> rows = SyntheticDataset("set", vocabulary=128)
         >>> collator = Seq2SeqCollator(pad=0, eos=1, start=0)
