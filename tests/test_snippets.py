@@ -24,7 +24,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"python", "bash", "yaml", "text"}  # text is output, or a picture of folders
 
-T5_SIZES = ",".join(f"{name}={value}" for name, value in TINY.items())
+# Architecture -> the sizes of its small model.
+SIZES = {
+    "t5": ",".join(f"{name}={value}" for name, value in TINY.items()),
+    "gpt2": "n_embd=32,n_layer=1,n_head=2",
+}
 TRAINING = {"--max_steps": "2", "--per_device_train_batch_size": "4", "--use_cpu": None}
 # Verb -> flags that replace or join those of the page.
 SMALL = {
@@ -103,7 +107,8 @@ def run_command(words, stand_ins):
             if {"--help", "--version"}.isdisjoint(words):
                 rest = with_small_sizes(verb, rest)
             if verb == "pretrain" and {"--config_name", "--config_overrides"}.isdisjoint(rest):
-                rest += ["--config_overrides", T5_SIZES]
+                model_type = rest[rest.index("--model_type") + 1] if "--model_type" in rest else "t5"
+                rest += ["--config_overrides", SIZES[model_type]]
             assert main([verb, *rest]) == 0, shlex.join(words)
         case ["make", target]:
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
