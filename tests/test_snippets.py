@@ -107,8 +107,10 @@ def run_command(words, stand_ins):
             if {"--help", "--version"}.isdisjoint(words):
                 rest = with_small_sizes(verb, rest)
             if verb == "pretrain" and {"--config_name", "--config_overrides"}.isdisjoint(rest):
-                model_type = rest[rest.index("--model_type") + 1] if "--model_type" in rest else "t5"
-                rest += ["--config_overrides", SIZES[model_type]]
+                architecture = "t5"
+                if "--model_type" in rest:
+                    architecture = rest[rest.index("--model_type") + 1]
+                rest += ["--config_overrides", SIZES[architecture]]
             assert main([verb, *rest]) == 0, shlex.join(words)
         case ["make", target]:
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
