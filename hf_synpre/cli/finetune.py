@@ -97,7 +97,7 @@ def finetune_flags() -> list[FlagSet]:
         left_out={
             **both_kinds,
             **dict.fromkeys(("hub_config", "hub_revision", "rows", "max_target"), elsewhere),
-            "special_tokens": elsewhere,
+            **dict.fromkeys(("special_tokens", "chat_template"), elsewhere),
         },
     )
     language = FlagSet(

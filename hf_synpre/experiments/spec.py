@@ -19,7 +19,7 @@ from hf_synpre.finetuning import (
     get_finetuning_task,
     task_from_fields,
 )
-from hf_synpre.finetuning.text_tasks import EMBEDDED_TASK
+from hf_synpre.finetuning.text_tasks import EMBEDDED_TASK, TextToTextTask
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.arguments import check_needs, given_training
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -35,6 +35,7 @@ MISTYPED = 0.75
 TRIAL_SEED = 2**32 - 1
 # What a task has so that it reads an option: `read_with` of the fields of TaskSpec.
 TRAINED_TOKENIZER = "a tokenizer that is trained"
+GIVEN_TOKENIZER = "a tokenizer that is given"
 
 
 @dataclass
@@ -70,6 +71,13 @@ class TaskSpec:
     max_target: int | None = option(
         "The most ids of a target, which is cut there; without it the preset's or the task's.", None
     )
+    chat_template: bool = option(
+        "Write rows as chats by the tokenizer's chat template, for a decoder: the source is the "
+        "user's turn, the target the assistant's.",
+        False,
+        read_with=GIVEN_TOKENIZER,
+        is_added=True,
+    )
     define: dict[str, Any] | None = option(
         "The definition of a task that is not one of hf_synpre's.", None
     )
@@ -81,8 +89,14 @@ class TaskSpec:
     def __post_init__(self) -> None:
         if self.data_dir is not None and not Path(self.data_dir).is_file():
             check_folder(self.data_dir)
-        has = {TRAINED_TOKENIZER: self.tokenizer is None}
-        check_read(self, has, what=f"a task with the tokenizer {self.tokenizer}")
+        has = {
+            TRAINED_TOKENIZER: self.tokenizer is None,
+            GIVEN_TOKENIZER: self.tokenizer is not None,
+        }
+        what = "a task without one"
+        if self.tokenizer is not None:
+            what = f"a task with the tokenizer {self.tokenizer}"
+        check_read(self, has, what=what)
         if self.tokenizer is None:
             check_vocab_size(self.vocab_size)
         if self.tokenizer_corpora == []:
@@ -215,14 +229,17 @@ class ExperimentSpec:
             )
 
     def check_recipe(self, decodes: bool | None = None) -> None:
-        """Raise UsageError on an option of fine-tuning that no task, or not that of it, reads.
+        """Raise UsageError on an option of tasks and fine-tuning that the model does not read.
 
         Args:
             decodes: whether the model is a decoder; None where it is not known yet.
         """
         has: dict[str, bool | None] = {}
         for task in self.tasks:
-            head = find_head(self.finetuning_task(task).head_name)
+            made = self.finetuning_task(task)
+            if decodes is False and isinstance(made, TextToTextTask):
+                made.check_chat(decodes)
+            head = find_head(made.head_name)
             options = self.finetuning_spec(task, decodes).options_read(head.answer, decodes)
             for name, is_read in options.items():
                 if is_read is not False:  # what is not known yet is not refused
@@ -329,10 +346,15 @@ class ExperimentSpec:
         """Return a downstream task with the lengths that the YAML or the preset gives it."""
         spec = self.tasks[task]
         preset = self.preset_fields(task)
-        return self._defined_task(task).with_lengths(
+        made = self._defined_task(task).with_lengths(
             spec.max_source or preset.get("max_source"),
             spec.max_target or preset.get("max_target"),
         )
+        if not spec.chat_template:
+            return made
+        if not isinstance(made, TextToTextTask):
+            raise UsageError(f"The task {task} is not answered with text; leave chat_template out.")
+        return replace(made, chat_template=True)
 
     def _defined_task(self, task: str) -> FinetuningTask:
         """Return the task of hf_synpre by this name, or the one that the YAML defines."""

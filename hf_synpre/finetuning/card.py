@@ -118,6 +118,13 @@ def loading_code(
     if head_name == "lm" and not is_decoder(config):
         texts = [f"{texts[0]} {data.tokenizer.mask_token}"]
     first, *others = [json.dumps(text, ensure_ascii=False) for text in texts]
+    if head_name == "text" and data.task.chat_template:
+        return (
+            "from transformers import pipeline\n\n"
+            f'predict = pipeline("text-generation", model="{folder}")\n'
+            f'chat = predict([{{"role": "user", "content": {first}}}])[0]["generated_text"]\n'
+            'print(chat[-1]["content"])'
+        )
     if head_name in PIPELINES or head_name == "lm":
         example = f"{first}, truncation=True"
         if head_name in ("tags", "lm"):
@@ -178,8 +185,11 @@ def placeholders(data: PreparedTask) -> list[str]:
 def first_texts(data: PreparedTask) -> list[str]:
     """Return the texts of the first test row as the tokenizer spells them, long ones cut.
 
-    Of choices they are the context and the first choice.
+    Of choices they are the context and the first choice. The ids of a chat hold its template too, so
+    that the names of its columns stand for it.
     """
+    if data.task.head_name == "text" and data.task.chat_template:
+        return placeholders(data)
     if data.task.head_name == "choices":
         row = data.read_table("test", ["joined", "starts"]).slice(0, 1).to_pylist()[0]
         ids, start = row["joined"][0], row["starts"][0]

@@ -1,7 +1,8 @@
 """The head of text-to-text tasks for decoders: a prompt of source ids -> generated target ids.
 
 A row is the source, an end-of-sequence id, the target and another end-of-sequence id, as decoders
-are pre-trained on synthetic tasks. The first end-of-sequence id closes the prompt.
+are pre-trained on synthetic tasks. The first end-of-sequence id closes the prompt. With a chat
+template (chat.py) a row is what the template writes.
 """
 
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from hf_synpre.data.collators import RowCollator, pad_arrays
-from hf_synpre.data.packing import CausalLayout
-from hf_synpre.data.rows import MULTIPLE, Row
+from hf_synpre.data.rows import IGNORED, MULTIPLE, Row
 from hf_synpre.errors import UsageError
+from hf_synpre.finetuning.chat import ChatFormat
 from hf_synpre.finetuning.heads import Collator
 from hf_synpre.finetuning.text_head import TextHead, TokenRows, longest_target
 from hf_synpre.models.families import is_decoder
@@ -49,20 +50,23 @@ class CompletionCollator:
     """Rows {input_ids, labels} of one example each -> a batch of a decoder's prompts and targets.
 
     A source is cut to `max_source` ids with the end-of-sequence id behind it, a target to
-    `max_target` ids; a target that is cut loses its end-of-sequence id. A row with the key
-    LOSS_ON_PROMPT has loss on its prompt too.
+    `max_target` ids; a target that is cut loses its end-of-sequence id. Of rows that are chats the
+    source is a whole prompt already. A row with the key LOSS_ON_PROMPT has loss on its prompt too.
 
     Args:
         pad: the padding id.
-        eos: the id of the end of a sequence.
+        eos: the id of the end of a sequence; of chats that of the end of a turn.
         max_source: the limit of a prompt, in ids.
         max_target: the limit of a target, in ids.
+        chat_tail: of chats the ids at the end of every prompt, before which a long one is cut; None
+            for rows that are no chats.
     """
 
     pad: int
     eos: int
     max_source: int
     max_target: int
+    chat_tail: list[int] | None = None
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return input_ids, attention_mask and labels, each int64 [rows, width].
@@ -71,23 +75,33 @@ class CompletionCollator:
         """
         sequences = []
         for row in rows:
-            source = row["input_ids"][: self.max_source - 1]
-            limit = len(source) + 1 + self.max_target
-            loss_on = "all" if LOSS_ON_PROMPT in row else "targets"
-            layout = CausalLayout(self.eos, self.pad, max_length=limit, loss_on=loss_on)
-            sequences.append(layout.row([{"input_ids": source, "labels": row["labels"]}]))
+            prompt = self._prompt(row)
+            target = np.append(row["labels"], self.eos)[: self.max_target]
+            ids = np.concatenate([prompt, target])
+
+            # Each position predicts the next id.
+            labels = np.append(ids[1:], IGNORED)
+            if LOSS_ON_PROMPT not in row:
+                labels[: len(prompt) - 1] = IGNORED
+            sequences.append({"input_ids": ids, "labels": labels, "segments": np.ones_like(ids)})
         return RowCollator(self.pad, alone=True)(sequences)
+
+    def _prompt(self, row: Row) -> np.ndarray:
+        """Return the ids of a row's prompt; one that is too long is cut before its end."""
+        ids, tail = row["input_ids"], self.chat_tail
+        if tail is None:
+            tail = [self.eos]
+            ids = np.append(ids, tail)
+        if len(ids) > self.max_source:
+            ids = np.append(ids[: self.max_source - len(tail)], tail)
+        return ids
 
     def prompts(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         """Return input_ids and attention_mask of the prompts alone, padded on the left.
 
         Both are int64 [rows, width]: what is generated follows the last position of every row.
         """
-        ends = np.array([self.eos])
-        reversed_prompts = []
-        for row in rows:
-            prompt = np.concatenate([row["input_ids"][: self.max_source - 1], ends])
-            reversed_prompts.append(prompt[::-1])
+        reversed_prompts = [self._prompt(row)[::-1] for row in rows]
         batch = {
             "input_ids": pad_arrays(reversed_prompts, self.pad, MULTIPLE),
             "attention_mask": pad_arrays(list(map(np.ones_like, reversed_prompts)), 0, MULTIPLE),
@@ -112,10 +126,21 @@ class CompletionHead(TextHead):
     def configure(
         self, config: PreTrainedConfig, data: "PreparedTask[TextToTextTask]"
     ) -> PreTrainedConfig:
-        """Return the config as it is.
+        """Return the config; the end of an assistant's turn ends what it generates of chats.
 
-        Raises UsageError if a prompt with its target is longer than the position embeddings.
+        Raises:
+            UsageError: a prompt with its target is longer than the position embeddings, or
+                `max_source` has no room for the text of a chat.
         """
+        if data.task.chat_template:
+            chat = ChatFormat(data.tokenizer)
+            if data.task.max_source <= chat.frame:
+                raise UsageError(
+                    f"{data.task.name} has prompts of {data.task.max_source} ids at the most "
+                    f"(max_source), of which the chat template takes {chat.frame}; give a larger "
+                    "max_source."
+                )
+            config.eos_token_id = chat.end
         limit = getattr(config, "max_position_embeddings", None)
         if not isinstance(limit, int) or limit < 1:
             return config
@@ -146,7 +171,11 @@ class CompletionHead(TextHead):
     def collator(self, data: "PreparedTask[TextToTextTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator that joins sources and targets and cuts at the task's limits."""
         pad, eos = padding_and_end(data.tokenizer)
-        return CompletionCollator(pad, eos, data.task.max_source, data.task.max_target)
+        tail = None
+        if data.task.chat_template:
+            chat = ChatFormat(data.tokenizer)
+            eos, tail = chat.end, chat.tail
+        return CompletionCollator(pad, eos, data.task.max_source, data.task.max_target, tail)
 
     def prompts(self, collator: Collator) -> Collator:
         """Return the function that makes a batch of prompts of a list of rows."""
@@ -155,9 +184,11 @@ class CompletionHead(TextHead):
 
 
 def longest_prompt(data: "PreparedTask[TextToTextTask]") -> int:
-    """Return the ids of the longest prompt of any split, its end-of-sequence id counted."""
+    """Return the ids of the longest prompt of any split, with what ends it."""
     longest = 0
     for split in ("train", "validation", "test"):
         lengths = pc.list_value_length(data.read_table(split, ["input_ids"])["input_ids"])
         longest = max(longest, pc.max(lengths).as_py())
-    return min(longest + 1, data.task.max_source)
+    if not data.task.chat_template:  # the end of sequence is no id of the table
+        longest += 1
+    return min(longest, data.task.max_source)

@@ -110,7 +110,8 @@ def serving_tokenizer(data: PreparedTask, model: PreTrainedModel) -> PreTrainedT
     tokenizer.padding_side = "left" if is_left else "right"
     tokenizer.init_kwargs["padding_side"] = tokenizer.padding_side
     if data.task.head_name == "text":
-        append_end(tokenizer)
+        if not data.task.chat_template:  # which has all that stands around a turn
+            append_end(tokenizer)
     elif data.task.head_name in (*HEADS_OF_TEXTS, "span") and backend is not None:
         separate_pairs(tokenizer)
     elif data.task.head_name == "choices" and backend is not None:

@@ -36,16 +36,18 @@ class Spelling:
     lost: list[str]  # the characters that are lost most often
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, rows: pa.Table, metric: str) -> "Spelling":
+    def of(
+        cls, decode: Callable[[list[list[int]]], list[str]], rows: pa.Table, metric: str
+    ) -> "Spelling":
         """Decode the ids of targets as those of predictions, and score the texts.
 
         Args:
-            tokenizer: the tokenizer that made the ids.
+            decode: makes texts of the ids of predictions.
             rows: `labels`, the ids of each target, and `references`, its accepted texts.
             metric: a name of METRICS.
         """
         ids, references = rows["labels"].to_pylist(), rows["references"].to_pylist()
-        spelled = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        spelled = decode(ids)
         scores, of_rows = score_texts(metric, spelled, references)
 
         # A target that is spelled counts as right, also one without words, whose ROUGE is 0.

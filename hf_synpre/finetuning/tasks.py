@@ -147,8 +147,8 @@ class FinetuningTask(ABC):
         }
 
         # Folders that were made before these fields existed keep their names.
-        for name in ("hold_out", "special_tokens"):
-            if not recipe[name]:
+        for name in ("hold_out", "special_tokens", "chat_template"):
+            if recipe.get(name) is False:
                 del recipe[name]
         return recipe
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.rows import Row
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.files import pack_fractions
+from hf_synpre.finetuning.chat import ChatFormat
 from hf_synpre.finetuning.heads import Collator, ReportedScores, TokenHead
 from hf_synpre.finetuning.metrics import METRICS, score_texts
 from hf_synpre.finetuning.spelling import Spelling, check_spelling, without_unknown
@@ -112,12 +114,18 @@ class TextHead(TokenHead["TextToTextTask", TokenRows]):
 
         The length is that of source and target together, in ids.
         """
+        texts = [rows[column].to_pylist() for column in ("source", "target")]
+        if task.chat_template:
+            ids = ChatFormat(tokenizer, special_tokens=task.special_tokens).encode(*texts)
+        else:
+            encoded = [
+                encode_texts(tokenizer, column, special_tokens=task.special_tokens)
+                for column in texts
+            ]
+            ids = encoded[0]["input_ids"], encoded[1]["input_ids"]
         columns = {}
-        for ids_column, text_column in (("input_ids", "source"), ("labels", "target")):
-            texts = rows[text_column].to_pylist()
-            encoded = encode_texts(tokenizer, texts, special_tokens=task.special_tokens)
-            ids = encoded["input_ids"]
-            columns[ids_column] = pa.array(ids, pa.list_(pa.int32()))
+        for name, rows_of_ids in zip(("input_ids", "labels"), ids, strict=True):
+            columns[name] = pa.array(rows_of_ids, pa.list_(pa.int32()))
 
         lengths = []
         for source, target in zip(columns["input_ids"], columns["labels"], strict=True):
@@ -153,6 +161,13 @@ class TextHead(TokenHead["TextToTextTask", TokenRows]):
             "encoder-decoder nor a decoder; give one (model_type t5 or llama), or a labelled task "
             "(squad_span for squad)."
         )
+
+    def configure(
+        self, config: PreTrainedConfig, data: "PreparedTask[TextToTextTask]"
+    ) -> PreTrainedConfig:
+        """Return the config as it is. UsageError: the task is for decoders."""
+        data.task.check_chat(decodes=False)
+        return config
 
     def collator(self, data: "PreparedTask[TextToTextTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator that adds end-of-sequence ids and cuts at the task's limits."""
@@ -192,7 +207,7 @@ class TextHead(TokenHead["TextToTextTask", TokenRows]):
 
         # Targets that the tokenizer cannot spell.
         rows = data.read_table("validation", ["labels", "references"]).slice(0, SPELLED_ROWS)
-        spelling = Spelling.of(data.tokenizer, rows, task.metric_name)
+        spelling = Spelling.of(partial(answer_texts, data), rows, task.metric_name)
         check_spelling(task.name, spelling, spec.accept_unspellable)
         if spelling.wrong_rows:
             notes.append(spelling.note())
@@ -236,7 +251,7 @@ class TextHead(TokenHead["TextToTextTask", TokenRows]):
             bf16=trainer.args.bf16 and on_accelerator,  # a CPU gains nothing by bfloat16
         )
 
-        texts = data.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        texts = answer_texts(data, ids)
         scores, example_scores = score_texts(
             data.task.metric_name, texts, rows.references.to_pylist()
         )
@@ -252,6 +267,14 @@ class TextHead(TokenHead["TextToTextTask", TokenRows]):
         if scoring := scorer.scoring(rows.references.to_pylist()):
             tested["scoring"] = scoring
         return tested
+
+
+def answer_texts(data: "PreparedTask[TextToTextTask]", ids: list[list[int]]) -> list[str]:
+    """Return the texts of generated ids, of a chat without what its template writes around them."""
+    texts = data.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    if data.task.chat_template:
+        texts = list(map(ChatFormat(data.tokenizer).answer, texts))
+    return texts
 
 
 def cut_share(data: "PreparedTask[TextToTextTask]", split: str) -> float:

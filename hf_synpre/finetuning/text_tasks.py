@@ -77,6 +77,11 @@ class TextToTextTask(FinetuningTask):
         f"The metric that is reported. Allowed: {', '.join(METRICS)}.", "exact_match"
     )
     max_target: int = option("Token ids of a target, which is cut to them.", 512)
+    chat_template: bool = option(
+        "Write rows as chats by the tokenizer's chat template, for a decoder: the source is the "
+        "user's turn, the target the assistant's.",
+        False,
+    )
 
     has_target_texts: ClassVar[bool] = True
 
@@ -96,6 +101,14 @@ class TextToTextTask(FinetuningTask):
     def metric_name(self) -> str:
         """The metric that is reported."""
         return self.metric
+
+    def check_chat(self, decodes: bool) -> None:
+        """Raise UsageError where rows are chats, and the model is no decoder."""
+        if self.chat_template and not decodes:
+            raise UsageError(
+                f"{self.name} has chat_template, which decoders alone read; leave chat_template "
+                "out, or give a decoder (model_type llama or gpt2)."
+            )
 
     def load(self, data_dir: str | None = None) -> dict[str, pa.Table]:
         """Return train, validation and test as tables of source, target and references.

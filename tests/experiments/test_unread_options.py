@@ -90,6 +90,7 @@ UNREAD = {
         "data_dir": (HERE, lambda option: experiment(tasks={"stdlib_ast": option})),
         "vocab_size": (512, lambda option: TaskSpec(tokenizer="x", **option)),
         "tokenizer_corpora": (["stdlib"], lambda option: TaskSpec(tokenizer="x", **option)),
+        "chat_template": (True, lambda option: TaskSpec(**option)),
         "max_target": (9, lambda option: experiment(tasks={"cola": option})),
     },
     FinetuningSpec: {

@@ -3,6 +3,7 @@
 Run: pytest tests/finetuning/test_spelling.py
 """
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -37,7 +38,8 @@ def words_tokenizer(*words, lower=False):
 def spelling(tokenizer, *targets, metric="exact_match"):
     ids = tokenizer(list(targets), add_special_tokens=False)["input_ids"]
     references = [[target] for target in targets]
-    return Spelling.of(tokenizer, pa.table({"labels": ids, "references": references}), metric)
+    decode = partial(tokenizer.batch_decode, skip_special_tokens=True)
+    return Spelling.of(decode, pa.table({"labels": ids, "references": references}), metric)
 
 
 def test_targets_with_unknown_words_are_counted():
