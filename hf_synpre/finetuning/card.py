@@ -185,8 +185,8 @@ def placeholders(data: PreparedTask) -> list[str]:
 def first_texts(data: PreparedTask) -> list[str]:
     """Return the texts of the first test row as the tokenizer spells them, long ones cut.
 
-    Of choices they are the context and the first choice. The ids of a chat hold its template too, so
-    that the names of its columns stand for it.
+    Of choices they are the context and the first choice. For a chat the names of its columns stand,
+    because its ids hold the template too.
     """
     if data.task.head_name == "text" and data.task.chat_template:
         return placeholders(data)
