@@ -34,6 +34,7 @@ setup(
         "rich>=13",
         "psutil>=5.9",
         "jinja2>=3.1",
+        "markdown-it-py>=3",
         "matplotlib>=3.9",
         "torch>=2.6",
         "transformers>=5.15,<6",

@@ -136,7 +136,7 @@ def print_report(folder: Path) -> None:
     from hf_synpre.report import table, write_report
 
     print(table(write_report(folder)))
-    print(f"\nReport: {folder / 'report.md'}")
+    print(f"\nReport: {folder / 'report.md'}, and report.html for a browser")
 
 
 def point_to_report(folder: Path) -> None:
@@ -175,7 +175,7 @@ class ReportOptions:
 
 
 def report(arguments: Arguments) -> int:
-    """Write report.md, report.json and the plots; print the table."""
+    """Write report.md, report.html, report.json and the plots; print the table."""
     from hf_synpre.report import table, write_report
 
     options = arguments.build(ReportOptions)

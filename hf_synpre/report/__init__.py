@@ -6,8 +6,9 @@
    differences and benefits; `findings` says which arm is best, and writes the sentences about it.
 3. `summarize_transfer`: cells of labelled tasks -> the matrix of gains and pairs of arms.
 4. `markdown`, `latex`, `model_index`, `table`, `draw_plots`: a report -> texts and images.
-5. `write_report`: all of it, a folder -> report.json, report.md, report.tex, model-index.yaml and
-   the plots.
+5. `html_page`: report.md and the plots -> one page that a browser shows.
+6. `write_report`: all of it, a folder -> report.json, report.md, report.html, report.tex,
+   model-index.yaml and the plots.
 
 schema.py documents the keys of all these dicts.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_bytes
 from hf_synpre.report.cells import read_cells, read_folder
+from hf_synpre.report.html_page import html_page
 from hf_synpre.report.markdown_page import markdown
 from hf_synpre.report.plots import PLOT_FILES, draw_plots
 from hf_synpre.report.render import latex, model_index, model_index_yaml, table
@@ -80,9 +82,11 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
         ) from error
 
     plots = draw_plots(report)
+    text = markdown(report, str(directory), plots)
     texts = {
         "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
-        "report.md": markdown(report, str(directory), plots),
+        "report.md": text,
+        "report.html": html_page(report["experiment"], text, plots),
         "report.tex": latex(report),
         "model-index.yaml": model_index_yaml(report),
     }

@@ -109,11 +109,19 @@ def collect_runs(cells: list[CellResult], phase: str) -> list[dict[str, Any]]:
     return runs
 
 
+def pretraining_seed(run: dict[str, Any]) -> int | None:
+    """Return the seed of a pre-training run, None where it is not known."""
+    recipe = run.get("recipe")
+    fields = recipe.get("pretraining") if isinstance(recipe, dict) else None
+    seed = fields.get("seed") if isinstance(fields, dict) else None
+    return seed if isinstance(seed, int) else None
+
+
 def mean_run(cells: list[CellResult], phase: str) -> dict[str, Any] | None:
     """Return the mean of each number in the costs of a phase, None where no cell has the phase.
 
-    Further keys are the number of runs ("runs"), their names ("names"), and how many runs each
-    reason has stopped ("stopped").
+    Further keys are the number of runs ("runs"), their names ("names"), how many runs each reason
+    has stopped ("stopped"), and the number of their seeds where there are several ("seeds").
     """
     runs = collect_runs(cells, phase)
     if not runs:
@@ -129,4 +137,7 @@ def mean_run(cells: list[CellResult], phase: str) -> dict[str, Any] | None:
     result["runs"] = len(runs)
     result["names"] = distinct(run.get("name") for run in runs)
     result["stopped"] = dict(sorted(reasons.items()))
+    seeds = distinct(map(pretraining_seed, runs))
+    if len(seeds) > 1:
+        result["seeds"] = len(seeds)
     return result

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hf_synpre.report.escapes import MarkdownText, escape_markdown, markdown_code
 from hf_synpre.report.exchange import is_control
@@ -90,6 +91,7 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
         "beside_unit": beside_unit,
         "exchange_table": partial(exchange_table, has_controls=has_controls),
         "has_controls": has_controls,
+        "is_paired": any(is_paired(phases) for phases in report["phases"].values()),
         "interval": markdown_interval,
         "pair_table": pair_table,
         "most_pairs": MOST_PAIRS,
@@ -98,6 +100,11 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
         "command": markdown_code(shlex.join(["synpre", "report", shown_folder(directory)])),
     }
     return environment.get_template("report.md.jinja").render(report)
+
+
+def is_paired(phases: dict[str, Any]) -> bool:
+    """Say whether the seeds of an arm have pre-training runs of their own."""
+    return "seeds" in (phases.get("pretraining") or {})
 
 
 def markdown_table(table: Table) -> MarkdownText:

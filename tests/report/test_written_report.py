@@ -36,7 +36,7 @@ from hf_synpre.report.plots import MOST_TASKS
 CURVES = [f"{name}.{kind}" for name in ("compute", "curves") for kind in ("png", "svg")]
 BENEFIT = ["benefit.png", "benefit.svg"]
 PLOTS = [*BENEFIT, *CURVES]
-TEXTS = ["model-index.yaml", "report.json", "report.md", "report.tex"]
+TEXTS = ["model-index.yaml", "report.html", "report.json", "report.md", "report.tex"]
 FILES = sorted([*PLOTS, *TEXTS])
 
 
@@ -48,7 +48,7 @@ def test_the_files_are_complete_and_the_same_again(tmp_path):
     write_report(second, tmp_path / "out")
     assert sorted(p.name for p in first.iterdir() if "--" not in p.name) == FILES
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == FILES
-    for name in set(FILES) - {"report.md"}:  # report.md names the directory
+    for name in set(FILES) - {"report.md", "report.html"}:  # they name the directory
         assert (first / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
     assert json.loads((first / "report.json").read_text()) == result
     path = first / result["cells"][0]["file"]
@@ -86,6 +86,20 @@ def test_the_markdown_says_everything(tmp_path):
         assert part in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(row.count("|") == row.count("| ") + 1 and row.endswith("|") for row in rows)
+
+
+def test_intervals_say_whether_they_hold_the_variance_of_pretraining(tmp_path):
+    cells = make_experiment()
+    for is_paired, sentence in (
+        (False, "is shared by the seeds"),
+        (True, "has a pre-training run"),
+    ):
+        for cell in cells:
+            if cell["phases"]["pretraining"]:
+                seed = cell["seed"] if is_paired else 0
+                cell["phases"]["pretraining"]["recipe"] = {"pretraining": {"seed": seed}}
+        write_report(save(tmp_path / str(is_paired), cells))
+        assert sentence in (tmp_path / str(is_paired) / "report.md").read_text()
 
 
 ODD = {
