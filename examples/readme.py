@@ -629,8 +629,6 @@ CLAIMS = {
     "initial_weights": initial_weights,
     "large_vocabulary": large_vocabulary,
     "corpora": corpora,
-    "sizes": sizes,
-    "batches": batches,
     "clients": clients,
 }
 

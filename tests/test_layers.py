@@ -33,7 +33,7 @@ ROOMS = {
     "training": TRAINING,
     "finetuning": TRAINING,
     "experiments": TRAINING | {"joblib", "rich", "ray", "filelock", "psutil"},
-    "report": {"numpy", "jinja2", "matplotlib", "yaml"},
+    "report": {"numpy", "jinja2", "markdown_it", "matplotlib", "yaml"},
     "hub": ARRAYS | {"huggingface_hub", "jinja2", "safetensors", "transformers"},
     "cli": {"joblib", "tqdm", "yaml", "pyarrow", "transformers"},
 }
