@@ -28,7 +28,7 @@ from hf_synpre.data.documents import (
     refuse_texts,
     split_token_files,
 )
-from hf_synpre.data.readers import is_data_file
+from hf_synpre.data.readers import as_dataset, is_data_file
 from hf_synpre.data.row_hashes import (
     RowDocuments,
     TextRows,
@@ -304,7 +304,7 @@ def sentence_rows(documents: Iterable[str]) -> TextRows:
     sentences = itertools.chain.from_iterable(map(SENTENCE_END.split, documents))
     blocks = iter(lambda: list(itertools.islice(sentences, SENTENCES_A_TABLE)), [])
     tables = mapped_tables(pa.table({"text": pa.array(block, pa.string())}) for block in blocks)
-    return TextRows([Dataset(pa.concat_tables(tables))], ["text"])
+    return TextRows([as_dataset(pa.concat_tables(tables))], ["text"])
 
 
 def texts_not_in(train: Iterable[str], held_out: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ module knows the formats, and makes Arrow's many types of text and of lists one 
 import itertools
 import json
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -60,7 +61,7 @@ def read_file(file: Path) -> Dataset:
         raise UsageError(f"There is no file {file}.")
     refuse_pointer(file)
     try:
-        return plain_dataset(Dataset(plain_table(reader(file), file)))
+        return plain_dataset(as_dataset(plain_table(reader(file), file)))
     except UsageError:
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
@@ -395,6 +396,15 @@ def plain_type(column_type: pa.DataType) -> pa.DataType:
     return column_type
 
 
+def as_dataset(table: pa.Table) -> Dataset:
+    """Return a table as a dataset.
+
+    It gets a random fingerprint: for one of its content the datasets library would copy all of it
+    into memory, and nothing here is cached by it.
+    """
+    return Dataset(table, fingerprint=secrets.token_hex(8))
+
+
 def plain_dataset(rows: Dataset) -> Dataset:
     """Return rows whose lists have any length and whose strings are strings.
 
@@ -404,7 +414,7 @@ def plain_dataset(rows: Dataset) -> Dataset:
     features = Features({name: plain_feature(value) for name, value in rows.features.items()})
     if features == rows.features:
         return rows
-    return Dataset(table_cast(rows.data.table, features.arrow_schema))
+    return as_dataset(table_cast(rows.data.table, features.arrow_schema))
 
 
 def plain_feature(feature: Any) -> Any:

@@ -16,7 +16,14 @@ from huggingface_hub import HfApi, constants, snapshot_download
 
 from hf_synpre.data.connection import one_line_cause, read_error
 from hf_synpre.data.folders import configured_patterns, is_data, split_files, usual_case
-from hf_synpre.data.readers import READERS, join_tables, one_line, plain_dataset, read_file
+from hf_synpre.data.readers import (
+    READERS,
+    as_dataset,
+    join_tables,
+    one_line,
+    plain_dataset,
+    read_file,
+)
 from hf_synpre.data.text_files import content_suffix
 from hf_synpre.errors import UsageError
 
@@ -124,7 +131,7 @@ def join_rows(parts: list[Dataset], where: str) -> Dataset:
                 f"{where}: its files have different columns, {', '.join(parts[0].column_names)} "
                 f"and {', '.join(part.column_names)}; give files of one table."
             )
-    return Dataset(join_tables([part.data.table for part in parts], where))
+    return as_dataset(join_tables([part.data.table for part in parts], where))
 
 
 def with_features(rows: Dataset, features: Features | None, where: str) -> Dataset:
@@ -136,7 +143,7 @@ def with_features(rows: Dataset, features: Features | None, where: str) -> Datas
         return rows
     ordered = Features({name: features[name] for name in rows.column_names})
     try:
-        return plain_dataset(Dataset(table_cast(rows.data.table, ordered.arrow_schema)))
+        return plain_dataset(as_dataset(table_cast(rows.data.table, ordered.arrow_schema)))
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise UsageError(
             f"{where}: its README describes other columns ({one_line(error)}); mend its "

@@ -4,13 +4,14 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
 from hf_synpre.config import option
 from hf_synpre.data import stdlib
 from hf_synpre.data.corpora import Corpus, dataset_corpus
 from hf_synpre.data.documents import folder_texts, text_column
 from hf_synpre.data.folders import SPLIT_WORDS, split_files
+from hf_synpre.data.readers import as_dataset
 from hf_synpre.data.splits import open_splits, row_texts
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError
@@ -69,7 +70,7 @@ class LanguageTask(FinetuningTask):
         folder = self.data_folder(data_dir)
         if folder is None and self.name == EMBEDDED_CORPUS:
             splits = {
-                split: Dataset(text_table(list(stdlib.texts(split)))) for split in SPLIT_WORDS
+                split: as_dataset(text_table(list(stdlib.texts(split)))) for split in SPLIT_WORDS
             }
         else:
             splits = complete_splits(self.name, self._documents(folder), self.hold_out)
@@ -87,7 +88,7 @@ class LanguageTask(FinetuningTask):
         if folder is not None and folder.is_dir() and self.document is None:
             documents = {split: list(folder_texts(folder, split)) for split in split_files(folder)}
             return DatasetDict(
-                {split: Dataset(text_table(documents[split])) for split in documents}
+                {split: as_dataset(text_table(documents[split])) for split in documents}
             )
 
         if folder is None and self.hub_id is None:
@@ -99,7 +100,7 @@ class LanguageTask(FinetuningTask):
         for split, rows in open_splits(where, self.hub_config, self.hub_revision).items():
             column = self.document or self._text_column(rows.column_names, where)
             texts = [text for row in row_texts(rows, [column]) for text in row]
-            splits[split] = Dataset(text_table(texts))
+            splits[split] = as_dataset(text_table(texts))
         return DatasetDict(splits)
 
     def _text_column(self, names: list[str], where: str) -> str:
@@ -126,7 +127,7 @@ class LanguageTask(FinetuningTask):
 
     def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
         """Return the text of the train split."""
-        splits = {split: Dataset(table) for split, table in self.load(data_dir).items()}
+        splits = {split: as_dataset(table) for split, table in self.load(data_dir).items()}
         return dataset_corpus(DatasetDict(splits), replace(text, columns=["text"]), self.name)
 
     def test_texts(self, data_dir: str | None) -> list[list[str]]:

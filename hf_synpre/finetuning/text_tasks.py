@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from hf_synpre.config import option
 from hf_synpre.data import stdlib
 from hf_synpre.data.corpora import Corpus, dataset_corpus
+from hf_synpre.data.readers import as_dataset
 from hf_synpre.data.splits import is_text, open_splits
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError, choose
@@ -165,7 +166,7 @@ class TextToTextTask(FinetuningTask):
 
     def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
         """Return the text of the train split, inputs and targets."""
-        splits = {split: Dataset(table) for split, table in self.load(data_dir).items()}
+        splits = {split: as_dataset(table) for split, table in self.load(data_dir).items()}
         columns = text.columns or ["source", "target"]
         return dataset_corpus(DatasetDict(splits), replace(text, columns=columns), self.name)
 
