@@ -74,12 +74,14 @@ def test_files_that_change_while_they_are_read_are_refused(pets):
 
 
 @pytest.mark.parametrize("encoder", [True, False])
-def test_a_tokenizer_is_trained_once(pets, encoder, monkeypatch):
+def test_a_tokenizer_is_trained_once(pets, encoder, monkeypatch, caplog):
+    monkeypatch.setattr(text_progress, "LINE_EVERY_S", 0.0)
     corpus, _ = stored(pets)
     name = "train_encoder_tokenizer" if encoder else "train_tokenizer"
     train = getattr(corpus_cache, name)
     expected = train(corpus.texts("train"), 320)
     first = stored_tokenizer(corpus, 320, encoder=encoder)
+    assert "reading pets for a tokenizer: 0 of about 0 MB, " in caplog.text
     other = stored_tokenizer(corpus, 330, encoder=encoder)
     monkeypatch.setattr(corpus_cache, name, lambda *_: pytest.fail("trained again"))
     again = stored_tokenizer(corpus, 320, encoder=encoder)

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import pytest
 from datasets import arrow_dataset
 
 from hf_synpre import UsageError
-from hf_synpre.data import cache, encoding, readers, separated, token_files
+from hf_synpre.data import cache, encoding, readers, separated, text_progress, token_files
 from hf_synpre.data.corpora import open_corpus
 from hf_synpre.data.documents import ROWS_A_READ
 from hf_synpre.data.encoding import document_parts
@@ -85,6 +86,14 @@ def test_a_second_run_reads_no_text(tmp_path, folder, tokenizer):
     ends = np.fromfile(pieces_of(tmp_path, ".index")[0], "<u8")
     assert ids[ends.astype(int) - 1].tolist() == [EOS] * len(ends)
     assert pieces_of(tmp_path, ".metadata")[0].read_text().split("\n")[0].endswith("|2")
+
+
+def test_long_tokenising_says_how_far_it_is(tmp_path, folder, tokenizer, caplog, monkeypatch):
+    monkeypatch.setattr(text_progress, "LINE_EVERY_S", 0.0)
+    read(open_corpus(str(folder)), tokenizer)
+    *lines, last = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"tokenising texts: 0 of about 0 MB, .* MB/s, about \d+ s left", lines[-1])
+    assert last.startswith(f"texts: 0.0 million tokens are in {tmp_path / 'cache'}")
 
 
 def test_only_what_a_run_reads_is_made_and_a_longer_run_goes_on(tmp_path, folder, tokenizer):
