@@ -82,6 +82,8 @@ def generation_settings(
         "pad_token_id": model.config.pad_token_id,
         "eos_token_id": model.config.eos_token_id,
     }
+    if model.generation_config.use_cache is False:  # transformers has none for the model
+        settings["use_cache"] = False
     if model.config.is_encoder_decoder:
         settings["decoder_start_token_id"] = model.config.decoder_start_token_id
     if spec.num_beams > 1:

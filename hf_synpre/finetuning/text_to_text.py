@@ -3,8 +3,10 @@
 Rows are batched by length, the longest first, and a batch shrinks as its rows end.
 """
 
+import functools
+import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,16 +16,81 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.heads import Collator
     from hf_synpre.finetuning.text_head import TokenRows
 
+logger = logging.getLogger(__name__)
+
+# Padding before a prompt on which a decoder is tried, and the largest difference of its logits that
+# rounding explains, as a share of the largest.
+TRIED_PADDING, TOLERANCE = 8, 1e-3
 # A batch is cut to its open rows when fewer than this share of its rows is open. It is not cut more
 # often, because that copies the cache.
 SHRINK_BELOW = 0.75
 
 
-def batches_by_length(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Yield the row numbers of batches of `size` rows, the longest sources first."""
+def batches_by_length(lengths: np.ndarray, size: int, equal: bool = False) -> Iterator[np.ndarray]:
+    """Yield the row numbers of batches of `size` rows, the longest sources first.
+
+    Args:
+        lengths: the ids of each row.
+        size: the rows of a batch; some have fewer.
+        equal: a batch has rows of one length alone.
+    """
     order = np.argsort(-lengths, kind="stable")
-    for first in range(0, len(order), size):
-        yield order[first : first + size]
+    groups = [order]
+    if equal:
+        groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+    for group in groups:
+        for first in range(0, len(group), size):
+            yield group[first : first + size]
+
+
+@functools.cache
+def say_once(message: str, *values: str) -> None:
+    """Log a warning; the same one only once."""
+    logger.warning(message, *values)
+
+
+def generate(model: PreTrainedModel, **inputs: Any) -> Any:
+    """Return what `model.generate` does; without a cache where transformers has none for the model.
+
+    Its cache fails where no layer of a model is one of attention. The model's generation_config
+    then says that there is none.
+    """
+    try:
+        return model.generate(**inputs)
+    except ValueError as error:
+        if "get_seq_length" not in str(error):
+            raise
+    name = type(model).__name__
+    say_once("%s has no layer of attention, so text is generated without a cache, slower.", name)
+    model.generation_config.use_cache = False
+    return model.generate(**inputs)
+
+
+def sees_padding(model: PreTrainedModel, prompt: torch.Tensor) -> bool:
+    """Say whether a decoder's logits differ where padding is before a prompt, despite its mask.
+
+    Args:
+        model: the decoder.
+        prompt: the ids of a prompt, int64[1, length].
+    """
+    mask = torch.ones_like(prompt)
+    pad = torch.full((1, TRIED_PADDING), model.config.pad_token_id, device=prompt.device)
+    padded = torch.cat([pad, prompt], 1), torch.cat([torch.zeros_like(pad), mask], 1)
+
+    logits = []
+    for input_ids, attention_mask in ((prompt, mask), padded):
+        outputs = generate(
+            model,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=1,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        logits.append(outputs.logits[0].float())  # [1, vocabulary]
+    return bool((logits[0] - logits[1]).abs().max() > TOLERANCE * logits[0].abs().max())
 
 
 @torch.inference_mode()
@@ -59,17 +126,31 @@ def generate_ids(
     is_encoder_decoder = model.config.is_encoder_decoder
     lengths = np.array([len(rows[index]["input_ids"]) for index in range(len(rows))])
 
+    # Of a recurrent decoder that reads padding, prompts of one length are generated together.
+    equal = False
+    if not is_encoder_decoder and len(rows):
+        equal = sees_padding(model, without_padding(collate([rows[0]]))[0].to(model.device))
+        if equal:
+            say_once(
+                "%s reads the padding before a prompt; prompts of one length are generated "
+                "together, slower.",
+                type(model).__name__,
+            )
+
     generated: list[list[int]] = [[] for _ in range(len(rows))]
-    for row_numbers in batches_by_length(lengths, batch_size):
+    for row_numbers in batches_by_length(lengths, batch_size, equal):
         batch = collate([rows[int(index)] for index in row_numbers])
-        input_ids = batch["input_ids"].to(model.device)  # [rows, source]
-        attention_mask = batch["attention_mask"].to(model.device)  # [rows, source]
+        input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]  # [rows, source]
+        if equal:
+            input_ids, attention_mask = without_padding(batch)
+        input_ids, attention_mask = input_ids.to(model.device), attention_mask.to(model.device)
 
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             if is_encoder_decoder and num_beams == 1:
                 ids = greedy(model, input_ids, attention_mask, limit)  # [rows, limit]
             else:
-                ids = model.generate(
+                ids = generate(
+                    model,
                     input_ids=input_ids,
                     attention_mask=attention_mask,
                     num_beams=num_beams,
@@ -86,6 +167,12 @@ def generate_ids(
                 row_ids = row_ids[: row_ids.index(end_id)]
             generated[row_number] = row_ids
     return generated
+
+
+def without_padding(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return input_ids and attention_mask without the positions that are padding in all rows."""
+    used = batch["attention_mask"].any(0)  # [source]
+    return batch["input_ids"][:, used], batch["attention_mask"][:, used]
 
 
 def greedy(

@@ -23,12 +23,14 @@ from hf_synpre.finetuning import (
 from hf_synpre.finetuning.card import loading_code
 from hf_synpre.finetuning.completion_head import CompletionCollator, longest_prompt
 from hf_synpre.finetuning.finetuning import finetuning_trainer
-from hf_synpre.finetuning.text_to_text import generate_ids
+from hf_synpre.finetuning.text_to_text import generate_ids, say_once
 from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.vocabulary import as_vocabulary
 
 PAD, EOS = 0, 1
+# Decoders whose layers are all recurrent here: transformers has no cache for them.
+HYBRIDS = {"jamba": DECODERS["llama"], "recurrent_gemma": DECODERS["llama"]}
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +96,12 @@ def test_the_loss_is_on_the_prompt_too_where_it_is_asked_for(mtop, tmp_path):
         assert (labels != -100).sum() == len(row["labels"]) + 1
 
 
-@pytest.mark.parametrize("model_type", DECODERS)
+@pytest.mark.parametrize("model_type", DECODERS | HYBRIDS)
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_generation_is_what_the_model_finds_most_likely(model_type, attention):
+def test_generation_is_what_the_model_finds_most_likely(model_type, attention, caplog):
     """Rows of other lengths are padded on the left; each must be as if it were alone."""
-    config = AutoConfig.for_model(model_type, **DECODERS[model_type] | {"vocab_size": 40})
+    fields = (DECODERS | HYBRIDS)[model_type]
+    config = AutoConfig.for_model(model_type, **fields | {"vocab_size": 40})
     config.pad_token_id, config.eos_token_id = PAD, EOS
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(config).eval()
@@ -113,12 +116,17 @@ def test_generation_is_what_the_model_finds_most_likely(model_type, attention):
 
     rows = [{"input_ids": [5 + i] * i + [9], "labels": [3]} for i in range(6)]
     collate = CompletionCollator(PAD, EOS, max_source=16, max_target=8)
+    say_once.cache_clear()
     generated = generate_ids(model, rows, collate.prompts, limit=6, batch_size=4)
+    assert ("without a cache" in caplog.text) == (model_type in ("jamba", "recurrent_gemma"))
+    assert ("reads the padding" in caplog.text) == (model_type == "recurrent_gemma")
+    assert len(caplog.records) == len({record.message for record in caplog.records})
 
     for row, ids in zip(rows, generated, strict=True):
         sequence = [*row["input_ids"], EOS, *ids]
         with torch.no_grad():
-            logits = model(torch.tensor([sequence])).logits[0]  # [length, vocabulary]
+            ids_of_row = torch.tensor([sequence])
+            logits = model(ids_of_row, use_cache=False).logits[0]  # [length, vocabulary]
         expected = logits[len(row["input_ids"]) :].argmax(-1).tolist()
         assert ids == expected[: len(ids)]
         assert len(ids) == 6 or expected[len(ids)] == EOS
