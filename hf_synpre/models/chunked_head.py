@@ -182,7 +182,7 @@ class ChunkedHead:
         # Chunk by chunk; the gradients of a chunk are computed before the next chunk is.
         gradients = Gradients(self.model)
         kept: dict[str, list[torch.Tensor]] = {"losses": [], "predictions": [], "samples": []}
-        size = max(1, chunk_logits(states.device) // self.vocabulary)
+        size = chunk_positions(states, self.vocabulary)
         for begin in range(0, len(positions), size):
             chunk = picked[begin : begin + size].detach().requires_grad_(in_training)
             part = {name: column[begin : begin + size] for name, column in columns.items()}
@@ -219,7 +219,7 @@ class ChunkedHead:
         def chunk_losses(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             return self._losses(self.logits(states), labels)
 
-        size = max(1, chunk_logits(states.device) // self.vocabulary)
+        size = chunk_positions(states, self.vocabulary)
         chunks = zip(states.split(size), labels.split(size), strict=True)
         return torch.cat(
             [checkpoint(chunk_losses, *chunk, use_reentrant=False) for chunk in chunks]
@@ -243,12 +243,22 @@ class ChunkedHead:
         return self.model.config.router_aux_loss_coef * loss * labels
 
 
-def chunk_logits(device: torch.device) -> int:
-    """Return how many logits a chunk has on a device."""
-    if device.type != "cuda":
-        return CHUNK_LOGITS
-    memory = torch.cuda.get_device_properties(device).total_memory  # in bytes
-    return int(memory * GPU_SHARE) // torch.float32.itemsize
+def chunk_positions(states: torch.Tensor, vocabulary: int) -> int:
+    """Return how many positions a chunk has.
+
+    In training they are at least as many as a state has numbers: then the logits of a chunk take
+    what the gradient of the head's weights takes, which is made once a chunk.
+
+    Args:
+        states: last hidden states, [positions, width].
+        vocabulary: the ids of a position's logits.
+    """
+    logits = CHUNK_LOGITS
+    if states.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(states.device).total_memory  # in bytes
+        logits = int(memory * GPU_SHARE) // torch.float32.itemsize
+    least = states.shape[-1] if torch.is_grad_enabled() else 1
+    return max(least, logits // vocabulary)
 
 
 class Gradients:

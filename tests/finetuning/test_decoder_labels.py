@@ -237,7 +237,7 @@ def test_a_likelihood_is_that_of_the_continuation_over_its_tokens(ended):
 
 @pytest.mark.parametrize("model_type", ["gpt2", "gemma2", "mamba"])
 def test_the_gradient_of_chunks_is_that_of_all_logits(model_type, prepared, monkeypatch, tmp_path):
-    monkeypatch.setattr("hf_synpre.models.chunked_head.CHUNK_LOGITS", 400 * 7)  # several chunks
+    monkeypatch.setattr("hf_synpre.models.chunked_head.chunk_positions", lambda *_: 7)
     data = prepared["choices"]
     model = decoder(data, model_type)
     trainer = finetuning_trainer(model, data, FinetuningSpec(TRAINING), 0, tmp_path)

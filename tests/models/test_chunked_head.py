@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.initialization import build
 from hf_synpre.models import chunked_head as module
-from hf_synpre.models.chunked_head import SummedLoss, chunked_head
+from hf_synpre.models.chunked_head import SummedLoss, chunk_positions, chunked_head
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.training.losses import TokenLoss
 
@@ -92,7 +92,7 @@ def gradients_of(model, loss):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK_LOGITS", CHUNK * IDS)
+    monkeypatch.setattr(module, "chunk_positions", lambda *_: CHUNK)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -173,9 +173,15 @@ def test_weights_in_shards_have_the_gradients_of_whole_ones(tmp_path):
         torch.testing.assert_close(computed[name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_a_chunk_on_a_gpu_has_a_share_of_its_memory(monkeypatch):
+def test_chunks_are_bounded_by_the_memory_of_a_gpu_and_not_smaller_than_the_weights(monkeypatch):
+    states = torch.empty(5, 700, device="meta")
+    with torch.no_grad():
+        assert chunk_positions(states, 50_000) == module.CHUNK_LOGITS // 50_000
+        assert chunk_positions(states, 10**9) == 1
+    assert chunk_positions(states, 50_000) == 700
+    assert chunk_positions(states, 100) == module.CHUNK_LOGITS // 100
+
     properties = SimpleNamespace(total_memory=80 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    logits = module.chunk_logits(torch.device("cuda"))
-    assert logits * 4 == 80 * 2**30 / 64
-    assert module.chunk_logits(torch.device("cpu")) == module.CHUNK_LOGITS
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), shape=(5, 700))
+    assert chunk_positions(on_gpu, 50_000) == 80 * 2**30 // 64 // 4 // 50_000

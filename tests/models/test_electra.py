@@ -107,7 +107,7 @@ def test_the_loss_and_gradients_are_those_of_a_straightforward_electra(
     encoder_tokenizer, in_chunks, monkeypatch
 ):
     """Also where the generator's logits are never in memory as a whole."""
-    monkeypatch.setattr(chunked_head, "CHUNK_LOGITS", 3 * len(encoder_tokenizer))
+    monkeypatch.setattr(chunked_head, "chunk_positions", lambda *_: 3)
     model = electra_pair(encoder_tokenizer)
     batch = masked_batch(encoder_tokenizer, objective="rtd", pairs=True)
     assert len(set(batch["attention_mask"].sum(1).tolist())) > 1

@@ -95,7 +95,7 @@ def figures_to_file(folder):
 @pytest.mark.usefixtures("_few_objects")
 def test_two_processes_have_the_figures_of_one(tmp_path, monkeypatch):
     """The head runs in several chunks; a row that fills up the last batch counts once."""
-    monkeypatch.setattr(chunked_head, "CHUNK_LOGITS", 20 * VOCABULARY)
+    monkeypatch.setattr(chunked_head, "chunk_positions", lambda *_: 20)
     expected = {family: figures(family, tmp_path) for family in MODELS}
     debug_launcher(figures_to_file, args=(tmp_path,), num_processes=2)
     found = json.loads((tmp_path / "figures.json").read_text())

@@ -253,7 +253,7 @@ def test_a_head_at_labelled_positions_changes_no_figure(tmp_path, tiny_config, m
     most = max(seen)
     seen.clear()
 
-    monkeypatch.setattr(chunked_head, "CHUNK_LOGITS", 16 * tiny_config.vocab_size)
+    monkeypatch.setattr(chunked_head, "chunk_positions", lambda *_: 16)
     assert trained_step(tmp_path, model, COLLATOR, rows) == pytest.approx(with_all, rel=1e-5)
     assert max(seen) <= 16 < most
     assert "forward" not in vars(model)
@@ -267,7 +267,7 @@ def test_a_head_at_labelled_positions_changes_no_figure(tmp_path, tiny_config, m
 )
 def test_chunks_take_packed_and_masked_rows(tmp_path, name, monkeypatch):
     """The head runs behind the forwards for several examples a row and for masked positions."""
-    monkeypatch.setattr(chunked_head, "CHUNK_LOGITS", 16 * 48)
+    monkeypatch.setattr(chunked_head, "chunk_positions", lambda *_: 16)
     spec, model = run_of(name)
     args = training_arguments(tmp_path, spec.training, save_strategy="no")
     vocabulary = as_vocabulary(48)
