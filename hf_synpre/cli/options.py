@@ -296,6 +296,12 @@ def parse(verb: Verb, argv: list[str]) -> Arguments:
                 f"{name} was given twice; give it once. See `synpre {verb.name} --help`."
             )
 
+    # argparse takes this value for its own sign that flags end.
+    for word in argv:
+        name, _, value = word.partition("=")
+        if value == "--":
+            raise UsageError(f"{name} is '--'; give a value. See `synpre {verb.name} --help`.")
+
     given, rest = make_parser(verb, flags).parse_known_args(argv)
     values: dict[type, dict[str, Any]] = {}
     for flag in flags:

@@ -35,6 +35,7 @@ BAD_ARGUMENTS = [
         "Unknown option of synpre generate '--sed'. Did you mean '--seed'?",
     ),
     (["generate", "set", "--seed", "-1"], "seed is -1; give an integer >= 0"),
+    (["finetune", "rows.csv", "--head=--"], "--head is '--'; give a value"),
     (["generate", "set", "--split", "dev"], "Unknown split 'dev'"),
     (["generate", "set", "--vocabulary", "5"], "A vocabulary size is 5"),
     (["generate", "set", "--parameters", "min_length"], "write name=value"),
