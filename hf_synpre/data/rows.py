@@ -33,6 +33,11 @@ def padded_width(longest: int) -> int:
     return -(-longest // multiple) * multiple
 
 
+def padded_to_multiple(length: int) -> int:
+    """Return the width of a batch whose longest row has so many positions, with MULTIPLE."""
+    return -(-length // MULTIPLE) * MULTIPLE
+
+
 # Rows of each split where nothing else is said (Wu et al. 2022, appendix).
 SPLIT_SIZES = {"train": 1_000_000, "validation": 10_000}
 # One more than the most rows of a split.

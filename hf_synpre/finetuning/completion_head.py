@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from hf_synpre.data.collators import RowCollator, pad_arrays
-from hf_synpre.data.rows import IGNORED, MULTIPLE, Row
+from hf_synpre.data.rows import IGNORED, MULTIPLE, Row, padded_to_multiple
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.chat import ChatFormat
 from hf_synpre.finetuning.heads import Collator
@@ -145,13 +145,14 @@ class CompletionHead(TextHead):
         if not isinstance(limit, int) or limit < 1:
             return config
         prompt, target = longest_prompt(data), longest_target(data)
-        if prompt + target > limit:
+        width = padded_to_multiple(prompt + target)
+        if width > limit:
             field = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
             raise UsageError(
                 f"{data.task.name} has prompts of up to {prompt} ids and targets of up to "
-                f"{target}, together {prompt + target}, and {config.model_type} has {limit} "
-                f"position embeddings; give a config with {field} of {prompt + target}, or a "
-                "smaller max_source or max_target."
+                f"{target}, together {prompt + target}, in batches {width} wide, and "
+                f"{config.model_type} has {limit} position embeddings; give a config with {field} "
+                f"of {width}, or a smaller max_source or max_target."
             )
         return config
 

@@ -18,7 +18,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.collators import LabelCollator
 from hf_synpre.data.corpora import Corpus, dataset_corpus
-from hf_synpre.data.rows import MULTIPLE
+from hf_synpre.data.rows import MULTIPLE, padded_to_multiple
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.errors import UsageError
@@ -292,7 +292,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
         template = rows.template
         special = len(template.before) + len(template.between) + len(template.after)
         longest = min(longest_text + special, template.length)
-        return -(-longest // MULTIPLE) * MULTIPLE
+        return padded_to_multiple(longest)
 
     def collator(self, data: "PreparedTask[LabelTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator that pads texts, and labels where positions have them."""

@@ -27,7 +27,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus, texts_digest
 from hf_synpre.data.encoding import encode_texts
-from hf_synpre.data.rows import Row
+from hf_synpre.data.rows import Row, padded_to_multiple
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import Collator, ReportedScores, TokenHead
@@ -159,11 +159,12 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
         """Return the config as it is. UsageError: it has too few position embeddings."""
         limit = getattr(config, "max_position_embeddings", None)
         field = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
-        if isinstance(limit, int) and 0 < limit < data.task.max_source:
+        width = padded_to_multiple(data.task.max_source)
+        if isinstance(limit, int) and 0 < limit < width:
             raise UsageError(
-                f"{data.task.name} has sequences of {data.task.max_source} ids (max_source), and "
-                f"{config.model_type} has {limit} position embeddings; give a smaller max_source, "
-                f"or a config with {field} of that."
+                f"{data.task.name} has sequences of {data.task.max_source} ids (max_source), in "
+                f"batches {width} wide, and {config.model_type} has {limit} position embeddings; "
+                f"give a smaller max_source, or a config with {field} of {width}."
             )
         return config
 

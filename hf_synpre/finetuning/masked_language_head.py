@@ -25,7 +25,7 @@ from transformers import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.masking import MaskedDataset, never_masked
-from hf_synpre.data.rows import Row
+from hf_synpre.data.rows import Row, padded_to_multiple
 from hf_synpre.data.windows import EncoderRows
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.language_head import LanguageHead, WindowRows
@@ -167,11 +167,12 @@ class MaskedLanguageHead(LanguageHead):
                 f"{config.model_type} needs {FRAME} around the text; give a larger max_source."
             )
         positions = longest_input(skeleton(self.model_class, config))
-        if positions is not None and positions < task.max_source:
+        width = padded_to_multiple(task.max_source)
+        if positions is not None and positions < width:
             raise UsageError(
-                f"{task.name} has sequences of {task.max_source} ids (max_source), and "
-                f"{config.model_type} has position embeddings for {positions}; give a smaller "
-                "max_source, or a config with more max_position_embeddings."
+                f"{task.name} has sequences of {task.max_source} ids (max_source), in batches "
+                f"{width} wide, and {config.model_type} has position embeddings for {positions}; "
+                "give a smaller max_source, or a config with more max_position_embeddings."
             )
         return config
 

@@ -116,6 +116,7 @@ class ModelSpec:
                     setattr(part, name, vocabulary.eos)
             part.pad_token_id = vocabulary.pad
             part.eos_token_id = vocabulary.eos
+            self._set_begin(part, vocabulary)
         check_config(config)
         if config.is_encoder_decoder:
             config.decoder_start_token_id = vocabulary.pad
@@ -126,6 +127,20 @@ class ModelSpec:
         if attention:
             config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
         return config
+
+    def _set_begin(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
+        """Set the id that begins a text, where a config has one: the tokenizer's, else the end's.
+
+        A config that was read keeps its own where the tokenizer has none; so do fields that were
+        given.
+        """
+        if getattr(config, "bos_token_id", None) is None or "bos_token_id" in self.overrides:
+            return
+        begin = getattr(vocabulary.tokenizer, "bos_token_id", None)
+        if begin is not None:
+            config.bos_token_id = begin
+        elif self.config_name is None:
+            config.bos_token_id = vocabulary.eos
 
 
 def load_config(name: str) -> PreTrainedConfig:

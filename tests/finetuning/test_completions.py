@@ -12,6 +12,7 @@ import torch
 from small_models import DECODERS
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import (
     FinetuningSpec,
@@ -23,6 +24,7 @@ from hf_synpre.finetuning import (
 from hf_synpre.finetuning.card import loading_code
 from hf_synpre.finetuning.completion_head import CompletionCollator, longest_prompt
 from hf_synpre.finetuning.finetuning import finetuning_trainer
+from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.finetuning.text_to_text import generate_ids, say_once
 from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
@@ -174,12 +176,49 @@ def ends(data):
     return data.tokenizer.pad_token_id, data.tokenizer.eos_token_id
 
 
-def test_too_few_position_embeddings_are_refused_before_training(mtop):
+def test_too_few_position_embeddings_are_refused_before_training(mtop, tmp_path):
     prompt = longest_prompt(mtop)
     with pytest.raises(
         UsageError, match=f"prompts of up to {prompt} ids .* gpt2 has 16 position .* n_positions of"
     ):
         fresh(mtop, "gpt2", n_positions=16)
+
+    # Batches are padded to a multiple of 8, which has to fit too; then all rows train.
+    longest = prompt + longest_target(mtop)
+    width = -(-longest // 8) * 8
+    assert longest < width, "another max_target shows nothing"
+    with pytest.raises(UsageError, match=f"in batches {width} wide, .* n_positions of {width}, or"):
+        fresh(mtop, "gpt2", n_positions=width - 1)
+    training = {"max_steps": 1, "use_cpu": True, "per_device_train_batch_size": 200}
+    spec = FinetuningSpec(training, 1, test_examples=40)
+    model = fresh(mtop, "gpt2", n_positions=width)
+    finetune(model, mtop, spec, seed=0, output_dir=tmp_path)
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end(tmp_path, tiny_dataset):
+    """The end of a target is learned all the same, and padding is not."""
+    tokenizer = train_tokenizer(["call mum now [IN:X [SL:Y ] ]"], 300)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    task = get_finetuning_task("mtop", max_target=48)
+    name = str(tmp_path / "tokenizer")
+    data = prepare(task, tmp_path / "data", data_dir=str(tiny_dataset), tokenizer=name)
+    spec = FinetuningSpec({"max_steps": 1, "use_cpu": True}, 1, 8, 8, max_new_tokens=4)
+    model = fresh(data)
+    end = data.tokenizer.eos_token_id
+    assert model.config.pad_token_id == end
+    trainer = finetuning_trainer(model, data, spec, 0, tmp_path / "trainer")
+    rows = sorted((data.rows("train")[k] for k in range(9)), key=lambda row: len(row["labels"]))
+    batch = trainer.data_collator([rows[0], rows[-1]])
+    assert batch["attention_mask"][0].sum() < batch["attention_mask"].shape[1]
+    labels = batch["labels"][0]
+    assert labels[labels != -100].tolist() == [*rows[0]["labels"], end]
+
+    outcome = finetune(model, data, spec, seed=0, output_dir=tmp_path / "trainer")
+    result = outcome | {"task": "mtop", "seed": 0, "config": {"arm": {"checkpoint": None}}}
+    result["config"]["arm"]["lora"] = None
+    save_model(model, data, spec, result, tmp_path / "model")
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").pad_token_id == end
 
 
 def test_an_encoder_generates_no_text(mtop):

@@ -130,12 +130,30 @@ def test_corpora_of_every_kind_are_read(corpus, tmp_path):
     assert sorted(embedded) == ["test", "train", "validation"]
 
 
+@pytest.mark.parametrize("model_type", ["llama", "bert"])
+def test_documents_of_one_token_are_modelled(model_type, tmp_path):
+    for split in ("train", "validation", "test"):
+        pq.write_table(pa.table({"text": ["d"]}), tmp_path / f"{split}.parquet")
+    task = LanguageTask("letters", max_source=16)
+    data = prepare(task, tmp_path / "data", data_dir=str(tmp_path), vocab_size=300)
+    fields = {name: value for name, value in DECODER.items() if name != "vocab_size"}
+    config = ModelSpec(model_type, overrides=fields).config(as_vocabulary(data.tokenizer))
+    head = data.head_for(config)
+    model = build(head.model_class, head.configure(config, data), {}, 0)
+    spec = FinetuningSpec({"max_steps": 1, "use_cpu": True}, 1)
+    outcome = finetune(model, data, spec, seed=0, output_dir=tmp_path / "trainer")
+    assert 0 < outcome["score"] < 30
+
+
 def test_what_cannot_be_modelled_is_refused(data, tmp_path):
     t5 = ModelSpec("t5").config(as_vocabulary(data.tokenizer))
     with pytest.raises(UsageError, match="next one or masked ones, and t5 does neither; give a"):
         data.head_for(t5)
     with pytest.raises(UsageError, match=r"sequences of 16 ids .* 8 position embeddings"):
         fresh(data, max_position_embeddings=8)
+    odd = prepare(LanguageTask("plays", max_source=15), data.folder)
+    with pytest.raises(UsageError, match=r"sequences of 15 ids \(max_source\), in batches 16 wide"):
+        fresh(odd, max_position_embeddings=15)
     with pytest.raises(UsageError, match="max_source is 0; give the ids of a sequence"):
         LanguageTask("mine", max_source=0)
     with pytest.raises(UsageError, match="its key 'source' belongs to a text-to-text task"):

@@ -10,6 +10,7 @@ from pretraining_runs import MODEL
 from small_models import DECODER, TINY
 
 from hf_synpre import UsageError
+from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -20,6 +21,29 @@ def test_a_config_file_is_an_architecture(tmp_path):
         config_name=str(tmp_path / "config.json"), overrides={"num_layers": 3}
     ).config(as_vocabulary(99))
     assert (config.d_model, config.num_layers, config.vocab_size) == (TINY["d_model"], 3, 99)
+
+
+def test_the_id_that_begins_a_text_is_the_tokenizers():
+    """That of a new Llama's config is 1, whatever the tokenizer."""
+    tokenizer = train_tokenizer(["a b c"], 300)
+    model = ModelSpec("llama", overrides={"num_hidden_layers": 1})
+    end = tokenizer.convert_tokens_to_ids("<unk>")
+    tokenizer.eos_token = "<unk>"
+    assert model.config(as_vocabulary(tokenizer)).bos_token_id == end
+    tokenizer.bos_token = "a"
+    begin = tokenizer.convert_tokens_to_ids("a")
+    assert model.config(as_vocabulary(tokenizer)).bos_token_id == begin
+    given = ModelSpec("llama", overrides={"bos_token_id": 7})
+    assert given.config(as_vocabulary(tokenizer)).bos_token_id == 7
+    assert not hasattr(ModelSpec("t5").config(as_vocabulary(tokenizer)), "bos_token_id")
+
+
+def test_a_config_that_is_read_keeps_its_begin_where_the_tokenizer_has_none(tmp_path):
+    ModelSpec("llama", overrides={"bos_token_id": 7}).config(as_vocabulary(48)).save_pretrained(
+        tmp_path
+    )
+    config = ModelSpec(config_name=str(tmp_path)).config(as_vocabulary(99))
+    assert config.bos_token_id == 7
 
 
 @pytest.mark.parametrize(
