@@ -222,7 +222,7 @@ def read(file):
     return build_spec(DatasetRecipe, read_yaml(file), str(file))
 
 
-def test_the_papers_tasks_are_published():
+def test_the_papers_tasks_and_the_control_are_published():
     from hf_synpre.vocabulary import PAPER_NAMES
 
     assert {file.stem for file in PUBLISHED} == {
@@ -230,6 +230,7 @@ def test_the_papers_tasks_are_published():
         "lime",
         "nonsense_summary",
         "nesting_language",
+        "uniform",
     }
 
 

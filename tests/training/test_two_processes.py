@@ -1,6 +1,6 @@
 """Two processes train and evaluate as one does: with DDP and with FSDP, also in parts.
 
-Run: pytest tests/training/test_processes.py
+Run: pytest tests/training/test_two_processes.py
 """
 
 import gc
