@@ -629,6 +629,7 @@ CLAIMS = {
     "initial_weights": initial_weights,
     "large_vocabulary": large_vocabulary,
     "corpora": corpora,
+    "batches": batches,
     "clients": clients,
 }
 

@@ -14,7 +14,6 @@ from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.masking import noise_counts
 from hf_synpre.data.parts import computed_positions
-from hf_synpre.data.rows import MULTIPLE
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build, tensor_generator
 from hf_synpre.initialization.load_report import joined
@@ -206,7 +205,7 @@ def pretraining_trainer(
     collator = RowCollator(
         pad=vocabulary.pad,
         start=vocabulary.pad,  # a decoder's input begins with the padding id, as its config says
-        multiple=MULTIPLE if spec.has_windows else None,
+        multiple=1 if spec.has_windows else None,  # windows are all equally long
         alone=not rows.packed,
     )
     if spec.tokens_per_batch is not None:
