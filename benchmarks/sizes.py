@@ -154,6 +154,7 @@ def measure(model_name: str, data: str, way: str, steps: int, rows: int, device:
         "per_device_train_batch_size": rows,
         "optim": "adamw_torch",
         "learning_rate": 1e-4,
+        "lr_scheduler_type": "constant",
         "use_cpu": device == "cpu",
         **WAYS[way],
     }

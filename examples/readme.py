@@ -630,6 +630,7 @@ CLAIMS = {
     "large_vocabulary": large_vocabulary,
     "corpora": corpora,
     "batches": batches,
+    "sizes": sizes,
     "clients": clients,
 }
 

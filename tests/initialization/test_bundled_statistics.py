@@ -68,7 +68,7 @@ def test_bundled_statistics_make_a_model(name):
     ("name", "message"),
     [
         ("synpre/t5-mini-set", "only its statistics are released"),
-        ("synpre/t5-mini-sett", "statistics are released for synpre/llama"),
+        ("synpre/t5-mini-sett", "statistics are released for synpre/gpt2"),
     ],
 )
 def test_an_error_says_that_weights_are_not_released(name, message):
