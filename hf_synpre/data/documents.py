@@ -71,20 +71,25 @@ def folder_texts(folder: Path, split: str) -> Iterator[str]:
     Raises:
         UsageError: the folder has no file of the split, or a file has no column of text.
     """
+    for file in files_of_split(folder, split):
+        yield from file_texts(file)
+
+
+def files_of_split(folder: Path, split: str) -> list[Path]:
+    """Return the files of a split of a folder. UsageError: it has none."""
     splits = split_files(folder)
     if split not in splits:
         raise UsageError(
-            f"corpus '{folder}' has no {split} split, no data/{split}*.parquet and no "
-            f"{split}*.txt; it has {', '.join(splits)}."
+            f"corpus '{folder}' has no {split} split (it has {', '.join(splits)}); put some of its "
+            f"files into a folder {split}/ in it, or let their names begin with {split}."
         )
-    for file in splits[split]:
-        yield from file_texts(file)
+    return splits[split]
 
 
 def folder_size(folder: Path, split: str) -> int | None:
     """Return about how many bytes of text the files of a split have, None where they are packed."""
     size = 0
-    for file in split_files(folder)[split]:
+    for file in files_of_split(folder, split):
         if file.suffix.lower() in COMPRESSED:
             return None
         size += parquet_size(file) if file.suffix == ".parquet" else file.stat().st_size

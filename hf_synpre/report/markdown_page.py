@@ -293,6 +293,8 @@ def exchange_claim(arm: str, rate: Exchange, doubts: Fairness, has_controls: boo
     if rate["controls"]:
         return f"none: not ahead of {', '.join(rate['controls'])}"
     high = rate["natural"]["high"]
+    if high is None and rate["seeds"] > 1:
+        return "none: the loss was reached before the first evaluation; give more evaluations"
     if high is None:
         return "none: one seed has no interval"
     if high >= 1:

@@ -232,10 +232,11 @@ def text_rows(
     compact: bool,
 ) -> PretrainingRows:
     """Return text as rows; arguments as for `open_rows`. Without a corpus the task is the text."""
-    train_windows = text_windows(spec, objective, vocabulary, "train", rows, corpus)
+    # The small split first: where it is missing that is said before the long reading of the other.
     validation_windows = text_windows(
         spec, objective, vocabulary, "validation", spec.validation_examples, corpus
     )
+    train_windows = text_windows(spec, objective, vocabulary, "train", rows, corpus)
 
     make_rows = ROWS_OF_TEXT[objective]
     train = RowOptions(spec, objective, vocabulary, "train", compact)
@@ -285,6 +286,11 @@ def text_windows(
         most_ids,
         special_tokens=spec.special_tokens,
     )
+    if spec.text is None and len(ids) == most_ids and split == "train":
+        logger.warning(
+            "windows come from the first %d ids of the text only; a longer run reads further",
+            most_ids,
+        )
     if spec.text is None:
         return TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
     if len(ids) == most_ids and split == "train" and spec.text.order == "natural":

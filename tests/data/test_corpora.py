@@ -172,8 +172,10 @@ def test_a_folder_of_parquet_is_a_corpus(tmp_path):
     )
     corpus = open_corpus(str(tmp_path))
     assert list(corpus.texts("train")) == ["one", "two"]
-    with pytest.raises(UsageError, match=r"no data/validation\*\.parquet and no validation\*\.txt"):
-        list(corpus.texts("validation"))
+    message = r"has no validation split \(it has train\); put some of its files into a folder valid"
+    for read in (lambda: list(corpus.texts("validation")), lambda: corpus.size("validation")):
+        with pytest.raises(UsageError, match=message):
+            read()
     pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "data" / "test-0.parquet")
     with pytest.raises(UsageError, match="the column id holds int64, no text"):
         list(corpus.texts("test"))

@@ -72,6 +72,16 @@ def test_what_is_not_reached_has_no_rate():
     assert "No arm is a control" in page
 
 
+def test_a_loss_that_is_reached_before_the_first_evaluation_asks_for_more_of_them():
+    cells = [
+        lm_cell(arm, seed, rate=1.0 if arm == "random" else 0.001)
+        for arm in ("random", "set")
+        for seed in (0, 1)
+    ]
+    page = markdown(summary(cells), "runs/x")
+    assert "reached before the first evaluation; give more evaluations" in page
+
+
 def test_the_interval_covers_the_rate_at_its_level():
     covered, trials = 0, 400
     for trial in range(trials):

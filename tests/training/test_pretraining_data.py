@@ -166,3 +166,28 @@ def test_segments_for_a_model_that_has_none_are_refused(
             tokenizer=encoder_tokenizer,
             corpus=labelled_corpus,
         )
+
+
+def test_a_short_run_says_that_it_reads_the_beginning_of_its_text_only(tmp_path, caplog):
+    from hf_synpre.data.tokenizers import train_tokenizer
+
+    text = "\n".join(f"line {i} of a text" for i in range(4000))
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.txt").write_text(text)
+    vocabulary = as_vocabulary(train_tokenizer([text], 300))
+    for rows, is_said in ((10, True), (10_000, False)):
+        spec = PretrainingSpec(corpus=str(tmp_path), window=8, training={"max_steps": 1})
+        caplog.clear()
+        open_rows(spec, "causal", vocabulary, rows=rows, batch_size=1)
+        assert ("windows come from the first" in caplog.text) == is_said
+
+
+def test_a_missing_validation_split_is_said_before_train_is_tokenised(tmp_path, caplog):
+    from hf_synpre.data.tokenizers import train_tokenizer
+
+    (tmp_path / "train.txt").write_text("a text\n" * 500)
+    spec = PretrainingSpec(corpus=str(tmp_path), window=8, training={"max_steps": 1})
+    vocabulary = as_vocabulary(train_tokenizer(["a text"], 300))
+    with pytest.raises(UsageError, match="has no validation split"):
+        open_rows(spec, "causal", vocabulary, rows=10, batch_size=1)
+    assert "windows come from" not in caplog.text
