@@ -146,18 +146,11 @@ def step_flops(spec: PretrainingSpec, network: PreTrainedModel, rows: int) -> fl
     """
     hidden, spans = noise_counts(spec.window)
     if network.config.is_encoder_decoder:
-        # Each span becomes a sentinel, and an end-of-sequence id is appended. Collators pad to
-        # multiples of 8.
-        source = pad_to_multiple(spec.window - hidden + spans + 1)
-        target = pad_to_multiple(spans + hidden + 1)
+        # Each span becomes a sentinel, and an end-of-sequence id is appended.
+        source, target = spec.window - hidden + spans + 1, spans + hidden + 1
         return FlopCounter.of(network)(rows, source, target)
     # As many tokens are masked as span corruption hides.
     return FlopCounter.of(network)(rows, spec.window, hidden)
-
-
-def pad_to_multiple(length: int, multiple: int = 8) -> int:
-    """Return the smallest multiple that is no shorter than a length."""
-    return math.ceil(length / multiple) * multiple
 
 
 def pretraining_trainer(

@@ -134,7 +134,7 @@ def test_a_corpus_is_a_folder_or_says_what_is_missing(tmp_path):
     assert open_corpus("novels", str(tmp_path)).metadata != corpus.metadata
     with pytest.raises(UsageError, match=r"Unknown corpus 'novel'\. Allowed: stdlib, a folder in "):
         open_corpus("novel", str(tmp_path))
-    with pytest.raises(UsageError, match=r"no data/test\*\.parquet and no test"):
+    with pytest.raises(UsageError, match=r"has no test split \(it has train, validation\)"):
         list(corpus.texts("test"))
     (tmp_path / "novel.txt").write_text("It was a night.")
     with pytest.raises(UsageError, match=r"corpus 'novel\.txt' is a file; give its folder"):
