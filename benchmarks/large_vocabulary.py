@@ -39,7 +39,7 @@ RESULT = Path(__file__).parent / "results" / "large_vocabulary.json"
 # Model -> its architecture, its ids, and the rows of a step and of an evaluation.
 MODELS = {
     "t5 of width 64": ("t5", 32_128, 32, 64),
-    "t5-small": ("t5", 32_128, 4, 32),
+    "t5-small": ("t5", 32_128, 4, 128),
     "gpt2": ("gpt2", 50_257, 2, 8),
     "bert-base": ("bert", 30_522, 4, 8),
 }
