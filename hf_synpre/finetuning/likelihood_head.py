@@ -53,6 +53,7 @@ class LikelihoodTrainer(RowOrderTrainer):
             targets: torch.Tensor,
             **_: Any,  # what Trainer tells a model of the loss
         ) -> MultipleChoiceModelOutput:
+            """Return the scores of the continuations in place of a model's logits."""
             batch = {"input_ids": input_ids.flatten(0, 1)}  # [rows * choices, width]
             batch["attention_mask"] = attention_mask.flatten(0, 1)
             flat_targets = targets.flatten(0, 1)
