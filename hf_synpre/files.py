@@ -65,14 +65,16 @@ def read_json(file: str | Path) -> Any:
     Raises UsageError, with the file's name, if it is missing, broken, nested too deep or too large.
     """
     path = Path(file)
-    if not path.exists():
-        raise UsageError(f"There is no file {file}.")
-    if not path.is_file():  # a pipe or a device would never end
+    if path.exists() and not path.is_file():  # a pipe or a device would never end
         raise UsageError(f"{file} is no file; give a JSON file.")
-    if path.stat().st_size > MOST_JSON_BYTES:
-        raise UsageError(f"{file} is larger than {MOST_JSON_BYTES >> 20} MB; give another file.")
     try:
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise UsageError(
+                f"{file} is larger than {MOST_JSON_BYTES >> 20} MB; give another file."
+            )
         return parse_json(path.read_bytes())
+    except FileNotFoundError as error:  # also where another process has just deleted it
+        raise UsageError(f"There is no file {file}.") from error
     except ValueError as error:
         raise UsageError(
             f"{file} is not valid JSON ({error}); make it again, or give another file."

@@ -291,7 +291,10 @@ class StoredSplit:
         """Say whether pieces have enough ids, or are the whole split."""
         if sum(piece.ids for piece in pieces) >= enough:
             return True
-        return self.total_file.exists() and read_json(self.total_file) == totals(pieces)
+        try:
+            return bool(read_json(self.total_file) == totals(pieces))
+        except UsageError:  # there is none, or another process has just deleted it
+            return False
 
     def delete_pieces(self, first: int) -> None:
         """Delete the pieces from a number on, and what says that they are the whole split.
@@ -312,13 +315,15 @@ class StoredSplit:
 def read_piece(file: Path, dtype: np.dtype) -> Piece | None:
     """Return a piece; None where its files are missing or their sizes do not fit each other."""
     index = Path(f"{file}.index")
-    if not file.exists() or not index.exists():
-        return None
-    documents, rest = divmod(index.stat().st_size, ENDS.itemsize)
-    if rest or not documents:
-        return None
-    ids = int(np.fromfile(index, ENDS, offset=(documents - 1) * ENDS.itemsize)[0])
-    if file.stat().st_size != ids * dtype.itemsize:
+    # Another process may delete them at any moment, so that none is asked for first.
+    try:
+        documents, rest = divmod(index.stat().st_size, ENDS.itemsize)
+        if rest or not documents:
+            return None
+        ids = int(np.fromfile(index, ENDS, offset=(documents - 1) * ENDS.itemsize)[0])
+        if file.stat().st_size != ids * dtype.itemsize:
+            return None
+    except FileNotFoundError:
         return None
     return Piece(file, ids, documents)
 

@@ -37,8 +37,6 @@ LONGEST_SILENCE_S = 600.0
 
 def status(file: Path) -> dict[str, Any]:
     """Return the content of a cell's file, {} where there is none or it is broken."""
-    if not file.exists():
-        return {}
     try:
         content = read_json(file)
     except UsageError:

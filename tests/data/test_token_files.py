@@ -205,26 +205,53 @@ def test_much_data_is_hashed_once(folder, monkeypatch):
         cache.folder_digest(folder)
 
 
-def test_one_process_makes_them_and_the_others_wait(tmp_path, folder, tokenizer):
+def test_one_process_makes_them_and_the_others_wait(tmp_path, folder, tokenizer, monkeypatch):
     corpus = open_corpus(str(folder))
     read(corpus, tokenizer, 700)
     (target,) = (tmp_path / "cache" / "tokens").glob("texts-*")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNPRE_CACHE", str(tmp_path / "elsewhere"))
+        read(corpus, tokenizer)
+    (whole,) = (tmp_path / "elsewhere" / "tokens").glob("texts-*")
+
+    # The second reader has seen too few ids, and stands before the lock.
     results = []
+    waits = threading.Event()
+
+    def lock_and_say(path):
+        waits.set()
+        return lock(path)
+
+    monkeypatch.setattr(token_files, "lock", lock_and_say)
     waiting = threading.Thread(
         target=lambda: results.append(read(replace(corpus, texts=refuse), tokenizer))
     )
     with lock(target):
         waiting.start()
-        whole = shutil.copytree(target, tmp_path / "whole")
+        assert waits.wait(60)
         shutil.rmtree(target)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SYNPRE_CACHE", str(tmp_path / "elsewhere"))
-            read(corpus, tokenizer)
-        (whole,) = (tmp_path / "elsewhere" / "tokens").glob("texts-*")
         shutil.copytree(whole, target)
         assert not results
     waiting.join()
     assert results == [expected(tokenizer)]
+
+
+def test_pieces_that_another_process_deletes_are_lost(tmp_path, folder, tokenizer, monkeypatch):
+    corpus = open_corpus(str(folder))
+    read(corpus, tokenizer)
+    (file, *_) = pieces_of(tmp_path)
+    exists = Path.exists
+
+    def exists_no_longer(path):
+        was_there = exists(path)
+        path.unlink(missing_ok=True)
+        return was_there
+
+    monkeypatch.setattr(Path, "exists", exists_no_longer)
+    assert token_files.read_piece(file, np.dtype("<u2")) is not None
+    stored = token_files.StoredSplit(file.parent, "train", np.dtype("<u2"))
+    assert stored.whole_pieces() == []
+    assert not stored.is_enough([], 1)
 
 
 def test_windows_of_token_files_are_those_of_an_array(folder, tokenizer):
