@@ -122,7 +122,9 @@ def finetune_flags() -> list[FlagSet]:
         "model",
         groups={"training": ("lora",)},
         defaults={"embeddings": "fresh; kept with init weights and the checkpoint's tokenizer"},
-        left_out=dict.fromkeys(("match_flops_of", "tasks", "learning_rates"), experiment_only),
+        left_out=dict.fromkeys(
+            ("match_flops_of", "tasks", "learning_rates", "initial_scales"), experiment_only
+        ),
     )
     model = FlagSet(
         ModelSpec,

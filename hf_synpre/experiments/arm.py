@@ -1,5 +1,6 @@
 """An arm of an experiment: where the weights come from before fine-tuning."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,14 @@ class ArmSpec:
         None,
         is_added=True,
     )
+    initial_scales: list[float] | None = option(
+        "Factors of the random weights of the layers; embeddings, heads, norms and biases stay. "
+        "With several, the best pair of factor and learning rate is chosen on the validation rows "
+        "of each task. A single one is taken as it is.",
+        None,
+        read_with=RANDOM,
+        is_added=True,
+    )
 
     def __post_init__(self) -> None:
         choose("init of an arm", self.init, ("random", "weights", "statistics"))
@@ -114,6 +123,8 @@ class ArmSpec:
             lora_config(self.lora)
         if self.learning_rates is not None:
             check_learning_rates(self.learning_rates, "An arm")
+        if self.initial_scales is not None:
+            check_scales(self.initial_scales)
         if self.tasks == []:
             raise UsageError("An arm has tasks []; name at least one, or leave it out for all.")
 
@@ -135,6 +146,15 @@ class ArmSpec:
     def needed_checkpoint(self) -> str | None:
         """The checkpoint that must exist before the arm's cells can start, if any."""
         return self.checkpoint or self.match_flops_of
+
+
+def check_scales(scales: list[float]) -> None:
+    """Raise UsageError where the factors of random weights cannot be used."""
+    are_positive = all(0 < scale < math.inf for scale in scales)
+    if not scales or not are_positive or len(set(scales)) < len(scales):
+        raise UsageError(
+            f"An arm has initial_scales {scales}; give distinct factors above 0, as [0.5, 1, 2]."
+        )
 
 
 def lora_config(fields: dict[str, Any]) -> "LoraConfig":

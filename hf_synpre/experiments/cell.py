@@ -13,7 +13,7 @@ from hf_synpre.config import stored_form
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments.arm import ArmSpec, lora_config
 from hf_synpre.experiments.artifacts import Artifacts
-from hf_synpre.experiments.learning_rates import choose_rate, rates_tried
+from hf_synpre.experiments.learning_rates import choose_trial, rates_tried
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.finetuning import (
     FinetuningSpec,
@@ -31,6 +31,7 @@ from hf_synpre.initialization import (
     bundled_checkpoints,
     checkpoint_config,
     embedding_names,
+    scale_layers,
 )
 from hf_synpre.models.families import is_decoder
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
@@ -71,9 +72,19 @@ def compute_cell(
     began = time.perf_counter()
     arm = spec.arms[cell.arm]
 
+    # The learning rate and the scale of random weights, of this trial or the best one.
+    rate, scale = cell.rate, cell.scale
+    if trials:
+        best = choose_trial(trials)
+        rate, scale = best["learning_rate"], best.get("initial_scale")
+    elif arm.initial_scales is not None and len(arm.initial_scales) == 1:
+        (scale,) = arm.initial_scales
+
     # The task as token ids, and the model before fine-tuning.
     data = artifacts.prepared_task(cell.task)
     model, pretraining_cost = initial_model(cell, spec, artifacts, data)
+    if scale is not None:
+        scale_layers(model, scale)
     add_adapters(model, arm, cell.seed)
 
     # The FLOPs of a pre-training run, if the arm gets them as further steps.
@@ -83,7 +94,6 @@ def compute_cell(
         extra_flops = accumulated_cost(matched).get("flops", 0.0)
 
     # Fine-tune, and test what is no trial.
-    rate = choose_rate(trials) if trials else None
     recipe = spec.recipe(cell, rate)
     answer = find_head(data.task.head_name).answer
     fine_tune = finetune if cell.rate is None else validate
@@ -105,6 +115,8 @@ def compute_cell(
     finetuning_cost = scores.pop("spent")
     if trials:
         scores["learning_rates"] = rates_tried(trials)
+    if scale is not None:
+        scores["initial_scale"] = scale
     result = {
         **cell_header(cell, spec, recipe),
         "status": "done",
@@ -140,6 +152,7 @@ def cell_header(
     arm = spec.arms[cell.arm]
     recipe = recipe or spec.finetuning_spec(cell.task)
     names = asdict(cell)
+    del names["scale"]
     rate = names.pop("rate")
     if rate is not None:
         names["learning_rate"] = rate

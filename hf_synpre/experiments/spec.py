@@ -2,10 +2,12 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from transformers import TrainingArguments
 
 from hf_synpre.config import build_spec, check_read, option
 from hf_synpre.data.tokenizers import check_vocab_size
@@ -114,21 +116,25 @@ class Cell:
     """A fine-tuning run: one arm on one task with one seed.
 
     A cell with a rate is a trial: it tries this learning rate on the validation rows, and is not
-    tested.
+    tested. In an arm with several initial_scales it has one of them.
     """
 
     task: str
     arm: str
     seed: int
     rate: float | None = None
+    scale: float | None = None
 
     @property
     def name(self) -> str:
-        """The name of the cell on the command line: TASK--ARM--SEED, of a trial TASK--ARM--lrRATE.
+        """The name of the cell on the command line: TASK--ARM--SEED.
 
-        The report tells trials from results by this name.
+        That of a trial is TASK--ARM--lrRATE, or TASK--ARM--lrRATE-scaleSCALE. The report tells
+        trials from results by this name.
         """
-        last = self.seed if self.rate is None else f"lr{self.rate}"
+        last = str(self.seed) if self.rate is None else f"lr{self.rate}"
+        if self.scale is not None:
+            last += f"-scale{self.scale}"
         return f"{self.task}--{self.arm}--{last}"
 
     @property
@@ -415,11 +421,20 @@ class ExperimentSpec:
         return self.arms[arm].learning_rates or self.finetuning_spec(task).learning_rates or []
 
     def trials(self, cell: Cell) -> list[Cell]:
-        """Return the trials that a cell's learning rate is chosen by, none where it has one."""
+        """Return the trials of a cell, which choose its learning rate and initial scale.
+
+        There are none where it has one of each.
+        """
         rates = self.learning_rates(cell.task, cell.arm)
-        if cell.rate is not None or len(rates) < 2:
+        scales: Sequence[float | None] = self.arms[cell.arm].initial_scales or [None]
+        if cell.rate is not None or (len(rates) < 2 and len(scales) < 2):
             return []
-        return [Cell(cell.task, cell.arm, TRIAL_SEED, rate) for rate in rates]
+        if not rates:
+            training = self.finetuning_spec(cell.task).training
+            rates = [training.get("learning_rate", TrainingArguments.learning_rate)]
+        return [
+            Cell(cell.task, cell.arm, TRIAL_SEED, rate, scale) for rate in rates for scale in scales
+        ]
 
     def recipe(self, cell: Cell, rate: float | None = None) -> FinetuningSpec:
         """Return the recipe of one cell, which has one learning rate.

@@ -22,6 +22,7 @@ from hf_synpre.initialization.build import (
     build,
     embedding_names,
     resolve_class,
+    scale_layers,
     skeleton,
     tensor_generator,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "read_config",
     "read_parameters",
     "resolve_class",
+    "scale_layers",
     "skeleton",
     "tensor_generator",
 ]

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from hf_synpre.errors import UsageError
-from hf_synpre.initialization.roles import token_parameters
+from hf_synpre.initialization.roles import read_parameters, token_parameters
 
 # With this attribute transformers marks the parameters that its random init must not touch.
 INITIALIZED_MARK = "_is_hf_initialized"
@@ -33,6 +33,9 @@ EMPTY_TENSORS = (
 
 # The deviation of most models' random init.
 USUAL_DEVIATION = 0.02
+
+# The parts of a model whose matrices `scale_layers` multiplies.
+SCALED_PARTS = ("attention", "mlp", "projection")
 
 
 def resolve_class(model_class: type, config: PreTrainedConfig) -> type[PreTrainedModel]:
@@ -144,6 +147,27 @@ def build(
     for marked in (*model.modules(), *parameters.values()):
         marked.__dict__.pop(INITIALIZED_MARK, None)
     return model
+
+
+def scale_layers(model: PreTrainedModel, factor: float) -> None:
+    """Multiply the matrices of a model's layers by a factor, in place.
+
+    Those are the matrices of attention, of MLPs and of projections, and matrices whose role is not
+    known. Embeddings, tables of positions, heads, norms and biases stay as they are.
+
+    Args:
+        model: any model of transformers.
+        factor: above 0.
+
+    Examples:
+        model = build(AutoModelForCausalLM, config, {}, seed=0)
+        scale_layers(model, 0.5)   # half the deviation of the model's random init
+    """
+    with torch.no_grad():
+        for name, parameter in read_parameters(model).items():
+            tensor = model.get_parameter(name)
+            if tensor.dim() > 1 and parameter.part in (*SCALED_PARTS, None):
+                tensor.mul_(factor)
 
 
 class NotANumberInEmptyTensors(TorchDispatchMode):

@@ -13,7 +13,7 @@ from hf_synpre.report.schema import CellResult, LeftOut
 FORMAT = 1
 # The note of an estimate begins with this if its arm has no finished cell.
 ABSENT = "no finished cell"
-# So begins the last part of the name of a trial of a learning rate (experiments/spec.py, `Cell`).
+# So begins the last part of the name of a trial (experiments/spec.py, `Cell`).
 TRIAL = "lr"
 
 KEYS = ("experiment", "task", "arm", "seed", "status")
@@ -323,6 +323,7 @@ SHAPES = {
     "config": _Shape(_is_config, "an object, its arm and its training objects", True),
     "schedule": _Shape(_is_schedule, "an object of a type and numbers", True),
     "learning_rates": _Shape(_are_rates, "a list of objects with a learning_rate", True),
+    "initial_scale": _Shape(_is_number, "a number"),
     "versions": _Shape(lambda value: isinstance(value, dict), "an object", True),
     "threads": _Shape(_is_count, "a whole number", True),
 }

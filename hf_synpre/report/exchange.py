@@ -22,9 +22,10 @@ from hf_synpre.report.costs import collect_runs
 from hf_synpre.report.intervals import estimate
 from hf_synpre.report.schema import RANDOM, ByArm, CellResult, Estimate, Exchange
 
-# Arms whose pre-training has nothing to learn: what they gain is not due to a task. An arm is one
-# of them where its name is such a word, or begins with it and a hyphen or an underscore.
-CONTROLS = ("uniform", "permuted", "shuffled")
+# Arms whose gain is not due to what a task teaches: pre-training that has nothing to learn, weights
+# out of order, random weights of a tuned scale. An arm is one of them where its name is such a
+# word, or begins with it and a hyphen or an underscore.
+CONTROLS = ("uniform", "permuted", "shuffled", "tuned")
 
 
 class SeedRate(NamedTuple):

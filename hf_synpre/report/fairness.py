@@ -31,20 +31,41 @@ def recipe_of(cells: list[CellResult]) -> Recipe:
     tried = distinct(
         one["learning_rate"] for cell in cells for one in cell.get("learning_rates") or ()
     )
-    edge = None
-    if len(tried) > 1 and rates and rates[-1] == tried[-1]:
-        edge = "highest"
-    elif len(tried) > 1 and rates and rates[0] == tried[0]:
-        edge = "lowest"
-    return {
+    recipe: Recipe = {
         "rates": rates,
         "tried": tried,
-        "edge": edge,
+        "edge": edge_of(rates, tried),
         "schedules": distinct(schedule["type"] for schedule in schedules),
         "steps": distinct(schedule["steps"] for schedule in schedules),
         "cut_short": sum(map(is_cut_short, cells)),
         "matches_flops": matched_run(cells[0]) is not None,
     }
+
+    # The factor of random weights, where the arm has one.
+    scales = distinct(cell.get("initial_scale") for cell in cells)
+    if scales:
+        recipe["scale"] = scales[0]
+        tried_scales = distinct(
+            one.get("initial_scale") for cell in cells for one in cell.get("learning_rates") or ()
+        )
+        scale_edge = edge_of(scales, tried_scales)
+        if scale_edge is not None:
+            recipe["scale_edge"] = scale_edge
+    return recipe
+
+
+def edge_of(chosen: list[float], tried: list[float]) -> str | None:
+    """Return at which end of a grid the chosen values are: highest, lowest, or None for neither.
+
+    Args:
+        chosen: the distinct values of an arm's cells, rising.
+        tried: the grid, rising; there is none with less than two values.
+    """
+    if len(tried) < 2 or not chosen:
+        return None
+    if chosen[-1] == tried[-1]:
+        return "highest"
+    return "lowest" if chosen[0] == tried[0] else None
 
 
 def schedule_of(cell: CellResult) -> dict[str, Any]:
@@ -105,6 +126,7 @@ def fairness(by_arm: ByArm, recipes: dict[str, Recipe]) -> dict[str, Fairness]:
             if other == arm or not (other == RANDOM or is_beside(arm, other, recipes)):
                 continue
             more_refused, more_caveats = doubts_of_rates(recipe, baseline, other)
+            caveats += doubts_of_scale(baseline, other)
             if not recipe["matches_flops"] and not baseline["matches_flops"]:
                 of_schedules = doubts_of_schedules(recipe, baseline, other)
                 more_refused += of_schedules[0]
@@ -164,6 +186,23 @@ def doubts_of_rates(
     if is_tried_beyond:
         return [f"{at_end}, and this arm was tried at {comparative} ones"], []
     return [], [f"{at_end}, and may be better with a {comparative} one"]
+
+
+def doubts_of_scale(baseline: Recipe, other: str) -> list[str]:
+    """Return the caveat of an arm whose random weights may be better with another factor, if any.
+
+    Args:
+        baseline: the recipe of the arm that is compared with.
+        other: the name of that arm.
+    """
+    edge = baseline.get("scale_edge")
+    if edge is None:
+        return []
+    comparative = "larger" if edge == "highest" else "smaller"
+    return [
+        f"{other} has the {edge} of its initial_scales, {baseline['scale']}, and may be better "
+        f"with a {comparative} one"
+    ]
 
 
 def doubts_of_schedules(

@@ -212,6 +212,8 @@ def rate_in_words(recipe: Recipe) -> str:
     if not recipe["rates"]:
         return ABSENT_TEXT
     rate = listed(recipe["rates"])
+    if "scale" in recipe:
+        rate += f" with weights times {recipe['scale']}"
     if len(recipe["tried"]) < 2:
         return f"{rate}, not tuned"
     grid = ", ".join(map(str, recipe["tried"]))

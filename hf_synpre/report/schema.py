@@ -50,6 +50,7 @@ class CellResult(TypedDict, total=False):
     config: dict[str, Any]  # specs of the arm, the task, the model and fine-tuning
     schedule: dict[str, Any]  # the highest learning rate, the type, warm-up and steps, as planned
     learning_rates: list[dict[str, Any]]  # the rates that were tried, with their best evaluations
+    initial_scale: float  # the factor of the random weights of the layers, where the arm has one
     versions: dict[str, str] | None  # versions of the libraries and the commit
     threads: int  # threads of a CPU; another number of them sums in another order
     wall_s: float  # seconds that the whole cell took
@@ -173,6 +174,8 @@ class Recipe(TypedDict):
     steps: list[int]  # where the schedules end
     cut_short: int  # cells whose last evaluation is before that
     matches_flops: bool  # whether the arm got the FLOPs of a pre-training as further steps
+    scale: NotRequired[float]  # the factor of its random weights, where it has one
+    scale_edge: NotRequired[str]  # "lowest" or "highest" where the factor is at that end of a grid
 
 
 class Fairness(TypedDict):

@@ -8,13 +8,14 @@ import shutil
 
 import pytest
 from small_models import TINY
+from transformers import TrainingArguments
 
 from hf_synpre.cli import main
 from hf_synpre.config import build_spec, stored_form
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments import ArmSpec, Cell, Experiment, ExperimentSpec
 from hf_synpre.experiments.cell import initial_model
-from hf_synpre.experiments.learning_rates import choose_rate
+from hf_synpre.experiments.learning_rates import choose_trial
 from hf_synpre.experiments.spec import TRIAL_SEED
 from hf_synpre.files import lock
 from hf_synpre.finetuning import FinetuningSpec, finetune
@@ -77,7 +78,7 @@ def test_an_arm_and_a_task_may_have_rates_of_their_own():
 
 def test_the_recipes_of_before_stay_as_they_are():
     assert "learning_rates" not in stored_form(FinetuningSpec())
-    assert "learning_rates" not in stored_form(ArmSpec())
+    assert not {"learning_rates", "initial_scales"} & stored_form(ArmSpec()).keys()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,19 @@ def test_the_recipes_of_before_stay_as_they_are():
         (
             {"tasks": {"mtop": {"finetuning": {"training": {"learning_rate": 0.1}}}}},
             "on mtop has learning_rates and the training argument learning_rate; give one",
+        ),
+        (
+            {"arms": {"random": {"initial_scales": []}}},
+            "An arm has initial_scales .*; give distinc",
+        ),
+        (
+            {"arms": {"random": {"initial_scales": [0]}}},
+            "An arm has initial_scales .*; give distin",
+        ),
+        ({"arms": {"random": {"initial_scales": [1, 1]}}}, "An arm has initial_scales .*; give di"),
+        (
+            {"arms": {"x": {"initial_scales": [2], "init": "weights", "checkpoint": "y"}}},
+            "initial_scales.* init random",
         ),
         ({"seeds": [TRIAL_SEED]}, f"The seed {TRIAL_SEED} is that with which learning rates are"),
     ],
@@ -114,13 +128,14 @@ def trial(rate, criterion="token_accuracy", **best):
 
 
 def test_the_best_on_validation_is_chosen():
-    assert choose_rate([trial(0.1, token_accuracy=0.5, loss=1.0), trial(0.2)]) == 0.1
+    better = trial(0.1, token_accuracy=0.5, loss=1.0)
+    assert choose_trial([better, trial(0.2)]) is better
     same = [trial(r, token_accuracy=0.0, loss=3.0 - r) for r in (0.1, 0.3, 0.2)]
-    assert choose_rate(same) == 0.3
+    assert choose_trial(same)["learning_rate"] == 0.3
     losses = [trial(r, "loss", loss=abs(r - 0.2)) for r in (0.1, 0.2, 0.3)]
-    assert choose_rate(losses) == 0.2
+    assert choose_trial(losses)["learning_rate"] == 0.2
     with pytest.raises(FloatingPointError, match=r"no learning rate of 0\.1, 0\.2 has a finite l"):
-        choose_rate([trial(0.1), trial(0.2)])
+        choose_trial([trial(0.1), trial(0.2), trial(0.2)])
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +237,29 @@ def test_cheats_on_the_random_start_are_refused_in_real_cells(finished, tmp_path
     shutil.copy(short.folder / "mtop--random--0.json", whole.folder)
     (doubts,) = write_report(whole.folder)["fairness"].values()
     assert "its schedule has 4 steps and that of random 2" in doubts["constant"]["refused"]
+
+
+def test_the_scale_of_random_weights_is_chosen_with_the_rate(finished, tmp_path, tiny_dataset):
+    arms = {"random": {}, "tuned": {"initial_scales": [0.5, 1e-6]}, "wide": {"initial_scales": [3]}}
+    spec = spec_of(data_dir=str(tiny_dataset), seeds=[0], arms=arms)
+    spec.finetuning.learning_rates = [1e-2]
+    one = Experiment(spec, tmp_path / "scales", finished.artifacts.folder)
+    assert one.run(["*--tuned--*", "*--wide--*"]) == []
+    trials = [content(one, f"mtop--tuned--lr0.01-scale{scale}") for scale in (0.5, 1e-6)]
+    assert [trial["initial_scale"] for trial in trials] == [0.5, 1e-6]
+
+    cell = content(one, "mtop--tuned--0")
+    best = choose_trial(trials)["initial_scale"]
+    assert cell["initial_scale"] == best
+    assert [trial["initial_scale"] for trial in cell["learning_rates"]] == [1e-6, 0.5]
+    assert content(one, "mtop--wide--0")["initial_scale"] == 3
+    assert cell["config"]["finetuning"]["training"]["learning_rate"] == 0.01
+
+
+def test_scales_alone_are_tried_at_the_rate_of_the_recipe():
+    arms = {"random": {"initial_scales": [1, 2]}}
+    spec = spec_of(arms=arms, finetuning={"training": TRAINING | {"learning_rate": 0.5}})
+    (first, *_) = spec.cells()
+    assert first.name == "mtop--random--lr0.5-scale1.0"
+    spec = spec_of(arms=arms, finetuning={"training": TRAINING})
+    assert spec.cells()[0].rate == TrainingArguments.learning_rate

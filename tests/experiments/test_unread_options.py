@@ -85,6 +85,7 @@ UNREAD = {
         "resize": ("none", arm(init="weights", checkpoint="x")),
         "match_flops_of": ("set", arm(init="weights", checkpoint="x")),
         "checkpoint": ("x", arm()),
+        "initial_scales": ([0.5], arm(init="weights", checkpoint="x")),
     },
     TaskSpec: {
         "data_dir": (HERE, lambda option: experiment(tasks={"stdlib_ast": option})),

@@ -8,7 +8,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_models import BERT, EMBEDDING, SEQ2SEQ, assert_equal, t5, with_distinct_moments
+from small_models import (
+    BERT,
+    DECODERS,
+    EMBEDDING,
+    SEQ2SEQ,
+    assert_equal,
+    t5,
+    with_distinct_moments,
+)
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -20,7 +28,14 @@ from transformers import (
 )
 
 from hf_synpre import ParameterStatistics, StatisticsInit, UsageError
-from hf_synpre.initialization import SCHEMES, build, tensor_generator
+from hf_synpre.initialization import (
+    SCHEMES,
+    build,
+    embedding_names,
+    read_parameters,
+    scale_layers,
+    tensor_generator,
+)
 
 
 def test_numbers_depend_on_seed_and_name_only(t5_checkpoint):
@@ -197,3 +212,25 @@ def test_a_folder_without_a_config_is_named(tmp_path, t5_checkpoint):
     config = t5(num_layers=2, num_decoder_layers=2)
     model = SEQ2SEQ().from_pretrained(t5_checkpoint, config=config)
     assert model.shared.weight.shape == (64, 32)
+
+
+@pytest.mark.parametrize("model_type", DECODERS)
+def test_the_matrices_of_the_layers_are_scaled_and_nothing_else(model_type):
+    config = AutoConfig.for_model(model_type, **DECODERS[model_type] | {"vocab_size": 40})
+    model = build(AutoModelForCausalLM, config, {}, seed=0)
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    scale_layers(model, 0.5)
+
+    # A norm, a bias or a table has one axis, or lies outside of the layers.
+    changed = {
+        name for name, old in before.items() if not torch.equal(old, model.get_parameter(name))
+    }
+    parts = {p.part for name, p in read_parameters(model).items() if name in changed}
+    assert parts
+    assert parts <= {"attention", "mlp", "projection", None}
+    for name in changed:
+        assert before[name].dim() > 1
+        assert torch.equal(before[name] * 0.5, model.get_parameter(name))
+    assert not changed & embedding_names(model)
+    wide = {name for name, old in before.items() if ".0." in name and old.dim() == 2 and old.any()}
+    assert wide == {name for name in changed if ".0." in name and before[name].dim() == 2}

@@ -137,6 +137,23 @@ def test_the_end_of_the_grid_is_a_caveat():
     assert "| synthetic | 0.003 of 0.001, 0.003, 0.01 |" in page
 
 
+def test_the_end_of_the_scales_of_random_weights_is_a_caveat():
+    cells = experiment(random=HONEST, synthetic=HONEST, tuned=HONEST)
+    for cell in cells:
+        if cell["arm"] == "tuned":
+            cell["initial_scale"] = 2.0
+            cell["learning_rates"] = [
+                {"learning_rate": rate, "initial_scale": scale, "best": {"loss": 1.0}}
+                for rate in GRID
+                for scale in (1.0, 2.0)
+            ]
+    report = summary(cells)
+    assert report["fairness"]["lm"]["synthetic"]["caveats"] == [
+        "tuned has the highest of its initial_scales, 2.0, and may be better with a larger one"
+    ]
+    assert "0.003 with weights times 2.0 of 0.001, 0.003, 0.01" in markdown(report, "runs/x")
+
+
 def test_a_run_of_constant_rate_that_ended_early_is_a_caveat():
     how = {"schedule": "constant"}
     report = summary(experiment(random=how | {"end": 8}, synthetic=how, uniform=how))
