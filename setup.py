@@ -51,7 +51,8 @@ setup(
     extras_require={
         "ray": ["ray>=2.50"],
         "datatrove": ["datatrove>=0.10"],
-        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ray>=2.50"],
+        "track": ["trackio>=0.43"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ray>=2.50", "trackio>=0.43"],
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
         "dev": ["ruff>=0.14", "mypy>=2", "types-PyYAML"],
     },

@@ -25,6 +25,7 @@ def _cache_of_this_run(tmp_path_factory):
     """Keep token files apart from the user's; subprocesses of the tests use the same folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNPRE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("TRACKIO_DIR", str(tmp_path_factory.getbasetemp() / "trackio"))
         yield
 
 

@@ -86,12 +86,13 @@ def training_arguments(
         raise UsageError(f"The training arguments {chosen} were refused: {cause}") from error
     if args.fp16 and args.device.type == "cpu":
         raise UsageError("fp16 is for GPUs, and a CPU computes in full precision; give bf16.")
-    check_packages(args)
+    check_loggers(args.report_to)
+    check_optimizer(args)
     return args
 
 
-def check_packages(args: Seq2SeqTrainingArguments) -> None:
-    """Raise UsageError where an optimizer or a logger needs a package that is not installed."""
+def check_optimizer(args: Seq2SeqTrainingArguments) -> None:
+    """Raise UsageError where an optimizer cannot be made, as without its package."""
     try:
         Seq2SeqTrainer.get_optimizer_cls_and_kwargs(args)
     except (ValueError, TypeError, ImportError) as error:
@@ -102,14 +103,27 @@ def check_packages(args: Seq2SeqTrainingArguments) -> None:
                 f"optim is {args.optim.value}, which cannot be used here: {cause}"
             ) from error
 
+
+def check_loggers(names: Any) -> None:
+    """Raise UsageError where the package of a logger is not installed.
+
+    Args:
+        names: the value of report_to: a name or several; "all" and "none" are no packages.
+    """
+    if not isinstance(names, list | tuple):
+        names = [names]
     available = get_available_reporting_integrations()
-    for name in args.report_to:
-        if name not in available:
-            known = ", ".join(sorted(available)) or "none"
-            raise UsageError(
-                f"report_to is {name}, whose package is not installed; install it, or give one of "
-                f"those that are: {known}."
-            )
+    for name in names:
+        if name in (*available, "all", "none", None):
+            continue
+        known = ", ".join(sorted(available)) or "none"
+        install = "install it"
+        if name == "trackio":
+            install += " with `pip install trackio` (the extra track of hf_synpre)"
+        raise UsageError(
+            f"report_to is {name}, whose package is not installed; {install}, or give one of "
+            f"those that are: {known}."
+        )
 
 
 def default_of(name: str) -> Any:
@@ -189,6 +203,8 @@ def check_training(chosen: Mapping[str, Any], run: str) -> None:
             )
 
         # The range.
+        if name == "report_to":
+            check_loggers(value)
         if name == "save_total_limit" and not isinstance(value, int | None):
             raise UsageError(f"save_total_limit is {value!r}; give a number of checkpoints.")
         # A fine-tuning of no steps tests the model as it is.
