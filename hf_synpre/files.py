@@ -267,7 +267,7 @@ def lock(target: Path, wait: bool = True) -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
-        raise write_error(file, error) from error
+        raise write_error(target.parent, error) from error
     try:
         yield
     finally:
@@ -280,17 +280,23 @@ def lock_file(target: Path) -> Path:
 
 
 @contextmanager
-def held(target: Path) -> Iterator[None]:
+def held(target: Path, shown: Path | None = None) -> Iterator[None]:
     """Hold the lock of a file or folder, and leave no file of it behind.
 
-    Raises TemporaryError if another process holds it.
+    Args:
+        target: the file or folder.
+        shown: what the message names instead of it, as the user knows it.
+
+    Raises:
+        TemporaryError: another process holds the lock.
     """
     with ExitStack() as stack:
         try:
             stack.enter_context(lock(target, wait=False))
         except Timeout:
             raise TemporaryError(
-                f"Another command is writing {target}; wait for it, or choose another folder."
+                f"Another command is writing {shown or target}; wait for it, or choose another "
+                "folder."
             ) from None
         try:
             yield

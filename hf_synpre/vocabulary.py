@@ -337,8 +337,8 @@ def padding_and_end(tokenizer: Tokenizer) -> tuple[int, int]:
     if eos is None:
         raise UsageError(
             "The tokenizer has neither an end-of-sequence nor a separator token; give another one, "
-            "or set its eos_token (in Python tokenizer.eos_token, in a folder the key eos_token of "
-            "tokenizer_config.json) to one of its tokens."
+            "or say which of its tokens ends a text: in Python tokenizer.eos_token = TOKEN, in its "
+            'folder a file tokenizer_config.json with {"eos_token": TOKEN}.'
         )
     pad = tokenizer.pad_token_id
     return eos if pad is None else pad, eos

@@ -1,5 +1,6 @@
 """Shared pieces: no network, one thread, tiny models and data made on the spot."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -18,6 +19,16 @@ import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _libraries_out_of_the_way():
+    """Let searches for unused objects, of which each Trainer makes one, pass over the libraries.
+
+    They have a million objects. What a file of tests makes itself is found and freed at its end.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

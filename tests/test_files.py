@@ -134,7 +134,7 @@ def test_an_error_of_the_program_stays_what_it_is():
 def test_a_lock_where_nothing_may_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(UsageError, match=r"\.run\.lock .*; give another folder"),
+        pytest.raises(UsageError, match=r"Cannot write .*/file \(.*; give another folder"),
         held(tmp_path / "file" / "run"),
     ):
         pass
@@ -167,6 +167,16 @@ def test_a_folder_that_somebody_holds_is_refused_to_others(tmp_path):
     with held(target), pytest.raises(UsageError, match="Another command is writing"):
         hold()
     assert hold()
+
+
+def test_the_message_names_the_folder_that_the_user_knows(tmp_path):
+    lock_name = tmp_path / "run" / "checkpoints"
+    with (
+        held(lock_name),
+        pytest.raises(UsageError, match=r"is writing .*/run; wait"),
+        held(lock_name, shown=tmp_path / "run"),
+    ):
+        pass
 
 
 def test_a_digest_follows_names_and_contents(tmp_path):

@@ -81,7 +81,7 @@ def build(arguments: Arguments) -> int:
     if options.shard_index is not None:
         work += f"-{options.shard_index}"
     with ExitStack() as stack:
-        stack.enter_context(held(folder / work))
+        stack.enter_context(held(folder / work, shown=folder))
         run_jobs = None
         if options.backend == "ray":
             from hf_synpre.experiments.cluster import joined_cluster, run_on_cluster

@@ -82,11 +82,15 @@ def run(arguments: Arguments) -> int:
             print(shlex.join(words + import_words(arguments)))
         return 0
 
+    was_finished = not experiment.missing(experiment.cells(only), options.retry)
     failures = experiment.run(only, retry=options.retry, backend=options.backend)
     if not only or not experiment.missing(experiment.cells()):
         print_report(experiment.folder)
     else:
         point_to_report(experiment.folder)
+
+    if was_finished:
+        print("All cells were there already: nothing was computed.", file=sys.stderr)
 
     if failures:
         print_failures(failures)
@@ -159,6 +163,9 @@ RUN = Verb(
     examples=(
         "examples/quickstart.yaml",
         "examples/mtop.yaml --data_dir DATA --jobs 4 --only 'mtop--*--0'",
+    ),
+    when_stopped=(
+        "the same command goes on from here: finished cells stay, unfinished ones begin again"
     ),
 )
 

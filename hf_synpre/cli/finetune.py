@@ -194,10 +194,13 @@ def finetune(arguments: Arguments) -> int:
     usual_folder = "runs/finetuned" if choice.definition is None else f"runs/{choice.name}"
     folder = options.output_dir or usual_folder
     experiment = Experiment(spec, folder, threads=None)
+    was_finished = not experiment.missing(experiment.cells(), retry=True)
     failures = experiment.run(retry=True)
     if failures:
         print_failures(failures)
         return 1
+    if was_finished:
+        print(f"{folder} holds this run already finished: nothing was computed.")
     print_result(experiment)
     return 0
 
@@ -451,4 +454,5 @@ FINETUNE = Verb(
         "texts/ --head lm --model_type llama --max_steps 500",
     ),
     takes_training=True,
+    when_stopped="a fine-tuning has no checkpoints, so the same command begins it again",
 )

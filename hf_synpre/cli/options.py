@@ -128,6 +128,8 @@ class Verb:
     examples: tuple[str, str]
     # Whether every training argument of transformers is a flag too.
     takes_training: bool = False
+    # What the same command does after Ctrl-C.
+    when_stopped: str = "the same command goes on from here"
 
 
 # --- from dataclasses to a parser -----------------------------------------------------------------

@@ -100,7 +100,7 @@ def pretrain(arguments: Arguments) -> int:
     from hf_synpre.training.presets import small_model
     from hf_synpre.training.pretraining import pretrain as pretrain_model
     from hf_synpre.training.pretraining_spec import PretrainingSpec
-    from hf_synpre.training.run_folder import check_run_folder
+    from hf_synpre.training.run_folder import RESULT_FILE, check_run_folder
 
     # Flags that need or exclude each other.
     options = arguments.build(PretrainOptions)
@@ -137,14 +137,17 @@ def pretrain(arguments: Arguments) -> int:
 
     # Train and save, then publish.
     remark = ""
-    if is_usual:
+    if is_usual and spec.task is not None:  # text has no short examples, and no paper's run here
         remark = (
             f"No --preset was given, so it is {USUAL_PRESET}: a small model and short examples, "
             "some minutes on a CPU. --preset smoke ends in a minute; "
             "--preset paper --config_name google-t5/t5-small is the paper's run, for a GPU."
         )
+    was_finished = (folder / RESULT_FILE).exists()
     with shown(f"pre-training on {spec.task or spec.corpus}", remark):
         result = pretrain_model(spec, model, folder, tokenizer=tokenizer, quiet=not has_terminal())
+    if was_finished:
+        say_finished(folder)
     print_numbers(result)
     say_where(folder)
     if options.push_to_hub and is_first_process():
@@ -241,7 +244,7 @@ def self_pretrain(arguments: Arguments) -> int:
     from hf_synpre.training.presets import TEXT_PRESETS, small_model
     from hf_synpre.training.pretraining import pretrain as pretrain_model
     from hf_synpre.training.pretraining_spec import OBJECTIVES, PretrainingSpec
-    from hf_synpre.training.run_folder import check_run_folder
+    from hf_synpre.training.run_folder import RESULT_FILE, check_run_folder
     from hf_synpre.vocabulary import Vocabulary
 
     options = arguments.build(SelfPretrainOptions)
@@ -303,6 +306,7 @@ def self_pretrain(arguments: Arguments) -> int:
             f"Nothing says how long the run is, so --preset is {spec.preset}: a small model and "
             "100 steps, which show that it runs and teach it little."
         )
+    was_finished = (folder / RESULT_FILE).exists()
     with shown(f"pre-training on {options.dataset}", remark):
         result = pretrain_model(
             spec,
@@ -312,6 +316,8 @@ def self_pretrain(arguments: Arguments) -> int:
             corpus=corpus,
             quiet=not has_terminal(),
         )
+    if was_finished:
+        say_finished(folder)
     print_numbers(result)
     say_where(folder)
     return 0
@@ -458,6 +464,11 @@ def shown(name: str, remark: str = "") -> AbstractContextManager[None]:
         transformers.utils.logging.disable_progress_bar()
     every_s = None if has_terminal() else LINE_EVERY_S
     return reported_to(ProgressLines(name, every_s, remark))
+
+
+def say_finished(folder: Path) -> None:
+    """Say that a run was finished by an earlier command, and nothing is computed."""
+    say(f"{folder} holds this run already finished: nothing was computed. These are its numbers.")
 
 
 def say_where(folder: Path) -> None:

@@ -4,11 +4,14 @@ Each verb stands with its options in a module of this room. Libraries are import
 runs, so that `synpre --help` needs none of them.
 """
 
+import logging
 import os
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hf_synpre.cli.build import BUILD
@@ -82,6 +85,9 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         verb = VERBS[choose("verb", argv[0], VERBS, do="See `synpre --help`.")]
+    except UsageError as error:
+        return stop(BAD_INPUT, str(error))
+    try:
         check_paths(argv[1:])
         share_cores()
         check_compiled_code()
@@ -93,7 +99,8 @@ def main(argv: list[str] | None = None) -> int:
         from hf_synpre.data.connection import bound_waiting_for_hub
 
         bound_waiting_for_hub()
-        exit_code = verb.run(arguments)
+        with each_warning_once():
+            exit_code = verb.run(arguments)
         sys.stdout.flush()
         return exit_code
     except TemporaryError as error:
@@ -105,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     except (PushError, FloatingPointError) as error:  # the latter: a loss that is not finite
         return stop(FAILED, str(error))
     except KeyboardInterrupt:
-        print("synpre: stopped; the same command goes on from here.", file=sys.stderr)
+        print(f"synpre: stopped; {verb.when_stopped}.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone, as in `synpre generate ... | head`. What Python still
@@ -117,6 +124,28 @@ def main(argv: list[str] | None = None) -> int:
         if failure is None:
             raise
         return stop(FAILED if isinstance(failure, TemporaryError) else BAD_INPUT, str(failure))
+
+
+@contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Print each line that is logged in the block once: data may be opened several times."""
+    printed: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        if line in printed:
+            return False
+        printed.add(line)
+        return True
+
+    handler = logging.StreamHandler()
+    handler.addFilter(is_new)
+    package = logging.getLogger("hf_synpre")
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
 
 
 def refusal_of_the_system(error: Exception) -> UsageError | None:

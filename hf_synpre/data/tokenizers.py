@@ -44,6 +44,16 @@ BERT_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+# What special tokens are usually called, in a file that does not say what they are for.
+USUAL_NAMES = {
+    "bos_token": ("<s>", "<bos>", "<|begin_of_text|>"),
+    "eos_token": ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>"),
+    "pad_token": ("<pad>", "[PAD]"),
+    "unk_token": ("<unk>", "[UNK]"),
+    "mask_token": ("<mask>", "[MASK]"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+}
 # The fewest ids. The 256 bytes and the special tokens must fit; an encoder's ids leave room for the
 # special tokens of synthetic tasks too.
 LEAST_IDS = len(T5_TOKENS) + 256 + SENTINELS
@@ -56,7 +66,8 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
     Args:
         name: a folder, a Hub id, or the name of a folder tokenizers/NAME in `data_dir`. A folder
             with a bare vocab.txt is taken for BERT's, lower case, and one with vocab.json and
-            merges.txt alone for GPT-2's.
+            merges.txt alone for GPT-2's. In one with tokenizer.json alone the usual names of
+            special tokens say what they are for.
         data_dir: the folder of local copies.
 
     Raises:
@@ -74,6 +85,7 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
             tokenizer = GPT2Tokenizer.from_pretrained(source)
         else:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            name_special_tokens(tokenizer)
         tokenizer.encode("a 1", add_special_tokens=False)
     except (KeyboardInterrupt, SystemExit, UsageError):
         raise
@@ -89,6 +101,27 @@ def read_tokenizer(name: str, data_dir: str | None = None) -> PreTrainedTokenize
             "vocabulary's file is missing."
         )
     return tokenizer
+
+
+def name_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Say what the special tokens of a bare tokenizer.json are for, which that file does not.
+
+    A tokenizer that knows what one of them is for is left as it is.
+
+    Args:
+        tokenizer: the tokenizer, changed in place.
+    """
+    if tokenizer.all_special_tokens:
+        return
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    for purpose, names in USUAL_NAMES.items():
+        # Without a mask <s> and </s> are those of a decoder, which has no class of a row.
+        is_of_encoder = purpose in ("cls_token", "sep_token")
+        if is_of_encoder and tokenizer.mask_token is None:
+            continue
+        named = [name for name in names if name in special]
+        if named:
+            setattr(tokenizer, purpose, named[0])
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

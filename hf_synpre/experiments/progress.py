@@ -307,7 +307,8 @@ class Lines:
                 self._print(description(state))
             if state.seconds_left is not None and state.name not in self._estimated:
                 self._estimated.add(state.name)
-                self._print(estimate(state))
+                is_cell = any(state.name == cell.name for cell in self.progress.cells)
+                self._print(estimate(state, has_checkpoints=not is_cell))
 
     def _print(self, line: str) -> None:
         self._printed = time.monotonic()

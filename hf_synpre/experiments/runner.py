@@ -45,6 +45,8 @@ from hf_synpre.training.progress import reported_in
 
 EXPERIMENT_FILE = "experiment.json"
 BACKENDS = ("loky", "ray")
+# Python itself freezes fewer objects than this where it starts (3.12: 375).
+FROZEN_BY_PYTHON = 10_000
 # So often workers may be lost before the command gives up.
 MOST_LOSSES = 3
 
@@ -380,6 +382,10 @@ class Experiment:
         if backend == "ray":
             return [line for line in run_on_cluster(order, self.spec.jobs or -1) if line]
 
+        # One worker is this process itself. What `release_memory` freezes here is let go at the end,
+        # unless somebody had frozen objects before.
+        was_frozen = gc.get_freeze_count() > FROZEN_BY_PYTHON
+
         # Each worker watches this process from its start.
         watching = {"initializer": end_with_parent, "initargs": (os.getpid(),)}
         with warnings.catch_warnings(), parallel_config(backend=backend, **watching):
@@ -390,7 +396,8 @@ class Experiment:
             try:
                 return [line for line in Parallel(n_jobs=workers)(calls) if line]
             finally:
-                gc.unfreeze()  # one worker is this process itself; see `release_memory`
+                if not was_frozen:
+                    gc.unfreeze()
 
     def _runs_needed(self, cells: list[Cell]) -> list[tuple[str, str, int]]:
         """Return the pre-training runs that these cells need, each after those that it needs.

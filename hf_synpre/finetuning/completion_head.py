@@ -19,7 +19,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.chat import ChatFormat
 from hf_synpre.finetuning.heads import Collator
 from hf_synpre.finetuning.text_head import TextHead, TokenRows, longest_target
-from hf_synpre.models.families import is_decoder
+from hf_synpre.models.families import is_decoder, positions_field
 from hf_synpre.vocabulary import padding_and_end
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class CompletionHead(TextHead):
         prompt, target = longest_prompt(data), longest_target(data)
         width = padded_to_multiple(prompt + target)
         if width > limit:
-            field = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+            field = positions_field(config)
             raise UsageError(
                 f"{data.task.name} has prompts of up to {prompt} ids and targets of up to "
                 f"{target}, together {prompt + target}, in batches {width} wide, and "

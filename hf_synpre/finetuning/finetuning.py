@@ -18,6 +18,7 @@ from hf_synpre.models.families import is_decoder
 from hf_synpre.training.argument_table import FINETUNING
 from hf_synpre.training.arguments import check_training, training_arguments
 from hf_synpre.training.callbacks import BestModel
+from hf_synpre.training.evaluations import affordable_examples, warn_of_cost
 from hf_synpre.training.flops import Meter, TrainingCost
 from hf_synpre.training.trainer import SynpreTrainer
 
@@ -42,7 +43,11 @@ class FinetuningSpec:
     training: dict[str, Any] = option(
         "TrainingArguments of transformers, by name.", default_factory=dict
     )
-    evaluations: int = option("Evaluations on the validation rows, at equal distances.", 5)
+    evaluations: int = option(
+        "Evaluations on the validation rows, at equal distances; without a number, short runs of "
+        "head lm have fewer, so that they cost at most a tenth of the training.",
+        5,
+    )
     validation_examples: int | None = option("Validation rows of an evaluation; null for all.", 500)
     test_examples: int | None = option("Test rows that are used; null for all.", 1000)
     num_beams: int = option("Beams of generation; 1 for greedy decoding.", 1, read_with=GENERATED)
@@ -325,7 +330,10 @@ def train(
     # The number of steps, and of steps between evaluations.
     steps = planned_steps(trainer) + extra_steps(trainer, extra_flops)
     trainer.args.max_steps = steps
-    trainer.args.eval_steps = math.ceil(steps / spec.evaluations)
+    evaluations = spec.evaluations
+    if head.answer == "tokens":
+        evaluations = language_evaluations(trainer, spec)
+    trainer.args.eval_steps = math.ceil(steps / evaluations)
 
     # Train, and keep the weights of the best evaluation.
     best = BestModel(trainer.training_cost, spec.patience, head.criterion)
@@ -408,6 +416,28 @@ def planned_steps(trainer: SynpreTrainer) -> int:
     batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     steps_an_epoch = math.ceil(len(trainer.train_dataset) / batch_size)
     return math.ceil(args.num_train_epochs * steps_an_epoch)
+
+
+def language_evaluations(trainer: SynpreTrainer, spec: FinetuningSpec) -> int:
+    """Return how often language modelling is evaluated; log a line where that costs much.
+
+    A window of text costs as much in an evaluation as in a pre-training, so the same rule holds:
+    short runs have fewer evaluations, but for a number that was given.
+
+    Args:
+        trainer: its Trainer, with the final max_steps.
+        spec: its evaluations are read.
+    """
+    args = trainer.args
+    trained = args.max_steps * args.train_batch_size * args.gradient_accumulation_steps
+    trained *= args.world_size
+    windows = len(trainer.eval_dataset)
+
+    evaluations = spec.evaluations
+    if evaluations == FinetuningSpec.evaluations:
+        evaluations = min(evaluations, max(1, affordable_examples(trained) // windows))
+    warn_of_cost(evaluations, windows, trained)
+    return evaluations
 
 
 def extra_steps(trainer: SynpreTrainer, flops: float) -> int:

@@ -32,7 +32,7 @@ from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import Collator, ReportedScores, TokenHead
 from hf_synpre.finetuning.language_tasks import BITS_PER_BYTE
-from hf_synpre.models.families import is_decoder
+from hf_synpre.models.families import is_decoder, positions_field
 from hf_synpre.training.losses import teacher_forced
 from hf_synpre.training.trainer import SynpreTrainer
 from hf_synpre.vocabulary import padding_and_end
@@ -158,7 +158,7 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     ) -> PreTrainedConfig:
         """Return the config as it is. UsageError: it has too few position embeddings."""
         limit = getattr(config, "max_position_embeddings", None)
-        field = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+        field = positions_field(config)
         width = padded_to_multiple(data.task.max_source)
         if isinstance(limit, int) and 0 < limit < width:
             raise UsageError(

@@ -31,7 +31,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.language_head import LanguageHead, WindowRows
 from hf_synpre.finetuning.language_tasks import MASKED_LOSS
 from hf_synpre.initialization import skeleton
-from hf_synpre.models.families import longest_input, model_family
+from hf_synpre.models.families import longest_input, model_family, positions_field
 from hf_synpre.vocabulary import as_vocabulary, padding_and_end
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class MaskedLanguageHead(LanguageHead):
             raise UsageError(
                 f"{task.name} has sequences of {task.max_source} ids (max_source), in batches "
                 f"{width} wide, and {config.model_type} has position embeddings for {positions}; "
-                "give a smaller max_source, or a config with more max_position_embeddings."
+                f"give a smaller max_source, or a config with more {positions_field(config)}."
             )
         return config
 

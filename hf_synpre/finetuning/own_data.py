@@ -27,6 +27,8 @@ from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.tasks import complete_splits
 
 YAML_SUFFIXES = (".yaml", ".yml")
+# What stands before the name of data that are called as a task of hf_synpre.
+OWN = "own-"
 
 
 @dataclass(frozen=True)
@@ -120,13 +122,7 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
 
     # The task.
     name = task_name(data)
-    known = name.removeprefix("own-")
-    hint = ""
-    if known in TASKS:
-        hint = (
-            f"hf_synpre has a task {known}, with its published metric: `synpre finetune {known} "
-            f"--data_dir {data}`."
-        )
+    hint = hint_of_name(name, data)
     definition = {"hold_out": True, **guess_fields(train, given, data, hint)}
     if not is_local:
         definition["hub_id"] = data
@@ -146,6 +142,27 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     if hint:
         remarks.append(hint)
     return TaskChoice(name, definition, data_dir, remarks, len(splits["train"]))
+
+
+def hint_of_name(name: str, data: str) -> str:
+    """Return what to say where data have the name of a task of hf_synpre; "" where they do not.
+
+    Its command is named where the task can read the data.
+
+    Args:
+        name: the name of the task on the data (`task_name`).
+        data: a folder, a file or a Hub id.
+    """
+    known = name.removeprefix(OWN)
+    if name == known or known not in TASKS:
+        return ""
+    hint = f"hf_synpre has a task {known}, so this one is called {name}."
+    if Path(data).exists():
+        try:
+            TASKS[known].load(data)
+        except UsageError:
+            return hint
+    return f"{hint} `synpre finetune {known} --data_dir {data}` is that one, with its metric."
 
 
 def task_of_text(data: str, given: Mapping[str, Any], is_local: bool) -> TaskChoice:
@@ -285,4 +302,4 @@ def task_name(data: str) -> str:
     if path.is_file() and split_of_word(stem):
         stem = f"{path.parent.name}-{stem}"
     name = "-".join(re.findall(r"\w+", stem)) or "own"
-    return f"own-{name}" if name in TASKS else name
+    return f"{OWN}{name}" if name in TASKS else name

@@ -84,3 +84,8 @@ def longest_input(model: PreTrainedModel) -> int | None:
     if not isinstance(limit, int) or limit < 1:  # XLNet says -1: relative positions, without limit
         return None
     return limit - first_position(model)
+
+
+def positions_field(config: PreTrainedConfig) -> str:
+    """Return what a config calls the number of its position embeddings: GPT-2's, n_positions."""
+    return config.attribute_map.get("max_position_embeddings", "max_position_embeddings")

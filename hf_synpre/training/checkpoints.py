@@ -159,7 +159,7 @@ def fault(checkpoint: Path, recipe: dict[str, Any] | None = None) -> str | None:
         if "recipe" not in manifest:  # of a version that did not write it
             return "it is of another run"
         as_stored = json.loads(json.dumps(recipe))
-        return f"it has another recipe ({differences(manifest['recipe'], as_stored)})"
+        return f"it has another recipe ({recipe_differences(manifest['recipe'], as_stored)})"
     for name, stored in manifest["files"].items():
         file = checkpoint / name
         if not file.is_file():
@@ -167,6 +167,28 @@ def fault(checkpoint: Path, recipe: dict[str, Any] | None = None) -> str | None:
         if [file.stat().st_size, content_digest(file)] != stored:
             return f"{name} is not as it was written"
     return None
+
+
+def recipe_differences(stored: Any, wanted: dict[str, Any]) -> str:
+    """Return in which options two recipes of runs differ, or that the text has changed.
+
+    Args:
+        stored: the one that the run was begun with, as JSON holds it.
+        wanted: the one that is asked for now, in the same form.
+    """
+    if not isinstance(stored, dict) or stored.get("pretraining") != wanted["pretraining"]:
+        return differences(stored, wanted)
+    before, now = stored.get("corpus"), wanted.get("corpus")
+    if before is None or now is None or before == now:
+        return differences(stored, wanted)
+
+    # What is measured of a text or trained on it has changed with it.
+    follows: dict[str, None] = {"corpus": None}
+    if (wanted.get("tokenizer") or {}).get("origin") != "stock":
+        follows["tokenizer"] = None
+    changed = f"the text of {now['name']} is no longer that which the run was begun with"
+    others = differences(stored | follows, wanted | follows)
+    return f"{changed}; {others}" if others else changed
 
 
 def _unreadable_file(checkpoint: Path) -> str | None:

@@ -4,7 +4,7 @@ import copy
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NotRequired, TypedDict
 
@@ -91,6 +91,22 @@ class FlopCounter:
         if counter.model.device.type == "meta":  # it keeps no weights in memory
             COUNTERS[key] = counter
         return counter
+
+    @property
+    def reads_targets(self) -> bool:
+        """Whether a decoder reads the labels beside the inputs."""
+        return "decoder_input_ids" in self.target_inputs
+
+    def tokens(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return how many tokens the model reads of a batch, without padding.
+
+        Args:
+            batch: input_ids and labels, with segments or attention_mask.
+        """
+        is_real = batch["segments" if "segments" in batch else "attention_mask"] > 0
+        if self.reads_targets:
+            return is_real.sum() + (batch["labels"] != IGNORED).sum()
+        return is_real.sum()
 
     def _without_weights(self, model: PreTrainedModel) -> PreTrainedModel:
         """Return the architecture of a model on the meta device: tensors with shapes, no values.
@@ -322,13 +338,11 @@ class Meter(TrainerCallback, ExportableState):
         *row_shape, length = batch["input_ids"].shape
         rows, labels = math.prod(row_shape), batch["labels"]
 
-        is_real = batch["segments" if "segments" in batch else "attention_mask"] > 0
-        tokens, positions = is_real.sum(), rows * length
-        if "decoder_input_ids" in count_flops.target_inputs:
-            tokens = tokens + (labels != IGNORED).sum()
+        positions = rows * length
+        if count_flops.reads_targets:
             positions += labels.numel()
 
-        self.cost["tokens"] = self.cost["tokens"] + tokens
+        self.cost["tokens"] = self.cost["tokens"] + count_flops.tokens(batch)
         self.cost["positions"] += positions
         self.cost["flops"] += count_flops(rows, length, labels.shape[-1])
 

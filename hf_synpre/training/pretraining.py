@@ -32,7 +32,7 @@ from hf_synpre.training.callbacks import (
     divergence_warnings,
     evaluation_curve,
 )
-from hf_synpre.training.evaluations import plan_evaluations
+from hf_synpre.training.evaluations import plan_evaluations, warn_of_costly_evaluations
 from hf_synpre.training.pretraining_data import rows_per_step
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import (
@@ -170,7 +170,7 @@ def pretrain(
     if finished is not None:
         if args.process_index == 0 and (folder / RECIPE_FILE).exists():
             # What a run that was killed at its very end left; another command may be there.
-            with suppress(UsageError), held(folder / "checkpoints"):
+            with suppress(UsageError), held(folder / "checkpoints", shown=folder):
                 tidy(folder, recipe, keep)
         return finished
 
@@ -191,7 +191,7 @@ def pretrain(
             append_end(trainer.tokenizer)
 
     # One command at a time works on a folder; its first process holds the lock for all.
-    with held(folder / "checkpoints") if args.process_index == 0 else nullcontext():
+    with held(folder / "checkpoints", shown=folder) if args.process_index == 0 else nullcontext():
         with args.main_process_first(local=False, desc="checkpoints"):
             # Another command may have finished the run while this one built its model.
             finished = load_finished_run(folder, recipe)
@@ -204,6 +204,8 @@ def pretrain(
             return finished
 
         # Resume from the last checkpoint, and train to the end.
+        if args.process_index == 0:
+            warn_of_costly_evaluations(spec, args)
         if not quiet and args.process_index == 0:
             logger.warning(
                 "processes: %d, threads of each: %d", args.world_size, torch.get_num_threads()
@@ -280,6 +282,7 @@ def run_result(
     result: RunResult = {
         **trainer.training_cost(),
         "epochs": epochs,
+        "corpus_ids": trainer.corpus_ids,
         "stopped": stopped,
         "accuracy": accuracy,
         "curve": curve,

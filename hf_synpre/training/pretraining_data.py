@@ -68,9 +68,11 @@ class PretrainingRows:
     validation: MapDataset[Row]
     # Whether a train row holds several examples, which the model must be made to tell apart.
     packed: bool = False
-    # How many train rows make an epoch of the corpus, as far as the run reads it; None where rows
-    # are generated and have no end.
+    # How many train rows make an epoch of the corpus; None where rows are generated and have no
+    # end, and where the run reads the first ids of a longer corpus.
     epoch_rows: float | None = None
+    # How many ids of the corpus the rows are made of, the first ones; None without a corpus.
+    corpus_ids: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def open_rows(
     rows: int,
     batch_size: int,
     longest_input: int | None = None,
+    positions_field: str = "max_position_embeddings",
     corpus: Corpus | None = None,
     compact: bool = False,
 ) -> PretrainingRows:
@@ -106,6 +109,7 @@ def open_rows(
         rows: how many the run trains on.
         batch_size: the rows of a step; buckets and the curriculum are made of steps.
         longest_input: how many positions the model has embeddings for; None for any number.
+        positions_field: what the model's config calls that number, for messages.
         corpus: the text, instead of what `spec.corpus` names.
         compact: the model's head runs at masked positions only, so rows have labels for those only.
 
@@ -122,11 +126,12 @@ def open_rows(
         if longest_input is not None and spec.window > longest_input:
             raise UsageError(
                 f"window is {spec.window}, the model has position embeddings for {longest_input}; "
-                "give a shorter window or more of them (max_position_embeddings)."
+                "give a shorter window or more of them "
+                f"(--config_overrides {positions_field}=...)."
             )
         return text_rows(spec, objective, vocabulary, rows, corpus, compact)
 
-    check_example_lengths(spec, objective, vocabulary, longest_input)
+    check_example_lengths(spec, objective, vocabulary, longest_input, positions_field)
     return task_rows(spec, objective, vocabulary, rows, batch_size, compact)
 
 
@@ -201,7 +206,11 @@ def example_layout(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary
 
 
 def check_example_lengths(
-    spec: PretrainingSpec, objective: str, vocabulary: Vocabulary, longest_input: int | None
+    spec: PretrainingSpec,
+    objective: str,
+    vocabulary: Vocabulary,
+    longest_input: int | None,
+    positions_field: str,
 ) -> None:
     """Raise UsageError where one of the task's first examples is longer than the model's inputs."""
     if longest_input is None:
@@ -216,7 +225,7 @@ def check_example_lengths(
         raise UsageError(
             f"Examples of {spec.task} take up to {longest} positions, the model has position "
             f"embeddings for {longest_input}; give shorter ones (--parameters max_length=...) or "
-            "more embeddings (--config_overrides max_position_embeddings=...)."
+            f"more embeddings (--config_overrides {positions_field}=...)."
         )
 
 
@@ -238,13 +247,21 @@ def text_rows(
     )
     train_windows = text_windows(spec, objective, vocabulary, "train", rows, corpus)
 
+    # What is read of the corpus. Of a longer one nobody knows how many ids it has.
+    epoch_rows, corpus_ids = None, None
+    if not isinstance(train_windows, SentenceWindows):
+        corpus_ids = len(train_windows.tokens)
+        if corpus_ids < most_ids(spec, rows):
+            epoch_rows = train_windows.epoch_rows
+
     make_rows = ROWS_OF_TEXT[objective]
     train = RowOptions(spec, objective, vocabulary, "train", compact)
     validation = RowOptions(spec, objective, vocabulary, "validation", compact)
     return PretrainingRows(
         make_rows(train_windows, train),
         make_rows(validation_windows, validation),
-        epoch_rows=getattr(train_windows, "epoch_rows", None),
+        epoch_rows=epoch_rows,
+        corpus_ids=corpus_ids,
     )
 
 
@@ -277,27 +294,27 @@ def text_windows(
             "Text needs a tokenizer; give --tokenizer_name (a folder or Hub id) instead of a "
             "vocabulary size."
         )
-    most_ids = max(size, FEWEST_WINDOWS) * spec.window
+    most = most_ids(spec, size)
     ids = corpus_tokens(
         corpus,
         split,
         vocabulary.tokenizer,
         vocabulary.eos,
-        most_ids,
+        most,
         special_tokens=spec.special_tokens,
     )
-    if spec.text is None and len(ids) == most_ids and split == "train":
+    if spec.text is None and len(ids) == most and split == "train":
         logger.warning(
             "windows come from the first %d ids of the text only; a longer run reads further",
-            most_ids,
+            most,
         )
     if spec.text is None:
         return TextWindows(ids, size=size, length=spec.window, split=split, seed=spec.seed)
-    if len(ids) == most_ids and split == "train" and spec.text.order == "natural":
+    if len(ids) == most and split == "train" and spec.text.order == "natural":
         logger.warning(
             "the run reads the first %d ids of its corpus only, in their order; "
             "give order shuffled_rows to read from all of it",
-            most_ids,
+            most,
         )
 
     # Windows that are cut end to end, with room for the special tokens of an encoder's row.
@@ -315,6 +332,11 @@ def text_windows(
         split=split,
         seed=spec.seed,
     )
+
+
+def most_ids(spec: PretrainingSpec, size: int) -> int:
+    """Return how many ids of a corpus are read at the most, the first ones, for `size` windows."""
+    return max(size, FEWEST_WINDOWS) * spec.window
 
 
 def span_corruption_rows(windows: Windows, options: RowOptions) -> MapDataset[Row]:

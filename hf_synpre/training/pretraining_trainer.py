@@ -19,7 +19,13 @@ from hf_synpre.initialization import build, tensor_generator
 from hf_synpre.initialization.load_report import joined
 from hf_synpre.models.electra import RTDModel, build_rtd
 from hf_synpre.models.electra_losses import evaluation_sums, rtd_loss, rtd_metrics
-from hf_synpre.models.families import AUTO_CLASSES, longest_input, model_family, uses_token_types
+from hf_synpre.models.families import (
+    AUTO_CLASSES,
+    longest_input,
+    model_family,
+    positions_field,
+    uses_token_types,
+)
 from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.models.packed_forward import accept_packed_rows
 from hf_synpre.models.pretrained_weights import check_ids, take_weights
@@ -190,6 +196,7 @@ def pretraining_trainer(
         rows=args.max_steps * batch_size,
         batch_size=batch_size,
         longest_input=longest_input(pretrained),
+        positions_field=positions_field(pretrained.config),
         corpus=corpus,
         compact="masked_positions" in getattr(network, "target_inputs", ()),
     )
@@ -244,6 +251,7 @@ def pretraining_trainer(
         data_collator=collator,
         **options,
     )
+    trainer.corpus_ids = rows.corpus_ids
     if rows.epoch_rows:
         trainer.epochs_per_step = batch_size / rows.epoch_rows
     return trainer

@@ -11,18 +11,16 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.text_progress import clock
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_json
@@ -106,11 +104,13 @@ class RunReporter(TrainerCallback):
     Args:
         listener: who is told; in a run of several processes the first one tells.
         train_dataset: the rows, of which some are read for the number of tokens.
+        count_tokens: returns how many tokens the model reads of a row, without padding.
     """
 
-    def __init__(self, listener: Listener, train_dataset: Any):
+    def __init__(self, listener: Listener, train_dataset: Any, count_tokens: Callable[[Any], int]):
         self.listener = listener
         self.train_dataset = train_dataset
+        self.count_tokens = count_tokens
         self.state = RunState(listener.name)
         # When the measured steps began, and how many steps the run had made then.
         self._measured_from: tuple[float, int] | None = None
@@ -127,7 +127,7 @@ class RunReporter(TrainerCallback):
         # What a step reads; a packed row holds several examples.
         rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         examples_a_row = getattr(self.train_dataset, "examples_per_row", 1)
-        tokens_a_row = mean_tokens(self.train_dataset, model.config.is_encoder_decoder)
+        tokens_a_row = mean_tokens(self.train_dataset, self.count_tokens)
 
         network = getattr(model, "module", model)
         self.state = RunState(
@@ -176,26 +176,16 @@ class RunReporter(TrainerCallback):
         self.state.tokens_per_s = logs.get("tokens_per_s", self.state.tokens_per_s)
 
 
-def mean_tokens(dataset: Any, counts_labels: bool) -> float:
+def mean_tokens(dataset: Any, count_tokens: Callable[[Any], int]) -> float:
     """Return the mean number of tokens of a dataset's first rows, without padding.
 
     Args:
-        dataset: a map-style dataset; its rows have input_ids, and segments if they are packed;
-            or choices, each of which has input_ids.
-        counts_labels: labels are read by a decoder, and so they count.
+        dataset: a map-style dataset.
+        count_tokens: returns how many tokens the model reads of a row.
     """
     size = min(len(dataset), SAMPLED_FROM)
-    total = 0
     sampled = range(0, size, max(1, size // SAMPLED_ROWS))
-    for index in sampled:
-        row = dataset[index]
-        if "segments" in row:
-            total += int(np.sum(np.asarray(row["segments"]) > 0))
-        else:
-            parts = row.get("choices", [row])
-            total += sum(np.size(part["input_ids"]) for part in parts)
-        if counts_labels and "labels" in row:
-            total += int(np.sum(np.asarray(row["labels"]) != IGNORED))
+    total = sum(count_tokens(dataset[index]) for index in sampled)
     return total / max(1, len(sampled))
 
 
@@ -250,15 +240,21 @@ def description(state: RunState) -> str:
     )
 
 
-def estimate(state: RunState) -> str:
-    """Return how long a run will take, in a line; where that is over an hour, what to do."""
+def estimate(state: RunState, has_checkpoints: bool = True) -> str:
+    """Return how long a run will take, in a line; where that is over an hour, what to do.
+
+    Args:
+        state: the run.
+        has_checkpoints: whether it goes on from one after it was stopped.
+    """
     seconds = state.seconds_left or 0.0
     line = f"{state.name}: about {clock(seconds)} for all steps, by the first {state.step}."
     if seconds > LONG_S:
+        after = "goes on with it" if has_checkpoints else "begins it again"
         line += (
             " Warning: that is over an hour. For a shorter run give fewer steps (max_steps), a "
             "smaller model, or a preset for a CPU; Ctrl-C stops this one, and the same command "
-            "goes on with it."
+            f"{after}."
         )
     return line
 

@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from transformers import Seq2SeqTrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from hf_synpre.config import differences
 from hf_synpre.errors import UsageError
 from hf_synpre.files import open_safetensors, read_object, temporary_name, write_json, writing
 from hf_synpre.initialization import STATISTICS_FILE, Moments, ParameterStatistics
@@ -29,6 +28,7 @@ from hf_synpre.training.checkpoints import (
     last_whole_checkpoint,
     named_checkpoint,
     read_manifest,
+    recipe_differences,
     step_of,
 )
 from hf_synpre.training.flops import TrainingCost
@@ -48,8 +48,11 @@ EVENTS_FOLDER = "runs"
 class RunResult(TrainingCost):
     """What pretraining.json holds: the cost of the run, all its resumptions included, and these."""
 
-    # How often the run has read its corpus; None where rows have no end.
+    # How often the run has read its corpus; None where rows have no end, and where the run reads
+    # the first ids of a longer corpus, whose length is not known then.
     epochs: float | None
+    # How many ids of its corpus the run reads from, the first ones; None without a corpus.
+    corpus_ids: int | None
     # What ended the run: "competence" where it reached the target accuracy, else "budget".
     stopped: str
     # The token accuracy of the last evaluation.
@@ -94,7 +97,8 @@ def load_finished_run(folder: Path, recipe: dict[str, Any]) -> RunResult | None:
             as_stored.pop(BUCKETS, None)  # it was finished with another order of its rows
         if stored != as_stored:
             raise UsageError(
-                f"{folder} was begun with another recipe ({differences(stored, as_stored)}); "
+                f"{folder} was begun with another recipe "
+                f"({recipe_differences(stored, as_stored)}); "
                 "choose another folder or delete it."
             )
     if not result_file.exists():

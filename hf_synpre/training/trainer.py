@@ -157,6 +157,8 @@ class SynpreTrainer(Seq2SeqTrainer):
     ):
         # The share of an epoch that a step reads, set by a pre-training whose rows have an end.
         self.epochs_per_step: float | None = None
+        # How many ids of a corpus its rows are made of, set by a pre-training on text.
+        self.corpus_ids: int | None = None
         self.count_flops = FlopCounter.of(model)
         self.schedule = schedule
         self.layer_decay = layer_decay
@@ -166,7 +168,12 @@ class SynpreTrainer(Seq2SeqTrainer):
         own_callbacks: list[TrainerCallback] = [Meter()]
         listener = current_listener()
         if listener is not None:
-            own_callbacks.append(RunReporter(listener, kwargs.get("train_dataset")))
+            collator = kwargs["data_collator"]
+
+            def count_tokens(row: Any) -> int:
+                return int(self.count_flops.tokens(collator([row])))
+
+            own_callbacks.append(RunReporter(listener, kwargs.get("train_dataset"), count_tokens))
         check_model(model, args)
         try:
             super().__init__(

@@ -96,6 +96,10 @@ BAD_ARGUMENTS = [
         ["pretrain", "set", "--batch_size", "7", "--gradient_accumulation_steps", "2"],
         "give one that makes a multiple of 2",
     ),
+    (
+        [*("pretrain", "set", "--model_type", "gpt2"), *("--config_overrides", "n_positions=8")],
+        "or more embeddings (--config_overrides n_positions=...)",
+    ),
     (["pretrain", "set", "--tokenizer_name", "./nowhere"], "There is no folder ./nowhere"),
     (["pretrain", "set", "--model_type", "nosuch"], "Unknown model_type 'nosuch'"),
     (["pretrain", "set", "--competence", "nan"], "target_accuracy is nan"),

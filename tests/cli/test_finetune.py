@@ -90,7 +90,9 @@ def test_the_same_command_does_nothing_twice_and_makes_a_model_that_is_missing(f
     assert finetune(*words) == 0
     stamp = weights.stat().st_mtime_ns
     assert json.loads(scores.read_text())["score"] == first["score"]
+    assert "already finished" not in capsys.readouterr().out
     assert finetune(*words) == 0
+    assert "runs/reviews holds this run already finished: nothing" in capsys.readouterr().out
     assert weights.stat().st_mtime_ns == stamp
 
 

@@ -64,8 +64,10 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(
     assert f"| epochs of the text | {result['epochs']:.4g} |" in card
     assert "krishna2023downstream" in card
     assert "knows no language" not in card
+    assert "already finished" not in said
     stamp = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     assert main([str(word) for word in words]) == 0
+    assert f"{tmp_path / 'run'} holds this run already finished: nothing" in capsys.readouterr().err
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp
 
     # Another run reads no row: the corpus and its tokenizer are known.

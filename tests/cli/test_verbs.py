@@ -5,6 +5,7 @@ Run: pytest tests/cli/test_verbs.py
 
 import dataclasses
 import json
+import logging
 import os
 import resource
 import signal
@@ -17,7 +18,7 @@ import pytest
 from numba.core import caching
 
 from hf_synpre import UsageError, generate
-from hf_synpre.cli import main
+from hf_synpre.cli import main, pretrain
 from hf_synpre.cli.verbs import VERBS
 from hf_synpre.config import read_yaml
 from hf_synpre.files import held
@@ -136,6 +137,42 @@ def test_a_signal_to_end_is_taken_as_ctrl_c(monkeypatch, capsys):
         signal.signal(signal.SIGTERM, before)
     said = capsys.readouterr().err
     assert said == "synpre: stopped; the same command goes on from here.\n"
+
+
+def test_a_stopped_fine_tuning_does_not_promise_to_go_on(monkeypatch, capsys):
+    def stopped(arguments):
+        raise KeyboardInterrupt
+
+    stopped_verb = dataclasses.replace(VERBS["finetune"], run=stopped)
+    monkeypatch.setitem(VERBS, "finetune", stopped_verb)
+    assert main(["finetune"]) == 130
+    said = capsys.readouterr().err
+    assert said == (
+        "synpre: stopped; a fine-tuning has no checkpoints, so the same command begins it again.\n"
+    )
+
+
+@pytest.mark.parametrize(("source", "is_said"), [(["set"], True), (["--corpus", "stdlib"], False)])
+def test_the_usual_preset_is_named_where_a_task_is_trained_on(source, is_said, monkeypatch, capsys):
+    def stopped(name, remark=""):
+        assert remark.startswith("No --preset was given, so it is small") == is_said
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "shown", stopped)
+    assert main(["pretrain", *source]) == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_what_is_logged_several_times_is_printed_once(monkeypatch, capsys):
+    def logs(arguments):
+        for folder in ("a", "b", "a"):
+            logging.getLogger("hf_synpre.data.folders").warning("%s: a file is left out", folder)
+        return 0
+
+    monkeypatch.setitem(VERBS, "tasks", dataclasses.replace(VERBS["tasks"], run=logs))
+    for _ in range(2):  # each command says it anew
+        assert main(["tasks"]) == 0
+        assert capsys.readouterr().err == "a: a file is left out\nb: a file is left out\n"
 
 
 def test_no_place_for_compiled_code_is_one_line(monkeypatch, capsys):

@@ -133,12 +133,37 @@ def test_ids_with_gaps_are_those_of_tokens():
             {"sep_token": "[SEP]"},
             "has 3 tokens, and its largest id is 300000",
         ),
-        ({"[UNK]": 0}, {}, "neither an end-of-sequence nor a separator token"),
+        (
+            {"[UNK]": 0},
+            {},
+            "neither an end-of-sequence nor .* tokenizer_config.json with .*eos_token",
+        ),
     ],
 )
 def test_tokenizers_that_no_task_can_use_are_refused(ids, special_tokens, message):
     with pytest.raises(UsageError, match=message):
         as_vocabulary(words_tokenizer(ids, **special_tokens))
+
+
+@pytest.mark.parametrize(
+    ("train", "named"),
+    [
+        (train_tokenizer, {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}),
+        (
+            train_encoder_tokenizer,
+            {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"},
+        ),
+    ],
+)
+def test_a_bare_tokenizer_json_says_by_names_what_its_special_tokens_are_for(
+    train, named, tmp_path
+):
+    whole = train(["the cat sat on the mat"] * 9, 400)
+    (tmp_path / "tokenizer.json").write_text(whole.backend_tokenizer.to_str())
+    bare = read_tokenizer(str(tmp_path))
+    assert {purpose: getattr(bare, purpose) for purpose in named} == named
+    assert padding_and_end(bare) == padding_and_end(whole)
+    assert as_vocabulary(bare).regular_count > 200
 
 
 def test_sentinels_may_ascend():

@@ -6,6 +6,7 @@ Run: pytest tests/finetuning/test_completions.py
 import json
 import re
 import runpy
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.finetuning.text_to_text import generate_ids, say_once
 from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.progress import ProgressLines, reported_to
 from hf_synpre.vocabulary import as_vocabulary
 
 PAD, EOS = 0, 1
@@ -96,6 +98,18 @@ def test_the_loss_is_on_the_prompt_too_where_it_is_asked_for(mtop, tmp_path):
         row = trainer.eval_dataset[0]
         labels = trainer.data_collator([row])["labels"]
         assert (labels != -100).sum() == len(row["labels"]) + 1
+
+
+def test_the_start_line_counts_prompts_and_targets(mtop, tmp_path):
+    """What it says before the first step is what the run has read at its end."""
+    recorder = ProgressLines("a run")
+    recorder.begun = told = MagicMock()
+    # Half the rows a step, so that a few steps read all of them about once.
+    spec = FinetuningSpec({"max_steps": 6, "use_cpu": True, "per_device_train_batch_size": 8})
+    with reported_to(recorder):
+        outcome = finetune(fresh(mtop), mtop, spec, seed=0, output_dir=tmp_path)
+    (state,) = told.call_args.args
+    assert state.tokens == pytest.approx(outcome["spent"]["tokens"], rel=0.15)
 
 
 @pytest.mark.parametrize("model_type", DECODERS | HYBRIDS)

@@ -17,6 +17,7 @@ from hf_synpre.finetuning.label_encoding import Answers, span_ids
 from hf_synpre.finetuning.label_rows import SpecialTokensTemplate, cut
 from hf_synpre.finetuning.span_answers import best_span
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.progress import mean_tokens
 
 
@@ -68,10 +69,12 @@ def test_losses_are_the_models_own(name, prepared):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_progress_counts_the_tokens_of_every_heads_rows(name, prepared):
-    train = prepared[name].rows("train")
+    data = prepared[name]
+    train, collate = data.rows("train"), LabelCollator(0, name == "tags")
     rows = [train[i] for i in range(8)]
-    batch = LabelCollator(0, name == "tags")(rows)
-    assert mean_tokens(rows, False) == int(batch["attention_mask"].sum()) / 8
+    lengths = [np.size(part["input_ids"]) for row in rows for part in row.get("choices", [row])]
+    count = FlopCounter.of(fresh(data)).tokens
+    assert mean_tokens(rows, lambda row: int(count(collate([row])))) == sum(lengths) / 8
 
 
 @pytest.mark.parametrize(

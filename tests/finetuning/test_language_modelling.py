@@ -98,6 +98,21 @@ def test_scores_are_bits_of_the_model_over_bytes_of_the_text(data, tmp_path):
     assert outcome["validation_score"] == min(point["score"] for point in outcome["curve"])
 
 
+def test_a_short_run_is_evaluated_once_and_says_what_that_costs(data, tmp_path, caplog):
+    """As in pre-training; a number of evaluations that was given is obeyed."""
+    training = {"max_steps": 4, "use_cpu": True, "per_device_train_batch_size": 1}
+    outcome = finetune(fresh(data), data, FinetuningSpec(training), seed=0, output_dir=tmp_path)
+    assert [point["step"] for point in outcome["curve"]] == [4]
+    windows = len(data.rows("validation"))
+    said = f"1 evaluation of {windows} examples cost about {100 * windows / (3 * 4):.0f} % of what"
+    assert said in caplog.text
+
+    given = FinetuningSpec(training, evaluations=2)
+    outcome = finetune(fresh(data), data, given, seed=0, output_dir=tmp_path)
+    assert [point["step"] for point in outcome["curve"]] == [2, 4]
+    assert f"2 evaluations of {windows} examples" in caplog.text
+
+
 def test_corpora_of_every_kind_are_read(corpus, tmp_path):
     tables = LanguageTask("plays").load(str(corpus))
     assert {split: table["text"].to_pylist() for split, table in tables.items()} == TEXTS

@@ -169,10 +169,22 @@ def test_a_folder_of_a_known_task_is_ones_own_data_and_the_task_is_named(tmp_pat
     choice = choose_task("./cola", {})
     assert choice.name == "own-cola"
     assert choice.remarks[1].startswith("Of the 30 rows of train 3 for validation are held out")
-    assert "`synpre finetune cola --data_dir ./cola`" in choice.remarks[2]
+    assert choice.remarks[2] == (
+        "hf_synpre has a task cola, so this one is called own-cola. `synpre finetune cola "
+        "--data_dir ./cola` is that one, with its metric."
+    )
     assert choose_task("cola", {}).data_dir == "cola"
     with pytest.raises(UsageError, match="cola is a task of hf_synpre, whose fields are known"):
         choose_task("cola", {"metric": "accuracy"})
+
+
+def test_no_command_is_named_that_the_known_task_refuses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = ["source,target", *(f"say {i} twice,{i} {i}" for i in range(30))]
+    (tmp_path / "mtop.csv").write_text("\n".join(lines))
+    choice = choose_task("mtop.csv", {})
+    assert choice.name == "own-mtop"
+    assert choice.remarks[-1] == "hf_synpre has a task mtop, so this one is called own-mtop."
 
 
 def test_a_dataset_on_the_hub_is_asked_for_with_its_configuration(monkeypatch):

@@ -26,6 +26,7 @@ from hf_synpre import UsageError
 from hf_synpre.files import read_json
 from hf_synpre.hub import plan_push
 from hf_synpre.training import checkpoints, pretraining
+from hf_synpre.training.checkpoints import recipe_differences
 from hf_synpre.training.run_folder import begin_or_resume
 
 
@@ -203,6 +204,30 @@ def test_a_checkpoint_that_is_named_must_be_whole_and_of_the_recipe(tmp_path, un
     message = "has no checkpoint of this run to resume from; give the path of one"
     with pytest.raises(UsageError, match=message):
         short_run(tmp_path / "run", resume_from_checkpoint=True)
+
+
+def test_changed_text_is_said_in_plain_words():
+    stored = {
+        "pretraining": {"corpus": "plays", "window": 64},
+        "corpus": {"name": "plays", "digest": "a1", "rows": 9},
+        "tokenizer": {"origin": "strict: trained on the corpus", "digest": "b1"},
+        "rows_a_step": 8,
+    }
+    changed = {
+        **stored,
+        "corpus": {"name": "plays", "digest": "a2", "rows": 10},
+        "tokenizer": {"origin": "strict: trained on the corpus", "digest": "b2"},
+    }
+    plain = "the text of plays is no longer that which the run was begun with"
+    assert recipe_differences(stored, changed) == plain
+    more = recipe_differences(stored, changed | {"rows_a_step": 4})
+    assert more == f"{plain}; rows_a_step: 8 before, 4 now"
+
+    # A tokenizer that was given is another option, and so is what is taken of the text.
+    named = {"tokenizer": {"origin": "stock", "digest": "b3"}}
+    assert "tokenizer.digest" in recipe_differences(stored, changed | named)
+    other = changed | {"pretraining": {"corpus": "plays", "window": 32}}
+    assert recipe_differences(stored, other).startswith("pretraining.window: 64 before, 32 now")
 
 
 def test_the_checkpoint_that_a_command_names_is_there_for_the_same_command(tmp_path, unfinished):

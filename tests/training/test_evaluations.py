@@ -12,7 +12,7 @@ from pretraining_runs import run_of
 from hf_synpre.config import build_spec
 from hf_synpre.models.families import model_family
 from hf_synpre.training.arguments import training_arguments
-from hf_synpre.training.evaluations import plan_evaluations
+from hf_synpre.training.evaluations import plan_evaluations, warn_of_costly_evaluations
 from hf_synpre.training.presets import PRESETS
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_data import open_rows
@@ -30,8 +30,10 @@ def plan(caplog, steps, rows, **given):
         train_batch_size=rows, gradient_accumulation_steps=1, world_size=1, max_steps=steps
     )
     caplog.clear()
-    examples = plan_evaluations(spec, args).validation_examples
-    return args.eval_steps, examples, caplog.text
+    planned = plan_evaluations(spec, args)
+    assert not caplog.text  # a run may still be refused
+    warn_of_costly_evaluations(planned, args)
+    return args.eval_steps, planned.validation_examples, caplog.text
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,9 @@ def test_what_is_given_by_hand_is_obeyed_and_its_cost_is_said(caplog):
     assert (steps, examples) == (4, 500)
     assert "5 evaluations of 500 examples cost about 65 % of what the training costs" in line
 
+    line = plan(caplog, 20, 64, evaluations=1, validation_examples=500)[2]
+    assert "1 evaluation of 500 examples cost" in line
+
     # What is not given still gives way.
     assert plan(caplog, 20, 64, evaluations=5)[:2] == (4, 76)
     assert plan(caplog, 20, 64, training={"eval_steps": 10})[:2] == (10, 192)
@@ -73,6 +78,7 @@ def test_presets_as_they_are_stay_below_a_tenth(preset, caplog):
         max_steps=spec.training["max_steps"],
     )
     assert plan_evaluations(spec, args).validation_examples == spec.validation_examples
+    warn_of_costly_evaluations(spec, args)
     assert args.eval_steps == pytest.approx(args.max_steps / spec.evaluations, rel=0.12)
     assert not caplog.text
 

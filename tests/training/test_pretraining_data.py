@@ -14,7 +14,9 @@ from hf_synpre import UsageError
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.masking import noise_counts
 from hf_synpre.data.text_spec import TextSpec
+from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training import pretraining_data
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_data import open_rows, rows_per_step
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -63,6 +65,29 @@ def test_natural_text_never_comes_from_the_test_files(monkeypatch):
     )
     assert (len(rows.train), len(rows.validation)) == (4, 8)
     assert set(asked) == {"train", "validation"}
+
+
+@pytest.mark.parametrize("text", [None, TextSpec(order="shuffled_rows")])
+def test_epochs_are_those_of_a_corpus_that_is_read_as_a_whole(text, monkeypatch):
+    """Of a longer one nobody knows how many ids it has; those that are read are counted."""
+    monkeypatch.setattr(pretraining_data, "FEWEST_WINDOWS", 4)
+    tokenizer = train_tokenizer(["x = f(1)"], 400)
+    spec = PretrainingSpec(
+        corpus="mine", window=16, text=text, training={"max_steps": 1}, validation_examples=2
+    )
+
+    def rows_of(documents):
+        texts = {"train": ["x = f(1)"] * documents, "validation": ["f(1)"] * 50}
+        corpus = Corpus(texts.__getitem__, {"name": "mine"})
+        return open_rows(
+            spec, "causal", as_vocabulary(tokenizer), rows=8, batch_size=4, corpus=corpus
+        )
+
+    short, long = rows_of(10), rows_of(1000)
+    ids = len(tokenizer("x = f(1)").input_ids) + 1
+    assert short.corpus_ids == 10 * ids
+    assert short.epoch_rows == pytest.approx(10 * ids / 16, abs=1)
+    assert (long.corpus_ids, long.epoch_rows) == (8 * 16, None)
 
 
 def test_windows_that_need_more_sentinels_than_the_tokenizer_has_are_refused():

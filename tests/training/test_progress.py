@@ -97,6 +97,8 @@ def test_a_run_of_more_than_an_hour_is_warned_of():
     slow = RunState(**{**vars(STATE), "seconds_left": 7 * 3600.0})
     assert "about 7 h 00 min for all steps" in estimate(slow)
     assert "Warning: that is over an hour. For a shorter run give fewer steps" in estimate(slow)
+    assert estimate(slow).endswith("Ctrl-C stops this one, and the same command goes on with it.")
+    assert estimate(slow, has_checkpoints=False).endswith("the same command begins it again.")
 
 
 @pytest.mark.parametrize(("every_s", "lines"), [(0.0, 2), (1e9, 0), (None, 0)])

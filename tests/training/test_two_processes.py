@@ -3,7 +3,6 @@
 Run: pytest tests/training/test_two_processes.py
 """
 
-import gc
 import json
 
 import pytest
@@ -73,14 +72,6 @@ def figures(family, folder, processes=1, training=None, limit=None):
     return [*steps[0], *steps[1], evaluated["eval_loss"], evaluated["eval_token_accuracy"]]
 
 
-@pytest.fixture
-def _few_objects():
-    """Keep the objects of all imported libraries out of the collections of garbage after a run."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def figures_to_file(folder):
     torch.set_num_threads(1)
     found = {}
@@ -92,7 +83,6 @@ def figures_to_file(folder):
         (folder / "figures.json").write_text(json.dumps(found))
 
 
-@pytest.mark.usefixtures("_few_objects")
 def test_two_processes_have_the_figures_of_one(tmp_path, monkeypatch):
     """The head runs in several chunks; a row that fills up the last batch counts once."""
     monkeypatch.setattr(chunked_head, "chunk_positions", lambda *_: 20)
