@@ -1,11 +1,10 @@
 """Tiny labelled tasks, one for every head, whose labels can be learned; tiny encoders for them."""
 
 from encoder_examples import ENCODER, WORDS, labelled, sentence
+from headed_models import headed
 
 from hf_synpre.finetuning import LabelTask
-from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.vocabulary import as_vocabulary
 
 MODEL = ModelSpec("electra", overrides=ENCODER | {"embedding_size": 16})
 
@@ -117,10 +116,3 @@ TASKS = {
 def fresh(data, seed=0):
     """Return a tiny ELECTRA with the head of a prepared task."""
     return headed(data, MODEL, seed)
-
-
-def headed(data, model, seed=0):
-    """Return a model of an architecture with the head of a prepared task."""
-    config = model.config(as_vocabulary(data.tokenizer))
-    head = data.head_for(config)
-    return build(head.model_class, head.configure(config, data), {}, seed)

@@ -1,15 +1,18 @@
 """The cache: what is made once, digests of large folders, tables larger than the memory."""
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from huggingface_hub import constants
 
+from hf_synpre.errors import UsageError
 from hf_synpre.files import content_digest, file_stamps, temporary_name, write_text, writing
 
 # The environment variable that names another folder for what is kept between runs.
@@ -46,6 +49,20 @@ def folder_digest(path: Path) -> str:
     if time.time_ns() - last_change > SETTLED_NS:
         write_text(file, digest)
     return digest
+
+
+def recipe_key(recipe: dict[str, Any]) -> str:
+    """Return a short hash of a recipe, by which files of the cache are named."""
+    text = json.dumps(recipe, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def changed(path: Path) -> UsageError:
+    """Return the error of files that change while they are read."""
+    return UsageError(
+        f"{path} changed while it was read; wait until its files are whole, and run the same "
+        "command again."
+    )
 
 
 def mapped_tables(tables: Iterable[pa.Table]) -> list[pa.Table]:

@@ -7,8 +7,6 @@ them: for more tokens than there are yet, or for another tokenizer.
 """
 
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,10 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from hf_synpre import __version__
-from hf_synpre.data.cache import cache_folder, folder_digest
+from hf_synpre.data.cache import cache_folder, changed, folder_digest, recipe_key
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.text_progress import TextProgress
 from hf_synpre.data.tokenizers import train_encoder_tokenizer, train_tokenizer
-from hf_synpre.errors import UsageError
 from hf_synpre.files import atomic_folder, lock, read_object, write_json
 
 # The version of how texts are taken from rows and tokenizers are trained; another one makes anew.
@@ -54,7 +51,7 @@ def stored_corpus(
         "description": description,
         "versions": [__version__, datasets.__version__, pa.__version__],
     }
-    file = cache_folder() / "corpora" / f"{path.name}-{key_of(recipe)}.json"
+    file = cache_folder() / "corpora" / f"{path.name}-{recipe_key(recipe)}.json"
 
     # One process makes it, and the others wait.
     with lock(file):
@@ -103,7 +100,7 @@ def stored_tokenizer(corpus: Corpus, vocab_size: int, *, encoder: bool) -> PreTr
         "vocab_size": vocab_size,
         "versions": [__version__, tokenizers.__version__, transformers.__version__],
     }
-    folder = cache_folder() / "tokenizers" / f"{corpus.name}-{key_of(recipe)}"
+    folder = cache_folder() / "tokenizers" / f"{corpus.name}-{recipe_key(recipe)}"
     with lock(folder):
         if not folder.exists():
             progress = TextProgress(f"reading {corpus.name} for a tokenizer", corpus.size("train"))
@@ -111,17 +108,3 @@ def stored_tokenizer(corpus: Corpus, vocab_size: int, *, encoder: bool) -> PreTr
             with atomic_folder(folder) as partial:
                 tokenizer.save_pretrained(partial)
     return PreTrainedTokenizerFast.from_pretrained(folder)
-
-
-def key_of(recipe: dict[str, Any]) -> str:
-    """Return a short hash of a recipe, by which files of the cache are named."""
-    text = json.dumps(recipe, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def changed(path: Path) -> UsageError:
-    """Return the error of files that change while they are read."""
-    return UsageError(
-        f"{path} changed while it was read; wait until its files are whole, and run the same "
-        "command again."
-    )

@@ -23,7 +23,7 @@ import tokenizers
 import transformers
 
 from hf_synpre import __version__
-from hf_synpre.data.cache import cache_folder, folder_digest
+from hf_synpre.data.cache import cache_folder, changed, folder_digest, recipe_key
 from hf_synpre.data.encoding import encoded_documents, special_ids
 from hf_synpre.data.text_progress import TextProgress
 from hf_synpre.data.windows import encode_corpus
@@ -168,8 +168,7 @@ def corpus_tokens(
         "special_tokens": special_tokens,
         "versions": [__version__, tokenizers.__version__, transformers.__version__],
     }
-    key = hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=8).hexdigest()
-    folder = cache_folder() / "tokens" / f"{corpus.name}-{key}"
+    folder = cache_folder() / "tokens" / f"{corpus.name}-{recipe_key(recipe)}"
 
     # What is there may be enough.
     stored = StoredSplit(folder, split, dtype)
@@ -368,10 +367,7 @@ def check_unchanged(corpus: "Corpus") -> None:
     if corpus.path is None or corpus.source is None:
         return
     if folder_digest(corpus.path) != corpus.source["digest"]:
-        raise UsageError(
-            f"{corpus.path} changed while it was read; wait until its files are whole, and run the "
-            "same command again."
-        )
+        raise changed(corpus.path)
 
 
 def say_changed(folder: Path, corpus: "Corpus", recipe: dict[str, Any]) -> None:

@@ -382,8 +382,8 @@ class Experiment:
         if backend == "ray":
             return [line for line in run_on_cluster(order, self.spec.jobs or -1) if line]
 
-        # One worker is this process itself. What `release_memory` freezes here is let go at the end,
-        # unless somebody had frozen objects before.
+        # One worker is this process itself. What `release_memory` freezes here is let go at the
+        # end, unless somebody had frozen objects before.
         was_frozen = gc.get_freeze_count() > FROZEN_BY_PYTHON
 
         # Each worker watches this process from its start.

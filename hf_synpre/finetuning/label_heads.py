@@ -7,7 +7,7 @@ add an object of it to LABEL_HEADS.
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +56,35 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.prepared import PreparedTask
 
 
+# Training arguments of heads whose rows have no one length by which they could be grouped.
+ROWS_AT_RANDOM: dict[str, Any] = {
+    "label_names": ["labels"],
+    "train_sampling_strategy": "random",
+}
+
+
+def class_loss(
+    head: LabelHead,
+    outputs: ModelOutput,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Return the mean cross-entropy over the rows of a step: the method `loss` of some heads.
+
+    Args:
+        head: the head.
+        outputs: of the model; their logits are [rows, classes].
+        labels: the number of the right class of each row, [rows].
+        num_items_in_batch: the rows of the step over all batches and processes, if known.
+        label_smoothing: the share of a label that is spread over all classes.
+    """
+    total = cross_entropy(
+        outputs.logits.float(), labels, reduction="sum", label_smoothing=label_smoothing
+    )
+    return total / labels_of_step(labels, num_items_in_batch)
+
+
 class ClassHead(LabelHead):
     """One of several classes, for a text or a pair of texts."""
 
@@ -64,6 +93,7 @@ class ClassHead(LabelHead):
     model_class = AutoModelForSequenceClassification
     problem_type = "single_label_classification"
     reports_probabilities = True
+    loss = class_loss
 
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
         """Say whether the column holds integers, strings or booleans."""
@@ -84,16 +114,6 @@ class ClassHead(LabelHead):
     def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
         """Return how many rows each class has."""
         return {"label_counts": count_numbers(encoded["label"].to_numpy(), label_names)}
-
-    def loss(
-        self,
-        outputs: ModelOutput,
-        labels: torch.Tensor,
-        num_items_in_batch: torch.Tensor | None = None,
-        label_smoothing: float = 0.0,
-    ) -> torch.Tensor:
-        """Return the mean cross-entropy over the rows of the step."""
-        return class_loss(outputs, labels, num_items_in_batch, label_smoothing)
 
 
 class MultiLabelHead(LabelHead):
@@ -211,11 +231,9 @@ class ChoiceHead(LabelHead):
     model_class = AutoModelForMultipleChoice
     row_class = ChoiceRows
     reports_probabilities = True
+    loss = class_loss
     evaluation_batch = EVALUATION_BATCH  # a row holds several texts
-    training_arguments: ClassVar[dict[str, Any]] = {
-        "label_names": ["labels"],
-        "train_sampling_strategy": "random",
-    }
+    training_arguments = ROWS_AT_RANDOM
 
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
         """Say whether the column holds integers, strings or booleans."""
@@ -252,16 +270,6 @@ class ChoiceHead(LabelHead):
         """Return the number of the right continuation, from 0."""
         return int(value)
 
-    def loss(
-        self,
-        outputs: ModelOutput,
-        labels: torch.Tensor,
-        num_items_in_batch: torch.Tensor | None = None,
-        label_smoothing: float = 0.0,
-    ) -> torch.Tensor:
-        """Return the mean cross-entropy over the rows of the step."""
-        return class_loss(outputs, labels, num_items_in_batch, label_smoothing)
-
 
 class SpanHead(LabelHead):
     """An answer that is a part of a context."""
@@ -274,10 +282,7 @@ class SpanHead(LabelHead):
     row_class = SpanRows
     predicts_positions = True
     evaluation_batch = EVALUATION_BATCH  # rows are long
-    training_arguments: ClassVar[dict[str, Any]] = {
-        "label_names": ["labels"],
-        "train_sampling_strategy": "random",
-    }
+    training_arguments = ROWS_AT_RANDOM
 
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
         """Say whether the column holds answers as in SQuAD."""
@@ -411,26 +416,6 @@ def count_numbers(numbers: np.ndarray, names: list[Any] | None) -> dict[str, int
     """
     counts = np.bincount(numbers, minlength=len(names or [])).tolist()
     return dict(zip(map(str, names or []), counts, strict=True))
-
-
-def class_loss(
-    outputs: ModelOutput,
-    labels: torch.Tensor,
-    num_items_in_batch: torch.Tensor | int | None,
-    label_smoothing: float,
-) -> torch.Tensor:
-    """Return the mean cross-entropy over the rows of the step, in nats.
-
-    Args:
-        outputs: of the model; their logits are [rows, classes].
-        labels: the number of the right class of each row, [rows].
-        num_items_in_batch: the rows of the step over all batches and processes, if known.
-        label_smoothing: the share of a label that is spread over all classes.
-    """
-    total = cross_entropy(
-        outputs.logits.float(), labels, reduction="sum", label_smoothing=label_smoothing
-    )
-    return total / labels_of_step(labels, num_items_in_batch)
 
 
 def labels_of_step(

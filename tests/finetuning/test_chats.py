@@ -6,6 +6,7 @@ Run: pytest tests/finetuning/test_chats.py
 from dataclasses import replace
 
 import pytest
+from headed_models import result_of, tiny_model
 from small_models import DECODER
 from transformers import GenerationConfig, pipeline
 
@@ -18,7 +19,6 @@ from hf_synpre.finetuning.card import first_texts, loading_code
 from hf_synpre.finetuning.chat import ChatFormat
 from hf_synpre.finetuning.finetuning import finetuning_trainer
 from hf_synpre.finetuning.text_head import answer_texts
-from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -63,11 +63,7 @@ def data(request, tmp_path_factory, tiny_dataset):
 
 
 def fresh(data, model_type="llama", **fields):
-    overrides = {**DECODER, **fields}
-    overrides.pop("vocab_size")
-    config = ModelSpec(model_type, overrides=overrides).config(as_vocabulary(data.tokenizer))
-    head = data.head_for(config)
-    return build(head.model_class, head.configure(config, data), {}, 0)
+    return tiny_model(data, model_type, DECODER | fields)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -116,13 +112,7 @@ def test_a_pipeline_feeds_the_saved_model_what_it_was_trained_on(
     model = fresh(data)
     spec = FinetuningSpec({"max_steps": 2, "use_cpu": True}, 1, 8, 8, max_new_tokens=6)
     outcome = finetune(model, data, spec, seed=0, output_dir=tmp_path / "trainer")
-    result = {
-        **outcome,
-        "task": "mtop",
-        "arm": "random",
-        "seed": 0,
-        "config": {"arm": {"checkpoint": None, "lora": None}},
-    }
+    result = result_of(outcome, "mtop")
     save_model(model, data, spec, result, tmp_path / "model")
 
     chats = ChatFormat(data.tokenizer)

@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+from headed_models import result_of, tiny_model
 from small_models import DECODERS
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -27,10 +28,7 @@ from hf_synpre.finetuning.completion_head import CompletionCollator, longest_pro
 from hf_synpre.finetuning.finetuning import finetuning_trainer
 from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.finetuning.text_to_text import generate_ids, say_once
-from hf_synpre.initialization import build
-from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.progress import ProgressLines, reported_to
-from hf_synpre.vocabulary import as_vocabulary
 
 PAD, EOS = 0, 1
 # Decoders whose layers are all recurrent here: transformers has no cache for them.
@@ -45,11 +43,7 @@ def mtop(tmp_path_factory, tiny_dataset):
 
 
 def fresh(data, model_type="llama", **fields):
-    overrides = {**DECODERS[model_type], **fields}
-    overrides.pop("vocab_size", None)
-    config = ModelSpec(model_type, overrides=overrides).config(as_vocabulary(data.tokenizer))
-    head = data.head_for(config)
-    return build(head.model_class, head.configure(config, data), {}, 0)
+    return tiny_model(data, model_type, DECODERS[model_type] | fields)
 
 
 def test_labels_are_the_next_ids_of_the_target():
@@ -159,13 +153,7 @@ def test_a_decoder_is_fine_tuned_tested_and_saved(mtop, tmp_path, monkeypatch, c
     assert {"exact_match", "f1"} & outcome["scores"].keys()
 
     # The folder answers as the test did, by the lines that its card shows.
-    result = {
-        **outcome,
-        "task": "mtop",
-        "arm": "random",
-        "seed": 0,
-        "config": {"arm": {"checkpoint": None, "lora": None}},
-    }
+    result = result_of(outcome, "mtop")
     save_model(model, mtop, spec, result, tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert tokenizer.padding_side == "left"

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_models import DECODER
+from headed_models import tiny_model, write_corpus
+from small_models import DECODER, DECODERS
 
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import (
@@ -23,7 +24,6 @@ from hf_synpre.finetuning import (
     task_from_fields,
 )
 from hf_synpre.finetuning.language_head import WindowRows
-from hf_synpre.initialization import build
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.vocabulary import as_vocabulary
 
@@ -37,10 +37,7 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plays")
-    for split, texts in TEXTS.items():
-        pq.write_table(pa.table({"text": texts}), folder / f"{split}.parquet")
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("plays"), TEXTS)
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +49,7 @@ def data(corpus, tmp_path_factory):
 
 
 def fresh(data, **fields):
-    overrides = DECODER | {"num_key_value_heads": 2} | fields
-    overrides.pop("vocab_size")
-    config = ModelSpec("llama", overrides=overrides).config(as_vocabulary(data.tokenizer))
-    head = data.head_for(config)
-    return build(head.model_class, head.configure(config, data), {}, 0)
+    return tiny_model(data, "llama", DECODERS["llama"] | fields)
 
 
 def nats(model, ids):
@@ -147,14 +140,10 @@ def test_corpora_of_every_kind_are_read(corpus, tmp_path):
 
 @pytest.mark.parametrize("model_type", ["llama", "bert"])
 def test_documents_of_one_token_are_modelled(model_type, tmp_path):
-    for split in ("train", "validation", "test"):
-        pq.write_table(pa.table({"text": ["d"]}), tmp_path / f"{split}.parquet")
+    write_corpus(tmp_path, dict.fromkeys(TEXTS, ("d",)))
     task = LanguageTask("letters", max_source=16)
     data = prepare(task, tmp_path / "data", data_dir=str(tmp_path), vocab_size=300)
-    fields = {name: value for name, value in DECODER.items() if name != "vocab_size"}
-    config = ModelSpec(model_type, overrides=fields).config(as_vocabulary(data.tokenizer))
-    head = data.head_for(config)
-    model = build(head.model_class, head.configure(config, data), {}, 0)
+    model = tiny_model(data, model_type, DECODER)
     spec = FinetuningSpec({"max_steps": 1, "use_cpu": True}, 1)
     outcome = finetune(model, data, spec, seed=0, output_dir=tmp_path / "trainer")
     assert 0 < outcome["score"] < 30

@@ -6,10 +6,9 @@ Run: pytest tests/finetuning/test_masked_language_modelling.py
 import math
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from headed_models import result_of, tiny_model, write_corpus
 from small_models import BERT
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, pipeline
@@ -19,9 +18,6 @@ from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import FinetuningSpec, LanguageTask, finetune, prepare, save_model
 from hf_synpre.finetuning.card import loading_code
 from hf_synpre.finetuning.finetuning import finetuning_trainer
-from hf_synpre.initialization import build
-from hf_synpre.models.spec import ModelSpec
-from hf_synpre.vocabulary import as_vocabulary
 
 LENGTH = 16
 TEXTS = {
@@ -39,10 +35,7 @@ FIELDS = {
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plays")
-    for split, texts in TEXTS.items():
-        pq.write_table(pa.table({"text": texts}), folder / f"{split}.parquet")
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("plays"), TEXTS)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +57,7 @@ def encoder_data(corpus, tmp_path_factory):
 
 
 def fresh(data, model_type="bert", seed=0, **fields):
-    overrides = {**FIELDS[model_type], **fields}
-    overrides.pop("vocab_size", None)
-    config = ModelSpec(model_type, overrides=overrides).config(as_vocabulary(data.tokenizer))
-    head = data.head_for(config)
-    return build(head.model_class, head.configure(config, data), {}, seed)
+    return tiny_model(data, model_type, FIELDS[model_type] | fields, seed)
 
 
 def arranged(data, split, seed=0, limit=None):
@@ -154,13 +143,7 @@ def test_a_saved_model_fills_masks_in_the_frame_that_it_was_trained_with(kind, t
     model = fresh(data)
     spec = FinetuningSpec({"max_steps": 1, "use_cpu": True}, 1)
     outcome = finetune(model, data, spec, seed=0, output_dir=tmp_path / "trainer")
-    result = {
-        **outcome,
-        "task": "plays",
-        "arm": "random",
-        "seed": 0,
-        "config": {"arm": {"checkpoint": None, "lora": None}},
-    }
+    result = result_of(outcome, "plays")
     save_model(model, data, spec, result, tmp_path / "model")
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
