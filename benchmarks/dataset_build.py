@@ -61,11 +61,15 @@ def measure(task: str, rows: int, repeats: int) -> dict[str, float]:
     table = pa.Table.from_batches(
         iter_row_blocks(recipe.stream("train"), 0, rows, BLOCK_ROWS)
     ).combine_chunks()
+
+    # The same rows go three ways.
     ways = {
         "ours": lambda folder: build_shards(recipe, "default", folder, num_shards=1),
         "pyarrow": lambda folder: write_ready(table, Path(folder) / "ready.parquet", PARQUET),
         "pyarrow_defaults": lambda folder: write_ready(table, Path(folder) / "default.parquet", {}),
     }
+
+    # In turn; the best of each counts.
     times: dict[str, list] = {name: [] for name in ways}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -75,6 +79,8 @@ def measure(task: str, rows: int, repeats: int) -> dict[str, float]:
     wall, processor = (
         {name: min(t[k] for t in taken) for name, taken in times.items()} for k in (0, 1)
     )
+
+    # Rates, and shares of the peers'.
     facts = {f"{name}_rows_per_s": round(rows / seconds) for name, seconds in wall.items()}
     facts["cores_that_ours_had"] = round(processor["ours"] / wall["ours"], 2)
     for peer in ("pyarrow", "pyarrow_defaults"):
@@ -106,6 +112,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
+
+    # Speed of every task, memory of one.
     tasks = {
         task: measure(task, given.rows // (5 if task == "nonsense_summary" else 1), given.repeats)
         for task in TASKS
@@ -113,6 +121,8 @@ def main() -> None:
     peaks = {
         str(rows): peak("set", rows) for rows in (given.rows // 10, given.rows, 5 * given.rows)
     }
+
+    # The summary.
     shares = (
         "share_of_pyarrow",
         "share_of_pyarrow_defaults",
@@ -123,6 +133,8 @@ def main() -> None:
     summary |= {f"set_{share}": tasks["set"][share] for share in shares} | {
         "peak_megabytes_by_rows_of_set": peaks
     }
+
+    # Write it with the machine.
     machine = {
         "processor": platform.machine(),
         "cores": os.cpu_count(),

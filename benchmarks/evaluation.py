@@ -40,9 +40,13 @@ def measure(spec: ExperimentSpec, task: str, data_dir: str | None, folder: Path)
         spec.finetuning_task(task), folder / "data", data_dir=data_dir, vocab_size=given.vocab_size
     )
     model = build(AutoModelForSeq2SeqLM, spec.model.config(as_vocabulary(data.tokenizer)), {}, 0)
+
+    # One cell, as an experiment computes it.
     outcome = finetuning.finetune(model, data, recipe, seed=0, output_dir=folder / "work")
     spent = outcome["spent"]
     evaluation = spent["validation_s"] + spent["test_s"]
+
+    # Its figures, and those of the peers.
     facts = {
         name: spent[name]
         for name in ("steps", "train_s", "tokens", "flops", "validation_s", "test_s")
@@ -83,15 +87,21 @@ def compare(model: torch.nn.Module, data: object, recipe: finetuning.FinetuningS
         model, data, recipe, 0, Path(tempfile.gettempdir()) / "unused"
     )
     rows, limit = data.rows("test", recipe.test_examples), longest_target(data)
+
+    # Ours, in batches that shrink.
     started = time.process_time()
     ours = generate_ids(model, rows, trainer.data_collator, limit=limit)
     middle = time.process_time()
+
+    # Theirs, in batches of 128.
     theirs, end = [], model.config.eos_token_id
     for first in range(0, len(rows), 128):
         batch = trainer.data_collator([rows[i] for i in range(first, min(first + 128, len(rows)))])
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         theirs += model.generate(**inputs, max_new_tokens=limit, do_sample=False)[:, 1:].tolist()
     seconds = time.process_time() - middle
+
+    # Rows agree up to the end of sequence.
     cut = [ids[: ids.index(end)] if end in ids else ids for ids in theirs]
     same = sum(a == b[: len(a)] for a, b in zip(ours, cut, strict=True)) / len(rows)
     return {
@@ -111,11 +121,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
+
+    # The campaign's tasks, with fewer steps where that is asked for.
     given = read_yaml(ROOT / "examples" / "campaign.yaml")
     kept = {name: given[name] for name in ("name", "model", "tasks", "finetuning")}
     for task in kept["tasks"].values() if options.steps else ():
         task["finetuning"]["training"]["max_steps"] = options.steps
     spec = build_spec(ExperimentSpec, kept | {"arms": {"random": {}}}, "campaign.yaml")
+
+    # Each task is written as soon as it is measured.
     report = json.loads(RESULT.read_text()) if RESULT.exists() else {"tasks": {}}
     for task in options.tasks:
         with tempfile.TemporaryDirectory() as folder:

@@ -173,10 +173,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8192)
     parser.add_argument("--repeats", type=int, default=20)
     given = parser.parse_args()
+
+    # First calls with and without compiled code on the disk, and the references.
     with tempfile.TemporaryDirectory() as cache:
         cold, warm = first_calls(cache), first_calls(cache)
     nesting, tasks = plain_nesting_rates(), {}
     rates = reference_rates() | {"nesting_language": nesting["authors"]}
+
+    # Every task, beside its reference where it has one.
     for task in list_tasks():
         tasks[task] = measure(task, given.rows, given.repeats) | {
             "first_call_cold_s": cold[task],
@@ -194,6 +198,8 @@ def main() -> None:
             f"{measured['of_numpy']:>8.2f} of NumPy"
             f"{measured.get('speed_up', '-'):>9} x the reference"
         )
+
+    # The summary, and where it was measured.
     summary = speed_ups(tasks, nesting) | {
         "identity_of_numpy": tasks["identity"]["of_numpy"],
         "set_of_numpy": tasks["set"]["of_numpy"],
@@ -211,6 +217,8 @@ def main() -> None:
         "repeats": given.repeats,
         "cores": 1,
     }
+
+    # Write it.
     stands_for = {task: source for source, borrowers in STANDS_FOR.items() for task in borrowers}
     RESULT.parent.mkdir(exist_ok=True)
     notes = {

@@ -126,6 +126,8 @@ def measure(way: str, task: str, options) -> dict:
     attention = "sdpa" if way in STOCK else None  # transformers' default, and ours
     config = ModelSpec(overrides=overrides, attention=attention).config(vocabulary)
     model = build(transformers.AutoModelForSeq2SeqLM, config, {}, 0)
+
+    # The recipe, which all ways share.
     clock = Clock()
     training = {
         "max_steps": options.steps + 1,
@@ -136,6 +138,8 @@ def measure(way: str, task: str, options) -> dict:
         "bf16": True,
         "torch_compile": options.compile,
     }
+
+    # The examples, which all ways share too: as many as the steps need, or an endless stream.
     stock = STOCK.get(way)
     strategy = stock[1] if stock else "sequential"
     length = OURS.get(way)
@@ -144,7 +148,9 @@ def measure(way: str, task: str, options) -> dict:
         size=2**20 if length or not stock else (options.steps + 1) * EXAMPLES,
         vocabulary=vocabulary,
     )
+
     with tempfile.TemporaryDirectory() as folder:
+        # Transformers' own Trainer and collator.
         if stock:
             args = training_arguments(
                 folder, training, train_sampling_strategy=strategy, save_strategy="no"
@@ -160,6 +166,7 @@ def measure(way: str, task: str, options) -> dict:
                 callbacks=[clock],
             )
         else:
+            # Ours: bucketed rows, or packed ones with as many examples a step.
             layout = Seq2SeqLayout(vocabulary.eos, vocabulary.pad)
             rows = RowDataset(LengthBuckets(stream, EXAMPLES), layout)
             if length:
@@ -182,6 +189,8 @@ def measure(way: str, task: str, options) -> dict:
                 model, args, train_dataset=rows, data_collator=collator, callbacks=(clock,)
             )
         trainer.train()
+
+    # Ours says more of itself.
     found = {"tokens_per_s": clock.tokens / clock.seconds}
     return found | (
         {

@@ -229,10 +229,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     transformers.utils.logging.set_verbosity_error()
+
+    # Both ways must have the same loss.
     setting = Setting(options)
     losses = {objective: setting.losses(objective) for objective in ("mlm", "rtd")}
     for objective, (ours, whole) in losses.items():
         assert np.isclose(ours, whole, rtol=1e-4), (objective, ours, whole)
+
+    # In turn, so that both meet the same load of the machine.
     rates = {way: [] for way in ("mlm stock", "mlm ours", "rtd stock", "rtd ours")}
     for _ in range(options.rounds):
         for way, found in rates.items():
@@ -242,6 +246,8 @@ def main() -> None:
         o: [a / b for a, b in zip(rates[f"{o} ours"], rates[f"{o} stock"], strict=True)]
         for o in ("mlm", "rtd")
     }
+
+    # Medians, with all that decides them.
     report = vars(options) | {
         "rows": ROWS,
         "length": LENGTH,

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
 )
@@ -150,15 +151,14 @@ def pretrain(
         share_rows(rows_per_step(spec, family, vocabulary), args)
 
     # Gather the recipe, all that decides the weights; return the result of its run if there is one.
-    pretraining = stored_form(spec)
-    for name in MACHINE_ARGUMENTS & spec.training.keys():
-        del pretraining["training"][name]
-    recipe = {
-        "pretraining": pretraining,
+    recipe: dict[str, Any] = {
+        "pretraining": stored_form(spec),
         "rows_a_step": args.per_device_train_batch_size * batches_per_step(args),
         "model": stored_form(model),
         "tokens": tokens,
     }
+    for name in MACHINE_ARGUMENTS & spec.training.keys():
+        del recipe["pretraining"]["training"][name]
     if spec.batching == "bucketed" and family != "seq2seq" and not spec.has_windows:
         recipe[BUCKETS] = "whole rows"
     if files := task_files(spec.task):
@@ -184,11 +184,7 @@ def pretrain(
     trainer = pretraining_trainer(spec, network, vocabulary, args, corpus)
     trainer.recipe = recipe
     if tokenizer is not None:
-        served = network.discriminator if isinstance(network, RTDModel) else network
-        trainer.tokenizer = complete_tokenizer(tokenizer, served)
-        # Programs that know T5 expect that its tokenizer ends a text, as its rows end.
-        if served.config.is_encoder_decoder and tokenizer.num_special_tokens_to_add() == 0:
-            append_end(trainer.tokenizer)
+        trainer.tokenizer = tokenizer_to_save(tokenizer, network)
 
     # One command at a time works on a folder; its first process holds the lock for all.
     with held(folder / "checkpoints", shown=folder) if args.process_index == 0 else nullcontext():
@@ -206,10 +202,9 @@ def pretrain(
         # Resume from the last checkpoint, and train to the end.
         if args.process_index == 0:
             warn_of_costly_evaluations(spec, args)
-        if not quiet and args.process_index == 0:
-            logger.warning(
-                "processes: %d, threads of each: %d", args.world_size, torch.get_num_threads()
-            )
+            if not quiet:
+                threads = torch.get_num_threads()
+                logger.warning("processes: %d, threads of each: %d", args.world_size, threads)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
         # Write the result: all processes gather the weights, the first one writes them.
@@ -235,6 +230,23 @@ def share_rows(rows: int, args: Seq2SeqTrainingArguments) -> None:
             f"multiple of {batches}."
         )
     args.per_device_train_batch_size = rows // batches
+
+
+def tokenizer_to_save(
+    tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that a run saves beside its model: complete, with the end of its rows.
+
+    Args:
+        tokenizer: that of the run.
+        network: the model that is trained; of a generator and discriminator the latter is saved.
+    """
+    served = network.discriminator if isinstance(network, RTDModel) else network
+    complete = complete_tokenizer(tokenizer, served)
+    # Programs that know T5 expect that its tokenizer ends a text, as its rows end.
+    if served.config.is_encoder_decoder and tokenizer.num_special_tokens_to_add() == 0:
+        append_end(complete)
+    return complete
 
 
 def tokenizer_metadata(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any] | None:
