@@ -3,6 +3,8 @@
 Run: pytest tests/test_site.py
 """
 
+import importlib.util
+import os
 import re
 from pathlib import Path
 
@@ -51,6 +53,36 @@ def test_drawings_are_those_of_their_script():
         )
     )
     assert used == drawn == {file.stem for file in (DOCS / "images").glob("*.svg")}
+
+
+@pytest.fixture
+def script():
+    """docs/five_minutes.py as a module."""
+    spec = importlib.util.spec_from_file_location("five_minutes", DOCS / "five_minutes.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_five_minutes_shows_the_steps_of_its_script(script):
+    page = (DOCS / "five_minutes.md").read_text()
+    outputs = re.findall(r"^```text\n(.*?)\n```$", page, re.M | re.S)
+    assert all(outputs)
+    assert script.render(outputs) == page, "run `python docs/five_minutes.py`"
+
+
+def test_five_minutes_leaves_out_the_lines_that_tell_the_time(tmp_path, script):
+    lines = [
+        "echo 'x: about 83 s for all steps, by the first 7.'",
+        "echo ' \"train_s\": 44.4,'",
+        "echo exact_match 0.25 >&2",
+    ]
+    step = script.Step("title", "before", "bash", "\n".join(lines))
+    assert script.record(step, tmp_path, dict(os.environ)) == "exact_match 0.25"
+
+    failing = script.Step("title", "before", "bash", "echo why; exit 3")
+    with pytest.raises(RuntimeError, match="why"):
+        script.record(failing, tmp_path, dict(os.environ))
 
 
 def test_the_site_builds_strictly(tmp_path, monkeypatch):

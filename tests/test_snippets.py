@@ -4,9 +4,11 @@ Commands run with the flags of SMALL in place of their own sizes, and with data 
 place of names on the Hub. Run: pytest tests/test_snippets.py
 """
 
+import contextlib
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,7 +83,10 @@ def stand_ins(tmp_path_factory, tiny_dataset):
         write_dataset(data / name, **rows)
     asked = [{"question": f"{i}?", "choices": ["a", f"{i}"], "label": i % 2} for i in range(40)]
     (folder / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
+    finished = shutil.copytree(ROOT / "results" / "quickstart", folder / "quickstart")
     return {
+        "results/quickstart": str(finished),
+        "runs/quickstart": str(finished),
         "asked.jsonl": str(folder / "asked.jsonl"),
         "google-t5/t5-small": str(folder / "t5"),
         "path/to/mtop": str(tiny_dataset),
@@ -103,6 +108,9 @@ def run_command(words, stand_ins):
     """Execute one command of a page."""
     words = [stand_ins.get(word, word) for word in words]
     match words:
+        case [*rest, ">", file]:
+            with open(file, "w") as output, contextlib.redirect_stdout(output):
+                run_command(rest, stand_ins)
         case ["synpre", verb, *rest]:
             if {"--help", "--version"}.isdisjoint(words):
                 rest = with_small_sizes(verb, rest)
@@ -119,6 +127,8 @@ def run_command(words, stand_ins):
             pass  # tests/test_first_screen.py installs a wheel
         case ["trackio", "show", *_]:
             pass  # it serves until it is stopped; tests/training/test_trackio.py reads the curves
+        case ["sbatch", *_, script]:
+            assert (ROOT / script).exists()  # tests/experiments/test_slurm.py executes it
         case ["lm_eval", *_]:
             pass  # benchmarks/clients.py installs and runs it
         case _:

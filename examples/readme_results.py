@@ -1,0 +1,306 @@
+"""The tables of the committed experiments, from their reports: `make readme`.
+
+1. `demo`, `table_of_findings`: the demo's plot, and all experiments in one table -> README.md.
+2. `results`: the table of every experiment -> results/README.md.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hf_synpre.report.cells import ABSENT
+from hf_synpre.report.escapes import escape_markdown
+from hf_synpre.report.findings import write_findings
+from hf_synpre.report.schema import Estimate, Report
+
+ROOT = Path(__file__).parents[1]
+
+
+def with_interval(estimate: Estimate | None) -> str:
+    """Write an estimate in percent with its interval."""
+    if estimate is None or (estimate["value"] is None and estimate["note"].startswith(ABSENT)):
+        return "–"
+    if estimate["value"] is None:
+        return "refused"
+    text = f"{100 * estimate['value']:.1f}"
+    if estimate["low"] is not None:
+        text += f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+    return text
+
+
+def finding(report: Report) -> str:
+    """Return what an experiment found, in sentences, with a name as Markdown writes it."""
+    return " ".join(write_findings(report, escape_markdown))
+
+
+def star(difference: Estimate | None) -> str:
+    """Return the star of a difference whose interval excludes zero."""
+    return " **\\***" if difference and difference["excludes_zero"] else ""
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def table_of_one_task(report: Report) -> str:
+    """Return a table with a row for each arm of an experiment on one task."""
+    (task,) = report["tasks"]
+    metric = report["tasks"][task]["metric"].replace("_", " ")
+    head = [
+        f"start ({task})",
+        f"{metric}, %",
+        "difference to random",
+        "benefit of natural, %",
+        "pre-training tokens",
+    ]
+
+    rows = []
+    for arm in report["arms"]:
+        score = report["scores"][task][arm]
+        difference = report["differences"][task].get(arm)
+        share = None
+        if arm in report["benefits"]:
+            share = report["benefits"][arm]["tasks"][task]
+        tokens = (report["phases"][arm]["pretraining"] or {}).get("tokens")
+        rows.append(
+            [
+                arm,
+                with_interval(score),
+                with_interval(difference) + star(difference),
+                with_interval(share),
+                f"{tokens / 1e6:.1f} M" if tokens else "–",
+            ]
+        )
+    return markdown_table(head, rows)
+
+
+def tables_of_many_tasks(report: Report) -> str:
+    """Return tables with a row for each arm and a column for each task.
+
+    Arms that are on all tasks come first; those on fewer tasks have a table of their own for each
+    choice of tasks, so that no field is empty.
+    """
+    arms_by_tasks: dict[tuple[str, ...], list[str]] = {}
+    for arm in report["arms"]:
+        tasks = tuple(task for task in report["tasks"] if arm in report["scores"][task])
+        arms_by_tasks.setdefault(tasks, []).append(arm)
+
+    tables = []
+    for tasks, arms in sorted(arms_by_tasks.items(), key=lambda item: -len(item[0])):
+        table = table_of_tasks(report, list(tasks), arms)
+        if len(tasks) < len(report["tasks"]):
+            table = f"On {len(tasks)} of the {len(report['tasks'])} tasks:\n\n{table}"
+        tables.append(table)
+    return "\n\n".join(tables)
+
+
+def table_of_tasks(report: Report, tasks: list[str], arms: list[str]) -> str:
+    """Return the scores of some arms on some tasks.
+
+    A last column holds the mean benefit of the arms for which it is over all tasks, if any is.
+    """
+    benefits = {arm: benefit["mean_of_ratios"] for arm, benefit in report["benefits"].items()}
+    benefits = {arm: m for arm, m in benefits.items() if arm in arms and not m["note"]}
+    show_benefits = any(mean["value"] is not None for mean in benefits.values())
+
+    head = ["start"]
+    for task in tasks:
+        head.append(f"{task}, {report['tasks'][task]['metric'].replace('_', ' ')}")
+    if show_benefits:
+        head.append("mean benefit of natural, %")
+
+    rows = []
+    for arm in arms:
+        row = [arm]
+        for task in tasks:
+            score = report["scores"][task].get(arm)
+            row.append(with_interval(score) + star(report["differences"][task].get(arm)))
+        if show_benefits:
+            row.append(with_interval(benefits.get(arm)))
+        rows.append(row)
+    return markdown_table(head, rows)
+
+
+def provenance(report: Report, name: str) -> str:
+    """Return which seeds and command made an experiment's table."""
+    seeds = sorted({score["n"] for row in report["scores"].values() for score in row.values()})
+    count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    commits = ", ".join(sorted(report["versions"]["commit"]))
+    return (
+        f"Mean over {count} of fine-tuning with its 95 % interval; * the difference to random "
+        f"excludes zero. Made by `synpre run examples/{name}.yaml` on two CPU cores at commit "
+        f"{commits}."
+    )
+
+
+# Experiment -> the shape of its table, what stands above it, the plot beside it.
+SHOWN = {
+    "quickstart": (
+        table_of_one_task,
+        "The demo: 200 steps of fine-tuning a T5 of 0.9 M parameters on syntax trees.",
+        "curves.png",
+    ),
+    "campaign": (
+        tables_of_many_tasks,
+        "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.",
+        "curves.png",
+    ),
+    "larger": (
+        table_of_one_task,
+        "A T5 of three times as many parameters from the statistics of the small one.",
+        None,
+    ),
+    "self_pretraining": (
+        tables_of_many_tasks,
+        "Self-pretraining an ELECTRA of two CPU cores' size.",
+        "gains.png",
+    ),
+    "self_pretraining_roberta": (
+        tables_of_many_tasks,
+        "Self-pretraining a RoBERTa with tokenizers of its own.",
+        None,
+    ),
+}
+
+
+# Experiment -> the arms that README's table of findings names.
+ARMS_OF_FINDINGS = {
+    "quickstart": ["synthetic", "statistics", "natural"],
+    "campaign": ["synthetic", "statistics", "natural"],
+    "larger": ["statistics"],
+    "self_pretraining": ["self", "synthetic", "natural"],
+    "self_pretraining_roberta": ["self", "natural"],
+}
+
+
+def read_report(name: str) -> Report:
+    """Return the report of a committed experiment."""
+    return json.loads((ROOT / "results" / name / "report.json").read_text())
+
+
+def demo() -> str:
+    """Return the plot of the quickstart with its scores."""
+    report = read_report("quickstart")
+    (scores,) = report["scores"].values()
+    starts = ", ".join(f"`{arm}` {with_interval(score)}" for arm, score in scores.items())
+    (seeds,) = {score["n"] for score in scores.values()}
+    return (
+        "![Scores during fine-tuning, by start](results/quickstart/curves.png)\n\n"
+        "The demo: a T5 of 0.9 M parameters learns to write the syntax tree of Python code, from "
+        "four [starts](#what-was-found). After 200 steps so many per cent of the test rows are "
+        f"exactly right: {starts}; means over {seeds} seeds with 95 % intervals."
+    )
+
+
+def table_of_findings() -> str:
+    """Return a row for each experiment: what its starts gained, and what compute alone gives."""
+    head = [
+        "experiment",
+        "starts that score higher than random weights",
+        "and higher than random weights that are fine-tuned longer, for the same compute in all?",
+    ]
+    rows = []
+    for name, arms in ARMS_OF_FINDINGS.items():
+        report = read_report(name)
+        title = SHOWN[name][1].removesuffix(".")
+        gains = ", ".join(ahead_of_random(report, arm) for arm in arms)
+        rows.append([f"[{title}](results/README.md)", gains, against_equal_compute(report)])
+    return markdown_table(head, rows)
+
+
+def ahead_of_random(report: Report, arm: str) -> str:
+    """Return on how many tasks an arm is above random by an interval that excludes zero."""
+    differences = [arms[arm] for arms in report["differences"].values() if arm in arms]
+    ahead = [d for d in differences if d["excludes_zero"] and d["value"] > 0]
+    tasks = "task" if len(differences) == 1 else "tasks"
+    return f"`{arm}` on {len(ahead)} of {len(differences)} {tasks}"
+
+
+def against_equal_compute(report: Report) -> str:
+    """Return where the best pre-trained arm is ahead of a control of equal compute."""
+    # Answer -> the tasks that have it.
+    tasks: dict[str, list[str]] = {"yes": [], "no, lower": [], "not told apart": []}
+    for task, found in report["findings"].items():
+        for control in found["controls"]:
+            lead = control["lead"]  # of the control
+            if not lead["excludes_zero"]:
+                tasks["not told apart"].append(task)
+            elif lead["value"] > 0:
+                tasks["no, lower"].append(task)
+            else:
+                tasks["yes"].append(task)
+
+    answers = [f"{answer} on {', '.join(names)}" for answer, names in tasks.items() if names]
+    return "; ".join(answers) or "not measured"
+
+
+def results() -> str:
+    """Return the tables and plots of all committed experiments."""
+    parts = [same_tasks()]
+    for name, (table, title, plot) in SHOWN.items():
+        report = read_report(name)
+        parts += [f"## {title.removesuffix('.')}", finding(report), recipe_of(name)]
+        if plot:
+            parts.append(f"![{name}]({name}/{plot})")
+        parts += [table(report), f"{provenance(report, name)} Cells: [{name}]({name})."]
+    return "\n\n".join(parts)
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return the recipe of a committed experiment."""
+    return json.loads((ROOT / "results" / name / "experiment.json").read_text())
+
+
+def model_of(recipe: dict[str, Any]) -> str:
+    """Return the architecture of an experiment: its kind, width and layers."""
+    model, sizes = recipe["model"], recipe["model"]["overrides"]
+    width = sizes.get("d_model") or sizes["hidden_size"]
+    layers = str(sizes.get("num_layers") or sizes["num_hidden_layers"])
+    if "num_decoder_layers" in sizes:
+        layers += f" + {sizes['num_decoder_layers']}"
+    return f"{model['model_type']} of width {width}, {layers} layers"
+
+
+def steps_of(recipe: dict[str, Any], task: str) -> int:
+    """Return the steps of fine-tuning on a task."""
+    own = (recipe["tasks"][task]["finetuning"] or {}).get("training", {})
+    return own.get("max_steps") or recipe["finetuning"]["training"]["max_steps"]
+
+
+def natural_text(recipe: dict[str, Any]) -> str:
+    """Return which run the arm natural starts from, – without that arm."""
+    return (recipe["arms"].get("natural") or {}).get("checkpoint") or "–"
+
+
+def recipe_of(name: str) -> str:
+    """Return a sentence of an experiment's model, fine-tuning and natural text."""
+    recipe = read_recipe(name)
+    steps = sorted({steps_of(recipe, task) for task in recipe["tasks"]})
+    count = f"{steps[0]}" if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
+    text = f"Recipe: {model_of(recipe)}; {count} steps of fine-tuning"
+    if natural_text(recipe) != "–":
+        text += f"; `natural` starts from the run {natural_text(recipe)}"
+    return f"{text}."
+
+
+def same_tasks() -> str:
+    """Return a table of the tasks that several experiments have, with what differs in them."""
+    experiments: dict[str, list[str]] = {}
+    for name in SHOWN:
+        for task in read_report(name)["tasks"]:
+            experiments.setdefault(task, []).append(name)
+
+    head = ["task", "experiment", "model", "steps", "natural text", "random, %", "natural, %"]
+    rows = []
+    for task, names in experiments.items():
+        for name in names if len(names) > 1 else []:
+            recipe, scores = read_recipe(name), read_report(name)["scores"][task]
+            arms = [with_interval(scores.get(arm)) for arm in ("random", "natural")]
+            steps = str(steps_of(recipe, task))
+            rows.append([task, name, model_of(recipe), steps, natural_text(recipe), *arms])
+    return (
+        "Some tasks are in several experiments. Their recipes differ, so scores are to be compared "
+        f"only within one experiment:\n\n{markdown_table(head, rows)}"
+    )
