@@ -30,9 +30,13 @@ clients:  ## other people's programs on our models; it installs them, from a pac
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry
 	$(BIN)/python examples/gallery.py
 
-docs: $(STAMP)  ## the site of the documents in site/, strictly
+docs: $(STAMP) docs/five_minutes.md  ## the site of the documents in site/, strictly
 	$(BIN)/python docs/drawings.py
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict
+
+# Its commands are executed again where the package, the script or their data are newer than the page.
+docs/five_minutes.md: docs/five_minutes.py examples/own_task.yaml $(shell find hf_synpre examples/data/imports results/quickstart -name "*.py" -o -name "*.csv" -o -name "*.json")
+	$(BIN)/python docs/five_minutes.py
 
 options: $(STAMP)  ## docs/options.md from the dataclasses of the YAML
 	$(BIN)/python docs/options.py
@@ -40,7 +44,7 @@ options: $(STAMP)  ## docs/options.md from the dataclasses of the YAML
 golden: $(STAMP)  ## tests/golden.json: the hashes of the first rows a task and version
 	$(BIN)/python -m tests.golden
 
-readme: $(STAMP)  ## the tables of README.md, results/ and benchmarks/ from their JSON
+readme: $(STAMP)  ## the tables of README.md, docs/, results/ and benchmarks/ from their JSON
 	$(BIN)/python examples/readme.py
 
 checkpoints: $(STAMP)  ## pre-train what model_cards/checkpoints.yaml releases (hours)

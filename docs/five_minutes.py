@@ -21,6 +21,7 @@ ROOT = DOCS.parent
 PAGE = DOCS / "five_minutes.md"
 # What the commands find in their folder, as in a clone.
 NEEDED = ("examples/own_task.yaml", "examples/data/imports", "results/quickstart")
+COLUMNS = 108  # of the terminal that the page shows
 # Lines that are other ones in every run, because they tell the time.
 TIMES = (
     r"about .* for all steps",
@@ -122,7 +123,7 @@ STEPS = [
 
 
 def record(step: Step, folder: Path, environment: dict[str, str]) -> str:
-    """Execute a step's block; return what it printed, without the lines of TIMES.
+    """Execute a step's block; return what it printed, folded, without the lines of TIMES.
 
     Args:
         step: the step.
@@ -144,7 +145,13 @@ def record(step: Step, folder: Path, environment: dict[str, str]) -> str:
     if done.returncode != 0:
         raise RuntimeError(f"{step.block}\n{done.stdout}")
     lines = [line.rstrip() for line in done.stdout.splitlines()]
-    return "\n".join(line for line in lines if not re.search("|".join(TIMES), line)).strip()
+    lines = [line for line in lines if not re.search("|".join(TIMES), line)]
+    return "\n".join(part for line in lines for part in folded(line)).strip()
+
+
+def folded(line: str) -> list[str]:
+    """Return a line as a terminal shows it: in rows of COLUMNS characters."""
+    return [line[at : at + COLUMNS] for at in range(0, len(line), COLUMNS)] or [""]
 
 
 def record_all() -> list[str]:

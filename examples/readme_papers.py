@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from readme_results import (
     ROOT,
     ahead_of_random,
+    count_of_seeds,
+    made_by,
     markdown_table,
-    provenance,
     read_report,
     star,
     with_interval,
@@ -35,14 +36,18 @@ def table_of_gains(name: str, arms: tuple[str, ...]) -> str:
     report = read_report(name)
     rows = []
     for task, differences in report["differences"].items():
-        metric = report["tasks"][task]["metric"].replace("_", " ")
-        row = [f"{task}, {metric}", with_interval(report["scores"][task]["random"])]
+        random = report["scores"][task]["random"]["value"]
+        row = [task, report["tasks"][task]["metric"].replace("_", " "), f"{100 * random:.1f}"]
         for arm in arms:
             difference = differences.get(arm)
             row.append(f"{with_sign(difference)}{star(difference)}")
         rows.append(row)
-    head = ["task", "random, %", *(f"{arm}, points" for arm in arms)]
-    return f"{markdown_table(head, rows)}\n\n{provenance(report, name)}"
+    head = ["task", "metric", "random, %", *arms]
+    note = (
+        f"Means over {count_of_seeds(report)}; * the 95 % interval of the difference to random "
+        f"excludes zero. {made_by(report, name)}"
+    )
+    return f"{markdown_table(head, rows)}\n\n{note}"
 
 
 def with_sign(difference: Estimate | None) -> str:

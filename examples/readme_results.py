@@ -125,14 +125,22 @@ def table_of_tasks(report: Report, tasks: list[str], arms: list[str]) -> str:
 
 def provenance(report: Report, name: str) -> str:
     """Return which seeds and command made an experiment's table."""
-    seeds = sorted({score["n"] for row in report["scores"].values() for score in row.values()})
-    count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    commits = ", ".join(sorted(report["versions"]["commit"]))
     return (
-        f"Mean over {count} of fine-tuning with its 95 % interval; * the difference to random "
-        f"excludes zero. Made by `synpre run examples/{name}.yaml` on two CPU cores at commit "
-        f"{commits}."
+        f"Mean over {count_of_seeds(report)} of fine-tuning with its 95 % interval; * the "
+        f"difference to random excludes zero. {made_by(report, name)}"
     )
+
+
+def count_of_seeds(report: Report) -> str:
+    """Return how many seeds the scores of an experiment have, as "3 to 5 seeds"."""
+    seeds = sorted({score["n"] for row in report["scores"].values() for score in row.values()})
+    return f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+
+
+def made_by(report: Report, name: str) -> str:
+    """Return the command that computed an experiment, on what and at which commits."""
+    commits = ", ".join(sorted(report["versions"]["commit"]))
+    return f"Made by `synpre run examples/{name}.yaml` on two CPU cores at commit {commits}."
 
 
 # Experiment -> the shape of its table, what stands above it, the plot beside it.
@@ -199,7 +207,7 @@ def table_of_findings() -> str:
     head = [
         "experiment",
         "starts that score higher than random weights",
-        "and higher than random weights that are fine-tuned longer, for the same compute in all?",
+        "and higher than random weights that are fine-tuned for longer, at equal total compute?",
     ]
     rows = []
     for name, arms in ARMS_OF_FINDINGS.items():
@@ -221,14 +229,14 @@ def ahead_of_random(report: Report, arm: str) -> str:
 def against_equal_compute(report: Report) -> str:
     """Return where the best pre-trained arm is ahead of a control of equal compute."""
     # Answer -> the tasks that have it.
-    tasks: dict[str, list[str]] = {"yes": [], "no, lower": [], "not told apart": []}
+    tasks: dict[str, list[str]] = {"yes": [], "no": [], "no clear difference": []}
     for task, found in report["findings"].items():
         for control in found["controls"]:
             lead = control["lead"]  # of the control
             if not lead["excludes_zero"]:
-                tasks["not told apart"].append(task)
+                tasks["no clear difference"].append(task)
             elif lead["value"] > 0:
-                tasks["no, lower"].append(task)
+                tasks["no"].append(task)
             else:
                 tasks["yes"].append(task)
 

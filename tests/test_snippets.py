@@ -61,6 +61,8 @@ def with_small_sizes(verb, words):
     """Return a verb's words with the flags of SMALL instead of its own of the same name."""
     words = list(words)
     for flag, value in SMALL.get(verb, {}).items():
+        if flag == "--per_device_train_batch_size" and "--batch_size" in words:
+            continue  # two names of the same size
         if flag in words:
             position = words.index(flag)
             if words[position + 1 : position + 2] == ["0"]:  # no training at all
