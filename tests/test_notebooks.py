@@ -10,7 +10,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from traitlets.config import Config
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
@@ -56,8 +55,7 @@ def test_a_notebook_is_committed_without_outputs(file):
 def test_a_notebook_runs(name, shown, workspace):
     notebook = nbformat.read(ROOT / "examples" / "notebooks" / f"{name}.ipynb", as_version=4)
     where = {"metadata": {"path": str(workspace)}}
-    local = Config({"KernelManager": {"transport": "ipc"}})  # files in place of TCP
-    client = NotebookClient(notebook, timeout=300, resources=where, config=local)
+    client = NotebookClient(notebook, timeout=300, startup_timeout=300, resources=where)
     client.execute()  # raises where a cell does
     text = printed(notebook)
     assert [part for part in shown if part not in text] == []
