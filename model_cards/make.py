@@ -1,10 +1,14 @@
-"""checkpoints.yaml -> pre-trained checkpoints; their released files in the package, cards here.
+"""checkpoints.yaml -> pre-trained checkpoints: statistics in the package, weights and cards here.
 
     python model_cards/make.py [--only t5-mini-set ...] [--jobs 2] [--work_dir runs/checkpoints]
     (make checkpoints)
 
-A checkpoint whose card is here is not made again; a run that was killed continues from its last
-saved step. The weights stay in the work folder: `synpre push` publishes them from there.
+A checkpoint that is complete here is not made again; a run that was killed continues from its last
+saved step. The weights here are in bfloat16; those of the run, in float32, stay in the work folder.
+
+Weights are kept beside statistics only where they have these statistics. Later versions of the code
+draw other initial weights, so the run of an older checkpoint is made at the commit that its card
+names: `git worktree add`, this script there without the card, and then here with its --work_dir.
 """
 
 import argparse
@@ -16,31 +20,35 @@ from typing import Any
 import torch
 import transformers
 from joblib import Parallel, delayed
+from render import CARDS, STATISTICS, card_of
 
 from hf_synpre.config import build_spec, read_yaml
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.files import write_text
-from hf_synpre.hub.cards import model_card
+from hf_synpre.files import read_json, write_text
+from hf_synpre.initialization import STATISTICS_FILE
+from hf_synpre.models.saving import refuse_tokenizer
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
-CARDS = Path(__file__).parent
-STATISTICS = CARDS.parent / "hf_synpre" / "statistics"
-RELEASED = ("config.json", "pretraining.json", "parameter_statistics.json")
+RELEASED = ("config.json", "pretraining.json", STATISTICS_FILE)
+# The share of right validation tokens from which on weights are released, not only statistics.
+LEAST_ACCURACY = 0.9
 
 
 def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -> None:
-    """Pre-train one checkpoint unless it has a card; keep its JSON files and its card.
+    """Pre-train one checkpoint unless it is complete; keep its statistics, its weights, its card.
 
     Args:
         name: a key of checkpoints["checkpoints"], the name after "synpre/" on the Hub.
         checkpoints: the content of checkpoints.yaml: models (a checkpoint's name begins with that
             of its model), run (for all), checkpoints (name -> options of its run).
-        work_folder: the folder of the runs; the weights go into its folder `name` and stay there.
+        work_folder: the folder of the runs; the trained model stays in its folder `name`.
+
+    Raises:
+        UsageError: statistics are released, and the run has others.
     """
-    card = CARDS / name / "README.md"
-    if card.exists():
+    if is_complete(name):
         return
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
@@ -50,21 +58,67 @@ def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -
     spec = build_spec(PretrainingSpec, checkpoints["run"] | checkpoints["checkpoints"][name], name)
     model_name = next(known for known in checkpoints["models"] if name.startswith(f"{known}-"))
     model = build_spec(ModelSpec, checkpoints["models"][model_name], model_name)
-    result = pretrain(spec, model, work_folder / name)
+    run = work_folder / name
+    result = pretrain(spec, model, run)
 
     # Keep what is released. The card comes last: it says that the checkpoint is complete.
     released = STATISTICS / name
-    released.mkdir(exist_ok=True)
-    for file in RELEASED:
-        shutil.copyfile(work_folder / name / file, released / file)
-    card.parent.mkdir(exist_ok=True)
-    write_text(card, model_card(released, f"synpre/{name}"))
+    if released.exists():
+        check_statistics(run, released)
+    else:
+        released.mkdir()
+        for file in RELEASED:
+            shutil.copyfile(run / file, released / file)
+    if result["accuracy"] >= LEAST_ACCURACY:
+        write_weights(run, CARDS / name)
+    (CARDS / name).mkdir(exist_ok=True)
+    write_text(CARDS / name / "README.md", card_of(released, CARDS))
 
     print(
         f"{name}: {result['accuracy']:.4f} after {result['steps']} steps, "
         f"{result['train_s']:.0f} s",
         flush=True,
     )
+
+
+def is_complete(name: str) -> bool:
+    """Say whether a checkpoint has its card, and its weights where these are released."""
+    if not (CARDS / name / "README.md").exists():
+        return False
+    accuracy = read_json(STATISTICS / name / "pretraining.json")["accuracy"]
+    return accuracy < LEAST_ACCURACY or (CARDS / name / "model.safetensors").exists()
+
+
+def check_statistics(run: Path, released: Path) -> None:
+    """Raise UsageError where the statistics of a run's weights are not the released ones."""
+    if read_json(run / STATISTICS_FILE) == read_json(released / STATISTICS_FILE):
+        return
+    commit = read_json(released / "pretraining.json")["versions"]["commit"]
+    raise UsageError(
+        f"The weights in {run} do not have the released statistics of {released.name}, which were "
+        f"made at commit {commit}; make the run there, and give its --work_dir here."
+    )
+
+
+def write_weights(run: Path, folder: Path) -> None:
+    """Write the model of a finished run in bfloat16; from_pretrained loads it in float32.
+
+    Args:
+        run: the folder of the run: config.json and float32 weights.
+        folder: where model.safetensors, config.json, generation_config.json and the
+            tokenizer_config.json that says that there is no tokenizer go.
+    """
+    (architecture,) = read_json(run / "config.json")["architectures"]
+    model = getattr(transformers, architecture).from_pretrained(run, dtype=torch.float32)
+    # Some modules of T5 would stay in float32 if they were loaded as bfloat16.
+    model = model.to(torch.bfloat16)
+    model.config.use_cache = True  # transformers' Trainer switched it off
+    model.save_pretrained(folder)
+
+    # The files are small, and whoever trains the model does so in float32.
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(folder)
+    refuse_tokenizer(folder)
 
 
 def main() -> int:

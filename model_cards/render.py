@@ -1,5 +1,7 @@
 """JSON files of the released checkpoints, hf_synpre/statistics/ID/ -> their cards, ID/README.md.
 
+A card says whether weights are beside it.
+
 python model_cards/render.py        (make cards)
 """
 
@@ -28,9 +30,21 @@ def cards(statistics: Path = STATISTICS, folder: Path = CARDS) -> dict[Path, str
         released |= {file.parent for file in statistics.glob(f"*/{name}")}
 
     return {
-        folder / checkpoint.name / "README.md": model_card(checkpoint, f"synpre/{checkpoint.name}")
+        folder / checkpoint.name / "README.md": card_of(checkpoint, folder)
         for checkpoint in sorted(released)
     }
+
+
+def card_of(checkpoint: Path, folder: Path) -> str:
+    """Return the card of a released checkpoint; it says whether the weights are here.
+
+    Args:
+        checkpoint: the folder of its JSON files, ID.
+        folder: where its weights are, in ID/, if they are released.
+    """
+    weights = folder / checkpoint.name
+    repo_id = f"synpre/{checkpoint.name}"
+    return model_card(checkpoint, repo_id, weights_folder=weights)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def stand_ins(tmp_path_factory, tiny_dataset):
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A folder that looks like a clone to the commands, into which they write."""
-    for name in ("examples", "dataset_scripts", "results", "constraints.txt", "Makefile"):
+    folders = ("examples", "dataset_scripts", "model_cards", "results")
+    for name in (*folders, "constraints.txt", "Makefile"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

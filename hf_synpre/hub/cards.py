@@ -264,19 +264,25 @@ def read_card_configs(file: str | Path) -> dict[str, dict[str, Any]] | None:
 # --- models ---------------------------------------------------------------------------------------
 
 
-def model_card(folder: str | Path, repo_id: str) -> str:
+def model_card(folder: str | Path, repo_id: str, weights_folder: str | Path | None = None) -> str:
     """Return the card of a model folder, from its JSON files alone.
 
     Args:
         folder: a folder with pretraining.json or parameter_statistics.json; config.json, weights
             and results/ are used if they exist.
         repo_id: namespace/name on the Hub.
+        weights_folder: for a checkpoint of this repository, the folder in a clone where its card
+            is, and its weights if they are released; its last two names are in the card.
 
     Raises:
         UsageError: neither of the two files exists, or a file is not what hf_synpre writes.
     """
     try:
         context = model_card_context(Path(folder))
+        if weights_folder is not None:
+            place = Path(weights_folder)
+            context["has_weights"] = any(place.glob("*.safetensors"))
+            context["clone_folder"] = "/".join(place.parts[-2:])
         own_scores = [score for score in context["scores"] if score.from_this_run]
         data = ModelCardData(
             license="apache-2.0",

@@ -157,8 +157,8 @@ def released_hint(name: str) -> str:
     bundled = bundled_checkpoints()
     if name in bundled:
         return (
-            "only its statistics are released, not its weights; give init statistics, or a scheme "
-            "that reads no weights. "
+            "only its statistics are bundled, not its weights; give init statistics, a scheme that "
+            "reads no weights, or its folder in model_cards/ of a clone. "
         )
     if name.startswith(NAMESPACE):
         return f"statistics are released for {', '.join(bundled)}. "
