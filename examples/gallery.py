@@ -5,7 +5,7 @@ python examples/gallery.py        (make gallery)
 
 from pathlib import Path
 
-from hf_synpre.tasks import generate, get_task, list_tasks
+from hf_synpre.tasks import SyntheticTask, generate, get_task, list_tasks
 from hf_synpre.vocabulary import Vocabulary
 
 TARGET = Path(__file__).with_name("GALLERY.md")
@@ -14,7 +14,9 @@ HEAD = """# The tasks
 Generated from the registry by `make gallery`; do not edit. Rows are three of each task at small
 sizes: letters and digits for regular tokens, `||` behind the task's name, `|` between arguments,
 `/` between words, `nothing` for an empty target. Parameters are the papers' by default and keywords
-of `generate`; `order` and the like take one of the words listed.
+of `generate`; `order` and the like take one of the words listed. The lowest loss is that of a
+perfect model in nats per scored token, with its 95 % interval where it was estimated on rows; 0:
+what is scored follows from what is read before. Labels that are not scored are dots.
 """
 
 # Sizes at which a row fits a line: parameters, and the number of ids of a plain vocabulary.
@@ -24,6 +26,14 @@ SMALL_SIZES = {
     "lime_induct": (LIME, 100),
     "lime_deduct": (LIME, 100),
     "lime_abduct": (LIME, 100),
+    "k_shuffle_dyck": ({"length": 14, "types": 3}, 30),
+    "k_dyck": ({"length": 14, "types": 3}, 30),
+    "eca": ({"width": 24, "steps": 5}, 40),
+    "copy": ({"min_length": 4, "max_length": 7}, 51),
+    "needle": ({"pairs": 6}, 51),
+    "mqar": ({"length": 24, "keys": 3}, 51),
+    "verbatim": ({"min_items": 2, "max_items": 5, "gap": 6}, 51),
+    "stack": ({"steps": 14}, 51),
     "nonsense_summary": ({"min_sentences": 5, "max_sentences": 5, "max_words": 6}, 6000),
 }
 OTHER_SIZES = ({"min_length": 4, "max_length": 14}, 51)
@@ -48,6 +58,17 @@ def stripped(text: str) -> str:
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
+def lowest_loss(task: SyntheticTask) -> str:
+    """Return the lowest loss that a model can have on a task's rows, as text."""
+    loss = task.bayes_loss()
+    if loss is None:
+        return "not known"
+    if loss.value == 0:
+        return "0"
+    error = f" ± {1.96 * loss.standard_error:.3f}" if loss.standard_error > 1e-9 else ""
+    return f"{loss.value:.3f}{error} nats"
+
+
 def task_section(name: str) -> str:
     """Return the section of one task: its description, its example, its facts, its rows."""
     task = get_task(name)
@@ -62,7 +83,8 @@ def task_section(name: str) -> str:
         f"## {name}\n\n"
         f"{stripped(definition)}\n\n"
         f"```\n{stripped(example)}\n```\n\n"
-        f"{task.paper} · version {task.version} · `{', '.join(defaults)}`\n\n"
+        f"{task.paper} · version {task.version} · `{', '.join(defaults)}` · "
+        f"lowest loss {lowest_loss(task)}\n\n"
         f"```\n{rows}\n```\n"
     )
 

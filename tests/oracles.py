@@ -9,6 +9,8 @@ with.
 import itertools
 import re
 
+import sequence_oracles
+
 
 def halves(body, v):
     """Return what stands before and behind the argument divider."""
@@ -110,6 +112,7 @@ ORACLES = {
     ),
     "nesting_language": nested,
     "uniform": lambda body, v: body,
+    **sequence_oracles.ORACLES,
 }
 
 # The same with CPython's sets: what order="reference" promises.

@@ -33,6 +33,7 @@ STREAM_MODELS = {
 }
 
 
+MQAR = {"length": 24, "keys": 3}
 RUNS = {
     "t5 packed": ({"batching": "packed", "row_length": 64}, {"overrides": TINY}),
     "t5 padded, paper's schedule and weights": (
@@ -58,6 +59,15 @@ RUNS = {
     "gpt2 on nesting_language": (
         {"task": "nesting_language", "parameters": {}, "window": 40},
         {"model_type": "gpt2", "overrides": STREAM_MODELS["gpt2"]},
+    ),
+    "t5 on mqar": ({"task": "mqar", "parameters": MQAR, "vocabulary": 80}, {"overrides": TINY}),
+    "gpt2 packed on mqar": (
+        {"task": "mqar", "parameters": MQAR, "batching": "packed", "row_length": 64},
+        {"model_type": "gpt2", "overrides": STREAM_MODELS["gpt2"]},
+    ),
+    "bert on mqar": (
+        {"task": "mqar", "parameters": MQAR},
+        {"model_type": "bert", "overrides": STREAM_MODELS["bert"]},
     ),
     "bert on nesting_language": (
         {"task": "nesting_language", "parameters": {}, "window": 40},

@@ -15,6 +15,11 @@ from hf_synpre.files import atomic_file
 if TYPE_CHECKING:
     import pyarrow
 
+    from hf_synpre.tasks.base import BayesLoss
+
+# Of a longer row `synpre tasks` shows so many ids.
+MOST_SHOWN = 64
+
 
 @dataclass
 class TasksOptions:
@@ -40,9 +45,28 @@ def tasks(arguments: Arguments) -> int:
     print(f"{task.name}, version {task.version} ({task.paper})")
     print(task.function.__doc__)
     print(f"parameters  {dict(task.parameters)}")
-    print(f"input_ids   {row['input_ids']}")
-    print(f"labels      {row['labels']}")
+    print(f"lowest loss {describe_loss(task.bayes_loss())}")
+    print(f"input_ids   {first_ids(row['input_ids'])}")
+    print(f"labels      {first_ids(row['labels'])}")
     return 0
+
+
+def describe_loss(loss: "BayesLoss | None") -> str:
+    """Return the lowest loss that a model can have on a task, in words."""
+    if loss is None:
+        return "not known"
+    if loss.value == 0:
+        return "0: what is scored follows from what is read"
+    error = f" ± {1.96 * loss.standard_error:.3f}" if loss.standard_error > 1e-9 else ""
+    return f"{loss.value:.3f}{error} nats per scored token"
+
+
+def first_ids(ids: list[int]) -> str:
+    """Return ids as text; of a long row the first ones and how many there are."""
+    if len(ids) <= MOST_SHOWN:
+        return str(ids)
+    shown = ", ".join(map(str, ids[:MOST_SHOWN]))
+    return f"[{shown}, ...], {len(ids):,} ids"
 
 
 TASKS = Verb(

@@ -212,11 +212,11 @@ class CausalCollator:
             is_laid_out = len(row["labels"]) and row["labels"][0] == IGNORED
             if is_laid_out:
                 sequence = np.asarray(row["input_ids"])
-                prompt_length = int((np.asarray(row["labels"]) == IGNORED).sum())
+                is_scored = np.asarray(row["labels"]) != IGNORED
             else:
                 end = np.array([self.eos])
                 sequence = np.concatenate([row["input_ids"], end, row["labels"], end])
-                prompt_length = len(row["input_ids"]) + 1
+                is_scored = np.arange(len(sequence)) > len(row["input_ids"])
             if self.max_length is not None and len(sequence) > self.max_length:
                 raise UsageError(
                     f"A row takes {len(sequence)} ids and the model has {self.max_length} "
@@ -224,7 +224,7 @@ class CausalCollator:
                 )
             label = sequence.copy()
             if self.loss_on == "targets":
-                label[:prompt_length] = IGNORED
+                label[~is_scored] = IGNORED
             sequences.append(sequence)
             labels.append(label)
 

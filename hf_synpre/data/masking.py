@@ -1,15 +1,18 @@
 """Masking: windows or rows of ids -> rows in which some ids are hidden and become the labels.
 
-There are three objectives:
+There are these objectives:
 
 - Span corruption (Raffel et al. 2020), for encoder-decoders: SpanCorruptionDataset.
 - Masked language modelling (Devlin et al. 2019), for encoders: MaskedDataset.
+- The same at the scored positions of sequences: HiddenAnswers for encoder-decoders, MaskedAnswers
+  for encoders.
 - Replaced-token detection (Clark et al. 2020), for a generator and a discriminator: MaskedDataset,
   then ReplacedRows.
 
 All draws of row i come from hash(key, i).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,6 +20,7 @@ import numpy as np
 from numba import njit
 
 from hf_synpre.data.rows import IGNORED, MapDataset, Row
+from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
 from hf_synpre.vocabulary import Vocabulary
 
@@ -154,6 +158,40 @@ def never_masked(vocabulary: Vocabulary) -> tuple[int, ...]:
     return tuple(sorted(special_tokens))
 
 
+def all_sentinels(vocabulary: Vocabulary) -> list[int]:
+    """Return the ids of all sentinels of a vocabulary, in order; see `sentinel_ids`."""
+    tokenizer = vocabulary.tokenizer
+    if tokenizer is None:
+        first_free = vocabulary.first_regular + vocabulary.regular_count
+        return list(range(vocabulary.size - 1, first_free - 1, -1))
+    known = tokenizer.get_vocab()
+    names = (f"<extra_id_{span}>" for span in itertools.count())
+    return [known[name] for name in itertools.takewhile(known.__contains__, names)]
+
+
+def sentinel_ids(vocabulary: Vocabulary, window: int) -> list[int]:
+    """Return the ids of the sentinels of a window's spans, in order.
+
+    A tokenizer has sentinels, <extra_id_0> and so on. In a plain vocabulary the last ids serve as
+    sentinels, those of them that are no regular tokens.
+
+    Raises:
+        UsageError: there are too few for the spans of a window of so many ids.
+    """
+    _, spans = noise_counts(window)
+    sentinels = all_sentinels(vocabulary)
+    count = len(sentinels)
+    if count < spans:
+        advice = "Give a shorter window."
+        if not count:
+            advice = "Give a tokenizer that has them, as T5's, or another objective."
+        raise UsageError(
+            f"A window of {window} hides {spans} spans; the vocabulary has fewer sentinels, "
+            f"{count} (<extra_id_*>). {advice}"
+        )
+    return sentinels[:spans]
+
+
 class MaskedDataset:
     """Rows for masked language modelling: 15 % of a row's ids are masked, drawn for every index.
 
@@ -227,6 +265,129 @@ class MaskedDataset:
             masked_row["labels"] = np.full_like(ids, IGNORED)
             masked_row["labels"][positions] = originals
         return masked_row
+
+
+class MaskedAnswers:
+    """Rows for an encoder of sequences whose scored tokens follow from the others: all are masked.
+
+    Args:
+        rows: rows of a SequenceLayout, with input_ids and the next ids of scored positions.
+        mask: the mask id.
+        compact: rows have masked_positions and labels, as those of MaskedDataset.
+    """
+
+    def __init__(self, rows: MapDataset[Row], *, mask: int, compact: bool = False):
+        self.rows, self.mask, self.compact = rows, mask, compact
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self.rows[index]
+        # The label before a position is its id, where it is scored.
+        positions = np.flatnonzero(row["labels"][:-1] != IGNORED) + 1
+        ids = row["input_ids"].copy()
+        ids[positions] = self.mask
+        originals = row["input_ids"][positions]
+
+        masked_row = row | {"input_ids": ids}
+        if self.compact:
+            masked_row["masked_positions"] = positions.astype(np.int32)
+            masked_row["labels"] = originals
+        else:
+            masked_row["labels"] = np.full_like(ids, IGNORED)
+            masked_row["labels"][positions] = originals
+        return masked_row
+
+
+class HiddenAnswers:
+    """Sequences as examples of an encoder-decoder: scored tokens are hidden, the target lists them.
+
+    Each run of scored tokens is replaced by a sentinel in the input; the target has that sentinel
+    and then the run, as in span corruption. Of a sequence whose tokens are all scored, spans are
+    drawn as span corruption draws them.
+
+    Args:
+        examples: sequences with input_ids and labels beside them.
+        sentinels: the ids of the sentinels, in order.
+        split: train, validation or test; each has draws of its own.
+        seed: the seed of the draws.
+
+    Raises:
+        UsageError: an example that is read has more runs than there are sentinels.
+    """
+
+    def __init__(
+        self,
+        examples: MapDataset[Row],
+        *,
+        sentinels: Sequence[int],
+        split: str = "train",
+        seed: int = 0,
+    ):
+        self.examples = examples
+        self.sentinels = np.array(sentinels, np.int32)
+        self.key = rng.stream_key("hidden_answers", 1, {}, split, seed)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Row:
+        return self._hidden(index, self.examples[index])
+
+    def __getitems__(self, indices: list[int]) -> list[Row]:
+        """Return the examples at `indices`."""
+        read_many = getattr(self.examples, "__getitems__", None)
+        if read_many is None:
+            return [self[index] for index in indices]
+        return [
+            self._hidden(index, example)
+            for index, example in zip(indices, read_many(indices), strict=True)
+        ]
+
+    def _hidden(self, index: int, example: Row) -> Row:
+        """Return an example with its scored tokens hidden."""
+        ids, labels = example["input_ids"], example["labels"]
+        is_scored = labels != IGNORED
+        if is_scored[1:].all():
+            return self._corrupted(index, ids)
+
+        # Runs of scored tokens: where each begins, and where it ends.
+        edges = np.diff(is_scored.astype(np.int8), prepend=0, append=0)
+        starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+        self._check_sentinels(len(starts))
+        source, target = [], []
+        read = 0
+        for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            sentinel = self.sentinels[number : number + 1]
+            source += [ids[read:start], sentinel]
+            target += [sentinel, ids[start:end]]
+            read = end
+        source.append(ids[read:])
+        return {
+            "input_ids": np.concatenate(source).astype(np.int32),
+            "labels": np.concatenate(target).astype(np.int32),
+        }
+
+    def _corrupted(self, index: int, ids: np.ndarray) -> Row:
+        """Return a sequence with random spans hidden."""
+        noise, spans = noise_counts(len(ids))
+        self._check_sentinels(spans)
+        state = np.empty(1, np.uint64)
+        x = np.empty(len(ids) - noise + spans, np.int32)
+        y = np.empty(noise + spans, np.int32)
+        rng.start_row(state, self.key, index)
+        corrupt_spans(state, ids, x, y, self.sentinels[:spans], noise)
+        return {"input_ids": x, "labels": y}
+
+    def _check_sentinels(self, spans: int) -> None:
+        """Raise UsageError where an example hides more spans than there are sentinels."""
+        if spans > len(self.sentinels):
+            raise UsageError(
+                f"An example hides {spans} spans, and the vocabulary has {len(self.sentinels)} "
+                "sentinels (<extra_id_*>) to mark them; give shorter examples, another vocabulary, "
+                "or a decoder, which needs no sentinels."
+            )
 
 
 @njit(cache=True)

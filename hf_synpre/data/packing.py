@@ -154,6 +154,44 @@ class CausalLayout:
         }
 
 
+@dataclass(frozen=True)
+class SequenceLayout:
+    """Rows of a decoder-only or encoder-only model of examples that are one sequence each.
+
+    Such an example has labels beside its ids, IGNORED where a position is not scored. Labels of the
+    row are the next ids, of scored positions. What is longer than the limit is cut.
+    """
+
+    # The padding id.
+    pad: int = 0
+    # Limit of an example, in positions.
+    max_length: int = 2**20
+    # "targets" for a loss at scored positions, "all" for one at every position.
+    loss_on: str = "targets"
+
+    def sizes(self, example: Row) -> tuple[int, int]:
+        """Return the positions that an example takes, and 0: labels lie beside the ids."""
+        return min(len(example["input_ids"]), self.max_length), 0
+
+    def within(self, length: int, _: int, /) -> "SequenceLayout":
+        """Return the layout that also cuts examples at this limit."""
+        return replace(self, max_length=min(length, self.max_length))
+
+    def row(self, examples: list[Row]) -> Row:
+        """Return examples side by side as one row."""
+        sequences, labels = [], []
+        for example in examples:
+            ids = example["input_ids"][: self.max_length]
+            scored = ids if self.loss_on == "all" else example["labels"][: self.max_length]
+            sequences.append(ids)
+            labels.append(np.append(scored[1:], IGNORED))
+        return {
+            "input_ids": np.concatenate(sequences).astype(np.int32),
+            "segments": segment_numbers(sequences),
+            "labels": np.concatenate(labels).astype(np.int32),
+        }
+
+
 def segment_numbers(sequences: list[np.ndarray]) -> np.ndarray:
     """Return the segments of a row (int32): the number of its example at every position."""
     numbers = [np.full(len(ids), k + 1, np.int32) for k, ids in enumerate(sequences)]

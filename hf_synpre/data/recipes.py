@@ -10,6 +10,7 @@ from typing import Any
 from hf_synpre import __version__
 from hf_synpre.data.rows import RowsConfig
 from hf_synpre.errors import UsageError, choose
+from hf_synpre.tasks import get_task
 
 CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
 # The fields of a recipe as cards list them; the usual layout is not listed.
@@ -78,6 +79,12 @@ class DatasetRecipe:
             raise UsageError(
                 f"The configurations have the layouts {' and '.join(sorted(layouts))}; give one "
                 "layout, since a card describes one."
+            )
+        kinds = {get_task(recipe.task).is_sequence for recipe in self.configs.values()}
+        if len(kinds) > 1:
+            raise UsageError(
+                "Some configurations have rows with a target, others sequences; give tasks of one "
+                "kind, since a card describes one."
             )
 
 

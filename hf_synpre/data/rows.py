@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_synpre.errors import UsageError, as_integer, choose, in_message
 from hf_synpre.tasks import RowStream, SyntheticTask, get_task
-from hf_synpre.tasks.layouts import IGNORED as IGNORED
+from hf_synpre.tasks.kernels import IGNORED as IGNORED
 from hf_synpre.tasks.layouts import with_layout
 from hf_synpre.tasks.rng import SPLITS
 

@@ -35,6 +35,10 @@ LAYOUT_NOTES = {
     "causal": "A row is one sequence for a decoder: input, end of sequence, target, end of "
     "sequence. labels are -100 before the target, so a Trainer needs nothing but padding.",
 }
+NOTE_ON_SEQUENCES = (
+    "A row is one sequence. labels are as long, and -100 where a token is not scored, so a Trainer "
+    "of a decoder needs nothing but padding."
+)
 # A notebook shows so many rows, and so many ids of each.
 SHOWN_ROWS = 5
 SHOWN_IDS = 16
@@ -194,6 +198,8 @@ class SyntheticBuilder(datasets.ArrowBasedBuilder):
     def _info(self) -> datasets.DatasetInfo:
         """Return the description and the features of the rows."""
         note = LAYOUT_NOTES[self.config.layout]
+        if self.config.opened_task.is_sequence:
+            note = NOTE_ON_SEQUENCES
         description = f"{self.config.opened_task.description}\n{note}"
         return datasets.DatasetInfo(description=description, features=FEATURES)
 

@@ -192,6 +192,7 @@ def dataset_card(
         "main": first_config,
         "smallest": smallest,
         "causal": configs[smallest].get("layout") == "causal",
+        "sequence": get_task(configs[smallest]["task"]).is_sequence,
         "task_files": own_task_files(configs),
         "vocab_size": Vocabulary.t5().size if is_t5 else configs[smallest]["vocabulary"],
         "location": repo_id if is_published else LOCAL_FOLDER,

@@ -1,6 +1,6 @@
 """The synthetic tasks: integers in, integers out, without torch. What happens from a name to rows:
 
-1. `get_task(name)` (here) gives a `Task` (registry.py), or a `Mixture` (mixture.py) for a name like
+1. `get_task(name)` (here) gives a `Task` (task.py), or a `Mixture` (mixture.py) for a name like
    "set:2,identity:1".
 2. `task.open_stream(split, seed, vocabulary, parameters)` checks all of them and gives a
    `RowStream` (streams.py): an endless sequence of rows with a `key` of its own.

@@ -15,7 +15,7 @@ from hf_synpre.tasks.streams import RowStream
 from hf_synpre.vocabulary import Tokenizer, Vocabulary, as_vocabulary
 
 if TYPE_CHECKING:
-    from hf_synpre.tasks.registry import Task
+    from hf_synpre.tasks.task import Task
 
 # Compiled code multiplies the rows of a curriculum by lengths; the product must fit int64.
 MOST_CURRICULUM_ROWS = 2**42
@@ -29,6 +29,15 @@ Defaults = Mapping[str, int | tuple[str, ...]]
 Ids = Sequence[int] | np.ndarray | Any
 # A vocabulary, or what `as_vocabulary` makes one of.
 VocabularyLike = Vocabulary | Tokenizer | int | None
+
+
+@dataclass(frozen=True)
+class BayesLoss:
+    """The lowest mean loss that any model can have on a task's rows, in nats per scored token."""
+
+    value: float
+    # The standard error of a value that was estimated on rows; 0 for one that is exact.
+    standard_error: float = 0.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,6 +77,19 @@ class SyntheticTask(ABC):
     def components(self) -> tuple["Task", ...]:
         """The tasks that a mixture draws from; none of a single task."""
         return ()
+
+    @property
+    @abstractmethod
+    def is_sequence(self) -> bool:
+        """Whether a row is one sequence, whose labels lie beside its tokens.
+
+        Otherwise it has an input and a target.
+        """
+
+    @property
+    @abstractmethod
+    def is_text(self) -> bool:
+        """Whether rows are sentences that pre-training joins and cuts into windows, as text."""
 
     @property
     def is_interactive(self) -> bool:
@@ -159,6 +181,29 @@ class SyntheticTask(ABC):
             row: the input row that a target belongs to (LIME names symbols by its header).
             vocabulary: the vocabulary that the row was made with, as in `solve`.
             parameters: the task's parameters that the row was made with.
+        """
+
+    @abstractmethod
+    def bayes_loss(
+        self, *, vocabulary: VocabularyLike = None, **parameters: int | str
+    ) -> "BayesLoss | None":
+        """Return the lowest mean loss that any model can have on the task's rows.
+
+        Args:
+            vocabulary: the vocabulary of the rows, as in `solve`.
+            parameters: the task's parameters, where they differ from the defaults.
+
+        Returns:
+            The loss per token that is scored, as a decoder is trained: a target given its input, or
+            of a sequence each scored token given those before. The first token of a sequence is not
+            counted, because nothing predicts it. None where it is not known.
+
+        Raises:
+            UsageError: a value does not fit the task.
+
+        Examples:
+            >>> get_task("reverse").bayes_loss().value
+            0.0
         """
 
     def open_stream(

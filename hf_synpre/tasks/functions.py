@@ -27,8 +27,9 @@ from hf_synpre.tasks.id_sets import (
     reference_union,
 )
 from hf_synpre.tasks.kernels import ARGUMENT_DIVIDER, ARGUMENTS, NO, WORD_DIVIDER, YES
-from hf_synpre.tasks.registry import only_regular_tokens, register_task
+from hf_synpre.tasks.registry import register_task
 from hf_synpre.tasks.rng import copy, kernel
+from hf_synpre.tasks.task import only_regular_tokens
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Wu, Li, Liang 2022, arXiv 2206.10139"

@@ -8,8 +8,14 @@ A task is two compiled functions over integer arrays:
                                         function); until then y is scratch space
     function(x, y, p) -> m              fills y with the target of the body x, m tokens
 
+Where a row is one sequence (`sequence` of register_task), the function writes n labels: at a
+position that is scored its token, elsewhere IGNORED. Such a task may have a third function:
+
+    surprisal(x, out, p)                fills out with -log p of each token of x given those before
+
     state   uint64[1]               the state of the random generator (rng.py)
     x, y    int32[longest body], int32[longest target]
+    out     float64[body]           in nats
     p       int64[...]              the vocabulary and the parameters:
 
     p[FIRST_REGULAR], p[REGULAR_COUNT]      the regular tokens are the ids p[FIRST_REGULAR] ..
@@ -52,6 +58,10 @@ SAMPLER = types.FunctionType(
     types.UniTuple(types.int64, 2)(STATE, IDS, IDS, PARAMETER_VECTOR)  # (state, x, y, p) -> (n, m)
 )
 FUNCTION = types.FunctionType(types.int64(IDS, IDS, PARAMETER_VECTOR))  # (x, y, p) -> m
+SURPRISAL = types.void(IDS, types.float64[::1], PARAMETER_VECTOR)  # (x, out, p)
+
+# The label of a position that no loss counts (transformers' own value).
+IGNORED = -100
 
 
 @functools.cache
@@ -70,6 +80,15 @@ def compile_function(function: Callable) -> Callable:
     Raises UsageError where Numba cannot compile it.
     """
     return compiled(function, FUNCTION.signature)
+
+
+@functools.cache
+def compile_surprisal(surprisal: Callable) -> Callable:
+    """Return the function of a sequence's surprisal in machine code.
+
+    Raises UsageError where Numba cannot compile it.
+    """
+    return compiled(surprisal, SURPRISAL)
 
 
 def compiled(function: Callable, signature: Any) -> Callable:

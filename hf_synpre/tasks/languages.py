@@ -4,10 +4,12 @@
 brackets of many kinds, each head closed by its tail. Regular tokens are cut in two: the first half
 are heads, and the tail of head h is h + half.
 
-`uniform` is a control: sentences of independent uniform tokens, in which there is nothing to learn.
+`uniform` and `zipf` are controls: sentences of independent tokens, in which there is nothing to
+learn but how frequent each token is.
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -20,8 +22,9 @@ from hf_synpre.tasks.kernels import (
     MIN_LENGTH,
     REGULAR_COUNT,
 )
-from hf_synpre.tasks.registry import only_regular_tokens, register_task
+from hf_synpre.tasks.registry import register_task
 from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel
+from hf_synpre.tasks.task import only_regular_tokens
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Ri, Tsuruoka 2022, arXiv 2203.10326"
@@ -65,6 +68,11 @@ def alias_table(pairs: int) -> np.ndarray:
             with_room.append(too_much.pop())
     columns = np.stack([threshold, np.arange(pairs), alias], axis=1)  # [pairs, 3]
     return np.concatenate([[total], columns.ravel()])
+
+
+def frequent_tokens(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
+    """Return the table of Zipf's distribution over all regular tokens."""
+    return alias_table(vocabulary.regular_count)
 
 
 @kernel
@@ -154,6 +162,77 @@ def decode_nesting(
     return " ".join(words)
 
 
+def nesting_surprisal(x, out, p):
+    """Write the surprisal of each token of a sentence.
+
+    How many pairs a sentence has is not known before its end. A tail may be drawn, or due because
+    all pairs are open; the two weigh as likely as what was read makes them.
+    """
+    half, first = p[REGULAR_COUNT] // 2, p[FIRST_REGULAR]
+    opens = p[OPEN_PERCENT] / 100
+
+    # at_least[k]: the probability that a sentence has k pairs or more.
+    most = (p[MAX_LENGTH] + 1) // 2
+    at_least = np.zeros(most + 2)
+    for length in range(p[MIN_LENGTH], p[MAX_LENGTH] + 2):
+        # Lengths U{min..max}, rounded up or down: (length + 0) // 2 and (length + 1) // 2.
+        share = 0.5 * (length <= p[MAX_LENGTH]) + 0.5 * (length > p[MIN_LENGTH])
+        at_least[length // 2] += share / (p[MAX_LENGTH] - p[MIN_LENGTH] + 1)
+    for pairs in range(most, -1, -1):
+        at_least[pairs] += at_least[pairs + 1]
+
+    opened = depth = 0
+    all_open, more_to_come = 0.0, 1.0
+    for i in range(len(x)):
+        head = x[i] - first
+        if depth == 0:  # the sentence goes on, so another pair opens
+            all_open, more_to_come = 0.0, 1.0
+        opening = (1.0 if depth == 0 else opens) * more_to_come / (all_open + more_to_come)
+        if head < half:
+            out[i] = -math.log(opening) - math.log(head_probability(head, p))
+            opened, depth = opened + 1, depth + 1
+            more_to_come = at_least[opened + 1]
+            all_open = at_least[opened] - more_to_come
+        else:
+            out[i] = -math.log(1 - opening)
+            more_to_come *= 1 - opens
+            depth -= 1
+
+
+@kernel
+def head_probability(head, p):
+    """Return the probability of a head, as `draw_heads` draws it."""
+    half = p[REGULAR_COUNT] // 2
+    if p[DISTRIBUTION] == ZIPF:
+        return half // (head + 1) / p[TABLE]
+    return 1 / half
+
+
+def uniform_surprisal(x, out, p):
+    """Write the surprisal of each token of a sentence of uniform tokens."""
+    for i in range(len(x)):
+        out[i] = math.log(p[REGULAR_COUNT])
+
+
+def zipf_tokens(state, x, y, p):
+    """Draw n = U{min..max} independent tokens, the one of rank r with the weight int(count / r)."""
+    n = between(state, p[MIN_LENGTH], p[MAX_LENGTH])
+    count = p[REGULAR_COUNT]
+    fill_between(state, x[:n], 0, count - 1)
+    for i in range(n):
+        column = ARGUMENTS + 1 + 3 * np.int64(x[i])
+        takes_alias = below(state, p[ARGUMENTS]) >= p[column]
+        x[i] = p[FIRST_REGULAR] + p[column + 1 + takes_alias]
+    return n, samplers.NO_TARGET
+
+
+def zipf_surprisal(x, out, p):
+    """Write the surprisal of each token of a sentence of `zipf_tokens`."""
+    for i in range(len(x)):
+        rank = x[i] - p[FIRST_REGULAR] + 1
+        out[i] = math.log(p[ARGUMENTS]) - math.log(p[REGULAR_COUNT] // rank)
+
+
 @register_task(
     nested,
     paper=PAPER,
@@ -165,6 +244,9 @@ def decode_nesting(
     row_check=check_nesting,
     decode=decode_nesting,
     named=False,
+    sequence=True,
+    text_like=True,
+    surprisal=nesting_surprisal,
     min_length=6,
     max_length=60,
     open_percent=40,
@@ -172,7 +254,7 @@ def decode_nesting(
 )
 def nesting_language(x, y, p):
     """Return the sentence, with what its open heads still need.
-    Labels equal the row, and pre-training corrupts spans of it. Lengths are even, as in the
+    Every token is scored, and pre-training reads the sentences as text. Lengths are even, as in the
     authors' distribution: an odd base length n becomes n - 1 or n + 1, so a row has up to
     max_length + 1. Deviations: base lengths are U{min..max} where the authors have a histogram of
     Wikipedia sentences; heads are the first half of the regular tokens, tails the second (how the
@@ -201,6 +283,9 @@ def nesting_language(x, y, p):
     samplers.uniform,
     paper="a control, of no paper",
     named=False,
+    sequence=True,
+    text_like=True,
+    surprisal=uniform_surprisal,
     min_length=6,
     max_length=60,
 )
@@ -211,6 +296,29 @@ def uniform(x, y, p):
 
     input   c a a d
     target  c a a d
+    """
+    copy(x, y)
+    return len(x)
+
+
+@register_task(
+    zipf_tokens,
+    paper="a control, of no paper",
+    vocabulary_table=frequent_tokens,
+    named=False,
+    sequence=True,
+    text_like=True,
+    surprisal=zipf_surprisal,
+    min_length=6,
+    max_length=60,
+)
+def zipf(x, y, p):
+    """Return the sentence: independent tokens, the one of rank r drawn with a weight of 1 / r.
+    It is a control, as `uniform` is: a model can learn how frequent each token is, and no more.
+    Weights are int(count / rank) of `count` regular tokens.
+
+    input   a a c a
+    target  a a c a
     """
     copy(x, y)
     return len(x)

@@ -4,6 +4,10 @@
 - "causal", for decoders: one sequence of the input, an end of sequence, the target and another end
   of sequence. The labels are as long: the target and its end at their own positions, -100 before.
   transformers' decoders shift labels themselves, so a stock Trainer takes these rows as they are.
+
+Tasks whose rows are sequences (`is_sequence`) have one layout: the sequence, and labels as long,
+-100 at positions that are not scored. "causal" also leaves out the label of the first token, which
+nothing predicts.
 """
 
 from dataclasses import dataclass
@@ -11,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import choose
+from hf_synpre.tasks.kernels import IGNORED
 from hf_synpre.tasks.streams import Rows, RowStream, copy_rows
 from hf_synpre.vocabulary import Vocabulary
 
@@ -19,30 +24,20 @@ if TYPE_CHECKING:
     from hf_synpre.tasks.base import SyntheticTask
 
 LAYOUTS = ("seq2seq", "causal")
-# Tasks whose rows are sentences without a target: pre-training reads them as text.
-TASKS_OF_SENTENCES = ("nesting_language", "uniform")
-# The label of a position that no loss counts (transformers' own value).
-IGNORED = -100
 
 
 def with_layout(stream: RowStream, layout: str) -> RowStream:
     """Return a stream with the same rows in a layout.
 
     Args:
-        stream: a task's stream, whose rows are inputs and targets.
+        stream: a task's stream.
         layout: a name of LAYOUTS.
 
     Raises:
-        UsageError: there is no such layout, or the rows are sentences without a target.
+        UsageError: there is no such layout.
     """
     if choose("layout", layout, LAYOUTS) == "seq2seq":
         return stream
-    for task in stream.task.components or (stream.task,):
-        if task.name in TASKS_OF_SENTENCES:
-            raise UsageError(
-                f"The rows of {task.name} are sentences without a target, which the layout causal "
-                f"needs; pre-train on them as text (`synpre pretrain {task.name}`)."
-            )
     return CausalStream(stream)
 
 
@@ -50,7 +45,7 @@ def with_layout(stream: RowStream, layout: str) -> RowStream:
 class CausalStream:
     """The rows of a stream in the layout "causal"."""
 
-    # The stream of inputs and targets.
+    # The stream of inputs and targets, or of sequences.
     stream: RowStream
 
     def __repr__(self) -> str:
@@ -74,12 +69,18 @@ class CausalStream:
     @property
     def bounds(self) -> tuple[int, int]:
         """The tokens of the longest sequence, and as many labels."""
+        if self.task.is_sequence:
+            return self.stream.bounds
         longest = sum(self.stream.bounds) + 2
         return longest, longest
 
     def rows(self, indices: np.ndarray) -> Rows:
         """Return the rows at some indices; see `RowStream.rows`."""
         x, x_ends, y, y_ends = self.stream.rows(indices)
+        if self.task.is_sequence:
+            y[y_ends[:-1]] = IGNORED
+            return x, x_ends, y, y_ends
+
         input_lengths, target_lengths = np.diff(x_ends), np.diff(y_ends)  # [n]
         ends = np.zeros(len(x_ends), np.int32)  # [n + 1]
         np.cumsum(input_lengths + target_lengths + 2, out=ends[1:])

@@ -14,7 +14,7 @@ import numpy as np
 
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks.base import Parameters
-from hf_synpre.tasks.registry import only_regular_tokens
+from hf_synpre.tasks.task import only_regular_tokens
 from hf_synpre.vocabulary import Vocabulary
 
 # The three kinds of task, by what they ask: the rule, the result, the case.

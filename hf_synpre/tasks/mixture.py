@@ -11,14 +11,16 @@ import numpy as np
 
 from hf_synpre.errors import UsageError, choose, in_message, read_integer
 from hf_synpre.tasks.base import (
+    BayesLoss,
     Defaults,
     Ids,
     Parameters,
     SyntheticTask,
     VocabularyLike,
 )
-from hf_synpre.tasks.registry import Task, add_to_registry, registered_task
+from hf_synpre.tasks.registry import add_to_registry, registered_task
 from hf_synpre.tasks.streams import MixtureStream, Stream
+from hf_synpre.tasks.task import Task
 from hf_synpre.vocabulary import Vocabulary
 
 # A weighted draw is one draw below the sum of the weights, and draws are below 2**32 (rng.py).
@@ -37,6 +39,28 @@ class Mixture(SyntheticTask):
     def components(self) -> tuple[Task, ...]:
         """The tasks that the mixture draws from."""
         return self.tasks
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether rows are sequences; see `SyntheticTask.is_sequence`."""
+        return self.tasks[0].is_sequence
+
+    @property
+    def is_text(self) -> bool:
+        """Whether rows are read as text; see `SyntheticTask.is_text`."""
+        return all(task.is_text for task in self.tasks)
+
+    def bayes_loss(
+        self, *, vocabulary: VocabularyLike = None, **parameters: int | str
+    ) -> BayesLoss | None:
+        """Return the lowest mean loss of any model; see `SyntheticTask.bayes_loss`.
+
+        It is 0 where that of every task is. Else it is not known: it depends on how well the rows
+        of one task can be told from those of another.
+        """
+        of_tasks = [task.bayes_loss(vocabulary=vocabulary, **parameters) for task in self.tasks]
+        are_certain = all(loss is not None and loss.value == 0 for loss in of_tasks)
+        return BayesLoss(0.0) if are_certain else None
 
     @property
     def parameters(self) -> Defaults:
@@ -172,8 +196,8 @@ def register_mixture(
         A decorator, which returns the function as it is.
 
     Raises:
-        UsageError: a weight is no integer >= 1, a task is unknown or a mixture itself, or the name
-            is taken.
+        UsageError: a weight is no integer >= 1, a task is unknown or a mixture itself, some tasks
+            have targets and others sequences, or the name is taken.
     """
     tasks = mixture_components(weights)
 
@@ -244,6 +268,12 @@ def mixture_components(weights: Mapping[str, int]) -> tuple[Task, ...]:
             names = ", ".join(component.name for component in task.components)
             raise UsageError(f"'{task.name}' is a mixture itself; give its tasks: {names}.")
         tasks.append(task)
+        if task.is_sequence != tasks[0].is_sequence:
+            pair = sorted((task, tasks[0]), key=lambda one: one.is_sequence)
+            raise UsageError(
+                f"The rows of {pair[0].name} have a target and those of {pair[1].name} are "
+                "sequences, which cannot be mixed; give tasks of one kind."
+            )
     return tuple(tasks)
 
 

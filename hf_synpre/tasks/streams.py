@@ -15,13 +15,21 @@ from numba import njit, types
 
 from hf_synpre.errors import UsageError
 from hf_synpre.tasks import rng
-from hf_synpre.tasks.kernels import EMPTY, FUNCTION, IDS, MAX_LENGTH, PARAMETER_VECTOR, SAMPLER
+from hf_synpre.tasks.kernels import (
+    EMPTY,
+    FUNCTION,
+    IDS,
+    IGNORED,
+    MAX_LENGTH,
+    PARAMETER_VECTOR,
+    SAMPLER,
+)
 from hf_synpre.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from hf_synpre.tasks.base import Parameters, SyntheticTask
     from hf_synpre.tasks.mixture import Mixture
-    from hf_synpre.tasks.registry import Task
+    from hf_synpre.tasks.task import Task
 
 # n rows: the inputs' ids one row after the other, int32; their offsets, int32[n + 1], row i being
 # ids[offsets[i]:offsets[i + 1]]; the targets' ids and offsets likewise.
@@ -342,7 +350,14 @@ def try_rows(stream: Stream) -> None:
                     "register_task can change."
                 ) from error
 
+        if task.is_sequence and m != n:
+            raise UsageError(
+                f"{task.name}: its function writes {m} labels for a sequence of {n} ids; write one "
+                "for each id, -100 where it is not scored."
+            )
         for position, token in enumerate(target[:m].tolist()):
+            if task.is_sequence and token == IGNORED:
+                continue
             if not 0 <= token < stream.vocabulary.size:
                 wrong = "is not written" if token == UNWRITTEN else f"is {token}"
                 raise UsageError(

@@ -34,6 +34,7 @@ from hf_synpre.training.callbacks import (
     evaluation_curve,
 )
 from hf_synpre.training.evaluations import plan_evaluations, warn_of_costly_evaluations
+from hf_synpre.training.excess_loss import lowest_loss, say_if_not_learnt
 from hf_synpre.training.pretraining_data import rows_per_step
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import (
@@ -146,7 +147,8 @@ def pretrain(
         )
     vocabulary = as_vocabulary(tokenizer if tokenizer is not None else spec.vocabulary)
     family = model_family(model.config(vocabulary))
-    spec.check_options(spec.objective_for(family), is_final=True)
+    objective = spec.objective_for(family)
+    spec.check_options(objective, is_final=True)
     if spec.batch_size is not None:
         share_rows(rows_per_step(spec, family, vocabulary), args)
 
@@ -209,6 +211,13 @@ def pretrain(
 
         # Write the result: all processes gather the weights, the first one writes them.
         result = run_result(spec, trainer, recipe, start)
+        lowest = lowest_loss(spec, objective, vocabulary)
+        if lowest is not None and result["curve"]:
+            loss = result["curve"][-1]["loss"]
+            result["bayes_loss"] = lowest.value
+            result["excess_loss"] = loss - lowest.value
+            if trainer.is_world_process_zero():
+                say_if_not_learnt(str(spec.task), loss, lowest, vocabulary)
         weights = {
             name.replace(COMPILED, ""): tensor
             for name, tensor in trainer.accelerator.get_state_dict(trainer.model_wrapped).items()

@@ -14,19 +14,23 @@ from dataclasses import dataclass
 from hf_synpre.data.buckets import MEGABATCH, LengthBuckets, RowsByLength
 from hf_synpre.data.corpora import Corpus, open_corpus
 from hf_synpre.data.masking import (
+    HiddenAnswers,
+    MaskedAnswers,
     MaskedDataset,
     ReplacedRows,
     SpanCorruptionDataset,
+    all_sentinels,
     never_masked,
-    noise_counts,
+    sentinel_ids,
 )
 from hf_synpre.data.packing import (
     CausalLayout,
     PackedDataset,
     RowDataset,
     Seq2SeqLayout,
+    SequenceLayout,
 )
-from hf_synpre.data.rows import MapDataset, Row
+from hf_synpre.data.rows import IGNORED, BatchDataset, MapDataset, Row
 from hf_synpre.data.token_files import corpus_tokens
 from hf_synpre.data.windows import (
     EncoderRows,
@@ -36,13 +40,14 @@ from hf_synpre.data.windows import (
     TextWindows,
 )
 from hf_synpre.errors import UsageError
+from hf_synpre.tasks import get_task
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 Windows = TextWindows | FullWindows | SentenceWindows
-Layout = Seq2SeqLayout | CausalLayout
+Layout = Seq2SeqLayout | CausalLayout | SequenceLayout
 
 # The size of a task's dataset that a run reads as far as it needs. No run needs so many rows, and
 # they cost nothing, because each is generated from its index when it is read.
@@ -144,8 +149,9 @@ def rows_per_step(spec: PretrainingSpec, model_family: str, vocabulary: Vocabula
     assert spec.batch_size is not None, "the spec counts rows, not examples"
     if spec.batching != "packed" or spec.reads_text:
         return spec.batch_size
-    examples = spec.open_task(vocabulary, size=ENDLESS)
-    layout = example_layout(spec, spec.objective_for(model_family), vocabulary)
+    objective = spec.objective_for(model_family)
+    examples = open_examples(spec, objective, vocabulary, ENDLESS)
+    layout = example_layout(spec, objective, vocabulary)
     packed = PackedDataset(examples, layout, size=1, length=spec.row_length)
     return max(1, round(spec.batch_size / packed.examples_per_row / 8)) * 8
 
@@ -167,17 +173,15 @@ def task_rows(
     # Training rows: several examples a row, or one; of similar lengths in a batch, or as they come.
     train: MapDataset[Row]
     if spec.batching == "packed":
-        examples = spec.open_task(vocabulary, size=ENDLESS)
+        examples = open_examples(spec, objective, vocabulary, ENDLESS)
         train = PackedDataset(examples, layout, size=rows, length=spec.row_length)
     else:
         # Buckets are made of whole megabatches, so that the last steps have little padding too.
         is_bucketed = spec.batching == "bucketed"
         megabatch_rows = MEGABATCH * batch_size if is_bucketed else 1
-        examples = spec.open_task(
-            vocabulary,
-            size=math.ceil(rows / megabatch_rows) * megabatch_rows,
-            curriculum_rows=spec.curriculum_steps * batch_size,
-        )
+        size = math.ceil(rows / megabatch_rows) * megabatch_rows
+        curriculum_rows = spec.curriculum_steps * batch_size
+        examples = open_examples(spec, objective, vocabulary, size, curriculum_rows=curriculum_rows)
         if is_bucketed:
             apart = isinstance(layout, Seq2SeqLayout)
             buckets = LengthBuckets(examples, batch_size, apart=apart, size=rows)
@@ -186,7 +190,9 @@ def task_rows(
             train = RowDataset(examples, layout)
 
     # Validation rows: one example each, always the same.
-    examples = spec.open_task(vocabulary, size=spec.validation_examples, split="validation")
+    examples = open_examples(
+        spec, objective, vocabulary, spec.validation_examples, split="validation"
+    )
     validation: MapDataset[Row] = RowDataset(examples, layout)
 
     if objective in MASKING:
@@ -196,10 +202,35 @@ def task_rows(
     return PretrainingRows(train, RowsByLength(validation), packed=spec.batching == "packed")
 
 
+def open_examples(
+    spec: PretrainingSpec,
+    objective: str,
+    vocabulary: Vocabulary,
+    size: int,
+    *,
+    split: str = "train",
+    curriculum_rows: int = 0,
+) -> BatchDataset:
+    """Return a task's examples, as a model of the objective reads them.
+
+    An encoder-decoder reads sequences with their scored tokens hidden; see `HiddenAnswers`. Other
+    arguments and errors are those of `PretrainingSpec.open_task`.
+    """
+    examples = spec.open_task(vocabulary, size=size, split=split, curriculum_rows=curriculum_rows)
+    if objective != "seq2seq" or not examples.stream.task.is_sequence:
+        return examples
+    sentinels = all_sentinels(vocabulary)
+    return HiddenAnswers(examples, sentinels=sentinels, split=split, seed=spec.seed)
+
+
 def example_layout(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -> Layout:
     """Return how a task's examples lie in rows: as input and target, or one after the other."""
     if objective == "seq2seq":
         return Seq2SeqLayout(vocabulary.eos, vocabulary.pad)
+    assert spec.task is not None, "a corpus has no examples"
+    if get_task(spec.task).is_sequence:
+        loss_on = spec.loss_on if objective == "causal" else "targets"
+        return SequenceLayout(vocabulary.pad, loss_on=loss_on)
     # Masking replaces the labels, whatever they are.
     loss_on = spec.loss_on if objective == "causal" else "all"
     return CausalLayout(vocabulary.eos, vocabulary.pad, loss_on=loss_on)
@@ -216,7 +247,7 @@ def check_example_lengths(
     if longest_input is None:
         return
     layout = example_layout(spec, objective, vocabulary)
-    examples = spec.open_task(vocabulary, size=PROBED_EXAMPLES)
+    examples = open_examples(spec, objective, vocabulary, PROBED_EXAMPLES)
 
     longest = 0
     for example in examples.__getitems__(list(range(PROBED_EXAMPLES))):
@@ -411,48 +442,28 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
                 "none; add one (tokenizer.add_special_tokens({'mask_token': '[MASK]'})) and save "
                 "it, or give --objective causal with a decoder."
             )
-    masked = MaskedDataset(
-        rows,
-        mask=mask,
-        regular_tokens=(vocabulary.first_regular, vocabulary.regular_count),
-        special_tokens=never_masked(vocabulary),
-        compact=options.compact,
-        split=options.split,
-        seed=spec.seed,
-        **MASKING[options.objective],
-    )
+    masked: MapDataset[Row]
+    if has_answers(spec, vocabulary):
+        masked = MaskedAnswers(rows, mask=mask, compact=options.compact)
+    else:
+        masked = MaskedDataset(
+            rows,
+            mask=mask,
+            regular_tokens=(vocabulary.first_regular, vocabulary.regular_count),
+            special_tokens=never_masked(vocabulary),
+            compact=options.compact,
+            split=options.split,
+            seed=spec.seed,
+            **MASKING[options.objective],
+        )
     if options.objective == "rtd":
         return ReplacedRows(masked, split=options.split, seed=spec.seed)
     return masked
 
 
-def sentinel_ids(vocabulary: Vocabulary, window: int) -> list[int]:
-    """Return the ids of the sentinels of a window's spans, in order.
-
-    A tokenizer has sentinels, <extra_id_0> and so on. In a plain vocabulary the last ids serve as
-    sentinels, those of them that are no regular tokens.
-
-    Raises:
-        UsageError: there are too few for the spans of a window of so many ids.
-    """
-    _, spans = noise_counts(window)
-    tokenizer = vocabulary.tokenizer
-    if tokenizer is None:
-        first_free = vocabulary.first_regular + vocabulary.regular_count
-        ids = [vocabulary.size - 1 - span for span in range(spans)]
-        count = vocabulary.size - first_free
-    else:
-        known = tokenizer.get_vocab()
-        names = [f"<extra_id_{span}>" for span in range(spans)]
-        ids = [known[name] for name in names if name in known]
-        count = len(ids)
-
-    if count < spans:
-        advice = "Give a shorter window."
-        if not count:
-            advice = "Give a tokenizer that has them, as T5's, or another objective."
-        raise UsageError(
-            f"A window of {window} hides {spans} spans; the vocabulary has fewer sentinels, "
-            f"{count} (<extra_id_*>). {advice}"
-        )
-    return ids
+def has_answers(spec: PretrainingSpec, vocabulary: Vocabulary) -> bool:
+    """Say whether the rows of a task are sequences of which some tokens alone are scored."""
+    if spec.task is None or not get_task(spec.task).is_sequence:
+        return False
+    labels = spec.open_task(vocabulary, size=1)[0]["labels"]
+    return bool((labels[1:] == IGNORED).any())

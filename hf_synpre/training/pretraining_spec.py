@@ -10,7 +10,6 @@ from hf_synpre.data.text_spec import STDLIB, TextSpec, check_stdlib
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
-from hf_synpre.tasks.layouts import TASKS_OF_SENTENCES
 from hf_synpre.training.argument_table import PRETRAINING
 from hf_synpre.training.arguments import check_needs, check_training
 from hf_synpre.training.optimizers import SCHEDULES
@@ -263,7 +262,7 @@ class PretrainingSpec:
     @property
     def reads_text(self) -> bool:
         """Whether rows are made of text: of a corpus, or of a task whose rows are sentences."""
-        return self.corpus is not None or self.task in TASKS_OF_SENTENCES
+        return self.corpus is not None or (self.task is not None and get_task(self.task).is_text)
 
     @property
     def has_windows(self) -> bool:

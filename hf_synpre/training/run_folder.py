@@ -61,6 +61,10 @@ class RunResult(TrainingCost):
     curve: list[dict[str, Any]]
     # The warnings of `divergence_warnings` about the whole curve.
     alarms: list[str]
+    # On a task whose law is known: the lowest possible loss, and how far the last evaluation is
+    # above it, in nats per token.
+    bayes_loss: NotRequired[float]
+    excess_loss: NotRequired[float]
     # Tokens and FLOPs of the runs whose weights this one started from.
     before: dict[str, float]
     # What decides the weights: pretraining, rows_a_step, model, tokens; for text also corpus and

@@ -15,6 +15,7 @@ from hf_synpre import UsageError, generate
 from hf_synpre.config import stored_form
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.encoding import encode_texts
+from hf_synpre.data.masking import sentinel_ids
 from hf_synpre.data.tokenizers import read_tokenizer, train_encoder_tokenizer, train_tokenizer
 from hf_synpre.data.windows import encode_corpus
 from hf_synpre.finetuning.label_heads import LABEL_HEADS
@@ -22,7 +23,7 @@ from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.text_head import TextHead
 from hf_synpre.finetuning.text_tasks import TextToTextTask, text_table
 from hf_synpre.models.pretrained_weights import check_ids, has_tokenizer
-from hf_synpre.training.pretraining_data import open_rows, sentinel_ids
+from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import as_vocabulary, padding_and_end
 

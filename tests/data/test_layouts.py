@@ -16,11 +16,11 @@ from hf_synpre.cli import main
 from hf_synpre.data.collators import CausalCollator, Seq2SeqCollator
 from hf_synpre.data.recipes import DatasetRecipe, Recipe
 from hf_synpre.errors import UsageError
-from hf_synpre.tasks import list_tasks
-from hf_synpre.tasks.layouts import TASKS_OF_SENTENCES
+from hf_synpre.tasks import get_task, list_tasks
 
 EOS = 1
-TASKS_WITH_TARGETS = [task for task in list_tasks() if task not in TASKS_OF_SENTENCES]
+TASKS_WITH_TARGETS = [task for task in list_tasks() if not get_task(task).is_sequence]
+SEQUENCES = [task for task in list_tasks() if get_task(task).is_sequence]
 
 
 @pytest.mark.parametrize("task", [*TASKS_WITH_TARGETS, "set:2,identity:1"])
@@ -31,6 +31,26 @@ def test_a_row_is_input_end_target_end(task):
         prompt, target = [*row["input_ids"], EOS], [*row["labels"], EOS]
         assert laid_out["input_ids"] == prompt + target
         assert laid_out["labels"] == [-100] * len(prompt) + target
+
+
+@pytest.mark.parametrize("task", SEQUENCES)
+def test_a_sequence_has_its_labels_beside_it(task):
+    rows = generate(task, 5, 25).to_pylist()
+    causal = generate(task, 5, 25, layout="causal").to_pylist()
+    for row, laid_out in zip(rows, causal, strict=True):
+        assert laid_out["input_ids"] == row["input_ids"]
+        assert laid_out["labels"] == [-100, *row["labels"][1:]]
+        scored = [(id_, label) for id_, label in zip(*row.values(), strict=True) if label != -100]
+        assert scored
+        assert all(id_ == label for id_, label in scored)
+
+    # The collator keeps what is scored, or has a loss at every token.
+    row = SyntheticDataset(task, size=30, layout="causal")[5]
+    batch = CausalCollator(pad=0, eos=EOS, multiple=1)([row])
+    assert batch["input_ids"][0].tolist() == causal[0]["input_ids"]
+    assert batch["labels"][0].tolist() == causal[0]["labels"]
+    everywhere = CausalCollator(pad=0, eos=EOS, multiple=1, loss_on="all")([row])
+    assert everywhere["labels"][0].tolist() == causal[0]["input_ids"]
 
 
 def test_rows_are_those_of_the_collator_and_every_form_has_them(tmp_path):
@@ -81,6 +101,28 @@ def test_the_lines_of_the_card_train_a_decoder(tmp_path, monkeypatch, capsys):
     assert "differ" not in capsys.readouterr().out
 
 
+def test_the_lines_of_the_card_of_sequences_train_a_decoder(tmp_path, monkeypatch):
+    folder = tmp_path / "rows"
+    recipe = tmp_path / "rows.yaml"
+    recipe.write_text(
+        "configs: {default: {task: mqar, vocabulary: 24, "
+        "parameters: {length: 12, keys: 1}, splits: {train: 100, validation: 100}}}"
+    )
+    assert main(["build", str(recipe), "--output_dir", str(folder)]) == 0
+    card = (folder / "README.md").read_text()
+    assert "A row is one sequence" in card
+    assert "`synpre pretrain mqar` trains" in card
+    lines = re.findall(r"```python\n(.*?)```", card, flags=re.S)[1]
+    lines = lines.replace("path/to/this/folder", str(folder)).replace("n_embd=128", "n_embd=16")
+    lines = lines.replace("max_steps=2000", "max_steps=2, report_to='none', use_cpu=True")
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    assert (
+        "A row is one sequence" in load_synthetic("mqar", size=9, streaming=True).info.description
+    )
+
+
 def test_the_usual_layout_is_in_no_recipe():
     assert "layout" not in Recipe("set").as_dict()
     assert Recipe("set", layout="causal").as_dict()["layout"] == "causal"
@@ -91,8 +133,8 @@ def test_what_is_no_layout_is_refused():
         generate("set", 0, 1, layout="casual")
     with pytest.raises(UsageError, match="have the layouts causal and seq2seq; give one"):
         DatasetRecipe({"default": Recipe("set"), "other": Recipe("set", layout="causal")})
-    with pytest.raises(UsageError, match="nesting_language are sentences without a target"):
-        generate("nesting_language", 0, 1, layout="causal")
+    with pytest.raises(UsageError, match="rows with a target, others sequences; give tasks of one"):
+        DatasetRecipe({"default": Recipe("set"), "other": Recipe("mqar")})
     rows = [SyntheticDataset("set", size=1, layout="causal")[0]]
     with pytest.raises(UsageError, match="The rows have the layout causal, one sequence"):
         Seq2SeqCollator(pad=0, eos=EOS, start=0)(rows)

@@ -1,0 +1,255 @@
+"""Languages of brackets of several kinds: random bits come in, balanced strings go out.
+
+`k_shuffle_dyck`: the brackets of each kind are balanced, and kinds may cross. `k_dyck`: a bracket
+closes the last open one. Bracket kinds are regular tokens: kind i opens with token i and closes
+with token types + i. Their laws are described in docs/papers.md, "Tasks since 2022".
+
+A string ends balanced: from the position where as many tokens are left as brackets are open, it
+only closes. The originals are cut where they are; truncated="yes" does that.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from hf_synpre.tasks.base import Parameters
+from hf_synpre.tasks.kernels import ARGUMENTS, FIRST_REGULAR
+from hf_synpre.tasks.registry import register_task
+from hf_synpre.tasks.rng import below, copy, kernel
+from hf_synpre.vocabulary import Vocabulary
+
+SHUFFLE_PAPER = "Papadimitriou, Jurafsky 2023, arXiv 2304.13060; Hu et al. 2025, arXiv 2502.19249"
+DYCK_PAPER = "Shinnick et al. 2026, arXiv 2601.21725"
+
+# Where compiled code finds the parameters in `p`.
+LENGTH, TYPES, OPEN_PERCENT, MAX_DEPTH, TRUNCATED = range(ARGUMENTS, ARGUMENTS + 5)
+
+
+@kernel
+def opens(state, depth, left, p):
+    """Draw whether the next bracket opens one.
+
+    `depth` brackets are open, and `left` tokens of the string are to come.
+    """
+    if depth == 0:
+        return True
+    if depth == left and p[TRUNCATED] == 0:
+        return False
+    if p[MAX_DEPTH] > 0 and depth >= p[MAX_DEPTH]:
+        return False
+    return below(state, 100) < p[OPEN_PERCENT]
+
+
+@kernel
+def open_probability(depth, left, p):
+    """Return the probability that the next bracket opens one, as `opens` draws it."""
+    if depth == 0:
+        return 1.0
+    if depth == left and p[TRUNCATED] == 0:
+        return 0.0
+    if p[MAX_DEPTH] > 0 and depth >= p[MAX_DEPTH]:
+        return 0.0
+    return p[OPEN_PERCENT] / 100
+
+
+def shuffled_brackets(state, x, y, p):
+    """Draw a string in which the brackets of each kind are balanced.
+
+    An opening bracket is of a uniform kind; a closing one is uniform among the kinds that are open.
+    """
+    n, types, first = p[LENGTH], p[TYPES], p[FIRST_REGULAR]
+    counts, kinds = y[:types], y[types : 2 * types]  # open brackets of each kind; the kinds open
+    counts[:] = 0
+    depth = open_kinds = 0
+    for i in range(n):
+        if opens(state, depth, n - i, p):
+            kind = below(state, types)
+            if counts[kind] == 0:
+                kinds[open_kinds] = kind
+                open_kinds += 1
+            counts[kind] += 1
+            depth += 1
+            x[i] = first + kind
+        else:
+            chosen = below(state, open_kinds)
+            kind = kinds[chosen]
+            counts[kind] -= 1
+            if counts[kind] == 0:
+                open_kinds -= 1
+                kinds[chosen] = kinds[open_kinds]
+            depth -= 1
+            x[i] = first + types + kind
+    return n, -1
+
+
+def shuffled_surprisal(x, out, p):
+    """Write the surprisal of each bracket of a string of `shuffled_brackets`."""
+    types, first = p[TYPES], p[FIRST_REGULAR]
+    counts = np.zeros(types, np.int64)
+    depth = open_kinds = 0
+    for i in range(len(x)):
+        opening = open_probability(depth, p[LENGTH] - i, p)
+        kind = x[i] - first
+        if kind < types:
+            out[i] = -math.log(opening) + math.log(types)
+            open_kinds += counts[kind] == 0
+            counts[kind] += 1
+            depth += 1
+        else:
+            kind -= types
+            out[i] = -math.log(1 - opening) + math.log(open_kinds)
+            counts[kind] -= 1
+            open_kinds -= counts[kind] == 0
+            depth -= 1
+
+
+def nested_brackets(state, x, y, p):
+    """Draw a string in which each closing bracket closes the last open one."""
+    n, types, first = p[LENGTH], p[TYPES], p[FIRST_REGULAR]
+    depth = 0
+    for i in range(n):
+        if opens(state, depth, n - i, p):
+            y[depth] = below(state, types)  # the stack of open kinds
+            x[i] = first + y[depth]
+            depth += 1
+        else:
+            depth -= 1
+            x[i] = first + types + y[depth]
+    return n, -1
+
+
+def nested_surprisal(x, out, p):
+    """Write the surprisal of each bracket of a string of `nested_brackets`."""
+    types, first = p[TYPES], p[FIRST_REGULAR]
+    depth = 0
+    for i in range(len(x)):
+        opening = open_probability(depth, p[LENGTH] - i, p)
+        if x[i] - first < types:
+            out[i] = -math.log(opening) + math.log(types)
+            depth += 1
+        else:
+            out[i] = -math.log(1 - opening)
+            depth -= 1
+
+
+def check_parameters(parameters: Parameters) -> str | None:
+    """Return what is wrong with the parameters, or None."""
+    for name in ("length", "types"):
+        if parameters[name] < 1:
+            return f"{name} is {parameters[name]}; give an integer >= 1."
+    if parameters["length"] % 2 and parameters["truncated"] == "no":
+        return f"length is {parameters['length']}; give an even one, or truncated=yes."
+    if not 0 <= parameters["open_percent"] <= 100:
+        return f"open_percent is {parameters['open_percent']}; give 0 to 100."
+    return None
+
+
+def check_string(
+    nested: bool,
+) -> Callable[[np.ndarray, Vocabulary, Parameters], str | None]:
+    """Return the check of a row: every closing bracket closes an open one.
+
+    Args:
+        nested: it closes the last open one.
+    """
+
+    def check(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
+        """Return what is malformed in a string, or None."""
+        types = parameters["types"]
+        open_kinds: list[int] = []
+        for position, kind in enumerate((body - vocabulary.first_regular).tolist()):
+            if not 0 <= kind < 2 * types:
+                first = vocabulary.first_regular
+                return f"id {kind + first} is no bracket ({first}..{first + 2 * types - 1})."
+            if kind < types:
+                open_kinds.append(kind)
+            elif nested and open_kinds[-1:] == [kind - types]:
+                open_kinds.pop()
+            elif not nested and kind - types in open_kinds:
+                open_kinds.remove(kind - types)
+            else:
+                return f"the bracket at position {position} closes none that it may close."
+        if open_kinds and parameters["truncated"] == "no":
+            return f"{len(open_kinds)} brackets stay open; close them, or give truncated=yes."
+        return None
+
+    return check
+
+
+def decode_brackets(
+    ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
+) -> str:
+    """Return a string with its opening brackets as `(a` and its closing ones as `a)`."""
+    types = parameters["types"]
+    words = []
+    for token in ids.tolist():
+        if token < vocabulary.first_regular + types:
+            words.append(f"({vocabulary.decode(token)}")
+        else:
+            words.append(f"{vocabulary.decode(token - types)})")
+    return " ".join(words)
+
+
+@register_task(
+    shuffled_brackets,
+    paper=SHUFFLE_PAPER,
+    bounds=lambda parameters: (
+        parameters["length"],
+        max(parameters["length"], 2 * parameters["types"]),
+    ),
+    check_parameters=check_parameters,
+    lowest_max_length=None,
+    regular_tokens=lambda parameters: 2 * parameters["types"],
+    row_check=check_string(nested=False),
+    decode=decode_brackets,
+    named=False,
+    sequence=True,
+    surprisal=shuffled_surprisal,
+    length=2048,
+    types=64,
+    open_percent=50,
+    max_depth=8,
+    truncated=("no", "yes"),
+)
+def k_shuffle_dyck(x, y, p):
+    """Return the string: the brackets of each kind are balanced, and kinds may cross.
+    A bracket opens with a probability of open_percent / 100, of a uniform kind, and closes
+    otherwise, of a uniform kind among those that are open; at max_depth open brackets it closes (0:
+    no limit). Every token is scored.
+
+    input   (a (b a) (a b) a)
+    target  (a (b a) (a b) a)
+    """
+    copy(x, y)
+    return len(x)
+
+
+@register_task(
+    nested_brackets,
+    paper=DYCK_PAPER,
+    bounds=lambda parameters: (parameters["length"], parameters["length"]),
+    check_parameters=check_parameters,
+    lowest_max_length=None,
+    regular_tokens=lambda parameters: 2 * parameters["types"],
+    row_check=check_string(nested=True),
+    decode=decode_brackets,
+    named=False,
+    sequence=True,
+    surprisal=nested_surprisal,
+    length=2048,
+    types=64,
+    open_percent=50,
+    max_depth=0,
+    truncated=("no", "yes"),
+)
+def k_dyck(x, y, p):
+    """Return the string: each closing bracket closes the last open one.
+    A bracket opens with a probability of open_percent / 100, of a uniform kind, and closes
+    otherwise; at max_depth open brackets it closes (0: no limit). Every token is scored.
+
+    input   (a (b b) (a a) a)
+    target  (a (b b) (a a) a)
+    """
+    copy(x, y)
+    return len(x)

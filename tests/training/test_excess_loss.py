@@ -1,0 +1,70 @@
+"""The loss of a run above the lowest one that its task allows.
+
+Run: pytest tests/training/test_excess_loss.py
+"""
+
+import math
+
+import pytest
+from pretraining_runs import run_of
+
+from hf_synpre.training.excess_loss import lowest_loss
+from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.vocabulary import Vocabulary
+
+PLAIN = Vocabulary.plain(64)
+DYCK = {"task": "k_dyck", "parameters": {"length": 24, "types": 4}}
+MQAR = {"task": "mqar", "parameters": {"length": 24, "keys": 3}}
+
+
+def spec_of(training=None, **fields):
+    return PretrainingSpec(training={"max_steps": 1} | (training or {}), **fields)
+
+
+def test_a_run_says_how_far_its_loss_is_above_the_lowest(tmp_path, caplog):
+    spec, model = run_of("gpt2 packed on mqar")
+    result = pretrain(spec, model, tmp_path / "run")
+    assert result["bayes_loss"] == 0.0
+    assert result["excess_loss"] == result["curve"][-1]["loss"]
+    assert "mqar was not learnt: the loss" in caplog.text
+    assert "above the lowest possible one, 0.00, where" in caplog.text
+
+
+def test_a_task_that_was_learnt_is_not_warned_of(caplog, tmp_path):
+    spec, model = run_of("t5 packed")
+    spec.training["max_steps"] = 120
+    result = pretrain(spec, model, tmp_path / "run")
+    assert result["excess_loss"] < 0.2 * math.log(33)
+    assert "was not learnt" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("run", "objective", "expected"),
+    [
+        ({"task": "set"}, "causal", 0.0),
+        ({"task": "set"}, "seq2seq", 0.0),
+        ({"task": "set", "loss_on": "all"}, "causal", None),
+        ({"task": "set"}, "mlm", None),
+        ({"task": "lime"}, "seq2seq", None),
+        (MQAR, "mlm", 0.0),
+        (MQAR, "seq2seq", 0.0),
+        (MQAR | {"loss_on": "all"}, "causal", None),
+        (DYCK, "mlm", None),
+        (DYCK, "seq2seq", None),
+        ({"task": "uniform"}, "causal", math.log(49)),
+        ({"task": "uniform"}, "mlm", None),
+        ({"corpus": "stdlib"}, "causal", None),
+        ({"task": "set", "training": {"label_smoothing_factor": 0.1}}, "causal", None),
+    ],
+)
+def test_where_the_lowest_loss_is_known(run, objective, expected):
+    loss = lowest_loss(spec_of(**run), objective, PLAIN)
+    assert (loss and loss.value) == (expected and pytest.approx(expected))
+
+
+def test_every_token_of_a_language_is_scored():
+    targets = lowest_loss(spec_of(**DYCK), "causal", PLAIN)
+    everywhere = lowest_loss(spec_of(**DYCK, loss_on="all"), "causal", PLAIN)
+    assert targets == everywhere
+    assert 0 < targets.value < math.log(8)
