@@ -272,6 +272,10 @@ def text_rows(
     compact: bool,
 ) -> PretrainingRows:
     """Return text as rows; arguments as for `open_rows`. Without a corpus the task is the text."""
+    # Before any text is read: a window may hide more spans than the vocabulary has sentinels.
+    if objective == "span_corruption":
+        sentinel_ids(vocabulary, spec.window)
+
     # The small split first: where it is missing that is said before the long reading of the other.
     validation_windows = text_windows(
         spec, objective, vocabulary, "validation", spec.validation_examples, corpus

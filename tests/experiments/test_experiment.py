@@ -4,6 +4,7 @@ Run: pytest tests/experiments/test_experiment.py
 """
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ ARMS = {
 }
 SEEDS = [0, 1]
 CELLS = {f"mtop--{arm}--{seed}.json" for arm in ARMS for seed in SEEDS}
+# Workers of their own have the runs that are killed; others need none, and no time for them.
+IN_THIS_PROCESS = ("--jobs", "1")
 STABLE = ("task", "arm", "seed", "status", "score", "validation_score", "curve", "embeddings")
 
 
@@ -68,19 +71,16 @@ def config(tmp_path_factory, tiny_dataset):
     return file
 
 
-def synpre(*words, **kwargs):
-    return subprocess.run(
-        [sys.executable, "-m", "hf_synpre", *map(str, words)],
-        capture_output=True,
-        text=True,
-        **kwargs,
-    )
+def command(config, folder):
+    """Return the words that run an experiment in a process of its own."""
+    words = ["run", str(config), "--output_dir", str(folder)]
+    return [sys.executable, "-m", "hf_synpre", *words]
 
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "mini"
-    done = synpre("run", config, "--output_dir", folder)
+    done = subprocess.run(command(config, folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -129,15 +129,8 @@ def test_experiments_may_share_their_work(finished, config, tmp_path):
     value = yaml.safe_load(config.read_text()) | {"seeds": [7]}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(value))
     made = {p: p.stat().st_mtime_ns for p in (folder / "work").glob("*/[a-z]*/*")}
-    done = synpre(
-        "run",
-        tmp_path / "other.yaml",
-        "--output_dir",
-        tmp_path / "other",
-        "--work_dir",
-        folder / "work",
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["--output_dir", str(tmp_path / "other"), "--work_dir", str(folder / "work")]
+    assert main(["run", str(tmp_path / "other.yaml"), *words, *IN_THIS_PROCESS]) == 0
     assert {p: p.stat().st_mtime_ns for p in made} == made
     assert len(cells_of(tmp_path / "other")) == len(ARMS)
 
@@ -161,18 +154,19 @@ def test_report_and_table(finished):
 def test_a_second_run_computes_nothing(finished, config):
     folder, _ = finished
     before = {f: f.stat().st_mtime_ns for f in folder.glob("*--*.json")}
-    again = synpre("run", config, "--output_dir", folder)
-    assert again.returncode == 0
+    assert main(["run", str(config), "--output_dir", str(folder)]) == 0
     assert {f: f.stat().st_mtime_ns for f in folder.glob("*--*.json")} == before
 
 
 def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
     """Killed twice: while the first pre-training runs, and when the first cells are there."""
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "hf_synpre", "run", str(config), "--output_dir", str(folder)]
     for awaited in ("work/pretraining/set-*/recipe.json", "*--*--*.json"):
         process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(config, folder),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         while not list(folder.glob(awaited)):
             assert process.poll() is None
@@ -181,7 +175,7 @@ def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     kept = {f.name: f.stat().st_mtime_ns for f in folder.glob("*--*--*.json")}
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert subprocess.run(command(config, folder), capture_output=True).returncode == 0
     assert all((folder / name).stat().st_mtime_ns == stamp for name, stamp in kept.items()), (
         "finished cells were made again"
     )
@@ -192,17 +186,11 @@ def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
 
 
 def test_a_terminated_run_takes_its_workers_along(config, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "hf_synpre",
-        "run",
-        str(config),
-        "--output_dir",
-        str(tmp_path / "ended"),
-    ]
     with subprocess.Popen(
-        command, start_new_session=True, stderr=subprocess.PIPE, text=True
+        command(config, tmp_path / "ended"),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         while not list(tmp_path.glob("ended/work/pretraining/set-*/recipe.json")):
             assert process.poll() is None
@@ -223,8 +211,6 @@ def test_another_configuration_does_not_mix_with_finished_cells(finished, config
 
 
 def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
-    import shutil
-
     folder = tmp_path / "more"
     shutil.copytree(finished[0], folder)
     value = yaml.safe_load(config.read_text())
@@ -234,7 +220,8 @@ def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
     }
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(value))
     before = cells_of(folder)
-    assert synpre("run", tmp_path / "more.yaml", "--output_dir", folder).returncode == 0
+    words = ["--output_dir", str(folder), *IN_THIS_PROCESS]
+    assert main(["run", str(tmp_path / "more.yaml"), *words]) == 0
     after = cells_of(folder)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {
@@ -244,46 +231,42 @@ def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
 
 
 def test_what_no_finished_cell_depends_on_may_be_changed(finished, config, tmp_path, capsys):
-    import shutil
-
     folder = tmp_path / "changed"
     shutil.copytree(finished[0], folder)
     value = yaml.safe_load(config.read_text())
     value["pretraining"]["set"]["training"]["max_steps"] += 1
     (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
-    command = ["run", str(tmp_path / "changed.yaml"), "--output_dir", str(folder), "--list"]
-    assert main(command) == 2
+    words = ["run", str(tmp_path / "changed.yaml"), "--output_dir", str(folder), "--list"]
+    assert main(words) == 2
     assert "(pretraining.set.training.max_steps: 30 before, 31 now)" in capsys.readouterr().err
     for file in folder.glob("*--*--*.json"):
         if "--random--" not in file.name:
             file.unlink()
-    assert main(command) == 0
+    assert main(words) == 0
     capsys.readouterr()
     value["tasks"]["mtop"]["max_source"] = 24
     (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
-    assert main(command) == 2
+    assert main(words) == 2
     assert "(tasks.mtop.max_source: None before, 24 now)" in capsys.readouterr().err
 
 
 def test_a_task_that_left_the_yaml_does_not_come_back_with_other_options(
     finished, config, tmp_path, capsys
 ):
-    import shutil
-
     folder = tmp_path / "changed"
     shutil.copytree(finished[0], folder)
     value = yaml.safe_load(config.read_text())
     file = tmp_path / "changed.yaml"
-    command = ["run", str(file), "--output_dir", str(folder), "--list"]
+    words = ["run", str(file), "--output_dir", str(folder), "--list"]
 
     # The task and the run on stdlib leave; then each comes back with another option.
     without = value | {"tasks": {"stdlib_ast": {}}, "arms": {"random": {}}, "pretraining": {}}
     file.write_text(yaml.safe_dump(without))
-    assert main(command) == 0
+    assert main(words) == 0
     value["tasks"]["mtop"]["vocab_size"] += 1
     value["pretraining"]["stdlib"]["window"] += 1
     file.write_text(yaml.safe_dump(value))
-    assert main(command) == 2
+    assert main(words) == 2
     message = capsys.readouterr().err
     assert "tasks.mtop.vocab_size: 400 before, 401 now" in message
     assert "pretraining.stdlib.window: 32 before, 33 now" in message
@@ -307,8 +290,6 @@ def test_an_arm_from_a_folder_that_is_not_there_is_found_before_the_first_cell(
 
 
 def test_cells_of_different_data_do_not_mix(finished, tmp_path, capsys):
-    import shutil
-
     folder = tmp_path / "mixed"
     shutil.copytree(finished[0], folder)
     file = folder / "mtop--random--0.json"
@@ -321,9 +302,6 @@ def test_cells_of_different_data_do_not_mix(finished, tmp_path, capsys):
 
 def test_embeddings_are_kept_or_fresh_as_the_arm_says(finished, config):
     from safetensors.torch import load_file
-
-    from hf_synpre.config import build_spec, read_yaml
-    from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
 
     value = read_yaml(config)
     value["arms"]["fresh"] = {"init": "weights", "checkpoint": "stdlib"}
@@ -362,7 +340,7 @@ def test_paired_seeds_start_from_pretraining_runs_of_their_own(config, tmp_path,
         assert len({folder for _, folder in made}) == len(needed)
 
 
-def test_a_failing_cell_is_kept_reported_and_tried_again(config, tmp_path, tiny_dataset):
+def test_a_failing_cell_is_kept_reported_and_tried_again(config, tmp_path, capsys):
     value = yaml.safe_load(config.read_text())
     value["arms"] = {"random": {}, "natural": {"init": "weights", "checkpoint": "nobody/nothing"}}
     value |= {"pretraining": {}, "seeds": [0]}
@@ -371,11 +349,12 @@ def test_a_failing_cell_is_kept_reported_and_tried_again(config, tmp_path, tiny_
     failed = tmp_path / "broken" / "mtop--natural--0.json"
     stamps = []
     for more in ([], [], ["--retry"]):
-        done = synpre("run", broken, "--output_dir", tmp_path / "broken", *more)
-        assert done.returncode == 1
-        assert "mtop--natural--0.json: " in done.stderr
-        assert "with --retry computes them again" in done.stderr
-        assert "Traceback" not in done.stderr
+        words = ["--output_dir", str(tmp_path / "broken"), *IN_THIS_PROCESS, *more]
+        assert main(["run", str(broken), *words]) == 1
+        said = capsys.readouterr().err
+        assert "mtop--natural--0.json: " in said
+        assert "with --retry computes them again" in said
+        assert "Traceback" not in said
         stamps.append(failed.stat().st_mtime_ns)
     assert stamps[0] == stamps[1] < stamps[2], "kept, and computed again on demand only"
     cells = cells_of(tmp_path / "broken")
@@ -417,8 +396,6 @@ def test_prepared_data_is_written_once_and_splits_stay_apart(finished):
 
 
 def test_an_arm_may_have_any_scheme(config, finished, tmp_path):
-    from hf_synpre.config import build_spec
-    from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
     from hf_synpre.initialization import SCHEMES
 
     checkpoint = str(next((finished[0] / "work" / "pretraining").glob("set-*")))
@@ -445,8 +422,6 @@ def test_an_arm_may_have_any_scheme(config, finished, tmp_path):
 
 
 def test_arms_of_another_size_differ_by_the_rule_of_resizing(config, finished, tmp_path):
-    from hf_synpre.config import build_spec
-    from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
 
     arm = {
         "init": "statistics",

@@ -3,6 +3,7 @@
 Run: pytest tests/training/test_pretraining_data.py
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from encoder_examples import ELECTRA, ROBERTA, sentence, spec_of
 from pretraining_runs import run_of
 
 from hf_synpre import UsageError
+from hf_synpre.data import stdlib
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.masking import noise_counts
 from hf_synpre.data.text_spec import TextSpec
@@ -46,9 +48,6 @@ def test_a_short_run_has_the_rows_of_a_long_one_and_as_little_padding():
 
 
 def test_natural_text_never_comes_from_the_test_files(monkeypatch):
-    from hf_synpre.data import stdlib
-    from hf_synpre.data.tokenizers import train_tokenizer
-
     contents = {
         split: {text for text in stdlib.texts(split) if len(text) > 500}
         for split in ("train", "validation", "test")
@@ -91,16 +90,16 @@ def test_epochs_are_those_of_a_corpus_that_is_read_as_a_whole(text, monkeypatch)
 
 
 def test_windows_that_need_more_sentinels_than_the_tokenizer_has_are_refused():
-    from hf_synpre.data.tokenizers import train_tokenizer
-
     tokenizer = train_tokenizer(["x = f(1)"], 400)
     spec = PretrainingSpec(corpus="stdlib", window=2000, training={"max_steps": 1})
     with pytest.raises(UsageError, match="A window of 2000 hides 100 spans"):
         open_rows(spec, "seq2seq", as_vocabulary(tokenizer), rows=1, batch_size=1)
 
 
-def test_a_tokenizer_without_end_of_sequence_reads_text(tmp_path):
+def test_a_tokenizer_without_end_of_sequence_reads_text(tmp_path, monkeypatch):
     """BERT's has a separator instead."""
+    some_texts = list(itertools.islice(stdlib.texts("train"), 40))
+    monkeypatch.setattr(stdlib, "texts", lambda split: some_texts)
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
