@@ -55,6 +55,13 @@ class TemporaryError(UsageError):
     """
 
 
+class MissingCheckpointError(UsageError, OSError):
+    """A checkpoint that is no folder and that the Hub does not give.
+
+    It is bad input, and the OSError that transformers raises too.
+    """
+
+
 class PushError(RuntimeError):
     """A transfer that broke off. The Hub has all of it or nothing; run the same command again.
 

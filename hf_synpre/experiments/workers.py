@@ -10,8 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hf_synpre.errors import WHAT_TO_DO, UsageError, system_error, write_error
-from hf_synpre.initialization.checkpoints import MissingCheckpointError
+from hf_synpre.errors import (
+    WHAT_TO_DO,
+    MissingCheckpointError,
+    UsageError,
+    system_error,
+    write_error,
+)
 
 # Characters of an error's text that a failed cell keeps.
 LONGEST_ERROR = 300

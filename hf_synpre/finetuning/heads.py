@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput
 
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.rows import MapDataset
+from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.training.losses import TokenLoss
 from hf_synpre.training.trainer import SynpreTrainer
@@ -347,7 +348,28 @@ def token_cross_entropy(
 class TokenHead(Head[Task, Rows]):
     """A head whose labels are tokens: the loss is their cross-entropy."""
 
+    # The columns of a split's texts.
+    text_columns: ClassVar[tuple[str, ...]]
+
     loss = token_cross_entropy
+
+    def train_tokenizer(
+        self, task: Task, train: pa.Table, vocab_size: int, corpus: Corpus | None
+    ) -> tuple[PreTrainedTokenizerBase, str]:
+        """Return a byte-level tokenizer with T5's special tokens, and a line on its origin."""
+        if corpus is not None:
+            texts, source = corpus.texts("train"), corpus.metadata["name"]
+        else:
+            texts = (text.as_py() for column in self.text_columns for text in train[column])
+            source = "the train split"
+        tokenizer = train_tokenizer(texts, vocab_size)
+        return tokenizer, f"byte-level BPE trained on {source}, {vocab_size} ids"
+
+    def head_metadata(
+        self, task: Task, label_names: list[Any] | None, data_dir: str | None
+    ) -> dict[str, Any]:
+        """Return the Hub id, None if the rows came from a folder."""
+        return {"hub_id": None if data_dir else task.hub_id}
 
     def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
         """Return the loss, and the function by which an evaluation keeps no logits."""

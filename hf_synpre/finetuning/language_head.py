@@ -28,7 +28,6 @@ from hf_synpre.data.collators import RowCollator
 from hf_synpre.data.corpora import Corpus, texts_digest
 from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.rows import Row, padded_to_multiple
-from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.heads import Collator, ReportedScores, TokenHead
 from hf_synpre.finetuning.language_tasks import BITS_PER_BYTE
@@ -88,6 +87,7 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     name = "lm"
     model_class = AutoModelForCausalLM
     usual_model_type = "llama"
+    text_columns = ("text",)
     adds_parameters = False
     higher_is_better = False
     criterion = "loss"
@@ -98,19 +98,10 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     def train_tokenizer(
         self, task: "LanguageTask", train: pa.Table, vocab_size: int, corpus: Corpus | None
     ) -> tuple[PreTrainedTokenizerBase, str]:
-        """Return a byte-level tokenizer, and a line on its origin."""
-        texts, source = train["text"].to_pylist(), "the train split"
-        if corpus is not None:
-            texts, source = corpus.texts("train"), corpus.metadata["name"]
-        tokenizer = train_tokenizer(texts, vocab_size)
-        tokenizer.mask_token = "<extra_id_0>"  # of models that are trained on masks
-        return tokenizer, f"byte-level BPE trained on {source}, {vocab_size} ids"
-
-    def head_metadata(
-        self, task: "LanguageTask", label_names: list[Any] | None, data_dir: str | None
-    ) -> dict[str, Any]:
-        """Return the Hub id, None if the text came from a folder."""
-        return {"hub_id": None if data_dir else task.hub_id}
+        """Return that of all heads of tokens with a mask, for models that are trained on masks."""
+        tokenizer, origin = super().train_tokenizer(task, train, vocab_size, corpus)
+        tokenizer.mask_token = "<extra_id_0>"
+        return tokenizer, origin
 
     def encode(
         self,

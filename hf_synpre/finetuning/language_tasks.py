@@ -2,6 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 from datasets import DatasetDict
@@ -38,6 +39,8 @@ class LanguageTask(FinetuningTask):
     max_source: int = option(
         "Token ids of a training sequence; those around a masked model's text count.", 256
     )
+
+    embedded: ClassVar[str | None] = EMBEDDED_CORPUS
 
     def __post_init__(self) -> None:
         self.check_fields([BITS_PER_BYTE])
@@ -112,18 +115,6 @@ class LanguageTask(FinetuningTask):
                 f"{where} has the columns {', '.join(names)}, and which holds the documents is not "
                 f"clear; give --document {names[0]} (in YAML document: {names[0]})."
             ) from None
-
-    def data_folder(self, data_dir: str | None) -> Path | None:
-        """Return the folder with the task's name in `data_dir`, or `data_dir` itself.
-
-        Return None if the text is on the Hub or that of the standard library.
-        """
-        if data_dir is None:
-            return None
-        named = Path(data_dir) / self.name
-        if named.is_dir():
-            return named
-        return None if self.name == EMBEDDED_CORPUS else Path(data_dir)
 
     def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
         """Return the text of the train split."""

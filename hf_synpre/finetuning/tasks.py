@@ -65,6 +65,8 @@ class FinetuningTask(ABC):
 
     # Whether rows have target texts, which are cut to max_target.
     has_target_texts: ClassVar[bool] = False
+    # The task of its kind whose rows are made from Python's standard library, if there is one.
+    embedded: ClassVar[str | None] = None
 
     @property
     @abstractmethod
@@ -87,9 +89,17 @@ class FinetuningTask(ABC):
             UsageError: a folder, a split or a column is missing, or a column holds something else.
         """
 
-    @abstractmethod
     def data_folder(self, data_dir: str | None) -> Path | None:
-        """Return the folder or file in `data_dir` with the rows; None if there is none."""
+        """Return the folder with the task's name in `data_dir`, or `data_dir` itself.
+
+        Return None if the rows are on the Hub or made from the standard library.
+        """
+        if data_dir is None:
+            return None
+        named = Path(data_dir) / self.name
+        if named.is_dir():
+            return named
+        return None if self.name == self.embedded else Path(data_dir)
 
     @abstractmethod
     def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:

@@ -19,10 +19,8 @@ from transformers import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hf_synpre.data.collators import Seq2SeqCollator
-from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.rows import Row
-from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.files import pack_fractions
 from hf_synpre.finetuning.chat import ChatFormat
 from hf_synpre.finetuning.heads import Collator, ReportedScores, TokenHead
@@ -81,26 +79,9 @@ class TextHead(TokenHead["TextToTextTask", TokenRows]):
     answer = "text"
     model_class = AutoModelForSeq2SeqLM
     usual_model_type = "t5"
+    text_columns = ("source", "target")
     adds_parameters = False
     training_arguments: ClassVar[dict[str, Any]] = {"train_sampling_strategy": "group_by_length"}
-
-    def train_tokenizer(
-        self, task: "TextToTextTask", train: pa.Table, vocab_size: int, corpus: Corpus | None
-    ) -> tuple[PreTrainedTokenizerBase, str]:
-        """Return a byte-level tokenizer with T5's special tokens, and a line on its origin."""
-        if corpus is not None:
-            texts, source = corpus.texts("train"), corpus.metadata["name"]
-        else:
-            texts = (text.as_py() for column in ("source", "target") for text in train[column])
-            source = "the train split"
-        tokenizer = train_tokenizer(texts, vocab_size)
-        return tokenizer, f"byte-level BPE trained on {source}, {vocab_size} ids"
-
-    def head_metadata(
-        self, task: "TextToTextTask", label_names: list[Any] | None, data_dir: str | None
-    ) -> dict[str, Any]:
-        """Return the Hub id, None if the rows came from a folder."""
-        return {"hub_id": None if data_dir else task.hub_id}
 
     def encode(
         self,

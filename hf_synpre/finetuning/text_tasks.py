@@ -85,6 +85,7 @@ class TextToTextTask(FinetuningTask):
     )
 
     has_target_texts: ClassVar[bool] = True
+    embedded: ClassVar[str | None] = EMBEDDED_TASK
 
     def __post_init__(self) -> None:
         self.check_fields(METRICS)
@@ -151,18 +152,6 @@ class TextToTextTask(FinetuningTask):
                 "--data_dir."
             )
         return open_splits(str(folder))
-
-    def data_folder(self, data_dir: str | None) -> Path | None:
-        """Return the folder with the task's name in `data_dir`, or `data_dir` itself.
-
-        Return None if the rows are on the Hub or made from the standard library.
-        """
-        if data_dir is None:
-            return None
-        named = Path(data_dir) / self.name
-        if named.is_dir():
-            return named
-        return None if self.name == EMBEDDED_TASK else Path(data_dir)
 
     def corpus(self, data_dir: str | None, text: TextSpec) -> Corpus:
         """Return the text of the train split, inputs and targets."""

@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedConfig
 
 from hf_synpre.data.connection import one_line_cause, read_error
-from hf_synpre.errors import TemporaryError, UsageError, similar_path
+from hf_synpre.errors import MissingCheckpointError, TemporaryError, UsageError, similar_path
 from hf_synpre.files import read_json, read_object
 
 STATISTICS_FILE = "parameter_statistics.json"
@@ -32,13 +32,6 @@ SMALL_FILES = (STATISTICS_FILE, CONFIG_FILE, "generation_config.json", ADAPTER_F
 BUNDLED = Path(__file__).parents[1] / "statistics"
 # The namespace of these checkpoints on the Hub.
 NAMESPACE = "synpre/"
-
-
-class MissingCheckpointError(UsageError, OSError):
-    """A checkpoint that is no folder and that the Hub does not give.
-
-    It is bad input, and the OSError that transformers raises too.
-    """
 
 
 def bundled_checkpoints() -> dict[str, Path]:
