@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,7 @@ def open_corpus(name: str, data_dir: str | None = None, text: TextSpec | None = 
     """
     if name == STDLIB:
         check_stdlib(text)
-        digest = texts_digest(itertools.chain(stdlib.texts("train"), stdlib.texts("validation")))
-        return Corpus(stdlib.texts, {"name": name}, source={"digest": digest})
+        return Corpus(stdlib.texts, {"name": name}, source={"digest": stdlib_digest()})
 
     source = corpus_source(name, data_dir, files=text is not None)
     path = Path(source)
@@ -351,6 +350,12 @@ def count_seen(rows: Iterable[list[str]], corpus: Corpus) -> int:
     texts = text_hashes(normalized_text([text]) for row in with_text for text in row)
     first_texts = np.cumsum([0, *map(len, with_text[:-1])])
     return int(np.logical_and.reduceat(np.isin(texts, documents), first_texts).sum())
+
+
+@cache
+def stdlib_digest() -> str:
+    """Return the `texts_digest` of the standard library's text, which a process reads once."""
+    return texts_digest(itertools.chain(stdlib.texts("train"), stdlib.texts("validation")))
 
 
 def texts_digest(texts: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from encoder_examples import ELECTRA, ROBERTA, sentence, spec_of
 from pretraining_runs import run_of
 
 from hf_synpre import UsageError
-from hf_synpre.data import stdlib
+from hf_synpre.data import corpora, stdlib
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.masking import noise_counts
 from hf_synpre.data.text_spec import TextSpec
@@ -56,6 +56,7 @@ def test_natural_text_never_comes_from_the_test_files(monkeypatch):
     assert not contents["train"] & contents["validation"]
     asked = []
     monkeypatch.setattr(stdlib, "texts", lambda split: asked.append(split) or ["x = 1\n" * 20_000])
+    monkeypatch.setattr(corpora, "stdlib_digest", lambda: "of assignments")
     spec = PretrainingSpec(
         corpus="stdlib", window=32, training={"max_steps": 1}, validation_examples=8
     )
@@ -100,6 +101,7 @@ def test_a_tokenizer_without_end_of_sequence_reads_text(tmp_path, monkeypatch):
     """BERT's has a separator instead."""
     some_texts = list(itertools.islice(stdlib.texts("train"), 40))
     monkeypatch.setattr(stdlib, "texts", lambda split: some_texts)
+    monkeypatch.setattr(corpora, "stdlib_digest", lambda: "of some texts")
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
