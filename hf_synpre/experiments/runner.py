@@ -362,6 +362,8 @@ class Experiment:
 
         Return a line for each failure.
         """
+        if not cells:
+            return []
         files = imported_files()
         runs: list[tuple[str, Job]] = []
         for run, task, seed in self._runs_needed(cells):

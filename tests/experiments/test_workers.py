@@ -14,8 +14,10 @@ import psutil
 import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from hf_synpre.config import build_spec
 from hf_synpre.errors import TemporaryError
-from hf_synpre.experiments import Experiment, workers
+from hf_synpre.experiments import Experiment, ExperimentSpec, workers
+from hf_synpre.experiments.runner import FROZEN_BY_PYTHON
 from hf_synpre.experiments.workers import failure_message, release_memory
 
 # A worker, which imports nothing but what it tests.
@@ -82,6 +84,23 @@ def test_a_full_disk_is_no_failure_of_a_cell_and_stops_the_experiment():
     with pytest.raises(TemporaryError, match=r"Cannot write work/data\.arrow .*goes on"):
         failure_message(fail)
     assert failure_message(lambda: 1 / 0) == "ZeroDivisionError: division by zero"
+
+
+def test_what_somebody_has_frozen_stays_frozen(tmp_path):
+    """Only what a run has frozen itself is let go at its end."""
+    fields = {"name": "mini", "tasks": {"stdlib_ast": {}}, "arms": {"random": {}}, "jobs": 1}
+    experiment = Experiment(build_spec(ExperimentSpec, fields, "here"), tmp_path)
+    experiment._work = lambda *_: release_memory()
+    cells = experiment.cells()
+    try:
+        gc.unfreeze()
+        experiment._compute(cells, wait=True, backend="loky")
+        assert gc.get_freeze_count() < FROZEN_BY_PYTHON
+        gc.freeze()
+        experiment._compute(cells, wait=True, backend="loky")
+        assert gc.get_freeze_count() > FROZEN_BY_PYTHON
+    finally:
+        gc.unfreeze()
 
 
 def test_libraries_are_searched_for_unused_objects_once():
