@@ -64,5 +64,10 @@ setup(
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
         "dev": ["ruff>=0.14", "mypy>=2", "types-PyYAML"],
     },
-    entry_points={"console_scripts": ["synpre=hf_synpre.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "synpre=hf_synpre.cli:main",
+            "hf-synpre=hf_synpre.cli:main",  # so that `hf synpre ...` works as an extension of hf
+        ]
+    },
 )
