@@ -5,7 +5,8 @@
    stands once, at the field of `PretrainingSpec`, `ModelSpec`, `TextSpec` ...
 3. `options.parse`: a verb and its words -> `Arguments`: the values that were given, by dataclass.
 4. The verbs, each a function of `Arguments`: tasks.py (tasks, generate), build.py, pretrain.py
-   (pretrain, self-pretrain), statistics.py, experiment.py (finetune, run, report), push.py.
+   (pretrain, self-pretrain), statistics.py, experiment.py (finetune, run, report), push.py,
+   reproduce.py.
 """
 
 from hf_synpre.cli.verbs import main

@@ -104,22 +104,16 @@ class GenerateOptions:
 
 @dataclass
 class RebuildOptions:
-    """Which published dataset `synpre generate` makes anew."""
+    """Which published dataset `synpre generate` makes anew, by the former name of `reproduce`."""
 
-    from_card: str | None = option(
-        "A published dataset, folder or Hub id: its rows are generated anew and compared. The "
-        "card decides everything else.",
-        None,
-    )
-    config: str | None = option("One configuration of the dataset; all without it.", None)
-    revision: str | None = option("Branch, tag or commit of the dataset on the Hub.", None)
-    output_dir: str | None = option(
-        "A folder for the rebuilt shards; nothing is written without it.", None
-    )
+    from_card: str | None = option("The former name of `synpre reproduce DATASET`.", None)
+    config: str | None = option("One configuration of that dataset.", None)
+    revision: str | None = option("Branch, tag or commit of that dataset on the Hub.", None)
+    output_dir: str | None = option("A folder for the rebuilt shards.", None)
 
 
 def generate(arguments: Arguments) -> int:
-    """Write rows as Parquet or JSON lines, or compare those of a published dataset."""
+    """Write rows as Parquet or JSON lines."""
     # A card has the whole recipe; its options are of no use without it.
     rebuild_options = arguments.build(RebuildOptions)
     if rebuild_options.from_card is not None:
@@ -129,7 +123,12 @@ def generate(arguments: Arguments) -> int:
                 raise UsageError(
                     f"--from_card takes the whole recipe from the card; leave --{name} out."
                 )
-        return rebuild(rebuild_options.from_card, rebuild_options)
+        from hf_synpre.cli.reproduce import ReproduceOptions, rebuild
+
+        published = ReproduceOptions(
+            rebuild_options.from_card, rebuild_options.revision, rebuild_options.output_dir
+        )
+        return rebuild(published, rebuild_options.config)
     for name in arguments.of(RebuildOptions):
         raise UsageError(f"--{name} belongs to --from_card; give both or neither.")
 
@@ -194,40 +193,19 @@ def json_lines(batches: Iterator["pyarrow.RecordBatch"]) -> Iterator[str]:
             yield json.dumps(row) + "\n"
 
 
-def rebuild(card: str, options: RebuildOptions) -> int:
-    """Rebuild a dataset from its card.
-
-    Args:
-        card: the dataset, a folder or a Hub id.
-        options: which part of it, and where the shards go.
-
-    Returns:
-        The exit code: 1 where rows differ.
-    """
-    from hf_synpre import hub
-
-    is_equal = hub.rebuild(
-        card,
-        config=options.config,
-        revision=options.revision,
-        output_dir=options.output_dir,
-    )
-    return 0 if is_equal else 1
-
-
 GENERATE = Verb(
     name="generate",
-    summary="Write rows of a synthetic task, or make those of a published dataset anew.",
+    summary="Write rows of a synthetic task.",
     run=generate,
     flag_sets=lambda: [
         FlagSet(GenerateOptions, "rows"),
-        FlagSet(RebuildOptions, "rows of a published dataset"),
+        FlagSet(RebuildOptions, "former names"),
         IMPORT_FLAG,
     ],
     positional="task",
     needs_positional=False,
     examples=(
         "set --stop 1000 --output_file rows.parquet",
-        "--from_card synpre/set --config small",
+        "sort --parameters max_length=24 --vocabulary 128",
     ),
 )

@@ -21,6 +21,7 @@ from hf_synpre.cli.options import ImportOptions, Verb, parse
 from hf_synpre.cli.pretrain import PRETRAIN, SELF_PRETRAIN
 from hf_synpre.cli.processes import check_compiled_code, share_cores
 from hf_synpre.cli.push import PUSH
+from hf_synpre.cli.reproduce import REPRODUCE
 from hf_synpre.cli.statistics import STATISTICS
 from hf_synpre.cli.tasks import GENERATE, TASKS
 from hf_synpre.errors import (
@@ -41,7 +42,7 @@ VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
         *(TASKS, GENERATE, BUILD, PRETRAIN, SELF_PRETRAIN, STATISTICS),
-        *(FINETUNE, RUN, REPORT, PUSH),
+        *(FINETUNE, RUN, REPORT, PUSH, REPRODUCE),
     )
 }
 # Exit codes.

@@ -1,16 +1,24 @@
 """The card of a fine-tuned model: where it comes from, its scores, how to load it."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+import yaml
+from huggingface_hub import (
+    EvalResult,
+    EvalResultEntry,
+    ModelCardData,
+    eval_result_entries_to_yaml,
+)
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_tasks import COLUMN
 from hf_synpre.models.families import is_decoder
+from hf_synpre.provenance import without_local_paths
 
 # The head of a task -> the name of transformers' pipeline that loads its models.
 PIPELINES = {
@@ -58,7 +66,7 @@ def finetuned_card(
         eval_results=[entry],
     )
     code = loading_code(data, shown_path(folder), model.config)
-    recipe = json.dumps(without_folders(result["config"]), sort_keys=True)
+    recipe = json.dumps(without_local_paths(result["config"]), sort_keys=True)
     sections = [
         f"---\n{header.to_yaml(line_break=chr(10))}\n---\n",
         f"# {folder.name}\n",
@@ -72,6 +80,32 @@ def finetuned_card(
         "Made with hf_synpre. The model was not studied for bias or safety.\n",
     ]
     return "\n".join(sections)
+
+
+def eval_results_file(data: PreparedTask, result: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the file by which the Hub shows a model's score on the page of its dataset.
+
+    Args:
+        data: the prepared task.
+        result: the content of the result file.
+
+    Returns:
+        The name in the model's folder, .eval_results/TASK.yaml, and its text; None where the rows
+        are no dataset of the Hub.
+    """
+    hub_id = data.metadata.get("hub_id")
+    if hub_id is None:
+        return None
+    entry = EvalResultEntry(
+        dataset_id=hub_id,
+        task_id=data.task.hub_config or "default",
+        value=round(result["score"], 4),
+        notes=f"{result['metric']} on {result['test_examples']} examples of the test split; one "
+        f"seed of fine-tuning, by hf_synpre {result['versions']['hf_synpre']}",
+    )
+    text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+    name = re.sub(r"[^\w-]+", "-", result["task"]).strip("-")
+    return f".eval_results/{name}.yaml", text
 
 
 def hub_task(head_name: str, config: PreTrainedConfig) -> str:
@@ -92,7 +126,7 @@ def describe_start(arm: Mapping[str, Any]) -> str:
     """Return where the weights came from, by the fields of the arm."""
     start = "random weights"
     if arm["checkpoint"] is not None:
-        checkpoint = without_folders(arm["checkpoint"])
+        checkpoint = without_local_paths(arm["checkpoint"])
         start = f"the weights of {checkpoint}"
         if arm["init"] == "statistics":
             start = f"weights drawn from the statistics of {checkpoint} (scheme {arm['scheme']})"
@@ -228,24 +262,12 @@ def describe_data(data: PreparedTask) -> str:
         lines.append(f"Labels: {', '.join(str(name) for name in metadata['labels'])}.")
 
     counts = [f"{split['rows']:,} {name}" for name, split in metadata["splits"].items()]
-    lines.append(f"Rows: {', '.join(counts)}. Tokenizer: {without_folders(metadata['tokenizer'])}.")
+    lines.append(
+        f"Rows: {', '.join(counts)}. Tokenizer: {without_local_paths(metadata['tokenizer'])}."
+    )
     return "\n".join(lines)
 
 
 def shown_path(folder: Path) -> str:
     """Return a path as a card shows it: of an absolute one the name alone."""
     return folder.name if folder.is_absolute() else folder.as_posix()
-
-
-def without_folders(value: Any) -> Any:
-    """Return a value of JSON in which absolute paths are shortened to their last part.
-
-    They name folders of one machine, which no published file should hold.
-    """
-    if isinstance(value, Mapping):
-        return {name: without_folders(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [without_folders(part) for part in value]
-    if isinstance(value, str) and Path(value).is_absolute():
-        return Path(value).name
-    return value

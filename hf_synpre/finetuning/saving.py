@@ -1,7 +1,8 @@
 """A fine-tuned model -> a folder that `from_pretrained` and `pipeline` load, with a card.
 
 The folder has the weights (adapters merged), the config with the names of the labels, the settings
-of generation, the tokenizer as the model was trained with it, and README.md.
+of generation, the tokenizer as the model was trained with it, README.md, and for rows of the Hub
+the scores in .eval_results/.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_synpre.files import atomic_folder
-from hf_synpre.finetuning.card import finetuned_card
+from hf_synpre.finetuning.card import describe_start, eval_results_file, finetuned_card
 from hf_synpre.finetuning.finetuning import FinetuningSpec
 from hf_synpre.finetuning.label_rows import SpecialTokensTemplate
 from hf_synpre.finetuning.label_tasks import HEADS_OF_TEXTS
@@ -24,6 +25,7 @@ from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.models.families import is_decoder, reads_last_position, uses_token_types
 from hf_synpre.models.saving import append_end, complete_tokenizer, usual_use_cache
+from hf_synpre.provenance import recipe_sha256, write_facts
 
 CARD = "README.md"
 
@@ -54,11 +56,36 @@ def save_model(
     with atomic_folder(folder) as partial:
         with usual_use_cache(model):
             model.save_pretrained(partial)
+        write_facts(partial, finetuning_facts(result))
         serving_tokenizer(data, model).save_pretrained(partial)
         card = finetuned_card(model, data, result, folder)
         (partial / CARD).write_text(card, encoding="utf-8")
+        if scores := eval_results_file(data, result):
+            name, text = scores
+            (partial / name).parent.mkdir()
+            (partial / name).write_text(text, encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
+
+
+def finetuning_facts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the header of a fine-tuned model's safetensors files says.
+
+    Args:
+        result: the content of the result file.
+
+    Returns:
+        task; start, where the weights came from; tokens of the fine-tuning; the commit and version
+        of hf_synpre; recipe_sha256, the hash of the recipe in the card.
+    """
+    return {
+        "task": result["task"],
+        "start": describe_start(result["config"]["arm"]),
+        "tokens": result["phases"]["finetuning"]["tokens"],
+        "commit": result["versions"]["commit"],
+        "hf_synpre": result["versions"]["hf_synpre"],
+        "recipe_sha256": recipe_sha256(result["config"]),
+    }
 
 
 def take_out_adapters(model: PreTrainedModel) -> None:

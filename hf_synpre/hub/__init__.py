@@ -6,6 +6,8 @@
 4. `callback.PushToHub`: the same at the end of a Trainer's run. It is not imported here, because it
    needs torch.
 5. `rebuild`: the card of a published dataset -> its rows, generated again, and how they differ.
+6. `reproduce.reproduce_weights`: the card of a pre-trained model -> its weights, trained again, and
+   how they differ. It is not imported here either, because it needs torch.
 """
 
 from hf_synpre.errors import PushError

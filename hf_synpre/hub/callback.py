@@ -18,8 +18,10 @@ from hf_synpre import hub
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import STATISTICS_FILE, ParameterStatistics
+from hf_synpre.provenance import write_facts
 from hf_synpre.training.callbacks import evaluation_curve
 from hf_synpre.training.run_folder import RECIPE_FILE, RESULT_FILE
+from hf_synpre.training.weight_facts import pretraining_facts
 
 logger = logging.get_logger(__name__)
 
@@ -76,7 +78,10 @@ class PushToHub(TrainerCallback):
                 tokenizer.save_pretrained(folder)
             statistics = ParameterStatistics.from_model(model, source=self.repo_id)
             statistics.save(folder / STATISTICS_FILE)
-            write_json(folder / RESULT_FILE, self.run_result(args, state))
+            result = self.run_result(args, state)
+            write_json(folder / RESULT_FILE, result)
+            facts = pretraining_facts(result["recipe"] or {}, result.get("tokens", 0))
+            write_facts(folder, facts)
 
             try:
                 self.url = hub.push(folder, self.repo_id, private=self.private)

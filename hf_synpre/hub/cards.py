@@ -8,11 +8,10 @@ are in templates/. The same files always give the same card.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from huggingface_hub import DatasetCardData, ModelCardData
 from jinja2 import TemplateError
 
 from hf_synpre.config import read_header, read_yaml
@@ -20,17 +19,19 @@ from hf_synpre.data.recipes import config_folder
 from hf_synpre.data.shards import BLOCK_ROWS, read_configs
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_text
-from hf_synpre.hub.local_paths import without_local_paths
-from hf_synpre.report import read_cells, summarize
+from hf_synpre.hub.scores import Score, experiment_scores, model_index_entry
+from hf_synpre.provenance import without_local_paths
+from hf_synpre.report import read_cells
 from hf_synpre.report.render import template_environment
-from hf_synpre.report.schema import CellResult, Estimate
 from hf_synpre.tasks import get_task
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"
 SYNTHETIC_TASKS_PAPER = "2206.10139"  # Wu et al. 2022, cited by every card
-SELF_PRETRAINING_PAPER = "2209.14389"  # Krishna et al. 2023
+SELF_PRETRAINING_PAPER = "Krishna et al. 2023, arXiv 2209.14389"
+# An arXiv number in the text that says where a task is defined.
+ARXIV_NUMBER = re.compile(r"arXiv[: ]?(\d{4}\.\d{4,5}(?:v\d+)?)")
 # How a card in a folder calls that folder.
 LOCAL_FOLDER = "path/to/this/folder"
 # What a dataset's card says of all its rows: every vocabulary of a recipe pads with 0 and ends a
@@ -41,11 +42,14 @@ SIZE_CATEGORIES = (
     *("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"),
     *("1M<n<10M", "10M<n<100M", "100M<n<1B"),
 )
-# Keys of pretraining.json that a result file repeats. If all are equal, the result's fine-tuning
-# started from this run.
-RUN_IDENTITY = ("tokens", "flops", "accuracy", "train_s")
 # A folder with one of these has a tokenizer.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
+# What the YAML of a model's card holds beside what the Hub knows, and what it holds of a run whose
+# weights can be made again.
+CARD_KEYS = ("task", "recipe", "vocabulary", "versions")
+REMAKE_KEYS = ("weights_sha256", "run")
+# Keys of pretraining.json on the machine of a run, which decides the last bits of the weights.
+MACHINE_KEYS = ("processes", "threads", "device", "accumulation", "tokenizer")
 # Name of a row in a model card's table -> its key in pretraining.json.
 RUN_ROWS = {
     "steps": "steps",
@@ -127,12 +131,29 @@ def cited_papers(*texts: str) -> list[dict[str, Any]]:
     return [{"arxiv": number, **papers[number]} for number in numbers]
 
 
+def linked_papers(paper: str) -> str:
+    """Return where a task is defined, its arXiv numbers as links, by which the Hub finds papers.
+
+    Examples:
+        >>> linked_papers("Wu, Li, Liang 2022, arXiv 2206.10139")
+        'Wu, Li, Liang 2022, [arXiv 2206.10139](https://arxiv.org/abs/2206.10139)'
+    """
+    return ARXIV_NUMBER.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", paper)
+
+
 def task_definition(task: str) -> dict[str, str]:
-    """Return the two parts of a task's docstring: its definition, and the example below it."""
+    """Return where a task is defined, and the two parts of its docstring.
+
+    They are "paper", "sentences" and "drawing", the example below the sentences.
+    """
     docstring = get_task(task).function.__doc__ or ""
     sentences, _, drawing = docstring.partition("\n\n")
     lines = [line.strip() for line in drawing.strip().splitlines()]
-    return {"sentences": " ".join(sentences.split()), "drawing": "\n".join(lines)}
+    return {
+        "paper": linked_papers(get_task(task).paper),
+        "sentences": " ".join(sentences.split()),
+        "drawing": "\n".join(lines),
+    }
 
 
 # --- datasets -------------------------------------------------------------------------------------
@@ -291,7 +312,7 @@ def model_card(folder: str | Path, repo_id: str, weights_folder: str | Path | No
             tags=["synthetic-pretraining", "hf_synpre"],
             model_name=repo_id.split("/")[1],
             eval_results=[model_index_entry(score) for score in own_scores] or None,
-            synpre={name: context[name] for name in ("task", "recipe", "vocabulary", "versions")},
+            synpre=card_entry(context),
         )
         return render_card("model_card.md.jinja", data, context | {"repo_id": repo_id})
     except (KeyError, TypeError, AttributeError, TemplateError) as error:
@@ -299,6 +320,14 @@ def model_card(folder: str | Path, repo_id: str, weights_folder: str | Path | No
             f"The JSON files of {folder} are not what hf_synpre writes ({error!r}); "
             "make them again."
         ) from error
+
+
+def card_entry(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the YAML of a model's card holds beside what the Hub knows."""
+    names: tuple[str, ...] = CARD_KEYS
+    if context["weights_sha256"]:
+        names += REMAKE_KEYS
+    return {name: context[name] for name in names}
 
 
 def model_card_context(folder: Path) -> dict[str, Any]:
@@ -332,8 +361,14 @@ def model_card_context(folder: Path) -> dict[str, Any]:
     for results in sorted({file.parent for file in folder.glob("results/**/*--*--*.json")}):
         scores += experiment_scores(read_cells(results), run or {})
 
+    # What it takes to make the same weights again.
+    remake: dict[str, Any] = {"weights_sha256": None, "run": None}
+    if run is not None and run.get("weights_sha256"):
+        machine = {key: run[key] for key in MACHINE_KEYS if key in run}
+        remake = {"weights_sha256": run["weights_sha256"], "run": machine}
+
     architectures = config.get("architectures") or ["T5ForConditionalGeneration"]
-    return {
+    return remake | {
         "task": task,
         "definition": task_definition(task) if task else None,
         "pretraining": pretraining,
@@ -347,6 +382,8 @@ def model_card_context(folder: Path) -> dict[str, Any]:
         "has_tokenizer": any((folder / name).exists() for name in TOKENIZER_FILES),
         "has_weights": any(folder.glob("*.safetensors")),
         "scores": scores,
+        "paper": linked_papers(paper),
+        "task_files": own_task_files({"run": recipe}),
         "papers": cited_papers(paper),
     }
 
@@ -393,92 +430,10 @@ def run_rows(run: dict[str, Any], pretraining: dict[str, Any]) -> list[tuple[str
     if run.get("epochs"):
         rows.append(("epochs of the text", format_value(run["epochs"])))
 
+    if run.get("device"):
+        machine = f"{run['device']}; processes {run['processes']}, threads of each {run['threads']}"
+        rows.append(("computed on", machine))
+
     versions = [f"{name} {version}" for name, version in (run.get("versions") or {}).items()]
     rows.append(("versions", ", ".join(versions) or "not recorded"))
     return rows
-
-
-# --- scores after fine-tuning ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Score:
-    """The test score of one arm on one task, over the seeds of an experiment."""
-
-    experiment: str
-    task: str
-    arm: str
-    init: str | None  # initialization of the arm: random, weights or statistics
-    metric: str | None  # None where no fine-tuning is finished
-    estimate: Estimate  # mean over seeds, without an interval for one seed
-    from_this_run: bool  # whether the arm's fine-tuning runs started from the model of the card
-
-
-def experiment_scores(cells: list[CellResult], run: dict[str, Any]) -> list[Score]:
-    """Return the score of every task and arm of an experiment.
-
-    Args:
-        cells: the result files of the experiment's fine-tuning runs.
-        run: the content of the model folder's pretraining.json; {} where there is none.
-    """
-    report = summarize(cells)
-    scores = []
-    for task, arms in report["scores"].items():
-        for arm, estimate in arms.items():
-            finished = [
-                cell
-                for cell in cells
-                if (cell["task"], cell["arm"], cell["status"]) == (task, arm, "done")
-            ]
-            arm_config = (finished[0].get("config") or {}).get("arm") or {}
-            score = Score(
-                experiment=report["experiment"],
-                task=task,
-                arm=arm,
-                init=arm_config.get("init"),
-                metric=report["tasks"][task]["metric"],
-                estimate=estimate,
-                from_this_run=started_from(run, finished),
-            )
-            scores.append(score)
-    return scores
-
-
-def started_from(run: dict[str, Any], cells: list[CellResult]) -> bool:
-    """Say whether the fine-tuning runs of all cells started from a pre-training run."""
-    if not run.get("tokens"):
-        return False
-    for cell in cells:
-        pretraining = (cell.get("phases") or {}).get("pretraining") or {}
-        if any(pretraining.get(key) != run.get(key) for key in RUN_IDENTITY):
-            return False
-    return True
-
-
-def model_index_entry(score: Score) -> EvalResult:
-    """Return a score as an entry of the card's model index, which says that it was fine-tuned."""
-    if score.init == "weights":
-        start = "these weights"
-    else:
-        start = "weights sampled from these statistics"
-
-    # A score is made of finished fine-tuning runs, which have a metric and a value.
-    estimate = score.estimate
-    assert score.metric is not None
-    assert estimate["value"] is not None
-
-    interval = ""
-    if estimate["low"] is not None:
-        interval = f", 95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}"
-
-    return EvalResult(
-        task_type="text2text-generation",
-        task_name=f"{score.task}, fine-tuned from {start}",
-        dataset_type=score.task,
-        dataset_name=score.task,
-        dataset_split="test",
-        metric_type=score.metric,
-        metric_name=f"{score.metric}, mean of {estimate['n']} fine-tunings{interval}",
-        metric_value=round(estimate["value"], 4),
-        verified=False,
-    )

@@ -27,7 +27,9 @@ from hf_synpre.errors import PushError, UsageError
 from hf_synpre.files import open_safetensors
 
 TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{30,}")
-TEXT_SUFFIXES = (".json", ".md", ".txt")
+TEXT_SUFFIXES = (".json", ".md", ".txt", ".yaml")
+# The one hidden folder that is published: the Hub reads a model's scores there.
+EVAL_RESULTS = ".eval_results/"
 # HTTP status -> its meaning on the Hub, and what the user must change.
 REFUSALS = {
     401: REASONS[401],
@@ -77,7 +79,8 @@ def check_file_name(name: str) -> str:
         UsageError: the name leads out of the repository, or is hidden.
     """
     is_plain = name.isprintable() and "\\" not in name and ":" not in name
-    is_visible = all(part and not part.startswith(".") for part in name.split("/"))
+    parts = name.removeprefix(EVAL_RESULTS).split("/")
+    is_visible = all(part and not part.startswith(".") for part in parts)
     if not is_plain or not is_visible:
         raise UsageError(
             f"The file name {name!r} leads outside of the repository or is hidden; rename the file."

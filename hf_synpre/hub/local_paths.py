@@ -6,43 +6,13 @@ names letters.csv alone.
 
 import json
 import re
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from pathlib import Path
 
 from hf_synpre.files import parse_json
+from hf_synpre.provenance import PATH_IN_TEXT, last_name, without_local_paths
 
 # Files whose texts are a vocabulary: there "/" begins tokens, not paths.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
-# An absolute path inside a sentence: /a/b, ~/a/b or C:\a\b, and no URL.
-PATH_IN_TEXT = re.compile(
-    r"(?<![\w.:/\\<])(?:~?/|[A-Za-z]:[\\/])(?:[^\s/\\\"'<>|]+[\\/])+[^\s\"'<>|]*"
-)
-
-
-def without_local_paths(value: Any) -> Any:
-    """Return a value of JSON in which absolute paths are replaced by their last name.
-
-    Args:
-        value: what json.loads returns. Names of fields stay as they are.
-    """
-    if isinstance(value, dict):
-        return {key: without_local_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_local_paths(item) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    # A path may hold blanks where it is the whole text.
-    for kind in (PurePosixPath, PureWindowsPath):
-        path = kind(value)
-        if path.is_absolute() and len(path.parts) > 2 and "\n" not in value:
-            return path.name
-    return PATH_IN_TEXT.sub(lambda found: last_name(found.group()), value)
-
-
-def last_name(path: str) -> str:
-    """Return the last name of a path with slashes or backslashes."""
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def published_content(file: Path) -> Path | bytes:

@@ -27,7 +27,7 @@ from hf_synpre.hub.local_paths import published_card, published_content
 # The files of a model folder that are published: weights, texts and results.
 MODEL_FILES = (
     *("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", CARD),
-    *("results/*.json", "results/*/*.json"),
+    *("results/*.json", "results/*/*.json", ".eval_results/*.yaml"),
 )
 NOT_PUSHED = ("trainer_state.json",)
 # A model folder must have one of these, from which its card is made, or be one that was fine-tuned.

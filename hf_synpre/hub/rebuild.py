@@ -77,11 +77,15 @@ def rebuild(
             )
         folder = Path(downloaded)
 
-    # The card is checked against the shards before a row is generated.
+    # The card is checked against the shards before a row is generated. A card alone, without any
+    # shard, is compared with the rows that are generated.
+    has_shards = any(
+        True for name in configs for _ in folder.glob(f"{config_folder(name)}/*.parquet")
+    )
     splits_to_compare = []
     for name, entry in configs.items():
         for split, metadata in entry["splits"].items():
-            found = find_shards(folder, name, split, recipes[name], metadata)
+            found = find_shards(folder, name, split, recipes[name], metadata, has_shards)
             splits_to_compare.append(found)
     say_cost(splits_to_compare, recipes, output_dir, say)
 
@@ -176,19 +180,27 @@ class FoundShards:
     split: str
     # What the card says of the split: rows, ids, shards and sha256.
     metadata: dict[str, Any]
-    # Name in the repository -> rows, of the shards that are there with as many rows as they should.
+    # Name in the repository -> rows, of the shards that are there with as many rows as they should;
+    # of all shards where there is a card alone.
     shards: dict[str, ShardRows]
     # What can be told to differ before rows are generated, a line each.
     differences: list[str]
+    # Whether shards lie beside the card.
+    has_shards: bool = True
 
     @property
     def rows(self) -> int:
-        """The rows that are generated to compare the split: those of its shards that are there."""
+        """The rows that are generated to compare the split: those of its shards."""
         return sum(rows["stop"] - rows["start"] for rows in self.shards.values())
 
 
 def find_shards(
-    folder: Path, name: str, split: str, recipe: Recipe, metadata: dict[str, Any]
+    folder: Path,
+    name: str,
+    split: str,
+    recipe: Recipe,
+    metadata: dict[str, Any],
+    has_shards: bool = True,
 ) -> FoundShards:
     """Return which shards of a split are in a folder; nothing is generated.
 
@@ -198,11 +210,15 @@ def find_shards(
         split: train, validation or test.
         recipe: the configuration's recipe.
         metadata: what the card says of the split.
+        has_shards: whether shards lie beside the card; without any no file is looked for.
     """
     shards: dict[str, ShardRows] = {}
-    differences = []
+    differences: list[str] = []
     prefix = config_folder(name)
     expected = shard_files({split: recipe.splits[split]}, {split: metadata["shards"]})
+    if not has_shards:
+        shards = {f"{prefix}/{file_name}": rows for file_name, rows in expected.items()}
+        return FoundShards(name, split, metadata, shards, differences, has_shards)
     for file_name, rows in expected.items():
         shard_name = f"{prefix}/{file_name}"
         difference = compare_size(folder / shard_name, shard_name, rows["stop"] - rows["start"])
@@ -318,9 +334,10 @@ def compare_split(
         )
         rebuilt = [block_digest(block) for block in blocks]
         digests += rebuilt
-        difference = compare_shard(folder / file_name, file_name, rows["start"], rebuilt)
-        if difference is not None:
-            differences.append(difference)
+        if found.has_shards:
+            difference = compare_shard(folder / file_name, file_name, rows["start"], rebuilt)
+            if difference is not None:
+                differences.append(difference)
 
     # All rows against the card, where all of its shards are there.
     sha256 = split_digest(digests)
@@ -336,9 +353,10 @@ def compare_split(
     if len(differences) > MOST_DIFFERENCES:
         say(f"and {len(differences) - MOST_DIFFERENCES:,} more differences")
     if not differences:
+        shards = f"and {len(found.shards)} shards" if found.has_shards else "(no shard is there)"
         say(
             f"{found.config}/{found.split}: {all_rows:,} rows rebuilt; they equal the card's "
-            f"sha256 {sha256} and {len(found.shards)} shards"
+            f"sha256 {sha256} {shards}"
         )
     return differences
 

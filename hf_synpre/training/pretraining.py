@@ -82,8 +82,9 @@ MACHINE_ARGUMENTS = {
     "save_total_limit",
     "save_on_each_node",
     "resume_from_checkpoint",
-    "report_to",
     "disable_tqdm",
+    *("report_to", "project", "run_name"),
+    *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
 }
 
 
@@ -218,6 +219,8 @@ def pretrain(
             result["excess_loss"] = loss - lowest.value
             if trainer.is_world_process_zero():
                 say_if_not_learnt(str(spec.task), loss, lowest, vocabulary)
+        if tokenizer is not None and corpus is None:  # else it is in the recipe
+            result["tokenizer"] = tokenizer_metadata(tokenizer)
         weights = {
             name.replace(COMPILED, ""): tensor
             for name, tensor in trainer.accelerator.get_state_dict(trainer.model_wrapped).items()
@@ -312,6 +315,8 @@ def run_result(
         "recipe": recipe,
         "processes": trainer.args.world_size,
         "threads": torch.get_num_threads(),
+        "device": trainer.args.device.type,
+        "accumulation": trainer.args.gradient_accumulation_steps,
         "versions": versions(),
     }
     report = getattr(trainer.model, "load_report", None)

@@ -19,8 +19,10 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import temporary_name, writing
 from hf_synpre.models.electra import RTDModel, saved_pair
 from hf_synpre.models.saving import refuse_tokenizer, usual_use_cache
+from hf_synpre.provenance import write_facts
 from hf_synpre.training import checkpoints
 from hf_synpre.training.trainer import SynpreTrainer
+from hf_synpre.training.weight_facts import pretraining_facts
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class ResumableTrainer(SynpreTrainer):
     def save_folder(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
         """Write what from_pretrained loads: the weights, the config, and the tokenizer if any.
 
+        The weights say what they were trained on (`pretraining_facts`).
+
         Args:
             folder: where they go.
             weights: the model's tensors, where they are gathered from several processes.
@@ -64,6 +68,9 @@ class ResumableTrainer(SynpreTrainer):
         network = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         with usual_use_cache(network):
             network.save_pretrained(folder, state_dict=weights)
+        facts = pretraining_facts(self.recipe, self.meter.last["tokens"])
+        write_facts(folder, facts)
+        write_facts(folder / "generator", facts)  # of a pair; where there is none, nothing
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
         else:

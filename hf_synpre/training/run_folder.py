@@ -21,6 +21,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import open_safetensors, read_object, temporary_name, write_json, writing
 from hf_synpre.initialization import STATISTICS_FILE, Moments, ParameterStatistics
 from hf_synpre.models.electra import RTDModel
+from hf_synpre.provenance import tensors_sha256
 from hf_synpre.training.checkpoints import (
     by_step,
     delete_oldest,
@@ -73,6 +74,14 @@ class RunResult(TrainingCost):
     # The processes of the run, and the threads that each computes with on a CPU.
     processes: int
     threads: int
+    # Where it was trained, as torch calls it: cpu, cuda ...
+    device: NotRequired[str]
+    # The batches whose gradients were added up for a step, in each process.
+    accumulation: NotRequired[int]
+    # What distinguishes the tokenizer of a run on a task, if it had one: see `tokenizer_metadata`.
+    tokenizer: NotRequired[dict[str, Any] | None]
+    # The digest of the weights (`tensors_sha256`), by which `synpre reproduce` knows them again.
+    weights_sha256: NotRequired[str]
     # The versions of Python, of this package and of the libraries.
     versions: dict[str, str]
     # For a run that starts from a checkpoint: how many tensors were loaded from it, missing in it,
@@ -262,6 +271,7 @@ def write_finished_run(
             source = pretraining["task"] or pretraining["corpus"]
             statistics = ParameterStatistics(source, measured_weights(trainer, weights))
             trainer.save_folder(hidden, weights)
+            result["weights_sha256"] = tensors_sha256(hidden)
             statistics.save(hidden / STATISTICS_FILE)
 
             for entry in sorted(hidden.iterdir()):

@@ -14,6 +14,7 @@ from hub_clients import HOME
 
 from hf_synpre.errors import UsageError
 from hf_synpre.hub import cards
+from hf_synpre.hub.scores import RUN_IDENTITY
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_model_card_says_what_its_json_says(model, rendered, tmp_path):
     for file in (HOME / "results" / "quickstart").glob("stdlib_ast--*.json"):
         cell = json.loads(file.read_text())
         if cell["arm"] == "statistics":
-            cell["phases"]["pretraining"] |= {key: result[key] for key in cards.RUN_IDENTITY}
+            cell["phases"]["pretraining"] |= {key: result[key] for key in RUN_IDENTITY}
         (results / file.name).write_text(json.dumps(cell))
     text = rendered(home, home)[folder / "README.md"]
     assert f"| tokens (input and target, without padding) | {result['tokens']:,} |" in text

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from hf_synpre import hub
-from hf_synpre.hub.local_paths import without_local_paths
+from hf_synpre.provenance import without_local_paths
 
 
 @pytest.mark.parametrize(
