@@ -43,7 +43,9 @@ OUTPUT_DIR = (
     "--save_total_limit N keeps the last N."
 )
 # What a result holds beside the numbers that are printed.
-NOT_PRINTED = ("curve", "recipe", "versions")
+NOT_PRINTED = (
+    *("curve", "recipe", "versions", "device", "accumulation", "tokenizer", "weights_sha256"),
+)
 TRAINING_FLAGS = "every training argument is a flag of its own"
 
 

@@ -142,3 +142,15 @@ def test_a_run_that_goes_on_saves_the_bytes_of_one_that_was_not_stopped(
     shutil.rmtree(folder / "checkpoint-30")
     short_run(folder)
     assert (folder / "model.safetensors").read_bytes() == short_digest
+
+
+def test_released_weights_say_it():
+    files = sorted(ROOT.glob("model_cards/*/model.safetensors"))
+    assert files
+    for file in files:
+        run = ROOT / "hf_synpre" / "statistics" / file.parent.name / "pretraining.json"
+        result, facts = json.loads(run.read_text()), facts_of(file)
+        assert facts["task"] == result["recipe"]["pretraining"]["task"]
+        assert facts["tokens"] == str(result["tokens"])
+        assert facts["commit"] == result["versions"]["commit"]
+        assert facts["recipe_sha256"] == recipe_sha256(result["recipe"])
