@@ -36,14 +36,14 @@ def tasks(arguments: Arguments) -> int:
     options = arguments.build(TasksOptions)
     if options.task is None:
         for name in list_tasks():
-            definition = get_task(name).function.__doc__ or ""
+            definition = get_task(name).description
             print(f"{name:18s} {definition.strip().splitlines()[0]}")
         return 0
 
     task = get_task(options.task)
     row = generate_rows(options.task, 0, 1).to_pylist()[0]
     print(f"{task.name}, version {task.version} ({task.paper})")
-    print(task.function.__doc__)
+    print(task.description)
     print(f"parameters  {dict(task.parameters)}")
     print(f"lowest loss {describe_loss(task.bayes_loss())}")
     print(f"input_ids   {first_ids(row['input_ids'])}")

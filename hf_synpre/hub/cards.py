@@ -146,7 +146,7 @@ def task_definition(task: str) -> dict[str, str]:
 
     They are "paper", "sentences" and "drawing", the example below the sentences.
     """
-    docstring = get_task(task).function.__doc__ or ""
+    docstring = get_task(task).description
     sentences, _, drawing = docstring.partition("\n\n")
     lines = [line.strip() for line in drawing.strip().splitlines()]
     return {

@@ -27,6 +27,7 @@ from hf_synpre.tasks.base import SyntheticTask, VocabularyLike
 from hf_synpre.tasks.layouts import with_layout
 from hf_synpre.tasks.mixture import make_mixture, read_mixture, register_mixture
 from hf_synpre.tasks.registry import list_tasks, register_task, registered_task
+from hf_synpre.tasks.shuffled import PREFIX, make_shuffled
 from hf_synpre.tasks.streams import Rows, RowStream
 
 # Rows of a table that are generated in one compiled call, and the most ids they may take.
@@ -55,8 +56,9 @@ def get_task(name: str | Mapping[str, int]) -> SyntheticTask:
     """Return a task by name, or a mixture of tasks.
 
     Args:
-        name: a name of `list_tasks()`, or a mixture with its weights: {"set": 2, "identity": 1} or
-            "set:2,identity:1".
+        name: a name of `list_tasks()`; or a mixture with its weights: {"set": 2, "identity": 1} or
+            "set:2,identity:1"; or a control, "shuffled-set": the rows of a task with their tokens
+            in random order.
 
     Returns:
         The task; `solve`, `score`, `text` and `open_stream` are its methods.
@@ -73,6 +75,8 @@ def get_task(name: str | Mapping[str, int]) -> SyntheticTask:
         name = read_mixture(name)
     if isinstance(name, Mapping):
         return make_mixture(name)
+    if isinstance(name, str) and name.startswith(PREFIX):
+        return make_shuffled(registered_task(name.removeprefix(PREFIX)))
     return registered_task(name)
 
 

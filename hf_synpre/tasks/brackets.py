@@ -20,7 +20,7 @@ from hf_synpre.tasks.rng import below, copy, kernel
 from hf_synpre.vocabulary import Vocabulary
 
 SHUFFLE_PAPER = "Papadimitriou, Jurafsky 2023, arXiv 2304.13060; Hu et al. 2025, arXiv 2502.19249"
-DYCK_PAPER = "Shinnick et al. 2026, arXiv 2601.21725"
+DYCK_PAPER = "Jiang et al. 2026, arXiv 2601.21725"
 
 # Where compiled code finds the parameters in `p`.
 LENGTH, TYPES, OPEN_PERCENT, MAX_DEPTH, TRUNCATED = range(ARGUMENTS, ARGUMENTS + 5)

@@ -129,6 +129,7 @@ def task_files(task: str | None) -> dict[str, str]:
 def names_in(task: str) -> set[str]:
     """Return the names in a task's name: its own, those of a mixture, those of its components."""
     names = {part.strip().partition(":")[0] for part in task.split(",")}
+    names = {name.removeprefix("shuffled-") for name in names}
     for name in list(names):
         if name in REGISTRY:
             names |= {component.name for component in REGISTRY[name].components}

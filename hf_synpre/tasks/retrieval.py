@@ -24,7 +24,7 @@ from hf_synpre.tasks.task import only_regular_tokens
 from hf_synpre.vocabulary import Vocabulary
 
 COPY_PAPER = "Hu et al. 2025, arXiv 2502.19249"
-NEEDLE_PAPER = "Shinnick et al. 2026, arXiv 2601.21725"
+NEEDLE_PAPER = "Jiang et al. 2026, arXiv 2601.21725"
 MQAR_PAPER = "Arora et al. 2023, arXiv 2312.04927"
 VERBATIM_PAPER = "of hf_synpre, after a measure of arXiv 2609.39827"
 

@@ -10,7 +10,7 @@ from hf_synpre.tasks.samplers import NO_TARGET
 from hf_synpre.tasks.task import only_regular_tokens
 from hf_synpre.vocabulary import Vocabulary
 
-PAPER = "Shinnick et al. 2026, arXiv 2601.21725"
+PAPER = "Jiang et al. 2026, arXiv 2601.21725"
 
 STEPS = ARGUMENTS
 # Of 100 steps that may push or pop, how many push: in the first two thirds of a program, and after.
