@@ -5,7 +5,6 @@ Run: pytest tests/experiments/test_campaign.py
 
 import io
 import json
-import multiprocessing
 import shlex
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from hf_synpre.errors import UsageError
 from hf_synpre.experiments import Cell, Experiment, ExperimentSpec
 from hf_synpre.experiments.cell import initial_model
 from hf_synpre.experiments.progress import Progress, seconds_left
-from hf_synpre.files import lock
 
 TRAINING = {"per_device_train_batch_size": 8, "use_cpu": True}
 LORA = {"r": 2, "target_modules": ["q", "v"]}
@@ -275,10 +273,16 @@ def test_folders_from_before_an_option_existed_go_on(tmp_path):
     assert read_stored_recipe(tmp_path / "experiment.json") == experiment_recipe(spec)
 
 
-def hold(file, seconds, ready):
-    with lock(file):
-        ready.set()
-        time.sleep(seconds)
+# A process that holds the lock of a cell until another cell is there.
+HOLDER = """
+import sys, time
+from pathlib import Path
+from hf_synpre.files import lock
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    while not Path(sys.argv[2]).exists():
+        time.sleep(0.05)
+"""
 
 
 def test_a_cell_that_another_process_computes_is_left_to_it_and_waited_for_in_the_end(
@@ -286,18 +290,17 @@ def test_a_cell_that_another_process_computes_is_left_to_it_and_waited_for_in_th
 ):
     one = made(tmp_path / "out", tiny_dataset, arms={"random": {}}, pretraining={}, seeds=[0, 1])
     one.open_folder()
-    cell = one.cells()[0]
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    other = context.Process(target=hold, args=(one.folder / ".locks" / cell.file_name, 3, ready))
-    other.start()
-    assert ready.wait(60)
+    cell, free = one.cells()
+    files = [one.folder / ".locks" / cell.file_name, one.folder / free.file_name]
+    command = [sys.executable, "-c", HOLDER, *files]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
     assert one.compute_and_store(cell, wait=False) is None
     assert not (one.folder / cell.file_name).exists()
     assert one.run() == []
     stamps = {c.seed: (one.folder / c.file_name).stat().st_mtime_ns for c in one.cells()}
     assert stamps[1] < stamps[0], "the free cell first"
-    other.join()
+    other.communicate()
 
 
 def test_two_processes_share_the_cells(tmp_path, tiny_dataset):

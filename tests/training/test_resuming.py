@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def test_a_run_killed_and_started_again_ends_with_the_same_weights(tmp_path, pre
     folder, undisturbed = pretrained
     command = [sys.executable, "-c", PRETRAIN_ON_A_TASK, str(tmp_path / "killed")]
     kill_after_a_checkpoint(command, tmp_path / "killed")
-    subprocess.run(command, check=True)
+    pretrain(SPEC, MODEL, tmp_path / "killed")
     resumed = json.loads((tmp_path / "killed" / "pretraining.json").read_text())
     assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (
         folder / "model.safetensors"
@@ -267,14 +266,14 @@ def test_a_finished_folder_without_its_weights_is_refused(tmp_path, pretrained):
 
 
 def test_a_killed_run_on_text_goes_on_to_the_same_weights(tmp_path, labelled_dataset, monkeypatch):
-    # The run that is not disturbed needs no process of its own.
-    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "whole"), str(labelled_dataset)])
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    exec(PRETRAIN_ON_TEXT, {})
-
     killed = [sys.executable, "-c", PRETRAIN_ON_TEXT, str(tmp_path / "killed"), labelled_dataset]
     kill_after_a_checkpoint(killed, tmp_path / "killed")
-    subprocess.run(killed, check=True)
+
+    # Runs that are not killed need no process of their own.
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    for name in ("whole", "killed"):
+        monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / name), str(labelled_dataset)])
+        exec(PRETRAIN_ON_TEXT, {})
     for file in ("model.safetensors", "generator/model.safetensors"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     curves = [
