@@ -6,14 +6,13 @@ Run: pytest tests/hub/test_hf_commands.py
 import os
 import re
 import sys
+import sysconfig
 import tomllib
 import zipfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hub_clients import HOME, READ, TINY
-from huggingface_hub.cli.extensions import ExtensionManifest
 
 JOB = HOME / "examples" / "jobs" / "pretrain_and_push.py"
 HF = Path(sys.executable).with_name("hf")
@@ -28,36 +27,59 @@ def test_the_package_has_the_command_that_an_extension_must_have(wheel):
     assert "synpre = hf_synpre.cli:main" in scripts
 
 
+# `hf extensions install me/hf-synpre`, with a wheel of this package in place of GitHub's archive
+# and without the package's dependencies. All else is the code of huggingface_hub.
+INSTALL = """
+import subprocess, sys
+import httpx2
+from huggingface_hub.cli import extensions
+from huggingface_hub.cli.hf import main
+
+class Answer:
+    text = "a" * 40 + " HEAD\\0"
+    def json(self):
+        raise ValueError
+
+def github(method, url, **options):
+    if url.startswith("https://raw.githubusercontent.com/"):
+        raise httpx2.HTTPError("404")
+    return Answer()
+
+def run(command, **options):
+    if command[-1] == "https://github.com/me/hf-synpre/archive/HEAD.zip":
+        command = [*command[:-1], "--no-index", "--no-deps", {wheel!r}]
+    return real_run(command, **options)
+
+real_run, subprocess.run = subprocess.run, run
+extensions._github_request = github
+extensions.shutil.which = lambda name: None  # pip installs it, not uv
+sys.argv = ["hf", "extensions", "install", "me/hf-synpre"]
+main()
+"""
+
+
 @pytest.fixture
-def extension(server, tmp_path):
-    """A home folder in which hf finds the extension, as its own install writes it."""
-    folder = tmp_path / ".local" / "share" / "hf" / "extensions" / "hf-synpre"
-    folder.mkdir(parents=True)
-    executable = folder / "hf-synpre"
-    executable.write_text(f'#!/bin/sh\nexec {sys.executable} -m hf_synpre "$@"\n')
-    executable.chmod(0o755)
-    ExtensionManifest(
-        owner="me",
-        repo="hf-synpre",
-        repo_id="me/hf-synpre",
-        short_name="synpre",
-        executable_path=str(executable),
-        type="python",
-        installed_at=datetime.now(UTC),
-        description="pre-training without a corpus",
-    ).save(folder)
-    return tmp_path
+def extension(server, wheel, tmp_path):
+    """A home folder in which `hf extensions install` has put the extension."""
+    environment = {"HOME": str(tmp_path), "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+    done = server.run("-c", INSTALL.format(wheel=str(wheel)), **environment)
+    assert done.returncode == 0, done.stderr
+    assert "Python extension installed" in done.stdout
+
+    # Its environment takes the dependencies from that of the tests.
+    (packages,) = tmp_path.rglob("hf-synpre/venv/lib/*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return environment
 
 
 def test_hf_runs_the_extension_and_passes_on_its_exit_code(server, extension):
-    environment = {"HOME": str(extension), "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
-    done = server.run(HF, "synpre", "tasks", **environment)
+    done = server.run(HF, "synpre", "tasks", **extension)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^set +Return", done.stdout, flags=re.M)
-    refused = server.run(HF, "synpre", "reproduce", "./nowhere", **environment)
+    refused = server.run(HF, "synpre", "reproduce", "./nowhere", **extension)
     assert refused.returncode == 2
     assert refused.stderr == "synpre: There is no folder ./nowhere; check its name.\n"
-    assert "synpre" in server.run(HF, "--help", **environment).stdout
+    assert "synpre" in server.run(HF, "--help", **extension).stdout
 
 
 def test_the_job_says_what_it_needs():
