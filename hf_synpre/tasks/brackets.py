@@ -16,7 +16,7 @@ import numpy as np
 from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.kernels import ARGUMENTS, FIRST_REGULAR
 from hf_synpre.tasks.registry import register_task
-from hf_synpre.tasks.rng import below, copy, kernel
+from hf_synpre.tasks.rng import below, copy, kernel, two_below
 from hf_synpre.vocabulary import Vocabulary
 
 SHUFFLE_PAPER = "Papadimitriou, Jurafsky 2023, arXiv 2304.13060; Hu et al. 2025, arXiv 2502.19249"
@@ -24,62 +24,49 @@ DYCK_PAPER = "Jiang et al. 2026, arXiv 2601.21725"
 
 # Where compiled code finds the parameters in `p`.
 LENGTH, TYPES, OPEN_PERCENT, MAX_DEPTH, TRUNCATED = range(ARGUMENTS, ARGUMENTS + 5)
+# Kinds are drawn with 32 random bits.
+MOST_TYPES = 2**15
 
 
 @kernel
-def opens(state, depth, left, p):
-    """Draw whether the next bracket opens one.
+def open_percent(depth, left, p):
+    """Return the per cent with which the next bracket opens one.
 
     `depth` brackets are open, and `left` tokens of the string are to come.
     """
-    if depth == 0:
-        return True
-    if depth == left and p[TRUNCATED] == 0:
-        return False
-    if p[MAX_DEPTH] > 0 and depth >= p[MAX_DEPTH]:
-        return False
-    return below(state, 100) < p[OPEN_PERCENT]
-
-
-@kernel
-def open_probability(depth, left, p):
-    """Return the probability that the next bracket opens one, as `opens` draws it."""
-    if depth == 0:
-        return 1.0
-    if depth == left and p[TRUNCATED] == 0:
-        return 0.0
-    if p[MAX_DEPTH] > 0 and depth >= p[MAX_DEPTH]:
-        return 0.0
-    return p[OPEN_PERCENT] / 100
+    must_close = (depth == left) & (p[TRUNCATED] == 0)
+    must_close |= (p[MAX_DEPTH] > 0) & (depth >= p[MAX_DEPTH])
+    percent = 0 if must_close else p[OPEN_PERCENT]
+    return 100 if depth == 0 else percent
 
 
 def shuffled_brackets(state, x, y, p):
     """Draw a string in which the brackets of each kind are balanced.
 
     An opening bracket is of a uniform kind; a closing one is uniform among the kinds that are open.
+    Which one comes is a coin, which no processor foresees, so there are no branches.
     """
     n, types, first = p[LENGTH], p[TYPES], p[FIRST_REGULAR]
-    counts, kinds = y[:types], y[types : 2 * types]  # open brackets of each kind; the kinds open
+    counts, kinds = y[:types], y[types:]  # open brackets of each kind; the kinds that are open
     counts[:] = 0
     depth = open_kinds = 0
     for i in range(n):
-        if opens(state, depth, n - i, p):
-            kind = below(state, types)
-            if counts[kind] == 0:
-                kinds[open_kinds] = kind
-                open_kinds += 1
-            counts[kind] += 1
-            depth += 1
-            x[i] = first + kind
-        else:
-            chosen = below(state, open_kinds)
-            kind = kinds[chosen]
-            counts[kind] -= 1
-            if counts[kind] == 0:
-                open_kinds -= 1
-                kinds[chosen] = kinds[open_kinds]
-            depth -= 1
-            x[i] = first + types + kind
+        coin, new_kind = two_below(state, 100, types)
+        opens = coin < open_percent(depth, n - i, p)
+        chosen = below(state, max(open_kinds, 1))
+        kind = new_kind if opens else kinds[chosen]
+
+        # The bracket; `kinds` ends with the new one, or loses the chosen one to its last.
+        before = counts[kind]
+        counts[kind] = before + (1 if opens else -1)
+        is_first, is_last = opens & (before == 0), (not opens) & (before == 1)
+        kinds[open_kinds] = kind
+        last = kinds[max(open_kinds - 1, 0)]
+        kinds[chosen] = last if is_last else kinds[chosen]
+        open_kinds += is_first
+        open_kinds -= is_last
+        depth += 1 if opens else -1
+        x[i] = first + kind + (0 if opens else types)
     return n, -1
 
 
@@ -89,7 +76,7 @@ def shuffled_surprisal(x, out, p):
     counts = np.zeros(types, np.int64)
     depth = open_kinds = 0
     for i in range(len(x)):
-        opening = open_probability(depth, p[LENGTH] - i, p)
+        opening = open_percent(depth, p[LENGTH] - i, p) / 100
         kind = x[i] - first
         if kind < types:
             out[i] = -math.log(opening) + math.log(types)
@@ -109,13 +96,13 @@ def nested_brackets(state, x, y, p):
     n, types, first = p[LENGTH], p[TYPES], p[FIRST_REGULAR]
     depth = 0
     for i in range(n):
-        if opens(state, depth, n - i, p):
-            y[depth] = below(state, types)  # the stack of open kinds
-            x[i] = first + y[depth]
-            depth += 1
-        else:
-            depth -= 1
-            x[i] = first + types + y[depth]
+        coin, new_kind = two_below(state, 100, types)
+        opens = coin < open_percent(depth, n - i, p)
+        level = depth if opens else depth - 1
+        kind = new_kind if opens else y[level]
+        y[level] = kind  # the stack of open kinds
+        x[i] = first + kind + (0 if opens else types)
+        depth += 1 if opens else -1
     return n, -1
 
 
@@ -124,7 +111,7 @@ def nested_surprisal(x, out, p):
     types, first = p[TYPES], p[FIRST_REGULAR]
     depth = 0
     for i in range(len(x)):
-        opening = open_probability(depth, p[LENGTH] - i, p)
+        opening = open_percent(depth, p[LENGTH] - i, p) / 100
         if x[i] - first < types:
             out[i] = -math.log(opening) + math.log(types)
             depth += 1
@@ -135,9 +122,10 @@ def nested_surprisal(x, out, p):
 
 def check_parameters(parameters: Parameters) -> str | None:
     """Return what is wrong with the parameters, or None."""
-    for name in ("length", "types"):
-        if parameters[name] < 1:
-            return f"{name} is {parameters[name]}; give an integer >= 1."
+    if parameters["length"] < 1:
+        return f"length is {parameters['length']}; give an integer >= 1."
+    if not 1 <= parameters["types"] <= MOST_TYPES:
+        return f"types is {parameters['types']}; give 1 to {MOST_TYPES}."
     if parameters["length"] % 2 and parameters["truncated"] == "no":
         return f"length is {parameters['length']}; give an even one, or truncated=yes."
     if not 0 <= parameters["open_percent"] <= 100:
@@ -196,7 +184,7 @@ def decode_brackets(
     paper=SHUFFLE_PAPER,
     bounds=lambda parameters: (
         parameters["length"],
-        max(parameters["length"], 2 * parameters["types"]),
+        max(parameters["length"], 2 * parameters["types"] + 1),
     ),
     check_parameters=check_parameters,
     lowest_max_length=None,

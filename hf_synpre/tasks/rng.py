@@ -63,6 +63,21 @@ def below(state, n):
 
 
 @njit(cache=True)
+def two_below(state, m, n):
+    """Return two uniform integers in 0..m-1 and 0..n-1, of one draw: for m and n below 2**16.
+
+    Each is made of 32 bits, with a bias below its bound / 2**32.
+    """
+    state[0] += GAMMA
+    bits = mix(state[0])
+    high, low = bits >> SHIFT_32, bits & LOW_WORD
+    return (
+        np.int64(high * np.uint64(m) >> SHIFT_32),
+        np.int64(low * np.uint64(n) >> SHIFT_32),
+    )
+
+
+@njit(cache=True)
 def between(state, low, high):
     """Return one uniform integer in low..high, both ends included (the papers' U{low..high})."""
     return low + below(state, high - low + 1)
