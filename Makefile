@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: docs chaos fuzz clients checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
+.PHONY: docs chaos fuzz clients matrix checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
 
 demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
@@ -26,6 +26,9 @@ fuzz: $(STAMP)  ## 20,000 broken or hostile inputs (half an hour)
 
 clients:  ## other people's programs on our models; it installs them, from a package index
 	$(PYTHON) benchmarks/clients.py --environment runs/clients
+
+matrix: $(STAMP)  ## a selection of the tests on every Python that is here, newest and lowest versions (downloads them)
+	$(BIN)/nox
 
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry
 	$(BIN)/python examples/gallery.py
@@ -66,4 +69,4 @@ clean-cache:  ## after an edit of compiled functions that other modules import
 	find hf_synpre tests -name "*.nb[ci]" -delete
 
 clean:
-	rm -rf .venv runs build dist *.egg-info
+	rm -rf .venv .nox runs build dist *.egg-info

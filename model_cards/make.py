@@ -7,7 +7,7 @@ A checkpoint that is complete here is not made again; a run that was killed cont
 saved step. The weights here are in bfloat16; those of the run, in float32, stay in the work folder.
 
 Weights are kept beside statistics only where they have these statistics. Later versions of the code
-draw other initial weights, so the run of an older checkpoint is made at the commit that its card
+give other runs, so that of an older checkpoint is made at the commit that its card
 names: `git worktree add`, this script there without the card, and then here with its --work_dir.
 """
 

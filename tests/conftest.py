@@ -41,17 +41,24 @@ def _cache_of_this_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    """A wheel of the package, made of a copy, as a zip file of the repository would give it."""
-    folder = tmp_path_factory.mktemp("wheel")
+def archives(tmp_path_factory):
+    """The wheel and the source archive of a copy, as a zip file of the repository would give it."""
+    folder = tmp_path_factory.mktemp("archives")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     cached = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "hf_synpre", folder / "hf_synpre", ignore=cached)
-    command = [sys.executable, "setup.py", "-q", "bdist_wheel"]
+    command = [sys.executable, "setup.py", "-q", "sdist", "bdist_wheel"]
     subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    (source,) = (folder / "dist").glob("*.tar.gz")
     (file,) = (folder / "dist").glob("*.whl")
-    return file
+    return {"sdist": source, "wheel": file}
+
+
+@pytest.fixture(scope="session")
+def wheel(archives):
+    """The wheel of the package."""
+    return archives["wheel"]
 
 
 @pytest.fixture(scope="session")
