@@ -151,7 +151,8 @@ def record(step: Step, folder: Path, environment: dict[str, str]) -> str:
 
 def folded(line: str) -> list[str]:
     """Return a line as a terminal shows it: in rows of COLUMNS characters."""
-    return [line[at : at + COLUMNS] for at in range(0, len(line), COLUMNS)] or [""]
+    rows = [line[at : at + COLUMNS] for at in range(0, len(line), COLUMNS)]
+    return [row.rstrip() for row in rows] or [""]
 
 
 def record_all() -> list[str]:
