@@ -3,6 +3,7 @@
 Run: pytest tests/hub/test_callback.py
 """
 
+import json
 import re
 import urllib.request
 
@@ -44,6 +45,12 @@ def test_a_callback_pushes_when_training_ends(server):
         f"{server.address}/synpre/callback/resolve/main/README.md"
     ) as answer:
         card = answer.read().decode()
+    weights = f"{server.address}/synpre/callback/resolve/main/model.safetensors"
+    with urllib.request.urlopen(weights) as answer:
+        content = answer.read()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert header["__metadata__"]["task"] == "reverse"
+    assert int(header["__metadata__"]["tokens"]) > 0
     assert "**reverse**" in card
     assert "| steps | 2 |" in card
     assert re.search(r"\| tokens .* \| \d+ \|", card)

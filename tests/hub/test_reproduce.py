@@ -171,6 +171,10 @@ CHANGES = {
     "model": ({"recipe": SMALL | {"model": 3}}, "is 3; give keys"),
     "corpus": ({"recipe": SMALL | {"corpus": 3}}, "has corpus 3, which has no keys"),
     "tokens": ({"recipe": SMALL | {"tokens": "many"}}, "has tokens 'many', which is no number"),
+    "a task of one's own": (
+        {"recipe": SMALL | {"task_files": {"my_tasks.py": "80f9a506"}}},
+        "cannot be made again: the file of the task set is another one here (my_tasks.py",
+    ),
     "rows": ({"recipe": SMALL}, "cannot be made again: its card has no number of rows of a step"),
 }
 
