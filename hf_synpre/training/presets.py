@@ -26,6 +26,16 @@ SMALL_TASK: dict[str, Any] = {
         "warmup_steps": 0.02,
     },
 }
+# The parameters of `small` and `smoke` for tasks without a range of lengths.
+SMALL_PARAMETERS: dict[str, dict[str, int]] = {
+    "k_shuffle_dyck": {"length": 64, "types": 16, "max_depth": 4},
+    "k_dyck": {"length": 64, "types": 16},
+    "eca": {"width": 16, "steps": 4},
+    "needle": {"pairs": 8},
+    "mqar": {"length": 48, "keys": 4},
+    "verbatim": {"min_items": 2, "max_items": 8, "gap": 8},
+    "stack": {"steps": 24},
+}
 # Presets for synthetic tasks: `paper` is what the papers did (docs/papers.md, "Pre-training"),
 # `fast` what reaches their 99 % token accuracy soonest (benchmarks/recipe.py; examples/LOG.md).
 # `small` is `synpre pretrain` without a preset; `smoke` shows that a run works.
@@ -168,16 +178,18 @@ def preset_fields(preset: str, task: str | None) -> dict[str, Any]:
 
     known = get_task(task).parameters if task is not None else {}
     if not fields["parameters"].keys() <= known.keys():
-        del fields["parameters"]
-    if task is None or not fits_vocabulary(task, fields["vocabulary"]):
+        fields["parameters"] = SMALL_PARAMETERS.get(str(task).removeprefix("shuffled-"), {})
+    if task is None or not fits_vocabulary(task, fields["vocabulary"], fields["parameters"]):
         del fields["vocabulary"]
+    if not fields["parameters"]:
+        del fields["parameters"]
     return fields
 
 
-def fits_vocabulary(task: str, size: int) -> bool:
-    """Say whether a plain vocabulary has all the tokens that a task needs."""
+def fits_vocabulary(task: str, size: int, parameters: Mapping[str, Any]) -> bool:
+    """Say whether a plain vocabulary has all the tokens that a task with parameters needs."""
     try:
-        open_stream(task, vocabulary=size)
+        open_stream(task, vocabulary=size, **parameters)
     except UsageError:
         return False
     return True

@@ -9,7 +9,7 @@ from hf_synpre.config import build_spec
 from hf_synpre.initialization import skeleton
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.tasks import list_tasks
+from hf_synpre.tasks import list_tasks, open_stream
 from hf_synpre.training.presets import (
     PRESETS,
     TASK_PRESETS,
@@ -67,7 +67,12 @@ def test_the_presets_for_a_cpu_are_those_with_a_small_model():
 @pytest.mark.parametrize("task", list_tasks())
 @pytest.mark.parametrize("preset", ["small", "smoke"])
 def test_every_task_takes_the_presets_for_a_cpu(preset, task):
-    spec_of(preset, task=task).validate()
+    spec = spec_of(preset, task=task)
+    spec.validate()
+    # Rows are short, so that a run is one of minutes.
+    if task not in (*("lime", "lime_induct", "lime_deduct", "lime_abduct"), "nonsense_summary"):
+        stream = open_stream(task, vocabulary=spec.vocabulary, **spec.parameters)
+        assert max(stream.bounds) <= 128
 
 
 @pytest.mark.parametrize(
