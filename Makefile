@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: docs chaos fuzz clients matrix checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
+.PHONY: space screenshots docs chaos fuzz clients matrix checkpoints demo test style bench gallery golden options readme cards release clean clean-cache
 
 demo: $(STAMP)  ## the whole comparison on the embedded data, CPU only
 	$(BIN)/synpre run examples/quickstart.yaml
@@ -13,7 +13,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 style: $(STAMP)  ## format, lint, check the types
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy && cd space && MYPYPATH=.. ../$(BIN)/mypy --config-file ../pyproject.toml .
 
 bench: $(STAMP)  ## every speed claim, each against a peer of the same run
 	for script in $(filter-out benchmarks/chaos%.py benchmarks/fuzz.py benchmarks/clients.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
@@ -29,6 +29,12 @@ clients:  ## other people's programs on our models; it installs them, from a pac
 
 matrix: $(STAMP)  ## a selection of the tests on every Python that is here, newest and lowest versions (downloads them)
 	$(BIN)/nox
+
+space: $(STAMP)  ## the page on http://127.0.0.1:7860: tasks, parameter statistics, results
+	$(BIN)/python space/app.py
+
+screenshots: $(STAMP)  ## docs/images/space_*.webp, with Chromium
+	$(BIN)/python space/screenshots.py
 
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry
 	$(BIN)/python examples/gallery.py

@@ -52,6 +52,7 @@ setup(
         "ray": ["ray>=2.50"],
         "datatrove": ["datatrove>=0.10"],
         "track": ["trackio>=0.43"],
+        "space": ["gradio>=6.31,<7"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3",
@@ -60,6 +61,8 @@ setup(
             "trackio>=0.43",
             "nbclient>=0.10",
             "ipykernel>=6.29",
+            "gradio>=6.31,<7",
+            "playwright>=1.60",
         ],
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
         "dev": ["ruff>=0.14", "mypy>=2", "types-PyYAML", "nox>=2026.10"],

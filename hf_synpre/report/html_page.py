@@ -21,13 +21,22 @@ def html_page(title: str, text: str, plots: Mapping[str, bytes]) -> str:
         text: report.md. HTML in it is shown, not obeyed.
         plots: the files of the plots, of which the SVGs are taken.
     """
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+    values: dict[str, Any] = {"title": title, "body": report_body(text, plots)}
+    return environment.get_template("report.html.jinja").render(values)
+
+
+def report_body(text: str, plots: Mapping[str, bytes]) -> str:
+    """Return what stands between head and foot of the page of a report.
+
+    Args:
+        text: report.md. HTML in it is shown, not obeyed.
+        plots: the files of the plots, of which the SVGs are taken.
+    """
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
 
     def embedded(match: re.Match[str]) -> str:
         content = base64.b64encode(plots[f"{match[1]}.svg"]).decode()
         return f'<img src="data:image/svg+xml;base64,{content}"'
 
-    body = IMAGE.sub(embedded, reader.render(text))
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    values: dict[str, Any] = {"title": title, "body": body}
-    return environment.get_template("report.html.jinja").render(values)
+    return IMAGE.sub(embedded, reader.render(text))
