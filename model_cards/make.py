@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import transformers
 from joblib import Parallel, delayed
-from render import CARDS, STATISTICS, card_of
+from render import CARDS, STATISTICS, card_of, say_facts
 
 from hf_synpre.config import build_spec, read_yaml
 from hf_synpre.errors import UsageError, choose
@@ -28,10 +28,8 @@ from hf_synpre.files import read_json, write_text
 from hf_synpre.initialization import STATISTICS_FILE
 from hf_synpre.models.saving import refuse_tokenizer
 from hf_synpre.models.spec import ModelSpec
-from hf_synpre.provenance import write_facts
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_spec import PretrainingSpec
-from hf_synpre.training.weight_facts import pretraining_facts
 
 RELEASED = ("config.json", "pretraining.json", STATISTICS_FILE)
 # The share of right validation tokens from which on weights are released, not only statistics.
@@ -73,6 +71,7 @@ def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -
             shutil.copyfile(run / file, released / file)
     if result["accuracy"] >= LEAST_ACCURACY:
         write_weights(run, CARDS / name)
+        say_facts(released, CARDS / name)
     (CARDS / name).mkdir(exist_ok=True)
     write_text(CARDS / name / "README.md", card_of(released, CARDS))
 
@@ -105,8 +104,6 @@ def check_statistics(run: Path, released: Path) -> None:
 def write_weights(run: Path, folder: Path) -> None:
     """Write the model of a finished run in bfloat16; from_pretrained loads it in float32.
 
-    Its file says what it was trained on, and at which commit.
-
     Args:
         run: the folder of the run: config.json and float32 weights.
         folder: where model.safetensors, config.json, generation_config.json and the
@@ -118,9 +115,6 @@ def write_weights(run: Path, folder: Path) -> None:
     model = model.to(torch.bfloat16)
     model.config.use_cache = True  # transformers' Trainer switched it off
     model.save_pretrained(folder)
-    result = read_json(run / "pretraining.json")
-    facts = pretraining_facts(result["recipe"], result["tokens"])
-    write_facts(folder, facts | {"commit": result["versions"]["commit"]})
 
     # The files are small, and whoever trains the model does so in float32.
     model.config.dtype = torch.float32

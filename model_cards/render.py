@@ -1,14 +1,16 @@
 """JSON files of the released checkpoints, hf_synpre/statistics/ID/ -> their cards, ID/README.md.
 
-A card says whether weights are beside it.
+A card says whether weights are beside it, and the weights say what they were trained on.
 
 python model_cards/render.py        (make cards)
 """
 
 from pathlib import Path
 
-from hf_synpre.files import write_text
+from hf_synpre.files import read_json, write_text
 from hf_synpre.hub.cards import model_card
+from hf_synpre.provenance import write_facts
+from hf_synpre.training.weight_facts import pretraining_facts
 
 CARDS = Path(__file__).parent
 STATISTICS = CARDS.parent / "hf_synpre" / "statistics"
@@ -47,8 +49,23 @@ def card_of(checkpoint: Path, folder: Path) -> str:
     return model_card(checkpoint, repo_id, weights_folder=weights)
 
 
+def say_facts(checkpoint: Path, weights: Path) -> None:
+    """Write into the header of released weights what they were trained on, and at which commit.
+
+    Args:
+        checkpoint: the folder of the JSON files that are released.
+        weights: the folder of its weights; without any, nothing is done.
+    """
+    file = checkpoint / "pretraining.json"
+    if file.exists():
+        run = read_json(file)
+        facts = pretraining_facts(run["recipe"], run["tokens"])
+        write_facts(weights, facts | {"commit": run["versions"]["commit"]})
+
+
 if __name__ == "__main__":
     rendered = cards()
     for file, text in rendered.items():
         write_text(file, text)
+        say_facts(STATISTICS / file.parent.name, file.parent)
     print(f"{len(rendered)} cards in {CARDS.name}")
