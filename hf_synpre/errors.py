@@ -112,7 +112,8 @@ def write_error(target: Any, error: BaseException) -> UsageError:
 
 def as_integer(value: Any) -> int | None:
     """Return an integer of Python or NumPy as int, None for anything else, also for a bool."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    is_bool = isinstance(value, bool) or getattr(value, "dtype", None) == "bool"
+    if is_bool or not isinstance(value, SupportsIndex):
         return None
     try:
         return operator.index(value)
