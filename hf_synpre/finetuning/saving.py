@@ -76,16 +76,20 @@ def finetuning_facts(result: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         task; start, where the weights came from; tokens of the fine-tuning; the commit and version
-        of hf_synpre; recipe_sha256, the hash of the recipe in the card.
+        of hf_synpre; recipe_sha256, the hash of the recipe in the card. A result without costs or
+        versions, as that of a model which was not trained, gives none of those.
     """
-    return {
+    cost = (result.get("phases") or {}).get("finetuning") or {}
+    made_with = result.get("versions") or {}
+    facts = {
         "task": result["task"],
         "start": describe_start(result["config"]["arm"]),
-        "tokens": result["phases"]["finetuning"]["tokens"],
-        "commit": result["versions"]["commit"],
-        "hf_synpre": result["versions"]["hf_synpre"],
+        "tokens": cost.get("tokens"),
+        "commit": made_with.get("commit"),
+        "hf_synpre": made_with.get("hf_synpre"),
         "recipe_sha256": recipe_sha256(result["config"]),
     }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def take_out_adapters(model: PreTrainedModel) -> None:

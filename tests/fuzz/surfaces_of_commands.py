@@ -134,6 +134,7 @@ USUAL_WORDS = {
     "run": ("e.yaml", "--list"),
     "report": (".",),
     "push": (".", "--repo_id", "me/x"),
+    "reproduce": (".",),
 }
 # Flags that name what is written: they stay in the folder.
 OUTPUT_NAMES = ("output", "output.jsonl", "output/a/b.parquet", "output\0", "output" * 60, "")
