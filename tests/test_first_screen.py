@@ -14,4 +14,6 @@ def test_the_blocks_of_readme_run_from_a_wheel_in_a_fresh_environment(wheel, tmp
     commands = install_alone(wheel, tmp_path)
     test = f"{SNIPPETS}::test_the_blocks_of_a_page_run[README.md]"
     python = str(commands / "python")
-    run_outside(python, "-m", "pytest", "-p", "no:cacheprovider", test, cwd=tmp_path)
+    options = ("-m", "pytest", "-p", "no:cacheprovider", test)
+    printed = run_outside(python, *options, cwd=tmp_path, env={"TEST_README": "1"})
+    assert "1 passed" in printed

@@ -39,9 +39,13 @@ assert (Path(__import__("hf_synpre").__file__).parent / "py.typed").exists()
 """
 
 
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_an_installed_package_works_outside_of_the_clone(kind, archives, tmp_path):
-    commands = install_alone(archives[kind], tmp_path)
+def test_the_source_archive_is_installed_and_has_the_commands(archives, tmp_path):
+    commands = install_alone(archives["sdist"], tmp_path)
+    assert "longest_word" in run_outside(str(commands / "synpre"), "tasks", cwd=tmp_path)
+
+
+def test_an_installed_package_works_outside_of_the_clone(archives, tmp_path):
+    commands = install_alone(archives["wheel"], tmp_path)
     uncompiled = {"NUMBA_DISABLE_JIT": "1"}
     run_outside(str(commands / "python"), "-c", SCRIPT, cwd=tmp_path, env=uncompiled)
 
