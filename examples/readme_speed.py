@@ -53,6 +53,25 @@ def generation() -> list[Claim]:
     ]
 
 
+def zoo() -> list[Claim]:
+    """Return the figures of the tasks since 2022."""
+    figures = measured("zoo")
+    rates = ", ".join(
+        f"{task} {row['tokens_per_s'] / 1e6:.0f}" for task, row in figures["per_task"].items()
+    )
+    claims = [(f"M tokens/s on one core: {rates}", "50 (20 for mqar), what was asked for")]
+    if figures["peer"] is not None:
+        dyck = figures["peer"]["k_dyck"]
+        claims.append(
+            (
+                f"k_dyck: {dyck['times']:.0f} times the tokens/s",
+                f"{figures['peer']['package']}, its preset of 64 kinds and 2,048 tokens "
+                f"({dyck['peer_tokens_per_s'] / 1e6:.1f} M tokens/s)",
+            )
+        )
+    return claims
+
+
 def pretraining() -> list[Claim]:
     """Return the figures of batches."""
     claims = []
@@ -320,6 +339,7 @@ def clients() -> list[Claim]:
 # Script of benchmarks/ -> what is said of it.
 CLAIMS = {
     "generation": generation,
+    "zoo": zoo,
     "pretraining": pretraining,
     "recipe": recipe,
     "resume": resume,
