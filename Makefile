@@ -28,12 +28,14 @@ clients:  ## other people's programs on our models; it installs them, from a pac
 	$(PYTHON) benchmarks/clients.py --environment runs/clients
 
 matrix: $(STAMP)  ## a selection of the tests on every Python that is here, newest and lowest versions (downloads them)
+	$(BIN)/pip install -q -c constraints.txt nox
 	$(BIN)/nox
 
 space: $(STAMP)  ## the page on http://127.0.0.1:7860: tasks, parameter statistics, results
 	$(BIN)/python space/app.py
 
 screenshots: $(STAMP)  ## docs/images/space_*.webp, with Chromium
+	$(BIN)/pip install -q -c constraints.txt playwright
 	$(BIN)/python space/screenshots.py
 
 gallery: $(STAMP)  ## examples/GALLERY.md from the registry

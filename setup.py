@@ -62,10 +62,11 @@ setup(
             "nbclient>=0.10",
             "ipykernel>=6.29",
             "gradio>=6.31,<7",
-            "playwright>=1.60",
         ],
+        "browser": ["playwright>=1.60"],
+        "matrix": ["nox>=2026.10"],
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
-        "dev": ["ruff>=0.14", "mypy>=2", "types-PyYAML", "nox>=2026.10"],
+        "dev": ["ruff>=0.14", "mypy>=2", "types-PyYAML"],
     },
     entry_points={
         "console_scripts": [

@@ -323,7 +323,7 @@ def try_rows(stream: Stream) -> None:
 
     Raises:
         UsageError: the function reads or writes outside of its arrays, leaves a part of the target
-            unwritten, or writes what is no id.
+            unwritten, writes what is no id, or scores no token of a sequence.
     """
     task = stream.task
     longest_body, longest_target = task.bounds(stream.parameters)
@@ -333,6 +333,7 @@ def try_rows(stream: Stream) -> None:
     sampler = task.compiled[0]
     function = getattr(task.function, "py_func", task.function)
     state = np.empty(1, np.uint64)
+    scored = 0
     for index in range(TRIAL_ROWS):
         body = np.empty(longest_body, np.int32)
         target = np.full(longest_target, UNWRITTEN, np.int32)
@@ -358,12 +359,18 @@ def try_rows(stream: Stream) -> None:
         for position, token in enumerate(target[:m].tolist()):
             if task.is_sequence and token == IGNORED:
                 continue
+            scored += 1
             if not 0 <= token < stream.vocabulary.size:
                 wrong = "is not written" if token == UNWRITTEN else f"is {token}"
                 raise UsageError(
                     f"{task.name}: y[{position}] {wrong} on an input of {n} ids, whose target has "
                     f"{m}; write ids of 0..{stream.vocabulary.size - 1}."
                 )
+    if not scored:
+        raise UsageError(
+            f"{task.name}: its function scores no token of the first {TRIAL_ROWS} rows; write the "
+            "token to y where it is to be predicted, and -100 elsewhere."
+        )
 
 
 def writable_indices(indices: np.ndarray) -> np.ndarray:

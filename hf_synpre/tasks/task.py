@@ -140,6 +140,9 @@ class Task(SyntheticTask):
         """
         default = self.parameters[name]
         if isinstance(default, tuple):
+            # YAML reads yes and no as true and false.
+            if isinstance(value, bool) and set(default) == {"no", "yes"}:
+                value = "yes" if value else "no"
             return choose(f"{name} of {self.name}", value, default)
         number = as_integer(value)
         if number is None or number < 0:

@@ -3,6 +3,9 @@
 import logging
 import math
 
+import numpy as np
+
+from hf_synpre.data.rows import IGNORED
 from hf_synpre.tasks import get_task
 from hf_synpre.tasks.base import BayesLoss
 from hf_synpre.training.pretraining_data import has_answers
@@ -11,8 +14,10 @@ from hf_synpre.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-# Above this share of ln V, for V regular tokens, a task counts as not learnt.
+# Above this share of ln V a task counts as not learnt, where V is how many tokens may be answers.
 LEARNT_SHARE = 0.2
+# The rows in which they are counted.
+COUNTED_ROWS = 1000
 
 
 def lowest_loss(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -> BayesLoss | None:
@@ -49,21 +54,31 @@ def lowest_loss(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -
     return loss
 
 
-def say_if_not_learnt(task: str, loss: float, lowest: BayesLoss, vocabulary: Vocabulary) -> None:
+def answer_tokens(spec: PretrainingSpec, vocabulary: Vocabulary) -> int:
+    """Return how many different tokens a task's rows have where they are scored, 2 or more."""
+    stream = spec.open_task(vocabulary, size=COUNTED_ROWS, split="validation").stream
+    labels = stream.rows(np.arange(COUNTED_ROWS))[2]
+    return max(2, len(np.unique(labels[labels != IGNORED])))
+
+
+def say_if_not_learnt(
+    spec: PretrainingSpec, loss: float, lowest: BayesLoss, vocabulary: Vocabulary
+) -> None:
     """Log a warning where a run ended far above the lowest loss of its task.
 
     Args:
-        task: the name of the task.
+        spec: the run.
         loss: that of the last evaluation, in nats per token.
         lowest: the lowest possible one.
         vocabulary: of the rows.
     """
-    most = LEARNT_SHARE * math.log(vocabulary.regular_count)
+    tokens = answer_tokens(spec, vocabulary)
+    most = LEARNT_SHARE * math.log(tokens)
     excess = loss - lowest.value
     if excess > most:
         logger.warning(
             "%s was not learnt: the loss %.2f is %.2f above the lowest possible one, %.2f, where "
-            "%.2f is a fifth of the logarithm of %d tokens; train longer, with another learning "
-            "rate or optimizer, or on shorter examples of fewer tokens",
-            *(task, loss, excess, lowest.value, most, vocabulary.regular_count),
+            "%.2f is a fifth of the logarithm of the %d tokens that may be answers; train longer, "
+            "with another learning rate or optimizer, or on shorter examples of fewer tokens",
+            *(spec.task, loss, excess, lowest.value, most, tokens),
         )

@@ -217,6 +217,8 @@ def small_model(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     config: PreTrainedConfig = CONFIG_MAPPING[model_type]()
     overrides = given.get("overrides") or {}
     chosen = {config.attribute_map.get(name, name) for name in overrides}
+    if "num_attention_heads" in chosen:  # as many for keys and values, where nothing else is said
+        chosen.add("num_key_value_heads")
     wanted: dict[str, float] = dict(SMALL_MODEL)
     if preset in TASK_PRESETS:
         wanted |= dict.fromkeys(DROPOUTS, 0.0)

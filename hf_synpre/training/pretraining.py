@@ -218,7 +218,7 @@ def pretrain(
             result["bayes_loss"] = lowest.value
             result["excess_loss"] = loss - lowest.value
             if trainer.is_world_process_zero():
-                say_if_not_learnt(str(spec.task), loss, lowest, vocabulary)
+                say_if_not_learnt(spec, loss, lowest, vocabulary)
         if tokenizer is not None and corpus is None:  # else it is in the recipe
             result["tokenizer"] = tokenizer_metadata(tokenizer)
         weights = {

@@ -67,8 +67,10 @@ def nothing(folder: Path, _: Any) -> None:
     """Write nothing: the input is given as it is."""
 
 
-# Where the work of commands begins.
+# Where the work of commands begins. The first one is a name of the second, and its module must be
+# imported before that is replaced.
 WORK = (
+    "hub.reproduce.pretrain",
     *("training.pretraining.pretrain", "experiments.Experiment.run", "data.shards.build_shards"),
     "hub.push",
 )

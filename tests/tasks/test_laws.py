@@ -138,6 +138,18 @@ def test_every_task_says_what_it_knows_of_its_loss(task):
         assert 0 <= loss.value < 12
 
 
+def test_a_string_that_is_cut_may_have_an_odd_length():
+    settings = {"length": 7, "types": 2, "vocabulary": 24}
+    with pytest.raises(UsageError, match="length is 7; give an even one, or truncated=yes"):
+        pairs("k_dyck", stop=1, **settings)
+    rows = pairs("k_dyck", stop=20, truncated="yes", **settings)
+    assert {len(row) for row, _ in rows} == {7}
+    # YAML reads the word yes as a boolean.
+    assert pairs("k_dyck", stop=20, truncated=True, **settings) == rows
+    with pytest.raises(UsageError, match="Unknown order of union 'True'"):
+        pairs("union", stop=1, order=True)
+
+
 def test_what_has_no_law_is_refused():
     with pytest.raises(UsageError, match="set gives no probabilities of its tokens; see bayes_l"):
         get_task("set").surprisals([356, 32099, 5, 6])

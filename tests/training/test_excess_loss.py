@@ -8,7 +8,7 @@ import math
 import pytest
 from pretraining_runs import run_of
 
-from hf_synpre.training.excess_loss import lowest_loss
+from hf_synpre.training.excess_loss import answer_tokens, lowest_loss
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import Vocabulary
@@ -37,6 +37,13 @@ def test_a_task_that_was_learnt_is_not_warned_of(caplog, tmp_path):
     result = pretrain(spec, model, tmp_path / "run")
     assert result["excess_loss"] < 0.2 * math.log(33)
     assert "was not learnt" not in caplog.text
+
+
+def test_the_limit_counts_the_tokens_that_may_be_answers():
+    cells = {"task": "eca", "parameters": {"width": 8, "steps": 3}}
+    assert answer_tokens(spec_of(**cells), PLAIN) == 3  # two states and the separator
+    assert answer_tokens(spec_of(**DYCK), PLAIN) == 8
+    assert answer_tokens(spec_of(task="identity"), PLAIN) == PLAIN.regular_count
 
 
 @pytest.mark.parametrize(

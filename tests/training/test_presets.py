@@ -18,7 +18,7 @@ from hf_synpre.training.presets import (
     small_model,
 )
 from hf_synpre.training.pretraining_spec import PretrainingSpec
-from hf_synpre.vocabulary import Vocabulary
+from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 # What two cores of a CPU do in less than a minute, by measurement: about 10**11 FLOP/s each.
 FLOPS_OF_SMOKE = 5e12
@@ -97,6 +97,14 @@ def test_what_is_given_of_a_model_wins():
     named = {"config_name": "google-t5/t5-small"}
     assert small_model("smoke", named) == named
     assert small_model("paper", given) == small_model(None, given) == given
+
+
+def test_heads_that_are_given_are_those_of_keys_and_values_too():
+    given = {"model_type": "llama", "overrides": {"hidden_size": 32, "num_attention_heads": 2}}
+    fields = small_model("smoke", given)["overrides"]
+    assert "num_key_value_heads" not in fields
+    model = ModelSpec(**small_model("smoke", given))
+    assert model.config(as_vocabulary(64)).num_key_value_heads == 2
 
 
 def test_a_model_that_cannot_be_small_keeps_its_size():
