@@ -1,0 +1,87 @@
+"""Whether a small model learns each task since 2022 in minutes, by its excess loss.
+
+    python benchmarks/learning.py [--steps 1500] [--only TASK,TASK] [--model_type llama]
+
+The results are benchmarks/results/learning.json, which keeps the tasks that are not run again.
+
+Each task is pre-trained on with the preset `small`: a model of two layers of width 128, 128 ids,
+short rows, Adafactor at 3e-2, one thread. A run ends at 99 % token accuracy, or where its steps
+end. The limit is a loss that is a fifth of ln V above the lowest possible one, for V tokens that
+may be answers: what is above it does not count as learnt.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hf_synpre.config import build_spec
+from hf_synpre.files import lock, write_json
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.excess_loss import LEARNT_SHARE, answer_tokens
+from hf_synpre.training.presets import small_model
+from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.vocabulary import as_vocabulary
+
+RESULT = Path(__file__).parent / "results" / "learning.json"
+TASKS = (
+    *("mqar", "needle", "verbatim", "stack", "eca", "copy", "k_dyck", "k_shuffle_dyck"),
+    *("set", "identity"),
+)
+
+
+def learn(task: str, model_type: str, steps: int) -> dict[str, float | int | bool]:
+    """Pre-train a small model on a task; return what it took and how far it came."""
+    fields = {"task": task, "preset": "small", "evaluations": 20}
+    fields["training"] = {"max_steps": steps, "bf16": True, "use_cpu": True}
+    spec = build_spec(PretrainingSpec, fields, "options")
+    model = ModelSpec(**small_model("small", {"model_type": model_type}))
+    with tempfile.TemporaryDirectory() as folder:
+        result = pretrain(spec, model, Path(folder) / "run")
+    limit = LEARNT_SHARE * math.log(answer_tokens(spec, as_vocabulary(spec.vocabulary)))
+    return {
+        "model_type": model_type,
+        "parameters": spec.parameters,
+        "steps": result["steps"],
+        "tokens": result["tokens"],
+        "minutes": round((result["train_s"] + result["eval_s"]) / 60, 1),
+        "accuracy": result["accuracy"],
+        "bayes_loss": result["bayes_loss"],
+        "excess_loss": result["excess_loss"],
+        "limit": limit,
+        "learnt": result["excess_loss"] < limit,
+    }
+
+
+def main() -> None:
+    """Run the tasks, print a line each, write each result as it comes."""
+    logging.disable(logging.WARNING)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--only", default=",".join(TASKS))
+    parser.add_argument("--model_type", default="llama")
+    given = parser.parse_args()
+    for task in given.only.split(","):
+        figures = learn(task, given.model_type, given.steps)
+        print(
+            f"{task:16}{figures['steps']:>6} steps{figures['minutes']:>6} min"
+            f"{figures['accuracy']:>8.1%}  excess loss {figures['excess_loss']:.3f} of "
+            f"{figures['limit']:.2f}: {'learnt' if figures['learnt'] else 'not learnt'}",
+            flush=True,
+        )
+        # Two of these scripts may run side by side.
+        with lock(RESULT):
+            stored = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+            write_json(RESULT, stored | {task: figures})
+
+
+if __name__ == "__main__":
+    main()
