@@ -38,13 +38,17 @@ TASKS = (
 
 def learn(task: str, model_type: str, steps: int) -> dict[str, float | int | bool]:
     """Pre-train a small model on a task; return what it took and how far it came."""
+    # The recipe and the model of the preset.
     fields = {"task": task, "preset": "small", "evaluations": 20}
     fields["training"] = {"max_steps": steps, "bf16": True, "use_cpu": True}
     spec = build_spec(PretrainingSpec, fields, "options")
     model = ModelSpec(**small_model("small", {"model_type": model_type}))
+
+    # The run, and the excess loss below which its task counts as learnt.
     with tempfile.TemporaryDirectory() as folder:
         result = pretrain(spec, model, Path(folder) / "run")
     limit = LEARNT_SHARE * math.log(answer_tokens(spec, as_vocabulary(spec.vocabulary)))
+
     return {
         "model_type": model_type,
         "parameters": spec.parameters,

@@ -255,16 +255,25 @@ class MaskedDataset:
             self.masked_percent + self.random_percent,
             *self.regular_tokens,
         )
-        originals = row["input_ids"][positions]
+        return masked_row(row, ids, positions, self.compact)
 
-        masked_row = row | {"input_ids": ids}
-        if self.compact:
-            masked_row["masked_positions"] = positions.astype(np.int32)
-            masked_row["labels"] = originals
-        else:
-            masked_row["labels"] = np.full_like(ids, IGNORED)
-            masked_row["labels"][positions] = originals
-        return masked_row
+
+def masked_row(row: Row, ids: np.ndarray, positions: np.ndarray, compact: bool) -> Row:
+    """Return a row with masked ids, and its former ids at the masked positions as labels.
+
+    Args:
+        row: the row before masking.
+        ids: its ids after it, int32[length].
+        positions: the masked positions, ascending, int64[masked].
+        compact: give masked_positions and labels [masked], not labels [length].
+    """
+    originals = row["input_ids"][positions]
+    masked = row | {"input_ids": ids}
+    if compact:
+        return masked | {"masked_positions": positions.astype(np.int32), "labels": originals}
+    labels = np.full_like(ids, IGNORED)
+    labels[positions] = originals
+    return masked | {"labels": labels}
 
 
 class MaskedAnswers:
@@ -288,16 +297,7 @@ class MaskedAnswers:
         positions = np.flatnonzero(row["labels"][:-1] != IGNORED) + 1
         ids = row["input_ids"].copy()
         ids[positions] = self.mask
-        originals = row["input_ids"][positions]
-
-        masked_row = row | {"input_ids": ids}
-        if self.compact:
-            masked_row["masked_positions"] = positions.astype(np.int32)
-            masked_row["labels"] = originals
-        else:
-            masked_row["labels"] = np.full_like(ids, IGNORED)
-            masked_row["labels"][positions] = originals
-        return masked_row
+        return masked_row(row, ids, positions, self.compact)
 
 
 class HiddenAnswers:
