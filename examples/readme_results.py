@@ -10,21 +10,25 @@ from typing import Any
 
 from hf_synpre.report.cells import ABSENT
 from hf_synpre.report.escapes import escape_markdown
+from hf_synpre.report.exchange import is_control
 from hf_synpre.report.findings import write_findings
+from hf_synpre.report.markdown_page import exchange_table
+from hf_synpre.report.render import task_heading
 from hf_synpre.report.schema import Estimate, Report
 
 ROOT = Path(__file__).parents[1]
 
 
-def with_interval(estimate: Estimate | None) -> str:
-    """Write an estimate in percent with its interval."""
+def with_interval(estimate: Estimate | None, unit: str | None = "%") -> str:
+    """Write an estimate with its interval, a fraction in percent, without its unit."""
     if estimate is None or (estimate["value"] is None and estimate["note"].startswith(ABSENT)):
         return "–"
     if estimate["value"] is None:
         return "refused"
-    text = f"{100 * estimate['value']:.1f}"
+    factor, digits = (100, 1) if unit == "%" else (1, 3)
+    text = f"{factor * estimate['value']:.{digits}f}"
     if estimate["low"] is not None:
-        text += f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+        text += f" [{factor * estimate['low']:.{digits}f}, {factor * estimate['high']:.{digits}f}]"
     return text
 
 
@@ -105,9 +109,7 @@ def table_of_tasks(report: Report, tasks: list[str], arms: list[str]) -> str:
     benefits = {arm: m for arm, m in benefits.items() if arm in arms and not m["note"]}
     show_benefits = any(mean["value"] is not None for mean in benefits.values())
 
-    head = ["start"]
-    for task in tasks:
-        head.append(f"{task}, {report['tasks'][task]['metric'].replace('_', ' ')}")
+    head = ["start", *(task_heading(task, report["tasks"][task]) for task in tasks)]
     if show_benefits:
         head.append("mean benefit of natural, %")
 
@@ -116,7 +118,8 @@ def table_of_tasks(report: Report, tasks: list[str], arms: list[str]) -> str:
         row = [arm]
         for task in tasks:
             score = report["scores"][task].get(arm)
-            row.append(with_interval(score) + star(report["differences"][task].get(arm)))
+            text = with_interval(score, report["tasks"][task]["unit"])
+            row.append(text + star(report["differences"][task].get(arm)))
         if show_benefits:
             row.append(with_interval(benefits.get(arm)))
         rows.append(row)
@@ -125,6 +128,8 @@ def table_of_tasks(report: Report, tasks: list[str], arms: list[str]) -> str:
 
 def provenance(report: Report, name: str) -> str:
     """Return which seeds and command made an experiment's table."""
+    if count_of_seeds(report) == "1 seeds":
+        return f"One seed of fine-tuning, so no interval. {made_by(report, name)}"
     return (
         f"Mean over {count_of_seeds(report)} of fine-tuning with its 95 % interval; * the "
         f"difference to random excludes zero. {made_by(report, name)}"
@@ -170,6 +175,11 @@ SHOWN = {
         "Self-pretraining a RoBERTa with tokenizers of its own.",
         None,
     ),
+    "decoder_quickstart": (
+        tables_of_many_tasks,
+        "A first look at a decoder: a Llama of two layers, one seed.",
+        None,
+    ),
 }
 
 
@@ -206,8 +216,8 @@ def table_of_findings() -> str:
     """Return a row for each experiment: what its starts gained, and what compute alone gives."""
     head = [
         "experiment",
-        "starts that score higher than random weights",
-        "and higher than random weights that are fine-tuned for longer, at equal total compute?",
+        "starts that are better than random weights",
+        "and better than random weights that are fine-tuned for longer, at equal total compute?",
     ]
     rows = []
     for name, arms in ARMS_OF_FINDINGS.items():
@@ -219,26 +229,33 @@ def table_of_findings() -> str:
 
 
 def ahead_of_random(report: Report, arm: str) -> str:
-    """Return on how many tasks an arm is above random by an interval that excludes zero."""
-    differences = [arms[arm] for arms in report["differences"].values() if arm in arms]
-    ahead = [d for d in differences if d["excludes_zero"] and d["value"] > 0]
-    tasks = "task" if len(differences) == 1 else "tasks"
-    return f"`{arm}` on {len(ahead)} of {len(differences)} {tasks}"
+    """Return on how many tasks an arm is better than random by an interval that excludes zero."""
+    tasks = [task for task, arms in report["differences"].items() if arm in arms]
+    ahead = [task for task in tasks if outcome(report, task, report["differences"][task][arm]) > 0]
+    noun = "task" if len(tasks) == 1 else "tasks"
+    return f"`{arm}` on {len(ahead)} of {len(tasks)} {noun}"
+
+
+def outcome(report: Report, task: str, difference: Estimate) -> int:
+    """Return whether a difference is one for the better, 1, or the worse, -1.
+
+    0 is a difference whose interval includes zero.
+    """
+    if not difference["excludes_zero"]:
+        return 0
+    is_better = (difference["value"] > 0) == report["tasks"][task]["higher_is_better"]
+    return 1 if is_better else -1
 
 
 def against_equal_compute(report: Report) -> str:
     """Return where the best pre-trained arm is ahead of a control of equal compute."""
-    # Answer -> the tasks that have it.
-    tasks: dict[str, list[str]] = {"yes": [], "no": [], "no clear difference": []}
+    # Answer -> the tasks that have it; the leads are those of the control.
+    answers_of_outcomes = {-1: "yes", 1: "no", 0: "no clear difference"}
+    tasks: dict[str, list[str]] = {answer: [] for answer in answers_of_outcomes.values()}
     for task, found in report["findings"].items():
         for control in found["controls"]:
-            lead = control["lead"]  # of the control
-            if not lead["excludes_zero"]:
-                tasks["no clear difference"].append(task)
-            elif lead["value"] > 0:
-                tasks["no"].append(task)
-            else:
-                tasks["yes"].append(task)
+            answer = answers_of_outcomes[outcome(report, task, control["lead"])]
+            tasks[answer].append(task)
 
     answers = [f"{answer} on {', '.join(names)}" for answer, names in tasks.items() if names]
     return "; ".join(answers) or "not measured"
@@ -253,7 +270,23 @@ def results() -> str:
         if plot:
             parts.append(f"![{name}]({name}/{plot})")
         parts += [table(report), f"{provenance(report, name)} Cells: [{name}]({name})."]
+        parts += tables_of_saved_tokens(report)
     return "\n\n".join(parts)
+
+
+def tables_of_saved_tokens(report: Report) -> list[str]:
+    """Return how many natural tokens the arms save on each task of language modelling."""
+    has_controls = any(map(is_control, report["arms"]))
+    parts = []
+    for task, rates in report.get("exchange", {}).items():
+        recipes, doubts = report["recipes"][task], report["fairness"].get(task, {})
+        table = exchange_table(rates, recipes, doubts, has_controls)
+        parts.append(
+            f"Natural tokens of {task} that a start reads until it has the loss with which random "
+            "ends, in per cent of those that random reads. Both have the same steps of fine-tuning."
+        )
+        parts.append(markdown_table(table.head, [list(map(str, row)) for row in table.rows]))
+    return parts
 
 
 def read_recipe(name: str) -> dict[str, Any]:
