@@ -469,9 +469,9 @@ def read_vocabulary(text: str | None) -> "int | PreTrainedTokenizerBase | None":
     """Return what --vocabulary means: a size, a tokenizer, or None for the paper's T5 ids."""
     if text is None:
         return None
-    size = read_integer(text)
+    size = read_integer(text.removeprefix("-"))
     if size is not None:
-        return size
+        return -size if text.startswith("-") else size
     return tokenizer_of_flag(text, "vocabulary", "a size, or the folder or Hub id of a tokenizer")
 
 

@@ -55,3 +55,40 @@ def rates_tried(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for trial in trials
     ]
     return sorted(tried, key=lambda one: (one["learning_rate"], one.get("initial_scale", 1.0)))
+
+
+def values_tried(cell: Mapping[str, Any]) -> set[tuple[float, float | None]]:
+    """Return the learning rates and initial scales of the trials that a cell's file names.
+
+    Args:
+        cell: the content of the file.
+    """
+    return {
+        (trial["learning_rate"], trial.get("initial_scale"))
+        for trial in cell.get("learning_rates", [])
+    }
+
+
+def chosen_again(
+    cell: Mapping[str, Any], header: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Return the result of a cell after a change of its grid, where the choice is the same.
+
+    Args:
+        cell: the content of the cell's file, {} where there is none.
+        header: what its file says of the arm and the task today.
+        trials: the contents of the files of today's trials.
+
+    Returns:
+        The content of the file with today's trials. None where the cell has to be computed,
+        because it has no result or the trials choose another rate or scale.
+    """
+    if cell.get("status") != "done" or not trials:
+        return None
+    best = choose_trial(trials)
+    training = cell["config"]["finetuning"]["training"]
+    choice = training["learning_rate"], cell.get("initial_scale")
+    if choice != (best["learning_rate"], best.get("initial_scale")):
+        return None
+    config = {**cell["config"], **{part: header["config"][part] for part in ("arm", "task")}}
+    return {**cell, "learning_rates": rates_tried(trials), "config": config}

@@ -121,13 +121,14 @@ class Progress:
 
         seconds_of_done = {cell: contents[cell].get("wall_s") or 0.0 for cell in done}
         expected = [cell for cell in self.cells if cell not in failed]
-        left = clock(self._seconds_left(expected, seconds_of_done))
+        left = self._seconds_left(expected, seconds_of_done)
         so_far = clock(time.monotonic() - self.started)
 
         count = f"{len(done)} of {len(self.cells)} cells"
         if failed:
             count += f", {len(failed)} failed"
-        return f"{self.name}: {count}, {so_far} so far, about {left} left"
+        line = f"{self.name}: {count}, {so_far} so far"
+        return line if left is None else f"{line}, about {clock(left)} left"
 
     def running(self) -> list[RunState]:
         """Return what runs now: pre-training runs, tasks that are prepared, cells."""

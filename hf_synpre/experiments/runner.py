@@ -30,6 +30,7 @@ from hf_synpre.experiments.cell import (
     experiment_recipe,
 )
 from hf_synpre.experiments.cluster import Job, cluster_cpus, joined_cluster, run_on_cluster
+from hf_synpre.experiments.learning_rates import chosen_again, values_tried
 from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.experiments.stored_recipe import (
@@ -37,6 +38,7 @@ from hf_synpre.experiments.stored_recipe import (
     parts_that_must_stay,
     read_stored_recipe,
     spec_of_recipe,
+    without_grids,
 )
 from hf_synpre.experiments.workers import end_with_parent, failure_message, release_memory
 from hf_synpre.files import lock, read_object, write_json
@@ -175,8 +177,8 @@ class Experiment:
         if file.exists():
             stored = read_stored_recipe(file)
             in_use = self._names_in_use(stored)
-            before = parts_that_must_stay(stored, recipe, in_use)
-            now = parts_that_must_stay(recipe, stored, in_use)
+            before = without_grids(parts_that_must_stay(stored, recipe, in_use))
+            now = without_grids(parts_that_must_stay(recipe, stored, in_use))
             if before != now and in_use["tasks"]:
                 raise UsageError(
                     f"{self.folder} holds results of another configuration "
@@ -230,9 +232,13 @@ class Experiment:
         return self.folder / cell.name if is_kept else None
 
     def _is_done(self, cell: Cell) -> bool:
-        """Say whether a cell has its result, and its model if that is kept."""
+        """Say whether a cell has its result, chosen from today's grid, and its model if kept."""
+        content = status(self.folder / cell.file_name)
+        if content.get("status") != "done":
+            return False
+        grid = {(trial.rate, trial.scale) for trial in self.spec.trials(cell)}
         model = self.model_folder(cell)
-        return is_done(self.folder / cell.file_name) and (model is None or model.is_dir())
+        return values_tried(content) == grid and (model is None or model.is_dir())
 
     def compute_and_store(self, cell: Cell, wait: bool = True) -> str | None:
         """Compute a cell and write its file, unless it is done.
@@ -261,8 +267,12 @@ class Experiment:
                 def compute() -> None:
                     model = self.model_folder(cell)
                     trials = self._trials(cell)
-                    with reported_in(self.folder / PROGRESS_FOLDER, cell.name):
-                        result = compute_cell(cell, self.spec, self.artifacts, model, trials)
+                    result = None
+                    if model is None or model.is_dir():
+                        result = chosen_again(status(file), cell_header(cell, self.spec), trials)
+                    if result is None:
+                        with reported_in(self.folder / PROGRESS_FOLDER, cell.name):
+                            result = compute_cell(cell, self.spec, self.artifacts, model, trials)
                     write_json(file, result)
 
                 failure = failure_message(compute)

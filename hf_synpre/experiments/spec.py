@@ -217,6 +217,8 @@ class ExperimentSpec:
             self._check_data_dir(name)
         self.check_recipe()
 
+        if self.jobs < 0:
+            raise UsageError(f"jobs is {self.jobs}; give jobs >= 0 (0: one a core).")
         self._check_seeds(self.seeds)
         for task in self.tasks.values():
             if task.seeds is not None:
@@ -254,13 +256,10 @@ class ExperimentSpec:
         check_read(self.finetuning, has, what="this experiment")
 
     def _check_seeds(self, seeds: list[int]) -> None:
-        """Raise UsageError on seeds or a number of jobs that are not allowed."""
+        """Raise UsageError on seeds that are not allowed."""
         allowed = bool(seeds) and min(seeds) >= 0 and max(seeds) < 2**32
-        if not allowed or len(set(seeds)) != len(seeds) or self.jobs < 0:
-            raise UsageError(
-                f"seeds is {seeds}, jobs {self.jobs}; give distinct seeds in 0..2**32-1 and "
-                "jobs >= 0 (0: one a core)."
-            )
+        if not allowed or len(set(seeds)) != len(seeds):
+            raise UsageError(f"seeds is {seeds}; give distinct seeds in 0..2**32-1.")
 
     def _check_trial_seed(self) -> None:
         """Raise UsageError where a cell has the seed with which its learning rate is chosen."""

@@ -10,6 +10,9 @@ from hf_synpre.experiments.cell import experiment_recipe
 from hf_synpre.experiments.spec import ExperimentSpec
 from hf_synpre.files import read_json
 
+# The options of which each value is a trial where there are several; see `without_grids`.
+GRIDS = ("learning_rates", "initial_scales")
+
 
 def read_stored_recipe(file: Path) -> dict[str, Any]:
     """Return the recipe in an experiment's folder.
@@ -69,6 +72,21 @@ def parts_that_must_stay(
         elif isinstance(value, dict):
             names = in_use[part] & value.keys() & other.get(part, {}).keys()
             parts[part] = {name: value[name] for name in sorted(names)}
+    return parts
+
+
+def without_grids(part: Any) -> Any:
+    """Return a recipe, or a part of it, that is equal for all grids of two values or more.
+
+    A trial is the same run whatever other values its grid has, so a grid may change in a folder
+    with results. Cells whose trials then choose another value are computed again.
+    """
+    if not isinstance(part, dict):
+        return part
+    parts = {}
+    for name, value in part.items():
+        is_grid = name in GRIDS and isinstance(value, list) and len(value) > 1
+        parts[name] = "a grid" if is_grid else without_grids(value)
     return parts
 
 

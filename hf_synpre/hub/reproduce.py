@@ -101,7 +101,8 @@ def card_of(source: str | Path, revision: str | None = None) -> tuple[str, dict[
         # That it is not there is said where no other cause is known.
         is_missing = (RepositoryNotFoundError, EntryNotFoundError)
         failures.sort(key=lambda error: isinstance(error.__cause__, is_missing))
-        raise failures[0]
+        failure = failures[0]
+        raise type(failure)(f"There is no folder {source}; on the Hub: {failure}") from failure
     if len(cards) > 1:
         raise UsageError(
             f"{repo_id} is a dataset and a model on the Hub; download the one that is meant, and "

@@ -113,6 +113,8 @@ def write_finding(report: Report, task: str, name: WriteName = str) -> list[str]
     best, unit = finding["best"], summary["unit"]
     score = write_interval(report["scores"][task][best], unit)
     metric = name((summary["metric"] or "").replace("_", " "))
+    if is_tie(report, task):
+        return [f"{name(task)}: all arms have the same {metric}, {score}."]
     sentences = [f"{name(task)}: {name(best)} has the best {metric}, {score}."]
 
     over_random = report["differences"][task].get(best)
@@ -137,6 +139,12 @@ def write_finding(report: Report, task: str, name: WriteName = str) -> list[str]
     if finding["pretrained"] and not finding["controls"]:
         sentences.append(NO_CONTROL)
     return sentences
+
+
+def is_tie(report: Report, task: str) -> bool:
+    """Say whether several arms were scored on a task, and all have the same mean."""
+    scores = report["scores"][task]
+    return len(scores) > 1 and len({score["value"] for score in scores.values()}) == 1
 
 
 def _doubts(report: Report, task: str, arm: str) -> list[str]:
@@ -192,13 +200,23 @@ def write_interval(estimate: Estimate, unit: str | None, sign: str = "") -> str:
 
 
 def _best_by_task(report: Report, name: WriteName) -> list[str]:
-    """Say on which tasks each arm has the best mean score."""
+    """Say on which tasks each arm has the best mean score, and on which all have the same."""
     tasks_of_best: dict[str, list[str]] = {}
+    ties = []
     for task, finding in report["findings"].items():
-        tasks_of_best.setdefault(finding["best"], []).append(task)
+        if is_tie(report, task):
+            ties.append(task)
+        else:
+            tasks_of_best.setdefault(finding["best"], []).append(task)
+    sentences = []
+    if ties:
+        sentences.append(f"On {_join(map(name, ties))} all arms have the same mean score.")
+    if not tasks_of_best:
+        return sentences
     ranked = sorted(tasks_of_best.items(), key=lambda item: -len(item[1]))
     parts = [f"{name(arm)} on {len(tasks)} ({_join(map(name, tasks))})" for arm, tasks in ranked]
-    return [f"Over {len(report['findings'])} tasks, the best mean score is that of {_join(parts)}."]
+    best = f"Over {len(report['findings'])} tasks, the best mean score is that of {_join(parts)}."
+    return [best, *sentences]
 
 
 def _against_random(report: Report, name: WriteName) -> list[str]:

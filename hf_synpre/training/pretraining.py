@@ -219,6 +219,12 @@ def pretrain(
             result["excess_loss"] = loss - lowest.value
             if trainer.is_world_process_zero():
                 say_if_not_learnt(spec, loss, lowest, vocabulary)
+        elif spec.task is not None and not quiet and trainer.is_world_process_zero():
+            logger.warning(
+                "the lowest possible loss of this run on %s is not known, so whether the task was "
+                "learnt is not judged",
+                spec.task,
+            )
         if tokenizer is not None and corpus is None:  # else it is in the recipe
             result["tokenizer"] = tokenizer_metadata(tokenizer)
         weights = {

@@ -38,6 +38,7 @@ BAD_ARGUMENTS = [
     (["finetune", "rows.csv", "--head=--"], "--head is '--'; give a value"),
     (["generate", "set", "--split", "dev"], "Unknown split 'dev'"),
     (["generate", "set", "--vocabulary", "5"], "A vocabulary size is 5"),
+    (["generate", "set", "--vocabulary=-3"], "A vocabulary size is -3"),
     (["generate", "set", "--parameters", "min_length"], "write name=value"),
     (["generate", "set", "--parameters", "min_lenght=3"], "Did you mean 'min_length'?"),
     (
@@ -371,7 +372,7 @@ def test_a_folder_without_data_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "message"), [("--jobs", "jobs -1"), ("--data_dir", "There is no folder -1")]
+    ("option", "message"), [("--jobs", "jobs is -1"), ("--data_dir", "There is no folder -1")]
 )
 def test_options_of_run_are_checked_like_the_yaml(option, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

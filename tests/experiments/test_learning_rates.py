@@ -3,6 +3,7 @@
 Run: pytest tests/experiments/test_learning_rates.py
 """
 
+import copy
 import json
 import shutil
 
@@ -184,6 +185,35 @@ def test_what_is_missing_is_computed_again_and_nothing_else(finished):
     now = {file: file.stat().st_mtime_ns for file in finished.folder.glob("*--*--*.json")}
     again = {file.stem for file in files if files[file] != now[file]}
     assert again == {"mtop--random--0", "mtop--random--lr0.01"}
+
+
+def test_a_grid_may_change_and_only_what_it_changes_is_computed(finished, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns("work"))
+    one = Experiment(copy.deepcopy(finished.spec), folder, finished.artifacts.folder)
+    before = content(one, "mtop--random--0")
+
+    # A worse rate is added, and another left out: the choice and its scores stay.
+    one.spec.finetuning.learning_rates = [1e-9, 1e-8, 1e-2]
+    assert [cell.name for cell in one.missing(one.cells())] == [
+        *("mtop--random--lr1e-08", "mtop--random--0"),
+    ]
+    assert one.run() == []
+    after = content(one, "mtop--random--0")
+    assert [trial["learning_rate"] for trial in after["learning_rates"]] == [1e-9, 1e-8, 1e-2]
+    assert after | {"learning_rates": before["learning_rates"]} == before
+    assert not one.missing(one.cells())
+
+    # Without the chosen rate, another one is chosen and the cell computed anew.
+    one.spec.finetuning.learning_rates = [1e-9, 1e-8]
+    assert one.run() == []
+    again = content(one, "mtop--random--0")
+    assert again["schedule"]["learning_rate"] < 1e-7
+
+    # One rate is not chosen but given, which is another recipe.
+    one.spec.finetuning.learning_rates = [1e-2]
+    with pytest.raises(UsageError, match="holds results of another configuration"):
+        one.run()
 
 
 def test_without_a_trial_there_is_no_choice(finished, tmp_path):
