@@ -288,7 +288,9 @@ def doubt_lines(report: Report) -> list[str]:
             texts = [f"no fair comparison, because {reason}" for reason in doubt["refused"]]
             for text in texts + doubt["caveats"]:
                 arms_by_text.setdefault(text, []).append(arm)
-        lines += [f"On {task}, for {', '.join(arms)}: {text}" for text, arms in arms_by_text.items()]
+        lines += [
+            f"On {task}, for {', '.join(arms)}: {text}" for text, arms in arms_by_text.items()
+        ]
     return lines
 
 

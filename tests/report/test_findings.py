@@ -74,7 +74,9 @@ def test_what_is_not_known_is_said():
 
 def test_equal_scores_have_no_best_arm():
     nothing = experiment({"random": 0.0, "synthetic": 0.0}, tasks=("mtop",), sd=0.0)
-    assert write_findings(summary(nothing)) == ["mtop: all arms have the same exact match, 0.0 % [0.0, 0.4]."]
+    assert write_findings(summary(nothing)) == [
+        "mtop: all arms have the same exact match, 0.0 % [0.0, 0.4]."
+    ]
     text = " ".join(write_findings(summary(nothing + experiment(MEANS, tasks=("other",)))))
     assert "On mtop all arms have the same mean score." in text
     assert "the best mean score is that of natural on 1 (other)" in text
