@@ -17,6 +17,7 @@ from pathlib import Path
 from hf_synpre.cli.build import BUILD
 from hf_synpre.cli.experiment import REPORT, RUN
 from hf_synpre.cli.finetune import FINETUNE
+from hf_synpre.cli.init import INIT
 from hf_synpre.cli.options import ImportOptions, Verb, parse
 from hf_synpre.cli.pretrain import PRETRAIN, SELF_PRETRAIN
 from hf_synpre.cli.processes import check_compiled_code, share_cores
@@ -41,7 +42,7 @@ from hf_synpre.versions import versions
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        *(TASKS, GENERATE, BUILD, PRETRAIN, SELF_PRETRAIN, STATISTICS),
+        *(TASKS, GENERATE, BUILD, PRETRAIN, SELF_PRETRAIN, STATISTICS, INIT),
         *(FINETUNE, RUN, REPORT, PUSH, REPRODUCE),
     )
 }
@@ -56,7 +57,7 @@ PATH_STARTS = ("./", "../", "/", "~")
 # The flags that name a file or folder to read, where they do not name something of the Hub.
 INPUT_FLAGS = (
     *("checkpoint", "start", "tokenizer_name", "tokenizer", "config_name", "vocabulary"),
-    *("corpus", "dataset", "data_dir"),
+    *("corpus", "dataset", "data_dir", "from"),
 )
 
 

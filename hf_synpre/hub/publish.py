@@ -30,8 +30,10 @@ MODEL_FILES = (
     *("results/*.json", "results/*/*.json", ".eval_results/*.yaml"),
 )
 NOT_PUSHED = ("trainer_state.json",)
+# What a folder of `synpre init` has beside its card.
+STARTED_FILE = "initialization.json"
 # A model folder must have one of these, from which its card is made, or be one that was fine-tuned.
-DESCRIPTIONS = ("pretraining.json", "parameter_statistics.json")
+DESCRIPTIONS = ("pretraining.json", "parameter_statistics.json", STARTED_FILE)
 # What a folder of `synpre finetune` has beside its card, which names hf_synpre among its tags.
 FINETUNED_FILES = ("config.json", "model.safetensors", CARD)
 CARD_TAG = "hf_synpre"
@@ -90,7 +92,7 @@ def plan_push(folder: str | Path, repo_id: str, token: str | None = None) -> Pus
         chosen = model_files(folder)
         if (folder / CARD).exists():
             own_card = (folder / CARD).read_text(encoding="utf-8", errors="replace")
-            if is_finetuned(folder):
+            if is_finetuned(folder) or (folder / STARTED_FILE).is_file():
                 own_card = loaded_from(own_card, repo_id)
             card = published_card(own_card).encode()
         else:
@@ -170,7 +172,7 @@ def is_finetuned(folder: Path) -> bool:
 
 
 def loaded_from(card: str, repo_id: str) -> str:
-    """Return the card of a fine-tuned model with its code loading it from a repository."""
+    """Return the card of a model in a folder with its code loading it from a repository."""
     code = re.compile(r'(model=|from_pretrained\()"[^"]*"')
     return code.sub(lambda found: f'{found[1]}"{repo_id}"', card)
 

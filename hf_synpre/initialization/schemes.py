@@ -35,6 +35,9 @@ class Scheme:
     # Whether token embeddings are filled without being named in `include`.
     embeddings: bool = False
 
+    # Where the scheme is defined.
+    paper: str = "Wu, Li, Liang 2022, arXiv 2206.10139"
+
     def __repr__(self) -> str:
         """Return its name, and what fills a tensor."""
         names = [name for name, scheme in SCHEMES.items() if scheme is self]

@@ -23,8 +23,8 @@ from hf_synpre.vocabulary import padding_and_end
 # no word.
 NO_TOKENIZER = {
     "tokenizer_class": "NoTokenizer",
-    "note": "This model has no tokenizer: it was pre-trained on ids of synthetic tasks, of no "
-    "text. Fine-tune it with a tokenizer of your own and fresh token embeddings.",
+    "note": "This model has no tokenizer: its ids are those of synthetic tasks, or of no text at "
+    "all. Fine-tune it with a tokenizer of your own and fresh token embeddings.",
 }
 
 

@@ -83,11 +83,12 @@ class ModelSpec:
         """Say whether the model is a decoder-only language model."""
         return is_decoder(self.config(Vocabulary.plain(TRIAL_VOCABULARY)))
 
-    def config(self, vocabulary: Vocabulary) -> PreTrainedConfig:
+    def config(self, vocabulary: Vocabulary | None) -> PreTrainedConfig:
         """Return the config for a vocabulary.
 
         Args:
-            vocabulary: gives the config its size and the ids of padding and end of sequence.
+            vocabulary: gives the config its size and the ids of padding and end of sequence. With
+                None the config keeps its own.
 
         Returns:
             A new config, which the caller may change.
@@ -102,7 +103,19 @@ class ModelSpec:
                 set_field(config, name, value)
         else:
             config = make_config(self.model_type, self.overrides)
+        if vocabulary is not None:
+            self._set_vocabulary(config, vocabulary)
+        check_config(config)
 
+        attention = self.attention
+        if attention is None and not torch.cuda.is_available():
+            attention = "eager"  # benchmarks/pretraining.py
+        if attention:
+            config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
+        return config
+
+    def _set_vocabulary(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
+        """Give a config the size of a vocabulary and its ids, in place."""
         # The vocabulary decides the size of the embeddings and the ids of special tokens. Those
         # that the architecture has by default are ids of another vocabulary.
         # Of an architecture for pictures and text, the config of its text has them.
@@ -117,16 +130,8 @@ class ModelSpec:
             part.pad_token_id = vocabulary.pad
             part.eos_token_id = vocabulary.eos
             self._set_begin(part, vocabulary)
-        check_config(config)
         if config.is_encoder_decoder:
             config.decoder_start_token_id = vocabulary.pad
-
-        attention = self.attention
-        if attention is None and not torch.cuda.is_available():
-            attention = "eager"  # benchmarks/pretraining.py
-        if attention:
-            config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
-        return config
 
     def _set_begin(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Set the id that begins a text, where a config has one: the tokenizer's, else the end's.

@@ -130,6 +130,7 @@ USUAL_WORDS = {
     "pretrain": ("set",),
     "self-pretrain": ("rows.jsonl",),
     "statistics": (".",),
+    "init": ("t5", "--from", ".", "--config_overrides", "d_model=8,num_layers=1"),
     "finetune": ("rows.jsonl",),
     "run": ("e.yaml", "--list"),
     "report": (".",),

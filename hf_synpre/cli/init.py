@@ -1,0 +1,267 @@
+"""`synpre init`: an architecture, a scheme and statistics in, an untrained model in a folder out.
+
+The weights are drawn from the statistics of a checkpoint, or by a scheme that needs none. It takes
+seconds, so it is the first thing to compare a warm-up with.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_synpre.cli.options import Arguments, FlagSet, Verb, tokenizer_of_flag
+from hf_synpre.config import build_spec, option
+from hf_synpre.errors import UsageError, choose
+from hf_synpre.files import atomic_folder, lock, write_json, write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from hf_synpre.initialization import StatisticsInit
+
+# The types in which weights may be saved; they are drawn in the first.
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass
+class InitOptions:
+    """What `synpre init` takes."""
+
+    model: str = option(
+        "The architecture: transformers' model_type (llama, gpt2, t5 ...), or the folder, file or "
+        "Hub id of a config. Without it that of --from.",
+        "",
+    )
+    source: str | None = option(
+        "The checkpoint whose statistics (or weights, as the scheme asks) are read: a folder, a "
+        "Hub id, a checkpoint bundled with the package (synpre/t5-mini-set), or a statistics file.",
+        None,
+    )
+    scheme: str = option(
+        "What fills the weights; some schemes need no --from (docs/statistics.md).",
+        "per_param_mean_sd",
+    )
+    seed: int = option("Decides every number.", 0)
+    include: list[str] | None = option(
+        "Which parameters are filled: parts (attention, mlp, norm ...), roles, or patterns of "
+        "names with *. The others get the random weights of their architecture.",
+        None,
+    )
+    exclude: list[str] | None = option("Which parameters are not filled, in the same ways.", None)
+    value: float = option("The constant of scheme constant_pre_attn_ln.", 0.4)
+    resize: str = option(
+        "Statistics of a model of another size: fan_in (layers by relative depth, linear maps "
+        "scaled by the root of the fan-in ratio), depth (no scaling) or none (the same layers).",
+        "fan_in",
+    )
+    overrides: dict[str, Any] = option(
+        "Fields of the config that are changed, as hidden_size=128,num_hidden_layers=2.",
+        default_factory=dict,
+    )
+    tokenizer_name: str | None = option(
+        "Folder or Hub id of the tokenizer that the model gets, which decides its ids. Without it "
+        "that of MODEL or of --from, if one of them has a tokenizer.",
+        None,
+    )
+    vocabulary: int | None = option(
+        "Size of a plain vocabulary, in ids, for a model without a tokenizer; without it the size "
+        "that the config has.",
+        None,
+    )
+    dtype: str = option("The type of the saved weights: float32, bfloat16 or float16.", "float32")
+    output_dir: str = option("The new folder of the model; -o is short for it.", "runs/start")
+
+    def __post_init__(self) -> None:
+        choose("dtype", self.dtype, DTYPES)
+        if self.vocabulary is not None and self.tokenizer_name is not None:
+            raise UsageError(
+                "--tokenizer_name and --vocabulary were given; the ids come from one of them, "
+                "leave the other out."
+            )
+        if not self.model and self.source is None:
+            raise UsageError(
+                "Neither an architecture nor --from was given; write `synpre init MODEL_OR_CONFIG "
+                "--from CHECKPOINT -o DIR`, or one of both."
+            )
+
+
+def init(arguments: Arguments) -> int:
+    """Make a model, and write it into a folder with its tokenizer and a card."""
+    from hf_synpre.initialization import StatisticsInit
+    from hf_synpre.models.families import AUTO_CLASSES, model_family
+
+    options = arguments.build(InitOptions)
+    folder = Path(options.output_dir)
+    check_new_folder(folder)
+
+    # The architecture with its tokenizer, and what fills its weights.
+    tokenizer = find_tokenizer(options)
+    config = find_config(options, tokenizer)
+    factory = StatisticsInit(
+        AUTO_CLASSES[model_family(config)],
+        scheme=options.scheme,
+        seed=options.seed,
+        include=options.include,
+        exclude=options.exclude,
+        value=options.value,
+        resize=options.resize,
+    )
+    check_source(options, factory.scheme.needs_checkpoint)
+
+    # The weights, drawn in float32.
+    config.dtype = None
+    try:
+        model = factory.from_config(config, options.source)
+    except OSError as error:  # from the Hub
+        raise UsageError(str(error)) from error
+
+    with lock(folder):
+        check_new_folder(folder)
+        save_start(model, tokenizer, factory, options, folder)
+    print(f"{folder}: {model.load_report}")
+    print(f"{model.num_parameters():,} parameters. The model is not trained; train it with, say:")
+    print(f"synpre finetune DATA --init weights --checkpoint {folder}")
+    return 0
+
+
+def check_source(options: InitOptions, is_needed: bool) -> None:
+    """Raise UsageError where --from is missing, or given and not read."""
+    from hf_synpre.initialization import SCHEMES
+
+    free = [name for name, scheme in SCHEMES.items() if not scheme.needs_checkpoint]
+    if options.source is None and is_needed:
+        raise UsageError(
+            f"Scheme {options.scheme} reads a checkpoint, and --from was not given; name one "
+            "(a folder, a Hub id, or one of the package, as synpre/t5-mini-set), or give a scheme "
+            f"that needs none: {', '.join(free)}."
+        )
+    if options.source is not None and not is_needed:
+        raise UsageError(
+            f"--from is {options.source}, and scheme {options.scheme} reads no checkpoint; leave "
+            "one of them out."
+        )
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise UsageError where a folder is not free."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there and holds something; give another --output_dir.")
+
+
+def find_tokenizer(options: InitOptions) -> "PreTrainedTokenizerBase | None":
+    """Return the tokenizer that is named, else that of the architecture's or source's folder."""
+    from hf_synpre.data.tokenizers import read_tokenizer
+    from hf_synpre.models.pretrained_weights import has_tokenizer
+
+    if options.vocabulary is not None:
+        return None
+    if options.tokenizer_name is not None:
+        return tokenizer_of_flag(options.tokenizer_name, "tokenizer_name")
+    for place in (options.model, options.source):
+        if place and not is_architecture(place) and has_tokenizer(place):
+            return read_tokenizer(place)
+    return None
+
+
+def find_config(
+    options: InitOptions, tokenizer: "PreTrainedTokenizerBase | None"
+) -> "PreTrainedConfig":
+    """Return the config of the model.
+
+    Its ids are those of a tokenizer that is named, or that does not come with the config. Otherwise
+    the config keeps its own: many checkpoints have more rows of embeddings than ids.
+    """
+    from hf_synpre.models.spec import ModelSpec
+    from hf_synpre.vocabulary import as_vocabulary
+
+    place = options.model or str(options.source)
+    if not options.model and Path(place).is_file():  # a statistics file lies beside its config
+        place = str(Path(place).parent)
+
+    values: dict[str, Any] = {"overrides": options.overrides}
+    values["model_type" if is_architecture(place) else "config_name"] = place
+    spec = build_spec(ModelSpec, values, "options")
+
+    if options.vocabulary is not None:
+        return spec.config(as_vocabulary(options.vocabulary))
+    has_own_ids = options.tokenizer_name is None and not is_architecture(place)
+    if tokenizer is None or has_own_ids:
+        return spec.config(None)
+    return spec.config(as_vocabulary(tokenizer))
+
+
+def is_architecture(name: str) -> bool:
+    """Say whether a name is a model_type of transformers, and no folder or Hub id."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return name in CONFIG_MAPPING or not ("/" in name or Path(name).exists())
+
+
+def save_start(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase | None",
+    factory: "StatisticsInit",
+    options: InitOptions,
+    folder: Path,
+) -> None:
+    """Write a model that was made without training; the folder appears with all its files at once.
+
+    Args:
+        model: the model, in float32, with its load_report.
+        tokenizer: its tokenizer; None leaves a folder that AutoTokenizer refuses.
+        factory: what made the model.
+        options: where its weights came from, and their dtype.
+        folder: the folder.
+    """
+    import torch
+
+    from hf_synpre.hub.cards import CARD
+    from hf_synpre.hub.start_card import RECORD_FILE, start_card
+    from hf_synpre.initialization.schemes import FILLS
+    from hf_synpre.models.saving import complete_tokenizer, refuse_tokenizer
+    from hf_synpre.provenance import without_local_paths, write_facts
+    from hf_synpre.versions import versions
+
+    made_with = versions()
+    record = without_local_paths(
+        {
+            "start": repr(factory),
+            "scheme": options.scheme,
+            "fill": FILLS[factory.scheme.fill],
+            "paper": factory.scheme.paper,
+            "seed": options.seed,
+            "from": options.source,
+            "parameters": model.num_parameters(),
+            "weights": model.load_report.as_json(),
+            "versions": made_with,
+        }
+    )
+    facts = {name: record[name] for name in ("scheme", "seed", "from") if record[name] is not None}
+    facts |= {"tokens": 0, "commit": made_with["commit"], "hf_synpre": made_with["hf_synpre"]}
+
+    model.to(getattr(torch, options.dtype))
+    with atomic_folder(folder) as partial:
+        model.save_pretrained(partial)
+        write_facts(partial, facts)
+        if tokenizer is None:
+            refuse_tokenizer(partial)
+        else:
+            complete_tokenizer(tokenizer, model).save_pretrained(partial)
+        write_json(partial / RECORD_FILE, record)
+        write_text(partial / CARD, start_card(partial, folder.name))
+
+
+INIT = Verb(
+    name="init",
+    summary="Write a model that starts from statistics or another scheme, without training.",
+    run=init,
+    flag_sets=lambda: [
+        FlagSet(InitOptions, names={"source": "from", "overrides": "config_overrides"})
+    ],
+    positional="model",
+    needs_positional=False,
+    examples=(
+        "t5 --from synpre/t5-mini-set --config_overrides d_model=256 -o runs/t5-start",
+        "--from runs/set --scheme permuted_weights -o runs/permuted",
+    ),
+    when_stopped="nothing was written",
+)
