@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from hf_synpre.initialization import StatisticsInit
 
-# The types in which weights may be saved; they are drawn in the first.
-DTYPES = ("float32", "bfloat16", "float16")
+# The types in which weights may be saved -> the method that changes a model to it.
+DTYPES = {"float32": "float", "bfloat16": "bfloat16", "float16": "half"}
 
 
 @dataclass
@@ -212,8 +212,6 @@ def save_start(
         options: where its weights came from, and their dtype.
         folder: the folder.
     """
-    import torch
-
     from hf_synpre.hub.cards import CARD
     from hf_synpre.hub.start_card import RECORD_FILE, start_card
     from hf_synpre.initialization.schemes import FILLS
@@ -238,7 +236,7 @@ def save_start(
     facts = {name: record[name] for name in ("scheme", "seed", "from") if record[name] is not None}
     facts |= {"tokens": 0, "commit": made_with["commit"], "hf_synpre": made_with["hf_synpre"]}
 
-    model.to(getattr(torch, options.dtype))
+    getattr(model, DTYPES[options.dtype])()
     with atomic_folder(folder) as partial:
         model.save_pretrained(partial)
         write_facts(partial, facts)
