@@ -288,7 +288,7 @@ def parse(verb: Verb, argv: list[str]) -> Arguments:
         argv = [f"--{verb.positional}", *argv]
 
     # Former names and names with hyphens become today's; then each may stand once.
-    argv = with_long_names(argv, flags)
+    argv = ["--output_dir" if word == "-o" else word for word in argv]
     spellings = [word.partition("=")[0] for word in argv if word.startswith("--")]
     argv = with_current_names(argv, flags)
     names = [word.partition("=")[0] for word in argv if word.startswith("--")]
@@ -341,13 +341,6 @@ def check_spellings(name: str, spellings: list[str], names: list[str]) -> None:
         raise UsageError(
             f"{' and '.join(dict.fromkeys(given))} are two names of one option; give {name} alone."
         )
-
-
-def with_long_names(argv: Iterable[str], flags: list[Flag]) -> list[str]:
-    """Return a command line in which --output_dir stands for -o, where a verb has that flag."""
-    if not any(flag.name == "output_dir" for flag in flags):
-        return list(argv)
-    return ["--output_dir" if word == "-o" else word for word in argv]
 
 
 def with_current_names(argv: Iterable[str], flags: list[Flag]) -> list[str]:
