@@ -88,6 +88,8 @@ def stand_ins(tmp_path_factory, tiny_dataset):
         write_dataset(data / name, **rows)
     asked = [{"question": f"{i}?", "choices": ["a", f"{i}"], "label": i % 2} for i in range(40)]
     (folder / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
+    (folder / "texts").mkdir()
+    (folder / "texts" / "numbers.txt").write_text(" ".join(map(str, range(3000))), "utf-8")
     finished = shutil.copytree(ROOT / "results" / "quickstart", folder / "quickstart")
     return {
         "results/quickstart": str(finished),
@@ -95,6 +97,7 @@ def stand_ins(tmp_path_factory, tiny_dataset):
         "asked.jsonl": str(folder / "asked.jsonl"),
         "google-t5/t5-small": str(folder / "t5"),
         "path/to/mtop": str(tiny_dataset),
+        "path/to/texts": str(folder / "texts"),
         "path/to/data": str(data),
         "ag_news": str(news),
     }

@@ -1,5 +1,6 @@
 """Language modelling as a downstream task: a corpus with train, validation and test text."""
 
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -16,11 +17,13 @@ from hf_synpre.data.readers import as_dataset
 from hf_synpre.data.splits import open_splits, row_texts
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError
-from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits
+from hf_synpre.finetuning.tasks import LEAST_ROWS, FinetuningTask, complete_splits
 
 EMBEDDED_CORPUS = "lm"  # its text is the source code of Python's standard library
 # The metrics: of decoders, and of masked models.
 BITS_PER_BYTE, MASKED_LOSS = "bits_per_byte", "masked_loss"
+# Of one or two documents train has so much, and train and validation together.
+SHARES_BEFORE_CUTS = (0.8, 0.9)
 TEXT_SCHEMA = pa.schema([("text", pa.string())])
 
 
@@ -76,7 +79,11 @@ class LanguageTask(FinetuningTask):
                 split: as_dataset(text_table(list(stdlib.texts(split)))) for split in SPLIT_WORDS
             }
         else:
-            splits = complete_splits(self.name, self._documents(folder), self.hold_out)
+            documents = self._documents(folder)
+            is_undivided = list(documents) == ["train"] and self.hold_out
+            if is_undivided and len(documents["train"]) < LEAST_ROWS:
+                documents = cut_documents(documents["train"]["text"])
+            splits = complete_splits(self.name, documents, self.hold_out)
 
         tables = {}
         for split, rows in splits.items():
@@ -124,6 +131,23 @@ class LanguageTask(FinetuningTask):
     def test_texts(self, data_dir: str | None) -> list[list[str]]:
         """Return every test document."""
         return [[text] for text in self.load(data_dir)["test"]["text"].to_pylist()]
+
+
+def cut_documents(texts: Iterable[str]) -> DatasetDict:
+    """Return the splits of few documents: of each its last two tenths are held out.
+
+    A cut is at the next end of a line, where there is one. Validation lies before test.
+    """
+    pieces: dict[str, list[str]] = {split: [] for split in SPLIT_WORDS}
+    for text in texts:
+        ends = [0]
+        for share in SHARES_BEFORE_CUTS:
+            place = max(int(share * len(text)), 1)
+            ends.append(text.find("\n", place - 1) + 1 or place)
+        ends.append(len(text))
+        for split, start, end in zip(SPLIT_WORDS, ends, ends[1:], strict=False):
+            pieces[split].append(text[start:end])
+    return DatasetDict({split: as_dataset(text_table(pieces[split])) for split in pieces})
 
 
 def text_table(texts: list[str]) -> pa.Table:

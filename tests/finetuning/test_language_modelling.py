@@ -122,6 +122,20 @@ def test_corpora_of_every_kind_are_read(corpus, tmp_path):
         "test": 1,
     }
 
+    # Of a lone document the end is held out, from the end of a line on.
+    for k in range(1, 5):
+        (texts / f"{k}.txt").unlink()
+    (texts / "0.txt").write_text("".join(f"line {k}\n" for k in range(10)))
+    lone = task_from_fields("mine", {"head": "lm", "hold_out": True}).load(str(texts))
+    assert "".join(table["text"][0].as_py() for table in lone.values()) == (
+        (texts / "0.txt").read_text()
+    )
+    assert lone["test"]["text"].to_pylist() == ["line 9\n"]
+    assert lone["validation"]["text"].to_pylist() == ["line 8\n"]
+    (texts / "0.txt").write_text("x" * 100)
+    lone = task_from_fields("mine", {"head": "lm", "hold_out": True}).load(str(texts))
+    assert lone["test"]["text"].to_pylist() == ["x" * 10]
+
     # One file, whose column is named.
     table = pa.table({"id": ["x"] * 9, "body": [f"text {k}" for k in range(9)]})
     pq.write_table(table, tmp_path / "mails.parquet")
