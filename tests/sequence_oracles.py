@@ -49,6 +49,35 @@ def automaton(body, v):
     return labels[:-1]
 
 
+def neural_automaton(body, v):
+    """Check frames of 12 x 12 cells of 10 states: equal surroundings have one next state."""
+    assert len(body) == 27 * 37 - 1
+    labels, frames = [], []
+    for step in range(27):
+        *patches, end = (body + [v.special_ids["separator"]])[37 * step : 37 * step + 37]
+        assert end == v.special_ids["separator"]
+        labels += [IGNORED] * 37 if step == 0 else [*patches, IGNORED]
+        cells = {}
+        for place, token in enumerate(patches):
+            for k, digit in enumerate(f"{token - v.first_regular:04}"[::-1]):
+                cells[2 * (place // 6) + k // 2, 2 * (place % 6) + k % 2] = digit
+        frames.append(cells)
+
+    rule = {}
+    for now, after in itertools.pairwise(frames):
+        for row, column in now:
+            around = [(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+            seen = "".join(now[i % 12, j % 12] for i, j in around)
+            assert rule.setdefault(seen, after[row, column]) == after[row, column]
+    return labels[:-1]
+
+
+def network_string(body, v):
+    assert len(body) == 256
+    assert all(0 <= token - v.first_regular < 128 for token in body)
+    return body
+
+
 def copied(body, v):
     half = body[: len(body) // 2]
     assert body == [*half, v.special_ids["argument_divider"], *half]
@@ -100,6 +129,8 @@ ORACLES = {
     "k_shuffle_dyck": shuffled_brackets,
     "k_dyck": nested_brackets,
     "eca": automaton,
+    "nca": neural_automaton,
+    "linear_rnn": network_string,
     "copy": copied,
     "needle": value_of_key,
     "mqar": recalled,

@@ -51,6 +51,7 @@ def copy_choices(row, v, count, lengths):
 
 
 DYCK = {"length": 12, "types": 3, "vocabulary": 24}
+NETWORK = {"length": 6, "tokens": 8, "hidden": 4, "logit_sd": 80, "vocabulary": 24}
 FIRST = 2  # regular tokens of a plain vocabulary begin here
 # Task, its settings -> how many tokens may stand at each position of a row.
 LAWS = {
@@ -80,6 +81,8 @@ LAWS = {
         {"vocabulary": 19, "min_length": 2, "max_length": 4},
         lambda row: copy_choices(row, FIRST, 4, (2, 4)),
     ),
+    "network": ("linear_rnn", NETWORK, lambda row: [8] * 6),
+    "one of three networks": ("linear_rnn", NETWORK | {"models": 3}, lambda row: [8] * 6),
 }
 
 
