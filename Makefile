@@ -38,8 +38,9 @@ screenshots: $(STAMP)  ## docs/images/space_*.webp, with Chromium
 	$(BIN)/pip install -q -c constraints.txt playwright
 	$(BIN)/python space/screenshots.py
 
-gallery: $(STAMP)  ## examples/GALLERY.md from the registry
+gallery: $(STAMP)  ## examples/GALLERY.md and its pictures, from the registry
 	$(BIN)/python examples/gallery.py
+	$(BIN)/python examples/gallery_pictures.py
 
 docs: $(STAMP) docs/five_minutes.md  ## the site of the documents in site/, strictly
 	$(BIN)/python docs/drawings.py

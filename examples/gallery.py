@@ -1,9 +1,13 @@
 """Write GALLERY.md: every registered task with its definition, paper, parameters and three rows.
 
+gallery_pictures.py draws its pictures.
+
 python examples/gallery.py        (make gallery)
 """
 
 from pathlib import Path
+
+from gallery_pictures import PICTURES
 
 from hf_synpre.tasks import SyntheticTask, generate, get_task, list_tasks
 from hf_synpre.vocabulary import Vocabulary
@@ -29,6 +33,8 @@ SMALL_SIZES = {
     "k_shuffle_dyck": ({"length": 14, "types": 3}, 30),
     "k_dyck": ({"length": 14, "types": 3}, 30),
     "eca": ({"width": 24, "steps": 5}, 40),
+    "nca": ({"grid": 4, "states": 4, "frames": 4, "min_complexity": 500}, 300),
+    "linear_rnn": ({"length": 16, "tokens": 12, "hidden": 8}, 40),
     "copy": ({"min_length": 4, "max_length": 7}, 51),
     "needle": ({"pairs": 6}, 51),
     "mqar": ({"length": 24, "keys": 3}, 51),
@@ -79,6 +85,10 @@ def task_section(name: str) -> str:
         defaults.append(f"{parameter}={choices}")
 
     rows = "\n".join(row_lines(name)).strip()
+    picture = ""
+    if name in PICTURES:
+        file, caption = PICTURES[name]
+        picture = f"\n![{caption}](pictures/{file})\n\n{caption}.\n"
     return (
         f"## {name}\n\n"
         f"{stripped(definition)}\n\n"
@@ -86,6 +96,7 @@ def task_section(name: str) -> str:
         f"{task.paper} · version {task.version} · `{', '.join(defaults)}` · "
         f"lowest loss {lowest_loss(task)}\n\n"
         f"```\n{rows}\n```\n"
+        f"{picture}"
     )
 
 

@@ -25,6 +25,8 @@ SMALL = {
     "k_shuffle_dyck": ({"length": 14, "types": 3}, 30),
     "k_dyck": ({"length": 14, "types": 3}, 30),
     "eca": ({"width": 24, "steps": 5}, 40),
+    "nca": ({"grid": 4, "states": 4, "frames": 4, "min_complexity": 500}, 300),
+    "linear_rnn": ({"length": 16, "tokens": 12, "hidden": 8}, 40),
     "copy": ({"min_length": 4, "max_length": 7}, 51),
     "needle": ({"pairs": 6}, 51),
     "mqar": ({"length": 24, "keys": 3}, 51),
@@ -67,6 +69,19 @@ MEANINGS = {
     "min_items": "shortest list, tokens",
     "max_items": "longest list, tokens",
     "gap": "most filler on each side, tokens",
+    "grid": "cells of a side of the torus",
+    "states": "states of a cell",
+    "patch": "cells of a side of a patch, which is a token",
+    "frames": "steps of a row",
+    "burn_in": "steps before the first that is shown",
+    "min_complexity": "fewest phrases in 1000 tokens; 0: all rules",
+    "max_complexity": "most phrases in 1000 tokens; 1000: all rules",
+    "channel_padding": "whether channels wrap, as in the published code",
+    "tokens": "different tokens",
+    "hidden": "entries of a network's state",
+    "models": "networks, of which a row draws one",
+    "logit_sd": "spread of the logits, in 1/100",
+    "law": "whether logits are scaled, or as published",
 }
 
 

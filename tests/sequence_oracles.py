@@ -52,10 +52,12 @@ def automaton(body, v):
 def neural_automaton(body, v):
     """Check frames of 12 x 12 cells of 10 states: equal surroundings have one next state."""
     assert len(body) == 27 * 37 - 1
+    separator = v.special_ids["separator"]
+    ended = [*body, separator]
     labels, frames = [], []
     for step in range(27):
-        *patches, end = (body + [v.special_ids["separator"]])[37 * step : 37 * step + 37]
-        assert end == v.special_ids["separator"]
+        *patches, end = ended[37 * step : 37 * step + 37]
+        assert end == separator
         labels += [IGNORED] * 37 if step == 0 else [*patches, IGNORED]
         cells = {}
         for place, token in enumerate(patches):

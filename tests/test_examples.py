@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hf_synpre.config import build_spec, read_yaml
@@ -69,6 +70,21 @@ def test_gallery_is_up_to_date():
     assert gallery.render() == (ROOT / "examples" / "GALLERY.md").read_text(encoding="utf-8"), (
         "run `make gallery`"
     )
+
+
+def test_the_pictures_of_the_gallery_are_of_rows_and_lie_beside_it():
+    pictures = load(ROOT / "examples" / "gallery_pictures.py")
+    files = {file for file, _ in pictures.PICTURES.values()}
+    assert files == {path.name for path in pictures.FOLDER.iterdir()}
+    assert pictures.partners(np.array([0, 1, 2, 0, 2, 3]), 2) == [(0, 2, 0), (3, 4, 0), (1, 5, 1)]
+
+    # The frames of a picture are those of the row: patches of two by two cells, the first the unit.
+    row = pictures.row_of("nca", 0, min_complexity=650, max_complexity=1000, vocabulary=10_100)
+    cells = pictures.frames(0, 650, 1000, 2)
+    assert cells.shape == (2, 12, 12)
+    for frame, start in enumerate((0, 37)):
+        corner = cells[frame, :2, 2:4].reshape(-1)
+        assert row[start + 1] - 2 == corner @ [1, 10, 100, 1000]
 
 
 def test_the_benchmark_s_summary_is_that_of_its_tasks():

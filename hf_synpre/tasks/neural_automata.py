@@ -175,7 +175,7 @@ def count_phrases(x, separator):
     for token in x:
         if token == separator:
             continue
-        key = (phrase << 32) + token + 1
+        key = np.int64(phrase << 32) + token + 1
         slot = (key * 2654435769 ^ key >> 17) & (slots - 1)
         while (table[slot] != 0) & (table[slot] != key):
             slot = (slot + 1) & (slots - 1)
@@ -224,9 +224,9 @@ def history(state, x, y, p):
                 step(cells, grid, features, units, scores, seen, activity, score, best)
                 x[frame * length - 1] = p[SEPARATOR]
             write_frame(cells, x[frame * length :], p)
-            if frame + 1 == min(frames, JUDGED_FRAMES):
-                if not is_in_band(x[: (frame + 1) * length - 1], p):
-                    break
+            is_judged = frame + 1 == min(frames, JUDGED_FRAMES)
+            if is_judged and not is_in_band(x[: (frame + 1) * length - 1], p):
+                break
         else:
             return frames * length - 1, NO_TARGET
     return 0, NO_TARGET
@@ -327,13 +327,16 @@ def patch_tokens(parameters: Parameters) -> int:
 def decode_history(
     ids: np.ndarray, row: np.ndarray, vocabulary: Vocabulary, parameters: Parameters
 ) -> str:
-    """Return patches as the digits of their cells; labels that are not scored are dots."""
+    """Return patches as the digits of their cells; bars stand between frames, dots are unscored."""
     states, cells = parameters["states"], parameters["patch"] ** 2
+    separator = vocabulary.special_ids["separator"]
     words = []
     for token in ids.tolist():
         number = token - vocabulary.first_regular
         if token == IGNORED:
             words.append(".")
+        elif token == separator:
+            words.append("|")
         elif 0 <= number < states**cells:
             words.append("".join(DIGITS[number // states**i % states] for i in range(cells)))
         else:
@@ -371,7 +374,7 @@ def nca(x, y, p):
     the first ten frames have min_complexity to max_complexity phrases in 1000 tokens (Lempel, Ziv
     1978). All patches after the first frame are scored.
 
-    input   0110 2011 <sep> 1100 0121
+    input   0110 2011 | 1100 0121
     target  . . . 1100 0121
     """
     copy(x, y)

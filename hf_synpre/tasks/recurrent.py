@@ -70,8 +70,8 @@ def network(p, model):
 
 
 @kernel
-def exponentials(h, outputs, logits, out, p):
-    """Write the softmax of the logits to `out`, int64[tokens], but for its sum, which is returned."""
+def softmax(h, outputs, logits, out, p):
+    """Write the exponentials of the logits to `out`, int64[tokens]; return their sum."""
     logits[:] = 0.0
     for j in range(0, len(h), 4):
         add_four(logits, h, outputs, j)
@@ -106,7 +106,7 @@ def string(state, x, y, p):
     h, sums = np.zeros(p[HIDDEN]), np.empty(p[HIDDEN])
     logits, shares = np.empty(p[TOKENS]), np.empty(p[TOKENS], np.int64)
     for i in range(p[LENGTH]):
-        ticket = below(state, exponentials(h, outputs, logits, shares, p))
+        ticket = below(state, softmax(h, outputs, logits, shares, p))
         token = 0
         while ticket >= shares[token]:
             ticket -= shares[token]
@@ -129,7 +129,7 @@ def surprisal(x, out, p):
         token = x[i] - p[FIRST_REGULAR]
         for model in range(models):
             inputs, recurrent, outputs = network(p, model)
-            total = exponentials(h[model], outputs, logits, shares, p)
+            total = softmax(h[model], outputs, logits, shares, p)
             chances[model] = weights[model] * shares[token] / total
             next_state(h[model], token, inputs, recurrent, sums)
 
