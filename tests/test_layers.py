@@ -35,6 +35,7 @@ ROOMS = {
     "finetuning": TRAINING,
     "experiments": TRAINING | {"joblib", "rich", "ray", "filelock", "psutil"},
     "report": {"numpy", "jinja2", "markdown_it", "matplotlib", "yaml"},
+    "audit": ARRAYS | {"datasets", "matplotlib"},
     "hub": ARRAYS | {"huggingface_hub", "jinja2", "safetensors", "torch", "transformers"},
     "cli": {"joblib", "tqdm", "yaml", "pyarrow", "transformers"},
 }
@@ -109,10 +110,10 @@ def test_readme_tree_names_every_room_and_flat_module():
         assert written in page, f"the tree of CONTRIBUTING.md lacks {written}"
 
 
-def test_there_are_ten_rooms_and_a_few_flat_modules():
+def test_there_are_eleven_rooms_and_a_few_flat_modules():
     entries = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("_")}
     rooms = {name for name in entries if (PACKAGE / name / "__init__.py").exists()}
-    assert len(rooms) == 10
+    assert len(rooms) == 11
     assert {name.removesuffix(".py") for name in entries} <= {*ROOMS, "statistics", "py.typed"}
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hf_synpre.cli.audit import AUDIT
 from hf_synpre.cli.build import BUILD
 from hf_synpre.cli.experiment import REPORT, RUN
 from hf_synpre.cli.finetune import FINETUNE
@@ -42,7 +43,7 @@ from hf_synpre.versions import versions
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        *(TASKS, GENERATE, BUILD, PRETRAIN, SELF_PRETRAIN, STATISTICS, INIT),
+        *(TASKS, GENERATE, AUDIT, BUILD, PRETRAIN, SELF_PRETRAIN, STATISTICS, INIT),
         *(FINETUNE, RUN, REPORT, PUSH, REPRODUCE),
     )
 }

@@ -126,6 +126,7 @@ EXPERIMENT = {
 USUAL_WORDS = {
     "tasks": (),
     "generate": ("set",),
+    "audit": ("rows.jsonl",),
     "build": ("set",),
     "pretrain": ("set",),
     "self-pretrain": ("rows.jsonl",),
