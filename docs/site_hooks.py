@@ -22,11 +22,13 @@ LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of SHOWN, and the pictures that they show."""
+    """Add the pages of SHOWN, and the pictures outside of docs/ that any page shows."""
     pictures: set[Path] = set()
     for page, source in SHOWN.items():
         text = site_text(ROOT / source, pictures)
         files.append(File.generated(config, page, content=text))
+    for page in DOCS.glob("*.md"):
+        site_text(page, pictures)
     for picture in sorted(pictures):
         place = str(picture.relative_to(ROOT))
         files.append(File.generated(config, place, abs_src_path=str(picture)))

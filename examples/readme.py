@@ -6,6 +6,7 @@
 
 from pathlib import Path
 
+from readme_audit import audited_laws
 from readme_papers import (
     claims_of_krishna,
     claims_of_wu,
@@ -24,6 +25,7 @@ PAGES = {
     "README.md": {"demo": demo, "findings": table_of_findings},
     "results/README.md": {"results": results},
     "benchmarks/README.md": {"speed": speed},
+    "docs/audit.md": {"laws": audited_laws},
     "docs/own_task.md": {"scores": scores_of_own_task},
     "docs/wu_2022.md": {"claims": claims_of_wu, "gains": gains_of_wu},
     "docs/krishna_2022.md": {"claims": claims_of_krishna, "gains": gains_of_krishna},

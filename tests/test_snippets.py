@@ -120,6 +120,8 @@ def run_command(words, stand_ins):
         case [*rest, ">", file]:
             with open(file, "w") as output, contextlib.redirect_stdout(output):
                 run_command(rest, stand_ins)
+        case ["synpre", "audit"]:
+            pass  # tests/audit/test_law_audits.py runs it with fewer models
         case ["synpre", verb, *rest]:
             if {"--help", "--version"}.isdisjoint(words):
                 rest = with_small_sizes(verb, rest)

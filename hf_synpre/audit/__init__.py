@@ -51,7 +51,7 @@ def audit_rows(
         vocabulary: of a task: that of its rows, as for `hf_synpre.generate`.
         parameters: of a task: those that differ from the paper's.
         source: of a dataset: the columns of the inputs; guessed without it.
-        target: of a dataset: the columns of the answers; guessed without it.
+        target: of a dataset: the columns of the answers; guessed where there is no `source` either.
         config: of a dataset: its configuration, where it has several.
         revision: of a dataset on the Hub: a branch, tag or commit.
 

@@ -40,7 +40,7 @@ def open_dataset(
         data: a folder, a file or a Hub id.
         rows: how many rows of each split are read at most; DATASET_ROWS without it.
         source: the columns of the inputs; guessed where there are none.
-        target: the columns of the answers; guessed where there are none.
+        target: the columns of the answers; guessed where `source` has none either.
         config: its configuration, where it has several.
         revision: its revision on the Hub.
 

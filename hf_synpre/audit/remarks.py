@@ -36,10 +36,11 @@ def leak(overlap: Overlap) -> Remark | None:
         consequence = "Runs with these two seeds share data, and are not independent."
     elif other != "train":
         consequence = "What is chosen by one split is tested on rows that chose it."
+    stand = "stands" if shared == 1 else "stand"
     return {
         "name": "leak",
         "text": f"{shared:,} of the {rows:,} rows of {overlap['rows_of']} "
-        f"({percent(shared / rows)}) also stand in {other}. {consequence}",
+        f"({percent(shared / rows)}) also {stand} in {other}. {consequence}",
     }
 
 

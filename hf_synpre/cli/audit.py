@@ -50,7 +50,9 @@ class DatasetRowsOptions:
         "Columns of the inputs: one of token ids, or some of text; guessed without it.",
         default_factory=list,
     )
-    target: list[str] = option("Columns of the answers; guessed without it.", default_factory=list)
+    target: list[str] = option(
+        "Columns of the answers; guessed without --source, and none with it.", default_factory=list
+    )
     config: str | None = option("The configuration of a dataset that has several.", None)
     revision: str | None = option("Branch, tag or commit of a dataset on the Hub.", None)
 

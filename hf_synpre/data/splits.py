@@ -214,7 +214,7 @@ def _hub_splits(hub_id: str, config: str | None, revision: str | None) -> Datase
         cause = one_line_cause(answer)[:QUOTED]
         message = (
             f"The dataset '{hub_id}' could not be read from the Hub ({cause}); "
-            "give a local copy as --data_dir."
+            "give a local copy, of a downstream task as --data_dir."
         )
         raise read_error(message, answer) from error
     return DatasetDict({usual_case(split): plain_dataset(rows) for split, rows in splits.items()})
