@@ -49,12 +49,14 @@ def open_dataset(
     """
     check_name(data)
     dataset = open_splits(data, config, revision)
+    if not dataset:
+        raise UsageError(f"{data} has no splits; give data with rows.")
     first = next(iter(dataset.values()))
     for column in (*source, *target):
         choose(f"column of {data}", column, first.column_names)
     inputs, answers = choose_columns(data, first, source, target)
     are_ids = is_list_of_integers(first, inputs[0])
-    if are_ids and len(inputs) + len(answers) > 2:
+    if are_ids and max(len(inputs), len(answers)) > 1:
         raise UsageError(
             f"{data}: {', '.join([*inputs, *answers])} were given as columns; of token ids give "
             "one column as --source and one as --target."

@@ -276,6 +276,46 @@ def test_options_that_do_not_fit_the_source_are_refused(tmp_path, splits):
         audit_rows(folder, source=["input"])
 
 
+def test_columns_of_other_kinds_are_refused(tmp_path):
+    rows = [{"a": [1, n], "b": [2, n], "c": f"word {n}"} for n in range(20)]
+    folder = write(tmp_path / "rows", {"train": rows})
+    with pytest.raises(UsageError, match="a, b were given as columns; of token ids give one"):
+        audit_rows(folder, source=["a", "b"])
+    with pytest.raises(UsageError, match="the column c holds string, and no integer in some place"):
+        audit_rows(folder, source=["a"], target=["c"])
+    with pytest.raises(UsageError, match="which are meant is not clear. Give those of the inputs"):
+        audit_rows(write(tmp_path / "numbers", {"train": [{"n": 0.5}, {"n": 1.5}]}))
+
+
+def test_rows_that_are_missing_are_empty(tmp_path):
+    rows = [{"input_ids": [5, 6, n], "labels": [n] if n % 2 else None} for n in range(40)]
+    report = audit_rows(write(tmp_path / "rows", {"train": rows}))
+    assert report["splits"]["train"]["empty"] == 20
+    assert set(remarks(report)) == {"empty", "same answer"}
+
+
+TASK = '''
+from hf_synpre.tasks import register_task, samplers
+
+@register_task(samplers.uniform, paper="mine", named=False)
+def audited_constant(x, y, p):
+    """Return the same.
+
+    input   a b
+    target  c
+    """
+    y[0] = p[0]
+    return 1
+'''
+
+
+def test_a_task_of_a_file_is_audited(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(TASK)
+    words = ["audit", "audited_constant", "--import", str(tmp_path / "mine.py"), "--rows", "100"]
+    assert main([*words, "--output_dir", str(tmp_path / "page")]) == 0
+    assert "One answer is that of 100.0 % of the rows of train" in capsys.readouterr().out
+
+
 def test_the_verb_writes_the_page_and_prints_what_is_wrong(tmp_path, splits, capsys):
     leak(splits)
     folder, output = write(tmp_path / "rows", splits), tmp_path / "audit"
