@@ -15,6 +15,7 @@ import pytest
 from hf_synpre import UsageError, get_task
 from hf_synpre.audit import audit_rows
 from hf_synpre.cli import main
+from hf_synpre.tasks import imports, registry
 
 SIZES = {"train": 400, "validation": 100}
 
@@ -283,7 +284,9 @@ def test_columns_of_other_kinds_are_refused(tmp_path):
         audit_rows(folder, source=["a", "b"])
     with pytest.raises(UsageError, match="the column c holds string, and no integer in some place"):
         audit_rows(folder, source=["a"], target=["c"])
-    with pytest.raises(UsageError, match="which are meant is not clear. Give those of the inputs"):
+    with pytest.raises(
+        UsageError, match=r"which are meant is not clear\. Give those of the inputs"
+    ):
         audit_rows(write(tmp_path / "numbers", {"train": [{"n": 0.5}, {"n": 1.5}]}))
 
 
@@ -309,7 +312,18 @@ def audited_constant(x, y, p):
 '''
 
 
-def test_a_task_of_a_file_is_audited(tmp_path, capsys):
+@pytest.fixture
+def registered():
+    """What is registered meanwhile is forgotten later."""
+    registry.load_families()
+    before = dict(registry.REGISTRY)
+    yield
+    registry.REGISTRY.clear()
+    registry.REGISTRY.update(before)
+    imports.IMPORTED.clear()
+
+
+def test_a_task_of_a_file_is_audited(tmp_path, capsys, registered):
     (tmp_path / "mine.py").write_text(TASK)
     words = ["audit", "audited_constant", "--import", str(tmp_path / "mine.py"), "--rows", "100"]
     assert main([*words, "--output_dir", str(tmp_path / "page")]) == 0
