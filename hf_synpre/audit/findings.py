@@ -14,11 +14,12 @@ from hf_synpre.audit.schema import Figure, Finding, LawAudit
 from hf_synpre.tasks import generate
 
 BY_LAW = "by the law"
-# Models of the released linear RNN; how many of the stable and of the exploding ones are also run.
-MODELS, MODELS_RUN = laws.RELEASED_MODELS, 2
+# Models of the linear RNN's corpus; how many of the stable and of the exploding ones are also run,
+# and into how many blocks of tokens a run is cut for its error.
+MODELS, MODELS_RUN = laws.CORPUS_MODELS, 2
+BLOCKS = 16
 # Training rows of delete that are made: those of all validation seeds are among them.
 DELETE_ROWS = 20_000
-OUR_ROWS = 10_000
 NOISE_STRINGS = 300
 # Steps, rows and tokens a row of pre-pretraining on MP-STRUCT.
 MP_TOKENS = 500 * 32 * 1024
@@ -85,55 +86,30 @@ def mp_struct() -> Finding:
 
 
 def linear_rnn() -> Finding:
-    """How far the released linear RNNs are from uniform noise, and how many explode."""
-    matrices = np.stack([laws.released_model(number).recurrent for number in range(MODELS)])
+    """How far the linear RNNs of a corpus are from uniform noise, and how many explode."""
+    matrices = np.stack([laws.corpus_model(number).recurrent for number in range(MODELS)])
     radii = laws.spectral_radii(matrices)
     explodes = radii > 1
     variances = laws.logit_variances(matrices[~explodes])
     low, median, high = np.percentile(variances, [5, 50, 95]) / 2  # nats, of small variances
-    models = f"{MODELS:,} models of the released corpus, by its seeds"
-    stable = f"the {int((~explodes).sum()):,} others, expected by the law"
 
     # Some of them are run.
+    chosen = [*np.flatnonzero(~explodes)[:MODELS_RUN], *np.flatnonzero(explodes)[:MODELS_RUN]]
+    runs = {}
+    for number in map(int, chosen):
+        (runs[number],) = laws.divergences(laws.corpus_model(number), 1, laws.ROW_LENGTH)
     positions = np.unique(np.logspace(0, np.log10(laws.ROW_LENGTH), 60).astype(int))
-    runs, series = {}, {}
-    for word, numbers in (
-        ("", np.flatnonzero(~explodes)[:MODELS_RUN]),
-        (", explodes", np.flatnonzero(explodes)[:MODELS_RUN]),
-    ):
-        for number in numbers:
-            (nats,) = laws.divergences(laws.released_model(int(number)), 1, laws.ROW_LENGTH)
-            runs[int(number)] = nats
-            name = f"model {number}, radius {radii[number]:.3f}{word}"
-            series[name] = nats[positions - 1].tolist()
-
-    ran = []
+    series = {}
     for number, nats in runs.items():
-        if explodes[number]:
-            ran.append(
-                exactly(
-                    f"distance of model {number}, which explodes, at its last token",
-                    float(nats[-1]),
-                    "nats",
-                    "one row of 2,048 tokens",
-                )
-            )
-            continue
-        # Neighbouring tokens are alike: means of blocks are independent, nearly.
-        blocks = nats[len(nats) % 16 :].reshape(16, -1).mean(axis=1)
-        ran.append(
-            {
-                "what": f"distance of model {number}, as it runs",
-                "value": float(nats.mean()),
-                "unit": "nats",
-                "standard_error": standard_error(blocks),
-                "by": "one row of 2,048 tokens",
-            }
-        )
+        word = ", explodes" if explodes[number] else ""
+        series[f"model {number}, radius {radii[number]:.3f}{word}"] = nats[positions - 1].tolist()
+
+    models = f"{MODELS:,} models, by the seeds of the script"
+    stable = f"the {int((~explodes).sum()):,} others, expected by the law"
+    deviation = float(np.sqrt(2 * median))
     return {
         "name": "linear_rnn",
-        "title": "The released corpus of linear RNNs is uniform noise but for the models that "
-        "explode",
+        "title": "A corpus of linear RNNs is uniform noise but for the models that explode",
         "assumed": "Structured strings of stable models: W is scaled to a spectral radius of 0.9. "
         "The radius is estimated by a power iteration, which fails where the largest eigenvalue is "
         "complex.",
@@ -141,23 +117,18 @@ def linear_rnn() -> Finding:
             exactly("models whose spectral radius is above 1", float(explodes.mean()), "%", models),
             exactly("median spectral radius", float(np.median(radii)), "", models),
             exactly("largest spectral radius", float(radii.max()), "", models),
-            exactly(
-                "standard deviation of the logits, median",
-                float(np.sqrt(2 * median)),
-                "",
-                stable,
-            ),
+            exactly("standard deviation of the logits, median", deviation, "", stable),
             exactly("distance of a token's law from uniform, 5 %", float(low), "nats", stable),
             exactly("the same, median", float(median), "nats", stable),
             exactly("the same, 95 %", float(high), "nats", stable),
-            *ran,
+            *(figure_of_run(number, nats, explodes[number]) for number, nats in runs.items()),
         ],
         "meaning": "A uniform token of 50,277 has 10.8 nats; a model that knew these laws by heart "
         "would save some hundred-thousandths of one. What can be learnt stands in the rows of the "
         "models that explode, in which each token becomes certain. Compare any gain with that of "
         "uniform noise.",
-        "source": "Guo et al. 2026, arXiv 2605.10129; the generator and the seeds of its "
-        "repository, with its vocabulary of 50,277 ids and 64 units",
+        "source": "Guo et al. 2026, arXiv 2605.10129; the generator, the script and its seeds in "
+        "the paper's repository: 50,277 ids, 64 units",
         "plot": {
             "form": "lines",
             "x": positions.tolist(),
@@ -168,6 +139,30 @@ def linear_rnn() -> Finding:
             "log_y": True,
             "reference": (float(np.log(laws.VOCABULARY)), "one token is certain"),
         },
+    }
+
+
+def figure_of_run(number: int, nats: np.ndarray, explodes: bool) -> Figure:
+    """Return how far a model is from uniform as it runs; of one that explodes at its last token.
+
+    Args:
+        number: the model.
+        nats: the distance of each token's law, float64[tokens].
+        explodes: whether its spectral radius is above 1.
+    """
+    by = f"one row of {len(nats):,} tokens"
+    if explodes:
+        what = f"distance of model {number}, which explodes, at its last token"
+        return exactly(what, float(nats[-1]), "nats", by)
+
+    # Neighbouring tokens are alike: means of blocks are nearly independent.
+    blocks = nats[len(nats) % BLOCKS :].reshape(BLOCKS, -1).mean(axis=1)
+    return {
+        "what": f"distance of model {number}, as it runs",
+        "value": float(nats.mean()),
+        "unit": "nats",
+        "standard_error": standard_error(blocks),
+        "by": by,
     }
 
 
@@ -306,12 +301,12 @@ def filler_keys() -> Finding:
     """In how many rows of MQAR a key stands again, as filler."""
     keys = [4, 8, 16, 32, 64]
     lengths = [64, 128, 256, 512]
-    series = {}
+    series: dict[str, list[float | None]] = {}
     for length in lengths:
         # Four tokens a pair have to fit.
-        shares = [laws.repeated_key_share(length, n) for n in keys if 4 * n <= length]
-        series[f"{length} tokens"] = [100 * share for share in shares]
-        series[f"{length} tokens"] += [0.0] * (len(keys) - len(shares))
+        series[f"{length} tokens"] = [
+            100 * laws.repeated_key_share(length, n) if 4 * n <= length else None for n in keys
+        ]
     return {
         "name": "filler_keys",
         "title": "Filler of MQAR repeats keys with other tokens behind them",

@@ -109,26 +109,26 @@ def distinct_of(sentences: Sentences, draws: np.ndarray) -> np.ndarray:
 HIDDEN, VOCABULARY = 64, 50_277
 RADIUS, ITERATIONS = 0.9, 50
 SQUARINGS = 14  # of W, in the sum over all steps: 2**14 of them
-# The released corpus: 100 rows of 2,048 tokens of each of 1,000 models.
-RELEASED_MODELS, RELEASED_SEED, ROW_LENGTH = 1000, 300, 2048
+# Its corpus: 100 rows of 2,048 tokens of each of 1,000 models.
+CORPUS_MODELS, CORPUS_SEED, ROW_LENGTH = 1000, 300, 2048
 
 
 class LinearRNN(NamedTuple):
-    """A released model: h <- W h + A[token], and its logits are C h."""
+    """A model: h <- W h + A[token], and its logits are C h."""
 
     embedding: np.ndarray  # A, float64[H, V], from N(0, 1/V)
     recurrent: np.ndarray  # W, float64[H, H], from N(0, 1/H) and scaled
     source: np.random.Generator  # what draws C, float64[V, H], from N(0, 1/H)
 
 
-def released_model(number: int) -> LinearRNN:
-    """Return a model of the released corpus, 0 to 999, by the seeds of its script.
+def corpus_model(number: int) -> LinearRNN:
+    """Return a model of the corpus, 0 to 999, by the seeds of the script that makes it.
 
     W is multiplied by 0.9 over an estimate of its spectral radius: what one more step does to the
     length of a vector after 50 steps of the power iteration. That is the radius where the largest
     eigenvalue is real; it is not where it is one of a complex pair.
     """
-    seeds = np.random.default_rng(RELEASED_SEED).integers(0, 2**31 - 1, size=RELEASED_MODELS)
+    seeds = np.random.default_rng(CORPUS_SEED).integers(0, 2**31 - 1, size=CORPUS_MODELS)
     source = np.random.default_rng(int(seeds[number]))
     embedding = source.normal(scale=VOCABULARY**-0.5, size=(HIDDEN, VOCABULARY))
     recurrent = source.normal(scale=HIDDEN**-0.5, size=(HIDDEN, HIDDEN))

@@ -88,18 +88,24 @@ def draw_lines(axes: "Axes", plot: Plot) -> None:
     """Draw a line for each series."""
     for number, (name, values) in enumerate(plot["series"].items()):
         style: dict[str, Any] = {"color": ORDER[number], "linestyle": DASHES[number % len(DASHES)]}
-        axes.plot(plot["x"], values, linewidth=1.4, label=name, **style)
+        axes.plot(plot["x"], np.array(values, float), linewidth=1.4, label=name, **style)
+    # Powers of ten are written out: STYLE takes no formula in a text.
     if plot.get("log_x"):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     if plot.get("log_y"):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
 
 
 def draw_bars(axes: "Axes", plot: Plot) -> None:
-    """Draw a group of bars at each place, a bar for each series."""
+    """Draw a group of bars at each place, a bar for each series; lone bars with their values."""
     places = np.arange(len(plot["x"]))
     width = BARS_WIDTH / len(plot["series"])
     for number, (name, values) in enumerate(plot["series"].items()):
         shift = (number + 0.5) * width - BARS_WIDTH / 2
-        axes.bar(places + shift, values, 0.9 * width, color=ORDER[number], label=name)
+        heights = np.array(values, float)  # None, which is not drawn, becomes NaN
+        bars = axes.bar(places + shift, heights, 0.9 * width, color=ORDER[number], label=name)
+        if len(plot["series"]) == 1:
+            axes.bar_label(bars, fmt="{:.3g}")
     axes.set_xticks(places, [str(label) for label in plot["x"]])

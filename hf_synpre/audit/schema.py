@@ -1,5 +1,6 @@
 """The dicts of audit.json: what published laws give, and what rows hold. Ratios are fractions."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict, final
 
 # --- what published laws give ---------------------------------------------------------------------
@@ -18,11 +19,14 @@ class Figure(TypedDict):
 
 
 class Plot(TypedDict):
-    """What the plot of a finding shows: a line or a bar for each name of `series`."""
+    """What the plot of a finding shows: a line or bars for each name of `series`.
+
+    A value that is None is not drawn.
+    """
 
     form: Literal["lines", "bars"]
     x: list[Any]
-    series: dict[str, list[float]]
+    series: Mapping[str, Sequence[float | None]]
     x_label: str
     y_label: str
     log_x: NotRequired[bool]

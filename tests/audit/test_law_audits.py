@@ -122,7 +122,7 @@ def few_ids(monkeypatch):
 
 def test_the_estimate_of_the_radius_is_right_for_real_eigenvalues_alone(few_ids):
     for number in range(12):
-        recurrent = laws.released_model(number).recurrent
+        recurrent = laws.corpus_model(number).recurrent
         values = np.linalg.eigvals(recurrent)
         largest = values[np.abs(values).argmax()]
         second = np.sort(np.abs(values))[-2]
@@ -134,7 +134,7 @@ def test_the_estimate_of_the_radius_is_right_for_real_eigenvalues_alone(few_ids)
 
 def test_the_variance_of_logits_is_that_of_a_run(few_ids):
     """Of a stable model: half of it is the distance from uniform, as it runs."""
-    models = [laws.released_model(number) for number in range(6)]
+    models = [laws.corpus_model(number) for number in range(6)]
     radii = laws.spectral_radii(np.stack([model.recurrent for model in models]))
     for model, radius in zip(models, radii, strict=True):
         if radius < 0.95:
@@ -144,7 +144,7 @@ def test_the_variance_of_logits_is_that_of_a_run(few_ids):
 
 
 def test_a_model_of_radius_above_one_ends_in_certain_tokens(few_ids):
-    model = laws.released_model(0)
+    model = laws.corpus_model(0)
     (radius,) = laws.spectral_radii(model.recurrent[None])
     model = model._replace(recurrent=model.recurrent * 1.1 / radius)
     assert laws.divergences(model, 2, 400)[:, -20:].min() > 0.95 * math.log(500)
