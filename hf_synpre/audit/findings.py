@@ -49,8 +49,8 @@ def mp_struct() -> Finding:
     return {
         "name": "mp_struct",
         "title": "MP-STRUCT has 30 sentences, and its core 24",
-        "assumed": "Strings of a formal language that encode hierarchical composition, agreement "
-        "and movement, of which a model that is pre-trained on them acquires the operations.",
+        "assumed": "A formal language whose strings encode hierarchical composition, dependencies "
+        "between features, and displacement over long distances.",
         "figures": [
             exactly("distinct sentences of MP-STRUCT-CORE", len(core)),
             exactly("distinct sentences of MP-STRUCT", len(full)),
@@ -282,8 +282,8 @@ def cut_brackets() -> Finding:
         "title": "Strings of k-Shuffle Dyck are cut with four to eight brackets open",
         "assumed": "Strings of a Dyck language, in which every bracket is closed.",
         "figures": figures,
-        "meaning": "A string is a prefix, in which most of the last brackets are never closed: "
-        "nothing in it teaches that all close. How many stay open follows from the law alone; the "
+        "meaning": "A row is the beginning of a string: one in eight or sixteen of them ends "
+        "balanced, and that by chance. How many brackets stay open follows from the law alone; "
         "kinds do not matter.",
         "source": "Hu et al. 2025, arXiv 2502.19249; Jiang et al. 2026, arXiv 2601.21725; Guo et "
         "al. 2026, arXiv 2605.10129: 2,048 tokens",
@@ -357,8 +357,8 @@ def gzip_of_noise() -> Finding:
     return {
         "name": "gzip_of_noise",
         "title": "A threshold of the gzip ratio means nothing across alphabets",
-        "assumed": "A rule is complex where its cells compress to more than half; the same bands "
-        "are used whatever the number of states.",
+        "assumed": "A measure of how complex a rule is: those whose cells compress to more than "
+        "half are for text and mathematics, those of 0.3 to 0.4 for code.",
         "figures": figures,
         "meaning": "Patches are stored as int32, of which fewer states fill fewer bits. Uniform "
         "noise, the most complex there is, does not reach 0.5 with four states or two, so that a "
