@@ -1,6 +1,7 @@
 """`synpre audit`: a task or a dataset in, what is wrong with its rows out; or published laws."""
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def audit(arguments: Arguments) -> int:
     name = "laws"
     result: LawAudit | RowAudit
     if options.data is None:
+        print("Published laws are computed, which takes a minute or two.", file=sys.stderr)
         result = audit_laws()
     else:
         name = re.sub(r"[^\w.-]+", "-", options.data).strip("-.") or "rows"
@@ -99,5 +101,6 @@ AUDIT = Verb(
     ],
     positional="data",
     needs_positional=False,
+    when_stopped="nothing was written, and the same command begins it again",
     examples=("delete --parameters max_length=64", "my_folder --source question --target answer"),
 )
