@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from hf_synpre.data.synthetic import SyntheticBuilder, SyntheticDataset, load_synthetic
     from hf_synpre.errors import UsageError
     from hf_synpre.initialization import ParameterStatistics, StatisticsInit
+    from hf_synpre.models.verification import verify_checkpoint
     from hf_synpre.tasks import generate, get_task, list_tasks, register_task
     from hf_synpre.tasks.imports import import_tasks
+    from hf_synpre.training.warm_up import WarmUpCallback, warm_up
     from hf_synpre.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
@@ -28,12 +30,15 @@ _MODULES = {
     "SyntheticDataset": "hf_synpre.data.synthetic",
     "UsageError": "hf_synpre.errors",
     "Vocabulary": "hf_synpre.vocabulary",
+    "WarmUpCallback": "hf_synpre.training.warm_up",
     "generate": "hf_synpre.tasks",
     "get_task": "hf_synpre.tasks",
     "import_tasks": "hf_synpre.tasks.imports",
     "list_tasks": "hf_synpre.tasks",
     "load_synthetic": "hf_synpre.data.synthetic",
     "register_task": "hf_synpre.tasks",
+    "verify_checkpoint": "hf_synpre.models.verification",
+    "warm_up": "hf_synpre.training.warm_up",
 }
 
 __all__ = [
@@ -45,12 +50,15 @@ __all__ = [
     "SyntheticDataset",
     "UsageError",
     "Vocabulary",
+    "WarmUpCallback",
     "generate",
     "get_task",
     "import_tasks",
     "list_tasks",
     "load_synthetic",
     "register_task",
+    "verify_checkpoint",
+    "warm_up",
 ]
 
 

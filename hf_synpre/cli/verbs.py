@@ -26,6 +26,7 @@ from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.reproduce import REPRODUCE
 from hf_synpre.cli.statistics import STATISTICS
 from hf_synpre.cli.tasks import GENERATE, TASKS
+from hf_synpre.cli.warmup import WARMUP
 from hf_synpre.errors import (
     WHAT_TO_DO,
     PushError,
@@ -43,7 +44,7 @@ from hf_synpre.versions import versions
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        *(TASKS, GENERATE, AUDIT, BUILD, PRETRAIN, SELF_PRETRAIN, STATISTICS, INIT),
+        *(TASKS, GENERATE, AUDIT, BUILD, PRETRAIN, SELF_PRETRAIN, STATISTICS, INIT, WARMUP),
         *(FINETUNE, RUN, REPORT, PUSH, REPRODUCE),
     )
 }
@@ -57,7 +58,7 @@ INTERRUPTED = 130  # as shells say it of Ctrl-C
 PATH_STARTS = ("./", "../", "/", "~")
 # The flags that name a file or folder to read, where they do not name something of the Hub.
 INPUT_FLAGS = (
-    *("checkpoint", "start", "tokenizer_name", "tokenizer", "config_name", "vocabulary"),
+    *("checkpoint", "model", "start", "tokenizer_name", "tokenizer", "config_name", "vocabulary"),
     *("corpus", "dataset", "data_dir", "from"),
 )
 

@@ -2,9 +2,14 @@
 
 import html
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+
+from hf_synpre.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +86,45 @@ DESCRIPTIONS = (
     ("other_shape", "of another shape"),
     ("fresh", "fresh by choice"),
 )
+
+
+def tensor_sums(tensors: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Return the sum of each tensor in float64, by which a tensor that was drawn again is known."""
+    return {name: float(tensor.sum(dtype=torch.float64)) for name, tensor in tensors.items()}
+
+
+def refuse_redrawn(
+    source: str,
+    given: Mapping[str, torch.Tensor],
+    sums: Mapping[str, float],
+    loaded: Mapping[str, torch.Tensor],
+) -> None:
+    """Check that transformers has left the weights as they were given to it.
+
+    It runs the initialiser of a model's class after it has loaded the weights, and not every class
+    spares them (`models/verification.py`). The loaded tensors may be the given ones themselves.
+
+    Args:
+        source: the checkpoint, for the error.
+        given: name -> tensor that was given. A name that the model has not is passed over.
+        sums: `tensor_sums` of the given tensors before the load.
+        loaded: the state dict of the loaded model, of any type.
+
+    Raises:
+        UsageError: a tensor has other numbers.
+    """
+    for name, tensor in given.items():
+        if name not in loaded or loaded[name].shape != tensor.shape:
+            continue
+        if not math.isfinite(sums[name]):
+            continue  # which is refused elsewhere
+        is_same = float(tensor.sum(dtype=torch.float64)) == sums[name]
+        if not (is_same and torch.equal(tensor.to(loaded[name]), loaded[name])):
+            raise UsageError(
+                f"{source}: {name} was loaded with other numbers than it has: the initialiser of "
+                "the model's class has drawn it again. Let its _init_weights draw by "
+                "transformers.initialization, which spares loaded tensors."
+            )
 
 
 def joined(reports: Iterable[LoadReport]) -> LoadReport:

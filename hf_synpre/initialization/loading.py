@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.initialization.build import body_name, check_shape
+from hf_synpre.initialization.load_report import refuse_redrawn, tensor_sums
 from hf_synpre.initialization.matching import Matching, SourceTensor
 from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.stored_tensors import StoredTensors
@@ -69,9 +70,12 @@ def finish_loading(
     """
     report = model.load_report
     with_info = kwargs.pop("output_loading_info", False)
+    state = model.state_dict()
+    sums = tensor_sums(state)
     loaded, info = type(model).from_pretrained(
-        None, config=config, state_dict=model.state_dict(), output_loading_info=True, **kwargs
+        None, config=config, state_dict=state, output_loading_info=True, **kwargs
     )
+    refuse_redrawn(report.source, state, sums, loaded.state_dict())
     loaded.load_report = report
     # transformers would call it "None".
     loaded.name_or_path = loaded.config._name_or_path = ""

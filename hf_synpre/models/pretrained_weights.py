@@ -22,7 +22,7 @@ from hf_synpre.initialization import (
 )
 from hf_synpre.initialization.build import body_name
 from hf_synpre.initialization.checkpoints import checkpoint_config, find_weights
-from hf_synpre.initialization.load_report import LoadReport
+from hf_synpre.initialization.load_report import LoadReport, refuse_redrawn, tensor_sums
 from hf_synpre.initialization.stored_tensors import StoredTensors, outer_prefix, plain_names
 from hf_synpre.initialization.weight_files import check_files, indexed_files, refuse_adapter
 
@@ -183,6 +183,7 @@ def read_weights(
     prefix = outer_prefix(str(source), tensors, lambda name: body_name(empty_model, name) in known)
     tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
+    sums = tensor_sums(tensors)
     try:
         with quiet_loading():
             model, report = type(empty_model).from_pretrained(
@@ -202,6 +203,7 @@ def read_weights(
             f"{source}: {name} has shape {list(stored_shape)}, its config.json says {list(shape)}; "
             "give a checkpoint with the config that it was saved with."
         )
+    refuse_redrawn(str(source), tensors, sums, model.state_dict())
     missing = set(report["missing_keys"])
     state = {name: t for name, t in model.state_dict().items() if name not in missing}
     return state, sorted(missing), sorted(report["unexpected_keys"])

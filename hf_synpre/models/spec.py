@@ -20,6 +20,11 @@ from hf_synpre.vocabulary import Vocabulary
 PUBLISHED_FIELDS = {"roberta": {"max_position_embeddings": 514}}
 # The vocabulary with which an architecture is tried out; any small one does.
 TRIAL_VOCABULARY = 64
+# What configs call the shares of dropout.
+DROPOUTS = (
+    *("dropout_rate", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "attention_dropout"),
+)
 
 
 @dataclass
@@ -104,7 +109,9 @@ class ModelSpec:
         else:
             config = make_config(self.model_type, self.overrides)
         if vocabulary is not None:
-            self._set_vocabulary(config, vocabulary)
+            fit_vocabulary(config, vocabulary)
+            for part in config_parts(config):
+                self._set_begin(part, vocabulary)
         check_config(config)
 
         attention = self.attention
@@ -113,25 +120,6 @@ class ModelSpec:
         if attention:
             config._attn_implementation = choose("attention", attention, ("eager", "sdpa"))
         return config
-
-    def _set_vocabulary(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
-        """Give a config the size of a vocabulary and its ids, in place."""
-        # The vocabulary decides the size of the embeddings and the ids of special tokens. Those
-        # that the architecture has by default are ids of another vocabulary.
-        # Of an architecture for pictures and text, the config of its text has them.
-        for part in (config, getattr(config, "text_config", config)):
-            part.vocab_size = vocabulary.size
-            if hasattr(part, "decoder_vocab_size"):  # Marian's, which is that of the encoder
-                part.decoder_vocab_size = vocabulary.size
-            for name, value in vars(part).copy().items():
-                is_id = name.endswith("_token_id") and isinstance(value, int)
-                if is_id and value >= vocabulary.size:
-                    setattr(part, name, vocabulary.eos)
-            part.pad_token_id = vocabulary.pad
-            part.eos_token_id = vocabulary.eos
-            self._set_begin(part, vocabulary)
-        if config.is_encoder_decoder:
-            config.decoder_start_token_id = vocabulary.pad
 
     def _set_begin(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Set the id that begins a text, where a config has one: the tokenizer's, else the end's.
@@ -146,6 +134,32 @@ class ModelSpec:
             config.bos_token_id = begin
         elif self.config_name is None:
             config.bos_token_id = vocabulary.eos
+
+
+def config_parts(config: PreTrainedConfig) -> tuple[PreTrainedConfig, ...]:
+    """Return a config, and that of its text where it is one of pictures and text."""
+    text = getattr(config, "text_config", None)
+    return (config,) if text is None else (config, text)
+
+
+def fit_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
+    """Give a config, in place, the size of a vocabulary and the ids of its special tokens.
+
+    Those that an architecture has by default are ids of another vocabulary. The id that begins a
+    text stays, where the vocabulary has it.
+    """
+    for part in config_parts(config):
+        part.vocab_size = vocabulary.size
+        if hasattr(part, "decoder_vocab_size"):  # Marian's, which is that of the encoder
+            part.decoder_vocab_size = vocabulary.size
+        for name, value in vars(part).copy().items():
+            is_id = name.endswith("_token_id") and isinstance(value, int)
+            if is_id and value >= vocabulary.size:
+                setattr(part, name, vocabulary.eos)
+        part.pad_token_id = vocabulary.pad
+        part.eos_token_id = vocabulary.eos
+    if config.is_encoder_decoder:
+        config.decoder_start_token_id = vocabulary.pad
 
 
 def load_config(name: str) -> PreTrainedConfig:

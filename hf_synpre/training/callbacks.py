@@ -130,6 +130,28 @@ class StopAtTargetAccuracy(TrainerCallback):
             control.should_training_stop = True
 
 
+class StopAtLoss(TrainerCallback):
+    """Early stopping: ends training once an evaluation's loss is small enough.
+
+    Args:
+        limit: the loss that is enough, in nats per target token.
+
+    Attributes:
+        has_stopped: whether it has ended training.
+    """
+
+    def __init__(self, limit: float):
+        self.limit = limit
+        self.has_stopped = False
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict, **kwargs: Any
+    ) -> None:
+        if metrics["eval_loss"] <= self.limit:
+            control.should_training_stop = True
+            self.has_stopped = True
+
+
 class Deadline(TrainerCallback):
     """Ends training, with an evaluation, once it has taken a number of seconds.
 

@@ -61,6 +61,11 @@ def answer_tokens(spec: PretrainingSpec, vocabulary: Vocabulary) -> int:
     return max(2, len(np.unique(labels[labels != IGNORED])))
 
 
+def learnt_limit(spec: PretrainingSpec, vocabulary: Vocabulary) -> float:
+    """Return the excess loss above which a task counts as not learnt, in nats per token."""
+    return LEARNT_SHARE * math.log(answer_tokens(spec, vocabulary))
+
+
 def say_if_not_learnt(
     spec: PretrainingSpec, loss: float, lowest: BayesLoss, vocabulary: Vocabulary
 ) -> None:
@@ -73,7 +78,7 @@ def say_if_not_learnt(
         vocabulary: of the rows.
     """
     tokens = answer_tokens(spec, vocabulary)
-    most = LEARNT_SHARE * math.log(tokens)
+    most = learnt_limit(spec, vocabulary)
     excess = loss - lowest.value
     if excess > most:
         logger.warning(

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hf_synpre.errors import UsageError
+from hf_synpre.models.spec import DROPOUTS
 from hf_synpre.tasks import get_task, open_stream
 
 # A task of a size that a CPU learns in some minutes.
@@ -159,11 +160,6 @@ SMALL_MODEL = {
     **dict.fromkeys(("intermediate_size", "d_ff", "hidden_dim", "ffn_dim"), 512),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 512),
 }
-# On a task, whose rows have no end, a model needs no dropout either.
-DROPOUTS = (
-    *("dropout_rate", "hidden_dropout_prob", "attention_probs_dropout_prob"),
-    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "attention_dropout"),
-)
 
 
 def preset_fields(preset: str, task: str | None) -> dict[str, Any]:
@@ -222,7 +218,7 @@ def small_model(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     if "num_attention_heads" in chosen:  # as many for keys and values, where nothing else is said
         chosen.add("num_key_value_heads")
     wanted: dict[str, float] = dict(SMALL_MODEL)
-    if preset in TASK_PRESETS:
+    if preset in TASK_PRESETS:  # rows of a task have no end, so a model needs no dropout
         wanted |= dict.fromkeys(DROPOUTS, 0.0)
     fields = {}
     for name, value in wanted.items():

@@ -71,6 +71,7 @@ def nothing(folder: Path, _: Any) -> None:
 # imported before that is replaced.
 WORK = (
     "hub.reproduce.pretrain",
+    "training.warm_up.WarmUp",
     *("training.pretraining.pretrain", "experiments.Experiment.run", "data.shards.build_shards"),
     "hub.push",
 )

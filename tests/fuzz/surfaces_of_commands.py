@@ -129,6 +129,7 @@ USUAL_WORDS = {
     "audit": ("rows.jsonl",),
     "build": ("set",),
     "pretrain": ("set",),
+    "warmup": ("gpt2", "--config_overrides", "n_embd=8,n_layer=1,n_head=1"),
     "self-pretrain": ("rows.jsonl",),
     "statistics": (".",),
     "init": ("t5", "--from", ".", "--config_overrides", "d_model=8,num_layers=1"),

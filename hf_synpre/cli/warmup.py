@@ -1,0 +1,185 @@
+"""`synpre warmup`: the config of a model in, a folder with the warmed-up model out."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, tokenizer_of_flag
+from hf_synpre.cli.pretrain import is_first_process, print_numbers, say, shown
+from hf_synpre.cli.processes import say_if_alone
+from hf_synpre.config import option
+from hf_synpre.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+# The facts of a warm-up, beside the model.
+FACTS_FILE = "warmup.json"
+# Bytes of a parameter, in the model and in its copy that is trained.
+BYTES = 8
+
+
+@dataclass
+class WarmUpOptions:
+    """What `synpre warmup` takes."""
+
+    model: str = option(
+        "The config of the model: a model_type of transformers (gpt2), a folder or config.json, or "
+        "a Hub id. The model is drawn anew; weights that lie there are not read.",
+        "",
+    )
+    config_overrides: dict[str, Any] = option(
+        "Fields of the config that are changed, as n_embd=128,n_layer=2.", default_factory=dict
+    )
+    tokenizer_name: str | None = option(
+        "Folder or Hub id of the tokenizer, which is saved with the model and gives it its number "
+        "of ids. Without it the one that lies beside the config, if there is one.",
+        None,
+    )
+    output_dir: str = option("Folder of the model and warmup.json; or -o.", "runs/warm")
+    task: str | None = option(
+        "The synthetic task (see `synpre tasks`); without it the one that the kind of model learns "
+        "soonest.",
+        None,
+    )
+    parameters: dict[str, Any] = option(
+        "Parameters of the task, as length=64,types=16.", default_factory=dict
+    )
+    symbols: int = option("How many ids the task has, whatever the model has.", 128)
+    steps: int = option("The most steps.", 500)
+    seconds: float | None = option(
+        "The most seconds of training, evaluations left out; null for no limit.", 60.0
+    )
+    keep: str = option(
+        "What the model keeps: body (all but embeddings, head and tables of positions), attention "
+        "or mlp (their matrices alone), or all.",
+        "body",
+    )
+    batch_size: int = option("Examples of a step, over all processes.", 32)
+    learning_rate: float | None = option(
+        "The learning rate, where the usual one does not do.", None
+    )
+    optim: str | None = option("The optimizer, as transformers calls it.", None)
+    seed: int = option("Seed of the model and of the rows, 0 <= seed < 2**32.", 0)
+
+
+def warmup(arguments: Arguments) -> int:
+    """Draw a model, warm it up and save it; exit code 1 where it has not learnt its task."""
+    from hf_synpre.files import atomic_folder, write_json
+    from hf_synpre.initialization import build
+    from hf_synpre.models.families import AUTO_CLASSES, model_family
+    from hf_synpre.models.saving import refuse_tokenizer
+    from hf_synpre.models.verification import verify_checkpoint
+    from hf_synpre.training.warm_up import warm_up
+
+    options = arguments.build(WarmUpOptions)
+    if not options.model:
+        raise UsageError("No model was given; write `synpre warmup MODEL_TYPE_OR_FOLDER`.")
+    folder = Path(options.output_dir)
+    check_folder(folder)
+    say_if_alone()
+
+    # The model, with random weights.
+    config, tokenizer = config_and_tokenizer(options)
+    model = build(AUTO_CLASSES[model_family(config)], config, {}, options.seed)
+
+    # Warm it up.
+    training: dict[str, Any] = {"batch_size": options.batch_size}
+    for name in ("learning_rate", "optim"):
+        if getattr(options, name) is not None:
+            training[name] = getattr(options, name)
+    with shown(f"warming up {config.model_type}"):
+        facts = warm_up(
+            model,
+            tokenizer,
+            task=options.task,
+            parameters=options.parameters or None,
+            steps=options.steps,
+            seconds=options.seconds,
+            seed=options.seed,
+            keep=options.keep,
+            symbols=options.symbols,
+            training=training,
+        )
+    if not is_first_process():
+        return 0
+
+    # Save it, and compare what is loaded.
+    with atomic_folder(folder) as place:
+        model.save_pretrained(place)
+        if tokenizer is None:
+            refuse_tokenizer(place)
+        else:
+            tokenizer.save_pretrained(place)
+        write_json(place / FACTS_FILE, facts)
+    report = verify_checkpoint(folder)
+    print_numbers(facts)
+    say(str(report))
+    say(f"The model and {FACTS_FILE} are in {folder}; from_pretrained loads it.")
+    return 0 if report.is_whole and facts["learnt"] is not False else 1
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError where a folder holds something, which a model would be mixed with."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and is not empty; choose another --output_dir.")
+
+
+def config_and_tokenizer(
+    options: WarmUpOptions,
+) -> "tuple[PreTrainedConfig, PreTrainedTokenizerBase | None]":
+    """Return the config that is named, with the vocabulary of the tokenizer, and the tokenizer.
+
+    Raises:
+        UsageError: there is no such config or tokenizer, or the model has no room in memory.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    from hf_synpre.data.tokenizers import read_tokenizer
+    from hf_synpre.initialization import skeleton
+    from hf_synpre.models.families import AUTO_CLASSES, model_family
+    from hf_synpre.models.pretrained_weights import has_tokenizer
+    from hf_synpre.models.spec import ModelSpec
+    from hf_synpre.vocabulary import as_vocabulary
+
+    # What is there as a file or folder is taken first, then what transformers knows by this name.
+    name, overrides = options.model, options.config_overrides
+    is_type = name in CONFIG_MAPPING and not Path(name).exists()
+    spec = ModelSpec(overrides=overrides, **{"model_type" if is_type else "config_name": name})
+
+    # The ids: those of a tokenizer that is named, or those that the config has.
+    tokenizer = None
+    if options.tokenizer_name is not None:
+        tokenizer = tokenizer_of_flag(options.tokenizer_name, "tokenizer_name")
+        config = spec.config(as_vocabulary(tokenizer))
+    else:
+        config = spec.config(None)
+        if not is_type and has_tokenizer(name):
+            tokenizer = read_tokenizer(name)
+
+    # A default config may be that of a model of billions of parameters.
+    parameters = skeleton(AUTO_CLASSES[model_family(config)], config).num_parameters()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if parameters * BYTES > memory:
+        raise UsageError(
+            f"{name} has {parameters / 1e9:.1f} G parameters, which with a copy take "
+            f"{parameters * BYTES / 2**30:.0f} GB, and the machine has {memory / 2**30:.0f}; give "
+            "a smaller config, or --config_overrides."
+        )
+    return config, tokenizer
+
+
+WARMUP = Verb(
+    name="warmup",
+    summary="Warm up a fresh model of any config: teach its layers a synthetic task in a minute.",
+    run=warmup,
+    flag_sets=lambda: [FlagSet(WarmUpOptions), IMPORT_FLAG],
+    positional="model",
+    needs_positional=True,
+    examples=(
+        "gpt2 --config_overrides n_embd=128,n_layer=2,n_head=4 -o runs/warm",
+        "my_model/config.json --task mqar --seconds 30 -o runs/warm",
+    ),
+    when_stopped="nothing is left of it, the same command begins again",
+)
