@@ -103,6 +103,31 @@ def learning() -> list[Claim]:
     return claims
 
 
+def warmup() -> list[Claim]:
+    """Return how far the sweep of warm-ups has come, and what it found."""
+    content = measured("warmup")
+    counts, models = content["summary"], content["models"]
+    used = {
+        name: found
+        for name, found in models.items()
+        if "first_loss" in found and found["excess_loss"] is not None
+    }
+    excess = ", ".join(
+        f"{name} {found['excess_before']:.2f} to {found['excess_loss']:.2f} "
+        f"({found['steps']} steps of {found['task']}, {found['cpu_s']:.0f} s)"
+        for name, found in used.items()
+    )
+    return [
+        (
+            f"warmed up, saved and loaded bit-equal, embeddings untouched: "
+            f"{counts['warmed_and_reloaded']} of {counts['tried']} architectures tried "
+            f"(of {counts['of']}), the longest {counts['most_cpu_s']:.0f} s of one core",
+            "the stored tensors, the draws of the initialiser",
+        ),
+        (f"the excess loss of a warm-up, in nats: {excess}", "before its first step"),
+    ]
+
+
 def pretraining() -> list[Claim]:
     """Return the figures of batches."""
     claims = []
@@ -372,6 +397,7 @@ CLAIMS = {
     "generation": generation,
     "zoo": zoo,
     "learning": learning,
+    "warmup": warmup,
     "pretraining": pretraining,
     "recipe": recipe,
     "resume": resume,

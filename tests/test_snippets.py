@@ -41,7 +41,7 @@ SMALL = {
     "self-pretrain": TRAINING | {"--evaluations": "1", "--warmup_steps": "0"},
     "finetune": TRAINING | {"--evaluations": "1", "--test_examples": "8"},
     "run": {"--list": None},
-    "warmup": {"--steps": "60", "--symbols": "32", "--parameters": "length=16,types=4,max_depth=4"},
+    "warmup": {"--steps": "60", "--symbols": "32", "--parameters": "length=16,types=8,max_depth=4"},
     "push": {"--dry_run": None},
 }
 # Commands that need a GPU or the network: their flags are read and nothing else.

@@ -37,6 +37,10 @@ class WarmUpOptions:
         "of ids. Without it the one that lies beside the config, if there is one.",
         None,
     )
+    vocabulary: int | None = option(
+        "How many ids the model has, where it has no tokenizer; those of the config without it.",
+        None,
+    )
     output_dir: str = option("Folder of the model and warmup.json; or -o.", "runs/warm")
     task: str | None = option(
         "The synthetic task (see `synpre tasks`); without it the one that the kind of model learns "
@@ -148,11 +152,18 @@ def config_and_tokenizer(
     is_type = name in CONFIG_MAPPING and not Path(name).exists()
     spec = ModelSpec(overrides=overrides, **{"model_type" if is_type else "config_name": name})
 
-    # The ids: those of a tokenizer that is named, or those that the config has.
+    # The ids: those that are named, or those that the config has.
     tokenizer = None
     if options.tokenizer_name is not None:
+        if options.vocabulary is not None:
+            raise UsageError(
+                "--tokenizer_name and --vocabulary were given; the ids come from one of them, "
+                "leave the other out."
+            )
         tokenizer = tokenizer_of_flag(options.tokenizer_name, "tokenizer_name")
         config = spec.config(as_vocabulary(tokenizer))
+    elif options.vocabulary is not None:
+        config = spec.config(as_vocabulary(options.vocabulary))
     else:
         config = spec.config(None)
         if not is_type and has_tokenizer(name):

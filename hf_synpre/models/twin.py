@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.data.connection import one_line_cause
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.initialization import PARTS, Parameter, build, read_parameters, resolve_class
+from hf_synpre.initialization import PARTS, build, read_parameters, resolve_class
 from hf_synpre.initialization.build import body_name
 from hf_synpre.models.families import AUTO_CLASSES, first_position, model_family
 from hf_synpre.models.spec import DROPOUTS, check_config, config_parts, fit_vocabulary
@@ -173,32 +173,37 @@ def twin_of(
     choose("keep", keep, KEPT_PARTS)
     network = build_twin(model, vocabulary, seed)
 
-    # The tensors that both have, by their names without the body's prefix.
-    twin_names = {body_name(network, name): name for name, _ in network.named_parameters()}
+    # The tensors that both have, by their names without the body's prefix; of the twin's those that
+    # are learned.
+    twin_names = {
+        body_name(network, name): name
+        for name, parameter in read_parameters(network).items()
+        if not parameter.fixed
+    }
     parameters = read_parameters(model)
     shared, resized, left = {}, {}, []
     for name, parameter in parameters.items():
         twin_name = twin_names.get(body_name(model, name), "")
         shape = tuple(network.get_parameter(twin_name).shape) if twin_name else ()
-        is_of_body = is_kept(parameter, "body")
-        if shape == parameter.shape:
+        is_of_body = parameter.part in KEPT_PARTS["body"]
+        if twin_name and shape == parameter.shape:
             shared[name] = twin_name
         elif not is_of_body and differing_axis(shape, parameter.shape) is not None:
             resized[name] = twin_name
-        elif is_of_body:
+        elif is_of_body and not parameter.fixed:
             left.append(name)
-    body = {name: shared[name] for name in shared if is_kept(parameters[name], "body")}
+    body = {name: shared[name] for name in shared if parameters[name].part in KEPT_PARTS["body"]}
     if not any(parameters[name].layer is not None for name in body):
         raise UsageError(
             f"The head of {type(model).__name__} cannot be found: the layers of "
             f"{type(network).__name__}, the language model of its config, have other names."
         )
-    check_frozen(model, network, body)
+    check_frozen(model, body)
     if not force:
         check_fresh(model, network, body)
 
     # What is given back. Tables of positions that begin at another row are not.
-    kept = {name: shared[name] for name in shared if is_kept(parameters[name], keep)}
+    kept = {name: shared[name] for name in shared if parameters[name].part in KEPT_PARTS[keep]}
     ids = torch.full((vocabulary.size,), -1)
     if keep == "all":
         kept |= resized
@@ -256,11 +261,6 @@ def build_twin(model: PreTrainedModel, vocabulary: Vocabulary, seed: int) -> Pre
         ) from error
 
 
-def is_kept(parameter: Parameter, keep: str) -> bool:
-    """Say whether a parameter is of the parts that `keep` names, and learned."""
-    return parameter.part in KEPT_PARTS[keep] and not parameter.fixed
-
-
 def differing_axis(shape: Sequence[int], other: Sequence[int]) -> int | None:
     """Return the one axis in which two shapes differ, None where they differ in others too."""
     if len(shape) != len(other):
@@ -301,14 +301,9 @@ def symbol_ids(
     return ids
 
 
-def check_frozen(model: PreTrainedModel, network: PreTrainedModel, names: dict[str, str]) -> None:
-    """Raise UsageError where a parameter is frozen that the architecture learns."""
-    frozen = [
-        name
-        for name, twin_name in names.items()
-        if network.get_parameter(twin_name).requires_grad
-        and not model.get_parameter(name).requires_grad
-    ]
+def check_frozen(model: PreTrainedModel, names: dict[str, str]) -> None:
+    """Raise UsageError where a named parameter, which the architecture learns, is frozen."""
+    frozen = [name for name in names if not model.get_parameter(name).requires_grad]
     if frozen:
         raise UsageError(
             f"{type(model).__name__} has frozen parameters ({len(frozen)}, the first is "

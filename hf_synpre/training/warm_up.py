@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,21 @@ from hf_synpre.training.progress import RunState, current_listener, reported_to
 from hf_synpre.versions import commit
 from hf_synpre.vocabulary import Vocabulary
 
-# Model family -> the task that it learns in a minute, and its parameters (examples/LOG.md).
-MQAR = {"length": 20, "keys": 4}
-TASKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "causal": ("k_shuffle_dyck", SMALL_PARAMETERS["k_shuffle_dyck"]),
-    "mlm": ("mqar", MQAR),
-    "seq2seq": ("mqar", MQAR),
-}
+
+@dataclass(frozen=True)
+class Recipe:
+    """What models of a family learn in a minute (benchmarks/warmup.py, examples/LOG.md)."""
+
+    task: str
+    parameters: dict[str, Any]
+    optim: str
+
+
+DYCK = Recipe("k_shuffle_dyck", SMALL_PARAMETERS["k_shuffle_dyck"], "adamw_torch")
+MQAR = Recipe("mqar", {"length": 20, "keys": 4}, "adafactor")
+RECIPES = {"causal": DYCK, "mlm": MQAR, "seq2seq": MQAR}
+# Optimizer -> its learning rate, where none is given.
+LEARNING_RATES = {"adamw_torch": 3e-3, "adafactor": 3e-2}
 # The symbols of a task, padding and marks included.
 SYMBOLS, MOST_SYMBOLS = 128, 2**16
 STEPS = 500
@@ -62,8 +71,6 @@ SECONDS = 60.0
 BATCH_SIZE = 32
 # The training of every warm-up, where `training` does not say otherwise.
 TRAINING: dict[str, Any] = {
-    "optim": "adafactor",
-    "learning_rate": 3e-2,
     "lr_scheduler_type": "constant_with_warmup",
     "warmup_steps": 0.02,
     "save_strategy": "no",
@@ -195,15 +202,26 @@ def warm_up_spec(
     Raises:
         UsageError: there is no such task, it needs more symbols, or it has no rows with targets.
     """
-    usual_task, usual_parameters = TASKS[family]
+    # The task, in a small size.
+    recipe = RECIPES[family]
     if parameters is None:
-        parameters = usual_parameters
-        if task not in (None, usual_task):
+        parameters = recipe.parameters
+        if task not in (None, recipe.task):
             parameters = preset_fields("small", task).get("parameters", {})
-    batch_size = training.get("batch_size", BATCH_SIZE)
-    training = {name: value for name, value in training.items() if name != "batch_size"}
+
+    # How it is learnt.
+    training = TRAINING | {"optim": recipe.optim} | dict(training)
+    if "learning_rate" not in training:
+        if training["optim"] not in LEARNING_RATES:
+            raise UsageError(
+                f"optim is {training['optim']}, whose usual learning rate is not known here; give "
+                "learning_rate too."
+            )
+        training["learning_rate"] = LEARNING_RATES[training["optim"]]
+    batch_size = training.pop("batch_size", BATCH_SIZE)
+
     fields = {
-        "task": task or usual_task,
+        "task": task or recipe.task,
         "parameters": dict(parameters),
         "vocabulary": symbols,
         "seed": seed,
@@ -212,7 +230,7 @@ def warm_up_spec(
         "target_accuracy": 2.0,  # it is the excess loss that ends a warm-up
         "batch_size": batch_size,
         "budget_seconds": None if seconds is None else float(seconds),
-        "training": TRAINING | training | {"max_steps": steps},
+        "training": training | {"max_steps": steps},
     }
     spec = build_spec(PretrainingSpec, fields, "warm_up")
     if spec.reads_text:
