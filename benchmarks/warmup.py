@@ -5,12 +5,13 @@
 Every architecture that has a language model and whose roles are known is taken from its default
 config, made small (at most two million parameters), drawn by transformers itself, and warmed up
 with the defaults, which is to take 60 seconds of one core at the most. Then it is saved, and loaded
-again bit by bit. The 20 families that are used most are warmed up for all 500 steps; their excess loss is to fall by half,
-their embeddings to keep the moments of the initialiser, and the loss of the first real step to be
-ln V within 5 %. The others are warmed up for 20 steps.
+again bit by bit. The 20 families that are used most are warmed up for all 500 steps; their excess
+loss is to fall by half, their embeddings to stay as the initialiser drew them, and the loss of the
+first real step to be ln V within 5 %. The others are warmed up for 20 steps.
 
-Seconds are CPU seconds of one thread, because the clock of a shared machine tells little. Each architecture has a process of its own. Results are kept after each one; the command goes on
-with those that have none.
+Seconds are CPU seconds of one thread, because the clock of a shared machine tells little. Each
+architecture has a process of its own. Results are kept after each one; the command goes on with
+those that have none.
 """
 
 import argparse

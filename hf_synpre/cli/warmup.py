@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, tokenizer_of_flag
+from hf_synpre.cli.init import InitOptions, check_new_folder, find_config, find_tokenizer
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
 from hf_synpre.cli.pretrain import is_first_process, print_numbers, say, shown
 from hf_synpre.cli.processes import say_if_alone
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig
 
 # The facts of a warm-up, beside the model.
 FACTS_FILE = "warmup.json"
@@ -29,7 +30,7 @@ class WarmUpOptions:
         "a Hub id. The model is drawn anew; weights that lie there are not read.",
         "",
     )
-    config_overrides: dict[str, Any] = option(
+    overrides: dict[str, Any] = option(
         "Fields of the config that are changed, as n_embd=128,n_layer=2.", default_factory=dict
     )
     tokenizer_name: str | None = option(
@@ -73,7 +74,7 @@ def warmup(arguments: Arguments) -> int:
     from hf_synpre.files import atomic_folder, write_json
     from hf_synpre.initialization import build
     from hf_synpre.models.families import AUTO_CLASSES, model_family
-    from hf_synpre.models.saving import refuse_tokenizer
+    from hf_synpre.models.saving import complete_tokenizer, refuse_tokenizer
     from hf_synpre.models.verification import verify_checkpoint
     from hf_synpre.training.warm_up import warm_up
 
@@ -81,11 +82,19 @@ def warmup(arguments: Arguments) -> int:
     if not options.model:
         raise UsageError("No model was given; write `synpre warmup MODEL_TYPE_OR_FOLDER`.")
     folder = Path(options.output_dir)
-    check_folder(folder)
+    check_new_folder(folder)
     say_if_alone()
 
     # The model, with random weights.
-    config, tokenizer = config_and_tokenizer(options)
+    place = InitOptions(
+        options.model,
+        overrides=options.overrides,
+        tokenizer_name=options.tokenizer_name,
+        vocabulary=options.vocabulary,
+    )
+    tokenizer = find_tokenizer(place)
+    config = find_config(place, tokenizer)
+    check_memory(options.model, config)
     model = build(AUTO_CLASSES[model_family(config)], config, {}, options.seed)
 
     # Warm it up.
@@ -110,13 +119,13 @@ def warmup(arguments: Arguments) -> int:
         return 0
 
     # Save it, and compare what is loaded.
-    with atomic_folder(folder) as place:
-        model.save_pretrained(place)
+    with atomic_folder(folder) as partial:
+        model.save_pretrained(partial)
         if tokenizer is None:
-            refuse_tokenizer(place)
+            refuse_tokenizer(partial)
         else:
-            tokenizer.save_pretrained(place)
-        write_json(place / FACTS_FILE, facts)
+            complete_tokenizer(tokenizer, model).save_pretrained(partial)
+        write_json(partial / FACTS_FILE, facts)
     report = verify_checkpoint(folder)
     print_numbers(facts)
     say(str(report))
@@ -124,52 +133,11 @@ def warmup(arguments: Arguments) -> int:
     return 0 if report.is_whole and facts["learnt"] is not False else 1
 
 
-def check_folder(folder: Path) -> None:
-    """Raise UsageError where a folder holds something, which a model would be mixed with."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"{folder} exists and is not empty; choose another --output_dir.")
-
-
-def config_and_tokenizer(
-    options: WarmUpOptions,
-) -> "tuple[PreTrainedConfig, PreTrainedTokenizerBase | None]":
-    """Return the config that is named, with the vocabulary of the tokenizer, and the tokenizer.
-
-    Raises:
-        UsageError: there is no such config or tokenizer, or the model has no room in memory.
-    """
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    from hf_synpre.data.tokenizers import read_tokenizer
+def check_memory(name: str, config: "PreTrainedConfig") -> None:
+    """Raise UsageError where a model has no room in memory: default configs are of large ones."""
     from hf_synpre.initialization import skeleton
     from hf_synpre.models.families import AUTO_CLASSES, model_family
-    from hf_synpre.models.pretrained_weights import has_tokenizer
-    from hf_synpre.models.spec import ModelSpec
-    from hf_synpre.vocabulary import as_vocabulary
 
-    # What is there as a file or folder is taken first, then what transformers knows by this name.
-    name, overrides = options.model, options.config_overrides
-    is_type = name in CONFIG_MAPPING and not Path(name).exists()
-    spec = ModelSpec(overrides=overrides, **{"model_type" if is_type else "config_name": name})
-
-    # The ids: those that are named, or those that the config has.
-    tokenizer = None
-    if options.tokenizer_name is not None:
-        if options.vocabulary is not None:
-            raise UsageError(
-                "--tokenizer_name and --vocabulary were given; the ids come from one of them, "
-                "leave the other out."
-            )
-        tokenizer = tokenizer_of_flag(options.tokenizer_name, "tokenizer_name")
-        config = spec.config(as_vocabulary(tokenizer))
-    elif options.vocabulary is not None:
-        config = spec.config(as_vocabulary(options.vocabulary))
-    else:
-        config = spec.config(None)
-        if not is_type and has_tokenizer(name):
-            tokenizer = read_tokenizer(name)
-
-    # A default config may be that of a model of billions of parameters.
     parameters = skeleton(AUTO_CLASSES[model_family(config)], config).num_parameters()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if parameters * BYTES > memory:
@@ -178,14 +146,16 @@ def config_and_tokenizer(
             f"{parameters * BYTES / 2**30:.0f} GB, and the machine has {memory / 2**30:.0f}; give "
             "a smaller config, or --config_overrides."
         )
-    return config, tokenizer
 
 
 WARMUP = Verb(
     name="warmup",
     summary="Warm up a fresh model of any config: teach its layers a synthetic task in a minute.",
     run=warmup,
-    flag_sets=lambda: [FlagSet(WarmUpOptions), IMPORT_FLAG],
+    flag_sets=lambda: [
+        FlagSet(WarmUpOptions, names={"overrides": "config_overrides"}),
+        IMPORT_FLAG,
+    ],
     positional="model",
     needs_positional=True,
     examples=(
