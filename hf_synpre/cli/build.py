@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 SMALL_SPLITS = {"train": 10_000, "validation": 1_000}
 # A task that is a mixture -> its parts, which are configurations of its dataset too.
 PARTS = {"lime": ("lime_induct", "lime_deduct", "lime_abduct")}
+# The parameters of the configuration `procedural`: 64 uniform tokens of 99, as Jiang et al. 2026
+# have them (docs/papers.md, "Tasks since 2022"). Dividers and queries count as length.
+PROCEDURAL: dict[str, dict[str, int | str]] = {
+    "identity": {"min_length": 64, "max_length": 64},
+    "reverse": {"min_length": 64, "max_length": 64},
+    "sort": {"min_length": 64, "max_length": 64, "law": "uniform"},
+    "set": {"min_length": 64, "max_length": 64, "law": "uniform"},
+    "union": {"min_length": 65, "max_length": 65, "law": "uniform"},
+    "delete": {"min_length": 66, "max_length": 66, "law": "uniform", "hit": 48},
+}
+PROCEDURAL_VOCABULARY = 114
 
 
 @dataclass
@@ -137,6 +148,10 @@ def read_recipe(task: str, layout: str = "seq2seq") -> "DatasetRecipe":
     }
     for part in PARTS.get(task, ()):
         configs[part] = Recipe(part, layout=layout)
+    if task in PROCEDURAL:
+        configs["procedural"] = Recipe(
+            task, parameters=PROCEDURAL[task], vocabulary=PROCEDURAL_VOCABULARY, layout=layout
+        )
     return DatasetRecipe(configs)
 
 

@@ -7,9 +7,11 @@ vector of vocabulary and parameters (kernels.py). How inputs are drawn is in sam
 
 The set operations answer in order of first appearance, a deviation: the reference has CPython's
 iteration order of sets, which order="reference" gives.
+
+Where a task has the parameter `law`, "uniform" gives the inputs of Jiang et al. 2026 (docs/papers.md,
+"Tasks since 2022"): independent uniform tokens.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,22 +31,38 @@ from hf_synpre.tasks.id_sets import (
 from hf_synpre.tasks.kernels import ARGUMENT_DIVIDER, ARGUMENTS, NO, WORD_DIVIDER, YES
 from hf_synpre.tasks.registry import register_task
 from hf_synpre.tasks.rng import copy, kernel
+from hf_synpre.tasks.row_checks import (
+    check_order,
+    check_query,
+    check_two_arguments,
+    check_words,
+)
+from hf_synpre.tasks.samplers import LAWS, UNIFORM
 from hf_synpre.tasks.task import only_regular_tokens
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Wu, Li, Liang 2022, arXiv 2206.10139"
+# Of tasks that have the law of a second paper too.
+PAPERS = f"{PAPER}; Jiang et al. 2026, arXiv 2601.21725"
 
 # The choices of the set operations' parameter `order`; compiled code knows them by their numbers.
 ORDER = ("appearance", "reference")
 REFERENCE_ORDER = 1
 
-# What is malformed in a row, or None: (body, vocabulary, parameters) -> text.
-RowCheck = Callable[[np.ndarray, Vocabulary, Parameters], str | None]
 
-
-def query_fits(min_length: int) -> int:
+def query_fits(parameters: Parameters) -> int:
     """Return the smallest max_length of tasks with a query, whose sequence may be twice as long."""
-    return 2 * min_length + 2
+    if parameters.get("law") == "uniform":
+        return parameters["min_length"]
+    return 2 * parameters["min_length"] + 2
+
+
+def order_fits(parameters: Parameters) -> int:
+    """Return the smallest max_length of `sort`, whose order needs an odd length."""
+    min_length = parameters["min_length"]
+    return (
+        min_length if parameters["law"] == "uniform" else max(min_length, min_length // 2 * 2 + 1)
+    )
 
 
 def number_bounds(parameters: Parameters) -> tuple[int, int]:
@@ -97,55 +115,6 @@ def find_divider(x, p):
     return i
 
 
-def check_words(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
-    """Check a row of words: regular tokens with single word dividers between them."""
-    divider = vocabulary.special_ids["word_divider"]
-    dividers = np.flatnonzero(body == divider)
-    edges = np.concatenate([[-1], dividers, [len(body)]])
-    if (np.diff(edges) == 1).any():
-        return f"an empty word beside the word divider {divider}."
-    return only_regular_tokens(np.delete(body, dividers), vocabulary, parameters)
-
-
-def check_two_arguments(wanted: str, lengths: range | None = None) -> RowCheck:
-    """Return the check of rows of two arguments: regular tokens, one argument divider.
-
-    Args:
-        wanted: what the second argument is, for the error: "a query of at least one".
-        lengths: the allowed lengths of the second argument; None allows any.
-    """
-
-    def check(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
-        """Return what is wrong with the body of a row, or None."""
-        divider = vocabulary.special_ids["argument_divider"]
-        dividers = np.flatnonzero(body == divider)
-        if len(dividers) != 1:
-            return f"{len(dividers)} argument dividers ({divider}); give exactly one."
-        second_length = len(body) - 1 - int(dividers[0])
-        if lengths is not None and second_length not in lengths:
-            return f"{second_length} ids after the argument divider; give {wanted}."
-        return only_regular_tokens(np.delete(body, dividers), vocabulary, parameters)
-
-    return check
-
-
-AT_LEAST_ONE = range(1, 2**31)
-check_query = check_two_arguments("a query of at least one", AT_LEAST_ONE)
-check_two_parts = check_two_arguments("an order of at least one", AT_LEAST_ONE)
-
-
-def check_order(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
-    """Check a row of a sequence and an order: every token of the sequence is in the order."""
-    problem = check_two_parts(body, vocabulary, parameters)
-    if problem:
-        return problem
-    divider = int(np.flatnonzero(body == vocabulary.special_ids["argument_divider"])[0])
-    missing = np.setdiff1d(body[:divider], body[divider + 1 :])
-    if len(missing):
-        return f"id {missing[0]} of the sequence is not in the order."
-    return None
-
-
 @register_task(samplers.uniform, paper=PAPER)
 def identity(x, y, p):
     """Return the input.
@@ -157,9 +126,15 @@ def identity(x, y, p):
     return len(x)
 
 
-@register_task(samplers.shuffled_runs, paper=PAPER)
+@register_task(
+    samplers.shuffled_runs,
+    paper=PAPERS,
+    added_parameters=("law",),
+    law=LAWS,
+)
 def set_(x, y, p):
     """Return the distinct tokens in order of first appearance.
+    law="uniform" has independent uniform tokens instead of shuffled runs.
 
     input   b a c a b
     target  b a c
@@ -167,14 +142,31 @@ def set_(x, y, p):
     return add_distinct(x, y, 0, new_bits(p))
 
 
+def check_delete(parameters: Parameters) -> str | None:
+    """Return what is wrong with the parameters of `delete`, or None."""
+    if parameters["hit"] > 100:
+        return f"hit is {parameters['hit']}; give 0 to 100."
+    if parameters["law"] == "uniform" and parameters["min_length"] < 3:
+        return f"min_length is {parameters['min_length']}; give at least 3 with law=uniform."
+    return None
+
+
 @register_task(
-    samplers.query_in_three_quarters,
-    paper=PAPER,
+    samplers.sequence_and_deleted,
+    paper=PAPERS,
     lowest_max_length=query_fits,
+    check_parameters=check_delete,
+    regular_tokens=lambda parameters: 2 if parameters["law"] == "uniform" else 1,
     row_check=check_query,
+    added_parameters=("law", "hit"),
+    law=LAWS,
+    hit=75,
 )
 def delete(x, y, p):
     """Return the sequence without the first occurrence of the query, where it has one.
+    The query is drawn to be in the sequence in `hit` of 100 rows; rows whose length does not fit
+    are drawn anew, which makes them 82 of 100 by default. law="uniform" has a sequence of
+    independent uniform tokens and a query of one token, which is in exactly `hit` of 100.
 
     input   a b c b c | b c
     target  a b c
@@ -192,20 +184,33 @@ def delete(x, y, p):
     return s - len(query)
 
 
+def check_sort(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameters) -> str | None:
+    """Check a row of `sort`: a sequence alone, or with its order."""
+    check = only_regular_tokens if parameters["law"] == "uniform" else check_order
+    return check(body, vocabulary, parameters)
+
+
 @register_task(
     samplers.sequence_and_order,
-    paper=PAPER,
+    paper=PAPERS,
     lowest_min_length=2,
-    lowest_max_length=lambda min_length: max(min_length, 2 * (min_length // 2) + 1),
-    row_check=check_order,
+    lowest_max_length=order_fits,
+    row_check=check_sort,
+    added_parameters=("law",),
+    law=LAWS,
 )
 def sort(x, y, p):
     """Return the sequence stably sorted by the position of its tokens in the order.
-    Of a token that is twice in the order the last position counts.
+    Of a token that is twice in the order the last position counts. law="uniform" has a sequence of
+    independent uniform tokens and no order: it is sorted by the numbers of the tokens.
 
     input   a c b a c | c b a
     target  c c b a a
     """
+    if p[samplers.LAW] == UNIFORM:
+        copy(x, y)
+        y[: len(x)].sort()
+        return len(x)
     s = find_divider(x, p)
     order = x[s + 1 :]
 
@@ -233,18 +238,23 @@ def sort(x, y, p):
 
 # What the four set operations have in common.
 SET_OPERATION: dict[str, Any] = {
-    "paper": PAPER,
+    "paper": PAPERS,
     "lowest_min_length": 3,
-    "regular_tokens": lambda parameters: parameters["max_length"] // 2,
+    "regular_tokens": lambda parameters: (
+        1 if parameters["law"] == "uniform" else parameters["max_length"] // 2
+    ),
     "row_check": check_two_arguments("any number"),
+    "added_parameters": ("law",),
     "order": ORDER,
+    "law": LAWS,
 }
 
 
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def union(x, y, p):
     """Return the distinct tokens of both sequences by first appearance.
-    The order is a deviation; order="reference" gives the paper's.
+    The order is a deviation; order="reference" gives the paper's. law="uniform" has two halves of
+    independent uniform tokens, instead of sequences of any lengths from one small pool.
 
     input   b a b | c a
     target  b a c
@@ -299,7 +309,7 @@ def duplicate(x, y, p):
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def intersect(x, y, p):
     """Return the distinct tokens in both sequences by first appearance.
-    The order is a deviation; order="reference" gives the paper's.
+    The order is a deviation; order="reference" gives the paper's. law="uniform" is that of `union`.
 
     input   b a b c | c b
     target  b c
@@ -341,7 +351,7 @@ def deduplicate(x, y, p):
 
 
 @register_task(
-    samplers.query_in_half,
+    samplers.sequence_and_searched,
     paper=PAPER,
     lowest_max_length=query_fits,
     row_check=check_query,
@@ -360,7 +370,7 @@ def search(x, y, p):
 @register_task(
     samplers.words,
     paper=PAPER,
-    lowest_max_length=lambda min_length: max(min_length, 2),
+    lowest_max_length=lambda parameters: max(parameters["min_length"], 2),
     row_check=check_words,
 )
 def longest_word(x, y, p):
@@ -455,7 +465,7 @@ def set_difference(left, right, y, p):
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def set1_minus_set2(x, y, p):
     """Return the first's distinct tokens that are not in the second, by first appearance.
-    The order is a deviation; order="reference" gives the paper's.
+    The order is a deviation; order="reference" gives the paper's. law="uniform" is that of `union`.
 
     input   b a b c | c d
     target  b a
@@ -467,7 +477,7 @@ def set1_minus_set2(x, y, p):
 @register_task(samplers.two_sequences, **SET_OPERATION)
 def set2_minus_set1(x, y, p):
     """Return the second's distinct tokens that are not in the first, by first appearance.
-    The order is a deviation; order="reference" gives the paper's.
+    The order is a deviation; order="reference" gives the paper's. law="uniform" is that of `union`.
 
     input   b a b c | c d
     target  d

@@ -125,7 +125,7 @@ def register_task(
     bounds: Callable[[Parameters], tuple[int, int]] = same_length,
     check_parameters: Callable[[Parameters], str | None] = nothing_to_check,
     lowest_min_length: int = 1,
-    lowest_max_length: Callable[[int], int] | None = any_length,
+    lowest_max_length: Callable[[Parameters], int] | None = any_length,
     regular_tokens: Callable[[Parameters], int] = one_regular_token,
     vocabulary_table: Callable[[Vocabulary, Parameters], np.ndarray] | None = None,
     row_check: Callable[[np.ndarray, Vocabulary, Parameters], str | None] = only_regular_tokens,
@@ -136,6 +136,7 @@ def register_task(
     sequence: bool = False,
     text_like: bool = False,
     surprisal: Callable | str | None = None,
+    added_parameters: tuple[str, ...] = (),
     **parameters: int | tuple[str, ...],
 ) -> Callable[[Callable], Callable]:
     """Register the decorated function as a task.
@@ -151,7 +152,7 @@ def register_task(
         bounds: (parameters) -> the longest body and the longest target, in tokens.
         check_parameters: (parameters) -> what is wrong with them, or None.
         lowest_min_length: the smallest min_length that works.
-        lowest_max_length: (min_length) -> the smallest max_length that works; None where the task
+        lowest_max_length: (parameters) -> the smallest max_length that works; None where the task
             has no range of lengths.
         regular_tokens: (parameters) -> how many regular tokens the task needs.
         vocabulary_table: (vocabulary, parameters) -> int64[...], what the task has to know of the
@@ -174,6 +175,8 @@ def register_task(
             before it to out, in nats. "certain" where the scored tokens follow from those before,
             as a target does from its input; "unknown" where nobody has computed it. Without it
             "certain", or "unknown" where a score_function accepts several answers.
+        added_parameters: the parameters that a version of the task did not have at first. Where
+            one has its default, rows are those of before.
         parameters: the task's parameters and their defaults: an integer, or a tuple of words to
             choose from, its first the default. A task with a range of lengths has min_length=10 and
             max_length=220 where it names no others.
@@ -239,6 +242,7 @@ def register_task(
             sequence=sequence,
             text_like=text_like,
             surprisal=surprisal,
+            added_parameters=added_parameters,
         )
         add_to_registry(task)
         return function

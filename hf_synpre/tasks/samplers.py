@@ -8,11 +8,15 @@ body of an input, using y as scratch space, and leaves the target to the task's 
 
 Lengths outside min_length..max_length are rejected and drawn again before any token is, which is
 the same distribution.
+
+Where a task has the parameter `law`, its second word gives the inputs of Jiang et al. 2026 instead:
+independent uniform tokens (docs/papers.md, "Tasks since 2022").
 """
 
 from hf_synpre.tasks.id_sets import insert, new_bits
 from hf_synpre.tasks.kernels import (
     ARGUMENT_DIVIDER,
+    ARGUMENTS,
     FIRST_REGULAR,
     MAX_LENGTH,
     MIN_LENGTH,
@@ -23,6 +27,13 @@ from hf_synpre.tasks.rng import below, between, copy, fill_between, kernel, shuf
 
 # The function writes the target, not the sampler.
 NO_TARGET = -1
+
+# The choices of the parameter `law`, and the number of the second.
+LAWS = ("wu", "uniform")
+UNIFORM = 1
+# Where compiled code finds the parameters in `p`: of set, sort and delete, and of set operations.
+LAW, HIT = ARGUMENTS, ARGUMENTS + 1
+LAW_OF_SETS = ARGUMENTS + 1
 
 
 @kernel
@@ -94,12 +105,15 @@ def runs(state, x, y, p):
 
 
 def shuffled_runs(state, x, y, p):
-    """Draw the tokens of `runs` in random order.
+    """Draw the tokens of `runs` in random order, or uniform tokens.
 
     The sizes of the runs are k tokens followed by n - k uniform choices among them, which is the
     same distribution.
     """
     n = between(state, p[MIN_LENGTH], p[MAX_LENGTH])
+    if p[LAW] == UNIFORM:
+        fill_tokens(state, x[:n], p)
+        return n, NO_TARGET
     k = between(state, 1, n)
     fill_tokens(state, x[:k], p)
     fill_choices(state, x, n, k)
@@ -145,11 +159,15 @@ def sequence_and_one(state, x, y, p):
 
 
 def sequence_and_order(state, x, y, p):
-    """Draw a sequence, the divider and an order of its tokens.
+    """Draw a sequence, the divider and an order of its tokens; or uniform tokens alone.
 
     o = U{min/2..(max-1)/2} uniform tokens are the order; s = U{o..max-1-o} tokens of the sequence
     come from the order, o of them and s - o copies of those, shuffled.
     """
+    if p[LAW] == UNIFORM:
+        n = between(state, p[MIN_LENGTH], p[MAX_LENGTH])
+        fill_tokens(state, x[:n], p)
+        return n, NO_TARGET
     o = s = 0
     while s + 1 + o < p[MIN_LENGTH]:
         o = between(state, max(p[MIN_LENGTH] // 2, 1), (p[MAX_LENGTH] - 1) // 2)
@@ -200,9 +218,13 @@ def two_sequences(state, x, y, p):
     """Draw two sequences with a divider between them, their tokens from one small pool.
 
     t = U{min-1..max-1} tokens in both, n1 = U{0..t} in the first; a pool of t/2 different tokens;
-    uniform choices from it.
+    uniform choices from it. By the second law n1 = t/2, and the tokens are uniform.
     """
     t = between(state, p[MIN_LENGTH] - 1, p[MAX_LENGTH] - 1)
+    if p[LAW_OF_SETS] == UNIFORM:
+        fill_tokens(state, x[: t + 1], p)
+        x[t // 2] = p[ARGUMENT_DIVIDER]
+        return t + 1, NO_TARGET
     n1 = between(state, 0, t)
     pool = y[: t // 2]
     fill_distinct(state, pool, p)
@@ -218,23 +240,72 @@ def two_sequences(state, x, y, p):
     return t + 1, NO_TARGET
 
 
-def query_in_three_quarters(state, x, y, p):
-    """Draw a sequence, the divider and a query: a hit with probability 0.75, else a miss."""
-    return sequence_and_query(state, x, y, p, 3), NO_TARGET
+def sequence_and_deleted(state, x, y, p):
+    """Draw a sequence, the divider and a query, or one token, for `delete`."""
+    if p[LAW] == UNIFORM:
+        return sequence_and_token(state, x, p), NO_TARGET
+    return sequence_and_query(state, x, y, p, p[HIT]), NO_TARGET
 
 
-def query_in_half(state, x, y, p):
+def sequence_and_searched(state, x, y, p):
     """Draw a sequence, the divider and a query: a hit with probability 0.5, else a miss."""
-    return sequence_and_query(state, x, y, p, 2), NO_TARGET
+    return sequence_and_query(state, x, y, p, 50), NO_TARGET
 
 
 @kernel
-def sequence_and_query(state, x, y, p, quarters):
-    """Draw hits (`quarters` in four) or misses until the body fits; return its length."""
+def sequence_and_token(state, x, p):
+    """Draw a sequence, the divider and a token; return the length of the body.
+
+    s = U{min-2..max-2} tokens in the sequence. All sequences that hold the token are equally
+    likely, and together as likely as p[HIT] says; all that lack it are equally likely too.
+    """
+    s = between(state, p[MIN_LENGTH] - 2, p[MAX_LENGTH] - 2)
+    count = p[REGULAR_COUNT]
+    token = below(state, count)
+    first = s
+    if below(state, 100) < p[HIT]:
+        first = first_occurrence(state, s, count)
+
+    # Other tokens stand before the first occurrence, any tokens behind it.
+    fill_between(state, x[:first], 0, count - 2)
+    fill_between(state, x[first:s], 0, count - 1)
+    for i in range(first):
+        x[i] += x[i] >= token
+    if first < s:
+        x[first] = token
+    for i in range(s):
+        x[i] += p[FIRST_REGULAR]
+    x[s] = p[ARGUMENT_DIVIDER]
+    x[s + 1] = p[FIRST_REGULAR] + token
+    return s + 2
+
+
+@kernel
+def first_occurrence(state, s, count):
+    """Draw where a token stands first among s uniform tokens of `count`, given that it does.
+
+    The probability of position i is in proportion to (1 - 1 / count) ** i.
+    """
+    others = 1.0 - 1.0 / count
+    none = 1.0
+    for _ in range(s):
+        none *= others
+    ticket = below(state, 2**31) / 2**31 * (1.0 - none)
+
+    position, none = 0, others
+    while 1.0 - none <= ticket and position < s - 1:
+        none *= others
+        position += 1
+    return position
+
+
+@kernel
+def sequence_and_query(state, x, y, p, hit):
+    """Draw hits (`hit` of 100) or misses until the body fits; return its length."""
     s = q = 0
     done = False
     while not done:
-        is_hit = below(state, 4) < quarters
+        is_hit = below(state, 100) < hit
         if is_hit:
             s, q = hit_lengths(state, p[MAX_LENGTH])
         else:

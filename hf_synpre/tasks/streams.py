@@ -137,7 +137,7 @@ class Stream:
         """The hash of all that names the stream."""
         # These words are part of the published rows' keys: they stay, whatever the code calls the
         # fields.
-        named = dict(self.parameters)
+        named = self.task.named_parameters(self.parameters)
         if self.curriculum_rows:
             named["ramp"] = self.curriculum_rows
         if self.salt:
@@ -179,7 +179,7 @@ class Stream:
         # The length from which a curriculum grows.
         shortest = 0
         if self.task.lowest_max_length is not None:
-            shortest = self.task.lowest_max_length(self.parameters["min_length"])
+            shortest = self.task.lowest_max_length(self.parameters)
 
         sampler, function = self.task.compiled
         with np.errstate(over="ignore"):  # random bits overflow where NUMBA_DISABLE_JIT is set

@@ -55,8 +55,8 @@ class Task(SyntheticTask):
     check_parameters: Callable[[Parameters], str | None]
     # The smallest min_length that works.
     lowest_min_length: int
-    # (min_length) -> the smallest max_length that works; None: the task has no range of lengths.
-    lowest_max_length: Callable[[int], int] | None
+    # (parameters) -> the smallest max_length that works; None: the task has no range of lengths.
+    lowest_max_length: Callable[[Parameters], int] | None
     # (parameters) -> how many regular tokens the task needs.
     regular_tokens: Callable[[Parameters], int]
     # (vocabulary, parameters) -> int64[...]: the table at the end of `p`; None: there is none.
@@ -78,6 +78,8 @@ class Task(SyntheticTask):
     # (x, out, p), compiled: the surprisal of each token given those before; CERTAIN: of scored
     # tokens it is 0; UNKNOWN.
     surprisal: Callable | str
+    # Parameters that an earlier state of the version did not have; see `named_parameters`.
+    added_parameters: tuple[str, ...]
 
     @property
     def is_sequence(self) -> bool:
@@ -164,12 +166,25 @@ class Task(SyntheticTask):
             return f"min_length {low} exceeds max_length {high}; swap them."
         if low < self.lowest_min_length:
             return f"min_length is {low}; give at least {self.lowest_min_length}."
-        lowest = self.lowest_max_length(low)
+        lowest = self.lowest_max_length(parameters)
         if high < lowest:
             return (
                 f"max_length {high} is too short for min_length {low}; give max_length >= {lowest}."
             )
         return None
+
+    def named_parameters(self, parameters: Parameters) -> Parameters:
+        """Return the parameters by which the rows of a stream are named.
+
+        Those that were added to the version are left out where they have their defaults, so that
+        rows of before stay what they were.
+        """
+        defaults = self.resolve({})
+        named = dict(parameters)
+        for name in self.added_parameters:
+            if named[name] == defaults[name]:
+                del named[name]
+        return named
 
     def prefix(self, vocabulary: Vocabulary) -> np.ndarray:
         """Return the ids before the body, int32: the task's name and the divider, or none.
@@ -366,7 +381,9 @@ def estimated_loss(stream: Stream) -> BayesLoss:
         out = np.empty(len(tokens))
         surprisal(tokens, out, stream.parameter_vector)
         is_scored = y[ends[row] : ends[row + 1]] != IGNORED
-        is_scored[:1] = False
+        # Nothing predicts the first token, unless a sentence stands before it.
+        if not stream.task.is_text:
+            is_scored[:1] = False
         sums[row], counts[row] = out[is_scored].sum(), is_scored.sum()
 
     # A mean over tokens is a ratio of two means over rows.
@@ -397,9 +414,9 @@ def nothing_to_check(parameters: Parameters) -> str | None:
     return None
 
 
-def any_length(min_length: int) -> int:
+def any_length(parameters: Parameters) -> int:
     """Return the smallest max_length of most tasks: min_length itself."""
-    return min_length
+    return parameters["min_length"]
 
 
 def one_regular_token(parameters: Parameters) -> int:
