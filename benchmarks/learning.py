@@ -32,7 +32,7 @@ from hf_synpre.vocabulary import as_vocabulary
 RESULT = Path(__file__).parent / "results" / "learning.json"
 TASKS = (
     *("mqar", "needle", "verbatim", "stack", "eca", "copy", "k_dyck", "k_shuffle_dyck"),
-    *("set", "identity"),
+    *("set", "identity", "mp_struct", "chomsky"),
 )
 
 

@@ -40,6 +40,8 @@ SMALL_SIZES = {
     "mqar": ({"length": 24, "keys": 3}, 51),
     "verbatim": ({"min_items": 2, "max_items": 5, "gap": 6}, 51),
     "stack": ({"steps": 14}, 51),
+    "mp_struct": ({}, 51),
+    "chomsky": ({"min_length": 5, "max_length": 14}, 51),
     "nonsense_summary": ({"min_sentences": 5, "max_sentences": 5, "max_words": 6}, 6000),
 }
 OTHER_SIZES = ({"min_length": 4, "max_length": 14}, 51)

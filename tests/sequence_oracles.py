@@ -115,6 +115,26 @@ def repeated(body, v):
     return [IGNORED] * again + items
 
 
+def clause(body, v):
+    """Check a sentence of mp_struct: brackets of phrases, and links that meet their like."""
+    signs = [token - v.first_regular for token in body]
+    depth = 0
+    for i, sign in enumerate(signs):
+        depth += (sign == 0) - (sign == 5)
+        assert depth > 0 or i == len(signs) - 1
+    assert depth == 0
+
+    # Two pairs, one agreement of either kind, one movement or none; a head of each kind.
+    counts = Counter(signs)
+    assert [counts[4], counts[9]] == [2, 2]
+    assert sorted([counts[2], counts[3]]) == [0, 1]
+    assert [counts[7], counts[8], counts[6]] == [counts[2], counts[3], counts[1]]
+    assert counts[1] <= 1
+    assert [sign for sign in signs if sign in (10, 11, 12)] == [10, 11, 12]
+    assert len(body) == (41 if counts[1] else 37)
+    return body
+
+
 def run_stack(body, v):
     stack = []
     for token in body:
@@ -138,5 +158,7 @@ ORACLES = {
     "mqar": recalled,
     "verbatim": repeated,
     "stack": run_stack,
+    "mp_struct": clause,
+    "chomsky": lambda body, v: [v.first_regular + sum(t - v.first_regular for t in body) % 2],
     "zipf": lambda body, v: body,
 }

@@ -8,8 +8,8 @@ vector of vocabulary and parameters (kernels.py). How inputs are drawn is in sam
 The set operations answer in order of first appearance, a deviation: the reference has CPython's
 iteration order of sets, which order="reference" gives.
 
-Where a task has the parameter `law`, "uniform" gives the inputs of Jiang et al. 2026 (docs/papers.md,
-"Tasks since 2022"): independent uniform tokens.
+Where a task has the parameter `law`, "uniform" gives the inputs of Jiang et al. 2026: independent
+uniform tokens (docs/papers.md, "Tasks since 2022").
 """
 
 from typing import Any
