@@ -54,7 +54,7 @@ def draw_bracketed(state, out, stack):
     depth, i = 1, 0
     while depth > 0:
         depth -= 1
-        length = np.int64(stack[depth])
+        length = int(stack[depth])
         if length < 0:
             out[i] = -1 - length
             i += 1

@@ -178,7 +178,7 @@ def drawn_choice(state, number, p):
     if kind == CLAUSE:
         return below(state, 4)
     if kind == PAIR:
-        return np.int64(below(state, 100) < clause_percent(depth, p))
+        return 1 if below(state, 100) < clause_percent(depth, p) else 0
     if kind != VERB_PHRASE:
         return 0
     head, slot, noun, end = verb_phrase_weights(flags, p[COMPLEX])
@@ -229,14 +229,14 @@ def core_surprisal(x, out, p):
         choice = 0
         if kind == CLAUSE:
             # A clause starts with [ [ [ a( where its subject has moved, else [ [ ] [ C ] [ [ a(.
-            moved = np.int64(x[n + 2] - first == OPEN)
+            moved = 1 if x[n + 2] - first == OPEN else 0
             place = n + 3 if moved else n + 8
-            choice = moved + AGREES * np.int64(x[place] - first - AGREE)
+            choice = moved + AGREES * (x[place] - first - AGREE)
             out[n + 2] = math.log(2)
             out[place] = math.log(2)
         elif kind == PAIR:
             share = clause_percent(depth, p) / 100
-            choice = np.int64(x[n + 1] - first == OPEN)
+            choice = 1 if x[n + 1] - first == OPEN else 0
             out[n + 1] -= math.log(share if choice else 1 - share)
         elif kind == VERB_PHRASE:
             choice = read_verb_phrase(x, n, flags, out, p)
