@@ -35,8 +35,8 @@ from transformers import AutoModelForSeq2SeqLM, T5Config
 
 from hf_synpre.files import write_json
 from hf_synpre.initialization import ParameterStatistics, StatisticsInit, build, measure
-from hf_synpre.initialization.checkpoints import INDEX_FILE, weight_files
-from hf_synpre.initialization.statistics import CHUNK
+from hf_synpre.initialization.moments import CHUNK
+from hf_synpre.initialization.weight_files import INDEX_FILE, weight_files
 
 RESULT = Path(__file__).parent / "results" / "parameter_statistics.json"
 SHAPES = [(32000, 2048), *[(4096, 4096)] * 4, *[(4096,)] * 4]  # of one shard: 524 MB in float32

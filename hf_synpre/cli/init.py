@@ -48,6 +48,10 @@ class InitOptions:
     )
     exclude: list[str] | None = option("Which parameters are not filled, in the same ways.", None)
     value: float = option("The constant of scheme constant_pre_attn_ln.", 0.4)
+    scheme_options: dict[str, Any] = option(
+        "Numbers of the schemes gamma and mimetic, as gamma=0.75 (docs/statistics.md).",
+        default_factory=dict,
+    )
     resize: str = option(
         "Statistics of a model of another size: fan_in (layers by relative depth, linear maps "
         "scaled by the root of the fan-in ratio), depth (no scaling) or none (the same layers).",
@@ -103,6 +107,7 @@ def init(arguments: Arguments) -> int:
         include=options.include,
         exclude=options.exclude,
         value=options.value,
+        scheme_options=options.scheme_options,
         resize=options.resize,
     )
     check_source(options, factory.scheme.needs_checkpoint)

@@ -28,6 +28,11 @@ class StatisticsOptions:
         "A folder for the file and the config: all that StatisticsInit.from_pretrained needs.",
         None,
     )
+    absolute: bool = option(
+        "Measure the mean absolute deviations too, from which the scheme generalized_gaussian fits "
+        "its shapes; the weights are read twice.",
+        False,
+    )
 
 
 def statistics(arguments: Arguments) -> int:
@@ -42,9 +47,13 @@ def statistics(arguments: Arguments) -> int:
     checkpoint = Path(options.checkpoint)
     try:
         if any(checkpoint.glob("*.safetensors")):
-            measured = initialization.ParameterStatistics.measured(checkpoint, options.checkpoint)
+            measured = initialization.ParameterStatistics.measured(
+                checkpoint, options.checkpoint, options.absolute
+            )
         else:
-            measured = initialization.ParameterStatistics.from_pretrained(options.checkpoint)
+            measured = initialization.ParameterStatistics.from_pretrained(
+                options.checkpoint, absolute=options.absolute
+            )
     except OSError as error:  # from the Hub
         raise UsageError(str(error)) from error
 

@@ -8,6 +8,7 @@ from hf_synpre.config import check_read, option
 from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.finetuning import check_learning_rates
 from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
+from hf_synpre.initialization.learning_free import OPTIONS, check_options
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -17,6 +18,7 @@ RANDOM = "init random"
 STATISTICS = "init statistics"
 DRAWN = "init statistics and a scheme that draws from a checkpoint's statistics"
 CONSTANT = "scheme constant_pre_attn_ln"
+OPTIONED = "a scheme that has options (gamma, mimetic)"
 OLD_EMBEDDINGS = "a checkpoint or lora"
 
 
@@ -50,6 +52,12 @@ class ArmSpec:
         "The constant of scheme constant_pre_attn_ln, which needs no checkpoint.",
         0.4,
         read_with=CONSTANT,
+    )
+    scheme_options: dict[str, Any] | None = option(
+        "Numbers of the schemes gamma and mimetic, as gamma=0.75 (docs/statistics.md).",
+        None,
+        read_with=OPTIONED,
+        is_added=True,
     )
     resize: str = option(
         "Statistics of a model of another size: fan_in (layers by relative depth, linear maps "
@@ -112,6 +120,8 @@ class ArmSpec:
                 "reads none; leave one of them out."
             )
         self._check_options(scheme)
+        if scheme is not None:
+            check_options(self.scheme, self.scheme_options)
 
         if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
             fitting = "kept" if scheme.embeddings else "fresh"
@@ -133,8 +143,9 @@ class ArmSpec:
         has = {
             RANDOM: self.init == "random",
             STATISTICS: scheme is not None,
-            DRAWN: scheme is not None and scheme.fill in ("mean_sd", "scale"),
+            DRAWN: scheme is not None and scheme.reads_statistics,
             CONSTANT: scheme is not None and scheme.fill == "constant",
+            OPTIONED: scheme is not None and self.scheme in OPTIONS,
             OLD_EMBEDDINGS: self.init != "random" or self.lora is not None,
         }
         described = f"an arm with init {self.init}"

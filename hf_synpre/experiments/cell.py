@@ -311,7 +311,12 @@ def model_from_checkpoint(
     if arm.init == "weights":
         scheme = "weights" if arm.embeddings == "kept" else "body_weights"
     factory = StatisticsInit(
-        head.model_class, scheme=scheme, seed=seed, value=arm.value, resize=arm.resize
+        head.model_class,
+        scheme=scheme,
+        seed=seed,
+        value=arm.value,
+        scheme_options=arm.scheme_options,
+        resize=arm.resize,
     )
     return factory.from_config(config, source)
 

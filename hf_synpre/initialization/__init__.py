@@ -35,10 +35,11 @@ from hf_synpre.initialization.checkpoints import (
     read_config,
 )
 from hf_synpre.initialization.load_report import LoadReport
+from hf_synpre.initialization.moments import Moments, pool
 from hf_synpre.initialization.parameters import PARTS, ROLES, Parameter
 from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
-from hf_synpre.initialization.statistics import Moments, ParameterStatistics, measure, pool
+from hf_synpre.initialization.statistics import ParameterStatistics, measure
 from hf_synpre.initialization.statistics_init import RESIZE, StatisticsInit
 
 __all__ = [

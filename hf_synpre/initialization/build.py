@@ -8,7 +8,7 @@ that in the base model, so that a body has the same numbers under any head.
 import copy
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -98,6 +98,35 @@ def from_config(
         ) from error
 
 
+class TensorsOnDemand(Mapping[str, torch.Tensor]):
+    """Name -> tensor, made anew each time that it is asked for.
+
+    So a model can be built whose tensors are not all in memory beside it.
+
+    Args:
+        names: the names, in their order.
+        make: name -> tensor.
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], torch.Tensor]):
+        self.names = dict.fromkeys(names)
+        self.make = make
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Make one tensor."""
+        if name not in self.names:
+            raise KeyError(name)
+        return self.make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.names)
+
+
 def build(
     model_class: type,
     config: PreTrainedConfig,
@@ -110,7 +139,7 @@ def build(
         model_class: an Auto class or model class of transformers.
         config: the config of the model; it is copied.
         tensors: parameter name -> its tensor, of the parameter's shape, float32. They are not
-            copied.
+            copied, and asked for one after the other (TensorsOnDemand).
         seed: decides every number of the other parameters, which get the random init of their
             model, each by (seed, its name).
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from hf_synpre.errors import UsageError
 
 # Part of a model -> the roles of its parameters.
@@ -48,6 +50,10 @@ class Parameter:
     # A table that is computed, as sinusoids, and not learned.
     fixed: bool = False
 
+    # Of the matrices of experts, whether they are stored as [experts, inputs, outputs]; None where
+    # the module does not say.
+    transposed: bool | None = None
+
     @property
     def part(self) -> str | None:
         """The part of the model that the role belongs to, a key of PARTS."""
@@ -62,6 +68,23 @@ class Parameter:
         if self.layer is None:
             return self.name
         return self.name.replace(f"{self.stack}.{self.layer}.", f"{self.stack}.*.", 1)
+
+    def as_maps(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a view of a tensor of the parameter's shape as linear maps.
+
+        Args:
+            tensor: of two axes or more. The axes of a convolution's kernel count as inputs. A table
+                of positions is seen as it is, a map from columns to rows; so are the matrices of
+                experts where the module does not say which of their axes are inputs.
+
+        Returns:
+            [maps, outputs, inputs]; one map but for experts, which have one each.
+        """
+        if self.axes_unknown and tensor.dim() == 3:
+            return tensor.transpose(1, 2) if self.transposed else tensor
+        if self.summed_axes == (0,):  # Conv1D stores [inputs, outputs]
+            return tensor.T[None]
+        return tensor.flatten(1)[None]
 
     def fan_in_scale(self, source_shape: tuple[int, ...]) -> float:
         """Return the factor of mean and sd when a parameter comes from another size.

@@ -200,6 +200,7 @@ class RoleReader:
             bias=bias,
             summed_axes=summed_axes,
             axes_unknown=axes_unknown,
+            transposed=getattr(module, "is_transposed", None),
             fixed=is_computed or not tensor.requires_grad,
         )
 

@@ -11,6 +11,9 @@ from typing import Literal
 
 from hf_synpre.initialization.parameters import PARTS, Parameter
 
+# Where a scheme is defined that is in no paper.
+OURS = "hf_synpre"
+
 GroupFunction = Callable[[Parameter], str | None]
 
 
@@ -26,8 +29,23 @@ class Scheme:
     # "scale"     N(0, sd), but for norms the constant mean;
     # "constant"  the constant `value` of StatisticsInit, without a checkpoint;
     # "weights"   the checkpoint's own values;
-    # "permuted"  the checkpoint's own values, in random order within each tensor.
-    fill: Literal["mean_sd", "scale", "constant", "weights", "permuted"]
+    # "permuted"  the checkpoint's own values, in random order within each tensor;
+    # "start"     what a function of learning_free.py draws, without a checkpoint.
+    # FILLS has them all in words.
+    fill: Literal[
+        "mean_sd",
+        "scale",
+        "generalized_gaussian",
+        "constant",
+        "start",
+        "weights",
+        "permuted",
+        "permuted_rows",
+        "permuted_columns",
+        "row_column_norms",
+        "spectral",
+        "per_head",
+    ]
 
     # Whether the roles of all parameters must be known.
     by_role: bool = True
@@ -46,12 +64,17 @@ class Scheme:
     @property
     def needs_checkpoint(self) -> bool:
         """Whether the scheme reads statistics or weights of a checkpoint."""
-        return self.fill != "constant"
+        return self.fill not in ("constant", "start")
 
     @property
-    def copies_values(self) -> bool:
+    def reads_statistics(self) -> bool:
+        """Whether the scheme draws from the checkpoint's statistics, its values not needed."""
+        return self.fill in ("mean_sd", "scale", "generalized_gaussian")
+
+    @property
+    def reads_weights(self) -> bool:
         """Whether the scheme needs the checkpoint's values, not only their statistics."""
-        return self.fill in ("weights", "permuted")
+        return self.needs_checkpoint and not self.reads_statistics
 
 
 def per_param(p: Parameter) -> str:
@@ -95,6 +118,15 @@ def pre_attention_gains(p: Parameter) -> str | None:
     return None
 
 
+def matrices(*parts: str) -> GroupFunction:
+    """Return the group function that takes the matrices of these parts, each by itself."""
+
+    def group(p: Parameter) -> str | None:
+        return p.name if p.part in parts and not p.bias else None
+
+    return group
+
+
 def pooled_group(p: Parameter, group: str) -> str:
     """Return the name of a parameter's group: biases are pooled with biases only."""
     if p.bias:
@@ -116,8 +148,15 @@ FILLS = {
     "mean_sd": "normal numbers of the group's mean and deviation",
     "scale": "normal numbers of mean 0 and the group's deviation; norms its mean",
     "constant": "a constant",
+    "generalized_gaussian": "generalised normal numbers of the tensor's mean, deviation and shape",
+    "start": "numbers that need no checkpoint",
     "weights": "the checkpoint's own values",
     "permuted": "the checkpoint's own values, in random order within each tensor",
+    "permuted_rows": "the checkpoint's own values, in random order within each row",
+    "permuted_columns": "the checkpoint's own values, in random order within each column",
+    "row_column_norms": "normal numbers with the norms of the checkpoint's rows and columns",
+    "spectral": "the checkpoint's singular values between random singular vectors",
+    "per_head": "normal numbers of the mean and deviation of each attention head",
 }
 
 SCHEMES: dict[str, Scheme] = {
@@ -138,6 +177,26 @@ SCHEMES: dict[str, Scheme] = {
     "attention_weights": Scheme(only(*PARTS["attention"]), "weights"),
     "mlp_weights": Scheme(only("mlp"), "weights"),
     "norm_weights": Scheme(only(*PARTS["norm"]), "weights"),
-    # A control: every tensor keeps its values, and loses what was learnt in their places
+    # Controls: every tensor, row or column keeps its values, and loses what was in their places
     "permuted_weights": Scheme(per_param, "permuted", by_role=False),
+    "permuted_rows": Scheme(per_param, "permuted_rows", by_role=False),
+    "permuted_columns": Scheme(per_param, "permuted_columns", by_role=False),
+    # Finer statistics than a mean and a deviation a tensor
+    "generalized_gaussian": Scheme(
+        per_param,
+        "generalized_gaussian",
+        by_role=False,
+        paper="arXiv 2506.00486 (the shape), and Wu et al. 2022 (mean and deviation)",
+    ),
+    "per_head": Scheme(per_param, "per_head", paper=OURS),
+    "row_column_norms": Scheme(per_param, "row_column_norms", by_role=False, paper=OURS),
+    "spectral": Scheme(per_param, "spectral", by_role=False, paper=OURS),
+    # Without a checkpoint
+    "mimetic": Scheme(
+        matrices("attention"),
+        "start",
+        paper="Trockman and Kolter 2023, arXiv 2305.09828",
+    ),
+    "symmetric_qk": Scheme(only("key", "qkv"), "start", paper="arXiv 2502.10927"),
+    "gamma": Scheme(matrices("attention", "mlp", "projection"), "start", paper="arXiv 2606.17945"),
 }

@@ -1,20 +1,20 @@
 """Safetensors files or a model -> mean and standard deviation of every parameter.
 
 The statistics file, parameter_statistics.json, has the keys "format" (1), "source" (whose
-statistics these are) and "parameters" (a list with name, shape, numel, mean and sd of each).
+statistics these are) and "parameters" (a list with name, shape, numel, mean and sd of each, and
+absolute, the mean absolute deviation, where it was measured).
 """
 
 import contextlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from huggingface_hub import parse_local_safetensors_file_metadata
@@ -30,121 +30,17 @@ from hf_synpre.initialization.checkpoints import (
     has_current_statistics,
 )
 from hf_synpre.initialization.load_report import html_table
+from hf_synpre.initialization.moments import CHUNK, Moments, absolute_sum, accumulate, as_floats
 from hf_synpre.initialization.stored_tensors import DTYPES, StoredTensors
 from hf_synpre.initialization.weight_files import broken_file
 
 FORMAT = 1  # the version of the statistics file
-CHUNK = 1 << 22  # bytes read at a time
-BLOCK = 4096  # elements that stay in the first-level cache for a second pass
 LARGEST = torch.finfo(torch.float32).max  # the largest number that a parameter can hold
 # What a statistics file may say of a parameter: more elements than any has, and axes.
 MOST_ELEMENTS = 2**63
 MOST_AXES = 64
 LARGEST_FILE = 1 << 28  # bytes; a statistics file has about 150 a parameter
 MOST_ROWS = 200  # parameters in the table of a notebook
-
-# Where subtracting the mean leaves less than this share of the sum of squares, the difference has
-# lost digits to cancellation.
-CANCELLATION = 0.01
-
-
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def accumulate(values, state):
-    """Add values to running moments, in float64.
-
-    Blocks are merged as in Chan et al. 1979. Within a block one pass sums the values and their
-    squares. Where the mean is large compared with the spread, the difference of the two sums would
-    lose its digits, so a second pass over the block sums the squared deviations.
-
-    Args:
-        values: [n] float32 or float64.
-        state: [3] float64, changed in place: count, mean, sum of squared deviations from the mean.
-    """
-    for start in range(0, len(values), BLOCK):
-        block = values[start : start + BLOCK]  # [up to BLOCK]
-
-        # Sum of the values and of their squares. By index: Numba makes vector instructions of this,
-        # not of `for value in block`.
-        total, raw = np.float64(0), np.float64(0)
-        for i in range(len(block)):
-            total += np.float64(block[i])
-            raw += np.float64(block[i]) ** 2
-        mean = total / len(block)
-
-        # Sum of squared deviations.
-        squares = raw - total * mean
-        if not squares > CANCELLATION * raw:
-            squares = np.float64(0)
-            for i in range(len(block)):
-                squares += (np.float64(block[i]) - mean) ** 2
-
-        # Merge the block into the state.
-        count = state[0] + len(block)
-        delta = mean - state[1]
-        state[2] += squares + delta * delta * state[0] * len(block) / count
-        state[1] += delta * len(block) / count
-        state[0] = count
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Mean and standard deviation of one parameter's elements."""
-
-    shape: tuple[int, ...]
-
-    # Number of elements.
-    numel: int
-
-    mean: float
-
-    # Population standard deviation: the squares are divided by numel.
-    sd: float
-
-    @classmethod
-    def of(cls, tensor: torch.Tensor) -> "Moments":
-        """Measure a tensor in float64."""
-        state = np.zeros(3)
-        for chunk in tensor.detach().reshape(-1).split(CHUNK // 4):
-            accumulate(as_floats(chunk.cpu()), state)
-        return cls.from_state(tuple(tensor.shape), state)
-
-    @classmethod
-    def from_state(cls, shape: tuple[int, ...], state: np.ndarray) -> "Moments":
-        """Return the moments that `accumulate` has gathered; 0 where there are no elements."""
-        count, mean, squares = state.tolist()
-        sd = 0.0
-        if count:
-            sd = math.sqrt(squares / count)
-        return cls(shape, int(count), mean, sd)
-
-
-def pool(parts: Iterable[Moments]) -> tuple[float, float]:
-    """Return (mean, sd) of the elements of several tensors taken together.
-
-    Args:
-        parts: the moments of each tensor.
-
-    Returns:
-        The mean and the population standard deviation of the concatenated tensors, without reading
-        them again.
-
-    Examples:
-        mean, sd = pool(statistics.parameters[name] for name in group)
-    """
-    parts = list(parts)
-    count = sum(m.numel for m in parts) or 1
-    mean = math.fsum(m.numel * m.mean for m in parts) / count
-
-    # Spread within each tensor and of the tensors' means around the common one.
-    squares = math.fsum(m.numel * (m.sd**2 + (m.mean - mean) ** 2) for m in parts)
-    return mean, math.sqrt(squares / count)
-
-
-def as_floats(tensor: torch.Tensor) -> np.ndarray:
-    """Return a CPU tensor as `accumulate` takes it: float64 as it is, all else as float32."""
-    if tensor.dtype != torch.float64:
-        tensor = tensor.float()
-    return tensor.numpy()
 
 
 def read_chunks(file: Path, names: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -209,7 +105,7 @@ def measure(files: Iterable[Path]) -> dict[str, Moments]:
     return measure_tensors(StoredTensors(files, source))
 
 
-def measure_tensors(stored: StoredTensors) -> dict[str, Moments]:
+def measure_tensors(stored: StoredTensors, absolute: bool = False) -> dict[str, Moments]:
     """Return the moments of every floating-point tensor of an open checkpoint; see `measure`."""
     # The tensors of each file that can be read in chunks: name in the file -> name.
     streamed: dict[Path, dict[str, str]] = defaultdict(dict)
@@ -223,31 +119,48 @@ def measure_tensors(stored: StoredTensors) -> dict[str, Moments]:
     for names in streamed.values():
         for name in names.values():
             states[name] = np.zeros(3)
-
-    # One chunk is read while a thread sums the one before it; `accumulate` releases the GIL.
-    pending: Future | None = None
-    with ThreadPoolExecutor(1) as worker:
-        for file, names in streamed.items():
-            for stored_name, chunk in read_chunks(file, names):
-                submitted = worker.submit(accumulate_chunk, chunk, states[names[stored_name]])
-                if pending:
-                    pending.result()
-                pending = submitted
-        if pending:
-            pending.result()
+    each_chunk(streamed, lambda name, chunk: accumulate(as_floats(chunk), states[name]))
 
     # In the order of the names in the files, as they were found.
     moments = {}
     for name, state in states.items():
         moments[name] = Moments.from_state(stored.shapes[name], state)
     for name in scaled:
-        moments[name] = Moments.of(stored[name])
+        moments[name] = Moments.of(stored[name], absolute)
+    if not absolute:
+        return moments
+
+    # The files once more, now that the means are known.
+    sums = dict.fromkeys(states, 0.0)
+
+    def add(name: str, chunk: torch.Tensor) -> None:
+        sums[name] += absolute_sum(chunk, moments[name].mean)
+
+    each_chunk(streamed, add)
+    for name, total in sums.items():
+        moments[name] = replace(moments[name], absolute=total / max(moments[name].numel, 1))
     return moments
 
 
-def accumulate_chunk(chunk: torch.Tensor, state: np.ndarray) -> None:
-    """Add a chunk of a tensor, [n] of any floating-point dtype, to its running moments."""
-    accumulate(as_floats(chunk), state)
+def each_chunk(
+    streamed: Mapping[Path, Mapping[str, str]], use: Callable[[str, torch.Tensor], None]
+) -> None:
+    """Read tensors in chunks; one is read while a thread uses the one before it.
+
+    Args:
+        streamed: file -> name in the file -> name of the tensor.
+        use: takes the name of a tensor and some of its elements, [n] of any floating-point dtype.
+    """
+    pending: Future | None = None
+    with ThreadPoolExecutor(1) as worker:
+        for file, names in streamed.items():
+            for stored_name, chunk in read_chunks(file, names):
+                submitted = worker.submit(use, names[stored_name], chunk)
+                if pending:
+                    pending.result()
+                pending = submitted
+        if pending:
+            pending.result()
 
 
 @dataclass(frozen=True, repr=False)
@@ -280,6 +193,11 @@ class ParameterStatistics:
                 raise UsageError(
                     f"{self.source}: {name} has mean {m.mean}, sd {m.sd}; "
                     "both must be finite, sd >= 0."
+                )
+            if m.absolute is not None and not 0 <= m.absolute <= LARGEST:
+                raise UsageError(
+                    f"{self.source}: {name} has the mean absolute deviation {m.absolute}; it must "
+                    "be finite, and >= 0."
                 )
             if m.numel != math.prod(m.shape) or min(m.shape, default=1) < 0:
                 raise UsageError(
@@ -316,20 +234,28 @@ class ParameterStatistics:
         return cls(source or model.name_or_path, moments)
 
     @classmethod
-    def measured(cls, folder: Path, source: str) -> "ParameterStatistics":
+    def measured(cls, folder: Path, source: str, absolute: bool = False) -> "ParameterStatistics":
         """Measure the safetensors files in a folder, even where it has a statistics file.
 
         Args:
             folder: a local folder with model.safetensors or shards of it.
             source: whose statistics these are.
+            absolute: measure the mean absolute deviations too; the files are read twice.
 
         Raises:
             UsageError: there are no such files, or one is broken.
         """
-        return cls(source, measure_tensors(StoredTensors.in_folder(folder)))
+        return cls(source, measure_tensors(StoredTensors.in_folder(folder), absolute))
+
+    @property
+    def has_absolute(self) -> bool:
+        """Whether the mean absolute deviation of every parameter is known."""
+        return all(moments.absolute is not None for moments in self.parameters.values())
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> "ParameterStatistics":
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, absolute: bool = False, **hub: Any
+    ) -> "ParameterStatistics":
         """Read a checkpoint's statistics file, or measure its safetensors where it has none.
 
         For a Hub id with a statistics file no weights are downloaded. A measured local folder gets
@@ -337,6 +263,8 @@ class ParameterStatistics:
 
         Args:
             name_or_path: a checkpoint's folder, its Hub id, or the path of a statistics file.
+            absolute: measure the weights, if they are there, where the statistics file lacks the
+                mean absolute deviations.
             **hub: where and how the Hub is asked: revision, token, cache_dir, subfolder,
                 local_files_only ...
 
@@ -348,29 +276,33 @@ class ParameterStatistics:
             OSError: the Hub does not give the files.
         """
         if not isinstance(name_or_path, str | Path) or not Path(name_or_path).is_file():
-            return cls.of_checkpoint(name_or_path, find_config(name_or_path, **hub), **hub)
+            folder = find_config(name_or_path, **hub)
+            return cls.of_checkpoint(name_or_path, folder, absolute=absolute, **hub)
         if Path(name_or_path).suffix == ".safetensors":
             raise UsageError(f"{name_or_path} is a file of weights; give its folder.")
         return cls.load(name_or_path)
 
     @classmethod
     def of_checkpoint(
-        cls, name_or_path: str | Path, folder: Path, **hub: Any
+        cls, name_or_path: str | Path, folder: Path, *, absolute: bool = False, **hub: Any
     ) -> "ParameterStatistics":
         """Read or measure the statistics of a checkpoint whose folder is known.
 
         Args:
             name_or_path: the checkpoint's folder or Hub id.
             folder: what find_config returns for it.
+            absolute: whether the mean absolute deviations are wanted, see from_pretrained.
             **hub: where and how the Hub is asked for weights, if they are needed.
         """
         is_local = Path(name_or_path).is_dir()
         if not (folder / STATISTICS_FILE).exists():
             folder = find_weights(name_or_path, **hub)
         if has_current_statistics(folder, trusted=not is_local):
-            return cls.load(folder / STATISTICS_FILE)
+            stored = cls.load(folder / STATISTICS_FILE)
+            if not absolute or stored.has_absolute or not any(folder.glob("*.safetensors")):
+                return stored
 
-        statistics = cls.measured(folder, str(name_or_path))
+        statistics = cls.measured(folder, str(name_or_path), absolute)
         if is_local:
             # A folder that cannot be written to is measured again next time.
             with contextlib.suppress(UsageError):
@@ -422,7 +354,10 @@ class ParameterStatistics:
         """Write the statistics file, a line for each parameter."""
         lines = []
         for name, moments in self.parameters.items():
-            lines.append(json.dumps({"name": name, **asdict(moments)}, allow_nan=False))
+            entry = {"name": name, **asdict(moments)}
+            if moments.absolute is None:
+                del entry["absolute"]
+            lines.append(json.dumps(entry, allow_nan=False))
         entries = ",\n".join(lines)
         head = f'"format": {FORMAT},\n"source": {json.dumps(self.source)}'
         write_text(file, f'{{\n{head},\n"parameters": [\n{entries}\n]\n}}\n')
@@ -440,9 +375,12 @@ def parse_entry(entry: dict[str, Any]) -> Moments:
     Raises KeyError where a field is missing, TypeError where one is not a number that a parameter
     can have.
     """
-    values = {field.name: entry[field.name] for field in fields(Moments)}
+    values = {name: entry[name] for name in ("shape", "numel", "mean", "sd")}
     integers = [values["numel"], *values["shape"]]
     numbers = [*integers, values["mean"], values["sd"]]
+    if "absolute" in entry:  # files of older versions have none
+        values["absolute"] = entry["absolute"]
+        numbers.append(entry["absolute"])
 
     if not isinstance(entry["name"], str):
         raise TypeError(f"{shortened(entry['name'])} has {shortened(values)}")

@@ -7,11 +7,8 @@ name of the parameter); see build.py.
 """
 
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,9 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_synpre.errors import UsageError, as_integer, choose, in_message
+from hf_synpre.initialization.attention_blocks import HeadView, read_attention_blocks
 from hf_synpre.initialization.build import (
+    TensorsOnDemand,
     body_name,
     build,
     skeleton,
@@ -30,23 +29,23 @@ from hf_synpre.initialization.checkpoints import (
     find_weights,
     read_config,
 )
+from hf_synpre.initialization.generalized_gaussian import draw_generalized
+from hf_synpre.initialization.learning_free import OPTIONS, STARTS, check_options
 from hf_synpre.initialization.load_report import LoadReport
-from hf_synpre.initialization.loading import (
-    check_vocabulary,
-    copy_buffers,
-    fill_with_constant,
-    finish_loading,
-)
+from hf_synpre.initialization.loading import check_vocabulary, copy_buffers, finish_loading
 from hf_synpre.initialization.matching import (
     Matching,
     match_parameters,
     source_shapes,
 )
-from hf_synpre.initialization.parameters import PARTS, ROLES, Parameter, require_roles
+from hf_synpre.initialization.moments import Moments, pool
+from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, Scheme
-from hf_synpre.initialization.statistics import Moments, ParameterStatistics, pool
+from hf_synpre.initialization.selection import check_number, check_rules, select_parameters
+from hf_synpre.initialization.statistics import ParameterStatistics
 from hf_synpre.initialization.stored_tensors import StoredTensors
+from hf_synpre.initialization.value_fills import VALUE_FILLS
 from hf_synpre.initialization.weight_files import refuse_adapter
 
 # What happens where the model has another size than the checkpoint; see StatisticsInit.
@@ -75,6 +74,8 @@ class StatisticsInit:
             fresh unless it names them.
         exclude: which parameters are not filled, named in the same ways.
         value: the constant of the scheme constant_pre_attn_ln.
+        scheme_options: numbers of schemes without a checkpoint, by name (OPTIONS of
+            learning_free.py), as {"gamma": 0.75}.
         resize: what happens where the model has another size than the checkpoint. "fan_in" takes
             layers at the same relative depth and scales linear maps by the root of the ratio of
             their inputs; "depth" does not scale; "none" is an error. Schemes that copy weights
@@ -103,6 +104,7 @@ class StatisticsInit:
         include: Iterable[str] | None = None,
         exclude: Iterable[str] | None = None,
         value: float = 0.4,
+        scheme_options: Mapping[str, float] | None = None,
         resize: str = "fan_in",
         roles: Mapping[str, str] | None = None,
     ):
@@ -124,6 +126,7 @@ class StatisticsInit:
             self.include = check_rules("include", include)
         self.exclude = check_rules("exclude", exclude or ())
         self.value = check_number("value", value)
+        self.scheme_options = check_options(scheme, scheme_options)
         self.resize = choose("resize", resize, RESIZE)
         self.roles = roles
 
@@ -137,6 +140,8 @@ class StatisticsInit:
             text += f", exclude={list(self.exclude)}"
         if self.scheme.fill == "constant":
             text += f", value={self.value}"
+        if self.scheme_options != OPTIONS.get(self.scheme_name, {}):
+            text += f", scheme_options={self.scheme_options}"
         if self.resize != RESIZE[0]:
             text += f", resize='{self.resize}'"
         return text + ")"
@@ -247,7 +252,7 @@ class StatisticsInit:
         """
         parameters = read_parameters(skeleton(self.model_class, config), self.roles)
         groups: dict[str, list[str]] = defaultdict(list)
-        for parameter in self.select_parameters(parameters):
+        for parameter in self.select(parameters):
             groups[str(self.scheme.group(parameter))].append(parameter.name)
         return dict(groups)
 
@@ -268,11 +273,12 @@ class StatisticsInit:
         hub = hub or {}
         if not self.scheme.needs_checkpoint:
             return None
-        if self.scheme.copies_values:
+        if self.scheme.reads_weights:
             return StoredTensors.in_folder(find_weights(name_or_path, **hub))
+        absolute = self.scheme.fill == "generalized_gaussian"
         if folder is None:
-            return ParameterStatistics.from_pretrained(name_or_path, **hub)
-        return ParameterStatistics.of_checkpoint(name_or_path, folder, **hub)
+            return ParameterStatistics.from_pretrained(name_or_path, absolute=absolute, **hub)
+        return ParameterStatistics.of_checkpoint(name_or_path, folder, absolute=absolute, **hub)
 
     def make_model(
         self,
@@ -292,51 +298,50 @@ class StatisticsInit:
         # Find the role of each parameter, and which parameters the scheme fills.
         empty_model = skeleton(self.model_class, config)
         parameters = read_parameters(empty_model, self.roles)
-        selected = self.select_parameters(parameters)
+        selected = self.select(parameters)
         if not selected:
             raise UsageError(
                 f"Scheme {self.scheme_name} under include and exclude fills no parameter of "
                 f"{type(empty_model).__name__}; give another scheme, or roles=."
             )
 
-        # A scheme with a constant needs no checkpoint.
-        if source is None or self.scheme.fill == "constant":
-            model = build(self.model_class, config, {}, self.seed)
-            fill_with_constant(model, selected, self.value)
-            filled = {parameter.name for parameter in selected}
-            report = LoadReport(
-                f"the constant {self.value}",
-                loaded=tuple(name for name in parameters if name in filled),
-                fresh=tuple(name for name in parameters if name not in filled),
-            )
-            model.load_report = report.log(logging.INFO)
-            return model
+        # A scheme without a checkpoint changes some of the model's random weights.
+        if source is None or not self.scheme.needs_checkpoint:
+            return self.start_model(config, parameters, selected)
 
         # Match each parameter with its source tensor.
         matching = Matching(empty_model, parameters, source_shapes(source))
-        if self.scheme.copies_values:
+        if self.scheme.reads_weights:
             resize = "none"
         pairs = match_parameters(selected, matching, source, resize)
 
-        # Copy the source tensors; or pool the moments of each group, and draw every tensor.
-        tensors: dict[str, torch.Tensor] = {}
+        # Each tensor from the values of its source tensor, or from the moments of its group.
+        sources = {parameter.name: (parameter, stored) for parameter, stored in pairs}
         if isinstance(source, StoredTensors):
             check_vocabulary(pairs)
-            for parameter, source_tensor in pairs:
-                values = source[source_tensor.stored_name]
-                if self.scheme.fill == "permuted" and not parameter.fixed:
-                    generator = tensor_generator(self.seed, body_name(empty_model, parameter.name))
-                    values = permuted(values, generator)
-                tensors[parameter.name] = values
+            heads = heads_by_parameter(empty_model, parameters)
         else:
             moments = pool_groups(self.scheme, matching, source.parameters)
-            for parameter, source_tensor in pairs:
-                mean, sd = moments[self.scheme.group(source_tensor.parameter)]
-                scale = 1.0
-                if resize == "fan_in" and not self.is_constant_gain(parameter):
-                    scale = parameter.fan_in_scale(source_tensor.shape)
-                generator = tensor_generator(self.seed, body_name(empty_model, parameter.name))
-                tensors[parameter.name] = self.draw(parameter, mean, sd, scale, generator)
+
+        def make_tensor(name: str) -> torch.Tensor:
+            parameter, stored = sources[name]
+            generator = tensor_generator(self.seed, body_name(empty_model, name))
+            if isinstance(source, StoredTensors):
+                values = source[stored.stored_name]
+                if parameter.fixed:
+                    return values
+                return VALUE_FILLS[self.scheme.fill](parameter, values, generator, heads[name])
+
+            scale = 1.0
+            if resize == "fan_in" and not self.is_constant_gain(parameter):
+                scale = parameter.fan_in_scale(stored.shape)
+            if self.scheme.fill == "generalized_gaussian":
+                measured = source.parameters[stored.stored_name]
+                return draw_generalized(parameter.shape, measured, scale, generator, source.source)
+            mean, sd = moments[self.scheme.group(stored.parameter)]
+            return self.draw(parameter, mean, sd, scale, generator)
+
+        tensors = TensorsOnDemand(sources, make_tensor)
 
         # Build the model. A copy of the whole model gets the checkpoint's buffers too.
         model = build(self.model_class, config, tensors, self.seed)
@@ -357,6 +362,44 @@ class StatisticsInit:
         )
         model.load_report = report.log(logging.INFO)
         return model
+
+    def start_model(
+        self,
+        config: PreTrainedConfig,
+        parameters: Mapping[str, Parameter],
+        selected: Iterable[Parameter],
+    ) -> PreTrainedModel:
+        """Make a model by a scheme that needs no checkpoint.
+
+        Args:
+            config: the config of the model.
+            parameters: name -> parameter.
+            selected: those that the scheme may fill.
+        """
+        model = build(self.model_class, config, {}, self.seed)
+        options = {"value": self.value, **self.scheme_options}
+        names = [parameter.name for parameter in selected]
+        with torch.no_grad():
+            start = STARTS[self.scheme_name]
+            filled = start(model, parameters, names, self.seed, options)
+        if not filled:
+            raise UsageError(
+                f"Scheme {self.scheme_name} finds nothing to fill in {type(model).__name__}: "
+                "docs/statistics.md says what it needs; give another scheme, or other parts."
+            )
+        report = LoadReport(
+            f"Scheme {self.scheme_name}, without a checkpoint",
+            loaded=tuple(name for name in parameters if name in filled),
+            fresh=tuple(name for name in parameters if name not in filled),
+        )
+        model.load_report = report.log(logging.INFO)
+        return model
+
+    def select(self, parameters: Mapping[str, Parameter]) -> list[Parameter]:
+        """Return the parameters that the scheme fills under include and exclude."""
+        return select_parameters(
+            parameters, self.scheme_name, self.scheme, self.include, self.exclude
+        )
 
     def is_constant_gain(self, parameter: Parameter) -> bool:
         """Say whether a parameter is filled with its mean: norms in schemes with fill "scale"."""
@@ -396,46 +439,27 @@ class StatisticsInit:
                 f"Scheme {self.scheme_name} needs statistics; give them, or a checkpoint's folder "
                 "or Hub id."
             )
-        if self.scheme.copies_values and isinstance(source, ParameterStatistics):
+        if self.scheme.reads_weights and isinstance(source, ParameterStatistics):
             raise UsageError(
-                f"Scheme {self.scheme_name} copies values; give a checkpoint's folder or Hub id, "
+                f"Scheme {self.scheme_name} reads weights; give a checkpoint's folder or Hub id, "
                 "not statistics."
             )
 
-    def select_parameters(self, parameters: Mapping[str, Parameter]) -> list[Parameter]:
-        """Return the parameters that the scheme fills under include and exclude.
 
-        Raises UsageError where a role is needed and not known, or a rule of include or exclude fits
-        nothing.
-        """
-        rules = (*(self.include or ()), *self.exclude)
-        names_roles = any(rule in PARTS or rule in ROLES for rule in rules)
-        if self.scheme.by_role or names_roles:
-            require_roles(parameters, f"Scheme {self.scheme_name}")
-        for rule in rules:
-            is_pattern = rule not in PARTS and rule not in ROLES
-            if is_pattern and not any(fnmatchcase(name, rule) for name in parameters):
-                raise UsageError(
-                    f"'{rule}' in include or exclude is no part ({', '.join(PARTS)}), no role "
-                    f"({', '.join(ROLES)}) and no pattern that fits a parameter's name."
-                )
+def heads_by_parameter(
+    model: PreTrainedModel, parameters: Mapping[str, Parameter]
+) -> dict[str, list[HeadView]]:
+    """Return name of a parameter -> the views of the heads that it holds, none outside attention.
 
-        selected = []
-        for parameter in parameters.values():
-            # Tables that are computed are copied with the weights, but never drawn.
-            if parameter.fixed and not self.scheme.copies_values:
-                continue
-            if self.scheme.group(parameter) is not None and self.is_included(parameter):
-                selected.append(parameter)
-        return selected
-
-    def is_included(self, parameter: Parameter) -> bool:
-        """Say whether a parameter is filled under include and exclude."""
-        if any(rule_fits(rule, parameter) for rule in self.exclude):
-            return False
-        if self.include is not None:
-            return any(rule_fits(rule, parameter) for rule in self.include)
-        return self.scheme.embeddings or parameter.part != "embedding"
+    Args:
+        model: the model; its weights are not read.
+        parameters: name -> parameter.
+    """
+    heads: dict[str, list[HeadView]] = defaultdict(list)
+    for block in read_attention_blocks(model, parameters):
+        for view in block.views:
+            heads[view.parameter.name].append(view)
+    return heads
 
 
 def pool_groups(
@@ -458,40 +482,3 @@ def pool_groups(
         if group is not None:
             members[group].append(measured[source_tensor.stored_name])
     return {group: pool(moments) for group, moments in members.items()}
-
-
-def permuted(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return a tensor of the same shape with the same values in random order."""
-    order = torch.randperm(values.numel(), generator=generator)
-    return values.flatten()[order].view(values.shape)
-
-
-def rule_fits(rule: str, parameter: Parameter) -> bool:
-    """Say whether a parameter is of a part or role, or its name fits a pattern."""
-    if rule in (parameter.part, parameter.role):
-        return True
-    return rule not in PARTS and fnmatchcase(parameter.name, rule)
-
-
-def check_number(argument: str, number: object) -> Any:
-    """Return a finite number of Python or NumPy. Raises UsageError for anything else."""
-    if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):
-        raise UsageError(f"{argument} is {number!r}; give a finite number.")
-    return number
-
-
-def check_rules(argument: str, rules: Iterable[str]) -> tuple[str, ...]:
-    """Return the rules of include or exclude as a tuple.
-
-    Raises UsageError where they are a single string, which would be read letter by letter, or hold
-    something else.
-    """
-    if isinstance(rules, str):
-        raise UsageError(f"{argument} is '{rules}'; give a list, as ['{rules}'].")
-    rules = tuple(rules)
-    for rule in rules:
-        if not isinstance(rule, str):
-            raise UsageError(
-                f"{argument} holds {rule!r}; give names of parts, roles or parameters."
-            )
-    return rules

@@ -82,6 +82,7 @@ UNREAD = {
         "scheme": ("mlp_scale", arm(init="weights", checkpoint="x")),
         "embeddings": ("kept", arm()),
         "value": (0.5, arm(init="statistics", checkpoint="x")),
+        "scheme_options": ({"gamma": 1}, arm(init="statistics", checkpoint="x")),
         "resize": ("none", arm(init="weights", checkpoint="x")),
         "match_flops_of": ("set", arm(init="weights", checkpoint="x")),
         "checkpoint": ("x", arm()),

@@ -35,6 +35,15 @@ COUNTS = {  # Wu et al. 2022, on the 131 tensors of T5-small: groups, tensors
     "mlp_weights": (24, 24),
     "norm_weights": (32, 32),
     "permuted_weights": (130, 130),
+    "permuted_rows": (130, 130),  # here and below not by Wu et al.
+    "permuted_columns": (130, 130),
+    "generalized_gaussian": (130, 130),
+    "per_head": (130, 130),
+    "row_column_norms": (130, 130),
+    "spectral": (130, 130),
+    "mimetic": (72, 72),
+    "symmetric_qk": (18, 18),
+    "gamma": (96, 96),
 }
 
 
@@ -156,7 +165,7 @@ def test_weights_are_copied_all_or_by_part(t5_checkpoint, scheme):
     source = dict(AutoModelForSeq2SeqLM.from_pretrained(t5_checkpoint).named_parameters())
     same = {name for name, p in model.named_parameters() if torch.equal(p, source[name])}
     assert same == {name for names in factory.groups(model.config).values() for name in names}
-    with pytest.raises(UsageError, match="copies values; give a checkpoint's folder"):
+    with pytest.raises(UsageError, match="reads weights; give a checkpoint's folder"):
         factory.from_config(model.config, ParameterStatistics.from_pretrained(t5_checkpoint))
 
 

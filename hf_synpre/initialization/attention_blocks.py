@@ -1,0 +1,239 @@
+"""A model's attention blocks, head by head: views of queries, keys, values and outputs.
+
+A block is taken where it has one matrix of queries, one of keys, one of values and one of outputs,
+or the first three in one matrix whose order is known, and where their sizes fit a number of heads
+and of key-value heads. Others (compressed keys, gated queries, orders that are not in the tables
+below) are left out.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_synpre.initialization.parameters import PARTS, Parameter
+from hf_synpre.initialization.roles import RoleReader, parent
+
+# Classes of attention blocks with queries, keys and values in one matrix. In the first kind all
+# queries come first, then all keys, then all values; in the second the three of each head follow
+# each other.
+IN_ORDER = (
+    *("GPT2Attention", "DecisionTransformerGPT2Attention", "ImageGPTAttention", "MptAttention"),
+    *("DbrxAttention", "ModernBertAttention", "Phi3Attention", "Phi4MultimodalAttention"),
+    *("MultiheadAttention",),
+)
+BY_HEAD = (
+    *("BloomAttention", "GPTNeoXAttention", "GPTNeoXJapaneseAttention", "PersimmonAttention"),
+)
+FUSED = ("query", "key", "value")
+# What stands in the path or a class of blocks that attend to another stack: BART's encoder_attn ...
+CROSS_ATTENTION = re.compile("cross|enc_?dec|encoder_attn", re.IGNORECASE)
+
+# What modules and configs call the number of heads, and the width of one.
+NUMBERS_OF_HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "heads")
+WIDTHS_OF_HEAD = ("head_dim", "attention_head_size", "key_value_proj_dim", "d_head", "head_size")
+
+
+@dataclass(frozen=True)
+class HeadView:
+    """How the tensor of a parameter is seen by head."""
+
+    # The parameter that holds the heads.
+    parameter: Parameter
+    # query, key, value or output.
+    role: str
+    heads: int
+    # The rows of a fused matrix that belong to the role; all of them otherwise.
+    rows: slice | None = None
+    # The place among the three of each head, where those follow each other.
+    place: int | None = None
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a view of the parameter's tensor, or of another one of its shape.
+
+        Returns:
+            [heads, width of a head, inputs] for queries, keys and values, [heads, outputs, width of
+            a head] for outputs, [heads, width of a head] for a bias.
+        """
+        if self.parameter.bias:
+            matrix = tensor
+        else:
+            matrix = self.parameter.as_maps(tensor)[0]  # [outputs, inputs]
+        if self.role == "output":
+            return matrix.unflatten(1, (self.heads, -1)).transpose(0, 1)
+        if self.place is not None:
+            return matrix.unflatten(0, (self.heads, len(FUSED), -1))[:, self.place]
+        if self.rows is not None:
+            matrix = matrix[self.rows]
+        return matrix.unflatten(0, (self.heads, -1))
+
+
+@dataclass(frozen=True)
+class AttentionBlock:
+    """The heads of one attention block.
+
+    With grouped heads each key head, and the value head of the same number, serves as many query
+    heads as there are query heads for one key head, in order.
+    """
+
+    path: str
+    # Numbers of heads: of queries, and of keys and values.
+    heads: int
+    key_value_heads: int
+    # Role -> where its weights are.
+    weights: Mapping[str, HeadView]
+    # Role -> where its biases are; those of outputs are not by head, and left out.
+    biases: Mapping[str, HeadView]
+    # Whether its keys come from another stack.
+    is_cross: bool
+
+    @property
+    def group(self) -> int:
+        """How many query heads share a key head."""
+        return self.heads // self.key_value_heads
+
+    @property
+    def views(self) -> tuple[HeadView, ...]:
+        """The views of weights and of biases."""
+        return (*self.weights.values(), *self.biases.values())
+
+
+def read_attention_blocks(
+    model: PreTrainedModel, parameters: Mapping[str, Parameter]
+) -> list[AttentionBlock]:
+    """Return the attention blocks of a model whose heads can be told apart.
+
+    Args:
+        model: any model of transformers; its weights are not read, so it may be on the meta device.
+        parameters: name -> role of the model's parameters, as read_parameters returns them.
+
+    Examples:
+        blocks = read_attention_blocks(model, read_parameters(model))
+        queries = blocks[0].weights["query"]
+        queries(model.get_parameter(queries.parameter.name))   # [heads, width of a head, inputs]
+    """
+    reader = RoleReader(model)
+
+    # The parameters of each block.
+    members: dict[str, list[Parameter]] = defaultdict(list)
+    for parameter in parameters.values():
+        path = reader.attention_around(parent(parameter.name))
+        if path is not None and parameter.role in PARTS["attention"]:
+            members[path].append(parameter)
+
+    blocks = []
+    for path, held in members.items():
+        for heads in numbers_of_heads(reader.modules, path):
+            block = read_block(reader.modules[path], path, held, heads)
+            if block is not None:
+                blocks.append(block)
+                break
+    return blocks
+
+
+def read_block(
+    module: nn.Module, path: str, members: list[Parameter], heads: int
+) -> AttentionBlock | None:
+    """Return one block with so many heads; None where its matrices do not fit.
+
+    Args:
+        module: the block.
+        path: its path in the model.
+        members: its parameters with a role of attention.
+        heads: the number of query heads that is tried.
+    """
+    # One matrix and at most one bias a role.
+    weights: dict[str, Parameter] = {}
+    biases: dict[str, Parameter] = {}
+    for parameter in members:
+        same_kind = biases if parameter.bias else weights
+        role = str(parameter.role)
+        if role in same_kind or len(parameter.shape) != (1 if parameter.bias else 2):
+            return None
+        same_kind[role] = parameter
+    biases.pop("output", None)
+
+    # The numbers of heads that fit the sizes, and the rows of each role.
+    classes = {type(inner).__name__ for inner in module.modules()}
+    is_by_head = not classes.isdisjoint(BY_HEAD)
+    is_fused = weights.keys() == {"qkv", "output"}
+    if is_fused and not is_by_head and classes.isdisjoint(IN_ORDER):
+        return None
+    if not is_fused and weights.keys() != {*FUSED, "output"}:
+        return None
+    sizes = {role: outputs_inputs(parameter) for role, parameter in weights.items()}
+    width, remainder = divmod(sizes["output"][1], heads)  # of a value head
+    if is_fused:
+        rows = sizes["qkv"][0]
+        outputs = {"query": heads * width}
+        outputs["key"] = outputs["value"] = (rows - heads * width) // 2
+    else:
+        outputs = {role: sizes[role][0] for role in FUSED}
+        rows = sum(outputs.values())
+    query_width = outputs["query"] // heads
+    key_value_heads = outputs["value"] // max(width, 1)
+    fits = remainder == 0 and key_value_heads > 0 and heads % key_value_heads == 0
+    fits = fits and outputs["query"] == heads * query_width
+    fits = fits and outputs["key"] == key_value_heads * query_width
+    fits = fits and outputs["value"] == key_value_heads * width
+    fits = fits and rows == sum(outputs.values())
+    fits = fits and (not is_by_head or key_value_heads == heads)
+    if not fits or query_width not in (widths_of_head(module) or {query_width}):
+        return None
+
+    # Where each role is.
+    counts = {"query": heads, "key": key_value_heads, "value": key_value_heads}
+    views: dict[bool, dict[str, HeadView]] = {False: {}, True: {}}  # whether of a bias
+    for is_bias, parameters in ((False, weights), (True, biases)):
+        first_row = 0
+        for place, role in enumerate(FUSED):
+            last_row = first_row + outputs[role]
+            if is_fused and "qkv" in parameters:
+                view = HeadView(parameters["qkv"], role, counts[role], slice(first_row, last_row))
+                if is_by_head:
+                    view = HeadView(parameters["qkv"], role, counts[role], place=place)
+                views[is_bias][role] = view
+            elif role in parameters:
+                if parameters[role].shape[0] != outputs[role] and is_bias:
+                    return None
+                views[is_bias][role] = HeadView(parameters[role], role, counts[role])
+            first_row = last_row
+    views[False]["output"] = HeadView(weights["output"], "output", heads)
+    is_cross = any(CROSS_ATTENTION.search(name) for name in (path, *classes))
+    return AttentionBlock(path, heads, key_value_heads, views[False], views[True], is_cross)
+
+
+def outputs_inputs(parameter: Parameter) -> tuple[int, int]:
+    """Return the numbers of outputs and inputs of a linear map of two axes."""
+    outputs, inputs = parameter.as_maps(torch.empty(parameter.shape, device="meta"))[0].shape
+    return outputs, inputs
+
+
+def numbers_of_heads(modules: Mapping[str, nn.Module], path: str) -> Iterator[int]:
+    """Yield what a block, its config and the configs of the models around it call their heads."""
+    holders: list[object] = list(modules[path].modules())
+    holders += [module.config for module in modules[path].modules() if hasattr(module, "config")]
+    outer = path
+    while outer:
+        outer = parent(outer)
+        holders.append(getattr(modules[outer], "config", None))
+    for holder in holders:
+        for name in NUMBERS_OF_HEADS:
+            number = getattr(holder, name, None)
+            if isinstance(number, int) and number > 0:
+                yield number
+
+
+def widths_of_head(module: nn.Module) -> set[int]:
+    """Return what the modules of a block call the width of a head; none where they do not say."""
+    widths = set()
+    for inner in module.modules():
+        for name in WIDTHS_OF_HEAD:
+            width = getattr(inner, name, None)
+            if isinstance(width, int):
+                widths.add(width)
+    return widths
