@@ -90,6 +90,7 @@ def audit_rows(
         name: counter.figures(opened.splits[name].all_rows) for name, counter in counters.items()
     }
     overlaps = overlaps_of({name: counter.row_hashes for name, counter in counters.items()})
+    judged = {"train": splits["train"]} if is_task else splits
     audit: RowAudit = {
         "data": data,
         "kind": opened.kind,
@@ -98,7 +99,7 @@ def audit_rows(
         "splits": splits,
         "overlaps": overlaps,
         "bayes_loss": opened.bayes_loss,
-        "remarks": remarks_of(splits, overlaps),
+        "remarks": remarks_of(judged, overlaps, opened.bayes_loss),
     }
     return rounded(audit)
 

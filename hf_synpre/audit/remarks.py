@@ -1,25 +1,35 @@
 """Figures of rows -> what a reader should worry about, in sentences for a newcomer."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from hf_synpre.audit.rows import SEQUENCES
-from hf_synpre.audit.schema import Overlap, Part, Remark, Split
+from hf_synpre.audit.schema import BayesLossFacts, Overlap, Part, Remark, Split
 
 # A share of rows that is too small to be worth a remark; rows that leak are always worth one.
 LEAST_SHARE = 0.01
 # A model that always gives one answer is worth a remark from here on.
 COMMON_SHARE = 0.5
-# Rows are like noise where they compress no better than so much of it, and have so many tokens.
-NOISE_SHARE, LEAST_TOKENS = 0.98, 1000
+# Rows are like noise where they have so many tokens, and neither compression nor what is known of
+# their loss is below such a share of noise's.
+LEAST_TOKENS, NOISE_SHARE = 1000, 0.98
 
 
-def remarks_of(splits: Mapping[str, Split], overlaps: Sequence[Overlap]) -> list[Remark]:
-    """Return what a reader should worry about; nothing of rows without a fault."""
+def remarks_of(
+    splits: Mapping[str, Split], overlaps: Sequence[Overlap], loss: BayesLossFacts | None
+) -> list[Remark]:
+    """Return what a reader should worry about; nothing of rows without a fault.
+
+    Args:
+        splits: the splits of a dataset; of a task its train alone, for all have one law.
+        overlaps: the rows that splits share.
+        loss: the lowest loss of a model, where it is known.
+    """
     remarks = [*map(leak, overlaps)]
     for name, split in splits.items():
         remarks += [unread(name, split), repeats(name, split), contradictions(name, split)]
         remarks += [copies(name, split), empty(name, split), same_answer(name, split)]
-        remarks.append(noise(name, split["parts"].get(SEQUENCES)))
+        remarks.append(noise(name, split["parts"].get(SEQUENCES), loss))
     return [remark for remark in remarks if remark is not None]
 
 
@@ -116,12 +126,18 @@ def same_answer(name: str, split: Split) -> Remark | None:
     }
 
 
-def noise(name: str, part: Part | None) -> Remark | None:
+def noise(name: str, part: Part | None, loss: BayesLossFacts | None) -> Remark | None:
     """Return a remark on sequences that look like noise."""
     if part is None or part["tokens"] < LEAST_TOKENS or part["alphabet"] < 2:
         return None
     ratio, of_noise = part["compressed"], part["compressed_noise"]
     if ratio is None or of_noise is None or ratio < NOISE_SHARE * of_noise:
+        return None
+
+    # Compression sees short repeats alone; neighbours, and the law of a task, may say more.
+    known = [part["unigram_entropy"], part["bigram_entropy"], loss["value"] if loss else None]
+    losses = [value for value in known if value is not None]
+    if losses and min(losses) < NOISE_SHARE * math.log(part["alphabet"]):
         return None
     return {
         "name": "noise",

@@ -222,6 +222,15 @@ def test_a_language_has_no_answers():
     assert split["with_answer"] == split["copied"] == split["contradicted"] == 0
 
 
+def test_noise_is_named_of_a_task_by_its_law_too():
+    """zlib sees nothing in brackets that cross; their lowest loss is known to be far below ln V."""
+    assert set(remarks(audit_rows("uniform", rows=200, vocabulary=64))) == {"noise"}
+    report = audit_rows("k_shuffle_dyck", rows=20)
+    part = report["splits"]["train"]["parts"]["sequences"]
+    assert part["compressed"] > 0.98 * part["compressed_noise"]
+    assert report["remarks"] == []
+
+
 def test_rows_for_a_decoder_are_read_by_their_labels(tmp_path):
     rows = [
         {"input_ids": [*range(n, n + 8), 1, 2], "labels": [-100] * 8 + [1, 2]} for n in range(50)
