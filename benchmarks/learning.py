@@ -7,7 +7,8 @@ The results are benchmarks/results/learning.json, which keeps the tasks that are
 Each task is pre-trained on with the preset `small`: a model of two layers of width 128, 128 ids,
 short rows, Adafactor at 3e-2, one thread. A run ends at 99 % token accuracy, or where its steps
 end. The limit is a loss that is a fifth of ln V above the lowest possible one, for V tokens that
-may be answers: what is above it does not count as learnt.
+may be answers: what is above it does not count as learnt. Where nobody knows the lowest loss, as of
+nca, a run has none of these figures, and its accuracy speaks alone.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -32,11 +34,11 @@ from hf_synpre.vocabulary import as_vocabulary
 RESULT = Path(__file__).parent / "results" / "learning.json"
 TASKS = (
     *("mqar", "needle", "verbatim", "stack", "eca", "copy", "k_dyck", "k_shuffle_dyck"),
-    *("set", "identity", "mp_struct", "chomsky"),
+    *("set", "identity", "mp_struct", "chomsky", "nca", "linear_rnn"),
 )
 
 
-def learn(task: str, model_type: str, steps: int) -> dict[str, float | int | bool]:
+def learn(task: str, model_type: str, steps: int) -> dict[str, Any]:
     """Pre-train a small model on a task; return what it took and how far it came."""
     # The recipe and the model of the preset.
     fields = {"task": task, "preset": "small", "evaluations": 20}
@@ -48,6 +50,7 @@ def learn(task: str, model_type: str, steps: int) -> dict[str, float | int | boo
     with tempfile.TemporaryDirectory() as folder:
         result = pretrain(spec, model, Path(folder) / "run")
     limit = LEARNT_SHARE * math.log(answer_tokens(spec, as_vocabulary(spec.vocabulary)))
+    excess = result["excess_loss"]
 
     return {
         "model_type": model_type,
@@ -56,10 +59,11 @@ def learn(task: str, model_type: str, steps: int) -> dict[str, float | int | boo
         "tokens": result["tokens"],
         "minutes": round((result["train_s"] + result["eval_s"]) / 60, 1),
         "accuracy": result["accuracy"],
+        "loss": result["curve"][-1]["loss"],
         "bayes_loss": result["bayes_loss"],
-        "excess_loss": result["excess_loss"],
+        "excess_loss": excess,
         "limit": limit,
-        "learnt": result["excess_loss"] < limit,
+        "learnt": None if excess is None else excess < limit,
     }
 
 
@@ -75,10 +79,13 @@ def main() -> None:
     given = parser.parse_args()
     for task in given.only.split(","):
         figures = learn(task, given.model_type, given.steps)
+        verdict = "its lowest loss is not known"
+        if figures["learnt"] is not None:
+            verdict = f"excess loss {figures['excess_loss']:.3f} of {figures['limit']:.2f}: "
+            verdict += "learnt" if figures["learnt"] else "not learnt"
         print(
             f"{task:16}{figures['steps']:>6} steps{figures['minutes']:>6} min"
-            f"{figures['accuracy']:>8.1%}  excess loss {figures['excess_loss']:.3f} of "
-            f"{figures['limit']:.2f}: {'learnt' if figures['learnt'] else 'not learnt'}",
+            f"{figures['accuracy']:>8.1%}  {verdict}",
             flush=True,
         )
         # Two of these scripts may run side by side.

@@ -85,13 +85,18 @@ def learning() -> list[Claim]:
     """Return how long a small model takes to learn each of the tasks."""
     runs = measured("learning")
     claims = []
-    for is_learnt, verb in ((True, "learns"), (False, "does not learn")):
-        of_tasks = [
-            f"{task} {run['minutes']:.1f} min ({run['accuracy']:.0%} of the scored tokens, "
-            f"{run['excess_loss']:.2f} nats)"
-            for task, run in runs.items()
-            if run["learnt"] == is_learnt
-        ]
+    verbs = {
+        True: "learns",
+        False: "does not learn",
+        None: "(their lowest loss is not known) reads",
+    }
+    for is_learnt, verb in verbs.items():
+        of_tasks = []
+        for task, run in runs.items():
+            if run["learnt"] == is_learnt:
+                excess = "" if is_learnt is None else f", {run['excess_loss']:.2f} nats"
+                share = f"{run['accuracy']:.0%} of the scored tokens"
+                of_tasks.append(f"{task} {run['minutes']:.1f} min ({share}{excess})")
         if of_tasks:
             claims.append(
                 (
