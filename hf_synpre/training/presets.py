@@ -32,7 +32,10 @@ SMALL_PARAMETERS: dict[str, dict[str, int]] = {
     "k_shuffle_dyck": {"length": 64, "types": 16, "max_depth": 4},
     "k_dyck": {"length": 64, "types": 16},
     "eca": {"width": 16, "steps": 4},
-    "nca": {"grid": 6, "states": 3, "frames": 8, "burn_in": 4, "min_complexity": 500},
+    "nca": {
+        **{"grid": 6, "states": 3, "frames": 12, "burn_in": 4},
+        **{"min_complexity": 300, "max_complexity": 500},
+    },
     "linear_rnn": {"length": 64, "tokens": 64, "hidden": 32},
     "needle": {"pairs": 8},
     "mqar": {"length": 48, "keys": 4},
