@@ -26,7 +26,7 @@ from hf_synpre.tasks.kernels import (
 from hf_synpre.tasks.registry import register_task
 from hf_synpre.tasks.rng import below, copy, fill_between, kernel
 from hf_synpre.tasks.samplers import NO_TARGET
-from hf_synpre.tasks.task import LONGEST_LENGTH
+from hf_synpre.tasks.task import LARGEST_NUMBER, LONGEST_LENGTH
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Lee et al. 2026, arXiv 2603.10055"
@@ -54,7 +54,7 @@ FINER, HALF = 32, 2**31
 JUDGED_FRAMES = 10
 # Rules that are tried before a band of complexity counts as empty.
 TRIAL, UNLIMITED = 500, 2**62
-MOST_STATES, LARGEST_GRID, LONGEST_BURN_IN = 16, 64, 1000
+MOST_STATES, LARGEST_GRID, LONGEST_BURN_IN = 16, 32, 100
 DIGITS = "0123456789abcdef"
 
 
@@ -257,9 +257,9 @@ def has_rules(*arguments: int) -> bool:
     table = weight_table(Vocabulary.t5(), dict(zip(names, values, strict=True)))
     p = np.concatenate([np.zeros(ARGUMENTS, np.int64), arguments, table])
     p[[SEPARATOR, MOST_TRIES]] = -1, TRIAL
-    grid, frames = p[GRID], p[FRAMES]
-    x = np.empty(frames * (grid**2 + 1), np.int32)
-    y = np.empty(grid**2, np.int32)
+    p[FRAMES] = min(p[FRAMES], JUDGED_FRAMES)
+    x = np.empty(p[FRAMES] * (p[GRID] ** 2 + 1), np.int32)
+    y = np.empty(p[GRID] ** 2, np.int32)
     with np.errstate(over="ignore"):  # random bits overflow where NUMBA_DISABLE_JIT is set
         return compile_sampler(history)(np.zeros(1, np.uint64), x, y, p)[0] > 0
 
@@ -273,6 +273,8 @@ def check_parameters(parameters: Parameters) -> str | None:
         return f"states is {states}; give 2 to {MOST_STATES}."
     if patch < 1 or grid % patch:
         return f"patch is {patch}; give a divisor of grid, which is {grid}."
+    if patch_tokens(parameters) > LARGEST_NUMBER:
+        return f"patch is {patch}: its cells of {states} states have too many tokens; give less."
     if parameters["burn_in"] > LONGEST_BURN_IN:
         return f"burn_in is {parameters['burn_in']}; give at most {LONGEST_BURN_IN} steps."
     if parameters["frames"] < 2:

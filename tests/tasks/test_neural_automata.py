@@ -168,10 +168,11 @@ def test_patches_are_read_as_the_digits_of_their_cells():
 
 
 ERRORS = [
-    ({"grid": 2}, "grid is 2; give 3 to 64 cells a side"),
+    ({"grid": 2}, "grid is 2; give 3 to 32 cells a side"),
     ({"states": 17}, "states is 17; give 2 to 16"),
     ({"patch": 5}, "patch is 5; give a divisor of grid, which is 12"),
-    ({"burn_in": 1001}, "burn_in is 1001; give at most 1000 steps"),
+    ({"burn_in": 101}, "burn_in is 101; give at most 100 steps"),
+    ({"grid": 32, "patch": 32}, "patch is 32: its cells of 10 states have too many tokens"),
     ({"frames": 1}, "frames is 1; give an integer >= 2"),
     ({"frames": 2**20}, "a row has 38797311 tokens; give fewer frames or a larger patch"),
     ({"min_complexity": 700, "max_complexity": 600}, "min_complexity is 700 and max_complexity"),
