@@ -42,6 +42,10 @@ SMALL_SIZES = {
     "stack": ({"steps": 14}, 51),
     "mp_struct": ({}, 51),
     "chomsky": ({"min_length": 5, "max_length": 14}, 51),
+    "depo": ({"max_nodes": 4, "queries": 2, "max_hops": 3, "letters": 6}, 51),
+    "brevo": ({"max_nodes": 6, "letters": 8}, 51),
+    "mano": ({"max_operations": 5}, 55),
+    "lano": ({"levels": 4}, 51),
     "nonsense_summary": ({"min_sentences": 5, "max_sentences": 5, "max_words": 6}, 6000),
 }
 OTHER_SIZES = ({"min_length": 4, "max_length": 14}, 51)

@@ -32,6 +32,10 @@ SMALL = {
     "mqar": ({"length": 24, "keys": 3}, 51),
     "verbatim": ({"min_items": 2, "max_items": 5, "gap": 6}, 51),
     "stack": ({"steps": 14}, 51),
+    "depo": ({"max_nodes": 4, "queries": 2, "max_hops": 3, "letters": 6}, 51),
+    "brevo": ({"max_nodes": 6, "letters": 8}, 51),
+    "mano": ({"max_operations": 5}, 55),
+    "lano": ({"levels": 4}, 51),
     "nonsense_summary": ({"min_sentences": 5, "max_sentences": 5, "max_words": 6}, 6000),
 }
 OTHER_SMALL = ({"min_length": 4, "max_length": 14}, 51)
@@ -82,6 +86,21 @@ MEANINGS = {
     "models": "networks, of which a row draws one",
     "logit_sd": "spread of the logits, in 1/100",
     "law": "whether logits are scaled, or as published",
+    "letters": "letters that words are made of",
+    "min_word_length": "shortest word, tokens",
+    "max_word_length": "longest word, tokens",
+    "min_nodes": "fewest nodes",
+    "max_nodes": "most nodes",
+    "min_hops": "fewest steps of a question",
+    "max_hops": "most steps of a question",
+    "queries": "most questions of a row",
+    "modulus": "numbers; values are modulo this",
+    "min_operations": "fewest operations of an expression",
+    "max_operations": "most operations of an expression",
+    "levels": "levels of the grammar",
+    "grammar": "which grammar",
+    "min_rules": "fewest rules of a symbol",
+    "max_rules": "most rules of a symbol",
 }
 
 

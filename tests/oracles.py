@@ -247,6 +247,7 @@ ACCEPTS = {
     "lime_deduct": lime_deduct,
     "lime_abduct": lime_abduct,
     "lime": lime,
+    **sequence_oracles.ACCEPTS,
 }
 
 

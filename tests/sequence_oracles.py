@@ -1,11 +1,16 @@
 """Oracles of the tasks since 2022, in plain Python, from the papers' definitions.
 
 ORACLES: (body, vocabulary) -> the target, or of a sequence its labels, -100 where it is not scored.
+ACCEPTS: (body, target, vocabulary) -> whether the target is right, for tasks with several.
 They are for rows of the default parameters.
 """
 
+import functools
 import itertools
+import operator
 from collections import Counter
+
+from hf_synpre.tasks import grammars
 
 IGNORED = -100
 
@@ -147,6 +152,138 @@ def run_stack(body, v):
     return stack[::-1]
 
 
+def walked(body, v):
+    """Walk along the cycle of depo: words of 1 or 2 of 50 symbols, 1 to 8 steps."""
+    symbols = [token - v.first_regular for token in body]
+    at = 0
+
+    def word():
+        """Read the next word."""
+        nonlocal at
+        start = at
+        at += 1 if symbols[at] >= 50 else 2
+        assert max(symbols[start : at - 1], default=0) < 50 <= symbols[at - 1] < 100
+        return body[start:at]
+
+    # The cycle.
+    follows = {}
+    while symbols[at] < 100:
+        node = tuple(word())
+        assert node not in follows
+        follows[node] = tuple(word())
+    assert 3 <= len(follows) <= 225
+    nodes = list(itertools.islice(walk(follows, next(iter(follows))), len(follows) + 1))
+    assert nodes[0] == nodes[-1]
+    assert len(set(nodes)) == len(follows)
+
+    # The questions.
+    labels, asked = [IGNORED] * at, set()
+    while at < len(body):
+        hops, start = symbols[at] - 99, at
+        assert 1 <= hops <= 8
+        at += 1
+        node = tuple(word())
+        assert node not in asked
+        asked.add(node)
+        answer = next(itertools.islice(walk(follows, node), hops, None))
+        assert body[at] == v.special_ids["argument_divider"]
+        at += 1
+        labels += [IGNORED] * (at - start) + list(answer)
+        assert tuple(word()) == answer
+    assert len(asked) == min(10, len(follows))
+    return labels
+
+
+def walk(follows, node):
+    """Yield a node and those that follow it, without end."""
+    while True:
+        yield node
+        node = follows[node]
+
+
+def is_order(body, target, v):
+    """Check an order of brevo: one token a node, up to 70 nodes, 4 parents and 4 children."""
+    *edge_tokens, divider, asked = body
+    assert divider == v.special_ids["argument_divider"]
+    edges = list(zip(edge_tokens[::2], edge_tokens[1::2], strict=True))
+    assert len(set(edges)) == len(edges)
+    parents, children = zip(*edges, strict=True)
+    assert max(*Counter(parents).values(), *Counter(children).values()) <= 4
+    assert 2 <= len({*parents, *children}) <= 70
+    assert asked not in parents
+
+    ancestors = {asked}
+    for _ in range(70):
+        ancestors |= {parent for parent, child in edges if child in ancestors}
+    if sorted(target) != sorted(ancestors):
+        return False
+    return all(
+        target.index(parent) < target.index(child) for parent, child in edges if child in ancestors
+    )
+
+
+def evaluated(body, v):
+    """Evaluate a prefix expression of mano, with up to 10 operations modulo 23."""
+    operations = {23: operator.add, 24: operator.sub, 25: operator.mul}
+    number, *symbols = [token - v.first_regular for token in body]
+    assert 1 <= number - 25 == sum(symbol in operations for symbol in symbols) <= 10
+    waiting = []  # operators, each with the operands that are there
+    for position, symbol in enumerate(symbols):
+        if symbol in operations:
+            waiting.append([symbol])
+            continue
+        value = symbol
+        assert 0 <= value < 23
+        while waiting and len(waiting[-1]) == 2:
+            sign, left = waiting.pop()
+            value = operations[sign](left, value) % 23
+        if waiting:
+            waiting[-1].append(value)
+        else:
+            assert position == len(symbols) - 1
+            return [v.first_regular + value]
+    raise AssertionError("an operand is missing")
+
+
+@functools.cache
+def rules_of(levels=7, grammar=0, min_rules=3, max_rules=4):
+    """Return the rules of a grammar: of each level, of each symbol, tuples of symbols."""
+    table = grammars.random_grammar(levels, grammar, min_rules, max_rules)
+    rules = []
+    for level in table.reshape(levels - 1, 3, -1).tolist():
+        rules.append([])
+        for count, *cells in level:
+            parts = [cells[4 * k : 4 * k + 4] for k in range(count)]
+            rules[-1].append([tuple(symbols[:length]) for length, *symbols in parts])
+            assert min_rules <= count <= max_rules
+            assert {length for length, *_ in parts} <= {2, 3}
+        drawn = list(itertools.chain(*rules[-1]))
+        assert len(set(drawn)) == len(drawn)
+    return rules
+
+
+def derived(body, v):
+    """Check that the default grammar derives a sentence, from the root down."""
+    rules = rules_of()
+    terminals = [token - v.first_regular for token in body]
+
+    @functools.cache
+    def ends(level, symbol, start):
+        """Return where what a symbol derives from a start may end."""
+        if level == len(rules):
+            return {start + 1} if terminals[start : start + 1] == [symbol] else set()
+        found = set()
+        for rule in rules[level][symbol]:
+            places = {start}
+            for part in rule:
+                places = set().union(*(ends(level + 1, part, place) for place in places))
+            found |= places
+        return found
+
+    assert len(body) in ends(0, 0, 0)
+    return body
+
+
 ORACLES = {
     "k_shuffle_dyck": shuffled_brackets,
     "k_dyck": nested_brackets,
@@ -161,4 +298,8 @@ ORACLES = {
     "mp_struct": clause,
     "chomsky": lambda body, v: [v.first_regular + sum(t - v.first_regular for t in body) % 2],
     "zipf": lambda body, v: body,
+    "depo": walked,
+    "mano": evaluated,
+    "lano": derived,
 }
+ACCEPTS = {"brevo": is_order}

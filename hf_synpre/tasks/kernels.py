@@ -9,9 +9,10 @@ A task is two compiled functions over integer arrays:
     function(x, y, p) -> m              fills y with the target of the body x, m tokens
 
 Where a row is one sequence (`sequence` of register_task), the function writes n labels: at a
-position that is scored its token, elsewhere IGNORED. Such a task may have a third function:
+position that is scored its token, elsewhere IGNORED. A task may have a third function:
 
-    surprisal(x, out, p)                fills out with -log p of each token of x given those before
+    surprisal(x, out, p)                fills out with -log p of each token of x given those before:
+                                        of a sequence, or of an input with its target behind it
 
     state   uint64[1]               the state of the random generator (rng.py)
     x, y    int32[longest body], int32[longest target]
@@ -84,7 +85,7 @@ def compile_function(function: Callable) -> Callable:
 
 @functools.cache
 def compile_surprisal(surprisal: Callable) -> Callable:
-    """Return the function of a sequence's surprisal in machine code.
+    """Return the function of surprisal in machine code.
 
     Raises UsageError where Numba cannot compile it.
     """

@@ -27,7 +27,7 @@ from hf_synpre.vocabulary import Vocabulary
 # The modules of this room that register tasks, in the order in which they are listed.
 FAMILIES = (
     *("functions", "lime", "nonsense", "languages", "brackets", "automata", "retrieval"),
-    *("rewriting", "neural_automata", "recurrent", "chomsky", "syntax"),
+    *("rewriting", "neural_automata", "recurrent", "chomsky", "syntax", "graphs", "grammars"),
 )
 
 WHERE_TASKS_ARE = "A file with a task of your own is named by --import. See `synpre tasks`."
@@ -171,10 +171,10 @@ def register_task(
             writes as many labels: the token at a position that is scored, -100 elsewhere. Such rows
             have no name.
         text_like: the rows are sentences, which pre-training joins and cuts into windows.
-        surprisal: (x, out, p), compiled: writes -log p of each token of a sequence given those
-            before it to out, in nats. "certain" where the scored tokens follow from those before,
-            as a target does from its input; "unknown" where nobody has computed it. Without it
-            "certain", or "unknown" where a score_function accepts several answers.
+        surprisal: (x, out, p), compiled: writes -log p of each token given those before it to out,
+            in nats; x is a sequence, or an input with its target behind it. "certain" where the
+            scored tokens follow from those before; "unknown" where nobody has computed it. Without
+            it "certain", or "unknown" where a score_function accepts several answers.
         added_parameters: the parameters that a version of the task did not have at first. Where
             one has its default, rows are those of before.
         parameters: the task's parameters and their defaults: an integer, or a tuple of words to

@@ -19,7 +19,7 @@ from hf_synpre.tasks.kernels import (
 )
 from hf_synpre.tasks.registry import register_task
 from hf_synpre.tasks.rng import below, between, copy, kernel
-from hf_synpre.tasks.samplers import NO_TARGET, fill_tokens
+from hf_synpre.tasks.samplers import NO_TARGET, draw_by_weight, fill_tokens
 from hf_synpre.tasks.task import only_regular_tokens
 from hf_synpre.vocabulary import Vocabulary
 
@@ -180,20 +180,6 @@ def gap_table(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
     return np.cumsum(GAP_WEIGHT // np.arange(1, gaps + 1, dtype=np.int64))
 
 
-@kernel
-def draw_gap(state, gaps, p):
-    """Return a gap 0..gaps-1, by the weights of `gap_table`."""
-    ticket = below(state, p[TABLE + gaps - 1])
-    low, high = 0, gaps - 1
-    while low < high:
-        middle = (low + high) // 2
-        if ticket < p[TABLE + middle]:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
 def pairs_and_queries(state, x, y, p):
     """Draw pairs of a key and a value; then each key once more, with its value, among filler.
 
@@ -202,7 +188,7 @@ def pairs_and_queries(state, x, y, p):
     """
     n, keys = p[LENGTH], p[KEYS]
     half, first = p[REGULAR_COUNT] // 2, p[FIRST_REGULAR]
-    gaps = (n - 2 * keys) // 2
+    gap_weights = p[TABLE : TABLE + (n - 2 * keys) // 2]
 
     # The pairs; bits hold the keys and the values that are taken.
     bits, taken = new_bits(p), new_bits(p)
@@ -220,9 +206,9 @@ def pairs_and_queries(state, x, y, p):
         while contains(bits, x[i]):
             x[i] = first + below(state, p[REGULAR_COUNT])
     for i in range(keys):
-        at = 2 * keys + 2 * draw_gap(state, gaps, p)
+        at = 2 * keys + 2 * draw_by_weight(state, gap_weights)
         while contains(bits, x[at]):
-            at = 2 * keys + 2 * draw_gap(state, gaps, p)
+            at = 2 * keys + 2 * draw_by_weight(state, gap_weights)
         x[at], x[at + 1] = x[2 * i], x[2 * i + 1]
     return n, NO_TARGET
 

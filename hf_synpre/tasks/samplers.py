@@ -61,6 +61,20 @@ def fill_choices(state, x, n, k):
 
 
 @kernel
+def draw_by_weight(state, cumulative):
+    """Return a number 0..n-1 by the weights whose cumulative sums are given, int64[n]."""
+    ticket = below(state, cumulative[-1])
+    low, high = 0, len(cumulative) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if ticket < cumulative[middle]:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@kernel
 def split(state, total, parts, smallest, sizes, scratch):
     """Split a total at random into parts of at least `smallest`, with a uniform multinomial.
 

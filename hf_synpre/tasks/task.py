@@ -75,8 +75,8 @@ class Task(SyntheticTask):
     sequence: bool
     # Whether rows are sentences that are joined and cut into windows.
     text_like: bool
-    # (x, out, p), compiled: the surprisal of each token given those before; CERTAIN: of scored
-    # tokens it is 0; UNKNOWN.
+    # (x, out, p), compiled: the surprisal of each token of a sequence, or of an input with its
+    # target behind it, given those before; CERTAIN: of scored tokens it is 0; UNKNOWN.
     surprisal: Callable | str
     # Parameters that an earlier state of the version did not have; see `named_parameters`.
     added_parameters: tuple[str, ...]
@@ -276,21 +276,28 @@ class Task(SyntheticTask):
         return bool(self.score_function(body, answer, vocabulary, resolved))
 
     def surprisals(
-        self, input_ids: Ids, *, vocabulary: VocabularyLike = None, **parameters: int | str
+        self,
+        input_ids: Ids,
+        target_ids: Ids | None = None,
+        *,
+        vocabulary: VocabularyLike = None,
+        **parameters: int | str,
     ) -> np.ndarray:
-        """Return how unlikely each token of a sequence is given those before it.
+        """Return how unlikely each token of a sequence, or of a target, is given those before it.
 
         Args:
             input_ids: the ids of the row.
+            target_ids: of a task whose rows have targets, the ids of a right one.
             vocabulary: the vocabulary that the row was made with, as in `solve`.
             parameters: the task's parameters that the row was made with.
 
         Returns:
-            float64[ids], the surprisal -log p in nats. The loss of a perfect model at a token is
-            the surprisal of that token.
+            float64[ids], the surprisal -log p in nats of each token of the sequence or target. The
+            loss of a perfect model at a token is the surprisal of that token.
 
         Raises:
-            UsageError: the row is malformed, or the task has no function of surprisal.
+            UsageError: the row is malformed, its target is wrong or missing, or the task has no
+                function of surprisal.
         """
         vocabulary = as_vocabulary(vocabulary)
         resolved = self.resolve(parameters)
@@ -299,10 +306,18 @@ class Task(SyntheticTask):
                 f"{self.name} gives no probabilities of its tokens; see bayes_loss for its loss."
             )
         body = self._checked_body(input_ids, vocabulary, resolved)
-        surprisals = np.empty(len(body))
         vector = self.parameter_vector(vocabulary, resolved)
-        compile_surprisal(self.surprisal)(body, surprisals, vector)
-        return surprisals
+        if self.sequence:
+            return surprisals_of(self.surprisal, body, vector)
+
+        # Behind the input stands its target.
+        target = flat_ids(self.name, "a target", [] if target_ids is None else target_ids)
+        if not self.score(input_ids, target, vocabulary=vocabulary, **parameters):
+            raise UsageError(
+                f"{self.name}: surprisals are those of a right target; the given one is not."
+            )
+        tokens = np.concatenate([body, target.astype(np.int32)])
+        return surprisals_of(self.surprisal, tokens, vector)[len(body) :]
 
     def bayes_loss(
         self, *, vocabulary: VocabularyLike = None, **parameters: int | str
@@ -366,6 +381,19 @@ class Task(SyntheticTask):
         return body
 
 
+def surprisals_of(surprisal: Callable, tokens: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Return what a function of surprisal writes, float64[ids].
+
+    Args:
+        surprisal: the function, (x, out, p).
+        tokens: a sequence, or an input with its target behind it, int32[ids].
+        p: the vector of parameters.
+    """
+    out = np.empty(len(tokens))
+    compile_surprisal(surprisal)(tokens, out, p)
+    return out
+
+
 def estimated_loss(stream: Stream) -> BayesLoss:
     """Return the mean surprisal of scored tokens over rows of a stream, with its standard error.
 
@@ -373,14 +401,19 @@ def estimated_loss(stream: Stream) -> BayesLoss:
         stream: rows of a task with a function of surprisal.
     """
     assert callable(stream.task.surprisal)
-    surprisal = compile_surprisal(stream.task.surprisal)
-    x, ends, y, _ = stream.rows(np.arange(ROWS_OF_LAW))
+    x, x_ends, y, y_ends = stream.rows(np.arange(ROWS_OF_LAW))
     sums, counts = np.empty(ROWS_OF_LAW), np.empty(ROWS_OF_LAW)
     for row in range(ROWS_OF_LAW):
-        tokens = x[ends[row] : ends[row + 1]]
-        out = np.empty(len(tokens))
-        surprisal(tokens, out, stream.parameter_vector)
-        is_scored = y[ends[row] : ends[row + 1]] != IGNORED
+        tokens = x[x_ends[row] : x_ends[row + 1]]
+        target = y[y_ends[row] : y_ends[row + 1]]
+        if not stream.task.sequence:
+            # The end of a target is scored too, and certain.
+            tokens = np.concatenate([tokens, target])
+            out = surprisals_of(stream.task.surprisal, tokens, stream.parameter_vector)
+            sums[row], counts[row] = out[-len(target) :].sum(), len(target) + 1
+            continue
+        out = surprisals_of(stream.task.surprisal, tokens, stream.parameter_vector)
+        is_scored = target != IGNORED
         # Nothing predicts the first token, unless a sentence stands before it.
         if not stream.task.is_text:
             is_scored[:1] = False

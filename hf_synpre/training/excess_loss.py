@@ -49,7 +49,7 @@ def lowest_loss(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -
 
     loss = task.bayes_loss(vocabulary=vocabulary, **spec.parameters)
     # Another token may follow from the answers that are read before it, and not be hidden alone.
-    if loss is not None and objective != "causal" and loss.value > 0:
+    if loss is not None and loss.value > 0 and task.is_sequence and objective != "causal":
         return None
     return loss
 

@@ -41,6 +41,13 @@ SMALL_PARAMETERS: dict[str, dict[str, int]] = {
     "mqar": {"length": 48, "keys": 4},
     "verbatim": {"min_items": 2, "max_items": 8, "gap": 8},
     "stack": {"steps": 24},
+    "depo": {
+        **{"letters": 16, "max_word_length": 1, "max_nodes": 8},
+        **{"max_hops": 2, "queries": 4},
+    },
+    "brevo": {"letters": 16, "max_nodes": 8},
+    "mano": {"modulus": 7, "max_operations": 2},
+    "lano": {"levels": 5},
 }
 # Presets for synthetic tasks: `paper` is what the papers did (docs/papers.md, "Pre-training"),
 # `fast` what reaches their 99 % token accuracy soonest (benchmarks/recipe.py; examples/LOG.md).

@@ -15,6 +15,8 @@ from hf_synpre.vocabulary import Vocabulary
 
 PLAIN = Vocabulary.plain(64)
 DYCK = {"task": "k_dyck", "parameters": {"length": 24, "types": 4}}
+MANO = {"task": "mano", "parameters": {"max_operations": 2}}
+BREVO = {"task": "brevo", "parameters": {"letters": 12, "max_nodes": 6}}
 MQAR = {"task": "mqar", "parameters": {"length": 24, "keys": 3}}
 
 
@@ -61,6 +63,10 @@ def test_the_limit_counts_the_tokens_that_may_be_answers():
         (DYCK, "seq2seq", None),
         ({"task": "uniform"}, "causal", math.log(49)),
         ({"task": "uniform"}, "mlm", None),
+        (MANO, "causal", 0.0),
+        (MANO, "seq2seq", 0.0),
+        (BREVO | {"loss_on": "all"}, "causal", None),
+        (BREVO, "mlm", None),
         ({"corpus": "stdlib"}, "causal", None),
         ({"task": "set", "training": {"label_smoothing_factor": 0.1}}, "causal", None),
     ],
@@ -68,6 +74,14 @@ def test_the_limit_counts_the_tokens_that_may_be_answers():
 def test_where_the_lowest_loss_is_known(run, objective, expected):
     loss = lowest_loss(spec_of(**run), objective, PLAIN)
     assert (loss and loss.value) == (expected and pytest.approx(expected))
+
+
+def test_of_several_right_targets_the_lowest_loss_is_the_same_for_both_kinds_of_models():
+    of_a_decoder, of_both = (
+        lowest_loss(spec_of(**BREVO), one, PLAIN) for one in ("causal", "seq2seq")
+    )
+    assert of_a_decoder == of_both
+    assert of_both.value > 0.01
 
 
 def test_every_token_of_a_language_is_scored():
