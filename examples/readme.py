@@ -16,6 +16,7 @@ from readme_papers import (
 )
 from readme_results import demo, results, table_of_findings
 from readme_speed import speed
+from readme_tasks import learnability
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- {}: begin (made by `make readme`) -->\n", "<!-- {}: end -->\n"
@@ -26,6 +27,7 @@ PAGES = {
     "results/README.md": {"results": results},
     "benchmarks/README.md": {"speed": speed},
     "docs/audit.md": {"laws": audited_laws},
+    "docs/synthetic_tasks.md": {"learnability": learnability},
     "docs/own_task.md": {"scores": scores_of_own_task},
     "docs/wu_2022.md": {"claims": claims_of_wu, "gains": gains_of_wu},
     "docs/krishna_2022.md": {"claims": claims_of_krishna, "gains": gains_of_krishna},

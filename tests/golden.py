@@ -15,9 +15,9 @@ from hf_synpre.tasks import get_task, list_tasks, open_stream
 FILE = Path(__file__).with_name("golden.json")
 
 
-def digest(task: str, rows: int = 1000) -> str:
+def digest(task: str, rows: int = 1000, **parameters: int | str) -> str:
     """Return the sha256 of the first rows of a task: ids and offsets, inputs and targets."""
-    parts = open_stream(task).rows(np.arange(rows, dtype=np.int64))
+    parts = open_stream(task, **parameters).rows(np.arange(rows, dtype=np.int64))
     return hashlib.sha256(b"".join(part.astype("<i4").tobytes() for part in parts)).hexdigest()
 
 

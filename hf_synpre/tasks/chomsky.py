@@ -255,7 +255,7 @@ def chomsky(x, y, p):
     elif language == CYCLE:
         place = 0
         for token in x:
-            place += (token - first == PLUS) - (token - first == MINUS)
+            place += int(token - first == PLUS) - int(token - first == MINUS)
         y[0] = place % MODULUS
     elif language == FLAT:
         y[0] = flat_value(x, first)

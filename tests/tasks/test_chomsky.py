@@ -96,10 +96,11 @@ ORACLES = {
 }
 
 
+@pytest.mark.parametrize("rows", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_answers_equal_the_oracles(language):
+def test_answers_equal_the_oracles(language, rows):
     for lengths in LENGTHS:
-        for signs, answer in rows_of(language, **lengths):
+        for signs, answer in rows_of(language, rows, **lengths):
             assert answer == ORACLES[language](signs)
             low, high = lengths.get("min_length", 3), lengths.get("max_length", 40)
             assert low - 1 <= len(signs) <= high

@@ -51,8 +51,9 @@ def test_sequences_are_64_uniform_tokens_of_99(task):
     assert abs(equal.sum() / (2000 * 63) * TOKENS - 1) < 0.12
 
 
+@pytest.mark.parametrize("rows", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", PROCEDURAL)
-def test_targets_are_those_of_lists(task):
+def test_targets_are_those_of_lists(task, rows):
     expected = {
         "identity": lambda body: body,
         "reverse": lambda body: body[::-1],
@@ -61,7 +62,7 @@ def test_targets_are_those_of_lists(task):
         "union": lambda body: oracles.first_seen(body[:32] + body[33:]),
         "delete": lambda body: without_first(body[:64], body[65]),
     }
-    for body, target in bodies(task, 500):
+    for body, target in bodies(task, rows):
         assert target == expected[task](body)
 
 

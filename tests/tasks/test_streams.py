@@ -21,6 +21,13 @@ from hf_synpre.tasks import get_task, open_stream, rng
 
 # A row of these takes a second without a compiler.
 SLOW_IN_PYTHON = ("nca", "linear_rnn")
+# Parameters under which a task runs other code than under its defaults.
+OTHER_LAWS = [
+    *(("chomsky", {"language": word}) for word in get_task("chomsky").parameters["language"]),
+    ("mp_struct", {"grammar": "full"}),
+    ("mp_struct", {"complex": "yes", "recursion": 30}),
+    *((task, {"law": "uniform"}) for task in ("set", "sort", "union", "delete")),
+]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -35,16 +42,17 @@ def test_a_row_is_the_same_in_any_batch_and_order(task, start, size, data):
         assert target_alone.tolist() == y[y_ends[i] : y_ends[i + 1]].tolist()
 
 
-def test_rows_without_a_compiler_are_the_same():
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_rows_without_a_compiler_are_the_same(times):
     code = (
         "import sys, json; sys.path.insert(0, sys.argv[1]); from golden import digest;"
-        "from hf_synpre.tasks import list_tasks;"
-        "rows = json.loads(sys.argv[2]);"
-        "print(json.dumps({name: digest(name, rows[name]) for name in list_tasks()}))"
+        "cases = json.loads(sys.argv[2]);"
+        "print(json.dumps([digest(task, rows, **law) for task, rows, law in cases]))"
     )
-    rows = {name: 1 if name in SLOW_IN_PYTHON else 3 for name in TASKS}
+    cases = [(task, times * (1 if task in SLOW_IN_PYTHON else 3), {}) for task in TASKS]
+    cases += [(task, 3 * times, law) for task, law in OTHER_LAWS]
     command = [sys.executable, "-W", "error", "-c", code, str(Path(__file__).parents[1])]
-    command.append(json.dumps(rows))
+    command.append(json.dumps(cases))
     done = subprocess.run(
         command,
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
@@ -53,7 +61,7 @@ def test_rows_without_a_compiler_are_the_same():
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {name: digest(name, rows[name]) for name in TASKS}
+    assert json.loads(done.stdout) == [digest(task, rows, **law) for task, rows, law in cases]
 
 
 @pytest.mark.parametrize("task", TASKS)

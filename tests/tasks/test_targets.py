@@ -7,6 +7,7 @@ import random
 
 import oracles
 import pytest
+import sequence_oracles
 from task_rows import RANGED, SET_OPERATIONS, SHORT, SMALL, TASKS, body_of, is_right, pairs
 
 from hf_synpre.tasks import generate, get_task, nonsense
@@ -35,6 +36,15 @@ def test_targets_equal_the_oracles(task):
             assert not get_task(task).score(row, too_long, **settings)
             assert min(*row, *labels) >= 0
             assert max(*row, *labels) < v.size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [*sequence_oracles.ORACLES, "uniform"])
+def test_ten_thousand_targets_equal_the_oracles(task):
+    v = Vocabulary.t5()
+    for start in range(0, 10_000, 500):
+        for row, target in pairs(task, start=start, stop=start + 500):
+            assert is_right(task, row, target, v), (task, start)
 
 
 @pytest.mark.parametrize("task", SET_OPERATIONS)

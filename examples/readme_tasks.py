@@ -1,0 +1,62 @@
+"""The table of what a small model learns of each task, from its JSON: `make readme`."""
+
+import json
+from typing import Any
+
+from readme_results import ROOT, markdown_table
+
+HEAD = (
+    *("task", "parameters", "steps", "tokens", "minutes", "scored tokens right, %"),
+    *("lowest loss", "excess loss", "limit", "learnt"),
+)
+WORDS = {True: "yes", False: "no", None: "not known"}
+# What it would take to learn a task that was not learnt, as far as it is known.
+WHAT_IT_TAKES = {
+    "needle": "A row has one scored token, where one of `mqar` has four, which is learnt in a "
+    "fifth of the steps. So it would take more questions in a row, or more steps; longer runs were "
+    "not tried.",
+    "stack": "Its excess is just above the limit. So it would take somewhat more steps, or "
+    "programs of fewer `steps`; neither was tried.",
+    "depo": "It is right as often as another word of the row, drawn at random. It would take more "
+    "steps, or a model of more layers, which follow a chain further; neither was tried.",
+    "chomsky": "The default language is parity, which transformers of the paper do not learn "
+    "beyond chance on longer strings. It would take intermediate results in the row, which the "
+    "task has not, or another `language`; others were not tried.",
+}
+UNKNOWN = "What it would take was not tried: more steps, a wider model or shorter rows."
+
+
+def learnability() -> str:
+    """Return a row for each task of the benchmark, and a sentence for each that was not learnt."""
+    runs = json.loads((ROOT / "benchmarks" / "results" / "learning.json").read_text())
+    # Those that were learnt come first, then those of which nobody can say it.
+    order = (True, None, False)
+    tasks = sorted(runs, key=lambda task: order.index(runs[task]["learnt"]))
+
+    rows = [row_of(task, runs[task]) for task in tasks]
+    sentences = [
+        f"- **{task}** was not learnt. {WHAT_IT_TAKES.get(task, UNKNOWN)}"
+        for task in tasks
+        if runs[task]["learnt"] is False
+    ]
+    return "\n".join([markdown_table(list(HEAD), rows), "", *sentences]).rstrip("\n")
+
+
+def row_of(task: str, run: dict[str, Any]) -> list[str]:
+    """Return the row of a task."""
+    parameters = ", ".join(f"{name}={value}" for name, value in run["parameters"].items())
+    return [
+        task,
+        f"`{parameters}`" if parameters else "–",
+        f"{run['steps']:,}",
+        f"{run['tokens'] / 1e6:.1f} M",
+        f"{run['minutes']:.1f}",
+        f"{100 * run['accuracy']:.0f}",
+        *(in_nats(run[name]) for name in ("bayes_loss", "excess_loss", "limit")),
+        WORDS[run["learnt"]],
+    ]
+
+
+def in_nats(loss: float | None) -> str:
+    """Write a loss; – where it is not known."""
+    return "–" if loss is None else f"{loss:.2f}"
