@@ -1,7 +1,7 @@
 """Identities of the schemes on every architecture; the size of cards, and memory of a model.
 
-    python benchmarks/starts.py [--only llama gpt2 ...] [--skip-memory]
-        -> results/starts.json (some minutes of one core)
+    python benchmarks/starts.py --memory [--only llama gpt2 ...] [--seconds 150]
+        -> results/starts.json (some minutes of one core, 6 GB); goes on where it was stopped
 
 "identities": each architecture of transformers that AutoModel builds from small fields is started
 by symmetric_qk and mimetic without a checkpoint, and its random matrices are made again by
@@ -38,7 +38,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from hf_synpre.errors import UsageError
-from hf_synpre.files import write_json
+from hf_synpre.files import read_json, write_json
 from hf_synpre.initialization import (
     Moments,
     ParameterStatistics,
@@ -175,32 +175,34 @@ def product_errors(weights: dict[str, torch.Tensor], key_heads: int, group: int)
     return error
 
 
-def identities(names: list[str], seconds: float) -> dict[str, Any]:
-    """Return the largest errors over architectures, and which were left out.
+def measure(names: list[str], seconds: float, found: dict[str, Any]) -> None:
+    """Measure architectures that were not measured before.
 
     Args:
         names: the architectures.
         seconds: after so long no further one is begun.
+        found: name -> errors, or why it was left out; it gets the new ones.
     """
     began = time.perf_counter()
-    errors: dict[str, dict[str, float]] = {}
-    left_out: dict[str, str] = {}
     for name in names:
-        if time.perf_counter() - began > seconds:
-            left_out[name] = "not reached"
+        if name in found or time.perf_counter() - began > seconds:
             continue
         try:
-            found = errors_of(name)
+            errors = errors_of(name)
         except UsageError as error:
-            found = f"refused: {' '.join(str(error).split())[:120]}"
-        if isinstance(found, str):
-            left_out[name] = found
-        else:
-            errors[name] = found
+            errors = f"refused: {' '.join(str(error).split())[:120]}"
+        if not isinstance(errors, str):
+            errors = {scheme: float(f"{error:.1e}") for scheme, error in errors.items()}
+        found[name] = errors
         gc.collect()
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the largest error of each identity over architectures, and how many there are."""
+    errors = {name: each for name, each in found.items() if isinstance(each, dict)}
     result: dict[str, Any] = {"architectures": len(errors)}
     for scheme in ("permuted_rows", "row_column_norms", "spectral", "symmetric_qk", "mimetic"):
-        measured = {name: found[scheme] for name, found in errors.items() if scheme in found}
+        measured = {name: each[scheme] for name, each in errors.items() if scheme in each}
         worst = max(measured, key=lambda name: measured[name], default=None)
         result[scheme] = {
             "architectures": len(measured),
@@ -208,8 +210,9 @@ def identities(names: list[str], seconds: float) -> dict[str, Any]:
             "largest_error": measured.get(worst),
             "of": worst,
         }
-    result["no_heads"] = sorted(name for name, found in errors.items() if "mimetic" not in found)
-    return result | {"left_out": left_out}
+    result["no_heads"] = sum("mimetic" not in each for each in errors.values())
+    result["left_out"] = len(found) - len(errors)
+    return result
 
 
 # --- cards and memory -----------------------------------------------------------------------------
@@ -273,7 +276,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="*", help="model types")
     parser.add_argument("--seconds", type=float, default=3600, help="for the identities")
-    parser.add_argument("--skip-memory", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="make the large model too")
     parser.add_argument("--make-once", action="store_true", help="for the memory alone")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -281,13 +284,25 @@ def main() -> None:
     if options.make_once:
         make_once()
         return
-    result: dict[str, Any] = {"transformers": transformers.__version__, "card": card()}
-    if not options.skip_memory:
+
+    # What was measured before stays; an architecture that is named is measured again.
+    stored = read_json(RESULT) if RESULT.exists() else {}
+    found = stored.get("of_each", {})
+    for name in options.only or ():
+        found.pop(name, None)
+    measure(options.only or sorted(MODEL_MAPPING_NAMES), options.seconds, found)
+    result: dict[str, Any] = {
+        "transformers": transformers.__version__,
+        "card": card(),
+        "memory": stored.get("memory"),
+        "identities": summary(found),
+        "not_reached": len(set(MODEL_MAPPING_NAMES) - found.keys()),
+        "of_each": dict(sorted(found.items())),
+    }
+    if options.memory:
         result["memory"] = memory()
-    result["identities"] = identities(options.only or sorted(MODEL_MAPPING_NAMES), options.seconds)
-    if not options.only:
-        write_json(RESULT, result)
-    print(json.dumps(result, indent=1))
+    write_json(RESULT, result)
+    print(json.dumps({name: each for name, each in result.items() if name != "of_each"}, indent=1))
 
 
 if __name__ == "__main__":

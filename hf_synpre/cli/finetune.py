@@ -312,7 +312,7 @@ def add_usual_training(
     usual_model = usual_model_type(choice.name, choice.definition)
     has_labels, is_language = usual_model == "electra", usual_model == "llama"
     has_weights = arm.get("init") == "weights"
-    is_trained = has_weights and arm.get("embeddings") == "kept"
+    is_trained = has_weights and arm.get("embeddings", "fresh") != "fresh"
     if has_labels:
         training.setdefault("optim", "adamw_torch")
         fresh_rate = LABELS_RATE_SMALL if is_small else LABELS_RATE

@@ -398,7 +398,7 @@ def corpus_tokenizer(
     Args:
         options: the flags, of which --tokenizer_name and --vocab_size are read.
         start: the checkpoint that the run goes on from.
-        start_embeddings: whether its token embeddings are kept or fresh.
+        start_embeddings: what happens to its token embeddings.
         family: the model's family; an encoder-decoder takes T5's special tokens.
         corpus: the text.
     """
@@ -408,7 +408,7 @@ def corpus_tokenizer(
 
     if options.tokenizer_name:
         return read_tokenizer(options.tokenizer_name)
-    if start and start_embeddings != "fresh" and has_tokenizer(start):
+    if start and start_embeddings == "kept" and has_tokenizer(start):
         return read_tokenizer(start)
     return stored_tokenizer(corpus, options.vocab_size, encoder=family != "seq2seq")
 

@@ -9,6 +9,7 @@ from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.finetuning import check_learning_rates
 from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 from hf_synpre.initialization.learning_free import OPTIONS, check_options
+from hf_synpre.models.embedding_policy import POLICIES
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -44,7 +45,9 @@ class ArmSpec:
         read_with=STATISTICS,
     )
     embeddings: str = option(
-        "Token embeddings: fresh (drawn anew) or kept (those of the checkpoint).",
+        "Token embeddings: fresh (drawn anew), kept (those of the checkpoint, whose ids must be "
+        "the same), by_token (of tokens that its tokenizer has too) or mean (by number, further "
+        "ones their mean).",
         "fresh",
         read_with=OLD_EMBEDDINGS,
     )
@@ -94,7 +97,7 @@ class ArmSpec:
 
     def __post_init__(self) -> None:
         choose("init of an arm", self.init, ("random", "weights", "statistics"))
-        choose("embedding policy", self.embeddings, ("fresh", "kept"))
+        choose("embedding policy", self.embeddings, POLICIES)
         choose("scheme", self.scheme, SCHEMES)
         choose("resize", self.resize, RESIZE)
 
@@ -123,8 +126,8 @@ class ArmSpec:
         if scheme is not None:
             check_options(self.scheme, self.scheme_options)
 
-        if scheme is not None and (self.embeddings == "kept") != scheme.embeddings:
-            fitting = "kept" if scheme.embeddings else "fresh"
+        fitting = "kept" if scheme is not None and scheme.embeddings else "fresh"
+        if scheme is not None and self.embeddings != fitting:
             raise UsageError(
                 f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; "
                 f"give {fitting}."

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_synpre.config import stored_form
 from hf_synpre.errors import UsageError
@@ -33,8 +33,9 @@ from hf_synpre.initialization import (
     embedding_names,
     scale_layers,
 )
+from hf_synpre.models.embedding_policy import MATCHED
 from hf_synpre.models.families import is_decoder
-from hf_synpre.models.pretrained_weights import check_ids, take_weights
+from hf_synpre.models.pretrained_weights import check_ids, matching_rows, take_weights
 from hf_synpre.models.spec import TRIAL_VOCABULARY
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import accumulated_cost
@@ -248,7 +249,8 @@ def initial_model(
         cost = {"name": arm.checkpoint, **pretraining_metadata(source)}
     if cost is not None and arm.checkpoint is not None and is_own_run:
         cost["test_rows_seen"] = artifacts.test_rows_seen(arm.checkpoint, cell.task)
-    return model_from_checkpoint(head, config, source, arm, cell.seed), cost
+    model = model_from_checkpoint(head, config, source, arm, cell.seed, data.tokenizer)
+    return model, cost
 
 
 def check_heads(spec: ExperimentSpec) -> None:
@@ -290,6 +292,7 @@ def model_from_checkpoint(
     source: str | Path | None,
     arm: ArmSpec,
     seed: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> PreTrainedModel:
     """Return a model with a checkpoint's weights, or weights drawn from its statistics.
 
@@ -299,12 +302,17 @@ def model_from_checkpoint(
         source: the checkpoint; None for a scheme that needs none.
         arm: says what is taken from the checkpoint.
         seed: decides all weights that are drawn.
+        tokenizer: that of the task, with which token embeddings may be matched.
     """
-    # A head with parameters of its own takes no weights but the body's.
-    if arm.init == "weights" and head.adds_parameters:
+    # A head with parameters of its own takes no weights but the body's. Token embeddings may be
+    # matched with those of another tokenizer.
+    is_matched = arm.embeddings in MATCHED
+    if arm.init == "weights" and (head.adds_parameters or is_matched):
         assert source is not None  # ArmSpec refuses an arm of weights without a checkpoint
         model = build(head.model_class, config, {}, seed)
-        take_weights(model, source, arm.embeddings)
+        with_head = is_matched and not head.adds_parameters
+        same_rows = matching_rows(source, tokenizer, arm.embeddings)
+        take_weights(model, source, arm.embeddings, head=with_head, same_rows=same_rows)
         return model
 
     scheme = arm.scheme
@@ -335,7 +343,7 @@ def pretraining_metadata(source: str | Path) -> dict[str, Any]:
 def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
     """Put an arm's LoRA adapters into a model, in place.
 
-    All other parameters are frozen, except fresh token embeddings.
+    All other parameters are frozen, except token embeddings that are not kept whole.
 
     Args:
         model: the model; it stays as it is if the arm has no `lora`.
@@ -347,7 +355,7 @@ def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.add_adapter(lora_config(arm.lora))
-    if arm.embeddings == "fresh":
+    if arm.embeddings != "kept":
         fresh = embedding_names(model)
         for name, parameter in model.named_parameters():
             if name in fresh:

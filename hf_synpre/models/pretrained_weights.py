@@ -12,7 +12,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTraine
 from transformers.utils import logging as transformers_logging
 
 from hf_synpre.data.tokenizers import read_tokenizer
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import read_json, refuse_pointer
 from hf_synpre.initialization import (
     bundled_checkpoints,
@@ -25,6 +25,7 @@ from hf_synpre.initialization.checkpoints import checkpoint_config, find_weights
 from hf_synpre.initialization.load_report import LoadReport, refuse_redrawn, tensor_sums
 from hf_synpre.initialization.stored_tensors import StoredTensors, outer_prefix, plain_names
 from hf_synpre.initialization.weight_files import check_files, indexed_files, refuse_adapter
+from hf_synpre.models.embedding_policy import MATCHED, POLICIES, match_rows, match_tokens
 
 # The files by which a checkpoint has a tokenizer, and the classes that need none of them.
 TOKENIZER_FILES = (
@@ -45,6 +46,7 @@ def take_weights(
     *,
     head: bool = False,
     same_ids: bool = False,
+    same_rows: Mapping[int, int] | None = None,
 ) -> LoadReport:
     """Copy the weights of a checkpoint into a model of the same architecture, in place.
 
@@ -54,12 +56,14 @@ def take_weights(
     Args:
         model: the model that gets the weights.
         source: the checkpoint: a folder or a Hub id.
-        embeddings: "kept" copies the token embeddings too, "fresh" leaves the model's own.
+        embeddings: one of POLICIES (embedding_policy.py): "kept" copies the token embeddings too,
+            "fresh" leaves the model's own, "by_token" and "mean" take the rows that fit.
         head: copy the head too, if the checkpoint has the same one and embeddings are kept, as for
             further pre-training. Otherwise the model keeps its own head, and its own pooler if the
             checkpoint was not trained with one.
         same_ids: the checkpoint's ids are known to be the model's. Then rows of its embeddings
             after the last id, which many checkpoints have for speed, are left out.
+        same_rows: for embeddings "by_token", what `matching_rows` returns.
 
     Returns:
         What was loaded, and what was not.
@@ -68,7 +72,8 @@ def take_weights(
         UsageError: the checkpoint cannot be read, is of another architecture, has no tensor of the
             model or one of another shape, or holds numbers that are not finite.
     """
-    with_head = head and embeddings == "kept"
+    choose("embedding policy", embeddings, POLICIES)
+    with_head = head and embeddings != "fresh"
     target = model if with_head else model_body(model)
     checkpoint_class = type(model) if with_head else AutoModel
     stored, missing, left_over = read_weights(source, target.config, checkpoint_class)
@@ -90,6 +95,9 @@ def take_weights(
         )
     if same_ids:
         copied = cut_padding(copied, current, token_modules)
+    if embeddings in MATCHED:
+        tables = {name: t for name, t in copied.items() if name.rpartition(".")[0] in token_modules}
+        copied |= match_rows(tables, current, embeddings, same_rows)
 
     # Check all of them before the first is copied.
     for name, tensor in copied.items():
@@ -336,6 +344,25 @@ def check_same_ids(
             f"{source} has embeddings for the ids of another tokenizer; "
             'give that tokenizer, or embeddings "fresh".'
         )
+
+
+def matching_rows(
+    source: str | Path, tokenizer: PreTrainedTokenizerBase | None, embeddings: str
+) -> dict[int, int] | None:
+    """Return the model's id -> the checkpoint's id of the same token, for embeddings by_token.
+
+    Args:
+        source: the checkpoint: a folder or a Hub id.
+        tokenizer: that of the model; None for a plain vocabulary.
+        embeddings: one of POLICIES; the result is None for the others.
+
+    Raises:
+        UsageError: the tokenizers do not allow the policy (`embedding_policy.match_tokens`).
+    """
+    if embeddings not in MATCHED:
+        return None
+    stored = read_tokenizer(str(source)) if has_tokenizer(source) else None
+    return match_tokens(source, stored, tokenizer, embeddings)
 
 
 def has_tokenizer(source: str | Path) -> bool:

@@ -8,6 +8,7 @@ from hf_synpre.config import check_read, option
 from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.data.text_spec import STDLIB, TextSpec, check_stdlib
 from hf_synpre.errors import UsageError, choose
+from hf_synpre.models.embedding_policy import POLICIES
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
 from hf_synpre.training.argument_table import PRETRAINING
@@ -137,8 +138,8 @@ class PretrainingSpec:
         None,
     )
     start_embeddings: str = option(
-        "Token embeddings of `start`: kept (with the head, if it is that of this objective) or "
-        "fresh.",
+        "Token embeddings of `start`: kept (with the head, if it is that of this objective), "
+        "fresh, by_token or mean (docs/statistics.md).",
         "kept",
         read_with=START,
     )
@@ -385,7 +386,7 @@ class PretrainingSpec:
         choose("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         if self.schedule is not None:
             choose("schedule", self.schedule, SCHEDULES)
-        choose("embedding policy", self.start_embeddings, ("kept", "fresh"))
+        choose("embedding policy", self.start_embeddings, POLICIES)
 
     def _check_numbers(self) -> None:
         counts = ("row_length", "batch_size", "tokens_per_batch", "evaluations")

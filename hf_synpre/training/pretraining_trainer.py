@@ -28,7 +28,7 @@ from hf_synpre.models.families import (
 )
 from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.models.packed_forward import accept_packed_rows
-from hf_synpre.models.pretrained_weights import check_ids, take_weights
+from hf_synpre.models.pretrained_weights import check_ids, matching_rows, take_weights
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.callbacks import (
     Deadline,
@@ -81,6 +81,7 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
         same_ids = False
         if spec.start_embeddings == "kept" and vocabulary.tokenizer is not None:
             same_ids = check_ids(spec.start, vocabulary.tokenizer)
+        same_rows = matching_rows(spec.start, vocabulary.tokenizer, spec.start_embeddings)
         if isinstance(network, RTDModel):
             parts = [(network.discriminator, spec.start)]
             generator = Path(spec.start) / "generator"
@@ -90,9 +91,15 @@ def fresh_model(spec: PretrainingSpec, model: ModelSpec, vocabulary: Vocabulary)
             parts = [(network, spec.start)]
         reports = []
         for part, source in parts:
-            reports.append(
-                take_weights(part, source, spec.start_embeddings, head=True, same_ids=same_ids)
+            report = take_weights(
+                part,
+                source,
+                spec.start_embeddings,
+                head=True,
+                same_ids=same_ids,
+                same_rows=same_rows,
             )
+            reports.append(report)
         network.load_report = joined(reports)
 
     if family == "mlm" and not isinstance(network, RTDModel):

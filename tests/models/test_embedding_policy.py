@@ -1,0 +1,167 @@
+"""Token embeddings under another tokenizer: fresh, kept, by token, mean; the head tied or not.
+
+Run: pytest tests/models/test_embedding_policy.py
+"""
+
+import pytest
+import torch
+from small_models import BERT, DECODER, t5
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedTokenizerFast,
+)
+
+from hf_synpre import UsageError
+from hf_synpre.experiments.arm import ArmSpec
+from hf_synpre.experiments.cell import model_from_checkpoint
+from hf_synpre.finetuning import find_head
+from hf_synpre.initialization import build, embedding_names
+from hf_synpre.models.embedding_policy import POLICIES
+from hf_synpre.models.pretrained_weights import matching_rows, take_weights
+from hf_synpre.models.spec import ModelSpec
+from hf_synpre.training.pretraining_spec import PretrainingSpec
+from hf_synpre.training.pretraining_trainer import fresh_model
+from hf_synpre.vocabulary import as_vocabulary
+
+OLD = ["<pad>", "</s>", "<unk>", *(f"w{i}" for i in range(37))]  # 40 ids
+LONGER = [*OLD, "new", "newer"]
+# w5 and w3 at other ids, and 20 new tokens.
+OTHER = ["<pad>", "</s>", "<unk>", "x", "w5", "w3", *(f"y{i}" for i in range(19))]
+MODELS = {
+    "bert": (AutoModelForMaskedLM, BERT),
+    "llama": (AutoModelForCausalLM, DECODER | {"num_key_value_heads": 2}),
+    "tied_llama": (
+        AutoModelForCausalLM,
+        DECODER | {"num_key_value_heads": 2, "tie_word_embeddings": True},
+    ),
+    "t5": (AutoModelForSeq2SeqLM, t5().to_dict()),
+}
+DECODER_FIELDS = {key: value for key, value in DECODER.items() if key != "vocab_size"}
+
+
+def tokenizer(words):
+    backend = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+def make(name, words, seed):
+    auto, fields = MODELS[name]
+    model_type = fields.get("model_type", name.removeprefix("tied_"))
+    fields = {key: value for key, value in fields.items() if key != "model_type"}
+    fields |= {"vocab_size": len(words), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
+    return build(auto, AutoConfig.for_model(model_type, **fields), {}, seed)
+
+
+@pytest.fixture(params=MODELS)
+def checkpoint(request, tmp_path):
+    """The name of an architecture, a model of the old tokenizer, and its folder."""
+    model = make(request.param, OLD, 1)
+    with torch.no_grad():
+        for name in embedding_names(model):  # biases too, which would be 0 in both
+            model.get_parameter(name).normal_(generator=torch.Generator().manual_seed(len(name)))
+    model.save_pretrained(tmp_path)
+    tokenizer(OLD).save_pretrained(tmp_path)
+    return request.param, model, tmp_path
+
+
+def taken(checkpoint, words, policy):
+    """Return a model of other ids with the checkpoint's weights, and its fresh token tables."""
+    name, _, folder = checkpoint
+    model = make(name, words, 2)
+    fresh = {key: model.get_parameter(key).detach().clone() for key in embedding_names(model)}
+    rows = matching_rows(folder, tokenizer(words), policy)
+    report = take_weights(model, folder, policy, head=True, same_rows=rows)
+    assert report.missing == report.left_over == ()
+    return model, fresh
+
+
+def test_rows_follow_their_tokens(checkpoint):
+    _, source, _ = checkpoint
+    model, fresh = taken(checkpoint, OTHER, "by_token")
+    assert fresh
+    for name, own in fresh.items():
+        table, old = model.get_parameter(name), source.get_parameter(name)
+        for id_, word in enumerate(OTHER):
+            expected = old[OLD.index(word)] if word in OLD else own[id_]
+            assert torch.equal(table[id_], expected), (name, word)
+    assert tables_are_tied(model) == tables_are_tied(source)
+
+
+def test_further_rows_are_the_mean(checkpoint):
+    _, source, _ = checkpoint
+    model, fresh = taken(checkpoint, LONGER, "mean")
+    for name in fresh:
+        table, old = model.get_parameter(name), source.get_parameter(name)
+        assert torch.equal(table[: len(OLD)], old)
+        assert torch.allclose(table[len(OLD) :], old.mean(0).expand_as(table[len(OLD) :]))
+    assert tables_are_tied(model) == tables_are_tied(source)
+
+
+def test_kept_and_fresh_are_what_they_were(checkpoint):
+    _, source, _ = checkpoint
+    kept, fresh = taken(checkpoint, OLD, "kept")
+    for name in fresh:
+        assert torch.equal(kept.get_parameter(name), source.get_parameter(name))
+    name, _, folder = checkpoint
+    model = make(name, OTHER, 2)
+    own = model.get_input_embeddings().weight.clone()
+    take_weights(model, folder, "fresh", head=True)
+    assert torch.equal(model.get_input_embeddings().weight, own)
+
+
+def tables_are_tied(model):
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+# --- who uses it ----------------------------------------------------------------------------------
+
+
+def test_an_arm_and_a_start_match_tokens(tmp_path):
+    spec = ModelSpec("llama", overrides=DECODER_FIELDS)
+    source = build(AutoModelForCausalLM, spec.config(as_vocabulary(tokenizer(OLD))), {}, 1)
+    source.save_pretrained(tmp_path)
+    tokenizer(OLD).save_pretrained(tmp_path)
+    other = tokenizer(OTHER)
+    config = spec.config(as_vocabulary(other))
+
+    arm = ArmSpec(init="weights", checkpoint=str(tmp_path), embeddings="by_token")
+    by_arm = model_from_checkpoint(find_head("lm"), config, tmp_path, arm, 3, other)
+    run = PretrainingSpec(
+        corpus="stdlib", start=str(tmp_path), start_embeddings="by_token", training={"max_steps": 1}
+    )
+    by_start = fresh_model(run, spec, as_vocabulary(other))
+    for model in (by_arm, by_start):
+        table = model.get_input_embeddings().weight
+        old = source.get_input_embeddings().weight
+        assert torch.equal(table[OTHER.index("w3")], old[OLD.index("w3")])
+        layer = "model.layers.1.mlp.up_proj.weight"
+        assert torch.equal(model.get_parameter(layer), source.get_parameter(layer))
+
+
+@pytest.mark.parametrize("checkpoint", ["bert"], indirect=True)
+def test_what_cannot_be_is_one_line(checkpoint):
+    _, _, folder = checkpoint
+    reordered = tokenizer(["<pad>", "</s>", "w3", "<unk>"])  # w3 was 6
+    nothing_shared = tokenizer(["a", "b"])
+    for other, policy, message in (
+        (None, "by_token", "match the tokens of two tokenizers, and the model has none"),
+        (reordered, "mean", r"by number, and the token '<unk>' is 2 in .* and 3 in the model; giv"),
+        (nothing_shared, "by_token", "no token of the model is one of"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            matching_rows(folder, other, policy)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match=r"and the checkpoint .* has none; give one"):
+        matching_rows(folder, reordered, "by_token")
+    with pytest.raises(UsageError, match="Unknown embedding policy 'bytoken'"):
+        take_weights(make("bert", OLD, 0), folder, "bytoken")
+    with pytest.raises(UsageError, match="has embeddings mean; give fresh"):
+        ArmSpec(init="statistics", checkpoint="x", embeddings="mean")
+    assert [*POLICIES] == ["fresh", "kept", "by_token", "mean"]
