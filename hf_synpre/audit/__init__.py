@@ -19,7 +19,7 @@ from hf_synpre.audit.counter import SplitCounter
 from hf_synpre.audit.findings import audit_laws
 from hf_synpre.audit.numbers import rounded
 from hf_synpre.audit.page import summary, write_audit
-from hf_synpre.audit.remarks import remarks_of
+from hf_synpre.audit.remarks import remarks_of_dataset, remarks_of_task
 from hf_synpre.audit.schema import Finding, LawAudit, Overlap, RowAudit
 from hf_synpre.audit.task_rows import is_task_name, open_task
 from hf_synpre.errors import UsageError, as_integer, in_message
@@ -90,7 +90,10 @@ def audit_rows(
         name: counter.figures(opened.splits[name].all_rows) for name, counter in counters.items()
     }
     overlaps = overlaps_of({name: counter.row_hashes for name, counter in counters.items()})
-    judged = {"train": splits["train"]} if is_task else splits
+    if is_task:
+        remarks = remarks_of_task(splits["train"], overlaps, opened.bayes_loss)
+    else:
+        remarks = remarks_of_dataset(splits, overlaps)
     audit: RowAudit = {
         "data": data,
         "kind": opened.kind,
@@ -99,7 +102,7 @@ def audit_rows(
         "splits": splits,
         "overlaps": overlaps,
         "bayes_loss": opened.bayes_loss,
-        "remarks": remarks_of(judged, overlaps, opened.bayes_loss),
+        "remarks": remarks,
     }
     return rounded(audit)
 

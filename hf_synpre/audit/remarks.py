@@ -8,6 +8,8 @@ from hf_synpre.audit.schema import BayesLossFacts, Overlap, Part, Remark, Split
 
 # A share of rows that is too small to be worth a remark; rows that leak are always worth one.
 LEAST_SHARE = 0.01
+# A task has few rows where so small a share of those that were read is distinct.
+FEW_SHARE = 0.5
 # A model that always gives one answer is worth a remark from here on.
 COMMON_SHARE = 0.5
 # Rows are like noise where they have so many tokens, and neither compression nor what is known of
@@ -15,22 +17,55 @@ COMMON_SHARE = 0.5
 LEAST_TOKENS, NOISE_SHARE = 1000, 0.98
 
 
-def remarks_of(
-    splits: Mapping[str, Split], overlaps: Sequence[Overlap], loss: BayesLossFacts | None
+def remarks_of_dataset(splits: Mapping[str, Split], overlaps: Sequence[Overlap]) -> list[Remark]:
+    """Return what a reader of a dataset should worry about; nothing of rows without a fault."""
+    remarks = [*map(leak, overlaps)]
+    for name, split in splits.items():
+        remarks += [unread(name, split), repeats(name, split), *remarks_of_rows(name, split)]
+    return [remark for remark in remarks if remark is not None]
+
+
+def remarks_of_task(
+    train: Split, overlaps: Sequence[Overlap], loss: BayesLossFacts | None
 ) -> list[Remark]:
-    """Return what a reader should worry about; nothing of rows without a fault.
+    """Return what a reader of a task should worry about.
 
     Args:
-        splits: the splits of a dataset; of a task its train alone, for all have one law.
+        train: its split train, for all splits have one law.
         overlaps: the rows that splits share.
         loss: the lowest loss of a model, where it is known.
     """
-    remarks = [*map(leak, overlaps)]
-    for name, split in splits.items():
-        remarks += [unread(name, split), repeats(name, split), contradictions(name, split)]
-        remarks += [copies(name, split), empty(name, split), same_answer(name, split)]
-        remarks.append(noise(name, split["parts"].get(SEQUENCES), loss))
+    remarks = [few(train)]
+    if remarks == [None]:
+        within_train = [overlap for overlap in overlaps if overlap["within"] == "train"]
+        remarks = [*map(leak, within_train), repeats("train", train)]
+    remarks += remarks_of_rows("train", train, loss)
     return [remark for remark in remarks if remark is not None]
+
+
+def remarks_of_rows(
+    name: str, split: Split, loss: BayesLossFacts | None = None
+) -> list[Remark | None]:
+    """Return remarks on the rows of one split; the arguments are those of `remarks_of_task`."""
+    return [
+        contradictions(name, split),
+        copies(name, split),
+        empty(name, split),
+        same_answer(name, split),
+        noise(name, split["parts"].get(SEQUENCES), loss),
+    ]
+
+
+def few(train: Split) -> Remark | None:
+    """Return a remark on a task that has few different rows."""
+    if train["distinct_rows"] > FEW_SHARE * train["rows"]:
+        return None
+    return {
+        "name": "few",
+        "text": f"There are few different rows: {train['distinct_rows']:,} among the first "
+        f"{train['rows']:,}. Other splits and seeds hold the same ones, so that no score on them "
+        "tells what was learnt from what was learnt by heart.",
+    }
 
 
 def leak(overlap: Overlap) -> Remark | None:

@@ -10,7 +10,7 @@ import random
 import numpy as np
 import pytest
 
-from hf_synpre.audit import audit_laws, findings, laws
+from hf_synpre.audit import audit_laws, audit_rows, findings, laws
 from hf_synpre.cli import main
 
 
@@ -63,6 +63,19 @@ def test_the_sentences_of_mp_struct_are_those_of_coins_that_are_thrown():
     # A moved subject is pronounced twice, as it is also in the specifier of TP.
     nouns = {sum(word.startswith("DP") for word in sentence) for sentence in full}
     assert nouns == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("grammar", "law"), [("core", laws.core_sentences), ("full", laws.full_sentences)]
+)
+def test_the_task_of_these_sentences_has_as_many_and_is_said_to_have_few(grammar, law):
+    """Two programs, written apart from each other, agree on the number and on the lowest loss."""
+    audit = audit_rows("mp_struct", rows=1000, parameters={"grammar": grammar})
+    assert audit["splits"]["train"]["distinct_rows"] == len(law())
+    assert audit["bayes_loss"]["value"] == pytest.approx(laws.sentence_entropy(law())[1], rel=0.01)
+    (remark,) = audit["remarks"]
+    assert remark["name"] == "few"
+    assert f"{len(law())} among the first 1,000" in remark["text"]
 
 
 def test_distinct_sentences_of_many_draws():
