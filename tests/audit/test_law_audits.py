@@ -70,12 +70,12 @@ def test_the_sentences_of_mp_struct_are_those_of_coins_that_are_thrown():
 )
 def test_the_task_of_these_sentences_has_as_many_and_is_said_to_have_few(grammar, law):
     """Two programs, written apart from each other, agree on the number and on the lowest loss."""
-    audit = audit_rows("mp_struct", rows=1000, parameters={"grammar": grammar})
+    audit = audit_rows("mp_struct", rows=4000, parameters={"grammar": grammar})
     assert audit["splits"]["train"]["distinct_rows"] == len(law())
     assert audit["bayes_loss"]["value"] == pytest.approx(laws.sentence_entropy(law())[1], rel=0.01)
     (remark,) = audit["remarks"]
     assert remark["name"] == "few"
-    assert f"{len(law())} among the first 1,000" in remark["text"]
+    assert f"{len(law())} among the first 4,000" in remark["text"]
 
 
 def test_distinct_sentences_of_many_draws():
