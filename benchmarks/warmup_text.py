@@ -6,9 +6,9 @@ A Llama of two layers learns the source of Python's standard library (1,024 toke
 tokenizer, AdamW, a learning rate that warms up and then stays) from five starts: random weights;
 the layers of a warm-up with its defaults; the same values in other places of each tensor
 (`permuted`); draws of the mean and deviation of each tensor (`moments`); the layers of a warm-up on
-uniform tokens, in which there is nothing to learn (`uniform`). Embeddings and head are the same
-fresh ones in all. The figures are held-out losses in nats per token. Results are kept after each
-run; the command goes on with those that have none.
+the same rows in random order (`shuffled`). Embeddings and head are the same fresh ones in all. The
+figures are held-out losses in nats per token. Results are kept after each run; the command goes on
+with those that have none.
 """
 
 import argparse
@@ -42,55 +42,74 @@ SIZES = {
     "num_key_value_heads": 4,
     "intermediate_size": 256,
 }
-ARMS = ("random", "warm", "permuted", "moments", "uniform")
+WARM_STEPS = 250
+TASKS = ("k_shuffle_dyck", "shuffled-k_shuffle_dyck")
+ARMS = ("random", "warm", "permuted", "moments", "shuffled")
 # The schemes of StatisticsInit that make an arm of the weights of `warm`.
 SCHEMES = {"permuted": "permuted_weights", "moments": "per_param_mean_sd"}
 
 
-def start_of(arm: str, seed: int, model: ModelSpec, tokenizer: Any, work: Path) -> str | None:
-    """Return the folder of the weights that an arm starts from, None for random ones."""
+def start_of(
+    arm: str, seed: int, model: ModelSpec, tokenizer: Any, warm: dict[str, Path]
+) -> str | None:
+    """Return the folder of the weights that an arm starts from, None for random ones.
+
+    Args:
+        arm: one of ARMS.
+        seed: of the model and of the rows.
+        model: the architecture.
+        tokenizer: of the text.
+        warm: task -> folder of the warmed-up model; what is missing is made.
+    """
     if arm == "random":
         return None
-    config = model.config(as_vocabulary(tokenizer))
-    network = build(AutoModelForCausalLM, config, {}, seed)
-    options = {"task": "uniform", "parameters": {}} if arm == "uniform" else {}
-    warm_up(network, seed=seed, seconds=None, quiet=True, **options)
-    network.save_pretrained(work / "warm")
-    if arm in SCHEMES:
-        init = StatisticsInit(AutoModelForCausalLM, scheme=SCHEMES[arm], seed=seed)
-        init.from_pretrained(work / "warm").save_pretrained(work / arm)
-        return str(work / arm)
-    return str(work / "warm")
+    task = "shuffled-k_shuffle_dyck" if arm == "shuffled" else "k_shuffle_dyck"
+    if not warm[task].exists():
+        config = model.config(as_vocabulary(tokenizer))
+        network = build(AutoModelForCausalLM, config, {}, seed)
+        facts = warm_up(network, task=task, steps=WARM_STEPS, seed=seed, seconds=None, quiet=True)
+        network.save_pretrained(warm[task])
+        print(task, facts["steps"], "steps, loss", facts["loss"], flush=True)
+    if arm not in SCHEMES:
+        return str(warm[task])
+    init = StatisticsInit(AutoModelForCausalLM, scheme=SCHEMES[arm], seed=seed)
+    folder = warm[task].with_name(arm)
+    init.from_pretrained(warm[task]).save_pretrained(folder)
+    return str(folder)
 
 
-def losses(arm: str, seed: int, steps: int) -> dict[str, Any]:
-    """Return the held-out losses of a run on text from an arm."""
+def losses(arm: str, seed: int, steps: int, work: Path) -> dict[str, Any]:
+    """Return the held-out losses of a run on text from an arm; `work` has the warm models."""
     tokenizer = train_tokenizer(list(open_corpus("stdlib").texts("train"))[:200], 1024)
     model = ModelSpec("llama", overrides=SIZES)
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        spec = PretrainingSpec(
-            corpus="stdlib",
-            window=64,
-            start=start_of(arm, seed, model, tokenizer, work),
-            start_embeddings="fresh" if arm != "random" else "kept",
-            evaluations=6,
-            validation_examples=256,
-            target_accuracy=2.0,
-            seed=seed,
-            training={
-                "max_steps": steps,
-                "per_device_train_batch_size": 32,
-                "optim": "adamw_torch",
-                "learning_rate": 2e-3,
-                "lr_scheduler_type": "constant_with_warmup",
-                "warmup_steps": 0.1,
-                "use_cpu": True,
-            },
-        )
-        result = pretrain(spec, model, work / "run", tokenizer=tokenizer)
+    warm = {task: work / f"{task}-{seed}" / "warm" for task in TASKS}
+    spec = PretrainingSpec(
+        corpus="stdlib",
+        window=64,
+        start=start_of(arm, seed, model, tokenizer, warm),
+        start_embeddings="fresh" if arm != "random" else "kept",
+        evaluations=6,
+        validation_examples=256,
+        target_accuracy=2.0,
+        seed=seed,
+        training={
+            "max_steps": steps,
+            "per_device_train_batch_size": 32,
+            "optim": "adamw_torch",
+            "learning_rate": 2e-3,
+            "lr_scheduler_type": "constant_with_warmup",
+            "warmup_steps": 0.1,
+            "use_cpu": True,
+        },
+    )
+    result = pretrain(spec, model, work / f"{arm}-{seed}", tokenizer=tokenizer)
     curve = {str(point["step"]): round(point["loss"], 4) for point in result["curve"]}
     return {"losses": curve, "tokens": result["tokens"]}
+
+
+def stored() -> dict[str, Any]:
+    """Return the runs that were made so far."""
+    return json.loads(RESULT.read_text()) if RESULT.exists() else {}
 
 
 def main() -> int:
@@ -103,17 +122,16 @@ def main() -> int:
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    for seed in range(options.seeds):
-        for arm in ARMS:
-            name = f"{arm} {seed} {options.steps}"
-            stored = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-            if name in stored:
-                continue
-            found = losses(arm, seed, options.steps)
-            print(name, found, flush=True)
-            with lock(RESULT):
-                stored = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-                write_json(RESULT, stored | {name: found})
+    with tempfile.TemporaryDirectory() as work:
+        for seed in range(options.seeds):
+            for arm in ARMS:
+                name = f"{arm} {seed} {options.steps}"
+                if name in stored():
+                    continue
+                found = losses(arm, seed, options.steps, Path(work))
+                print(name, found, flush=True)
+                with lock(RESULT):
+                    write_json(RESULT, stored() | {name: found})
     return 0
 
 
