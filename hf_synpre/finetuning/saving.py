@@ -25,6 +25,7 @@ from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_head import longest_target
 from hf_synpre.models.families import is_decoder, reads_last_position, uses_token_types
 from hf_synpre.models.saving import append_end, complete_tokenizer, usual_use_cache
+from hf_synpre.models.verification import say_if_not_whole
 from hf_synpre.provenance import recipe_sha256, write_facts
 
 CARD = "README.md"
@@ -66,6 +67,7 @@ def save_model(
             (partial / name).write_text(text, encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
+    say_if_not_whole(folder, type(model))
 
 
 def finetuning_facts(result: Mapping[str, Any]) -> dict[str, Any]:

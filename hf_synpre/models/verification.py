@@ -6,6 +6,7 @@ all of them, in 5.23 those of modules that also have a buffer which is not store
 (https://github.com/huggingface/transformers/issues/46620).
 """
 
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from hf_synpre.initialization.load_report import listed
 from hf_synpre.initialization.stored_tensors import StoredTensors
 from hf_synpre.models.families import AUTO_CLASSES, model_family
 from hf_synpre.models.pretrained_weights import quiet_loading
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -151,3 +154,19 @@ def verify_checkpoint(
         tied=tuple(tied),
         missing=tuple(missing),
     )
+
+
+def say_if_not_whole(folder: Path, model_class: type[PreTrainedModel]) -> None:
+    """Log a warning where the model that from_pretrained makes of a folder is not what was saved.
+
+    Args:
+        folder: of a model that was just saved.
+        model_class: its class.
+    """
+    try:
+        report = verify_checkpoint(folder, model_class)
+    except UsageError as error:
+        logger.warning("What was saved cannot be loaded: %s", error)
+        return
+    if not report.is_whole:
+        logger.warning("What is loaded is not what was saved. %s", report)

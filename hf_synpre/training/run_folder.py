@@ -21,7 +21,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.files import open_safetensors, read_object, temporary_name, write_json, writing
 from hf_synpre.initialization import STATISTICS_FILE, Moments, ParameterStatistics
 from hf_synpre.models.electra import RTDModel
-from hf_synpre.models.verification import verify_checkpoint
+from hf_synpre.models.verification import say_if_not_whole
 from hf_synpre.provenance import tensors_sha256
 from hf_synpre.training.checkpoints import (
     by_step,
@@ -283,21 +283,9 @@ def write_finished_run(
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
         write_json(folder / RESULT_FILE, result)
-    say_if_not_whole(folder, type(trainer.accelerator.unwrap_model(trainer.model)))
-
-
-def say_if_not_whole(folder: Path, model_class: type) -> None:
-    """Log a warning where the model that from_pretrained makes of a folder is not what was saved.
-
-    Args:
-        folder: of the finished run.
-        model_class: the class of the trained model; of a pair, config.json names that of its
-            discriminator.
-    """
-    is_pair = issubclass(model_class, RTDModel)
-    report = verify_checkpoint(folder, None if is_pair else model_class)
-    if not report.is_whole:
-        logger.warning("What is loaded is not what was saved. %s", report)
+    network = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    served = network.discriminator if isinstance(network, RTDModel) else network
+    say_if_not_whole(folder, type(served))
 
 
 def measured_weights(

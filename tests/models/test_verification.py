@@ -16,7 +16,7 @@ from transformers import (
 
 from hf_synpre import StatisticsInit, UsageError, verify_checkpoint
 from hf_synpre.initialization import build
-from hf_synpre.training.run_folder import say_if_not_whole
+from hf_synpre.models.verification import say_if_not_whole
 
 
 class Redrawn(LlamaForCausalLM):
@@ -116,3 +116,6 @@ def test_a_finished_run_says_where_its_folder_is_loaded_otherwise(tmp_path, capl
     assert not caplog.text
     say_if_not_whole(folder, Redrawn)
     assert "What is loaded is not what was saved" in caplog.text
+    rewrite_weights(folder, lambda name, tensor: tensor[:2].contiguous())
+    say_if_not_whole(folder, LlamaForCausalLM)
+    assert "What was saved cannot be loaded" in caplog.text
