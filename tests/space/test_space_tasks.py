@@ -102,7 +102,7 @@ def test_another_right_answer_is_right():
 
 def test_a_description_has_definition_example_and_paper():
     text = describe("set")
-    assert "<p>Return the distinct tokens in order of first appearance.</p>" in text
+    assert "<p>Return the distinct tokens in order of first appearance." in text
     assert "target  b a c</pre>" in text
     assert "2206.10139" in text
 
