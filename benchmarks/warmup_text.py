@@ -1,13 +1,14 @@
 """Whether a warm-up helps a small decoder to learn source code, and what adds to its moments.
 
-    python benchmarks/warmup_text.py [--seeds 2] [--steps 300]     -> results/warmup_text.json
+    python benchmarks/warmup_text.py [--seeds 2] [--only warm,slow]     -> results/warmup_text.json
 
 A Llama of two layers learns the source of Python's standard library (1,024 tokens of its own
-tokenizer, AdamW, a learning rate that warms up and then stays) from five starts: random weights;
+tokenizer, AdamW, a learning rate that warms up and then stays) from these starts: random weights;
 the layers of a warm-up with its defaults; the same values in other places of each tensor
 (`permuted`); draws of the mean and deviation of each tensor (`moments`); the layers of a warm-up on
-the same rows in random order (`shuffled`). Embeddings and head are the same fresh ones in all. The
-figures are held-out losses in nats per token. Results are kept after each run; the command goes on
+the same rows in random order (`shuffled`); the attention of a warm-up alone (`attention`); the
+layers of one at a learning rate of 5e-4 (`slow`). Embeddings and head are the same fresh ones in
+all. The figures are held-out losses in nats per token. Results are kept after each run; the command goes on
 with those that have none.
 """
 
@@ -43,15 +44,18 @@ SIZES = {
     "intermediate_size": 256,
 }
 WARM_STEPS = 250
-TASKS = ("k_shuffle_dyck", "shuffled-k_shuffle_dyck")
-ARMS = ("random", "warm", "permuted", "moments", "shuffled")
+ARMS = ("random", "warm", "permuted", "moments", "shuffled", "attention", "slow")
+# Arms whose warm-up is another one -> its options.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "shuffled": {"task": "shuffled-k_shuffle_dyck"},
+    "attention": {"keep": "attention"},
+    "slow": {"training": {"learning_rate": 5e-4}},
+}
 # The schemes of StatisticsInit that make an arm of the weights of `warm`.
 SCHEMES = {"permuted": "permuted_weights", "moments": "per_param_mean_sd"}
 
 
-def start_of(
-    arm: str, seed: int, model: ModelSpec, tokenizer: Any, warm: dict[str, Path]
-) -> str | None:
+def start_of(arm: str, seed: int, model: ModelSpec, tokenizer: Any, work: Path) -> str | None:
     """Return the folder of the weights that an arm starts from, None for random ones.
 
     Args:
@@ -59,34 +63,33 @@ def start_of(
         seed: of the model and of the rows.
         model: the architecture.
         tokenizer: of the text.
-        warm: task -> folder of the warmed-up model; what is missing is made.
+        work: where the warmed-up models of the seed are; those that are missing are made.
     """
     if arm == "random":
         return None
-    task = "shuffled-k_shuffle_dyck" if arm == "shuffled" else "k_shuffle_dyck"
-    if not warm[task].exists():
+    folder = work / (arm if arm in OPTIONS else "warm")
+    if not folder.exists():
         config = model.config(as_vocabulary(tokenizer))
         network = build(AutoModelForCausalLM, config, {}, seed)
-        facts = warm_up(network, task=task, steps=WARM_STEPS, seed=seed, seconds=None, quiet=True)
-        network.save_pretrained(warm[task])
-        print(task, facts["steps"], "steps, loss", facts["loss"], flush=True)
+        options = {"steps": WARM_STEPS, "seconds": None, "quiet": True} | OPTIONS.get(arm, {})
+        facts = warm_up(network, seed=seed, **options)
+        network.save_pretrained(folder)
+        print(arm, facts["steps"], "steps, loss", facts["loss"], flush=True)
     if arm not in SCHEMES:
-        return str(warm[task])
+        return str(folder)
     init = StatisticsInit(AutoModelForCausalLM, scheme=SCHEMES[arm], seed=seed)
-    folder = warm[task].with_name(arm)
-    init.from_pretrained(warm[task]).save_pretrained(folder)
-    return str(folder)
+    init.from_pretrained(folder).save_pretrained(work / arm)
+    return str(work / arm)
 
 
 def losses(arm: str, seed: int, steps: int, work: Path) -> dict[str, Any]:
     """Return the held-out losses of a run on text from an arm; `work` has the warm models."""
     tokenizer = train_tokenizer(list(open_corpus("stdlib").texts("train"))[:200], 1024)
     model = ModelSpec("llama", overrides=SIZES)
-    warm = {task: work / f"{task}-{seed}" / "warm" for task in TASKS}
     spec = PretrainingSpec(
         corpus="stdlib",
         window=64,
-        start=start_of(arm, seed, model, tokenizer, warm),
+        start=start_of(arm, seed, model, tokenizer, work / f"warm-{seed}"),
         start_embeddings="fresh" if arm != "random" else "kept",
         evaluations=6,
         validation_examples=256,
@@ -118,13 +121,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--only", default=",".join(ARMS), help="arms")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as work:
         for seed in range(options.seeds):
-            for arm in ARMS:
+            for arm in options.only.split(","):
                 name = f"{arm} {seed} {options.steps}"
                 if name in stored():
                     continue
