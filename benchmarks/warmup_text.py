@@ -8,8 +8,8 @@ the layers of a warm-up with its defaults; the same values in other places of ea
 (`permuted`); draws of the mean and deviation of each tensor (`moments`); the layers of a warm-up on
 the same rows in random order (`shuffled`); the attention of a warm-up alone (`attention`); the
 layers of one at a learning rate of 5e-4 (`slow`). Embeddings and head are the same fresh ones in
-all. The figures are held-out losses in nats per token. Results are kept after each run; the command goes on
-with those that have none.
+all. The figures are held-out losses in nats per token. Results are kept after each run; the command
+goes on with those that have none.
 """
 
 import argparse
