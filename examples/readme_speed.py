@@ -275,6 +275,32 @@ def roles() -> list[Claim]:
     return [(f"the roles of all parameters told for {figures['told']} models", limit)]
 
 
+def starts() -> list[Claim]:
+    """Return on how many models the schemes keep what they promise, and the size of cards."""
+    figures = measured("starts")
+    identities = figures["identities"]
+    exact = ("permuted_rows", "row_column_norms", "spectral", "symmetric_qk", "mimetic")
+    counts = [
+        f"{name} {identities[name]['architectures'] - len(identities[name]['above_1e-5'])}"
+        for name in exact
+    ]
+    limit = f"the {identities['architectures']} small models of transformers that were built"
+    card = figures["card"]
+    claims = [
+        (f"schemes that keep their identity to 1e-5, by models: {', '.join(counts)}", limit),
+        (
+            f"the statistics file of a Llama of {card['parameters'] / 1e9:.1f} B parameters: "
+            f"{card['bytes_with_absolute'] / 1000:.0f} kB with the mean absolute deviations",
+            "64 KiB",
+        ),
+    ]
+    memory = figures["memory"]
+    if memory:
+        made = f"a Llama of {memory['parameters_mb'] / 2**10:.1f} GiB made from a card in "
+        claims.append((f"{made}{memory['ratio']:.2f} times its size in memory", "1.2 times"))
+    return claims
+
+
 def self_pretraining() -> list[Claim]:
     """Return the figures of the objectives of encoders."""
     ratios = measured("self_pretraining")["ratio"]
@@ -400,6 +426,7 @@ CLAIMS = {
     "dataset_build": dataset_build,
     "parameter_statistics": parameter_statistics,
     "roles": roles,
+    "starts": starts,
     "self_pretraining": self_pretraining,
     "initial_weights": initial_weights,
     "large_vocabulary": large_vocabulary,

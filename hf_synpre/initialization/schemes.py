@@ -42,6 +42,7 @@ class Scheme:
         "permuted",
         "permuted_rows",
         "permuted_columns",
+        "rescaled",
         "row_column_norms",
         "spectral",
         "per_head",
@@ -154,6 +155,7 @@ FILLS = {
     "permuted": "the checkpoint's own values, in random order within each tensor",
     "permuted_rows": "the checkpoint's own values, in random order within each row",
     "permuted_columns": "the checkpoint's own values, in random order within each column",
+    "rescaled": "the checkpoint's own values, matrices scaled to the deviation 0.02",
     "row_column_norms": "normal numbers with the norms of the checkpoint's rows and columns",
     "spectral": "the checkpoint's singular values between random singular vectors",
     "per_head": "normal numbers of the mean and deviation of each attention head",
@@ -181,6 +183,8 @@ SCHEMES: dict[str, Scheme] = {
     "permuted_weights": Scheme(per_param, "permuted", by_role=False),
     "permuted_rows": Scheme(per_param, "permuted_rows", by_role=False),
     "permuted_columns": Scheme(per_param, "permuted_columns", by_role=False),
+    # A control: the direction of each matrix without its scale
+    "rescaled_weights": Scheme(per_param, "rescaled", by_role=False, paper=OURS),
     # Finer statistics than a mean and a deviation a tensor
     "generalized_gaussian": Scheme(
         per_param,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from hf_synpre.initialization.attention_blocks import HeadView
+from hf_synpre.initialization.build import USUAL_DEVIATION
 from hf_synpre.initialization.parameters import Parameter
 
 # Rounds in which row_column_norms rescales rows and columns, at the most, and the relative error of
@@ -76,6 +77,22 @@ def permuted_along(
     order = torch.rand(maps.shape, generator=generator).argsort(axis)
     maps.copy_(maps.gather(axis, order))
     return result
+
+
+def rescaled(
+    parameter: Parameter,
+    values: torch.Tensor,
+    generator: torch.Generator,
+    heads: Sequence[HeadView],
+) -> torch.Tensor:
+    """Return the values of a matrix times a factor that makes their deviation USUAL_DEVIATION.
+
+    It keeps the direction of a checkpoint and takes its scale away. Vectors keep their values.
+    """
+    sd = values.double().std(correction=0).item()
+    if values.dim() < 2 or not sd > 0:
+        return values
+    return values * (USUAL_DEVIATION / sd)
 
 
 def row_column_norms(
@@ -174,6 +191,7 @@ VALUE_FILLS: dict[str, ValueFill] = {
     "permuted": permuted,
     "permuted_rows": permuted_rows,
     "permuted_columns": permuted_columns,
+    "rescaled": rescaled,
     "row_column_norms": row_column_norms,
     "spectral": spectral,
     "per_head": per_head,

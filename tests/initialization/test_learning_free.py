@@ -216,6 +216,15 @@ def test_rows_or_columns_keep_their_values(name, axis, saved):
 
 
 @over_models
+def test_rescaled_matrices_keep_their_direction_and_lose_their_scale(name, saved):
+    model, source = made(name, "rescaled_weights", saved)
+    for parameter, maps, originals in drawn_maps(model, source):
+        assert maps.std(correction=0).item() == pytest.approx(0.02, rel=1e-5), parameter.name
+        cosine = (maps * originals).sum() / (maps.norm() * originals.norm())
+        assert cosine.item() == pytest.approx(1, abs=1e-6)
+
+
+@over_models
 def test_rows_and_columns_have_the_norms_of_the_checkpoint(name, saved):
     model, source = made(name, "row_column_norms", saved)
     for parameter, maps, originals in drawn_maps(model, source):

@@ -37,6 +37,7 @@ COUNTS = {  # Wu et al. 2022, on the 131 tensors of T5-small: groups, tensors
     "permuted_weights": (130, 130),
     "permuted_rows": (130, 130),  # here and below not by Wu et al.
     "permuted_columns": (130, 130),
+    "rescaled_weights": (130, 130),
     "generalized_gaussian": (130, 130),
     "per_head": (130, 130),
     "row_column_norms": (130, 130),
