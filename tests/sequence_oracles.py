@@ -140,6 +140,34 @@ def clause(body, v):
     return body
 
 
+def run_program(body, v):
+    """Run Brainfuck: 16 cells of 64 values, 1000 steps, 64 values."""
+    program = "".join("><+-[].!"[token - v.first_regular] for token in body)
+    partner, opened = {}, []
+    for i, sign in enumerate(program):
+        if sign == "[":
+            opened.append(i)
+        elif sign == "]" and opened:
+            partner[i] = opened.pop()
+            partner[partner[i]] = i
+    tape, cell, at, printed = [0] * 16, 0, 0, []
+    for _ in range(1000):
+        if at >= len(program) or program[at] == "!" or len(printed) == 64:
+            break
+        sign = program[at]
+        cell = (cell + {">": 1, "<": -1}.get(sign, 0)) % 16
+        tape[cell] = (tape[cell] + {"+": 1, "-": -1}.get(sign, 0)) % 64
+        if sign == ".":
+            printed.append(v.first_regular + 8 + tape[cell])
+        elif sign == "[" and not tape[cell]:
+            at = partner.get(at, len(program))
+        elif sign == "]" and tape[cell]:
+            at = partner.get(at, at)
+        at += 1
+    assert printed
+    return printed
+
+
 def run_stack(body, v):
     stack = []
     for token in body:
@@ -290,6 +318,7 @@ ORACLES = {
     "eca": automaton,
     "nca": neural_automaton,
     "linear_rnn": network_string,
+    "brainfuck": run_program,
     "copy": copied,
     "needle": value_of_key,
     "mqar": recalled,
