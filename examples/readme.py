@@ -14,7 +14,7 @@ from readme_papers import (
     gains_of_wu,
     scores_of_own_task,
 )
-from readme_results import demo, results, table_of_findings
+from readme_results import decoder, demo, results, table_of_findings
 from readme_speed import speed
 from readme_tasks import learnability
 
@@ -28,6 +28,7 @@ PAGES = {
     "benchmarks/README.md": {"speed": speed},
     "docs/audit.md": {"laws": audited_laws},
     "docs/synthetic_tasks.md": {"learnability": learnability},
+    "docs/decoders.md": {"decoder": decoder},
     "docs/own_task.md": {"scores": scores_of_own_task},
     "docs/wu_2022.md": {"claims": claims_of_wu, "gains": gains_of_wu},
     "docs/krishna_2022.md": {"claims": claims_of_krishna, "gains": gains_of_krishna},

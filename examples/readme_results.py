@@ -175,6 +175,11 @@ SHOWN = {
         "Self-pretraining a RoBERTa with tokenizers of its own.",
         None,
     ),
+    "decoder": (
+        tables_of_many_tasks,
+        "A Llama of a million parameters, with the controls that a claim must beat.",
+        "curves.png",
+    ),
     "decoder_quickstart": (
         tables_of_many_tasks,
         "A first look at a decoder: a Llama of two layers, one seed.",
@@ -190,6 +195,7 @@ ARMS_OF_FINDINGS = {
     "larger": ["statistics"],
     "self_pretraining": ["self", "synthetic", "natural"],
     "self_pretraining_roberta": ["self", "natural"],
+    "decoder": ["synthetic", "identity", "statistics", "natural"],
 }
 
 
@@ -223,7 +229,7 @@ def table_of_findings() -> str:
     for name, arms in ARMS_OF_FINDINGS.items():
         report = read_report(name)
         title = SHOWN[name][1].removesuffix(".")
-        gains = ", ".join(ahead_of_random(report, arm) for arm in arms)
+        gains = ", ".join(ahead_of_random(report, arm) for arm in arms if arm in report["arms"])
         rows.append([f"[{title}](results/README.md)", gains, against_equal_compute(report)])
     return markdown_table(head, rows)
 
@@ -264,14 +270,30 @@ def against_equal_compute(report: Report) -> str:
 def results() -> str:
     """Return the tables and plots of all committed experiments."""
     parts = [same_tasks()]
-    for name, (table, title, plot) in SHOWN.items():
-        report = read_report(name)
-        parts += [f"## {title.removesuffix('.')}", finding(report), recipe_of(name)]
-        if plot:
-            parts.append(f"![{name}]({name}/{plot})")
-        parts += [table(report), f"{provenance(report, name)} Cells: [{name}]({name})."]
-        parts += tables_of_saved_tokens(report)
+    for name, (_, title, _) in SHOWN.items():
+        parts += [f"## {title.removesuffix('.')}", *results_of(name, Path())]
     return "\n\n".join(parts)
+
+
+def decoder() -> str:
+    """Return the tables and the plot of the decoder's experiment."""
+    return "\n\n".join(results_of("decoder", Path("../results")))
+
+
+def results_of(name: str, folder: Path) -> list[str]:
+    """Return the sentences, tables and the plot of a committed experiment.
+
+    Args:
+        name: the experiment.
+        folder: the folder results as the page names it.
+    """
+    table, _, plot = SHOWN[name]
+    report = read_report(name)
+    parts = [finding(report), recipe_of(name)]
+    if plot:
+        parts.append(f"![{name}]({folder / name / plot})")
+    parts += [table(report), f"{provenance(report, name)} Cells: [{name}]({folder / name})."]
+    return parts + tables_of_saved_tokens(report)
 
 
 def tables_of_saved_tokens(report: Report) -> list[str]:
@@ -333,14 +355,17 @@ def same_tasks() -> str:
         for task in read_report(name)["tasks"]:
             experiments.setdefault(task, []).append(name)
 
-    head = ["task", "experiment", "model", "steps", "natural text", "random, %", "natural, %"]
+    head = ["task", "experiment", "model", "steps", "natural text", "random", "natural"]
     rows = []
     for task, names in experiments.items():
         for name in names if len(names) > 1 else []:
-            recipe, scores = read_recipe(name), read_report(name)["scores"][task]
-            arms = [with_interval(scores.get(arm)) for arm in ("random", "natural")]
-            steps = str(steps_of(recipe, task))
-            rows.append([task, name, model_of(recipe), steps, natural_text(recipe), *arms])
+            recipe, report = read_recipe(name), read_report(name)
+            summary, scores = report["tasks"][task], report["scores"][task]
+            arms = [
+                with_interval(scores.get(arm), summary["unit"]) for arm in ("random", "natural")
+            ]
+            steps, heading = str(steps_of(recipe, task)), task_heading(task, summary)
+            rows.append([heading, name, model_of(recipe), steps, natural_text(recipe), *arms])
     return (
         "Some tasks are in several experiments. Their recipes differ, so scores are to be compared "
         f"only within one experiment:\n\n{markdown_table(head, rows)}"

@@ -274,7 +274,10 @@ def exchange_table(
             row.append(markdown_interval(rate["natural"]))
             row.append(markdown_interval(rate["with_synthetic"]))
             row.append(markdown_interval(rate["net_gain"], sign="+"))
-        row.append(f"{format_count(rate['crossover'])} tokens" if rate["crossover"] else "never")
+        if rate["crossover"]:
+            row.append(f"{format_count(rate['crossover'])} tokens")
+        else:
+            row.append("never" if rate["reached"] == rate["seeds"] else ABSENT_TEXT)
         if recipes[arm]["matches_flops"]:
             row.append("a control of equal compute")
         else:

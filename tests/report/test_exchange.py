@@ -119,6 +119,19 @@ def test_without_a_control_nothing_is_claimed():
     assert "| saves natural tokens" not in page
 
 
+@pytest.mark.parametrize(("rate", "ahead_again"), [(0.6, "never"), (1.5, "–")])
+def test_random_is_not_ahead_again_of_an_arm_that_it_was_never_behind(rate, ahead_again):
+    cells = []
+    for arm, of_arm in (("random", 1.0), ("synthetic", rate)):
+        cells += [lm_cell(arm, s, rate=of_arm) for s in range(3)]
+    (row,) = (
+        line
+        for line in markdown(summary(cells), "runs/x").splitlines()
+        if line.startswith("| synthetic") and "none: " in line
+    )
+    assert row.split("|")[5].strip() == ahead_again
+
+
 def test_masked_losses_have_rates_and_are_better_where_they_are_lower():
     cells = []
     for arm, rate in (("random", 1.0), ("synthetic", 0.6)):
