@@ -49,6 +49,7 @@ WANTED = {
     "nca": 2e6,
     "nca, all rules": 3e6,
     "linear_rnn": 0.5e6,
+    "random_lstm": 0.5e6,
     "chomsky": 20e6,
     "mp_struct": 50e6,
 }
@@ -57,6 +58,7 @@ SLOW_TASKS: dict[str, tuple[str, dict[str, int]]] = {
     "nca": ("nca", {}),
     "nca, all rules": ("nca", {"min_complexity": 0}),
     "linear_rnn": ("linear_rnn", {}),
+    "random_lstm": ("random_lstm", {}),
 }
 
 

@@ -36,6 +36,7 @@ SMALL_SIZES = {
     "nca": ({"grid": 4, "states": 4, "frames": 4, "min_complexity": 500}, 300),
     "brainfuck": ({"min_length": 8, "max_length": 20, "values": 10, "max_output": 8}, 40),
     "linear_rnn": ({"length": 16, "tokens": 12, "hidden": 8}, 40),
+    "random_lstm": ({"length": 24, "tokens": 12}, 40),
     "copy": ({"min_length": 4, "max_length": 7}, 51),
     "needle": ({"pairs": 6}, 51),
     "mqar": ({"length": 24, "keys": 3}, 51),

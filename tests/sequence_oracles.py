@@ -85,6 +85,12 @@ def network_string(body, v):
     return body
 
 
+def passed_string(body, v):
+    assert len(body) == 256
+    assert all(0 <= token - v.first_regular < 32 for token in body)
+    return body
+
+
 def copied(body, v):
     half = body[: len(body) // 2]
     assert body == [*half, v.special_ids["argument_divider"], *half]
@@ -318,6 +324,7 @@ ORACLES = {
     "eca": automaton,
     "nca": neural_automaton,
     "linear_rnn": network_string,
+    "random_lstm": passed_string,
     "brainfuck": run_program,
     "copy": copied,
     "needle": value_of_key,

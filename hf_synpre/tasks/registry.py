@@ -27,8 +27,8 @@ from hf_synpre.vocabulary import Vocabulary
 # The modules of this room that register tasks, in the order in which they are listed.
 FAMILIES = (
     *("functions", "lime", "nonsense", "languages", "brackets", "automata", "retrieval"),
-    *("rewriting", "neural_automata", "recurrent", "programs", "chomsky", "syntax", "graphs"),
-    "grammars",
+    *("rewriting", "neural_automata", "recurrent", "lstm", "programs", "chomsky", "syntax"),
+    *("graphs", "grammars"),
 )
 
 WHERE_TASKS_ARE = "A file with a task of your own is named by --import. See `synpre tasks`."

@@ -37,6 +37,7 @@ SMALL_PARAMETERS: dict[str, dict[str, int]] = {
         **{"min_complexity": 300, "max_complexity": 500},
     },
     "linear_rnn": {"length": 64, "tokens": 64, "hidden": 32},
+    "random_lstm": {"length": 64, "tokens": 16},
     "needle": {"pairs": 8},
     "mqar": {"length": 48, "keys": 4},
     "verbatim": {"min_items": 2, "max_items": 8, "gap": 8},

@@ -20,7 +20,7 @@ from task_rows import RANGED, TASKS, chi_square, flat_rows, pairs
 from hf_synpre.tasks import get_task, open_stream, rng
 
 # A row of these takes a second without a compiler.
-SLOW_IN_PYTHON = ("nca", "linear_rnn")
+SLOW_IN_PYTHON = ("nca", "linear_rnn", "random_lstm")
 # Parameters under which a task runs other code than under its defaults.
 OTHER_LAWS = [
     *(("chomsky", {"language": word}) for word in get_task("chomsky").parameters["language"]),
