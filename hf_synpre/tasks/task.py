@@ -123,12 +123,12 @@ class Task(SyntheticTask):
         """
         # The defaults: of a choice its first word.
         resolved: Parameters = {}
-        for name, default in self.parameters.items():
+        for name, default in self.defaults.items():
             resolved[name] = default[0] if isinstance(default, tuple) else default
 
         # Replace them by the given values, each checked alone, then all together.
         for name, value in parameters.items():
-            choose(f"parameter of {self.name}", name, self.parameters)
+            choose(f"parameter of {self.name}", name, self.defaults)
             resolved[name] = self._parameter_value(name, value)
         problem = self._length_problem(resolved) or self.check_parameters(resolved)
         if problem:
@@ -140,7 +140,7 @@ class Task(SyntheticTask):
 
         Raises UsageError where it is no word of its choice, or no allowed number.
         """
-        default = self.parameters[name]
+        default = self.defaults[name]
         if isinstance(default, tuple):
             # YAML reads yes and no as true and false.
             if isinstance(value, bool) and set(default) == {"no", "yes"}:
@@ -219,7 +219,7 @@ class Task(SyntheticTask):
         # Compiled code knows a choice by the number of its word.
         numbers = {}
         for name, value in parameters.items():
-            choices = self.parameters[name]
+            choices = self.defaults[name]
             numbers[name] = choices.index(value) if isinstance(choices, tuple) else value
 
         lengths = [numbers.get(name, 0) for name in LENGTHS]

@@ -94,8 +94,8 @@ def test_a_planted_cheat_is_refused_with_its_reason(cheat):
     page = markdown(report, "runs/x")
     refused = report["fairness"]["lm"]["synthetic"]["refused"]
     assert claim_of(page) == f"none: {refused[0]}"
-    assert f"- lm, synthetic, uniform: no fair comparison, because {reason}" in page
-    assert f"lm, synthetic, uniform: no fair comparison, because {reason}" in table(report)
+    assert f"- On lm, for synthetic, uniform: no fair comparison, because {reason}" in page
+    assert f"On lm, for synthetic, uniform: no fair comparison, because {reason}" in table(report)
     assert "it is no fair comparison, because the arms were not fine-tuned alike" in page
 
 
@@ -191,7 +191,8 @@ def test_other_tasks_are_doubted_too():
     page = markdown(summary(cells), "runs/x")
     assert "On mtop arms were not fine-tuned as random was" in page
     assert (
-        "- mtop, synthetic, statistics, natural: no fair comparison, because its learning" in page
+        "- On mtop, for synthetic, statistics, natural: no fair comparison, because its learning"
+        in page
     )
 
 
