@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 DTYPES = {"float32": "float", "bfloat16": "bfloat16", "float16": "half"}
 
 
+# The scheme that reads --value.
+CONSTANT_SCHEME = "constant_pre_attn_ln"
+
+
 @dataclass
 class InitOptions:
     """What `synpre init` takes."""
@@ -47,7 +51,7 @@ class InitOptions:
         None,
     )
     exclude: list[str] | None = option("Which parameters are not filled, in the same ways.", None)
-    value: float = option("The constant of scheme constant_pre_attn_ln.", 0.4)
+    value: float = option(f"The constant of scheme {CONSTANT_SCHEME}.", 0.4)
     scheme_options: dict[str, Any] = option(
         "Numbers of the schemes gamma and mimetic, as gamma=0.75 (docs/statistics.md).",
         default_factory=dict,
@@ -94,6 +98,11 @@ def init(arguments: Arguments) -> int:
     from hf_synpre.models.families import AUTO_CLASSES, model_family
 
     options = arguments.build(InitOptions)
+    if "value" in arguments.of(InitOptions) and options.scheme != CONSTANT_SCHEME:
+        raise UsageError(
+            f"--value was given, and scheme {options.scheme} has no constant; leave it out, or "
+            f"give --scheme {CONSTANT_SCHEME}."
+        )
     folder = Path(options.output_dir)
     check_new_folder(folder)
 

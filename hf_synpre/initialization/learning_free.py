@@ -236,7 +236,7 @@ OPTIONS: dict[str, dict[str, float]] = {
 def check_options(scheme: str, given: Mapping[str, float] | None) -> dict[str, float]:
     """Return the options of a scheme, the usual values where none is given.
 
-    Raises UsageError where the scheme has no such option, or one is no finite number.
+    Raises UsageError where the scheme has no such option, or one is no allowed number.
     """
     options = {**OPTIONS.get(scheme, {})}
     for name, number in (given or {}).items():
@@ -247,4 +247,9 @@ def check_options(scheme: str, given: Mapping[str, float] | None) -> dict[str, f
             )
         choose(f"option of scheme {scheme}", name, options)
         options[name] = check_number(name, number)
+        if name == "gamma" and options[name] < 0:
+            raise UsageError(
+                f"gamma is {options[name]:g}, which makes weights larger the more inputs they "
+                "have; give 0 or more (0.5: the usual deviation)."
+            )
     return options

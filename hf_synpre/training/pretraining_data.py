@@ -253,10 +253,12 @@ def check_example_lengths(
     for example in examples.__getitems__(list(range(PROBED_EXAMPLES))):
         longest = max(longest, *layout.sizes(example))
     if longest > longest_input:
+        parameters = get_task(spec.task or "").parameters
+        lengths = [f" {name}=..." for name in ("max_length", "length") if name in parameters]
         raise UsageError(
             f"Examples of {spec.task} take up to {longest} positions, the model has position "
-            f"embeddings for {longest_input}; give shorter ones (--parameters max_length=...) or "
-            f"more embeddings (--config_overrides {positions_field}=...)."
+            f"embeddings for {longest_input}; give shorter ones (--parameters{''.join(lengths)}) "
+            f"or more embeddings (--config_overrides {positions_field}=...)."
         )
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from transformers import (
 
 import hf_synpre
 from hf_synpre.config import build_spec
-from hf_synpre.errors import UsageError, as_integer, in_message
+from hf_synpre.errors import UsageError, as_integer, choose, in_message
 from hf_synpre.models.families import model_family
 from hf_synpre.models.twin import check_trainable, twin_of
 from hf_synpre.tasks import get_task
@@ -433,6 +434,9 @@ class WarmUpCallback(TrainerCallback):
     Args:
         **options: those of `warm_up`.
 
+    Raises:
+        UsageError: `warm_up` has no such option.
+
     Attributes:
         facts: what `warm_up` has returned; None before it.
 
@@ -442,6 +446,8 @@ class WarmUpCallback(TrainerCallback):
     """
 
     def __init__(self, **options: Any):
+        for name in options:
+            choose("option of WarmUpCallback", name, set(signature(warm_up).parameters) - {"model"})
         self.options = options
         self.facts: dict[str, Any] | None = None
 

@@ -145,7 +145,23 @@ BAD_ARGUMENTS = [
             "--config_overrides",
             "n_positions=64,n_embd=32,n_head=2",
         ],
-        "positions, the model has position embeddings for 64; give shorter ones",
+        "position embeddings for 64; give shorter ones (--parameters max_length=...) or",
+    ),
+    (
+        [
+            *("pretrain", "k_dyck", "--vocabulary=160", "--model_type=gpt2"),
+            *(
+                "--parameters",
+                "length=80",
+                "--config_overrides",
+                "n_positions=64,n_embd=32,n_head=2",
+            ),
+        ],
+        "position embeddings for 64; give shorter ones (--parameters length=...) or",
+    ),
+    (
+        ["init", "gpt2", "--scheme=gamma", "--value=7", "--output_dir=x"],
+        "--value was given, and scheme gamma has no constant; leave it out, or give --scheme const",
     ),
     (
         ["pretrain", "set", "--hub_token", "hf_x"],

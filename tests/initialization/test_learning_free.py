@@ -327,6 +327,7 @@ def test_what_cannot_be_is_one_line():
         ({"scheme": "per_head"}, "synpre/t5-mini-set", "could not be downloaded|statistics are"),
         ({"scheme": "gamma", "scheme_options": {"gama": 1}}, None, "Did you mean 'gamma'"),
         ({"scheme": "gamma", "scheme_options": {"gamma": "x"}}, None, "gamma is 'x'; give a fin"),
+        ({"scheme": "gamma", "scheme_options": {"gamma": -3}}, None, "gamma is -3, which makes"),
         ({"scheme": "mlp_scale", "scheme_options": {"a": 1}}, None, "mlp_scale has no options"),
         ({"scheme": "generalized_gaussian"}, "synpre/llama-mini-set", "mean absolute deviation"),
         ({"scheme": "mimetic", "include": ["mlp"]}, None, "fills no parameter"),

@@ -305,3 +305,8 @@ def test_a_subclass_of_ones_own_is_trained_as_itself():
 
 
 assert DECODER["num_hidden_layers"] == 2  # of the models above
+
+
+def test_the_callback_refuses_an_option_that_warm_up_does_not_have():
+    with pytest.raises(UsageError, match=r"Unknown option of WarmUpCallback 'stepz'.*'steps'"):
+        WarmUpCallback(stepz=2)
