@@ -136,15 +136,8 @@ BAD_ARGUMENTS = [
     (["pretrain", "set", "--resume_from_checkpoint", "nowhere"], "There is no checkpoint nowhere"),
     (["pretrain", "nesting_language", "--window", "1"], "window is 1; give 4 token ids or more"),
     (
-        [
-            "pretrain",
-            "set",
-            "--preset=paper",
-            "--vocabulary=64",
-            "--model_type=gpt2",
-            "--config_overrides",
-            "n_positions=64,n_embd=32,n_head=2",
-        ],
+        "pretrain set --preset=paper --vocabulary=64 --model_type=gpt2 "
+        "--config_overrides n_positions=64,n_embd=32,n_head=2".split(),
         "position embeddings for 64; give shorter ones (--parameters max_length=...) or",
     ),
     (
