@@ -22,6 +22,7 @@ arms: {random: {}}
 
 
 BART = "d_model=32,encoder_layers=1,decoder_layers=1,encoder_ffn_dim=32,decoder_ffn_dim=32"
+SHORT_GPT2 = ("--model_type=gpt2", "--config_overrides", "n_positions=64,n_embd=32,n_head=2")
 
 
 BAD_ARGUMENTS = [
@@ -136,8 +137,7 @@ BAD_ARGUMENTS = [
     (["pretrain", "set", "--resume_from_checkpoint", "nowhere"], "There is no checkpoint nowhere"),
     (["pretrain", "nesting_language", "--window", "1"], "window is 1; give 4 token ids or more"),
     (
-        "pretrain set --preset=paper --vocabulary=64 --model_type=gpt2 "
-        "--config_overrides n_positions=64,n_embd=32,n_head=2".split(),
+        ["pretrain", "set", *SHORT_GPT2, "--preset=paper", "--vocabulary=64"],
         "position embeddings for 64; give shorter ones (--parameters max_length=...) or",
     ),
     (
