@@ -169,3 +169,16 @@ def llama_checkpoint(tmp_path):
 
     build(AutoModelForCausalLM, llama(), {}, 0).save_pretrained(tmp_path / "llama")
     return tmp_path / "llama"
+
+
+@pytest.fixture
+def forgotten_tasks():
+    """Tasks that the test imports or registers are forgotten when it ends."""
+    from hf_synpre.tasks import imports, registry
+
+    registry.load_families()
+    before = dict(registry.REGISTRY)
+    yield
+    registry.REGISTRY.clear()
+    registry.REGISTRY.update(before)
+    imports.IMPORTED.clear()

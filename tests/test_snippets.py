@@ -105,7 +105,7 @@ def stand_ins(tmp_path_factory, tiny_dataset):
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
+def workspace(tmp_path, monkeypatch, forgotten_tasks):
     """A folder that looks like a clone to the commands, into which they write."""
     folders = ("examples", "dataset_scripts", "model_cards", "results")
     for name in (*folders, "constraints.txt", "Makefile"):

@@ -23,7 +23,7 @@ from hf_synpre.cli import main
 from hf_synpre.data.recipes import Recipe
 from hf_synpre.data.shards import build_shards, read_configs
 from hf_synpre.hub import cards, rebuild
-from hf_synpre.tasks import imports, registry, streams
+from hf_synpre.tasks import imports, streams
 
 ROOT = Path(__file__).parents[2]
 ROTATE = '''from hf_synpre.tasks import register_mixture, register_task, samplers
@@ -48,19 +48,14 @@ print(generate("rotate", 0, 1, vocabulary=64).to_pylist()[0]["labels"])
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path, forgotten_tasks):
     """Return the function that writes a file of tasks; what was imported is forgotten later."""
-    registry.load_families()
-    before = dict(registry.REGISTRY)
 
     def write_file(source, name="my_tasks.py"):
         (tmp_path / name).write_text(source)
         return tmp_path / name
 
-    yield write_file
-    registry.REGISTRY.clear()
-    registry.REGISTRY.update(before)
-    imports.IMPORTED.clear()
+    return write_file
 
 
 def test_an_imported_task_is_a_task_as_any_other(write):
