@@ -35,7 +35,7 @@ RESULT = Path(__file__).parent / "results" / "learning.json"
 TASKS = (
     *("mqar", "needle", "verbatim", "stack", "eca", "copy", "k_dyck", "k_shuffle_dyck"),
     *("set", "identity", "mp_struct", "chomsky", "nca", "linear_rnn"),
-    *("depo", "brevo", "mano", "lano"),
+    *("depo", "brevo", "mano", "lano", "brainfuck"),
 )
 
 
