@@ -21,8 +21,8 @@ WHAT_IT_TAKES = {
     "steps, or a model of more layers, which follow a chain further; neither was tried.",
     "brevo": "Its orders are those of a graph, which must be followed over several edges. It would "
     "take more steps, or a model of more layers; neither was tried.",
-    "brainfuck": "Programs must be run step by step. It would take shorter programs, more steps, or "
-    "a model of more layers; none was tried.",
+    "brainfuck": "Programs must be run step by step. It would take shorter programs, more steps, "
+    "or a model of more layers; none was tried.",
     "chomsky": "The default language is parity, which transformers of the paper do not learn "
     "beyond chance on longer strings. It would take intermediate results in the row, which the "
     "task has not, or another `language`; others were not tried.",
