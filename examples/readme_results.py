@@ -17,6 +17,7 @@ from hf_synpre.report.render import task_heading
 from hf_synpre.report.schema import Estimate, Report
 
 ROOT = Path(__file__).parents[1]
+ONE_SEED = "one seed"
 
 
 def with_interval(estimate: Estimate | None, unit: str | None = "%") -> str:
@@ -128,7 +129,7 @@ def table_of_tasks(report: Report, tasks: list[str], arms: list[str]) -> str:
 
 def provenance(report: Report, name: str) -> str:
     """Return which seeds and command made an experiment's table."""
-    if count_of_seeds(report) == "1 seeds":
+    if count_of_seeds(report) == ONE_SEED:
         return f"One seed of fine-tuning, so no interval. {made_by(report, name)}"
     return (
         f"Mean over {count_of_seeds(report)} of fine-tuning with its 95 % interval; * the "
@@ -139,6 +140,8 @@ def provenance(report: Report, name: str) -> str:
 def count_of_seeds(report: Report) -> str:
     """Return how many seeds the scores of an experiment have, as "3 to 5 seeds"."""
     seeds = sorted({score["n"] for row in report["scores"].values() for score in row.values()})
+    if seeds == [1]:
+        return ONE_SEED
     return f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
 
 

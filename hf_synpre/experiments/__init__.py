@@ -9,7 +9,7 @@ An *arm* is where the weights come from before fine-tuning: random, a checkpoint
 3. `artifacts.Artifacts`: a task or a pre-training run by name -> token ids or a checkpoint on disk,
    made once.
 4. `cell.compute_cell`: one cell -> the content of its file: scores, curve, cost of each phase.
-5. `learning_rates.choose_rate`: the trials of a cell's learning rates -> the best on validation.
+5. `learning_rates.choose_trial`: the trials of a cell's learning rates -> the best on validation.
 6. `progress.Progress`: the files of a folder -> a table of how far the experiment is.
 
 hf_synpre/report makes tables and plots of the files.

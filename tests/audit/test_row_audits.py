@@ -15,7 +15,6 @@ import pytest
 from hf_synpre import UsageError, get_task
 from hf_synpre.audit import audit_rows
 from hf_synpre.cli import main
-from hf_synpre.tasks import imports, registry
 
 SIZES = {"train": 400, "validation": 100}
 
@@ -321,18 +320,7 @@ def audited_constant(x, y, p):
 '''
 
 
-@pytest.fixture
-def registered():
-    """What is registered meanwhile is forgotten later."""
-    registry.load_families()
-    before = dict(registry.REGISTRY)
-    yield
-    registry.REGISTRY.clear()
-    registry.REGISTRY.update(before)
-    imports.IMPORTED.clear()
-
-
-def test_a_task_of_a_file_is_audited(tmp_path, capsys, registered):
+def test_a_task_of_a_file_is_audited(tmp_path, capsys, forgotten_tasks):
     (tmp_path / "mine.py").write_text(TASK)
     words = ["audit", "audited_constant", "--import", str(tmp_path / "mine.py"), "--rows", "100"]
     assert main([*words, "--output_dir", str(tmp_path / "page")]) == 0
