@@ -45,8 +45,8 @@ def drawn_row(key, index, settings):
 
     def matrix(rows, columns, sd):
         """Return independent normal numbers, rounded."""
-        numbers = [draws.below(4096) for _ in range(rows * columns)]
-        normal = normal_quantiles(4096)[numbers].reshape(rows, columns) / UNIT
+        numbers = draws.many_below(4096, rows * columns).reshape(rows, columns)
+        normal = normal_quantiles(4096)[numbers] / UNIT
         return np.round(normal * sd * 2**14).astype(np.int64)
 
     networks = []
@@ -63,18 +63,23 @@ def logistic(numbers):
     return np.round(4096 / (1 + np.exp(-(steps + 0.5) / 64))).astype(np.int64)
 
 
-def passed(row, network):
-    """Return the tokens that an LSTM puts in the place of those of a row, with integers alone."""
-    inputs, recurrent, outputs = network
-    h = cells = np.zeros(len(recurrent), np.int64)
-    written = []
-    for token in row:
-        gates = (inputs[token] * 4096 + h @ recurrent).reshape(4, -1)
+def passed(rows, networks):
+    """Return the tokens that LSTMs put in the place of those of rows, with integers alone.
+
+    Rows are int64[rows, tokens], and each has a network of its own.
+    """
+    inputs, recurrent, outputs = (np.array(weights) for weights in zip(*networks, strict=True))
+    count, hidden = recurrent.shape[:2]
+    h = cells = np.zeros((count, hidden), np.int64)
+    written = np.empty_like(rows)
+    for i, tokens in enumerate(rows.T):
+        sums = inputs[np.arange(count), tokens] * 4096 + np.einsum("rh,rhg->rg", h, recurrent)
+        gates = sums.reshape(count, 4, hidden).swapaxes(0, 1)
         keep, take, show = logistic(gates[:3])
         new = 2 * logistic(2 * gates[3]) - 4096
         cells = (keep * cells + take * new + 2048) >> 12
         h = (show * (2 * logistic(2 * (cells << 14)) - 4096) + 2048) >> 12
-        written.append(int((h @ outputs).argmax()))
+        written[:, i] = np.einsum("rh,rht->rt", h, outputs).argmax(axis=1)
     return written
 
 
@@ -88,10 +93,24 @@ def test_a_row_is_what_its_networks_make_of_its_uniform_tokens(name):
     rows = [x[start:stop] - FIRST for start, stop in itertools.pairwise(ends)]
     assert (rows[0] == rows[-1]).all()
     for index, row in zip(indices, rows, strict=True):
-        expected, networks = drawn_row(stream.key, index, settings)
+        drawn, networks = drawn_row(stream.key, index, settings)
+        expected = np.array([drawn])
         for network in networks:
-            expected = passed(expected, network)
-        assert row.tolist() == expected
+            expected = passed(expected, [network])
+        assert (row == expected[0]).all()
+
+
+@pytest.mark.slow
+def test_ten_thousand_rows_are_what_their_networks_make_of_them():
+    stream = open_stream("random_lstm")
+    for indices in np.arange(10_000).reshape(-1, 250):
+        drawn = [drawn_row(stream.key, index, {}) for index in indices.tolist()]
+        expected = np.array([tokens for tokens, _ in drawn])
+        networks = [left for _, left in drawn]
+        while any(networks):
+            left = [i for i, some in enumerate(networks) if some]
+            expected[left] = passed(expected[left], [networks[i].pop(0) for i in left])
+        assert (stream.rows(indices)[0].reshape(expected.shape) - FIRST == expected).all()
 
 
 def test_a_network_is_torch_s_lstm():

@@ -62,9 +62,9 @@ def history(key, index, settings):
 
     def weights(*shape, inputs):
         """Return weights of the variance 1 / inputs, rounded to 1 / 4096."""
-        drawn = [quantiles[draws.below(4096)] for _ in range(math.prod(shape))]
+        drawn = quantiles[draws.many_below(4096, math.prod(shape))]
         sd = math.sqrt(1 / inputs) / 0.87962566103423978
-        return np.floor(np.array(drawn) * sd * 4096 + 0.5).reshape(shape) / 4096
+        return np.floor(drawn * sd * 4096 + 0.5).reshape(shape) / 4096
 
     while True:
         features = weights(3, 3, states + padded, 4, inputs=9 * (states + padded))
@@ -108,6 +108,15 @@ def test_frames_follow_from_the_rule_of_their_row(name):
     is_patch[: len(expected[0])] = False
     assert (scored == is_patch).all()
     assert (y[: ends[1]][scored] == rows[0][scored]).all()
+
+
+@pytest.mark.slow
+def test_ten_thousand_rows_follow_from_their_rules():
+    stream = open_stream("nca", vocabulary=20_000)
+    for indices in np.arange(10_000).reshape(-1, 250):
+        x, ends, *_ = stream.rows(indices)
+        for index, row in zip(indices.tolist(), np.split(x, ends[1:-1]), strict=True):
+            assert (frames_of(row, SIZES) == history(stream.key, index, {})).all()
 
 
 def test_complexities_of_rules_are_those_that_were_measured():

@@ -24,8 +24,8 @@ def network(model, tokens=128, hidden=64, sd=2.0, law="scaled"):
 
     def matrix(rows, columns, variance):
         """Return independent normal numbers."""
-        numbers = [quantiles[draws.below(2**16)] for _ in range(rows * columns)]
-        return np.array(numbers).reshape(rows, columns) * math.sqrt(variance)
+        numbers = draws.many_below(2**16, rows * columns).reshape(rows, columns)
+        return quantiles[numbers] * math.sqrt(variance)
 
     a, w = matrix(hidden, tokens, 1 / tokens), matrix(hidden, hidden, 1 / hidden)
     c = matrix(tokens, hidden, 1 / hidden)
@@ -45,15 +45,27 @@ def network(model, tokens=128, hidden=64, sd=2.0, law="scaled"):
     return a, w, c * sd / math.sqrt(np.mean(squares))
 
 
-def probabilities(row, weights):
-    """Return the probabilities of all tokens at each position, float64[ids, tokens]."""
+def probabilities(rows, weights):
+    """Return the probabilities of all tokens at each position, float64[rows, ids, tokens]."""
     a, w, c = weights
-    h, rows = np.zeros(len(w)), []
-    for token in row:
-        powers = np.exp(c @ h - (c @ h).max())
-        rows.append(powers / powers.sum())
-        h = a[:, token - FIRST] + w @ h
-    return np.array(rows)
+    h, shares = np.zeros((len(rows), len(w))), []
+    for tokens in rows.T:
+        logits = h @ c.T
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares.append(powers / powers.sum(axis=1, keepdims=True))
+        h = a.T[tokens - FIRST] + h @ w.T
+    return np.array(shares).swapaxes(0, 1)
+
+
+def assert_drawn(rows, shares, key, indices, slack):
+    """Assert that each token is the one under the draw of its row and place."""
+    for row, share, index in zip(rows - FIRST, shares, indices, strict=True):
+        draws = Draws(key, index)
+        draws.below(1)  # the model
+        at, places = draws.shares(len(row)), np.arange(len(row))
+        above = np.cumsum(share, axis=1)[places, row]
+        assert (above - share[places, row] - slack < at).all()
+        assert (at < above + slack).all()
 
 
 @pytest.mark.parametrize("law", ["scaled", "reference"])
@@ -63,15 +75,9 @@ def test_tokens_are_drawn_from_the_softmax_of_the_network(law):
     deviations = []
     for index in (0, 10**12):
         row = stream.rows(np.array([index]))[0]
-        shares = probabilities(row, weights)
-        draws = Draws(stream.key, index)
-        draws.below(1)  # the model
-
-        # Each token is the one under the draw; the calibration alone differs, by a per cent.
-        ends = np.cumsum(shares, axis=1)
-        for i, token in enumerate(row - FIRST):
-            at = draws.below(2**32) / 2**32
-            assert ends[i, token] - shares[i, token] - 0.02 < at < ends[i, token] + 0.02
+        (shares,) = probabilities(row[None], weights)
+        # The calibration alone differs, by a per cent.
+        assert_drawn(row[None], shares[None], stream.key, [index], slack=0.02)
 
         surprisals = get_task("linear_rnn").surprisals(row, **settings)
         expected = -np.log(shares[np.arange(256), row - FIRST])
@@ -80,6 +86,22 @@ def test_tokens_are_drawn_from_the_softmax_of_the_network(law):
         deviations += [np.log(share).std() for share in shares[30:]]
     if law == "scaled":
         assert np.mean(deviations) == pytest.approx(2, rel=0.08)
+
+
+@pytest.mark.parametrize("rows", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_rows_are_drawn_as_floats_draw_them(rows):
+    """With the one number that was estimated here, the scale of the logits, from the package."""
+    stream, (a, w, c) = open_stream("linear_rnn", vocabulary=160), network(0)
+    whole = recurrent.network_weights(0, 128, 64, 2.0)[-64 * 128 :].reshape(64, 128).T
+    outputs = whole / 2**14 / math.log2(math.e)
+    scale = (outputs * c).sum() / (c * c).sum()
+    assert scale == pytest.approx(1, abs=0.03)
+    assert np.abs(outputs - scale * c).max() < 2**-14
+
+    for indices in np.arange(rows).reshape(-1, 100):
+        drawn = stream.rows(indices)[0].reshape(100, 256)
+        shares = probabilities(drawn, (a, w, scale * c))
+        assert_drawn(drawn, shares, stream.key, indices.tolist(), slack=1e-3)
 
 
 @pytest.mark.parametrize("model", range(4))
