@@ -28,13 +28,10 @@ FIRST_TASK, FIRST_CHECKPOINT, FIRST_RESULTS = "set", "synpre/t5-mini-set", EXAMP
 # Files are read by two processes at most, whoever asks.
 READING: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 2}
 
-# Every parameter that a task has -> the words to choose from in any of them; none for numbers.
-PARAMETERS: dict[str, list[str]] = {}
+# Every parameter that a task has -> its default, or the words to choose from.
+PARAMETERS: dict[str, int | tuple[str, ...]] = {}
 for _name in list_tasks():
-    for _parameter, _default in get_task(_name).parameters.items():
-        _words = PARAMETERS.setdefault(_parameter, [])
-        if isinstance(_default, tuple):
-            _words += [word for word in _default if word not in _words]
+    PARAMETERS |= get_task(_name).parameters
 
 LAYOUTS = [("encoder-decoder: input and answer", "seq2seq"), ("decoder: one sequence", "causal")]
 WELCOME = """# Pre-training without a natural corpus
@@ -64,13 +61,10 @@ def choice_of(
     task: str, layout: str, ids: float, split: str, seed: float, *values: float | str | None
 ) -> Choice:
     """Return what was chosen. A field that was emptied has its default."""
-    parameters: dict[str, int | str] = {}
-    defaults = get_task(task).parameters
+    parameters = {}
     for name, value in zip(PARAMETERS, values, strict=True):
-        if name in defaults and value not in (None, ""):
-            is_text = isinstance(value, str) and not value.isdecimal()
-            is_word = isinstance(defaults[name], tuple)
-            parameters[name] = str(value) if is_word or is_text else int(value)
+        if name in get_task(task).parameters and value not in (None, ""):
+            parameters[name] = value if isinstance(value, str) else int(value)
     return Choice(task, parameters, int(ids or 0), layout, split, int(seed or 0))
 
 
@@ -89,11 +83,7 @@ def verdict(answer: str, number: float, *chosen: Any) -> str:
 def task_fields(task: str) -> tuple[Any, ...]:
     """Return what changes with the task: description, vocabulary, answer, verdict, parameters."""
     sizes, ids = small_sizes(task)
-    fields = []
-    for name in PARAMETERS:
-        default = get_task(task).parameters.get(name)
-        choices = {"choices": list(default)} if isinstance(default, tuple) else {}
-        fields.append(gr.update(value=sizes.get(name), visible=name in sizes, **choices))
+    fields = [gr.update(value=sizes.get(name), visible=name in sizes) for name in PARAMETERS]
     return describe(task), ids, "", "", *fields
 
 
@@ -160,7 +150,7 @@ def tasks_tab(demo: gr.Blocks) -> None:
 
 def parameter_field(name: str, sizes: dict[str, Any]) -> gr.Number | gr.Dropdown:
     """Return the field of a parameter, which is shown with the tasks that have it."""
-    words = PARAMETERS[name]
+    default = PARAMETERS[name]
     options: dict[str, Any] = {
         "label": name,
         "info": MEANINGS.get(name),
@@ -168,9 +158,8 @@ def parameter_field(name: str, sizes: dict[str, Any]) -> gr.Number | gr.Dropdown
         "min_width": 130,
         "elem_id": f"parameter-{name}",
     }
-    if words:  # the number of another task may stand in such a field too
-        value = sizes.get(name, words[0])
-        return gr.Dropdown(words, value=value, allow_custom_value=True, **options)
+    if isinstance(default, tuple):
+        return gr.Dropdown(list(default), value=sizes.get(name, default[0]), **options)
     return gr.Number(sizes.get(name), precision=0, minimum=0, **options)
 
 

@@ -89,7 +89,8 @@ MEANINGS = {
     "hidden": "entries of a network's state",
     "models": "networks, of which a row draws one",
     "logit_sd": "spread of the logits, in 1/100",
-    "law": "which law the rows have",
+    "weights": "scaled, or as published",
+    "law": "whose inputs: of Wu et al. 2022, or uniform",
     "mean_depth": "networks that a row passes, in the mean",
     "input_sd": "how much a token adds to the gates, in 1/100",
     "recurrent_sd": "how much the state adds to the gates, in 1/100",
@@ -114,6 +115,7 @@ MEANINGS = {
     "max_operations": "most operations of an expression",
     "levels": "levels of the grammar",
     "grammar": "which grammar",
+    "grammar_seed": "number by which the rules are drawn",
     "min_rules": "fewest rules of a symbol",
     "max_rules": "most rules of a symbol",
 }

@@ -280,9 +280,9 @@ def evaluated(body, v):
 
 
 @functools.cache
-def rules_of(levels=7, grammar=0, min_rules=3, max_rules=4):
+def rules_of(levels=7, grammar_seed=0, min_rules=3, max_rules=4):
     """Return the rules of a grammar: of each level, of each symbol, tuples of symbols."""
-    table = grammars.random_grammar(levels, grammar, min_rules, max_rules)
+    table = grammars.random_grammar(levels, grammar_seed, min_rules, max_rules)
     rules = []
     for level in table.reshape(levels - 1, 3, -1).tolist():
         rules.append([])

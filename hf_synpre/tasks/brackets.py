@@ -10,6 +10,7 @@ only closes. The originals are cut where they are; truncated="yes" does that.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -179,26 +180,35 @@ def decode_brackets(
     return " ".join(words)
 
 
+# What both tasks have in common. Compiled code knows the parameters by their order.
+BRACKETS: dict[str, Any] = {
+    "check_parameters": check_parameters,
+    "lowest_max_length": None,
+    "regular_tokens": lambda parameters: 2 * parameters["types"],
+    "decode": decode_brackets,
+    "named": False,
+    "sequence": True,
+    "length": 2048,
+    "types": 64,
+    "open_percent": 50,
+    "max_depth": 0,
+    "truncated": ("no", "yes"),
+}
+
+
+def room_of_shuffled(parameters: Parameters) -> tuple[int, int]:
+    """Return the length of a row, and room for its labels and for the kinds that are open."""
+    length = parameters["length"]
+    return length, max(length, 2 * parameters["types"] + 1)
+
+
 @register_task(
     shuffled_brackets,
     paper=SHUFFLE_PAPER,
-    bounds=lambda parameters: (
-        parameters["length"],
-        max(parameters["length"], 2 * parameters["types"] + 1),
-    ),
-    check_parameters=check_parameters,
-    lowest_max_length=None,
-    regular_tokens=lambda parameters: 2 * parameters["types"],
+    bounds=room_of_shuffled,
     row_check=check_string(nested=False),
-    decode=decode_brackets,
-    named=False,
-    sequence=True,
     surprisal=shuffled_surprisal,
-    length=2048,
-    types=64,
-    open_percent=50,
-    max_depth=8,
-    truncated=("no", "yes"),
+    **BRACKETS | {"max_depth": 8},
 )
 def k_shuffle_dyck(x, y, p):
     """Return the string: the brackets of each kind are balanced, and kinds may cross.
@@ -217,19 +227,9 @@ def k_shuffle_dyck(x, y, p):
     nested_brackets,
     paper=DYCK_PAPER,
     bounds=lambda parameters: (parameters["length"], parameters["length"]),
-    check_parameters=check_parameters,
-    lowest_max_length=None,
-    regular_tokens=lambda parameters: 2 * parameters["types"],
     row_check=check_string(nested=True),
-    decode=decode_brackets,
-    named=False,
-    sequence=True,
     surprisal=nested_surprisal,
-    length=2048,
-    types=64,
-    open_percent=50,
-    max_depth=0,
-    truncated=("no", "yes"),
+    **BRACKETS,
 )
 def k_dyck(x, y, p):
     """Return the string: each closing bracket closes the last open one.

@@ -183,12 +183,12 @@ SYMBOL_WIDTH = 1 + MOST_RULES * RULE_WIDTH
 def grammar_table(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
     """Return the rules of the grammar that the parameters name, int64[...]."""
     return random_grammar(
-        *(parameters[name] for name in ("levels", "grammar", "min_rules", "max_rules"))
+        *(parameters[name] for name in ("levels", "grammar_seed", "min_rules", "max_rules"))
     )
 
 
 @functools.lru_cache(maxsize=64)
-def random_grammar(levels: int, grammar: int, min_rules: int, max_rules: int) -> np.ndarray:
+def random_grammar(levels: int, grammar_seed: int, min_rules: int, max_rules: int) -> np.ndarray:
     """Draw the rules of a grammar: they depend on the arguments alone.
 
     A symbol has U{min_rules..max_rules} rules, of U{2..3} uniform symbols each; those of a level
@@ -198,7 +198,7 @@ def random_grammar(levels: int, grammar: int, min_rules: int, max_rules: int) ->
         int64[(levels - 1) * SYMBOLS * SYMBOL_WIDTH], the table at p[TABLE].
     """
     named = {"levels": levels, "min_rules": min_rules, "max_rules": max_rules}
-    key = rng.stream_key("grammar of lano", 1, named, "train", grammar)
+    key = rng.stream_key("grammar of lano", 1, named, "train", grammar_seed)
     state = np.empty(1, np.uint64)
     table = np.zeros((levels - 1, SYMBOLS, SYMBOL_WIDTH), np.int64)
     with np.errstate(over="ignore"):  # random bits overflow where NUMBA_DISABLE_JIT is set
@@ -441,10 +441,11 @@ def check_sentence(body: np.ndarray, vocabulary: Vocabulary, parameters: Paramet
     impossible = np.flatnonzero(np.isinf(surprisals_of(sentence_surprisal, tokens, vector)))
     if len(impossible) == 0:
         return None
+    number = parameters["grammar_seed"]
     if impossible[0] == len(body):
-        return f"no sentence of grammar {parameters['grammar']} ends with its last token."
+        return f"no sentence of grammar {number} ends with its last token."
     return (
-        f"no sentence of grammar {parameters['grammar']} has id {body[impossible[0]]} at position "
+        f"no sentence of grammar {number} has id {body[impossible[0]]} at position "
         f"{impossible[0]}, behind what stands before."
     )
 
@@ -467,8 +468,9 @@ def longest_sentence(parameters: Parameters) -> tuple[int, int]:
     named=False,
     sequence=True,
     surprisal=sentence_surprisal,
+    names_in_key={"grammar_seed": "grammar"},
     levels=7,
-    grammar=0,
+    grammar_seed=0,
     min_rules=3,
     max_rules=4,
 )
@@ -476,8 +478,8 @@ def lano(x, y, p):
     """Return the sentence of a random context-free grammar (hierarchical structure).
     The grammar has `levels` levels, with the root in the first one and three symbols in each of the
     others; the terminals are the first three regular tokens. A symbol has min_rules to max_rules
-    rules, of two or three symbols of the next level, and each is as likely. `grammar` is the number
-    by which the rules are drawn. Every token is scored, but not the end of a sentence.
+    rules, of two or three symbols of the next level, and each is as likely. The rules are
+    drawn with `grammar_seed`. Every token is scored, but not the end of a sentence.
 
     input   a b b a c
     target  a b b a c

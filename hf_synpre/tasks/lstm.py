@@ -16,11 +16,10 @@ import numpy as np
 from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.exact_numbers import UNIT, add_four, normal_quantiles
 from hf_synpre.tasks.kernels import ARGUMENTS, FIRST_REGULAR
-from hf_synpre.tasks.recurrent import check_string
+from hf_synpre.tasks.recurrent import NETWORK_STRINGS, check_sizes
 from hf_synpre.tasks.registry import register_task
 from hf_synpre.tasks.rng import below, copy, fill_between, kernel
 from hf_synpre.tasks.samplers import NO_TARGET
-from hf_synpre.tasks.task import LONGEST_LENGTH
 from hf_synpre.vocabulary import Vocabulary
 
 PAPER = "Bloem 2025, arXiv 2506.20057"
@@ -42,7 +41,7 @@ INPUT_WEIGHTS = LOGISTIC + STEPS
 LEVELS = 4096  # values that a weight may have
 RECURRENT_WEIGHTS, OUTPUT_WEIGHTS = INPUT_WEIGHTS + LEVELS, INPUT_WEIGHTS + 2 * LEVELS
 GATES = 4
-MOST_TOKENS, MOST_HIDDEN, LARGEST_DEPTH, LARGEST_SD = 4096, 256, 64, 1000
+MOST_TOKENS, LARGEST_DEPTH, LARGEST_SD = 4096, 64, 1000
 
 
 # --- the network ----------------------------------------------------------------------------------
@@ -160,13 +159,11 @@ def lstm_tables(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
 
 def check_parameters(parameters: Parameters) -> str | None:
     """Return what is wrong with the parameters, or None."""
-    length, tokens, hidden = (parameters[name] for name in ("length", "tokens", "hidden"))
-    if not 1 <= length <= LONGEST_LENGTH:
-        return f"length is {length}; give 1 to {LONGEST_LENGTH}."
-    if not 2 <= tokens <= MOST_TOKENS:
-        return f"tokens is {tokens}; give 2 to {MOST_TOKENS}."
-    if not 4 <= hidden <= MOST_HIDDEN or hidden % 4:
-        return f"hidden is {hidden}; give a multiple of 4 up to {MOST_HIDDEN}."
+    problem = check_sizes(parameters)
+    if problem:
+        return problem
+    if not 2 <= parameters["tokens"] <= MOST_TOKENS:
+        return f"tokens is {parameters['tokens']}; give 2 to {MOST_TOKENS}."
     if not 1 <= parameters["mean_depth"] <= LARGEST_DEPTH:
         return f"mean_depth is {parameters['mean_depth']}; give 1 to {LARGEST_DEPTH} networks."
     for name in ("input_sd", "recurrent_sd"):
@@ -178,15 +175,10 @@ def check_parameters(parameters: Parameters) -> str | None:
 @register_task(
     passed_string,
     paper=PAPER,
-    bounds=lambda parameters: (parameters["length"], parameters["length"]),
     check_parameters=check_parameters,
-    lowest_max_length=None,
-    regular_tokens=lambda parameters: parameters["tokens"],
     vocabulary_table=lstm_tables,
-    row_check=check_string,
-    named=False,
-    sequence=True,
     surprisal="unknown",
+    **NETWORK_STRINGS,
     length=256,
     tokens=32,
     hidden=8,

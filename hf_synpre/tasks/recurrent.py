@@ -10,6 +10,7 @@ are known exactly.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -234,29 +235,20 @@ def tables(tokens: int, hidden: int, models: int, sd: float | None) -> np.ndarra
 
 def network_tables(vocabulary: Vocabulary, parameters: Parameters) -> np.ndarray:
     """Return the tables of a task's parameters."""
-    sd = None if parameters["law"] == REFERENCE else parameters["logit_sd"] / 100
+    sd = None if parameters["weights"] == REFERENCE else parameters["logit_sd"] / 100
     return tables(parameters["tokens"], parameters["hidden"], parameters["models"], sd)
 
 
-# --- the task -------------------------------------------------------------------------------------
+# --- strings of networks, also of lstm.py ---------------------------------------------------------
 
 
-def check_parameters(parameters: Parameters) -> str | None:
-    """Return what is wrong with the parameters, or None."""
-    length, tokens, hidden = (parameters[name] for name in ("length", "tokens", "hidden"))
+def check_sizes(parameters: Parameters) -> str | None:
+    """Return what is wrong with the length of strings or the size of the state, or None."""
+    length, hidden = parameters["length"], parameters["hidden"]
     if not 1 <= length <= LONGEST_LENGTH:
         return f"length is {length}; give 1 to {LONGEST_LENGTH}."
-    if tokens < 2:
-        return f"tokens is {tokens}; give an integer >= 2."
     if not 4 <= hidden <= MOST_HIDDEN or hidden % 4:
         return f"hidden is {hidden}; give a multiple of 4 up to {MOST_HIDDEN}."
-    if not 1 <= parameters["models"] <= MOST_MODELS:
-        return f"models is {parameters['models']}; give 1 to {MOST_MODELS}."
-    if not 1 <= parameters["logit_sd"] <= LARGEST_SD:
-        return f"logit_sd is {parameters['logit_sd']}; give 1 to {LARGEST_SD} hundredths."
-    weights = parameters["models"] * hidden * (hidden + 2 * tokens)
-    if weights > MOST_WEIGHTS:
-        return f"all models have {weights} weights; give fewer models or tokens ({MOST_WEIGHTS})."
     return None
 
 
@@ -269,30 +261,58 @@ def check_string(body: np.ndarray, vocabulary: Vocabulary, parameters: Parameter
     return None
 
 
+# What tasks have in common whose rows are such strings, with a loss at every token.
+NETWORK_STRINGS: dict[str, Any] = {
+    "bounds": lambda parameters: (parameters["length"], parameters["length"]),
+    "lowest_max_length": None,
+    "regular_tokens": lambda parameters: parameters["tokens"],
+    "row_check": check_string,
+    "named": False,
+    "sequence": True,
+}
+
+
+# --- the task -------------------------------------------------------------------------------------
+
+
+def check_parameters(parameters: Parameters) -> str | None:
+    """Return what is wrong with the parameters, or None."""
+    problem = check_sizes(parameters)
+    if problem:
+        return problem
+    tokens, hidden = parameters["tokens"], parameters["hidden"]
+    if tokens < 2:
+        return f"tokens is {tokens}; give an integer >= 2."
+    if not 1 <= parameters["models"] <= MOST_MODELS:
+        return f"models is {parameters['models']}; give 1 to {MOST_MODELS}."
+    if not 1 <= parameters["logit_sd"] <= LARGEST_SD:
+        return f"logit_sd is {parameters['logit_sd']}; give 1 to {LARGEST_SD} hundredths."
+    weights = parameters["models"] * hidden * (hidden + 2 * tokens)
+    if weights > MOST_WEIGHTS:
+        return f"all models have {weights} weights; give fewer models or tokens ({MOST_WEIGHTS})."
+    return None
+
+
 @register_task(
     string,
     paper=PAPER,
-    bounds=lambda parameters: (parameters["length"], parameters["length"]),
     check_parameters=check_parameters,
-    lowest_max_length=None,
-    regular_tokens=lambda parameters: parameters["tokens"],
     vocabulary_table=network_tables,
-    row_check=check_string,
-    named=False,
-    sequence=True,
     surprisal=surprisal,
+    names_in_key={"weights": "law"},
+    **NETWORK_STRINGS,
     length=256,
     tokens=128,
     hidden=64,
     models=1,
     logit_sd=200,
-    law=("scaled", REFERENCE),
+    weights=("scaled", REFERENCE),
 )
 def linear_rnn(x, y, p):
     """Return a string that a random linear recurrent network wrote, of `models` networks.
     Each token adds a random vector to a state, which a random matrix of the spectral radius 0.9 has
     turned and shortened; the next token is drawn from the softmax of random linear functions of the
-    state, scaled to a standard deviation of logit_sd / 100. law=reference has the published scales:
+    state, scaled to a standard deviation of logit_sd / 100. weights=reference has the published scales:
     its logits are near 0 and its strings near uniform noise. Every token is scored.
 
     input   c a d a b

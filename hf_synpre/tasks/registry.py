@@ -138,6 +138,7 @@ def register_task(
     text_like: bool = False,
     surprisal: Callable | str | None = None,
     added_parameters: tuple[str, ...] = (),
+    names_in_key: Mapping[str, str] | None = None,
     **parameters: int | tuple[str, ...],
 ) -> Callable[[Callable], Callable]:
     """Register the decorated function as a task.
@@ -178,6 +179,8 @@ def register_task(
             it "certain", or "unknown" where a score_function accepts several answers.
         added_parameters: the parameters that a version of the task did not have at first. Where
             one has its default, rows are those of before.
+        names_in_key: parameter -> the name that it has in the key of a stream, where that is
+            another: its name of before, so that rows stay those of before.
         parameters: the task's parameters and their defaults: an integer, or a tuple of words to
             choose from, its first the default. A task with a range of lengths has min_length=10 and
             max_length=220 where it names no others.
@@ -244,6 +247,7 @@ def register_task(
             text_like=text_like,
             surprisal=surprisal,
             added_parameters=added_parameters,
+            names_in_key=names_in_key or {},
         )
         add_to_registry(task)
         return function

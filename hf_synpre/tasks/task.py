@@ -80,6 +80,8 @@ class Task(SyntheticTask):
     surprisal: Callable | str
     # Parameters that an earlier state of the version did not have; see `named_parameters`.
     added_parameters: tuple[str, ...]
+    # The names that parameters had before they were renamed; see `named_parameters`.
+    names_in_key: Mapping[str, str]
 
     @property
     def is_sequence(self) -> bool:
@@ -176,15 +178,15 @@ class Task(SyntheticTask):
     def named_parameters(self, parameters: Parameters) -> Parameters:
         """Return the parameters by which the rows of a stream are named.
 
-        Those that were added to the version are left out where they have their defaults, so that
-        rows of before stay what they were.
+        So that rows of before stay what they were, a parameter that was renamed has its name of
+        before, and one that was added to the version is left out where it has its default.
         """
         defaults = self.resolve({})
         named = dict(parameters)
         for name in self.added_parameters:
             if named[name] == defaults[name]:
                 del named[name]
-        return named
+        return {self.names_in_key.get(name, name): value for name, value in named.items()}
 
     def prefix(self, vocabulary: Vocabulary) -> np.ndarray:
         """Return the ids before the body, int32: the task's name and the divider, or none.

@@ -192,7 +192,7 @@ def sentences(levels, **drawn):
     return derived(0, 0)
 
 
-@pytest.mark.parametrize("drawn", [{}, {"grammar": 5}, {"min_rules": 2, "max_rules": 12}])
+@pytest.mark.parametrize("drawn", [{}, {"grammar_seed": 5}, {"min_rules": 2, "max_rules": 12}])
 def test_surprisals_of_lano_are_those_of_all_sentences(drawn):
     rules = {"min_rules": 3, "max_rules": 4} | drawn
     shares = sentences(3, **rules)
@@ -213,7 +213,7 @@ def test_surprisals_of_lano_are_those_of_all_sentences(drawn):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_sentences_of_lano_have_their_probabilities(seed):
-    settings = {"levels": 3, "grammar": 1, "min_rules": 2, "max_rules": 2}
+    settings = {"levels": 3, "grammar_seed": 1, "min_rules": 2, "max_rules": 2}
     shares = sentences(**settings)
     rows = pairs("lano", stop=20_000, seed=seed, vocabulary=64, **settings)
     counts = Counter(tuple(token - FIRST for token in row) for row, _ in rows)
@@ -232,7 +232,7 @@ def test_sentences_of_lano_have_their_probabilities(seed):
 
 
 def test_grammars_differ_by_their_number():
-    drawn = [str(sequence_oracles.rules_of(grammar=number)) for number in range(20)]
+    drawn = [str(sequence_oracles.rules_of(grammar_seed=number)) for number in range(20)]
     assert len(set(drawn)) == 20
 
 

@@ -18,7 +18,7 @@ from hf_synpre.tasks.exact_numbers import UNIT, normal_quantiles
 FIRST = 2  # regular tokens of a plain vocabulary begin here
 
 
-def network(model, tokens=128, hidden=64, sd=2.0, law="scaled"):
+def network(model, tokens=128, hidden=64, sd=2.0, weights="scaled"):
     """Return A [hidden, tokens], W, C of a model, float64, by their definition."""
     draws, quantiles = Draws(hidden, model), normal_quantiles(2**16) / UNIT
 
@@ -29,7 +29,7 @@ def network(model, tokens=128, hidden=64, sd=2.0, law="scaled"):
 
     a, w = matrix(hidden, tokens, 1 / tokens), matrix(hidden, hidden, 1 / hidden)
     c = matrix(tokens, hidden, 1 / hidden)
-    if law == "reference":
+    if weights == "reference":
         vector = matrix(1, hidden, 1)[0]
         for _ in range(51):
             vector, before = w @ vector, np.linalg.norm(vector)
@@ -45,9 +45,9 @@ def network(model, tokens=128, hidden=64, sd=2.0, law="scaled"):
     return a, w, c * sd / math.sqrt(np.mean(squares))
 
 
-def probabilities(rows, weights):
+def probabilities(rows, matrices):
     """Return the probabilities of all tokens at each position, float64[rows, ids, tokens]."""
-    a, w, c = weights
+    a, w, c = matrices
     h, shares = np.zeros((len(rows), len(w))), []
     for tokens in rows.T:
         logits = h @ c.T
@@ -68,14 +68,15 @@ def assert_drawn(rows, shares, key, indices, slack):
         assert (at < above + slack).all()
 
 
-@pytest.mark.parametrize("law", ["scaled", "reference"])
-def test_tokens_are_drawn_from_the_softmax_of_the_network(law):
-    settings = {"vocabulary": 160, "law": law}
-    stream, weights = open_stream("linear_rnn", seed=5, **settings), network(0, law=law)
+@pytest.mark.parametrize("weights", ["scaled", "reference"])
+def test_tokens_are_drawn_from_the_softmax_of_the_network(weights):
+    settings = {"vocabulary": 160, "weights": weights}
+    stream = open_stream("linear_rnn", seed=5, **settings)
+    matrices = network(0, weights=weights)
     deviations = []
     for index in (0, 10**12):
         row = stream.rows(np.array([index]))[0]
-        (shares,) = probabilities(row[None], weights)
+        (shares,) = probabilities(row[None], matrices)
         # The calibration alone differs, by a per cent.
         assert_drawn(row[None], shares[None], stream.key, [index], slack=0.02)
 
@@ -84,7 +85,7 @@ def test_tokens_are_drawn_from_the_softmax_of_the_network(law):
         assert np.abs(surprisals - expected).max() < 0.25
         assert surprisals.mean() == pytest.approx(expected.mean(), abs=0.02)
         deviations += [np.log(share).std() for share in shares[30:]]
-    if law == "scaled":
+    if weights == "scaled":
         assert np.mean(deviations) == pytest.approx(2, rel=0.08)
 
 
@@ -129,7 +130,7 @@ def test_the_published_radius_is_off_as_it_was_measured():
 def test_published_strings_are_nearly_uniform_noise():
     """The deviation of the logits falls as 1 / sqrt(tokens): .01 at the published 50,277."""
     sizes = {"tokens": 512, "hidden": 32, "length": 32, "vocabulary": 600}
-    published = get_task("linear_rnn").bayes_loss(law="reference", **sizes)
+    published = get_task("linear_rnn").bayes_loss(weights="reference", **sizes)
     assert math.log(512) - published.value == pytest.approx(0.0035, abs=0.0025)
     scaled = get_task("linear_rnn").bayes_loss(**sizes)
     assert scaled.value < math.log(512) - 1
@@ -158,7 +159,7 @@ ERRORS = [
     ({"models": 65}, "models is 65; give 1 to 64"),
     ({"logit_sd": 0}, "logit_sd is 0; give 1 to 1000 hundredths"),
     ({"models": 64, "tokens": 5000}, "all models have 41222144 weights; give fewer models"),
-    ({"law": "theirs"}, "Unknown law of linear_rnn 'theirs'"),
+    ({"weights": "theirs"}, "Unknown weights of linear_rnn 'theirs'"),
     ({"vocabulary": 100}, "draws from 128 regular tokens and the vocabulary has 85"),
 ]
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,27 @@ def test_golden_rows(task):
     assert digest(task) == json.loads(FILE.read_text())[key], (
         "rows changed: raise the task's version, run make golden"
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "parameters", "before"),
+    [
+        ("linear_rnn", {"weights": "reference"}, {"law": "reference"}),
+        ("lano", {"grammar_seed": 5}, {"grammar": 5}),
+    ],
+)
+def test_a_parameter_that_was_renamed_leaves_rows_as_they_were(task, parameters, before):
+    stream = open_stream(task, **parameters)
+    others = {name: v for name, v in stream.parameters.items() if name not in parameters}
+    assert stream.key == rng.stream_key(task, 1, others | before, "train", 0)
+
+
+def test_a_parameter_has_the_same_choices_in_all_tasks():
+    kinds = defaultdict(set)
+    for task in TASKS:
+        for name, default in get_task(task).parameters.items():
+            kinds[name].add(default if isinstance(default, tuple) else "a number")
+    assert [name for name in kinds if len(kinds[name]) > 1] == []
 
 
 STREAMS = [
