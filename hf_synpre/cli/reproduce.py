@@ -122,7 +122,7 @@ def find_corpus(run: "PublishedRun", options: ModelOptions) -> "Corpus | None":
     Raises:
         UsageError: the text is not here.
     """
-    from hf_synpre.cli.pretrain import open_dataset_corpus
+    from hf_synpre.cli.self_pretrain import open_dataset_corpus
     from hf_synpre.data.corpora import open_corpus
 
     if run.spec.corpus is None:

@@ -20,10 +20,11 @@ from hf_synpre.cli.experiment import REPORT, RUN
 from hf_synpre.cli.finetune import FINETUNE
 from hf_synpre.cli.init import INIT
 from hf_synpre.cli.options import ImportOptions, Verb, parse
-from hf_synpre.cli.pretrain import PRETRAIN, SELF_PRETRAIN
+from hf_synpre.cli.pretrain import PRETRAIN
 from hf_synpre.cli.processes import check_compiled_code, share_cores
 from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.reproduce import REPRODUCE
+from hf_synpre.cli.self_pretrain import SELF_PRETRAIN
 from hf_synpre.cli.statistics import STATISTICS
 from hf_synpre.cli.tasks import GENERATE, TASKS
 from hf_synpre.cli.warmup import WARMUP

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_synpre.cli.init import InitOptions, check_new_folder, find_config, find_tokenizer
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
-from hf_synpre.cli.pretrain import is_first_process, print_numbers, say, shown
+from hf_synpre.cli.pretrain import is_first_process, print_numbers, say, say_verdict, shown
 from hf_synpre.cli.processes import say_if_alone
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError
@@ -130,7 +130,9 @@ def warmup(arguments: Arguments) -> int:
     print_numbers(facts)
     say(str(report))
     say(f"The model and {FACTS_FILE} are in {folder}; from_pretrained loads it.")
-    return 0 if report.is_whole and facts["learnt"] is not False else 1
+    exit_code = 0 if report.is_whole and facts["learnt"] is not False else 1
+    say_verdict(facts["task"], facts, exit_code)
+    return exit_code
 
 
 def check_memory(name: str, config: "PreTrainedConfig") -> None:

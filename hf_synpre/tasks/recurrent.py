@@ -312,8 +312,8 @@ def linear_rnn(x, y, p):
     """Return a string that a random linear recurrent network wrote, of `models` networks.
     Each token adds a random vector to a state, which a random matrix of the spectral radius 0.9 has
     turned and shortened; the next token is drawn from the softmax of random linear functions of the
-    state, scaled to a standard deviation of logit_sd / 100. weights=reference has the published scales:
-    its logits are near 0 and its strings near uniform noise. Every token is scored.
+    state, scaled to a standard deviation of logit_sd / 100. weights=reference has the published
+    scales: its logits are near 0 and its strings near uniform noise. Every token is scored.
 
     input   c a d a b
     target  c a d a b

@@ -34,7 +34,7 @@ from hf_synpre.training.callbacks import (
     evaluation_curve,
 )
 from hf_synpre.training.evaluations import plan_evaluations, warn_of_costly_evaluations
-from hf_synpre.training.excess_loss import lowest_loss, say_if_not_learnt
+from hf_synpre.training.excess_loss import judge, lowest_loss
 from hf_synpre.training.pretraining_data import rows_per_step
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import (
@@ -55,7 +55,7 @@ from hf_synpre.training.run_folder import (
     write_finished_run,
 )
 from hf_synpre.versions import versions
-from hf_synpre.vocabulary import as_vocabulary
+from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -212,19 +212,7 @@ def pretrain(
 
         # Write the result: all processes gather the weights, the first one writes them.
         result = run_result(spec, trainer, recipe, start)
-        lowest = lowest_loss(spec, objective, vocabulary)
-        if lowest is not None and result["curve"]:
-            loss = result["curve"][-1]["loss"]
-            result["bayes_loss"] = lowest.value
-            result["excess_loss"] = loss - lowest.value
-            if trainer.is_world_process_zero():
-                say_if_not_learnt(spec, loss, lowest, vocabulary)
-        elif spec.task is not None and not quiet and trainer.is_world_process_zero():
-            logger.warning(
-                "the lowest possible loss of this run on %s is not known, so whether the task was "
-                "learnt is not judged",
-                spec.task,
-            )
+        add_verdict(result, spec, objective, vocabulary, speaks=trainer.is_world_process_zero())
         if tokenizer is not None and corpus is None:  # else it is in the recipe
             result["tokenizer"] = tokenizer_metadata(tokenizer)
         weights = {
@@ -329,6 +317,38 @@ def run_result(
     if report is not None:
         result["weights"] = report.as_json()
     return result
+
+
+def add_verdict(
+    result: RunResult,
+    spec: PretrainingSpec,
+    objective: str,
+    vocabulary: Vocabulary,
+    *,
+    speaks: bool,
+) -> None:
+    """Add to a result whether the task was learnt, or why that is not judged. Text has no task.
+
+    Args:
+        result: of the run; it is changed.
+        spec: the run.
+        objective: its objective.
+        vocabulary: of its rows.
+        speaks: this process logs a warning where it was not learnt.
+    """
+    if spec.task is None:
+        return
+    lowest = lowest_loss(spec, objective, vocabulary)
+    if not result["curve"]:
+        lowest = "the run had no evaluation"
+    if isinstance(lowest, str):
+        result["learnt"] = None
+        result["not_judged"] = lowest
+        return
+    loss = result["curve"][-1]["loss"]
+    result["bayes_loss"] = lowest.value
+    result["excess_loss"] = loss - lowest.value
+    result["learnt"] = judge(spec, loss, lowest, vocabulary, speaks=speaks)
 
 
 def accumulated_cost(run: Path | None) -> dict[str, float]:

@@ -67,6 +67,10 @@ class RunResult(TrainingCost):
     # above it, in nats per token.
     bayes_loss: NotRequired[float]
     excess_loss: NotRequired[float]
+    # Of a run on a task: whether it was learnt (excess_loss.py); None where that is not judged, and
+    # why it is not.
+    learnt: NotRequired[bool | None]
+    not_judged: NotRequired[str]
     # Tokens and FLOPs of the runs whose weights this one started from.
     before: dict[str, float]
     # What decides the weights: pretraining, rows_a_step, model, tokens; for text also corpus and

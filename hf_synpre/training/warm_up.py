@@ -40,7 +40,7 @@ from hf_synpre.tasks import get_task
 from hf_synpre.training.arguments import training_arguments
 from hf_synpre.training.callbacks import StopAtLoss, evaluation_curve
 from hf_synpre.training.evaluations import plan_evaluations
-from hf_synpre.training.excess_loss import learnt_limit, lowest_loss, say_if_not_learnt
+from hf_synpre.training.excess_loss import judge, lowest_loss
 from hf_synpre.training.presets import SMALL_PARAMETERS, preset_fields
 from hf_synpre.training.pretraining import PRETRAINING_ARGUMENTS, share_rows
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -130,8 +130,9 @@ def warm_up(
         task, version, parameters, symbols, steps, tokens, seconds, stopped ("steps", "seconds" or
         "excess loss"); loss_before, loss and, where the lowest possible loss of the task is known,
         bayes_loss, excess_before, excess_loss, in nats per scored token; learnt, None where that is
-        not known; keep, kept and left (how many tensors were copied, the names of tensors of layers
-        that were not trained), ids (of keep "all"), seed, hf_synpre, commit.
+        not known, with the reason in not_judged; keep, kept and left (how many tensors were copied,
+        the names of tensors of layers that were not trained), ids (of keep "all"), seed, hf_synpre,
+        commit.
 
     Raises:
         UsageError: a model that cannot be trained or was trained before, a task that does not fit,
@@ -277,7 +278,7 @@ class WarmUp:
         objective = spec.objective_for(model_family(network.config))
         self.lowest = lowest_loss(spec, objective, vocabulary)
         enough = -math.inf
-        if self.lowest is not None:
+        if not isinstance(self.lowest, str):
             guess = math.log(vocabulary.size)
             enough = self.lowest.value + ENOUGH * (guess - self.lowest.value)
         self.stop = StopAtLoss(enough)
@@ -285,7 +286,8 @@ class WarmUp:
         # The Trainer. Whoever listens already shows how far it is.
         self.bar = None
         if current_listener() is None:
-            self.bar = Bar(self.spec, 0.0 if self.lowest is None else self.lowest.value, quiet)
+            lowest = 0.0 if isinstance(self.lowest, str) else self.lowest.value
+            self.bar = Bar(self.spec, lowest, quiet)
         with nullcontext() if self.bar is None else reported_to(self.bar):
             self.trainer = pretraining_trainer(self.spec, network, vocabulary, args)
         self.trainer.add_callback(self.stop)
@@ -341,16 +343,14 @@ class WarmUp:
     def _learnt(self, before: float, loss: float) -> dict[str, Any]:
         """Return the facts on the first and the last loss, in nats per scored token."""
         facts: dict[str, Any] = {"loss_before": before, "loss": loss, "learnt": None}
-        if self.lowest is None:
-            return facts
-        excess = loss - self.lowest.value
-        if self.trainer.is_world_process_zero():
-            say_if_not_learnt(self.spec, loss, self.lowest, self.vocabulary)
+        if isinstance(self.lowest, str):
+            return facts | {"not_judged": self.lowest}
+        speaks = self.trainer.is_world_process_zero()
         return facts | {
             "bayes_loss": self.lowest.value,
             "excess_before": before - self.lowest.value,
-            "excess_loss": excess,
-            "learnt": excess <= learnt_limit(self.spec, self.vocabulary),
+            "excess_loss": loss - self.lowest.value,
+            "learnt": judge(self.spec, loss, self.lowest, self.vocabulary, speaks=speaks),
         }
 
 

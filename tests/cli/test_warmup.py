@@ -23,7 +23,8 @@ def test_a_config_becomes_a_folder_that_from_pretrained_loads(tmp_path, capsys):
     words = [str(tmp_path / "config"), *SMALL, "--steps", "2", "-o", str(folder)]
     assert main(["warmup", *words]) == 1  # two steps teach nothing
     said = capsys.readouterr()
-    assert "k_shuffle_dyck was not learnt" in said.err
+    assert "k_shuffle_dyck was NOT learnt" in said.err.splitlines()[-1]
+    assert said.err.endswith("The exit code is 1.\n")
     assert "21 of 21 stored tensors equal those of the loaded LlamaForCausalLM" in said.err
     facts = json.loads((folder / "warmup.json").read_text())
     assert json.loads(said.out)["excess_loss"] == facts["excess_loss"]

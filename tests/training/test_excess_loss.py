@@ -49,31 +49,38 @@ def test_the_limit_counts_the_tokens_that_may_be_answers():
 
 
 @pytest.mark.parametrize(
-    ("run", "objective", "expected"),
+    ("run", "objective", "expected"),  # where it is not known, why
     [
         ({"task": "set"}, "causal", 0.0),
         ({"task": "set"}, "seq2seq", 0.0),
-        ({"task": "set", "loss_on": "all"}, "causal", None),
-        ({"task": "set"}, "mlm", None),
-        ({"task": "lime"}, "seq2seq", None),
+        ({"task": "set", "loss_on": "all"}, "causal", "loss_on is all"),
+        ({"task": "set"}, "mlm", "the objective mlm hides tokens at random"),
+        ({"task": "lime"}, "seq2seq", "nobody has computed the lowest possible loss of lime"),
         (MQAR, "mlm", 0.0),
         (MQAR, "seq2seq", 0.0),
-        (MQAR | {"loss_on": "all"}, "causal", None),
-        (DYCK, "mlm", None),
-        (DYCK, "seq2seq", None),
+        (MQAR | {"loss_on": "all"}, "causal", "loss_on is all"),
+        (DYCK, "mlm", "the objective mlm hides tokens at random"),
+        (DYCK, "seq2seq", "the objective seq2seq hides tokens at random"),
         ({"task": "uniform"}, "causal", math.log(49)),
-        ({"task": "uniform"}, "mlm", None),
+        ({"task": "uniform"}, "mlm", "the objective mlm hides tokens at random"),
         (MANO, "causal", 0.0),
         (MANO, "seq2seq", 0.0),
-        (BREVO | {"loss_on": "all"}, "causal", None),
-        (BREVO, "mlm", None),
-        ({"corpus": "stdlib"}, "causal", None),
-        ({"task": "set", "training": {"label_smoothing_factor": 0.1}}, "causal", None),
+        (BREVO | {"loss_on": "all"}, "causal", "loss_on is all"),
+        (BREVO, "mlm", "the objective mlm hides tokens at random"),
+        ({"corpus": "stdlib"}, "causal", "the lowest possible loss on text is not known"),
+        (
+            {"task": "set", "training": {"label_smoothing_factor": 0.1}},
+            "causal",
+            "label_smoothing_factor changes the loss",
+        ),
     ],
 )
 def test_where_the_lowest_loss_is_known(run, objective, expected):
     loss = lowest_loss(spec_of(**run), objective, PLAIN)
-    assert (loss and loss.value) == (expected and pytest.approx(expected))
+    if isinstance(expected, str):
+        assert loss.startswith(expected)
+    else:
+        assert loss.value == pytest.approx(expected)
 
 
 def test_of_several_right_targets_the_lowest_loss_is_the_same_for_both_kinds_of_models():
