@@ -8,8 +8,8 @@ from pathlib import Path
 from transformers import Seq2SeqTrainingArguments
 
 from hf_synpre.data.text_spec import TextSpec
+from hf_synpre.experiments import ExperimentSpec, TaskSpec
 from hf_synpre.experiments.arm import ArmSpec
-from hf_synpre.experiments.spec import ExperimentSpec, TaskSpec
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, LanguageTask, TextToTextTask
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.argument_table import FINETUNING, NEEDS, PRETRAINING

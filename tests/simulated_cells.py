@@ -6,6 +6,7 @@ import numpy as np
 
 from hf_synpre.files import pack_fractions
 from hf_synpre.report import summarize
+from hf_synpre.report.seeds import Seeds
 
 # The true mean score of each arm.
 MEANS = {"random": 0.12, "synthetic": 0.31, "statistics": 0.22, "natural": 0.5}
@@ -77,7 +78,10 @@ def save(directory, cells):
     """Write cells as files of a folder, and return it."""
     directory.mkdir(parents=True, exist_ok=True)
     for cell in cells:
-        file = directory / f"{cell['task']}--{cell['arm']}--{cell['seed']}.json"
+        last = f"{cell['seed']}"
+        if cell.get("pretraining_seed"):
+            last += f"-p{cell['pretraining_seed']}"
+        file = directory / f"{cell['task']}--{cell['arm']}--{last}.json"
         file.write_text(json.dumps(cell), encoding="utf-8")
     return directory
 
@@ -89,6 +93,29 @@ def equal_compute_cells():
         steps = [round(last * part / 5) for part in range(1, 6)]
         curve = [{"step": s, "score": s / 2000, "flops": 1e9 * s} for s in steps]
         cells.append(make_cell(arm="equal_compute", seed=seed, curve=curve))
+    return cells
+
+
+def by_seed(values, shift=0) -> dict:
+    """Return values by the seeds of cells that have no pre-training seeds of their own."""
+    return {Seeds(0, seed + shift): value for seed, value in enumerate(values)}
+
+
+def make_crossed(means=MEANS, pretraining_seeds=3, seeds=3, of_pretraining=0.05, **changes):
+    """Return cells whose arms but random have several pre-training seeds, each with an effect."""
+    rng = np.random.default_rng(1)
+    cells = []
+    for arm, mean in means.items():
+        for row in range(1 if arm == "random" else pretraining_seeds):
+            effect = of_pretraining * rng.normal() if arm != "random" else 0.0
+            for seed in range(seeds):
+                score = round(mean + effect + 0.01 * rng.normal(), 6)
+                cell = make_cell(arm=arm, seed=seed, score=score, **changes)
+                if row:
+                    cell["pretraining_seed"] = row
+                if cell["phases"]["pretraining"]:
+                    cell["phases"]["pretraining"]["recipe"] = {"pretraining": {"seed": row}}
+                cells.append(cell)
     return cells
 
 

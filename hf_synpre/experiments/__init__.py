@@ -17,6 +17,7 @@ hf_synpre/report makes tables and plots of the files.
 
 from hf_synpre.experiments.arm import ArmSpec
 from hf_synpre.experiments.runner import Experiment
-from hf_synpre.experiments.spec import Cell, ExperimentSpec, TaskSpec
+from hf_synpre.experiments.spec import Cell, ExperimentSpec
+from hf_synpre.experiments.task import TaskSpec
 
 __all__ = ["ArmSpec", "Cell", "Experiment", "ExperimentSpec", "TaskSpec"]

@@ -86,6 +86,9 @@ class ArmSpec:
         None,
         is_added=True,
     )
+    pretraining_seeds: list[int] | None = option(
+        "The pre-training seeds of this arm, instead of the experiment's.", None, is_added=True
+    )
     initial_scales: list[float] | None = option(
         "Factors of the random weights of the layers; embeddings, heads, norms and biases stay. "
         "With several, the best pair of factor and learning rate is chosen on the validation rows "

@@ -154,6 +154,8 @@ def cell_header(
     recipe = recipe or spec.finetuning_spec(cell.task)
     names = asdict(cell)
     del names["scale"]
+    if not cell.pretraining_seed:  # as before there were several
+        del names["pretraining_seed"]
     rate = names.pop("rate")
     if rate is not None:
         names["learning_rate"] = rate

@@ -338,6 +338,7 @@ class Experiment:
             "pretraining": runs,
             "task_files": runs,
             "seeds": set(),
+            "pretraining_seeds": set(),
         }
 
     def _workers(self, backend: str) -> int:

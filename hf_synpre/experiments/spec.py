@@ -10,9 +10,9 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_synpre.config import build_spec, check_read, option
-from hf_synpre.data.tokenizers import check_vocab_size
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.experiments.arm import ArmSpec
+from hf_synpre.experiments.task import TaskSpec, check_folder
 from hf_synpre.finetuning import (
     PRESET_NAMES,
     FinetuningSpec,
@@ -35,80 +35,6 @@ MISTYPED = 0.75
 # The seed of the cells that choose a learning rate. No cell that is tested has it, so the choice
 # favours none of them.
 TRIAL_SEED = 2**32 - 1
-# What a task has so that it reads an option: `read_with` of the fields of TaskSpec.
-TRAINED_TOKENIZER = "a tokenizer that is trained"
-GIVEN_TOKENIZER = "a tokenizer that is given"
-
-
-@dataclass
-class TaskSpec:
-    """A downstream task of an experiment: its rows, their token ids, its own fine-tuning.
-
-    Raises:
-        UsageError: a value that is not allowed, or two that exclude each other.
-    """
-
-    data_dir: str | None = option(
-        "The folder of a local copy of the dataset in Hub layout, or one file of rows; without it "
-        "the experiment's, else the Hub.",
-        None,
-    )
-    tokenizer: str | None = option(
-        "The folder or Hub id of a tokenizer; one is trained on the train split without it.", None
-    )
-    vocab_size: int = option(
-        "Ids of the tokenizer that is trained: at least 300, or 291 for an encoder-decoder.",
-        1024,
-        read_with=TRAINED_TOKENIZER,
-    )
-    tokenizer_corpora: list[str] | None = option(
-        "The tasks and corpora on whose text the tokenizer is trained, instead of the task's own. "
-        "With one tokenizer, one pre-training on a corpus serves several tasks.",
-        None,
-        read_with=TRAINED_TOKENIZER,
-    )
-    max_source: int | None = option(
-        "The most ids of an input, which is cut there; without it the preset's or the task's.", None
-    )
-    max_target: int | None = option(
-        "The most ids of a target, which is cut there; without it the preset's or the task's.", None
-    )
-    chat_template: bool = option(
-        "Write rows as chats by the tokenizer's chat template, for a decoder: the source is the "
-        "user's turn, the target the assistant's.",
-        False,
-        read_with=GIVEN_TOKENIZER,
-        is_added=True,
-    )
-    define: dict[str, Any] | None = option(
-        "The definition of a task that is not one of hf_synpre's.", None
-    )
-    finetuning: dict[str, Any] = option(
-        "Keys of finetuning that override the experiment's and the preset's.", default_factory=dict
-    )
-    seeds: list[int] | None = option("The seeds of this task, instead of the experiment's.", None)
-
-    def __post_init__(self) -> None:
-        if self.data_dir is not None and not Path(self.data_dir).is_file():
-            check_folder(self.data_dir)
-        has = {
-            TRAINED_TOKENIZER: self.tokenizer is None,
-            GIVEN_TOKENIZER: self.tokenizer is not None,
-        }
-        what = "a task without one"
-        if self.tokenizer is not None:
-            what = f"a task with the tokenizer {self.tokenizer}"
-        check_read(self, has, what=what)
-        if self.tokenizer is None:
-            check_vocab_size(self.vocab_size)
-        if self.tokenizer_corpora == []:
-            raise UsageError(
-                "tokenizer_corpora is empty; name a task or a corpus, or leave it out."
-            )
-        for name in ("max_source", "max_target"):
-            length = getattr(self, name)
-            if length is not None and length < 1:
-                raise UsageError(f"A downstream task has {name} {length}; give an integer >= 1.")
 
 
 @dataclass(frozen=True)
@@ -116,7 +42,8 @@ class Cell:
     """A fine-tuning run: one arm on one task with one seed.
 
     A cell with a rate is a trial: it tries this learning rate on the validation rows, and is not
-    tested. In an arm with several initial_scales it has one of them.
+    tested. In an arm with several initial_scales it has one of them. The pre-training seed is what
+    is added to the seeds of the runs that it starts from, in an experiment with pretraining_seeds.
     """
 
     task: str
@@ -124,17 +51,21 @@ class Cell:
     seed: int
     rate: float | None = None
     scale: float | None = None
+    pretraining_seed: int = 0
 
     @property
     def name(self) -> str:
         """The name of the cell on the command line: TASK--ARM--SEED.
 
-        That of a trial is TASK--ARM--lrRATE, or TASK--ARM--lrRATE-scaleSCALE. The report tells
-        trials from results by this name.
+        Of another pre-training seed than 0 it is TASK--ARM--SEED-pPRETRAINING_SEED, so cells keep
+        their names where pre-training gets further seeds. That of a trial is TASK--ARM--lrRATE, or
+        TASK--ARM--lrRATE-scaleSCALE. The report tells trials from results by this name.
         """
         last = str(self.seed) if self.rate is None else f"lr{self.rate}"
         if self.scale is not None:
             last += f"-scale{self.scale}"
+        if self.pretraining_seed:
+            last += f"-p{self.pretraining_seed}"
         return f"{self.task}--{self.arm}--{last}"
 
     @property
@@ -180,6 +111,13 @@ class ExperimentSpec:
         False,
         is_added=True,
     )
+    pretraining_seeds: list[int] | None = option(
+        "Numbers that are added to the seeds of the pre-training runs, such as [0, 1, 2]: each run "
+        "is made with each of them, and each is fine-tuned with all seeds, so that intervals hold "
+        "the variance of both. Without it [0].",
+        None,
+        is_added=True,
+    )
     save_models: bool = option(
         "Keep the fine-tuned model of every cell with its tokenizer and card, in a folder of the "
         "cell's name beside its scores.",
@@ -223,6 +161,7 @@ class ExperimentSpec:
         for task in self.tasks.values():
             if task.seeds is not None:
                 self._check_seeds(task.seeds)
+        self._check_pretraining_seeds()
         self._check_references()
         self._check_trial_seed()
 
@@ -255,11 +194,30 @@ class ExperimentSpec:
                 has.setdefault(name, False)
         check_read(self.finetuning, has, what="this experiment")
 
-    def _check_seeds(self, seeds: list[int]) -> None:
+    def _check_seeds(self, seeds: list[int], name: str = "seeds") -> None:
         """Raise UsageError on seeds that are not allowed."""
         allowed = bool(seeds) and min(seeds) >= 0 and max(seeds) < 2**32
         if not allowed or len(set(seeds)) != len(seeds):
-            raise UsageError(f"seeds is {seeds}; give distinct seeds in 0..2**32-1.")
+            raise UsageError(f"{name} is {seeds}; give distinct seeds in 0..2**32-1.")
+
+    def _check_pretraining_seeds(self) -> None:
+        """Raise UsageError on pre-training seeds that are not allowed, or that nothing reads."""
+        for seeds in (self.pretraining_seeds, *(a.pretraining_seeds for a in self.arms.values())):
+            if seeds is None:
+                continue
+            self._check_seeds(seeds, "pretraining_seeds")
+            if self.paired_pretraining:
+                raise UsageError(
+                    f"pretraining_seeds is {seeds}, and paired_pretraining gives each seed a "
+                    "pre-training of its own; give one of them."
+                )
+        for name, arm in self.arms.items():
+            if arm.pretraining_seeds is not None and arm.checkpoint not in self.pretraining:
+                raise UsageError(
+                    f"The arm '{name}' has pretraining_seeds and starts from no pre-training run "
+                    "of the experiment; give the checkpoint of a run, or leave pretraining_seeds "
+                    "out."
+                )
 
     def _check_trial_seed(self) -> None:
         """Raise UsageError where a cell has the seed with which its learning rate is chosen."""
@@ -328,13 +286,25 @@ class ExperimentSpec:
     def added_seed(self, cell: Cell) -> int:
         """Return what is added to the seed of the pre-training runs that a cell starts from.
 
-        A trial of a learning rate starts from the runs of the task's first seed.
+        A trial of a learning rate starts from the runs of the first seed, and an arm that gets the
+        FLOPs of a run gets those of its first seed.
         """
         if not self.paired_pretraining:
-            return 0
+            is_first = cell.rate is not None or self.arms[cell.arm].match_flops_of is not None
+            return self._seeds_of_runs(cell.arm)[0] if is_first else cell.pretraining_seed
         if cell.rate is not None:
             return (self.tasks[cell.task].seeds or self.seeds)[0]
         return cell.seed
+
+    def _seeds_of_runs(self, arm: str) -> list[int]:
+        """Return what is added to the seeds of the pre-training runs that an arm reads."""
+        if self.arms[arm].needed_checkpoint not in self.pretraining:
+            return [0]
+        return self.arms[arm].pretraining_seeds or self.pretraining_seeds or [0]
+
+    def _pretraining_seeds(self, arm: str) -> list[int]:
+        """Return the pre-training seeds of an arm's cells: 0 where it has no run of its own."""
+        return self._seeds_of_runs(arm) if self.arms[arm].checkpoint is not None else [0]
 
     def preset_fields(self, task: str) -> Mapping[str, Any]:
         """Return the fields of TaskSpec that the experiment's preset gives a task.
@@ -465,15 +435,11 @@ class ExperimentSpec:
             for task, spec in self.tasks.items():
                 for arm in arms:
                     if task in (self.arms[arm].tasks or self.tasks):
-                        tested += [Cell(task, arm, seed) for seed in spec.seeds or self.seeds]
+                        tested += [
+                            Cell(task, arm, seed, pretraining_seed=added)
+                            for added in self._pretraining_seeds(arm)
+                            for seed in spec.seeds or self.seeds
+                        ]
             trials = [trial for cell in tested for trial in self.trials(cell)]
             cells += [*dict.fromkeys(trials), *tested]
         return cells
-
-
-def check_folder(data_dir: str | None) -> None:
-    """Raise UsageError where a folder of data is named and missing."""
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise UsageError(
-            f"There is no folder {data_dir}; give the folder of a dataset in Hub layout."
-        )

@@ -12,6 +12,8 @@ from hf_synpre.files import read_json
 
 # The options of which each value is a trial where there are several; see `without_grids`.
 GRIDS = ("learning_rates", "initial_scales")
+# An option of which each value is a cell, so that values may be added.
+SEEDS = "pretraining_seeds"
 
 
 def read_stored_recipe(file: Path) -> dict[str, Any]:
@@ -79,12 +81,15 @@ def without_grids(part: Any) -> Any:
     """Return a recipe, or a part of it, that is equal for all grids of two values or more.
 
     A trial is the same run whatever other values its grid has, so a grid may change in a folder
-    with results. Cells whose trials then choose another value are computed again.
+    with results. Cells whose trials then choose another value are computed again. Pre-training
+    seeds may change too: each has its own cells.
     """
     if not isinstance(part, dict):
         return part
     parts = {}
     for name, value in part.items():
+        if name == SEEDS:
+            continue
         is_grid = name in GRIDS and isinstance(value, list) and len(value) > 1
         parts[name] = "a grid" if is_grid else without_grids(value)
     return parts

@@ -112,6 +112,14 @@ def _describe(directory: str | Path, left_out: LeftOut) -> str:
     return f"'{Path(directory) / left_out['file']}' {left_out['reason']}. {left_out['remedy']}."
 
 
+def describe(cell: CellResult) -> str:
+    """Return what a message calls a cell; no two cells of an experiment are called the same."""
+    name = f"cell {cell['task']}, {cell['arm']}, seed {cell['seed']}"
+    if cell.get("pretraining_seed"):
+        name += f", pre-training seed {cell['pretraining_seed']}"
+    return name
+
+
 def arm_option(cell: CellResult, name: str) -> str | None:
     """Return an option of a cell's arm, None where the cell does not hold it."""
     options = (cell.get("config") or {}).get("arm") or {}
@@ -296,6 +304,7 @@ SHAPES = {
     "task": _Shape(_is_text, "a text"),
     "arm": _Shape(_is_text, "a text"),
     "seed": _Shape(_is_count, "a whole number"),
+    "pretraining_seed": _Shape(_is_count, "a whole number"),
     "status": _Shape(_is_text, "a text"),
     "error": _Shape(lambda value: isinstance(value, str), "a text", True),
     "metric": _Shape(_is_text, "a text", True),
@@ -353,7 +362,7 @@ def _check_together(cells: list[CellResult]) -> None:
     """
     first_seen: dict[str, tuple[Any, str]] = {}  # property -> its value, and the file that had it
     for cell in cells:
-        name = f"cell {cell['task']}, {cell['arm']}, seed {cell['seed']}"
+        name = describe(cell)
         properties: dict[str, Any] = {"experiment": cell["experiment"], name: cell["file"]}
         if cell["status"] == "done":
             data = cell.get("data") or {}

@@ -6,6 +6,7 @@ import numpy as np
 
 from hf_synpre.report.intervals import difference
 from hf_synpre.report.schema import ByArm, CellResult, Estimate
+from hf_synpre.report.seeds import Seeds, seeds_of
 
 
 def stack_examples(cells: list[CellResult]) -> np.ndarray | None:
@@ -29,11 +30,11 @@ def comparison(by_arm: ByArm, means: dict[str, Estimate]) -> Callable[[str, str]
         by_arm: the cells of a task.
         means: arm -> its mean score on the task.
     """
-    scores = {arm: {cell["seed"]: cell["score"] for cell in group} for arm, group in by_arm.items()}
-    examples: dict[str, dict[int, np.ndarray]] = {}
+    scores = {arm: {seeds_of(c): c["score"] for c in group} for arm, group in by_arm.items()}
+    examples: dict[str, dict[Seeds, np.ndarray]] = {}
     if examples_are_known(by_arm):
         for arm, group in by_arm.items():
-            examples[arm] = {cell["seed"]: cell["example_scores"] for cell in group}
+            examples[arm] = {seeds_of(c): c["example_scores"] for c in group}
 
     def compare(one: str, other: str) -> Estimate:
         return difference(

@@ -10,6 +10,7 @@ import numpy as np
 from hf_synpre.report.cells import is_finite
 from hf_synpre.report.intervals import estimate
 from hf_synpre.report.schema import CellResult, Curve, CurvePoint
+from hf_synpre.report.seeds import arranged
 
 # With fewer seeds a curve's band is the range of its scores, not a t-interval.
 LEAST_SEEDS = 3
@@ -31,11 +32,10 @@ def mean_curve(cells: list[CellResult]) -> Curve:
     "flops" is the mean cost up to each step, pre-training included; absent if a cell lacks it.
     """
     points_of_cells, before = [], []
-    for cell in cells:
-        points = [point for point in cell.get("curve") or [] if is_finite(point["score"])]
-        if points:
-            points_of_cells.append({point["step"]: point for point in points})
-            before.append([pretraining_flops(cell)])
+    used, shape = arranged([cell for cell in cells if finite_points(cell)])
+    for cell in used:
+        points_of_cells.append({point["step"]: point for point in finite_points(cell)})
+        before.append([pretraining_flops(cell)])
     curve: Curve = {"step": [], "mean": [], "low": [], "high": [], "seeds": len(before)}
     if not points_of_cells:
         return curve
@@ -49,7 +49,7 @@ def mean_curve(cells: list[CellResult]) -> Curve:
     for of_seeds in scores.T:
         low, high = float(of_seeds.min()), float(of_seeds.max())
         if len(of_seeds) >= LEAST_SEEDS:
-            interval = estimate(of_seeds.tolist())
+            interval = estimate(of_seeds.tolist(), shape=shape)
             if interval["low"] is not None and interval["high"] is not None:
                 low, high = interval["low"], interval["high"]
         curve["low"].append(low)
@@ -61,6 +61,11 @@ def mean_curve(cells: list[CellResult]) -> Curve:
     if steps and all(math.isfinite(value) for value in flops):
         curve["flops"] = flops
     return curve
+
+
+def finite_points(cell: CellResult) -> list[CurvePoint]:
+    """Return the evaluations of a cell whose score is finite."""
+    return [point for point in cell.get("curve") or [] if is_finite(point["score"])]
 
 
 def common_steps(steps_of_cells: list[set[int]]) -> tuple[list[int], bool]:

@@ -21,6 +21,7 @@ from hf_synpre.report.cells import is_finite
 from hf_synpre.report.costs import collect_runs
 from hf_synpre.report.intervals import estimate
 from hf_synpre.report.schema import RANDOM, ByArm, CellResult, Estimate, Exchange
+from hf_synpre.report.seeds import Seeds, Shape, complete_grid, pair_seeds, seeds_of
 
 # Arms whose gain is not due to what a task teaches: pre-training that has nothing to learn, weights
 # out of order, random weights of a tuned scale. An arm is one of them where its name is such a
@@ -42,12 +43,17 @@ def exchange_rates(by_arm: ByArm) -> dict[str, Exchange]:
     Args:
         by_arm: the finished cells of the task. Their curves are in a loss, lower is better.
     """
-    baseline = {cell["seed"]: cell for cell in by_arm.get(RANDOM, [])}
+    baseline = {seeds_of(cell): cell for cell in by_arm.get(RANDOM, [])}
     rates: dict[str, Exchange] = {}
-    of_seeds: dict[str, dict[int, SeedRate | None]] = {}
+    of_seeds: dict[str, dict[Seeds, SeedRate | None]] = {}
     for arm, cells in by_arm.items():
-        pairs = {c["seed"]: (baseline[c["seed"]], c) for c in cells if c["seed"] in baseline}
-        usable = {seed: pair for seed, pair in pairs.items() if all(map(has_curve, pair))}
+        own = {seeds_of(cell): cell for cell in cells}
+        pairs = {
+            seeds: (baseline[other], own[one])
+            for seeds, (one, other) in pair_seeds(own, baseline).items()
+            if has_curve(baseline[other]) and has_curve(own[one])
+        }
+        usable = {seeds: pairs[seeds] for seeds in complete_grid(pairs)[0]}
         if arm == RANDOM or not usable:
             continue
         of_seeds[arm] = {seed: seed_rate(*pair) for seed, pair in usable.items()}
@@ -125,7 +131,7 @@ def flops_ratio(cell: CellResult) -> float:
     return costs[0] / costs[1]
 
 
-def summarize_rates(rates: dict[int, SeedRate | None]) -> Exchange:
+def summarize_rates(rates: dict[Seeds, SeedRate | None]) -> Exchange:
     """Return the mean rate over seeds; without a value where a seed did not reach the loss."""
     reached = [rate for rate in rates.values() if rate is not None]
     exchange: Exchange = {
@@ -139,11 +145,12 @@ def summarize_rates(rates: dict[int, SeedRate | None]) -> Exchange:
     }
     if len(reached) < len(rates):
         return exchange
-    exchange["natural"] = ratio_estimate([rate.natural for rate in reached])
-    exchange["with_synthetic"] = ratio_estimate([rate.with_synthetic for rate in reached])
+    _, shape = complete_grid(rates)
+    exchange["natural"] = ratio_estimate([rate.natural for rate in reached], shape)
+    exchange["with_synthetic"] = ratio_estimate([rate.with_synthetic for rate in reached], shape)
     gains = [rate.net_gain for rate in reached]
     if all(map(math.isfinite, gains)):
-        exchange["net_gain"] = estimate(gains)
+        exchange["net_gain"] = estimate(gains, shape=shape)
     else:
         exchange["net_gain"] = no_estimate("FLOPs are not known")
     return exchange
@@ -154,9 +161,9 @@ def no_estimate(note: str) -> Estimate:
     return {"value": None, "low": None, "high": None, "note": note}
 
 
-def ratio_estimate(ratios: list[float]) -> Estimate:
+def ratio_estimate(ratios: list[float], shape: Shape) -> Estimate:
     """Return the geometric mean of ratios over seeds with its interval: Student's t of logs."""
-    result = estimate([math.log(ratio) for ratio in ratios])
+    result = estimate([math.log(ratio) for ratio in ratios], shape=shape)
     mean, low, high = result["value"], result["low"], result["high"]
     result["value"] = None if mean is None else math.exp(mean)
     result["low"] = None if low is None else math.exp(low)
@@ -169,7 +176,7 @@ def is_control(arm: str) -> bool:
     return any(arm == word or arm.startswith((f"{word}-", f"{word}_")) for word in CONTROLS)
 
 
-def unbeaten_controls(arm: str, of_seeds: dict[str, dict[int, SeedRate | None]]) -> list[str]:
+def unbeaten_controls(arm: str, of_seeds: dict[str, dict[Seeds, SeedRate | None]]) -> list[str]:
     """Return the controls that an arm does not beat.
 
     It beats a control that does not reach the loss, and one that needs more tokens by an interval
@@ -183,13 +190,15 @@ def unbeaten_controls(arm: str, of_seeds: dict[str, dict[int, SeedRate | None]])
             continue
         if any(rate is None for rate in rates.values()):
             continue
+        pairs = pair_seeds(of_seeds[arm], rates)
+        grid, shape = complete_grid(pairs)
         logs = []
-        for seed in of_seeds[arm].keys() & rates.keys():
-            own, other = of_seeds[arm][seed], rates[seed]
+        for one, other_seeds in (pairs[seeds] for seeds in grid):
+            own, other = of_seeds[arm][one], rates[other_seeds]
             assert own is not None
             assert other is not None
             logs.append(math.log(own.natural / other.natural))
-        lead = estimate(logs) if logs else no_estimate("no common seed")
+        lead = estimate(logs, shape=shape) if logs else no_estimate("no common seed")
         if lead["high"] is None or lead["high"] >= 0:
             unbeaten.append(control)
     return unbeaten

@@ -75,6 +75,11 @@ def format_interval(estimate: Estimate | None, unit: str | None = "%", sign: str
     return text
 
 
+def format_seeds(score: Estimate) -> str:
+    """Write how many seeds a score has: 3, or 3 × 3 of pre-training and of fine-tuning."""
+    return " × ".join(map(str, score.get("grid", [score["n"]])))
+
+
 def format_count(value: float | None) -> str:
     """Write a count with three digits: 950, 12.3 k, 4.56 M, 7.89e+15; – if absent."""
     if value is None:
@@ -239,7 +244,7 @@ def table_row(report: Report, task: str, arm: str) -> list[str]:
     tokens = pretraining.get("tokens") if score else None
     return [
         short_name(arm),
-        str(score["n"]) if score else ABSENT_TEXT,
+        format_seeds(score) if score else ABSENT_TEXT,
         format_interval(score, unit),
         format_interval(difference, unit, "+"),
         format_interval(share),

@@ -31,6 +31,7 @@ class CellResult(TypedDict, total=False):
     task: Required[str]  # name of the downstream task
     arm: Required[str]  # name of the arm: how the model was initialised
     seed: Required[int]  # seed of the fine-tuning run
+    pretraining_seed: int  # what was added to the seed of its pre-training run; absent for 0
     status: Required[str]  # "done" or "failed"
     error: str | None  # why it failed
     metric: str  # name of the metric that `score` is in
@@ -78,7 +79,10 @@ class Estimate(TypedDict):
     high: float | None  # upper end
     note: str | None  # a caveat, or the reason for a missing value
     se: NotRequired[float | None]  # standard error, None for one seed
-    n: NotRequired[int]  # number of seeds
+    n: NotRequired[int]  # number of cells: of seeds, or of both kinds of seeds multiplied
+    grid: NotRequired[list[int]]  # numbers of pre-training and fine-tuning seeds, of several
+    df: NotRequired[float]  # degrees of freedom of the error over seeds, where there is a grid
+    waiting: NotRequired[int]  # cells that are left out until their grid of seeds is complete
     se_seeds: NotRequired[float]  # the part of `se` that comes from seeds
     seeds: NotRequired[list[int]]  # the seeds of a score
     paired: NotRequired[bool]  # whether a difference was paired by seed

@@ -32,6 +32,7 @@ from hf_synpre.report.schema import (
     Report,
     TaskSummary,
 )
+from hf_synpre.report.seeds import arranged
 
 # Words in the names of metrics that are no fractions, even where their values are in 0..1.
 NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", "corr")
@@ -180,19 +181,25 @@ def mean_examples(by_arm: ByArm) -> dict[str, np.ndarray]:
     if not examples_are_known(by_arm):
         return {}
     return {
-        arm: np.array([cell["example_scores"] for cell in group]).mean(0)
+        arm: np.array([cell["example_scores"] for cell in arranged(group)[0]]).mean(0)
         for arm, group in by_arm.items()
     }
 
 
 def mean_score(cells: list[CellResult], unit: str | None) -> Estimate:
-    """Return the mean test score of an arm's cells on a task, with their seeds."""
-    scores = [cell["score"] for cell in cells]
+    """Return the mean test score of an arm's cells on a task, with their seeds.
+
+    Of several pre-training seeds the cells of a complete grid count; "waiting" are the others.
+    """
+    used, shape = arranged(cells)
+    scores = [cell["score"] for cell in used]
     if unit == "%":
-        result = fraction_estimate(scores, stack_examples(cells), example_counts(cells))
+        result = fraction_estimate(scores, stack_examples(used), example_counts(used), shape)
     else:
-        result = estimate(scores, stack_examples(cells))
-    result["seeds"] = [cell["seed"] for cell in cells]
+        result = estimate(scores, stack_examples(used), shape)
+    if len(used) < len(cells):
+        result["waiting"] = len(cells) - len(used)
+    result["seeds"] = [cell["seed"] for cell in used]
     return result
 
 
@@ -203,21 +210,24 @@ def example_counts(cells: list[CellResult]) -> list[int]:
 
 def other_metrics(by_arm: ByArm) -> dict[str, dict[str, Estimate]]:
     """Return metric -> arm -> mean of the scores in every metric but the task's own."""
-    values: dict[str, dict[str, list[float]]] = {}
+    scored: dict[str, dict[str, list[CellResult]]] = {}
     for arm, group in by_arm.items():
         for cell in group:
             for metric, score in (cell.get("scores") or {}).items():
                 if metric != cell["metric"] and is_finite(score):
-                    values.setdefault(metric, {}).setdefault(arm, []).append(score)
+                    scored.setdefault(metric, {}).setdefault(arm, []).append(cell)
 
     means: dict[str, dict[str, Estimate]] = {}
-    for metric, arms in values.items():
+    for metric, arms in scored.items():
         means[metric] = {}
-        for arm, scores in arms.items():
+        for arm, cells in arms.items():
+            used, shape = arranged(cells)
+            scores = [(cell["scores"] or {})[metric] for cell in used]
             if are_fractions(metric, scores):
-                means[metric][arm] = fraction_estimate(scores, None, example_counts(by_arm[arm]))
+                counts = example_counts(by_arm[arm])
+                means[metric][arm] = fraction_estimate(scores, None, counts, shape)
             else:
-                means[metric][arm] = estimate(scores)
+                means[metric][arm] = estimate(scores, shape=shape)
     return means
 
 

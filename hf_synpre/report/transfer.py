@@ -17,6 +17,7 @@ from hf_synpre.report.schema import (
     Report,
     Transfer,
 )
+from hf_synpre.report.seeds import Seeds, pair_seeds, seeds_of
 
 # The name of the second arm in the pair of an arm with itself, which shows what an ensemble of two
 # seeds gains without another initialisation.
@@ -140,17 +141,17 @@ def ensembles(cells: list[CellResult]) -> dict[str, list[Pair]]:
 
 def arm_pairs(cells: list[CellResult]) -> Iterator[Pair]:
     """Yield every pair of arms of one task's cells that has at least two cells to compare."""
-    runs: dict[str, dict[int, CellResult]] = {}  # arm -> seed -> cell
+    runs: dict[str, dict[Seeds, CellResult]] = {}  # arm -> seeds -> cell
     for cell in cells:
-        runs.setdefault(cell["arm"], {})[cell["seed"]] = cell
+        runs.setdefault(cell["arm"], {})[seeds_of(cell)] = cell
 
     for one, other in itertools.combinations_with_replacement(runs, 2):
         if one == other:
             first_two = list(runs[one].values())[:2]
             couples = [(first_two[0], first_two[1])] if len(first_two) == 2 else []
         else:
-            shared = sorted(runs[one].keys() & runs[other].keys())
-            couples = [(runs[one][seed], runs[other][seed]) for seed in shared]
+            pairs = sorted(pair_seeds(runs[one], runs[other]).items())
+            couples = [(runs[one][a], runs[other][b]) for _, (a, b) in pairs]
         couples = [couple for couple in couples if fit_together(*couple)]
         if not couples:
             continue

@@ -87,6 +87,7 @@ UNREAD = {
         "match_flops_of": ("set", arm(init="weights", checkpoint="x")),
         "checkpoint": ("x", arm()),
         "initial_scales": ([0.5], arm(init="weights", checkpoint="x")),
+        "pretraining_seeds": ([0], lambda option: experiment(arms={"random": option})),
     },
     TaskSpec: {
         "data_dir": (HERE, lambda option: experiment(tasks={"stdlib_ast": option})),

@@ -5,7 +5,7 @@ Run: pytest tests/report/test_intervals.py
 
 import numpy as np
 import pytest
-from simulated_cells import simulate_scores
+from simulated_cells import by_seed, simulate_scores
 
 from hf_synpre.report.intervals import (
     difference,
@@ -68,7 +68,7 @@ def test_null_difference_is_rarely_found_and_a_planted_one_is(shift):
     significant = {0.0: [], 6.0: []}  # by the planted effect
     for effect, hits in significant.items():
         for a, b in rng.normal(size=(600, 2, 4)):
-            d = difference({s + shift: x + effect for s, x in enumerate(a)}, dict(enumerate(b)))
+            d = difference(by_seed(a + effect, shift), by_seed(b))
             assert d["paired"] == (shift == 0)
             hits.append(d["excludes_zero"])
     assert 0.025 < np.mean(significant[0.0]) < 0.07
@@ -77,11 +77,11 @@ def test_null_difference_is_rarely_found_and_a_planted_one_is(shift):
 
 def test_pairing_takes_the_noise_of_the_seed_out():
     noise = [0.0, 0.3, -0.2]
-    reference = dict(enumerate(noise))
-    scores = {s: x + 0.1 + 0.001 * s for s, x in reference.items()}
+    shifted = [x + 0.1 + 0.001 * s for s, x in enumerate(noise)]
+    reference, scores = by_seed(noise), by_seed(shifted)
     assert difference(scores, reference)["excludes_zero"]
-    assert not difference({s + 10: x for s, x in scores.items()}, reference)["excludes_zero"]
-    assert difference({0: 0.5}, reference)["low"] is None
+    assert not difference(by_seed(shifted, shift=10), reference)["excludes_zero"]
+    assert difference(by_seed([0.5]), reference)["low"] is None
     assert not difference(reference, reference)["excludes_zero"]
 
 
@@ -122,7 +122,7 @@ def test_the_interval_of_a_fraction_stays_a_fraction():
 
 def test_differences_without_spread_have_the_interval_of_the_means():
     none, every = (fraction_estimate([x, x], None, [100]) for x in (0.0, 1.0))
-    scores = {x: {0: x, 1: x} for x in (0.0, 1.0)}
+    scores = {x: by_seed([x, x]) for x in (0.0, 1.0)}
     nothing = difference(scores[0.0], scores[0.0], means=(none, none))
     assert (nothing["low"], nothing["high"]) == pytest.approx((-0.0370, 0.0370), abs=1e-4)
     assert not nothing["excludes_zero"]
@@ -131,7 +131,7 @@ def test_differences_without_spread_have_the_interval_of_the_means():
     assert (gap["low"], gap["high"]) == pytest.approx((1 - 0.0370 * 2**0.5, 1.0), abs=1e-4)
     assert gap["excludes_zero"]
     assert difference(scores[0.0], scores[0.0])["low"] is None
-    apart = {seed + 5: 0.0 for seed in (0, 1)}
+    apart = by_seed([0.0, 0.0], shift=5)
     assert difference(apart, scores[0.0], means=(none, none))["high"] > 0  # not paired
 
 
@@ -166,8 +166,8 @@ def test_seeds_that_agree_by_chance_have_an_interval():
 
 def paired_difference(scores):
     """Return the difference of the arms a and b from their scores, [seeds, examples] each."""
-    means = {arm: {seed: x.mean() for seed, x in enumerate(scores[arm])} for arm in ("a", "b")}
-    examples = {arm: dict(enumerate(scores[arm])) for arm in ("a", "b")}
+    means = {arm: by_seed(scores[arm].mean(1)) for arm in ("a", "b")}
+    examples = {arm: by_seed(scores[arm]) for arm in ("a", "b")}
     return difference(means["a"], means["b"], examples["a"], examples["b"])
 
 
