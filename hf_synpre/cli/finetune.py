@@ -283,7 +283,7 @@ def use_tokenizer_of_checkpoint(
         arm: the fields of the ArmSpec; they are changed.
         checkpoint: the checkpoint that the weights come from.
     """
-    from hf_synpre.models.pretrained_weights import has_tokenizer
+    from hf_synpre.initialization.checkpoints import has_tokenizer
 
     is_described = any(name in task for name in ("tokenizer", "vocab_size", "tokenizer_corpora"))
     if checkpoint is None or is_described or not has_tokenizer(checkpoint):

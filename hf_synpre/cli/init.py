@@ -51,6 +51,12 @@ class InitOptions:
         None,
     )
     exclude: list[str] | None = option("Which parameters are not filled, in the same ways.", None)
+    embeddings: str | None = option(
+        "Token embeddings and output layer: fresh (drawn anew), or rows of those of --from: kept "
+        "(its ids are the same), by_token (of tokens that its tokenizer has too) or mean (by "
+        "number, further ones their mean). Without it as --scheme, --include and --exclude say.",
+        None,
+    )
     value: float = option(f"The constant of scheme {CONSTANT_SCHEME}.", 0.4)
     scheme_options: dict[str, Any] = option(
         "Numbers of the schemes gamma and mimetic, as gamma=0.75 (docs/statistics.md).",
@@ -115,6 +121,8 @@ def init(arguments: Arguments) -> int:
         seed=options.seed,
         include=options.include,
         exclude=options.exclude,
+        embeddings=options.embeddings,
+        tokenizer=tokenizer,
         value=options.value,
         scheme_options=options.scheme_options,
         resize=options.resize,
@@ -164,7 +172,7 @@ def check_new_folder(folder: Path) -> None:
 def find_tokenizer(options: InitOptions) -> "PreTrainedTokenizerBase | None":
     """Return the tokenizer that is named, else that of the architecture's or source's folder."""
     from hf_synpre.data.tokenizers import read_tokenizer
-    from hf_synpre.models.pretrained_weights import has_tokenizer
+    from hf_synpre.initialization.checkpoints import has_tokenizer
 
     if options.vocabulary is not None:
         return None

@@ -267,7 +267,7 @@ def corpus_tokenizer(
     """
     from hf_synpre.data.corpus_cache import stored_tokenizer
     from hf_synpre.data.tokenizers import read_tokenizer
-    from hf_synpre.models.pretrained_weights import has_tokenizer
+    from hf_synpre.initialization.checkpoints import has_tokenizer
 
     if options.tokenizer_name:
         return read_tokenizer(options.tokenizer_name)

@@ -61,6 +61,12 @@ class WarmUpOptions:
         "or mlp (their matrices alone), or all.",
         "body",
     )
+    embeddings: str | None = option(
+        "Token embeddings and output layer: fresh (as drawn), kept (ids that the seed draws get "
+        "the learnt rows of the symbols) or mean (all rows the mean of those). Without it kept "
+        "with keep all, else fresh.",
+        None,
+    )
     batch_size: int = option("Examples of a step, over all processes.", 32)
     learning_rate: float | None = option(
         "The learning rate, where the usual one does not do.", None
@@ -112,6 +118,7 @@ def warmup(arguments: Arguments) -> int:
             seconds=options.seconds,
             seed=options.seed,
             keep=options.keep,
+            embeddings=options.embeddings,
             symbols=options.symbols,
             training=training,
         )

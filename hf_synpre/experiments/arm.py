@@ -8,8 +8,8 @@ from hf_synpre.config import check_read, option
 from hf_synpre.errors import UsageError, as_integer, choose
 from hf_synpre.finetuning import check_learning_rates
 from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
+from hf_synpre.initialization.embedding_policy import MATCHED, POLICIES
 from hf_synpre.initialization.learning_free import OPTIONS, check_options
-from hf_synpre.models.embedding_policy import POLICIES
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -129,11 +129,16 @@ class ArmSpec:
         if scheme is not None:
             check_options(self.scheme, self.scheme_options)
 
-        fitting = "kept" if scheme is not None and scheme.embeddings else "fresh"
-        if scheme is not None and self.embeddings != fitting:
+        # With a scheme, token embeddings are those of a checkpoint that it reads.
+        allowed = ["fresh", "kept", *MATCHED]
+        if scheme is not None and scheme.embeddings:
+            allowed.remove("fresh")
+        elif scheme is not None and not scheme.needs_checkpoint:
+            allowed = ["fresh"]
+        if self.embeddings not in allowed:
             raise UsageError(
-                f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; "
-                f"give {fitting}."
+                f"An arm with scheme {self.scheme} has embeddings {self.embeddings}; give "
+                f"{' or '.join(allowed)}."
             )
         if self.lora is not None:
             lora_config(self.lora)

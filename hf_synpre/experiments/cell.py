@@ -33,9 +33,9 @@ from hf_synpre.initialization import (
     embedding_names,
     scale_layers,
 )
-from hf_synpre.models.embedding_policy import MATCHED
+from hf_synpre.initialization.embedding_policy import MATCHED, check_ids, matching_rows
 from hf_synpre.models.families import is_decoder
-from hf_synpre.models.pretrained_weights import check_ids, matching_rows, take_weights
+from hf_synpre.models.pretrained_weights import take_weights
 from hf_synpre.models.spec import TRIAL_VOCABULARY
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import accumulated_cost
@@ -327,6 +327,8 @@ def model_from_checkpoint(
         value=arm.value,
         scheme_options=arm.scheme_options,
         resize=arm.resize,
+        embeddings=arm.embeddings,
+        tokenizer=tokenizer,
     )
     return factory.from_config(config, source)
 

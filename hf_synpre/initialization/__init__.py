@@ -15,7 +15,9 @@ The steps of StatisticsInit, in order; each names the module and what it has:
 5. Draw: build.tensor_generator: (seed, name of the parameter) -> generator -> tensor, float32.
 6. Build: build.build: config, tensors by name, seed -> model. Parameters without a tensor get the
    model's random init under the seed.
-7. Report: load_report.LoadReport: what was loaded, and what was not.
+7. Embeddings: embedding_policy: token tables of a checkpoint and of the model -> the rows that the
+   model takes, by number or by token.
+8. Report: load_report.LoadReport: what was loaded, and what was not.
 """
 
 from hf_synpre.initialization.build import (

@@ -135,6 +135,22 @@ def read_attention_blocks(
     return blocks
 
 
+def heads_by_parameter(
+    model: PreTrainedModel, parameters: Mapping[str, Parameter]
+) -> dict[str, list[HeadView]]:
+    """Return name of a parameter -> the views of the heads that it holds, none outside attention.
+
+    Args:
+        model: the model; its weights are not read.
+        parameters: name -> parameter.
+    """
+    heads: dict[str, list[HeadView]] = defaultdict(list)
+    for block in read_attention_blocks(model, parameters):
+        for view in block.views:
+            heads[view.parameter.name].append(view)
+    return heads
+
+
 def read_block(
     module: nn.Module, path: str, members: list[Parameter], heads: int
 ) -> AttentionBlock | None:

@@ -28,6 +28,13 @@ MOST_LABELS = 1_000_000
 # The files that tell a checkpoint's config and statistics without its weights.
 SMALL_FILES = (STATISTICS_FILE, CONFIG_FILE, "generation_config.json", ADAPTER_FILE)
 
+# The files by which a checkpoint has a tokenizer, and the classes that need none of them.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("vocab.txt", "vocab.json"),
+)
+TOKENIZERS_OF_BYTES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+
 # The package's own files: ID/config.json, ID/parameter_statistics.json, ID/pretraining.json.
 BUNDLED = Path(__file__).parents[1] / "statistics"
 # The namespace of these checkpoints on the Hub.
@@ -156,6 +163,31 @@ def released_hint(name: str) -> str:
     if name.startswith(NAMESPACE):
         return f"statistics are released for {', '.join(bundled)}. "
     return ""
+
+
+def has_tokenizer(source: str | Path) -> bool:
+    """Say whether a checkpoint, in a folder or on the Hub, has a tokenizer.
+
+    Raises:
+        UsageError: there is no such folder, or the Hub does not give its files.
+    """
+    if Path(source).is_file() or str(source) in bundled_checkpoints():
+        return False
+    folder = checkpoint_folder(source, (*TOKENIZER_FILES, "tokenizer_config.json"))
+    if any((folder / file).exists() for file in TOKENIZER_FILES):
+        return True
+    config = folder / "tokenizer_config.json"
+    fields = read_json(config) if config.exists() else {}
+    return isinstance(fields, dict) and fields.get("tokenizer_class") in TOKENIZERS_OF_BYTES
+
+
+def tokenizer_file(source: str | Path) -> Path | None:
+    """Return the tokenizer.json of a checkpoint, None where it has none."""
+    try:
+        file = checkpoint_folder(source, ("tokenizer.json",)) / "tokenizer.json"
+    except (OSError, UsageError):
+        return None
+    return file if file.exists() else None
 
 
 def has_current_statistics(folder: Path, trusted: bool) -> bool:

@@ -18,7 +18,9 @@ from transformers.core_model_loading import WeightRenaming, apply_renamings
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization.build import body_name, check_shape
 from hf_synpre.initialization.checkpoints import STATISTICS_FILE
+from hf_synpre.initialization.moments import Moments, pool
 from hf_synpre.initialization.parameters import Parameter
+from hf_synpre.initialization.schemes import Scheme
 from hf_synpre.initialization.statistics import ParameterStatistics
 from hf_synpre.initialization.stored_tensors import StoredTensors, outer_prefix
 
@@ -134,7 +136,10 @@ class Matching:
                 tuple(stored_shapes[stored_name]),
                 replace(parameter, name=name_in_layer, layer=layer),
             )
-            self.source_tensors[parameter.template].setdefault(layer, source)
+            # Of two names of a tied parameter that are both stored, its first one counts.
+            by_layer = self.source_tensors[parameter.template]
+            if layer not in by_layer or template == body_name(model, parameter.template):
+                by_layer[layer] = source
 
     def all_source_tensors(self) -> Iterator[SourceTensor]:
         """Yield every tensor of the checkpoint that belongs to a parameter, in any layer."""
@@ -283,3 +288,25 @@ def tied_names(model: PreTrainedModel) -> dict[str, str]:
         for name, parameter in model.named_parameters(remove_duplicate=False)
         if name != first_names[id(parameter)]
     }
+
+
+def pool_groups(
+    scheme: Scheme, matching: Matching, measured: Mapping[str, Moments]
+) -> dict[str | None, tuple[float, float]]:
+    """Pool the moments of the checkpoint's tensors by group.
+
+    Args:
+        scheme: gives the group of a tensor.
+        matching: which tensor belongs to which parameter; tensors that the model lacks are not
+            pooled.
+        measured: the name of a tensor in the checkpoint -> its moments.
+
+    Returns:
+        Name of the group -> mean and standard deviation of its tensors taken together.
+    """
+    members: dict[str | None, list[Moments]] = defaultdict(list)
+    for source_tensor in matching.all_source_tensors():
+        group = scheme.group(source_tensor.parameter)
+        if group is not None:
+            members[group].append(measured[source_tensor.stored_name])
+    return {group: pool(moments) for group, moments in members.items()}

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_synpre.errors import UsageError, as_integer, choose, in_message
-from hf_synpre.initialization.attention_blocks import HeadView, read_attention_blocks
+from hf_synpre.initialization.attention_blocks import heads_by_parameter
 from hf_synpre.initialization.build import (
     TensorsOnDemand,
     body_name,
@@ -29,6 +29,12 @@ from hf_synpre.initialization.checkpoints import (
     find_weights,
     read_config,
 )
+from hf_synpre.initialization.embedding_policy import (
+    POLICIES,
+    TokenTables,
+    copy_token_tables,
+    open_token_tables,
+)
 from hf_synpre.initialization.generalized_gaussian import draw_generalized
 from hf_synpre.initialization.learning_free import OPTIONS, STARTS, check_options
 from hf_synpre.initialization.load_report import LoadReport
@@ -36,12 +42,12 @@ from hf_synpre.initialization.loading import check_vocabulary, copy_buffers, fin
 from hf_synpre.initialization.matching import (
     Matching,
     match_parameters,
+    pool_groups,
     source_shapes,
 )
-from hf_synpre.initialization.moments import Moments, pool
 from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.roles import read_parameters
-from hf_synpre.initialization.schemes import SCHEMES, Scheme
+from hf_synpre.initialization.schemes import SCHEMES
 from hf_synpre.initialization.selection import check_number, check_rules, select_parameters
 from hf_synpre.initialization.statistics import ParameterStatistics
 from hf_synpre.initialization.stored_tensors import StoredTensors
@@ -73,6 +79,11 @@ class StatisticsInit:
             patterns of names with *. Without it all are filled but token embeddings, which stay
             fresh unless it names them.
         exclude: which parameters are not filled, named in the same ways.
+        embeddings: what becomes of token embeddings and of the output layer over tokens, one of
+            POLICIES (embedding_policy.py): "fresh", or rows of the checkpoint's: "kept",
+            "by_token", "mean". Without it they are fresh or filled as the scheme, `include` and
+            `exclude` say.
+        tokenizer: the model's, for embeddings "by_token", and to check that ids are the same.
         value: the constant of the scheme constant_pre_attn_ln.
         scheme_options: numbers of schemes without a checkpoint, by name (OPTIONS of
             learning_free.py), as {"gamma": 0.75}.
@@ -103,6 +114,8 @@ class StatisticsInit:
         seed: int = 0,
         include: Iterable[str] | None = None,
         exclude: Iterable[str] | None = None,
+        embeddings: str | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         value: float = 0.4,
         scheme_options: Mapping[str, float] | None = None,
         resize: str = "fan_in",
@@ -125,6 +138,15 @@ class StatisticsInit:
         if include is not None:
             self.include = check_rules("include", include)
         self.exclude = check_rules("exclude", exclude or ())
+        self.embeddings = embeddings
+        if embeddings is not None:
+            choose("embedding policy", embeddings, POLICIES)
+        if embeddings not in (None, "fresh") and not self.scheme.needs_checkpoint:
+            raise UsageError(
+                f"embeddings is '{embeddings}', and scheme {scheme} reads no checkpoint; give "
+                "embeddings 'fresh', or another scheme."
+            )
+        self.tokenizer = tokenizer
         self.value = check_number("value", value)
         self.scheme_options = check_options(scheme, scheme_options)
         self.resize = choose("resize", resize, RESIZE)
@@ -138,6 +160,8 @@ class StatisticsInit:
             text += f", include={list(self.include)}"
         if self.exclude:
             text += f", exclude={list(self.exclude)}"
+        if self.embeddings is not None:
+            text += f", embeddings='{self.embeddings}'"
         if self.scheme.fill == "constant":
             text += f", value={self.value}"
         if self.scheme_options != OPTIONS.get(self.scheme_name, {}):
@@ -196,9 +220,10 @@ class StatisticsInit:
 
         # Read the statistics, or open the weights.
         source = self.read_source(name_or_path, folder, hub)
+        tables = self.open_tables(name_or_path, source, hub)
 
         # Make the model, and load it as transformers would: dtype, device, attention ...
-        model = self.make_model(config, source, resize)
+        model = self.make_model(config, source, resize, tables)
         return finish_loading(model, config, folder, kwargs)
 
     def from_config(
@@ -239,7 +264,8 @@ class StatisticsInit:
                 "folder or Hub id."
             )
 
-        model = self.make_model(config, source, self.resize)
+        tables = self.open_tables(statistics, source, {})
+        model = self.make_model(config, source, self.resize, tables)
         if kwargs or config.dtype not in (None, torch.float32):
             model = finish_loading(model, config, None, kwargs).train()
         return model
@@ -280,11 +306,23 @@ class StatisticsInit:
             return ParameterStatistics.from_pretrained(name_or_path, absolute=absolute, **hub)
         return ParameterStatistics.of_checkpoint(name_or_path, folder, absolute=absolute, **hub)
 
+    def open_tables(
+        self,
+        name_or_path: ParameterStatistics | str | Path | None,
+        source: ParameterStatistics | StoredTensors | None,
+        hub: Mapping[str, Any],
+    ) -> TokenTables | None:
+        """Return the checkpoint's token tables, None where the policy takes no rows of them."""
+        if self.embeddings in (None, "fresh") or source is None:
+            return None
+        return open_token_tables(name_or_path, source, self.embeddings, self.tokenizer, hub)
+
     def make_model(
         self,
         config: PreTrainedConfig,
         source: ParameterStatistics | StoredTensors | None,
         resize: str,
+        tables: TokenTables | None = None,
     ) -> PreTrainedModel:
         """Make a float32 model on the CPU, with its `load_report`.
 
@@ -292,6 +330,7 @@ class StatisticsInit:
             config: the config of the model.
             source: what read_source returned.
             resize: one of RESIZE.
+            tables: the token tables of which rows are copied.
         """
         self.check_source(source)
 
@@ -348,17 +387,20 @@ class StatisticsInit:
         is_whole = not self.scheme.by_role and self.include is None
         if isinstance(source, StoredTensors) and is_whole:
             copy_buffers(model, source, matching)
+        copied: list[str] = []
+        if tables is not None:
+            copied = copy_token_tables(model, parameters, tables)
 
         # Only what a checkpoint may lack is missing here; see `match_parameters`.
         chosen = {parameter.name for parameter in selected}
         resized = [each.name for each, stored in pairs if stored.shape != each.shape]
         report = LoadReport(
             source.source,
-            loaded=tuple(tensors),
+            loaded=(*tensors, *copied),
             missing=tuple(name for name in parameters if name in chosen - tensors.keys()),
             left_over=tuple(matching.left_over),
             other_shape=tuple(resized),
-            fresh=tuple(name for name in parameters if name not in chosen),
+            fresh=tuple(name for name in parameters if name not in {*chosen, *copied}),
         )
         model.load_report = report.log(logging.INFO)
         return model
@@ -397,9 +439,17 @@ class StatisticsInit:
 
     def select(self, parameters: Mapping[str, Parameter]) -> list[Parameter]:
         """Return the parameters that the scheme fills under include and exclude."""
-        return select_parameters(
+        selected = select_parameters(
             parameters, self.scheme_name, self.scheme, self.include, self.exclude
         )
+        if self.embeddings is None:
+            return selected
+        if self.include is not None and any(each.part == "embedding" for each in selected):
+            raise UsageError(
+                f"include names token embeddings, and embeddings is '{self.embeddings}'; give one "
+                "of them, or exclude=['embedding']."
+            )
+        return [each for each in selected if each.part != "embedding"]
 
     def is_constant_gain(self, parameter: Parameter) -> bool:
         """Say whether a parameter is filled with its mean: norms in schemes with fill "scale"."""
@@ -444,41 +494,3 @@ class StatisticsInit:
                 f"Scheme {self.scheme_name} reads weights; give a checkpoint's folder or Hub id, "
                 "not statistics."
             )
-
-
-def heads_by_parameter(
-    model: PreTrainedModel, parameters: Mapping[str, Parameter]
-) -> dict[str, list[HeadView]]:
-    """Return name of a parameter -> the views of the heads that it holds, none outside attention.
-
-    Args:
-        model: the model; its weights are not read.
-        parameters: name -> parameter.
-    """
-    heads: dict[str, list[HeadView]] = defaultdict(list)
-    for block in read_attention_blocks(model, parameters):
-        for view in block.views:
-            heads[view.parameter.name].append(view)
-    return heads
-
-
-def pool_groups(
-    scheme: Scheme, matching: Matching, measured: Mapping[str, Moments]
-) -> dict[str | None, tuple[float, float]]:
-    """Pool the moments of the checkpoint's tensors by group.
-
-    Args:
-        scheme: gives the group of a tensor.
-        matching: which tensor belongs to which parameter; tensors that the model lacks are not
-            pooled.
-        measured: the name of a tensor in the checkpoint -> its moments.
-
-    Returns:
-        Name of the group -> mean and standard deviation of its tensors taken together.
-    """
-    members: dict[str | None, list[Moments]] = defaultdict(list)
-    for source_tensor in matching.all_source_tensors():
-        group = scheme.group(source_tensor.parameter)
-        if group is not None:
-            members[group].append(measured[source_tensor.stored_name])
-    return {group: pool(moments) for group, moments in members.items()}

@@ -5,7 +5,6 @@
 3. `initial_weights`: a fresh model -> the same with T5X's weights, or with heads that attend to
    near positions.
    `pretrained_weights`: a model and a checkpoint -> the model with the checkpoint's weights.
-   `embedding_policy`: token tables of both -> the rows that the model takes, by number or by token.
 4. `packed_forward`: a model -> the same, which takes packed rows with their segments.
    `masked_head`: a masked language model -> the same, with logits at masked positions only.
    `chunked_head`: a language model and labels -> the loss, without the logits of a whole batch.

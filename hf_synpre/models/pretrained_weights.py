@@ -7,32 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.files import read_json, refuse_pointer
-from hf_synpre.initialization import (
-    bundled_checkpoints,
-    checkpoint_folder,
-    embedding_names,
-    skeleton,
-)
+from hf_synpre.files import refuse_pointer
+from hf_synpre.initialization import embedding_names, skeleton
 from hf_synpre.initialization.build import body_name
 from hf_synpre.initialization.checkpoints import checkpoint_config, find_weights
+from hf_synpre.initialization.embedding_policy import MATCHED, POLICIES, match_rows
 from hf_synpre.initialization.load_report import LoadReport, refuse_redrawn, tensor_sums
 from hf_synpre.initialization.stored_tensors import StoredTensors, outer_prefix, plain_names
 from hf_synpre.initialization.weight_files import check_files, indexed_files, refuse_adapter
-from hf_synpre.models.embedding_policy import MATCHED, POLICIES, match_rows, match_tokens
 
-# The files by which a checkpoint has a tokenizer, and the classes that need none of them.
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
-    *("vocab.txt", "vocab.json"),
-)
-TOKENIZERS_OF_BYTES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 # The files of a checkpoint that are downloaded to read its weights.
 WEIGHT_PATTERNS = ("*.safetensors", "*.json", "pytorch_model*.bin")
 # Keys below which training loops save the tensors of a model.
@@ -296,95 +283,3 @@ def quiet_loading() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if has_bar:
             transformers_logging.enable_progress_bar()
-
-
-def check_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Check that the token embeddings of a checkpoint belong to the ids of a tokenizer.
-
-    A checkpoint without a tokenizer.json passes, because its ids are not known.
-
-    Args:
-        source: the checkpoint: a folder or a Hub id.
-        tokenizer: the tokenizer of the model that takes the weights.
-
-    Returns:
-        True where the ids are the same, False where they are not known.
-
-    Raises:
-        UsageError: the checkpoint's tokenizer has other ids, or cannot be read.
-    """
-    file = tokenizer_file(source)
-    if file is None:
-        return check_other_ids(source, tokenizer)
-    try:
-        stored_ids = Tokenizer.from_file(str(file)).get_vocab()
-    except Exception as error:  # the class that tokenizers raises
-        cause = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"{file} is no tokenizer that can be read ({cause}); copy the checkpoint again."
-        ) from error
-    check_same_ids(source, stored_ids, tokenizer)
-    return True
-
-
-def check_other_ids(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Do as `check_ids` for a checkpoint in a folder that has no tokenizer.json."""
-    if not Path(source).is_dir() or not has_tokenizer(source):
-        return False
-    check_same_ids(source, read_tokenizer(str(source)).get_vocab(), tokenizer)
-    return True
-
-
-def check_same_ids(
-    source: str | Path, stored_ids: dict[str, int], tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """Raise UsageError where a checkpoint's tokenizer has other ids than a tokenizer."""
-    if stored_ids != tokenizer.get_vocab():
-        raise UsageError(
-            f"{source} has embeddings for the ids of another tokenizer; "
-            'give that tokenizer, or embeddings "fresh".'
-        )
-
-
-def matching_rows(
-    source: str | Path, tokenizer: PreTrainedTokenizerBase | None, embeddings: str
-) -> dict[int, int] | None:
-    """Return the model's id -> the checkpoint's id of the same token, for embeddings by_token.
-
-    Args:
-        source: the checkpoint: a folder or a Hub id.
-        tokenizer: that of the model; None for a plain vocabulary.
-        embeddings: one of POLICIES; the result is None for the others.
-
-    Raises:
-        UsageError: the tokenizers do not allow the policy (`embedding_policy.match_tokens`).
-    """
-    if embeddings not in MATCHED:
-        return None
-    stored = read_tokenizer(str(source)) if has_tokenizer(source) else None
-    return match_tokens(source, stored, tokenizer, embeddings)
-
-
-def has_tokenizer(source: str | Path) -> bool:
-    """Say whether a checkpoint, in a folder or on the Hub, has a tokenizer.
-
-    Raises:
-        UsageError: there is no such folder, or the Hub does not give its files.
-    """
-    if Path(source).is_file() or str(source) in bundled_checkpoints():
-        return False
-    folder = checkpoint_folder(source, (*TOKENIZER_FILES, "tokenizer_config.json"))
-    if any((folder / file).exists() for file in TOKENIZER_FILES):
-        return True
-    config = folder / "tokenizer_config.json"
-    fields = read_json(config) if config.exists() else {}
-    return isinstance(fields, dict) and fields.get("tokenizer_class") in TOKENIZERS_OF_BYTES
-
-
-def tokenizer_file(source: str | Path) -> Path | None:
-    """Return the tokenizer.json of a checkpoint, None where it has none."""
-    try:
-        file = checkpoint_folder(source, ("tokenizer.json",)) / "tokenizer.json"
-    except (OSError, UsageError):
-        return None
-    return file if file.exists() else None

@@ -11,8 +11,9 @@ the model's place, which is not touched before `Twin.give_back`.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from hf_synpre.data.connection import one_line_cause
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.initialization import PARTS, build, read_parameters, resolve_class
 from hf_synpre.initialization.build import body_name
+from hf_synpre.initialization.embedding_policy import POLICIES, match_rows
 from hf_synpre.models.families import AUTO_CLASSES, first_position, model_family
 from hf_synpre.models.spec import DROPOUTS, check_config, config_parts, fit_vocabulary
 from hf_synpre.vocabulary import Vocabulary
@@ -47,24 +49,26 @@ class Twin:
 
     model: PreTrainedModel
     network: PreTrainedModel  # the twin
-    # The name of a tensor that is given back -> that of the twin's; both have one shape, but for
-    # embeddings and heads of "all", of which some rows are given back.
+    # The name of a tensor that is given back -> that of the twin's; both have one shape.
     kept: dict[str, str]
+    # The same of the token tables, of which some rows are given back: as `embeddings` says.
+    tables: dict[str, str]
+    embeddings: str
     # The tensors of the model's layers that the twin has not, and so are not trained.
     left: list[str]
-    # The id of the model that each symbol of the twin has, -1 for none, int64 [symbols].
-    ids: torch.Tensor
+    # Symbol -> the id of the model that it stands for, with embeddings "kept"; padding and end have
+    # none.
+    ids: dict[int, int]
+    first_symbol: int
 
     def take_weights(self, names: dict[str, str]) -> None:
         """Copy tensors of the model into the twin, in place; `names` is as `kept`."""
-        symbols, ids = self.rows()
         with torch.no_grad():
             for name, twin_name in names.items():
-                source, target = (
-                    self.model.get_parameter(name),
-                    self.network.get_parameter(twin_name),
-                )
-                copy_rows(source, target, ids, symbols)
+                target = self.network.get_parameter(twin_name)
+                target.copy_(self.model.get_parameter(name))
+        if self.embeddings == "kept":
+            copy_tables(self.model, self.network, swapped(self.tables), "kept", self.ids)
 
     def give_back(self) -> None:
         """Copy the trained tensors into the model, in place, once all of them are known to be good.
@@ -72,44 +76,52 @@ class Twin:
         Raises:
             FloatingPointError: a tensor holds numbers that are not finite; the model is as it was.
         """
-        for twin_name in self.kept.values():
+        for twin_name in (*self.kept.values(), *self.tables.values()):
             if not self.network.get_parameter(twin_name).isfinite().all():
                 raise FloatingPointError(
                     f"{twin_name} holds numbers that are not finite; give a smaller learning_rate"
                 )
-        symbols, ids = self.rows()
         with torch.no_grad():
             for name, twin_name in self.kept.items():
-                source, target = (
-                    self.network.get_parameter(twin_name),
-                    self.model.get_parameter(name),
-                )
-                copy_rows(source, target, symbols, ids)
-
-    def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the symbols that have an id of the model, and these ids."""
-        symbols = (self.ids >= 0).nonzero()[:, 0]
-        return symbols, self.ids[symbols]
+                target = self.model.get_parameter(name)
+                target.copy_(self.network.get_parameter(twin_name))
+        if self.embeddings == "kept":
+            copy_tables(self.network, self.model, self.tables, "kept", swapped(self.ids))
+        elif self.embeddings == "mean":
+            first = self.first_symbol
+            copy_tables(self.network, self.model, self.tables, "mean", {}, first)
 
 
-def copy_rows(
-    source: torch.Tensor, target: torch.Tensor, from_rows: torch.Tensor, to_rows: torch.Tensor
+def copy_tables(
+    source: PreTrainedModel,
+    target: PreTrainedModel,
+    names: Mapping[str, str],
+    policy: str,
+    same_rows: Mapping[int, int],
+    first_row: int = 0,
 ) -> None:
-    """Copy a tensor into another in place; where the number of rows differs, some rows alone.
+    """Copy rows of token tables of a model into those of another one, in place.
 
     Args:
-        source: the tensor that is copied.
-        target: of the same shape, or of another number of rows along one axis.
-        from_rows: which rows of the source are copied then.
-        to_rows: where they go.
+        source: the model whose rows are copied.
+        target: the model that gets them.
+        names: name of a table in the target -> its name in the source.
+        policy: "kept" or "mean" (`match_rows`).
+        same_rows: row of the target -> row of the source.
+        first_row: the rows of the source before this one count for nothing.
     """
-    source = source.detach().to(target)
-    if source.shape == target.shape:
-        target.copy_(source)
-        return
-    axis = differing_axis(source.shape, target.shape)
-    rows = source.index_select(axis, from_rows.to(target.device))
-    target.index_copy_(axis, to_rows.to(target.device), rows)
+    stored = {}
+    for name, other in names.items():
+        stored[name] = source.get_parameter(other).detach()[first_row:]
+    current = {name: target.get_parameter(name) for name in names}
+    with torch.no_grad():
+        for name, table in match_rows(stored, current, policy, same_rows).items():
+            current[name].copy_(table)
+
+
+def swapped(pairs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return value -> key."""
+    return {value: key for key, value in pairs.items()}
 
 
 def check_trainable(model: object) -> PreTrainedModel:
@@ -152,6 +164,7 @@ def twin_of(
     *,
     seed: int = 0,
     keep: str = "body",
+    embeddings: str | None = None,
     special_ids: set[int] | None = None,
     force: bool = False,
 ) -> Twin:
@@ -163,6 +176,10 @@ def twin_of(
         vocabulary: a plain one; its ids are the twin's symbols.
         seed: of the draws of the twin's embeddings, head and positions, and of `ids`.
         keep: a key of KEPT_PARTS: which tensors are given back.
+        embeddings: what becomes of the model's token tables, one of POLICIES of
+            initialization/embedding_policy.py but "by_token": "fresh" leaves them, "kept" gives the
+            rows of the symbols to the ids that the seed draws for them, "mean" gives every row the
+            mean of the symbols' rows. None is "kept" with keep "all", else "fresh".
         special_ids: ids of the model's vocabulary that stand for no symbol.
         force: take a model whose weights are not those of its initialiser.
 
@@ -171,6 +188,13 @@ def twin_of(
             natural weights, or too few ids for the symbols.
     """
     choose("keep", keep, KEPT_PARTS)
+    embeddings = embeddings or ("kept" if keep == "all" else "fresh")
+    choose("embedding policy", embeddings, POLICIES)
+    if embeddings == "by_token":
+        raise UsageError(
+            "Embeddings by_token match the tokens of two tokenizers, and the symbols of a warm-up "
+            "are of none; give fresh, kept or mean."
+        )
     network = build_twin(model, vocabulary, seed)
 
     # The tensors that both have, by their names without the body's prefix; of the twin's those that
@@ -181,15 +205,17 @@ def twin_of(
         if not parameter.fixed
     }
     parameters = read_parameters(model)
-    shared, resized, left = {}, {}, []
+    shared, tables, left = {}, {}, []
     for name, parameter in parameters.items():
         twin_name = twin_names.get(body_name(model, name), "")
         shape = tuple(network.get_parameter(twin_name).shape) if twin_name else ()
         is_of_body = parameter.part in KEPT_PARTS["body"]
-        if twin_name and shape == parameter.shape:
+        # Token tables, and what else of a head has a number for each token.
+        is_table = parameter.part == "embedding" or shape[:1] != parameter.shape[:1]
+        if twin_name and is_table and not is_of_body and shape[1:] == parameter.shape[1:]:
+            tables[name] = twin_name
+        elif twin_name and shape == parameter.shape:
             shared[name] = twin_name
-        elif not is_of_body and differing_axis(shape, parameter.shape) is not None:
-            resized[name] = twin_name
         elif is_of_body and not parameter.fixed:
             left.append(name)
     body = {name: shared[name] for name in shared if parameters[name].part in KEPT_PARTS["body"]}
@@ -204,19 +230,20 @@ def twin_of(
 
     # What is given back. Tables of positions that begin at another row are not.
     kept = {name: shared[name] for name in shared if parameters[name].part in KEPT_PARTS[keep]}
-    ids = torch.full((vocabulary.size,), -1)
-    if keep == "all":
-        kept |= resized
+    ids = {}
+    if embeddings == "kept":
         ids = symbol_ids(model, vocabulary, special_ids or set(), seed)
-        if first_position(model) != first_position(network):
-            for name in [name for name in kept if parameters[name].part == "position"]:
-                del kept[name]
+    if keep == "all" and first_position(model) != first_position(network):
+        for name in [name for name in kept if parameters[name].part == "position"]:
+            del kept[name]
     if not kept:
         raise UsageError(
             f"{type(model).__name__} has no parameters whose role is {keep}; give keep 'body'."
         )
 
-    twin = Twin(model, network, kept, left, ids)
+    if embeddings == "fresh":
+        tables = {}
+    twin = Twin(model, network, kept, tables, embeddings, left, ids, vocabulary.first_regular)
     twin.take_weights(body | kept)
     return twin
 
@@ -261,18 +288,10 @@ def build_twin(model: PreTrainedModel, vocabulary: Vocabulary, seed: int) -> Pre
         ) from error
 
 
-def differing_axis(shape: Sequence[int], other: Sequence[int]) -> int | None:
-    """Return the one axis in which two shapes differ, None where they differ in others too."""
-    if len(shape) != len(other):
-        return None
-    axes = [axis for axis in range(len(shape)) if shape[axis] != other[axis]]
-    return axes[0] if len(axes) == 1 else None
-
-
 def symbol_ids(
     model: PreTrainedModel, vocabulary: Vocabulary, special_ids: set[int], seed: int
-) -> torch.Tensor:
-    """Return the model's id of each symbol, drawn by the seed; padding and end have none.
+) -> dict[int, int]:
+    """Return symbol -> the model's id for it, drawn by the seed; padding and end have none.
 
     Args:
         model: its config names further special ids.
@@ -293,12 +312,10 @@ def symbol_ids(
     if len(ordinary) < symbols:
         raise UsageError(
             f"The vocabulary has {len(ordinary)} ids that are not special, and the task "
-            f"{symbols} symbols; give fewer symbols, or keep 'body'."
+            f"{symbols} symbols; give fewer symbols, or embeddings fresh."
         )
     drawn = np.random.default_rng(seed).choice(ordinary, symbols, replace=False)
-    ids = torch.full((vocabulary.size,), -1)
-    ids[vocabulary.first_regular :] = torch.from_numpy(drawn)
-    return ids
+    return dict(zip(range(vocabulary.first_regular, vocabulary.size), drawn.tolist(), strict=True))
 
 
 def check_frozen(model: PreTrainedModel, names: dict[str, str]) -> None:

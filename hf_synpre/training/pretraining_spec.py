@@ -8,7 +8,7 @@ from hf_synpre.config import check_read, option
 from hf_synpre.data.synthetic import SyntheticDataset
 from hf_synpre.data.text_spec import STDLIB, TextSpec, check_stdlib
 from hf_synpre.errors import UsageError, choose
-from hf_synpre.models.embedding_policy import POLICIES
+from hf_synpre.initialization.embedding_policy import POLICIES
 from hf_synpre.models.initial_weights import local_weights, t5x_weights
 from hf_synpre.tasks import get_task
 from hf_synpre.training.argument_table import PRETRAINING

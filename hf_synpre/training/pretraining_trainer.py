@@ -16,6 +16,7 @@ from hf_synpre.data.masking import noise_counts
 from hf_synpre.data.parts import computed_positions
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization import build, tensor_generator
+from hf_synpre.initialization.embedding_policy import check_ids, matching_rows
 from hf_synpre.initialization.load_report import joined
 from hf_synpre.models.electra import RTDModel, build_rtd
 from hf_synpre.models.electra_losses import evaluation_sums, rtd_loss, rtd_metrics
@@ -28,7 +29,7 @@ from hf_synpre.models.families import (
 )
 from hf_synpre.models.masked_head import compute_masked_logits_only
 from hf_synpre.models.packed_forward import accept_packed_rows
-from hf_synpre.models.pretrained_weights import check_ids, matching_rows, take_weights
+from hf_synpre.models.pretrained_weights import take_weights
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.callbacks import (
     Deadline,

@@ -97,6 +97,7 @@ def warm_up(
     seconds: float | None = SECONDS,
     seed: int = 0,
     keep: str = "body",
+    embeddings: str | None = None,
     symbols: int = SYMBOLS,
     training: Mapping[str, Any] | None = None,
     force: bool = False,
@@ -111,15 +112,19 @@ def warm_up(
 
     Args:
         model: a decoder, encoder or encoder-decoder of transformers, with any head, on any device.
-        tokenizer: names the ids that are no symbols; it is read with keep "all" only.
+        tokenizer: names the ids that are no symbols; it is read with embeddings "kept" only.
         task: a synthetic task; without it the one that the model's family learns soonest.
         parameters: of the task; without them the small ones of the preset `small`.
         steps: the most steps.
         seconds: the most seconds of training; None for no limit.
         seed: of the rows, and of the twin's embeddings and head.
         keep: what the model keeps: "body" (all but embeddings, head and tables of positions),
-            "attention" or "mlp" (their matrices), or "all": also the tables of positions, and of
-            embeddings and head the rows of ids that the seed draws for the symbols.
+            "attention" or "mlp" (their matrices), or "all": also the head and the tables of
+            positions.
+        embeddings: what becomes of token embeddings and of the output layer over tokens, tied or
+            not: "fresh" (they stay as they are), "kept" (the rows of ids that the seed draws for
+            the symbols are learnt) or "mean" (every row is the mean of the symbols' rows, a probe
+            for what the layers alone have learnt). Without it "kept" with keep "all", else "fresh".
         symbols: how many ids the task has.
         training: transformers' training arguments by name, as learning_rate; batch_size, examples
             of a step over all processes, may stand among them.
@@ -131,8 +136,8 @@ def warm_up(
         "excess loss"); loss_before, loss and, where the lowest possible loss of the task is known,
         bayes_loss, excess_before, excess_loss, in nats per scored token; learnt, None where that is
         not known, with the reason in not_judged; keep, kept and left (how many tensors were copied,
-        the names of tensors of layers that were not trained), ids (of keep "all"), seed, hf_synpre,
-        commit.
+        the names of tensors of layers that were not trained), embeddings, ids (of embeddings
+        "kept"), seed, hf_synpre, commit.
 
     Raises:
         UsageError: a model that cannot be trained or was trained before, a task that does not fit,
@@ -154,7 +159,13 @@ def warm_up(
     with own_random_numbers(), own_processes(), tempfile.TemporaryDirectory() as folder:
         # The twin, and its Trainer.
         twin = twin_of(
-            model, vocabulary, seed=seed, keep=keep, special_ids=special_ids, force=force
+            model,
+            vocabulary,
+            seed=seed,
+            keep=keep,
+            embeddings=embeddings,
+            special_ids=special_ids,
+            force=force,
         )
         run = WarmUp(spec, twin.network, vocabulary, Path(folder) / "run", quiet)
 
@@ -163,9 +174,10 @@ def warm_up(
         twin.give_back()
     return facts | {
         "keep": keep,
-        "kept": len(twin.kept),
+        "kept": len(twin.kept) + len(twin.tables),
         "left": twin.left,
-        "ids": twin.ids[twin.ids >= 0].tolist(),
+        "embeddings": twin.embeddings,
+        "ids": list(twin.ids.values()),
         "seed": seed,
         "hf_synpre": hf_synpre.__version__,
         "commit": commit(),

@@ -22,7 +22,8 @@ from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.text_head import TextHead
 from hf_synpre.finetuning.text_tasks import TextToTextTask, text_table
-from hf_synpre.models.pretrained_weights import check_ids, has_tokenizer
+from hf_synpre.initialization.checkpoints import has_tokenizer
+from hf_synpre.initialization.embedding_policy import check_ids
 from hf_synpre.training.pretraining_data import open_rows
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import as_vocabulary, padding_and_end

@@ -5,7 +5,7 @@ Run: pytest tests/models/test_embedding_policy.py
 
 import pytest
 import torch
-from small_models import BERT, DECODER, t5
+from small_models import BERT, DECODER, assert_equal, t5
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
@@ -16,13 +16,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hf_synpre import UsageError
+from hf_synpre import ParameterStatistics, StatisticsInit, UsageError, warm_up
+from hf_synpre.cli import main
 from hf_synpre.experiments.arm import ArmSpec
 from hf_synpre.experiments.cell import model_from_checkpoint
 from hf_synpre.finetuning import find_head
-from hf_synpre.initialization import build, embedding_names
-from hf_synpre.models.embedding_policy import POLICIES
-from hf_synpre.models.pretrained_weights import matching_rows, take_weights
+from hf_synpre.initialization import STATISTICS_FILE, build, embedding_names
+from hf_synpre.initialization.embedding_policy import POLICIES, matching_rows
+from hf_synpre.models.pretrained_weights import take_weights
 from hf_synpre.models.spec import ModelSpec
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import fresh_model
@@ -123,6 +124,99 @@ def tables_are_tied(model):
 # --- who uses it ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("scheme", ["per_param_mean_sd", "permuted_weights", "weights"])
+def test_statistics_init_takes_the_same_rows(checkpoint, scheme):
+    name, source, folder = checkpoint
+    auto, _ = MODELS[name]
+    for policy, words in (("by_token", OTHER), ("mean", LONGER), ("kept", OLD)):
+        expected, fresh = taken(checkpoint, words, policy)
+        factory = StatisticsInit(
+            auto, scheme=scheme, seed=2, embeddings=policy, tokenizer=tokenizer(words)
+        )
+        model = factory.from_config(expected.config, folder)
+        for key in fresh:
+            assert torch.equal(model.get_parameter(key), expected.get_parameter(key)), key
+        assert model.load_report.fresh == ()
+        assert tables_are_tied(model) == tables_are_tied(source)
+
+    # The body is the scheme's, as without a policy.
+    body = StatisticsInit(auto, scheme=scheme, seed=2, exclude=["embedding"])
+    plain = body.from_config(expected.config, folder)
+    for key, parameter in plain.named_parameters():
+        if key not in fresh:
+            assert torch.equal(model.get_parameter(key), parameter), key
+    own = StatisticsInit(auto, scheme=scheme, seed=2, embeddings="fresh")
+    assert_equal(own.from_config(expected.config, folder), plain)
+
+
+def test_a_tied_table_is_the_output_layer_of_an_untied_model(tmp_path):
+    tied = make("tied_llama", OLD, 1)
+    tied.save_pretrained(tmp_path)
+    untied = make("llama", OLD, 2)
+    factory = StatisticsInit(AutoModelForCausalLM, embeddings="kept")
+    model = factory.from_config(untied.config, tmp_path)
+    for table in (model.get_input_embeddings(), model.get_output_embeddings()):
+        assert torch.equal(table.weight, tied.get_input_embeddings().weight)
+
+    # And the other way the table of the inputs, not of the outputs, is taken.
+    untied.save_pretrained(tmp_path)
+    again = factory.from_config(tied.config, tmp_path).get_output_embeddings().weight
+    assert torch.equal(again, untied.get_input_embeddings().weight)
+
+
+def test_synpre_init_matches_tokens(tmp_path):
+    source = make("llama", OLD, 1)
+    source.save_pretrained(tmp_path / "old")
+    tokenizer(OLD).save_pretrained(tmp_path / "old")
+    tokenizer(OTHER).save_pretrained(tmp_path / "other")
+    words = ["--from", str(tmp_path / "old"), "--tokenizer_name", str(tmp_path / "other")]
+    new = tmp_path / "new"
+    assert main(["init", *words, "--embeddings", "by_token", "-o", str(new)]) == 0
+    table = AutoModelForCausalLM.from_pretrained(new).get_output_embeddings().weight
+    old = source.get_output_embeddings().weight
+    assert len(table) == len(OTHER)
+    assert torch.equal(table[OTHER.index("w5")], old[OLD.index("w5")])
+    assert "embeddings='by_token'" in (new / "initialization.json").read_text()
+
+
+def test_what_statistics_init_cannot_copy_is_one_line(tmp_path):
+    auto, config = AutoModelForCausalLM, make("llama", OLD, 0).config
+    make("llama", LONGER, 1).save_pretrained(tmp_path)
+    statistics = ParameterStatistics.from_pretrained(tmp_path)
+    cases = [
+        ({"embeddings": "keep"}, tmp_path, "Unknown embedding policy 'keep'"),
+        ({"embeddings": "kept"}, statistics, "and of .* only the statistics were given; give"),
+        ({"embeddings": "kept"}, tmp_path / STATISTICS_FILE, "only the statistics were given"),
+        ({"embeddings": "kept"}, "synpre/llama-mini-set", "only its statistics are bundled"),
+        ({"embeddings": "kept"}, tmp_path, "for other ids give embeddings 'by_token'"),
+        ({"embeddings": "by_token"}, tmp_path, "and the checkpoint .* has none; give"),
+        ({"embeddings": "mean", "include": ["embedding"]}, tmp_path, "give one of them, or excl"),
+        ({"embeddings": "mean", "scheme": "gamma"}, None, "scheme gamma reads no checkpoint; gi"),
+    ]
+    for options, source, message in cases:
+        with pytest.raises(UsageError, match=message):
+            StatisticsInit(auto, **options).from_config(config, source)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_warm_up_gives_every_token_the_mean_of_its_symbols(name):
+    model = make(name, OLD, 1)
+    body = {key: t.detach().clone() for key, t in model.named_parameters()}
+    options = {"symbols": 24, "training": {"batch_size": 4, "use_cpu": True}, "seconds": None}
+    parameters = {"length": 12, "keys": 2}
+    facts = warm_up(
+        model, task="mqar", parameters=parameters, steps=2, embeddings="mean", **options
+    )
+    assert (facts["embeddings"], facts["ids"]) == ("mean", [])
+    for key in embedding_names(model):
+        table = model.get_parameter(key)
+        assert torch.equal(table, table[:1].expand_as(table))
+        assert not torch.equal(table, body.get(key, body[next(iter(body))]))
+    assert tables_are_tied(model) == (name != "llama")
+    with pytest.raises(UsageError, match=r"the symbols of a warm-up are of none; give fresh, kep"):
+        warm_up(model, embeddings="by_token")
+
+
 def test_an_arm_and_a_start_match_tokens(tmp_path):
     spec = ModelSpec("llama", overrides=DECODER_FIELDS)
     source = build(AutoModelForCausalLM, spec.config(as_vocabulary(tokenizer(OLD))), {}, 1)
@@ -137,11 +231,15 @@ def test_an_arm_and_a_start_match_tokens(tmp_path):
         corpus="stdlib", start=str(tmp_path), start_embeddings="by_token", training={"max_steps": 1}
     )
     by_start = fresh_model(run, spec, as_vocabulary(other))
-    for model in (by_arm, by_start):
+    drawn = ArmSpec(init="statistics", checkpoint=str(tmp_path), embeddings="by_token")
+    by_statistics = model_from_checkpoint(find_head("lm"), config, tmp_path, drawn, 3, other)
+    for model in (by_arm, by_start, by_statistics):
         table = model.get_input_embeddings().weight
         old = source.get_input_embeddings().weight
         assert torch.equal(table[OTHER.index("w3")], old[OLD.index("w3")])
         layer = "model.layers.1.mlp.up_proj.weight"
+        if model is by_statistics:
+            continue
         assert torch.equal(model.get_parameter(layer), source.get_parameter(layer))
 
 
@@ -163,5 +261,7 @@ def test_what_cannot_be_is_one_line(checkpoint):
     with pytest.raises(UsageError, match="Unknown embedding policy 'bytoken'"):
         take_weights(make("bert", OLD, 0), folder, "bytoken")
     with pytest.raises(UsageError, match="has embeddings mean; give fresh"):
-        ArmSpec(init="statistics", checkpoint="x", embeddings="mean")
+        ArmSpec(init="statistics", scheme="gamma", embeddings="mean")
+    with pytest.raises(UsageError, match="has embeddings fresh; give kept or by_token or mean"):
+        ArmSpec(init="statistics", scheme="weights", checkpoint="x")
     assert [*POLICIES] == ["fresh", "kept", "by_token", "mean"]

@@ -19,7 +19,8 @@ from transformers import (
 from hf_synpre import UsageError
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
 from hf_synpre.initialization import build
-from hf_synpre.models.pretrained_weights import check_ids, take_weights
+from hf_synpre.initialization.embedding_policy import check_ids
+from hf_synpre.models.pretrained_weights import take_weights
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.vocabulary import as_vocabulary
 
