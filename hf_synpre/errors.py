@@ -127,7 +127,9 @@ def read_integer(text: str) -> int | None:
     return int(text) if is_integer else None
 
 
-def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
+def choose(
+    kind: str, value: str, allowed: Iterable[str], do: str = "", most_listed: int = MOST_LISTED
+) -> str:
     """Return a name if it is one of those allowed.
 
     Args:
@@ -135,6 +137,7 @@ def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
         value: the name that was given.
         allowed: the allowed names.
         do: a sentence at the end of the message, for example where all names are listed.
+        most_listed: of more names than this the message has those most like the value.
 
     Raises:
         UsageError: the name is not allowed. The message suggests an allowed one that is similar.
@@ -153,13 +156,13 @@ def choose(kind: str, value: str, allowed: Iterable[str], do: str = "") -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=CLOSE)
     if close:
         message += f" Did you mean '{close[0]}'?"
-    message += f" Allowed: {_listed(names, name)}."
+    message += f" Allowed: {_listed(names, name, most_listed)}."
     if do:
         message += f" {do}"
     raise UsageError(message)
 
 
-def _listed(names: list[str], value: str) -> str:
+def _listed(names: list[str], value: str, most: int) -> str:
     """Return the names in alphabetical order: of many those most like the value.
 
     Private names, with an underscore before them, are not shown.
@@ -167,14 +170,14 @@ def _listed(names: list[str], value: str) -> str:
     distinct = sorted({name for name in names if not name.startswith("_")})
     if not distinct:
         return "none"
-    if len(distinct) <= MOST_LISTED:
+    if len(distinct) <= most:
         return ", ".join(distinct)
 
     def similarity(name: str) -> float:
         return difflib.SequenceMatcher(None, value, name).ratio()
 
-    shown = sorted(sorted(distinct, key=similarity, reverse=True)[:MOST_LISTED])
-    return f"{', '.join(shown)} and {len(distinct) - MOST_LISTED} more"
+    shown = sorted(sorted(distinct, key=similarity, reverse=True)[:most])
+    return f"{', '.join(shown)} and {len(distinct) - most} more"
 
 
 def in_message(value: Any) -> str:

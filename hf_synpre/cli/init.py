@@ -41,7 +41,7 @@ class InitOptions:
         None,
     )
     scheme: str = option(
-        "What fills the weights; some schemes need no --from (docs/statistics.md).",
+        "What fills the weights.",
         "per_param_mean_sd",
     )
     seed: int = option("Decides every number.", 0)
@@ -270,12 +270,28 @@ def save_start(
         write_text(partial / CARD, start_card(partial, folder.name))
 
 
+def scheme_help() -> str:
+    """Return the help of --scheme, which lists all schemes."""
+    from hf_synpre.initialization import SCHEMES
+
+    reading = [name for name, scheme in SCHEMES.items() if scheme.needs_checkpoint]
+    free = [name for name, scheme in SCHEMES.items() if not scheme.needs_checkpoint]
+    return (
+        f"What fills the weights (docs/statistics.md). With --from: {', '.join(reading)}. Without: "
+        f"{', '.join(free)}."
+    )
+
+
 INIT = Verb(
     name="init",
     summary="Write a model that starts from statistics or another scheme, without training.",
     run=init,
     flag_sets=lambda: [
-        FlagSet(InitOptions, names={"source": "from", "overrides": "config_overrides"})
+        FlagSet(
+            InitOptions,
+            names={"source": "from", "overrides": "config_overrides"},
+            helps={"scheme": scheme_help()},
+        )
     ],
     positional="model",
     needs_positional=False,

@@ -10,6 +10,7 @@ from hf_synpre.finetuning import check_learning_rates
 from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 from hf_synpre.initialization.embedding_policy import MATCHED, POLICIES
 from hf_synpre.initialization.learning_free import OPTIONS, check_options
+from hf_synpre.initialization.schemes import check_scheme
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -101,7 +102,7 @@ class ArmSpec:
     def __post_init__(self) -> None:
         choose("init of an arm", self.init, ("random", "weights", "statistics"))
         choose("embedding policy", self.embeddings, POLICIES)
-        choose("scheme", self.scheme, SCHEMES)
+        check_scheme(self.scheme)
         choose("resize", self.resize, RESIZE)
 
         # A checkpoint must be given exactly where it is read.

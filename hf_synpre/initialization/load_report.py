@@ -25,7 +25,7 @@ class LoadReport:
     Examples:
         init = StatisticsInit(AutoModelForCausalLM)
         model = init.from_pretrained("runs/pretrained")
-        print(model.load_report)  # runs/pretrained: 26 tensors loaded; 1 fresh ...
+        print(model.load_report)  # runs/pretrained: 26 tensors drawn; 1 fresh ...
     """
 
     # The checkpoint: its folder, its Hub id, or whose statistics they are.
@@ -40,11 +40,14 @@ class LoadReport:
     # The tensors of the checkpoint that the model has no place for.
     left_over: tuple[str, ...] = ()
 
-    # The tensors of the model that the checkpoint has in another shape.
+    # Those of them that the checkpoint has in another shape.
     other_shape: tuple[str, ...] = ()
 
     # The tensors of the model that were not to be loaded; they have the model's random init.
     fresh: tuple[str, ...] = ()
+
+    # Whether `loaded` were drawn anew, by a scheme, and not copied.
+    drawn: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return what result files hold: the counts, and the first names of those not loaded."""
@@ -61,8 +64,13 @@ class LoadReport:
         logger.log(level, "%s", self)
         return self
 
+    @property
+    def done(self) -> str:
+        """What became of the tensors in `loaded`."""
+        return "drawn" if self.drawn else "loaded"
+
     def __str__(self) -> str:
-        parts = [f"{self.source}: {len(self.loaded)} tensors loaded"]
+        parts = [f"{self.source}: {len(self.loaded)} tensors {self.done}"]
         for kind, description in DESCRIPTIONS:
             names = getattr(self, kind)
             if names:
@@ -73,7 +81,7 @@ class LoadReport:
         return f"<LoadReport {self}>"
 
     def _repr_html_(self) -> str:
-        rows = [("loaded", self.loaded)]
+        rows = [(self.done, self.loaded)]
         rows += [(description, getattr(self, kind)) for kind, description in DESCRIPTIONS]
         cells = [(text, str(len(names)), listed(names)) for text, names in rows]
         return html_table(self.source, ("tensors", "count", "names"), cells)
@@ -83,7 +91,7 @@ class LoadReport:
 DESCRIPTIONS = (
     ("missing", "missing in the checkpoint"),
     ("left_over", "of the checkpoint left over"),
-    ("other_shape", "of another shape"),
+    ("other_shape", "of them in another size than the checkpoint's"),
     ("fresh", "fresh by choice"),
 )
 
@@ -134,7 +142,7 @@ def joined(reports: Iterable[LoadReport]) -> LoadReport:
     names: dict[str, tuple[str, ...]] = {}
     for kind in kinds:
         names[kind] = tuple(name for report in reports for name in getattr(report, kind))
-    return LoadReport(reports[0].source, **names)
+    return LoadReport(reports[0].source, **names, drawn=any(each.drawn for each in reports))
 
 
 def listed(names: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from hf_synpre.errors import choose
 from hf_synpre.initialization.parameters import PARTS, Parameter
 
 # Where a scheme is defined that is in no paper.
@@ -76,6 +77,11 @@ class Scheme:
     def reads_weights(self) -> bool:
         """Whether the scheme needs the checkpoint's values, not only their statistics."""
         return self.needs_checkpoint and not self.reads_statistics
+
+
+def check_scheme(name: str) -> str:
+    """Return the name of a scheme. Raises UsageError, which lists all, where there is none."""
+    return choose("scheme", name, SCHEMES, most_listed=len(SCHEMES))
 
 
 def per_param(p: Parameter) -> str:

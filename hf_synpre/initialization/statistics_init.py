@@ -47,7 +47,7 @@ from hf_synpre.initialization.matching import (
 )
 from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.roles import read_parameters
-from hf_synpre.initialization.schemes import SCHEMES
+from hf_synpre.initialization.schemes import SCHEMES, check_scheme
 from hf_synpre.initialization.selection import check_number, check_rules, select_parameters
 from hf_synpre.initialization.statistics import ParameterStatistics
 from hf_synpre.initialization.stored_tensors import StoredTensors
@@ -131,7 +131,7 @@ class StatisticsInit:
                 "such as AutoModelForCausalLM, and the checkpoint to from_pretrained."
             )
         self.model_class = model_class
-        self.scheme_name = choose("scheme", scheme, SCHEMES)
+        self.scheme_name = check_scheme(scheme)
         self.scheme = SCHEMES[scheme]
         self.seed = seed_as_integer
         self.include = None
@@ -401,6 +401,7 @@ class StatisticsInit:
             left_over=tuple(matching.left_over),
             other_shape=tuple(resized),
             fresh=tuple(name for name in parameters if name not in {*chosen, *copied}),
+            drawn=self.scheme.fill != "weights",
         )
         model.load_report = report.log(logging.INFO)
         return model
@@ -433,6 +434,7 @@ class StatisticsInit:
             f"Scheme {self.scheme_name}, without a checkpoint",
             loaded=tuple(name for name in parameters if name in filled),
             fresh=tuple(name for name in parameters if name not in filled),
+            drawn=True,
         )
         model.load_report = report.log(logging.INFO)
         return model

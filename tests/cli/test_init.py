@@ -4,6 +4,7 @@ Run: pytest tests/cli/test_init.py
 """
 
 import json
+import re
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from hf_synpre import StatisticsInit
 from hf_synpre.cli import main
 from hf_synpre.hub import plan_push
-from hf_synpre.initialization import checkpoint_config
+from hf_synpre.initialization import SCHEMES, checkpoint_config
 
 T5 = "synpre/t5-mini-set"
 LLAMA = "synpre/llama-mini-set"
@@ -34,7 +35,7 @@ def test_the_folder_has_what_statistics_init_draws(tmp_path, capsys):
     folder = tmp_path / "start"
     start("--from", T5, "--seed", "3", "-o", str(folder))
     said = capsys.readouterr().out
-    assert f"{folder}: set: 46 tensors loaded" in said
+    assert f"{folder}: set: 46 tensors drawn" in said
     assert "The model is not trained" in said
 
     loaded, info = AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
@@ -53,7 +54,7 @@ def test_the_folder_has_what_statistics_init_draws(tmp_path, capsys):
         assert file.metadata().items() >= {"scheme": "per_param_mean_sd", "tokens": "0"}.items()
 
 
-def test_another_size_a_tokenizer_and_a_dtype(tmp_path, encoder_tokenizer):
+def test_another_size_a_tokenizer_and_a_dtype(tmp_path, encoder_tokenizer, capsys):
     encoder_tokenizer.save_pretrained(tmp_path / "ids")
     fields = "hidden_size=32,intermediate_size=48,num_hidden_layers=1"
     fields += ",num_attention_heads=4,num_key_value_heads=2,head_dim=8"
@@ -70,6 +71,8 @@ def test_another_size_a_tokenizer_and_a_dtype(tmp_path, encoder_tokenizer):
     record = json.loads((tmp_path / "start" / "initialization.json").read_text())
     assert record["from"] == LLAMA
     assert record["weights"]["other_shape"] > 0
+    resized = r"(\d+) tensors drawn; \d+ of them in another size than the checkpoint's \(model"
+    assert re.search(resized, capsys.readouterr().out)
 
     # The tokenizer of a start goes on into the next one.
     again = tmp_path / "again"
@@ -94,6 +97,16 @@ def test_a_start_is_pushed_with_its_card(tmp_path):
     assert {"model.safetensors", "initialization.json", "README.md"} <= plan.files.keys()
     card = ModelCard(plan.files["README.md"].decode())
     assert 'from_pretrained("me/t5-start")' in card.text
+
+
+def test_every_scheme_stands_in_the_help_and_in_the_error_of_an_unknown_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["init", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    said = refusal(capsys, "t5", "--scheme", "none_such")
+    for name in SCHEMES:
+        assert f" {name}" in shown, name
+        assert f" {name}" in said, name
 
 
 def test_what_cannot_be_is_one_line(tmp_path, capsys):

@@ -28,7 +28,7 @@ def test_a_model_says_what_came_from_the_checkpoint(llama_checkpoint, caplog):
     assert report.fresh == ("model.embed_tokens.weight",)
     assert report.left_over == ("lm_head.weight",)
     assert len(report.loaded) == len(list(model.parameters())) - 2
-    assert f"{len(report.loaded)} tensors loaded; 1 missing in the checkpoint (score" in caplog.text
+    assert f"{len(report.loaded)} tensors drawn; 1 missing in the checkpoint (score" in caplog.text
     html = report._repr_html_()
     assert "<td>missing in the checkpoint</td><td>1</td><td>score.weight</td>" in html
 
