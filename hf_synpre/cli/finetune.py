@@ -123,7 +123,10 @@ def finetune_flags() -> list[FlagSet]:
         groups={"training": ("lora",)},
         defaults={"embeddings": "fresh; kept with init weights and the checkpoint's tokenizer"},
         left_out=dict.fromkeys(
-            ("match_flops_of", "tasks", "learning_rates", "initial_scales", "pretraining_seeds"),
+            (
+                *("match_flops_of", "finetuning_budget", "tasks", "learning_rates"),
+                *("initial_scales", "pretraining_seeds"),
+            ),
             experiment_only,
         ),
     )

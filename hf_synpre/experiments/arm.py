@@ -75,6 +75,13 @@ class ArmSpec:
         former="compute_of",
         read_with=RANDOM,
     )
+    finetuning_budget: float = option(
+        "How many times as many steps (or epochs) of fine-tuning as the recipe has this arm gets, "
+        "with a schedule of that length. Arms of one start with budgets such as 1, 2 and 4 make a "
+        "line of score over compute.",
+        1.0,
+        is_added=True,
+    )
     lora: dict[str, Any] | None = option(
         "Fields of peft's LoraConfig, as r=8,lora_alpha=16. Only adapters are trained, and fresh "
         "embeddings.",
@@ -147,6 +154,10 @@ class ArmSpec:
             check_learning_rates(self.learning_rates, "An arm")
         if self.initial_scales is not None:
             check_scales(self.initial_scales)
+        if not 0 < self.finetuning_budget < math.inf:
+            raise UsageError(
+                f"An arm has finetuning_budget {self.finetuning_budget}; give a number above 0."
+            )
         if self.tasks == []:
             raise UsageError("An arm has tasks []; name at least one, or leave it out for all.")
 

@@ -412,7 +412,7 @@ class ExperimentSpec:
             cell: the cell; that of a trial is its own.
             rate: the rate that the cell's trials chose.
         """
-        spec = self.finetuning_spec(cell.task)
+        spec = self._stretched(self.finetuning_spec(cell.task), cell.arm)
         rates = self.learning_rates(cell.task, cell.arm)
         if not rates:
             return spec
@@ -420,6 +420,18 @@ class ExperimentSpec:
             rate = rates[0]
         training = spec.training | {"learning_rate": cell.rate or rate}
         return replace(spec, training=training, learning_rates=None)
+
+    def _stretched(self, spec: FinetuningSpec, arm: str) -> FinetuningSpec:
+        """Return a recipe with as many steps or epochs as the budget of an arm asks for."""
+        budget = self.arms[arm].finetuning_budget
+        if budget == 1:
+            return spec
+        steps = spec.training.get("max_steps")
+        if steps is not None:
+            steps = max(round(steps * budget), min(steps, 1))
+            return replace(spec, training=spec.training | {"max_steps": steps})
+        epochs = spec.training.get("num_train_epochs", TrainingArguments.num_train_epochs)
+        return replace(spec, training=spec.training | {"num_train_epochs": epochs * budget})
 
     def cells(self) -> list[Cell]:
         """Return all cells in the order of their computation.

@@ -127,6 +127,13 @@ def arm_option(cell: CellResult, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def finetuning_budget(cell: CellResult) -> float:
+    """Return how many times as many steps of fine-tuning as the recipe has a cell's arm gets."""
+    options = (cell.get("config") or {}).get("arm") or {}
+    budget = options.get("finetuning_budget")
+    return budget if is_finite(budget) else 1.0
+
+
 def matched_run(cell: CellResult) -> str | None:
     """Return the pre-training run whose FLOPs a cell got as further steps, None without one."""
     return arm_option(cell, "compute_of") or arm_option(cell, "match_flops_of")

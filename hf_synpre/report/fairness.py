@@ -8,7 +8,7 @@ rate that was tuned for nobody is stated, not doubted.
 
 from typing import Any
 
-from hf_synpre.report.cells import matched_run
+from hf_synpre.report.cells import finetuning_budget, matched_run
 from hf_synpre.report.costs import distinct
 from hf_synpre.report.exchange import is_control
 from hf_synpre.report.schema import RANDOM, ByArm, CellResult, Fairness, Recipe, Report
@@ -40,6 +40,10 @@ def recipe_of(cells: list[CellResult]) -> Recipe:
         "cut_short": sum(map(is_cut_short, cells)),
         "matches_flops": matched_run(cells[0]) is not None,
     }
+
+    budget = finetuning_budget(cells[0])
+    if budget != 1:
+        recipe["budget"] = budget
 
     # The factor of random weights, where the arm has one.
     scales = distinct(cell.get("initial_scale") for cell in cells)

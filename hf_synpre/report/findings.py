@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from hf_synpre.report.cells import arm_option, matched_run
+from hf_synpre.report.cells import arm_option, finetuning_budget, matched_run
 from hf_synpre.report.comparisons import comparison
 from hf_synpre.report.intervals import excludes_zero
 from hf_synpre.report.schema import (
@@ -33,8 +33,10 @@ def find(by_arm: ByArm, means: dict[str, Estimate], summary: TaskSummary) -> Fin
     if not by_arm:
         return None
 
+    # Arms of other budgets of fine-tuning are points of a line (compute.py), and not ranked.
+    usual = [arm for arm, cells in by_arm.items() if finetuning_budget(cells[0]) == 1]
     sign = 1 if summary["higher_is_better"] else -1
-    ranked = sorted(by_arm, key=lambda arm: -sign * (means[arm]["value"] or 0.0))
+    ranked = sorted(usual or by_arm, key=lambda arm: -sign * (means[arm]["value"] or 0.0))
     compare = comparison(by_arm, means)
     runner_up = ranked[1] if len(ranked) > 1 else None
     return {
@@ -226,7 +228,7 @@ def _against_random(report: Report, name: WriteName) -> list[str]:
         rows = {
             task: differences[arm]
             for task, differences in report["differences"].items()
-            if arm in differences
+            if arm in differences and "budget" not in report["recipes"][task][arm]
         }
         outcomes = [_outcome(row, report["tasks"][task]) for task, row in rows.items()]
         if AHEAD in outcomes:
@@ -246,7 +248,10 @@ def _against_random(report: Report, name: WriteName) -> list[str]:
     unfair = [
         task
         for task, doubts in report["fairness"].items()
-        if any(doubt["refused"] for doubt in doubts.values())
+        if any(
+            doubt["refused"] and "budget" not in report["recipes"][task][arm]
+            for arm, doubt in doubts.items()
+        )
     ]
     if unfair:
         sentences.append(

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
+from hf_synpre.report.compute import crossing_sentence
 from hf_synpre.report.escapes import MarkdownText, escape_markdown, markdown_code
 from hf_synpre.report.exchange import is_control
 from hf_synpre.report.fairness import (
@@ -29,6 +30,7 @@ from hf_synpre.report.render import (
 )
 from hf_synpre.report.schema import (
     NATURAL,
+    RANDOM,
     TEACHER_FORCED,
     Estimate,
     Exchange,
@@ -97,7 +99,10 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
             "costs": cost_table(report),
             "gains": gain_table(report),
             "rates": rate_table(report),
+            "compute": compute_table(report),
         },
+        "baselines": baselines(report),
+        "crossings": crossing_sentences(report),
         "untuned": untuned_rates(report),
         "doubts": doubt_lines(report),
         "schedule_sentence": schedule_sentence,
@@ -174,6 +179,47 @@ def difference_table(report: Report) -> Table | None:
             )
         rows.append(row)
     return without_empty(Table(["arm", *task_headings(report)], rows))
+
+
+def compute_table(report: Report) -> Table | None:
+    """Return the differences to random at equal FLOPs; None where random has one budget."""
+    rows = []
+    for arm in report["arms"]:
+        row = [arm, flops_ratio(report, arm)]
+        for task, summary in report["tasks"].items():
+            compute = report["compute"].get(task)
+            lead = None
+            if compute is not None and len(compute["lines"][RANDOM]) > 1:
+                lead = compute["differences"].get(arm)
+            row.append(markdown_interval(lead, summary["unit"], "+"))
+        if any(text != ABSENT_TEXT for text in row[2:]):
+            rows.append(row)
+    return without_empty(Table(["arm", "FLOPs / random's", *task_headings(report)], rows))
+
+
+def flops_ratio(report: Report, arm: str) -> str:
+    """Return how many times the FLOPs of random an arm has, the mean over tasks."""
+    ratios = [
+        compute["flops"][arm] / compute["flops"][RANDOM]
+        for compute in report["compute"].values()
+        if arm in compute["flops"]
+    ]
+    return f"{sum(ratios) / len(ratios):.2g}" if ratios else ABSENT_TEXT
+
+
+def baselines(report: Report) -> str:
+    """Return the arms of random's line, of all tasks."""
+    lines = [compute["lines"][RANDOM] for compute in report["compute"].values()]
+    return ", ".join(dict.fromkeys(arm for line in lines for arm in line))
+
+
+def crossing_sentences(report: Report) -> list[str]:
+    """Return a sentence for each line of several budgets: where it crosses random's."""
+    return [
+        crossing_sentence(task, name, found)
+        for task, compute in report["compute"].items()
+        for name, found in compute["crossings"].items()
+    ]
 
 
 def task_headings(report: Report) -> list[str]:

@@ -3,17 +3,14 @@
 Equal reports give equal bytes. Matplotlib is imported only when something is drawn.
 """
 
-import math
 import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hf_synpre.report.cells import ABSENT
+from hf_synpre.report.curve_plots import draw_compute, draw_curves
 from hf_synpre.report.figures import (
     COLOURS,
-    CURVE_HEIGHT,
     STYLE,
     ArmStyle,
     arm_styles,
@@ -22,16 +19,13 @@ from hf_synpre.report.figures import (
     plot_label,
     set_title,
 )
-from hf_synpre.report.intervals import excludes_zero
+from hf_synpre.report.heat_maps import draw_heat_map
 from hf_synpre.report.schema import (
     NATURAL,
     RANDOM,
-    Curve,
     Estimate,
-    GainMatrix,
     Report,
 )
-from hf_synpre.report.transfer import matrix_columns, matrix_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,8 +38,6 @@ REFUSED_TEXT: dict[str, Any] = {
     "style": "italic",
     "fontsize": 7,
 }
-X_LABELS = {"step": "fine-tuning step", "flops": "10{} FLOPs, pre-training included"}
-BAND = "line: mean over seeds; band: 95 % interval over seeds (of one or two seeds: their range)"
 POINT = "point: mean; line: 95 % interval"
 FORMATS = ("png", "svg")
 PLOT_FILES = [
@@ -76,8 +68,8 @@ def draw_plots(report: Report) -> dict[str, bytes]:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matrix = report["transfer"]["matrix"] if "transfer" in report else None
         drawings = {
-            "curves": lambda: draw_curves(report, "step"),
-            "compute": lambda: draw_curves(report, "flops"),
+            "curves": lambda: draw_curves(report),
+            "compute": lambda: draw_compute(report),
             "benefit": lambda: draw_benefits(report) or draw_differences(report),
             "gains": lambda: draw_heat_map(matrix) if matrix and matrix["gains"] else None,
         }
@@ -101,7 +93,7 @@ def first_tasks(report: Report, count: int) -> Report:
         return {task: by_task[task] for task in tasks if task in by_task}
 
     first: Any = dict(report)
-    for key in ("tasks", "scores", "differences", "curves"):
+    for key in ("tasks", "scores", "differences", "curves", "compute"):
         first[key] = cut(first[key])
     first["benefits"] = {
         arm: {**benefit, "tasks": cut(benefit["tasks"])}
@@ -123,113 +115,6 @@ def image(figure: "Figure", file_format: str) -> bytes:
         buffer, format=file_format, dpi=min(DPI, MOST_PIXELS / longest_side), metadata=metadata
     )
     return buffer.getvalue()
-
-
-# --- Curves ---------------------------------------------------------------------------------------
-
-
-def draw_curves(report: Report, x: str) -> "Figure | None":
-    """Return a panel for each task: mean validation scores against `x`, a line for each arm.
-
-    None if there is no curve.
-
-    Args:
-        report: the content of report.json.
-        x: "step" or "flops"; an arm whose curve lacks it is left out.
-    """
-    drawn: dict[str, dict[str, Curve]] = {}  # task -> arm -> curve
-    for task, curves in report["curves"].items():
-        known = {arm: curve for arm, curve in curves.items() if x in curve and curve["step"]}
-        if known:
-            drawn[task] = known
-    if not drawn:
-        return None
-
-    figure, panels = panel_grid(len(drawn), CURVE_HEIGHT)
-    styles = arm_styles(report)
-    exponent = flops_exponent(drawn) if x == "flops" else 0
-    for panel, (task, curves) in zip(panels, drawn.items(), strict=True):
-        summary = report["tasks"][task]
-        scale = 100 if summary["unit"] == "%" else 1
-        for arm, curve in curves.items():
-            draw_curve(panel, curve, x, scale, styles[arm], above=arm in (RANDOM, NATURAL))
-
-        panel.set(title=plot_label(task), ylabel=axis_label(summary, summary["curve_score"]))
-        panel.set_xlabel(X_LABELS[x].format(superscript(exponent)))
-        if x == "flops":
-            set_log_axis(panel, exponent)
-        panel.margins(x=0.03)
-        if summary["unit"] == "%":
-            low_end, high_end = panel.get_ylim()
-            panel.set_ylim(max(low_end, 0), min(high_end, 100))
-
-    arms = [arm for arm in report["arms"] if any(arm in curves for curves in drawn.values())]
-    add_legend(figure, arms, styles)
-    set_title(figure, "Scores on validation rows during fine-tuning", BAND)
-    return figure
-
-
-def draw_curve(
-    panel: "Axes", curve: Curve, x: str, scale: float, style: ArmStyle, above: bool
-) -> None:
-    """Draw one arm's curve with its band; points without cost are left out of a log axis."""
-    xs = np.array(curve["step"] if x == "step" else curve["flops"], dtype=float)
-    shown = xs > 0 if x == "flops" else np.isfinite(xs)
-    mean, low, high = (scale * np.array(curve[key])[shown] for key in ("mean", "low", "high"))
-    panel.fill_between(xs[shown], low, high, color=style.color, alpha=0.12, linewidth=0)
-    panel.plot(
-        xs[shown],
-        mean,
-        color=style.color,
-        linestyle=style.linestyle,
-        linewidth=1.2,
-        marker=style.marker,
-        markersize=3,
-        markevery=max(len(mean) // 6, 1),
-        zorder=3 if above else 2,
-    )
-
-
-def flops_exponent(curves: dict[str, dict[str, Curve]]) -> int:
-    """Return the power of ten in which FLOPs are written: a multiple of 3, below the largest."""
-    largest = max(max(c["flops"]) for of_task in curves.values() for c in of_task.values())
-    return 3 * int(math.log10(largest) // 3) if largest >= 1 else 0
-
-
-def superscript(number: int) -> str:
-    """Return a whole number in raised digits."""
-    return str(number).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
-
-
-def set_log_axis(panel: "Axes", exponent: int) -> None:
-    """Make the x axis logarithmic, with ticks in units of a power of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    panel.set_xscale("log")
-    low, high = panel.get_xlim()
-    decades = math.log10(high / low)
-    parts = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0)
-    panel.xaxis.set_major_locator(LogLocator(subs=parts, numticks=20))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 10.0**exponent:g}"))
-
-
-def add_legend(figure: "Figure", arms: list[str], styles: dict[str, ArmStyle]) -> None:
-    """Name each arm once, below all panels, in the order of the report."""
-    from matplotlib.lines import Line2D
-
-    # As many rows as the names need: about 0.4 inches for a line and 0.07 a letter.
-    labels = [plot_label(arm) for arm in arms]
-    columns = int(figure.get_figwidth() / (0.4 + 0.07 * max(map(len, labels))))
-    figure.legend(
-        [Line2D([], [], markersize=3, linewidth=1.2, **styles[arm]._asdict()) for arm in arms],
-        labels,
-        loc="outside lower center",
-        ncols=min(max(columns, 1), len(arms)),
-        handlelength=2.2,
-        columnspacing=1.0,
-        handletextpad=0.5,
-    )
 
 
 # --- Benefits and differences ---------------------------------------------------------------------
@@ -400,77 +285,3 @@ def limit_x_axis(panel: "Axes", estimates: list[Estimate], scale: float, referen
     if ends and (min(ends) < new_low or max(ends) > new_high):
         return "\n(long intervals are cut)"
     return ""
-
-
-# --- The matrix of gains --------------------------------------------------------------------------
-
-
-def draw_heat_map(matrix: GainMatrix) -> "Figure":
-    """Return a heat map of gains: a row for each arm, a column for each task and for the mean.
-
-    A gain is coloured only where its interval excludes zero; its interval stands below it.
-    """
-    from matplotlib.figure import Figure
-
-    arms, (tasks, columns) = list(matrix["gains"]), matrix_columns(matrix)
-    estimates = [matrix_row(matrix, arm, tasks) for arm in arms]
-    scale = matrix["scale"]
-
-    # Colours: NaN, which is white, where the interval includes zero or there is none.
-    colours = np.full((len(arms), len(columns)), np.nan)
-    for (row, column), _ in np.ndenumerate(colours):
-        estimate = estimates[row][column]
-        if estimate is not None and estimate["value"] is not None and excludes_zero(estimate):
-            colours[row, column] = scale * estimate["value"]
-    limit = 1.0
-    if not np.isnan(colours).all():
-        limit = min(max(float(np.nanmax(np.abs(colours))), 1.0), 200.0)
-
-    names = max(len(plot_label(arm)) for arm in arms)
-    size = (0.4 + 0.07 * names + 0.88 * len(columns), 1.5 + 0.36 * len(arms))
-    figure = Figure(figsize=size, layout="constrained")
-    panel = figure.subplots()
-    x_ends, y_ends = np.arange(len(columns) + 1) - 0.5, np.arange(len(arms) + 1) - 0.5
-    fields = np.ma.masked_invalid(colours)  # [arms, columns]
-    panel.pcolormesh(x_ends, y_ends, fields, cmap="RdBu", vmin=-limit, vmax=limit)
-    panel.invert_yaxis()
-    panel.set_xticks(range(len(columns)), map(plot_label, columns), rotation=40, ha="right")
-    panel.set_yticks(range(len(arms)), map(plot_label, arms))
-    panel.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
-    panel.set_yticks(np.arange(len(arms) - 1) + 0.5, minor=True)
-    panel.grid(which="minor", color="#DDDDDD", linewidth=0.5)
-    panel.tick_params(which="both", length=0)
-    for (row, column), strength in np.ndenumerate(colours):
-        dark = abs(strength) > 0.6 * limit  # False for NaN
-        write_gain(panel, column, row, estimates[row][column], scale, "white" if dark else "black")
-    set_title(
-        figure,
-        f"Gain, {matrix['unit']}",
-        "coloured where the 95 % interval, in brackets, excludes zero; not corrected for the "
-        "number of comparisons",
-    )
-    return figure
-
-
-def write_gain(
-    panel: "Axes", x: int, y: int, estimate: Estimate | None, scale: float, color: str
-) -> None:
-    """Write a gain and its interval into a field of the heat map."""
-    if estimate is None or estimate["value"] is None:
-        panel.text(x, y, "–", ha="center", va="center", color="#777777")
-        return
-    if not excludes_zero(estimate):
-        color = "#555555"
-    text = short_gain(scale * estimate["value"])
-    if estimate["low"] is None or estimate["high"] is None:
-        panel.text(x, y, text, ha="center", va="center", color=color)
-        return
-    low, high = short_gain(scale * estimate["low"]), short_gain(scale * estimate["high"])
-    interval = f"[{low}, {high}]"
-    panel.text(x, y - 0.16, text, ha="center", va="center", color=color)
-    panel.text(x, y + 0.24, interval, ha="center", va="center", color=color, fontsize=5.5)
-
-
-def short_gain(value: float) -> str:
-    """Write a gain with its sign, with one digit after the point below 10."""
-    return f"{value:+z.1f}" if abs(value) < 9.95 else f"{value:+.0f}"

@@ -178,6 +178,7 @@ class Recipe(TypedDict):
     steps: list[int]  # where the schedules end
     cut_short: int  # cells whose last evaluation is before that
     matches_flops: bool  # whether the arm got the FLOPs of a pre-training as further steps
+    budget: NotRequired[float]  # how many times as many steps as the recipe has, unless 1
     scale: NotRequired[float]  # the factor of its random weights, where it has one
     scale_edge: NotRequired[str]  # "lowest" or "highest" where the factor is at that end of a grid
 
@@ -201,6 +202,25 @@ class Exchange(TypedDict):
     controls: list[str]  # control arms that it does not beat
 
 
+class Crossing(TypedDict):
+    """Where the line of a start and random's cross over total FLOPs, by their mean scores."""
+
+    first: float  # FLOPs from which both lines are known
+    last: float  # FLOPs up to which they are
+    at: list[float]  # FLOPs at which they cross
+    ahead_at_first: bool  # whether the start is better than random at `first`
+
+
+class Compute(TypedDict):
+    """The scores of a task over total FLOPs; see compute.py."""
+
+    flops: dict[str, float]  # arm -> mean FLOPs of pre-training and fine-tuning
+    pretraining: dict[str, float]  # arm -> those of pre-training alone
+    lines: dict[str, list[str]]  # name -> arms of one start, by rising FLOPs
+    differences: dict[str, Estimate]  # arm -> its score less that of random's line at its FLOPs
+    crossings: dict[str, Crossing | None]  # line -> where it crosses random's
+
+
 class Report(TypedDict):
     """The content of report.json: every number of a report, fractions as fractions."""
 
@@ -222,5 +242,6 @@ class Report(TypedDict):
     failed: list[dict[str, Any]]  # file, task, arm, seed and error of each failed cell
     left_out: list[LeftOut]  # files that were no usable cells
     cells: list[dict[str, Any]]  # file, sha256, status and scores of each cell
+    compute: dict[str, Compute]  # task -> its scores over total FLOPs, where they are known
     transfer: NotRequired[Transfer]  # for labelled tasks
     exchange: NotRequired[dict[str, dict[str, Exchange]]]  # language modelling: task -> arm -> rate

@@ -8,6 +8,7 @@ from hf_synpre.report.comparisons import (
     examples_are_known,
     stack_examples,
 )
+from hf_synpre.report.compute import summarize_compute
 from hf_synpre.report.costs import distinct, mean_curve, mean_run
 from hf_synpre.report.exchange import exchange_rates
 from hf_synpre.report.fairness import fairness, recipe_of
@@ -69,6 +70,7 @@ def summarize(cells: list[CellResult]) -> Report:
         "phases": {},
         "embeddings": {},
         "versions": collect_versions(finished),
+        "compute": {},
         "recipes": {},
         "fairness": {},
         "findings": {},
@@ -93,6 +95,10 @@ def summarize(cells: list[CellResult]) -> Report:
         leads[task] = find(by_arm, report["scores"][task], report["tasks"][task])
         report["curves"][task] = {arm: mean_curve(group) for arm, group in by_arm.items()}
         example_means[task] = mean_examples(by_arm)
+        higher = report["tasks"][task]["higher_is_better"] is not False
+        compute = summarize_compute(by_arm, report["scores"][task], higher)
+        if compute is not None:
+            report["compute"][task] = compute
         recipes = {arm: recipe_of(group) for arm, group in by_arm.items()}
         report["recipes"][task] = recipes
         doubts = fairness(by_arm, recipes)

@@ -116,3 +116,20 @@ def test_cells_say_their_pretraining_seed_and_those_of_before_stay(tmp_path):
 def test_seeds_of_pretraining_that_nothing_reads_are_refused(changes, message):
     with pytest.raises(UsageError, match=message):
         spec_of(**changes)
+
+
+# --- Budgets of fine-tuning -----------------------------------------------------------------------
+
+
+def test_an_arm_may_have_several_times_the_steps_of_fine_tuning():
+    arms = {"random": {}, "longer": {"finetuning_budget": 2.5}}
+    spec = spec_of(arms=arms, finetuning={"training": {"max_steps": 10}})
+    steps = {c.arm: spec.recipe(c).training["max_steps"] for c in spec.cells()}
+    assert steps == {"random": 10, "longer": 25}
+    rates = spec_of(arms=arms, finetuning={"training": {"max_steps": 10}, "learning_rates": [0.1]})
+    assert [spec.recipe(c).training["max_steps"] for c in rates.cells()] == [10, 10, 25, 25]
+    epochs = spec_of(arms=arms, finetuning={"training": {"num_train_epochs": 2}})
+    assert epochs.recipe(epochs.cells()[-1]).training["num_train_epochs"] == 5
+    assert "finetuning_budget" not in stored_form(ArmSpec())
+    with pytest.raises(UsageError, match="An arm has finetuning_budget 0; give a number above 0"):
+        ArmSpec(finetuning_budget=0)

@@ -114,7 +114,7 @@ ALWAYS_READ = {
         *("validation_examples", "seed", "training", "tokens_per_batch"),
     ),
     TextSpec: (),
-    ArmSpec: ("init", "lora", "tasks", "learning_rates"),
+    ArmSpec: ("init", "lora", "tasks", "learning_rates", "finetuning_budget"),
     TaskSpec: ("tokenizer", "max_source", "define", "finetuning", "seeds"),
     FinetuningSpec: (
         *("training", "evaluations", "validation_examples", "test_examples", "patience"),
