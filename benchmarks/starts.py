@@ -8,8 +8,8 @@ by symmetric_qk and mimetic without a checkpoint, and its random matrices are ma
 permuted_rows, row_column_norms and spectral. The largest relative error of each identity over all
 architectures stands beside the number of architectures that it was measured on; "no_heads" are
 those without an attention block whose heads can be told apart.
-"card": bytes of parameter_statistics.json of a Llama of 7 B parameters, with the mean absolute
-deviations; the numbers are those of one layer, repeated.
+"card": bytes of parameter_statistics.json of a Llama of 7 B parameters, alone, with the mean
+absolute deviations, and with the quantiles of singular values too; the numbers are random ones.
 "memory": a Llama of 1.1 B parameters is made from the card of a small one in a process of its own;
 peak is what it adds to the resident memory, beside the bytes of its parameters.
 """
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ from hf_synpre.initialization import (
 )
 from hf_synpre.initialization.attention_blocks import read_attention_blocks
 from hf_synpre.initialization.learning_free import OPTIONS, STARTS
+from hf_synpre.initialization.parameters import Parameter
+from hf_synpre.initialization.spectra import (
+    all_singular_values,
+    draw_with_values,
+    measure_spectrum,
+)
 from hf_synpre.initialization.value_fills import VALUE_FILLS
 
 RESULT = Path(__file__).parent / "results" / "starts.json"
@@ -121,7 +128,7 @@ def value_errors(model: torch.nn.Module, parameters: dict[str, Any]) -> dict[str
         generator = torch.Generator().manual_seed(0)
         maps = parameter.as_maps(tensor).double()
         for scheme in errors:
-            made = VALUE_FILLS[scheme](parameter, tensor, generator, ())
+            made = remade(scheme, parameter, tensor, generator)
             other = parameter.as_maps(made).double()
             if scheme == "permuted_rows":
                 pairs = [(other.sort(-1).values, maps.sort(-1).values)]
@@ -133,6 +140,17 @@ def value_errors(model: torch.nn.Module, parameters: dict[str, Any]) -> dict[str
                 error = ((found - expected).abs().max() / expected.abs().max()).item()
                 errors[scheme] = max(errors[scheme], error)
     return errors if taken else {}
+
+
+def remade(
+    scheme: str, parameter: Parameter, tensor: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """Return what a scheme makes of a tensor of the same size."""
+    if scheme != "spectral":
+        return VALUE_FILLS[scheme](parameter, tensor, generator)
+    sources = [all_singular_values(matrix) for matrix in parameter.as_maps(tensor)]
+    mean_square = tensor.double().square().mean().item()
+    return draw_with_values(parameter, sources, mean_square, generator)
 
 
 def head_errors(model: torch.nn.Module, parameters: dict[str, Any]) -> dict[str, float]:
@@ -226,18 +244,20 @@ def card() -> dict[str, int]:
     for name, parameter in model.named_parameters():
         measured = Moments.of(torch.empty(999).normal_(0.001, 0.02, generator=generator), True)
         shape = tuple(parameter.shape)
-        moments[name] = Moments(
-            shape, parameter.numel(), measured.mean, measured.sd, measured.absolute
-        )
+        spectrum = None
+        if len(shape) == 2:
+            spectrum = measure_spectrum(torch.empty(64, 64).normal_(generator=generator))
+        moments[name] = replace(measured, shape=shape, numel=parameter.numel(), spectrum=spectrum)
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "parameter_statistics.json"
-        for kind, kept in (("bytes", False), ("bytes_with_absolute", True)):
-            stored = moments
-            if not kept:
-                stored = {
-                    name: Moments(m.shape, m.numel, m.mean, m.sd) for name, m in moments.items()
-                }
+        without: dict[str, dict[str, None]] = {
+            "bytes": {"absolute": None, "spectrum": None},
+            "bytes_with_absolute": {"spectrum": None},
+            "bytes_with_both": {},
+        }
+        for kind, fields in without.items():
+            stored = {name: replace(m, **fields) for name, m in moments.items()}
             ParameterStatistics("a checkpoint of 7 B parameters", stored).save(file)
             sizes[kind] = file.stat().st_size
     return {"parameters": model.num_parameters(), "tensors": len(moments), **sizes}

@@ -58,6 +58,11 @@ class InitOptions:
         None,
     )
     value: float = option(f"The constant of scheme {CONSTANT_SCHEME}.", 0.4)
+    unigrams: str | None = option(
+        "The token frequencies of scheme log_unigram_head: a file of text, which the tokenizer "
+        "cuts into tokens, or the folder of a Unigram tokenizer.",
+        None,
+    )
     scheme_options: dict[str, Any] = option(
         "Numbers of the schemes gamma and mimetic, as gamma=0.75 (docs/statistics.md).",
         default_factory=dict,
@@ -124,6 +129,7 @@ def init(arguments: Arguments) -> int:
         embeddings=options.embeddings,
         tokenizer=tokenizer,
         value=options.value,
+        unigrams=options.unigrams,
         scheme_options=options.scheme_options,
         resize=options.resize,
     )

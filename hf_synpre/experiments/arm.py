@@ -11,6 +11,7 @@ from hf_synpre.initialization import RESIZE, SCHEMES, Scheme
 from hf_synpre.initialization.embedding_policy import MATCHED, POLICIES
 from hf_synpre.initialization.learning_free import OPTIONS, check_options
 from hf_synpre.initialization.schemes import check_scheme
+from hf_synpre.initialization.unigrams import UNIGRAM_SCHEME
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -136,6 +137,11 @@ class ArmSpec:
         self._check_options(scheme)
         if scheme is not None:
             check_options(self.scheme, self.scheme_options)
+        if scheme is not None and self.scheme == UNIGRAM_SCHEME:
+            raise UsageError(
+                f"An arm has no token frequencies for scheme {UNIGRAM_SCHEME}; make the model with "
+                "`synpre init`, and give its folder as the checkpoint of an arm with init weights."
+            )
 
         # With a scheme, token embeddings are those of a checkpoint that it reads.
         allowed = ["fresh", "kept", *MATCHED]
@@ -166,7 +172,7 @@ class ArmSpec:
         has = {
             RANDOM: self.init == "random",
             STATISTICS: scheme is not None,
-            DRAWN: scheme is not None and scheme.reads_statistics,
+            DRAWN: scheme is not None and scheme.needs_checkpoint and not scheme.copies,
             CONSTANT: scheme is not None and scheme.fill == "constant",
             OPTIONED: scheme is not None and self.scheme in OPTIONS,
             OLD_EMBEDDINGS: self.init != "random" or self.lora is not None,

@@ -112,6 +112,10 @@ class TensorsOnDemand(Mapping[str, torch.Tensor]):
         self.names = dict.fromkeys(names)
         self.make = make
 
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is a tensor of this name, without making it."""
+        return name in self.names
+
     def __getitem__(self, name: str) -> torch.Tensor:
         """Make one tensor."""
         if name not in self.names:

@@ -6,6 +6,7 @@ a start helps a language model is not shown: what was published is named at each
 """
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -16,11 +17,12 @@ from hf_synpre.initialization.build import body_name, tensor_generator
 from hf_synpre.initialization.loading import fill_with_constant
 from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.selection import check_number
+from hf_synpre.initialization.unigrams import UNIGRAM_SCHEME, log_unigram_head
 
 # A model with its random init, its parameters by name, the names of those that may be filled, a
 # seed and the options of the scheme -> the names of the parameters that were filled, in place.
 Start = Callable[
-    [PreTrainedModel, Mapping[str, Parameter], Collection[str], int, Mapping[str, float]],
+    [PreTrainedModel, Mapping[str, Parameter], Collection[str], int, Mapping[str, Any]],
     set[str],
 ]
 
@@ -30,7 +32,7 @@ def constant(
     parameters: Mapping[str, Parameter],
     selected: Collection[str],
     seed: int,
-    options: Mapping[str, float],
+    options: Mapping[str, Any],
 ) -> set[str]:
     """Set the gains of the selected norms to `value`."""
     fill_with_constant(model, [parameters[name] for name in selected], options["value"])
@@ -42,7 +44,7 @@ def gamma(
     parameters: Mapping[str, Parameter],
     selected: Collection[str],
     seed: int,
-    options: Mapping[str, float],
+    options: Mapping[str, Any],
 ) -> set[str]:
     """Draw matrices with the deviation d_in ** -gamma: 0.5 keeps the scale of states, 1 shrinks it.
 
@@ -67,7 +69,7 @@ def symmetric_qk(
     parameters: Mapping[str, Parameter],
     selected: Collection[str],
     seed: int,
-    options: Mapping[str, float],
+    options: Mapping[str, Any],
 ) -> set[str]:
     """Let the keys of self-attention equal its queries: W_K = W_Q, so that scores are symmetric.
 
@@ -93,7 +95,7 @@ def mimetic(
     parameters: Mapping[str, Parameter],
     selected: Collection[str],
     seed: int,
-    options: Mapping[str, float],
+    options: Mapping[str, Any],
 ) -> set[str]:
     """Draw the maps of self-attention so that their products are a multiple of I and noise.
 
@@ -220,6 +222,7 @@ STARTS: dict[str, Start] = {
     "gamma": gamma,
     "symmetric_qk": symmetric_qk,
     "mimetic": mimetic,
+    UNIGRAM_SCHEME: log_unigram_head,
 }
 # Scheme -> its options with their usual values.
 OPTIONS: dict[str, dict[str, float]] = {

@@ -72,6 +72,10 @@ class Moments:
     # it was not measured.
     absolute: float | None = None
 
+    # The singular values of a matrix at some places, relative to their root mean square
+    # (spectra.py); None where they were not measured, and for other tensors.
+    spectrum: tuple[int, ...] | None = None
+
     @classmethod
     def of(cls, tensor: torch.Tensor, absolute: bool = False) -> "Moments":
         """Measure a tensor in float64, its mean absolute deviation too if that is wanted."""

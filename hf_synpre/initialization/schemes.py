@@ -70,13 +70,18 @@ class Scheme:
 
     @property
     def reads_statistics(self) -> bool:
-        """Whether the scheme draws from the checkpoint's statistics, its values not needed."""
-        return self.fill in ("mean_sd", "scale", "generalized_gaussian")
+        """Whether the scheme can draw from the checkpoint's statistics, its values not needed."""
+        return self.fill in ("mean_sd", "scale", "generalized_gaussian", "spectral")
 
     @property
     def reads_weights(self) -> bool:
         """Whether the scheme needs the checkpoint's values, not only their statistics."""
         return self.needs_checkpoint and not self.reads_statistics
+
+    @property
+    def copies(self) -> bool:
+        """Whether each tensor is made of the values of one of the same size."""
+        return self.reads_weights and self.fill != "per_head"
 
 
 def check_scheme(name: str) -> str:
@@ -209,4 +214,7 @@ SCHEMES: dict[str, Scheme] = {
     ),
     "symmetric_qk": Scheme(only("key", "qkv"), "start", paper="arXiv 2502.10927"),
     "gamma": Scheme(matrices("attention", "mlp", "projection"), "start", paper="arXiv 2606.17945"),
+    "log_unigram_head": Scheme(
+        only("embedding", "final_norm"), "start", embeddings=True, paper=OURS
+    ),
 }

@@ -45,7 +45,7 @@ def select_parameters(
     selected = []
     for parameter in parameters.values():
         # Tables that are computed are copied with the weights, but never drawn.
-        if parameter.fixed and not scheme.reads_weights:
+        if parameter.fixed and not scheme.copies:
             continue
         if any(rule_fits(rule, parameter) for rule in exclude):
             continue

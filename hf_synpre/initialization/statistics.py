@@ -2,7 +2,8 @@
 
 The statistics file, parameter_statistics.json, has the keys "format" (1), "source" (whose
 statistics these are) and "parameters" (a list with name, shape, numel, mean and sd of each, and
-absolute, the mean absolute deviation, where it was measured).
+where they were measured absolute, the mean absolute deviation, and spectrum, the singular values at
+some places; see moments.py).
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from hf_synpre.initialization.checkpoints import (
 )
 from hf_synpre.initialization.load_report import html_table
 from hf_synpre.initialization.moments import CHUNK, Moments, absolute_sum, accumulate, as_floats
+from hf_synpre.initialization.spectra import is_spectrum, measure_spectrum
 from hf_synpre.initialization.stored_tensors import DTYPES, StoredTensors
 from hf_synpre.initialization.weight_files import broken_file
 
@@ -105,8 +107,16 @@ def measure(files: Iterable[Path]) -> dict[str, Moments]:
     return measure_tensors(StoredTensors(files, source))
 
 
-def measure_tensors(stored: StoredTensors, absolute: bool = False) -> dict[str, Moments]:
-    """Return the moments of every floating-point tensor of an open checkpoint; see `measure`."""
+def measure_tensors(
+    stored: StoredTensors, absolute: bool = False, spectrum: bool = False
+) -> dict[str, Moments]:
+    """Return the moments of every floating-point tensor of an open checkpoint; see `measure`.
+
+    Args:
+        stored: the checkpoint.
+        absolute: the mean absolute deviations too.
+        spectrum: the singular values of matrices too; one tensor is in memory at a time.
+    """
     # The tensors of each file that can be read in chunks: name in the file -> name.
     streamed: dict[Path, dict[str, str]] = defaultdict(dict)
     scaled = []
@@ -127,6 +137,11 @@ def measure_tensors(stored: StoredTensors, absolute: bool = False) -> dict[str, 
         moments[name] = Moments.from_state(stored.shapes[name], state)
     for name in scaled:
         moments[name] = Moments.of(stored[name], absolute)
+    if spectrum:
+        for name, measured in moments.items():
+            if len(measured.shape) == 2:
+                values = measure_spectrum(stored[name])
+                moments[name] = replace(measured, spectrum=values)
     if not absolute:
         return moments
 
@@ -234,23 +249,32 @@ class ParameterStatistics:
         return cls(source or model.name_or_path, moments)
 
     @classmethod
-    def measured(cls, folder: Path, source: str, absolute: bool = False) -> "ParameterStatistics":
+    def measured(
+        cls, folder: Path, source: str, absolute: bool = False, spectrum: bool = False
+    ) -> "ParameterStatistics":
         """Measure the safetensors files in a folder, even where it has a statistics file.
 
         Args:
             folder: a local folder with model.safetensors or shards of it.
             source: whose statistics these are.
             absolute: measure the mean absolute deviations too; the files are read twice.
+            spectrum: measure the singular values of matrices too (spectra.py says how long it
+                takes).
 
         Raises:
             UsageError: there are no such files, or one is broken.
         """
-        return cls(source, measure_tensors(StoredTensors.in_folder(folder), absolute))
+        return cls(source, measure_tensors(StoredTensors.in_folder(folder), absolute, spectrum))
 
     @property
     def has_absolute(self) -> bool:
         """Whether the mean absolute deviation of every parameter is known."""
         return all(moments.absolute is not None for moments in self.parameters.values())
+
+    @property
+    def has_spectra(self) -> bool:
+        """Whether singular values were measured."""
+        return any(moments.spectrum is not None for moments in self.parameters.values())
 
     @classmethod
     def from_pretrained(
@@ -295,14 +319,17 @@ class ParameterStatistics:
             **hub: where and how the Hub is asked for weights, if they are needed.
         """
         is_local = Path(name_or_path).is_dir()
+        spectrum = False  # what the file has is kept
         if not (folder / STATISTICS_FILE).exists():
             folder = find_weights(name_or_path, **hub)
         if has_current_statistics(folder, trusted=not is_local):
             stored = cls.load(folder / STATISTICS_FILE)
-            if not absolute or stored.has_absolute or not any(folder.glob("*.safetensors")):
+            is_enough = stored.has_absolute or not absolute
+            if is_enough or not any(folder.glob("*.safetensors")):
                 return stored
+            spectrum = stored.has_spectra
 
-        statistics = cls.measured(folder, str(name_or_path), absolute)
+        statistics = cls.measured(folder, str(name_or_path), absolute, spectrum)
         if is_local:
             # A folder that cannot be written to is measured again next time.
             with contextlib.suppress(UsageError):
@@ -355,12 +382,38 @@ class ParameterStatistics:
         lines = []
         for name, moments in self.parameters.items():
             entry = {"name": name, **asdict(moments)}
-            if moments.absolute is None:
-                del entry["absolute"]
-            lines.append(json.dumps(entry, allow_nan=False))
+            for key in ("absolute", "spectrum"):
+                if entry[key] is None:
+                    del entry[key]
+            # Without spaces: the file of a model of 7 B parameters stays below 64 KiB.
+            lines.append(json.dumps(entry, allow_nan=False, separators=(",", ":")))
         entries = ",\n".join(lines)
         head = f'"format": {FORMAT},\n"source": {json.dumps(self.source)}'
         write_text(file, f'{{\n{head},\n"parameters": [\n{entries}\n]\n}}\n')
+
+
+def open_spectra(
+    name_or_path: str | Path, hub: Mapping[str, Any]
+) -> ParameterStatistics | StoredTensors:
+    """Return what the scheme spectral reads: weights in a local folder, else a card with spectra.
+
+    Args:
+        name_or_path: a checkpoint's folder, its Hub id, or the path of a statistics file.
+        hub: where and how the Hub is asked.
+
+    Raises:
+        UsageError: there are neither weights nor statistics.
+    """
+    if Path(name_or_path).is_file():
+        return ParameterStatistics.from_pretrained(name_or_path)
+    folder = find_config(name_or_path, **hub)
+    card = folder / STATISTICS_FILE
+    has_weights = Path(name_or_path).is_dir() and any(folder.glob("*.safetensors"))
+    if card.exists() and not has_weights:
+        statistics = ParameterStatistics.load(card)
+        if statistics.has_spectra:
+            return statistics
+    return StoredTensors.in_folder(find_weights(name_or_path, **hub))
 
 
 def shortened(value: Any) -> str:
@@ -381,6 +434,10 @@ def parse_entry(entry: dict[str, Any]) -> Moments:
     if "absolute" in entry:  # files of older versions have none
         values["absolute"] = entry["absolute"]
         numbers.append(entry["absolute"])
+    if "spectrum" in entry:
+        values["spectrum"] = tuple(entry["spectrum"])
+        integers += values["spectrum"]
+        numbers += values["spectrum"]
 
     if not isinstance(entry["name"], str):
         raise TypeError(f"{shortened(entry['name'])} has {shortened(values)}")
@@ -389,8 +446,9 @@ def parse_entry(entry: dict[str, Any]) -> Moments:
             raise TypeError(f"{entry['name']} has {shortened(values)}")
 
     possible = all(isinstance(number, int) for number in integers)
-    possible = possible and len(integers) <= 1 + MOST_AXES
+    possible = possible and len(values["shape"]) <= MOST_AXES
     possible = possible and all(abs(number) <= MOST_ELEMENTS for number in integers)
+    possible = possible and is_spectrum(values.get("spectrum"))
     if not possible or any(abs(number) > LARGEST for number in numbers):
         raise TypeError(f"{entry['name']} has numbers that no parameter has")
 

@@ -16,42 +16,35 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_synpre.errors import UsageError, as_integer, choose, in_message
-from hf_synpre.initialization.attention_blocks import heads_by_parameter
-from hf_synpre.initialization.build import (
-    TensorsOnDemand,
-    body_name,
-    build,
-    skeleton,
-    tensor_generator,
-)
+from hf_synpre.initialization.build import TensorsOnDemand, build, skeleton
 from hf_synpre.initialization.checkpoints import (
     find_config,
     find_weights,
     read_config,
 )
+from hf_synpre.initialization.draws import Draws
 from hf_synpre.initialization.embedding_policy import (
     POLICIES,
-    TokenTables,
     copy_token_tables,
     open_token_tables,
 )
-from hf_synpre.initialization.generalized_gaussian import draw_generalized
+from hf_synpre.initialization.head_moments import match_heads
 from hf_synpre.initialization.learning_free import OPTIONS, STARTS, check_options
 from hf_synpre.initialization.load_report import LoadReport
 from hf_synpre.initialization.loading import check_vocabulary, copy_buffers, finish_loading
 from hf_synpre.initialization.matching import (
     Matching,
+    SourceTensor,
     match_parameters,
-    pool_groups,
     source_shapes,
 )
 from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.roles import read_parameters
 from hf_synpre.initialization.schemes import SCHEMES, check_scheme
 from hf_synpre.initialization.selection import check_number, check_rules, select_parameters
-from hf_synpre.initialization.statistics import ParameterStatistics
+from hf_synpre.initialization.statistics import ParameterStatistics, open_spectra
 from hf_synpre.initialization.stored_tensors import StoredTensors
-from hf_synpre.initialization.value_fills import VALUE_FILLS
+from hf_synpre.initialization.unigrams import UNIGRAM_SCHEME, Unigrams, log_unigrams
 from hf_synpre.initialization.weight_files import refuse_adapter
 
 # What happens where the model has another size than the checkpoint; see StatisticsInit.
@@ -85,6 +78,8 @@ class StatisticsInit:
             `exclude` say.
         tokenizer: the model's, for embeddings "by_token", and to check that ids are the same.
         value: the constant of the scheme constant_pre_attn_ln.
+        unigrams: the token frequencies of the scheme log_unigram_head: a file of text, which
+            `tokenizer` cuts into tokens, the folder of a Unigram tokenizer, or a count for each id.
         scheme_options: numbers of schemes without a checkpoint, by name (OPTIONS of
             learning_free.py), as {"gamma": 0.75}.
         resize: what happens where the model has another size than the checkpoint. "fan_in" takes
@@ -117,6 +112,7 @@ class StatisticsInit:
         embeddings: str | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         value: float = 0.4,
+        unigrams: Unigrams | None = None,
         scheme_options: Mapping[str, float] | None = None,
         resize: str = "fan_in",
         roles: Mapping[str, str] | None = None,
@@ -148,6 +144,7 @@ class StatisticsInit:
             )
         self.tokenizer = tokenizer
         self.value = check_number("value", value)
+        self.unigrams = self.read_unigrams(unigrams)
         self.scheme_options = check_options(scheme, scheme_options)
         self.resize = choose("resize", resize, RESIZE)
         self.roles = roles
@@ -169,6 +166,26 @@ class StatisticsInit:
         if self.resize != RESIZE[0]:
             text += f", resize='{self.resize}'"
         return text + ")"
+
+    def read_unigrams(self, unigrams: Unigrams | None) -> torch.Tensor | None:
+        """Return what the scheme log_unigram_head reads, None for the others.
+
+        Raises UsageError where it is missing, or given to another scheme.
+        """
+        is_read = self.scheme_name == UNIGRAM_SCHEME
+        if unigrams is None and is_read:
+            raise UsageError(
+                "Scheme log_unigram_head reads token frequencies; give unigrams (--unigrams): a "
+                "file of text, or the folder of a Unigram tokenizer."
+            )
+        if unigrams is None:
+            return None
+        if not is_read:
+            raise UsageError(
+                f"unigrams were given, and scheme {self.scheme_name} reads none; leave them out, "
+                f"or give scheme {UNIGRAM_SCHEME}."
+            )
+        return log_unigrams(unigrams, self.tokenizer)
 
     def from_pretrained(
         self,
@@ -220,10 +237,9 @@ class StatisticsInit:
 
         # Read the statistics, or open the weights.
         source = self.read_source(name_or_path, folder, hub)
-        tables = self.open_tables(name_or_path, source, hub)
 
         # Make the model, and load it as transformers would: dtype, device, attention ...
-        model = self.make_model(config, source, resize, tables)
+        model = self.make_model(config, source, resize, name_or_path, hub)
         return finish_loading(model, config, folder, kwargs)
 
     def from_config(
@@ -264,8 +280,7 @@ class StatisticsInit:
                 "folder or Hub id."
             )
 
-        tables = self.open_tables(statistics, source, {})
-        model = self.make_model(config, source, self.resize, tables)
+        model = self.make_model(config, source, self.resize, statistics)
         if kwargs or config.dtype not in (None, torch.float32):
             model = finish_loading(model, config, None, kwargs).train()
         return model
@@ -301,28 +316,20 @@ class StatisticsInit:
             return None
         if self.scheme.reads_weights:
             return StoredTensors.in_folder(find_weights(name_or_path, **hub))
+        if self.scheme.fill == "spectral":
+            return open_spectra(name_or_path, hub)
         absolute = self.scheme.fill == "generalized_gaussian"
         if folder is None:
             return ParameterStatistics.from_pretrained(name_or_path, absolute=absolute, **hub)
         return ParameterStatistics.of_checkpoint(name_or_path, folder, absolute=absolute, **hub)
-
-    def open_tables(
-        self,
-        name_or_path: ParameterStatistics | str | Path | None,
-        source: ParameterStatistics | StoredTensors | None,
-        hub: Mapping[str, Any],
-    ) -> TokenTables | None:
-        """Return the checkpoint's token tables, None where the policy takes no rows of them."""
-        if self.embeddings in (None, "fresh") or source is None:
-            return None
-        return open_token_tables(name_or_path, source, self.embeddings, self.tokenizer, hub)
 
     def make_model(
         self,
         config: PreTrainedConfig,
         source: ParameterStatistics | StoredTensors | None,
         resize: str,
-        tables: TokenTables | None = None,
+        checkpoint: ParameterStatistics | str | Path | None = None,
+        hub: Mapping[str, Any] | None = None,
     ) -> PreTrainedModel:
         """Make a float32 model on the CPU, with its `load_report`.
 
@@ -330,7 +337,8 @@ class StatisticsInit:
             config: the config of the model.
             source: what read_source returned.
             resize: one of RESIZE.
-            tables: the token tables of which rows are copied.
+            checkpoint: what `source` was read of: a folder or Hub id, or statistics.
+            hub: where and how the Hub is asked for more of it.
         """
         self.check_source(source)
 
@@ -350,45 +358,31 @@ class StatisticsInit:
 
         # Match each parameter with its source tensor.
         matching = Matching(empty_model, parameters, source_shapes(source))
-        if self.scheme.reads_weights:
+        if self.scheme.copies:
             resize = "none"
         pairs = match_parameters(selected, matching, source, resize)
 
         # Each tensor from the values of its source tensor, or from the moments of its group.
-        sources = {parameter.name: (parameter, stored) for parameter, stored in pairs}
-        if isinstance(source, StoredTensors):
+        if self.scheme.copies:
             check_vocabulary(pairs)
-            heads = heads_by_parameter(empty_model, parameters)
-        else:
-            moments = pool_groups(self.scheme, matching, source.parameters)
-
-        def make_tensor(name: str) -> torch.Tensor:
-            parameter, stored = sources[name]
-            generator = tensor_generator(self.seed, body_name(empty_model, name))
-            if isinstance(source, StoredTensors):
-                values = source[stored.stored_name]
-                if parameter.fixed:
-                    return values
-                return VALUE_FILLS[self.scheme.fill](parameter, values, generator, heads[name])
-
-            scale = 1.0
-            if resize == "fan_in" and not self.is_constant_gain(parameter):
-                scale = parameter.fan_in_scale(stored.shape)
-            if self.scheme.fill == "generalized_gaussian":
-                measured = source.parameters[stored.stored_name]
-                return draw_generalized(parameter.shape, measured, scale, generator, source.source)
-            mean, sd = moments[self.scheme.group(stored.parameter)]
-            return self.draw(parameter, mean, sd, scale, generator)
-
-        tensors = TensorsOnDemand(sources, make_tensor)
+        heads = {}
+        if self.scheme.fill == "per_head":
+            heads = match_heads(empty_model, parameters, pairs, checkpoint, hub or {})
+        draws = Draws(
+            self.scheme, empty_model, source, dict_of(pairs), matching, resize, self.seed, heads
+        )
+        tensors = TensorsOnDemand(draws.pairs, draws.tensor)
 
         # Build the model. A copy of the whole model gets the checkpoint's buffers too.
         model = build(self.model_class, config, tensors, self.seed)
-        is_whole = not self.scheme.by_role and self.include is None
+        is_whole = self.scheme.copies and not self.scheme.by_role and self.include is None
         if isinstance(source, StoredTensors) and is_whole:
             copy_buffers(model, source, matching)
         copied: list[str] = []
-        if tables is not None:
+        if self.embeddings not in (None, "fresh"):
+            tables = open_token_tables(
+                checkpoint, source, str(self.embeddings), self.tokenizer, hub or {}
+            )
             copied = copy_token_tables(model, parameters, tables)
 
         # Only what a checkpoint may lack is missing here; see `match_parameters`.
@@ -397,7 +391,7 @@ class StatisticsInit:
         report = LoadReport(
             source.source,
             loaded=(*tensors, *copied),
-            missing=tuple(name for name in parameters if name in chosen - tensors.keys()),
+            missing=tuple(name for name in parameters if name in chosen and name not in tensors),
             left_over=tuple(matching.left_over),
             other_shape=tuple(resized),
             fresh=tuple(name for name in parameters if name not in {*chosen, *copied}),
@@ -420,7 +414,7 @@ class StatisticsInit:
             selected: those that the scheme may fill.
         """
         model = build(self.model_class, config, {}, self.seed)
-        options = {"value": self.value, **self.scheme_options}
+        options = {"value": self.value, "unigrams": self.unigrams, **self.scheme_options}
         names = [parameter.name for parameter in selected]
         with torch.no_grad():
             start = STARTS[self.scheme_name]
@@ -432,7 +426,7 @@ class StatisticsInit:
             )
         report = LoadReport(
             f"Scheme {self.scheme_name}, without a checkpoint",
-            loaded=tuple(name for name in parameters if name in filled),
+            loaded=(*filter(filled.__contains__, parameters), *sorted(filled - parameters.keys())),
             fresh=tuple(name for name in parameters if name not in filled),
             drawn=True,
         )
@@ -444,7 +438,7 @@ class StatisticsInit:
         selected = select_parameters(
             parameters, self.scheme_name, self.scheme, self.include, self.exclude
         )
-        if self.embeddings is None:
+        if self.embeddings is None or not self.scheme.needs_checkpoint:
             return selected
         if self.include is not None and any(each.part == "embedding" for each in selected):
             raise UsageError(
@@ -452,37 +446,6 @@ class StatisticsInit:
                 "of them, or exclude=['embedding']."
             )
         return [each for each in selected if each.part != "embedding"]
-
-    def is_constant_gain(self, parameter: Parameter) -> bool:
-        """Say whether a parameter is filled with its mean: norms in schemes with fill "scale"."""
-        return self.scheme.fill == "scale" and parameter.part == "norm"
-
-    def draw(
-        self,
-        parameter: Parameter,
-        mean: float,
-        sd: float,
-        scale: float,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """Draw the tensor of one parameter.
-
-        Args:
-            parameter: the parameter of the model.
-            mean: the mean of its group in the checkpoint.
-            sd: the standard deviation of its group in the checkpoint.
-            scale: the factor of both that makes up for another fan-in.
-            generator: the parameter's own generator, on the CPU.
-
-        Returns:
-            A tensor of the parameter's shape, float32, on the CPU.
-        """
-        if self.is_constant_gain(parameter):
-            return torch.full(parameter.shape, mean, dtype=torch.float32, device="cpu")
-        if self.scheme.fill == "scale":
-            mean = 0.0
-        tensor = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
-        return tensor.normal_(mean * scale, sd * scale, generator=generator)
 
     def check_source(self, source: ParameterStatistics | StoredTensors | None) -> None:
         """Raise UsageError where the source is not what the scheme needs."""
@@ -496,3 +459,10 @@ class StatisticsInit:
                 f"Scheme {self.scheme_name} reads weights; give a checkpoint's folder or Hub id, "
                 "not statistics."
             )
+
+
+def dict_of(
+    pairs: Iterable[tuple[Parameter, SourceTensor]],
+) -> dict[str, tuple[Parameter, SourceTensor]]:
+    """Return the pairs by the name of the parameter."""
+    return {parameter.name: (parameter, stored) for parameter, stored in pairs}

@@ -1,16 +1,14 @@
 """What a tensor becomes that is made from the values of the checkpoint's tensor, by scheme.
 
-Each function takes the parameter, the checkpoint's values, the parameter's own generator, and the
-heads that the parameter holds (none but in attention); it returns a new tensor of the same shape.
-Vectors (norms, biases) have no rows and columns: they are permuted whole, or drawn from their mean
-and deviation.
+Each function takes the parameter, the checkpoint's values and the parameter's own generator; it
+returns a new tensor of the same shape. Vectors (norms, biases) have no rows and columns: they are
+permuted whole, or drawn from their mean and deviation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from hf_synpre.initialization.attention_blocks import HeadView
 from hf_synpre.initialization.build import USUAL_DEVIATION
 from hf_synpre.initialization.parameters import Parameter
 
@@ -19,17 +17,13 @@ from hf_synpre.initialization.parameters import Parameter
 MOST_ROUNDS = 1000
 SMALLEST_ERROR = 1e-9
 
-ValueFill = Callable[
-    [Parameter, torch.Tensor, torch.Generator, Sequence[HeadView]],
-    torch.Tensor,
-]
+ValueFill = Callable[[Parameter, torch.Tensor, torch.Generator], torch.Tensor]
 
 
 def copied(
     parameter: Parameter,
     values: torch.Tensor,
     generator: torch.Generator,
-    heads: Sequence[HeadView],
 ) -> torch.Tensor:
     """Return the values as they are."""
     return values
@@ -39,7 +33,6 @@ def permuted(
     parameter: Parameter,
     values: torch.Tensor,
     generator: torch.Generator,
-    heads: Sequence[HeadView],
 ) -> torch.Tensor:
     """Return the same values in random order over the whole tensor."""
     order = torch.randperm(values.numel(), generator=generator)
@@ -50,7 +43,6 @@ def permuted_rows(
     parameter: Parameter,
     values: torch.Tensor,
     generator: torch.Generator,
-    heads: Sequence[HeadView],
 ) -> torch.Tensor:
     """Return the values of each row, the weights of one output, in a random order of its own."""
     return permuted_along(-1, parameter, values, generator)
@@ -60,7 +52,6 @@ def permuted_columns(
     parameter: Parameter,
     values: torch.Tensor,
     generator: torch.Generator,
-    heads: Sequence[HeadView],
 ) -> torch.Tensor:
     """Return the values of each column, the weights of one input, in a random order of its own."""
     return permuted_along(-2, parameter, values, generator)
@@ -71,7 +62,7 @@ def permuted_along(
 ) -> torch.Tensor:
     """Return the values in random order along the inputs (-1) or outputs (-2) of a linear map."""
     if values.dim() < 2:
-        return permuted(parameter, values, generator, ())
+        return permuted(parameter, values, generator)
     result = values.clone(memory_format=torch.contiguous_format)
     maps = parameter.as_maps(result)  # [maps, outputs, inputs], a view
     order = torch.rand(maps.shape, generator=generator).argsort(axis)
@@ -83,7 +74,6 @@ def rescaled(
     parameter: Parameter,
     values: torch.Tensor,
     generator: torch.Generator,
-    heads: Sequence[HeadView],
 ) -> torch.Tensor:
     """Return the values of a matrix times a factor that makes their deviation USUAL_DEVIATION.
 
@@ -99,7 +89,6 @@ def row_column_norms(
     parameter: Parameter,
     values: torch.Tensor,
     generator: torch.Generator,
-    heads: Sequence[HeadView],
 ) -> torch.Tensor:
     """Return normal numbers whose rows and columns have the norms of the checkpoint's matrix.
 
@@ -126,58 +115,6 @@ def row_column_norms(
     return result
 
 
-def spectral(
-    parameter: Parameter,
-    values: torch.Tensor,
-    generator: torch.Generator,
-    heads: Sequence[HeadView],
-) -> torch.Tensor:
-    """Return a matrix with the checkpoint's singular values and random singular vectors.
-
-    W = Q diag(s) R^T with orthonormal columns in Q and R that are uniform (Haar): the QR
-    decomposition of a normal matrix, with the signs of its R's diagonal. In float64; a matrix of
-    4,096 x 4,096 takes a minute.
-    """
-    if values.dim() < 2:
-        return with_moments_of(values, generator)
-    result = torch.empty(values.shape)
-    for source, target in zip(parameter.as_maps(values), parameter.as_maps(result), strict=True):
-        singular_values = torch.linalg.svdvals(source.double())  # [rank]
-        rank = len(singular_values)
-        left = haar(source.shape[0], rank, generator)  # [outputs, rank]
-        right = haar(source.shape[1], rank, generator)  # [inputs, rank]
-        target.copy_((left * singular_values) @ right.T)
-    return result
-
-
-def haar(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
-    """Return uniform orthonormal columns, [rows, columns] in float64, with rows >= columns."""
-    normal = torch.empty(rows, columns, dtype=torch.float64).normal_(generator=generator)
-    q, r = torch.linalg.qr(normal)
-    return q * r.diagonal().sign()
-
-
-def per_head(
-    parameter: Parameter,
-    values: torch.Tensor,
-    generator: torch.Generator,
-    heads: Sequence[HeadView],
-) -> torch.Tensor:
-    """Return normal numbers with the mean and deviation of each head of the checkpoint's tensor.
-
-    Tensors without heads have the mean and deviation of the whole.
-    """
-    if not heads:
-        return with_moments_of(values, generator)
-    result = torch.empty(values.shape).normal_(generator=generator)
-    for head in heads:
-        source = head(values).flatten(1).double()  # [heads, numbers of a head]
-        drawn = head(result)
-        shape = (-1, *[1] * (drawn.dim() - 1))
-        drawn.mul_(source.std(1, correction=0).view(shape)).add_(source.mean(1).view(shape))
-    return result
-
-
 def with_moments_of(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return normal numbers with the mean and deviation of a tensor, of its shape."""
     source = values.double()
@@ -193,6 +130,4 @@ VALUE_FILLS: dict[str, ValueFill] = {
     "permuted_columns": permuted_columns,
     "rescaled": rescaled,
     "row_column_norms": row_column_norms,
-    "spectral": spectral,
-    "per_head": per_head,
 }

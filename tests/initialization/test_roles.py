@@ -19,6 +19,7 @@ from transformers import (
 
 from hf_synpre import ParameterStatistics, StatisticsInit, UsageError
 from hf_synpre.initialization import SCHEMES, build, read_parameters, skeleton
+from hf_synpre.initialization.unigrams import UNIGRAM_SCHEME
 
 FUSED, SPLIT = {"qkv": 3, "output": 3}, {"query": 3, "key": 3, "value": 3, "output": 3}
 
@@ -151,6 +152,8 @@ def test_every_scheme_starts_every_family(family, tmp_path):
     parameters = read_parameters(source)
 
     for name, scheme in SCHEMES.items():
+        if name == UNIGRAM_SCHEME:  # it fills heads, by another rule
+            continue
         init = StatisticsInit(auto, scheme=name, seed=3)
         groups = init.groups(config)
 
