@@ -192,6 +192,17 @@ def in_message(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]} ..."
 
 
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun, in the plural where it is not 1: "1 cell", "1,200 cells".
+
+    Args:
+        number: how many there are.
+        noun: what is counted, in the singular.
+        nouns: its plural, where it is not the noun with an s.
+    """
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def one_line(text: str) -> str:
     """Return a text on one printable line of at most LONGEST_MESSAGE letters."""
     text = printable(text)

@@ -33,6 +33,8 @@ MOST_IDS_PER_TOKEN = 16
 FREE_IDS = 2**18
 # With fewer regular tokens a task is no task: its target could be guessed.
 FEWEST_REGULAR_TOKENS = 4
+# The fewest ids of a vocabulary without text.
+SMALLEST_SIZE = CONTROL_TOKENS + len(SPECIAL_TOKENS) + FEWEST_REGULAR_TOKENS
 
 # The ids that T5's SentencePiece gives to the reference's internal names of the tasks
 # (docs/papers.md, "Token ids").
@@ -244,17 +246,16 @@ class Vocabulary:
         tokens.
 
         Args:
-            size: the number of ids, 19 to 2**31 - 1.
+            size: the number of ids, SMALLEST_SIZE to 2**31 - 1.
 
         Raises:
             UsageError: `size` is no such integer.
         """
-        smallest = CONTROL_TOKENS + len(SPECIAL_TOKENS) + FEWEST_REGULAR_TOKENS
         given, size = size, as_integer(size) or 0
-        if not smallest <= size < 2**31:
+        if not SMALLEST_SIZE <= size < 2**31:
             raise UsageError(
                 f"A vocabulary size is {in_message(given)}; "
-                f"give an integer from {smallest} to 2**31 - 1."
+                f"give an integer from {SMALLEST_SIZE} to 2**31 - 1."
             )
         special_ids = {name: size - 1 - i for i, name in enumerate(SPECIAL_TOKENS)}
         regular_count = size - CONTROL_TOKENS - len(SPECIAL_TOKENS)

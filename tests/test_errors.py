@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 
 from hf_synpre.cli import main
-from hf_synpre.errors import UsageError, as_integer, choose, printable, read_integer
+from hf_synpre.errors import UsageError, as_integer, choose, counted, printable, read_integer
 
 
 def message(value, allowed, do=""):
     with pytest.raises(UsageError) as caught:
         choose("task", value, allowed, do=do)
     return str(caught.value)
+
+
+def test_one_is_counted_in_the_singular():
+    assert [counted(n, "cell") for n in (0, 1, 1200)] == ["0 cells", "1 cell", "1,200 cells"]
+    assert [counted(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
 
 
 def test_a_name_that_is_allowed_comes_back():

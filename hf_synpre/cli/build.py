@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
 from hf_synpre.config import build_spec, option, read_yaml
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, choose, counted
 from hf_synpre.files import held
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def build(arguments: Arguments) -> int:
             shard_index=options.shard_index,
             run_jobs=run_jobs,
         )
-    print(f"{len(files)} shards of {options.config} in {folder}")
+    print(f"{counted(len(files), 'shard')} of {options.config} in {folder}")
 
     # Write the card and push.
     if options.config not in read_configs(folder):

@@ -76,8 +76,13 @@ def run(arguments: Arguments) -> int:
 
     # Only commands for others to run.
     if options.list:
+        missing = experiment.missing(experiment.cells(only), options.retry)
+        on_the_hub = experiment.check_columns(missing)
         experiment.open_folder()
-        for cell in experiment.missing(experiment.cells(only), options.retry):
+        if on_the_hub:
+            names = ", ".join(on_the_hub)
+            print(f"Columns of the Hub's data were not checked: {names}.", file=sys.stderr)
+        for cell in missing:
             words = cell_command(options, flags.get("data_dir"), experiment.folder, cell.name)
             print(shlex.join(words + import_words(arguments)))
         return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_synpre.cli.experiment import point_to_report, print_failures
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
 from hf_synpre.config import build_spec, option
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, counted
 from hf_synpre.files import read_json
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class FinetuneOptions:
     task: str = option(
         "A downstream task by name; or your own data: a folder, a file (.csv, .tsv, .jsonl, "
         ".parquet), a Hub id, or a YAML file that defines a task.",
-        "stdlib_ast",
+        "",
     )
     metric: str | None = option(
         "The metric that is reported for your own data, instead of the usual one of its kind.",
@@ -158,6 +158,11 @@ def finetune(arguments: Arguments) -> int:
 
     # Where the weights come from: checked before any data are read.
     options = arguments.build(FinetuneOptions)
+    if not options.task:
+        raise UsageError(
+            "No data were given; write `synpre finetune DATA`, as `synpre finetune reviews.csv`, "
+            "or name a task, as `synpre finetune stdlib_ast`, which needs no file."
+        )
     arm = arguments.of(ArmSpec)
     checkpoint = build_spec(ArmSpec, arm, "options").checkpoint
     arm_name = arm.get("init", "random")
@@ -402,10 +407,10 @@ def print_plan(
     if training.get("max_steps") == 0:
         line += "; no training, the model is tested as it is"
     elif "max_steps" in training:
-        line += f"; {training['max_steps']:,} steps"
+        line += f"; {counted(training['max_steps'], 'step')}"
         if choice.train_rows and "per_device_train_batch_size" in training:
             epochs = training["max_steps"] * rows_of_step(training) / choice.train_rows
-            line += f" of {rows_of_step(training)} rows ({epochs:.3g} epochs)"
+            line += f" of {counted(rows_of_step(training), 'row')} ({epochs:.3g} epochs)"
     print(f"{line}.", flush=True)
 
 
@@ -439,7 +444,8 @@ def print_result(experiment: "Experiment") -> None:
 
 def score_line(result: dict[str, Any], file_name: str) -> str:
     """Return the scores of a result file in one line, that of the task's metric first."""
-    line = f"{result['metric']} {result['score']:.4f} on {result['test_examples']} test examples"
+    tested = counted(result["test_examples"], "test example")
+    line = f"{result['metric']} {result['score']:.4f} on {tested}"
     for metric, score in result["scores"].items():
         if metric != result["metric"]:
             line += f", {metric} {score:.4f}"
@@ -452,7 +458,7 @@ FINETUNE = Verb(
     run=finetune,
     flag_sets=finetune_flags,
     positional="task",
-    needs_positional=False,
+    needs_positional=True,
     examples=(
         "reviews.csv --init weights --checkpoint runs/self",
         "texts/ --head lm --model_type llama --max_steps 500",

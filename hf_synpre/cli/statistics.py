@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_synpre.cli.options import Arguments, FlagSet, Verb
 from hf_synpre.config import option
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, counted
 from hf_synpre.files import atomic_folder, lock
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def statistics(arguments: Arguments) -> int:
         if file != checkpoint / initialization.STATISTICS_FILE:
             check_statistics_file(file, measured)
         measured.save(file)
-    print(f"{file}: {len(measured.parameters)} parameters of {measured.source}")
+    print(f"{file}: {counted(len(measured.parameters), 'parameter')} of {measured.source}")
     return 0
 
 

@@ -61,8 +61,18 @@ def open_splits(source: str, config: str | None = None, revision: str | None = N
         revision: the revision of a dataset on the Hub.
 
     Raises:
-        UsageError: there is no dataset, or it cannot be read.
+        UsageError: there is no dataset, it cannot be read, or its split train has no rows.
     """
+    splits = _open_splits(source, config, revision)
+    if "train" in splits and not len(splits["train"]):
+        columns = ", ".join(splits["train"].column_names)
+        below = f": there is nothing below the names of its columns, {columns}" if columns else ""
+        raise UsageError(f"{source} has no rows of train{below}; give a file that has rows.")
+    return splits
+
+
+def _open_splits(source: str, config: str | None, revision: str | None) -> DatasetDict:
+    """Return the splits of a dataset, whatever they hold; see `open_splits`."""
     path = Path(source)
     if not path.exists():
         tables = hub_tables(source, config, revision)

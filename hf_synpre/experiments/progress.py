@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from hf_synpre.data.text_progress import clock
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, counted
 from hf_synpre.experiments.spec import Cell
 from hf_synpre.files import read_json
 from hf_synpre.training.progress import (
@@ -124,7 +124,7 @@ class Progress:
         left = self._seconds_left(expected, seconds_of_done)
         so_far = clock(time.monotonic() - self.started)
 
-        count = f"{len(done)} of {len(self.cells)} cells"
+        count = f"{len(done)} of {counted(len(self.cells), 'cell')}"
         if failed:
             count += f", {len(failed)} failed"
         line = f"{self.name}: {count}, {so_far} so far"

@@ -35,6 +35,7 @@ from hf_synpre.experiments.progress import Progress, show_progress, status
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.experiments.stored_recipe import (
     keep_parts_in_use,
+    narrowed_grid,
     parts_that_must_stay,
     read_stored_recipe,
     spec_of_recipe,
@@ -180,14 +181,36 @@ class Experiment:
             before = without_grids(parts_that_must_stay(stored, recipe, in_use))
             now = without_grids(parts_that_must_stay(recipe, stored, in_use))
             if before != now and in_use["tasks"]:
+                grid = narrowed_grid(before, now)
+                remedy = "choose another --output_dir."
+                if grid is not None:
+                    remedy = f"give {grid} two values or more, as before, or {remedy}"
                 raise UsageError(
                     f"{self.folder} holds results of another configuration "
-                    f"({differences(before, now)}); choose another --output_dir."
+                    f"({differences(before, now)}); {remedy}"
                 )
             keep_parts_in_use(recipe, stored, in_use)
         if not recipe["task_files"]:
             del recipe["task_files"]
         write_json(file, recipe)
+
+    def check_columns(self, cells: Iterable[Cell]) -> list[str]:
+        """Check that the tasks of some cells find their columns in the folders and files of rows.
+
+        Returns:
+            The tasks whose rows are on the Hub; they are not looked at.
+
+        Raises:
+            UsageError: a folder, a split or a column is missing.
+        """
+        on_the_hub = []
+        for name in dict.fromkeys(cell.task for cell in cells):
+            task, data_dir = self.spec.finetuning_task(name), self.artifacts.data_dir(name)
+            if data_dir is None and task.hub_id is not None:
+                on_the_hub.append(name)
+            else:
+                task.check_columns(data_dir)
+        return on_the_hub
 
     def cells(self, only: Iterable[str] = ()) -> list[Cell]:
         """Return the experiment's cells, or those whose name fits one of the patterns.

@@ -12,6 +12,7 @@ from hf_synpre.files import read_json
 
 # The options of which each value is a trial where there are several; see `without_grids`.
 GRIDS = ("learning_rates", "initial_scales")
+A_GRID = "a grid"
 # An option of which each value is a cell, so that values may be added.
 SEEDS = "pretraining_seeds"
 
@@ -91,8 +92,26 @@ def without_grids(part: Any) -> Any:
         if name == SEEDS:
             continue
         is_grid = name in GRIDS and isinstance(value, list) and len(value) > 1
-        parts[name] = "a grid" if is_grid else without_grids(value)
+        parts[name] = A_GRID if is_grid else without_grids(value)
     return parts
+
+
+def narrowed_grid(before: Any, now: Any) -> str | None:
+    """Return the name of an option that was a grid and is none any more; None where there is none.
+
+    Args:
+        before: what `without_grids` returns of the recipe in the folder, or a part of it.
+        now: the same of this run's recipe.
+    """
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return None
+    for name, value in before.items():
+        if value == A_GRID and now.get(name) != A_GRID:
+            return name
+        narrowed = narrowed_grid(value, now.get(name))
+        if narrowed is not None:
+            return narrowed
+    return None
 
 
 def keep_parts_in_use(

@@ -117,6 +117,13 @@ class LabelTask(FinetuningTask):
                 self.check_split(rows, split)
         return splits
 
+    def check_columns(self, data_dir: str | None = None) -> None:
+        """Raise UsageError where a folder, a split or a column is missing."""
+        with naming_data(self.data_folder(data_dir)):
+            for rows in self.read_splits(data_dir)[0].values():
+                text_columns(self, rows)
+                self.find_columns(rows, "label")
+
     def read_splits(
         self, data_dir: str | None = None
     ) -> tuple[dict[str, Dataset], dict[str, Dataset]]:

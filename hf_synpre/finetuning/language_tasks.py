@@ -93,6 +93,11 @@ class LanguageTask(FinetuningTask):
             tables[split] = table
         return tables
 
+    def check_columns(self, data_dir: str | None = None) -> None:
+        """Raise UsageError where the corpus or its column is missing, or it has no text."""
+        if self.data_folder(data_dir) is not None or self.name != EMBEDDED_CORPUS:
+            self.load(data_dir)
+
     def _documents(self, folder: Path | None) -> DatasetDict:
         """Return the splits of the corpus, a document in each row of the column text."""
         if folder is not None and folder.is_dir() and self.document is None:

@@ -25,10 +25,13 @@ from hf_synpre.finetuning.definitions import task_from_fields
 from hf_synpre.finetuning.guess import describe, guess_fields
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.tasks import complete_splits
+from hf_synpre.finetuning.text_tasks import COLUMN
 
 YAML_SUFFIXES = (".yaml", ".yml")
 # What stands before the name of data that are called as a task of hf_synpre.
 OWN = "own-"
+# The fields of a task that name columns.
+COLUMN_FIELDS = ("text", "label", "choices", "source", "target")
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
         return task_of_text(data, {**given, "head": "lm"}, is_local)
     dataset = open_splits(data, given.get("hub_config"), given.get("hub_revision"))
     train = complete_splits(data, dataset, hold_out=True)["train"]
+    check_given_columns(train, given, data)
 
     # The task.
     name = task_name(data)
@@ -127,6 +131,7 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     if not is_local:
         definition["hub_id"] = data
     task = task_from_fields(name, definition)
+    task.check_columns(data if is_local else None)
 
     # What the user is told.
     remarks = [
@@ -142,6 +147,15 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     if hint:
         remarks.append(hint)
     return TaskChoice(name, definition, data_dir, remarks, len(splits["train"]))
+
+
+def check_given_columns(rows: Dataset, given: Mapping[str, Any], data: str) -> None:
+    """Raise UsageError where a column that was given is not in the rows; templates name several."""
+    names = rows.with_format("arrow")[:1].flatten().column_names
+    for name in COLUMN_FIELDS:
+        for word in given.get(name) or ():
+            for column in COLUMN.findall(word) or [word]:
+                choose(f"column of {data}", column, names)
 
 
 def hint_of_name(name: str, data: str) -> str:

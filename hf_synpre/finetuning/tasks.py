@@ -89,6 +89,14 @@ class FinetuningTask(ABC):
             UsageError: a folder, a split or a column is missing, or a column holds something else.
         """
 
+    @abstractmethod
+    def check_columns(self, data_dir: str | None = None) -> None:
+        """Raise UsageError where a folder, a split or a column is missing; little is read.
+
+        Args:
+            data_dir: as in `load`.
+        """
+
     def data_folder(self, data_dir: str | None) -> Path | None:
         """Return the folder with the task's name in `data_dir`, or `data_dir` itself.
 

@@ -25,6 +25,8 @@ from hf_synpre.finetuning.tasks import (
 )
 
 EMBEDDED_TASK = "stdlib_ast"  # its rows are made from Python's standard library
+# The first rows, of which texts are read where columns are checked.
+CHECKED_ROWS = 20
 COLUMN = re.compile(r"\{([\w.]+)\}")  # a column in a template; {a.b} is the field b of the struct a
 TEXT_SCHEMA = pa.schema(
     [("source", pa.string()), ("target", pa.string()), ("references", pa.list_(pa.string()))]
@@ -136,6 +138,22 @@ class TextToTextTask(FinetuningTask):
                 if not len(rows):
                     raise UsageError(f"{self.name}: the split {split} has no rows; give some.")
             return {split: self._read_texts(rows, split) for split, rows in splits.items()}
+
+    def check_columns(self, data_dir: str | None = None) -> None:
+        """Raise UsageError where a folder, a split or a column is missing.
+
+        The texts of the first rows alone are read.
+        """
+        folder = self.data_folder(data_dir)
+        if folder is None and self.name == EMBEDDED_TASK:
+            return
+        with naming_data(folder):
+            splits = complete_splits(self.name, self._open(folder), self.hold_out)
+            for split, rows in splits.items():
+                first_rows = rows.select(range(min(len(rows), CHECKED_ROWS)))
+                table = first_rows.with_format("arrow")[:].flatten()
+                for alternatives in (self.source, self.target):
+                    self._fill_first(table, alternatives, split)
 
     def _open(self, folder: Path | None) -> DatasetDict:
         """Return the dataset in a folder, or that on the Hub if `folder` is None."""

@@ -429,6 +429,8 @@ def run_rows(run: dict[str, Any], pretraining: dict[str, Any]) -> list[tuple[str
     rows.append(("seed", format_value(pretraining.get("seed"))))
     if run.get("epochs"):
         rows.append(("epochs of the text", format_value(run["epochs"])))
+    if run.get("corpus_ids"):
+        rows.append(("ids of the text that are read", format_value(run["corpus_ids"])))
 
     if run.get("device"):
         machine = f"{run['device']}; processes {run['processes']}, threads of each {run['threads']}"

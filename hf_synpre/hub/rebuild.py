@@ -26,7 +26,7 @@ from hf_synpre.data.shards import (
     split_digest,
     stored_blocks,
 )
-from hf_synpre.errors import UsageError, as_integer, choose
+from hf_synpre.errors import UsageError, as_integer, choose, counted
 from hf_synpre.hub.cards import CARD, read_card_configs, write_dataset_card
 from hf_synpre.hub.checks import check_repo_id, hub_errors
 from hf_synpre.tasks import RowStream, iter_row_blocks
@@ -309,7 +309,7 @@ def in_words(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit}s"
     count = max(round(seconds), 1)
-    return f"{count} second{'s' if count > 1 else ''}"
+    return counted(count, "second")
 
 
 def compare_split(
@@ -353,7 +353,9 @@ def compare_split(
     if len(differences) > MOST_DIFFERENCES:
         say(f"and {len(differences) - MOST_DIFFERENCES:,} more differences")
     if not differences:
-        shards = f"and {len(found.shards)} shards" if found.has_shards else "(no shard is there)"
+        shards = "(no shard is there)"
+        if found.has_shards:
+            shards = f"and {counted(len(found.shards), 'shard')}"
         say(
             f"{found.config}/{found.split}: {all_rows:,} rows rebuilt; they equal the card's "
             f"sha256 {sha256} {shards}"

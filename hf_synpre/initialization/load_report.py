@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class LoadReport:
         return "drawn" if self.drawn else "loaded"
 
     def __str__(self) -> str:
-        parts = [f"{self.source}: {len(self.loaded)} tensors {self.done}"]
+        parts = [f"{self.source}: {counted(len(self.loaded), 'tensor')} {self.done}"]
         for kind, description in DESCRIPTIONS:
             names = getattr(self, kind)
             if names:

@@ -22,7 +22,7 @@ from huggingface_hub import parse_local_safetensors_file_metadata
 from huggingface_hub.errors import SafetensorsParsingError
 from transformers import PreTrainedModel
 
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, counted
 from hf_synpre.files import read_json, write_text
 from hf_synpre.initialization.checkpoints import (
     STATISTICS_FILE,
@@ -224,7 +224,7 @@ class ParameterStatistics:
         """Return whose statistics they are and of how many parameters and numbers."""
         numbers = sum(moments.numel for moments in self.parameters.values())
         return (
-            f"<ParameterStatistics of {self.source}: {len(self.parameters)} parameters, "
+            f"<ParameterStatistics of {self.source}: {counted(len(self.parameters), 'parameter')}, "
             f"{numbers:,} numbers>"
         )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from hf_synpre.errors import counted
 from hf_synpre.report.cells import arm_option, finetuning_budget, matched_run
 from hf_synpre.report.comparisons import comparison
 from hf_synpre.report.intervals import excludes_zero
@@ -217,7 +218,8 @@ def _best_by_task(report: Report, name: WriteName) -> list[str]:
         return sentences
     ranked = sorted(tasks_of_best.items(), key=lambda item: -len(item[1]))
     parts = [f"{name(arm)} on {len(tasks)} ({_join(map(name, tasks))})" for arm, tasks in ranked]
-    best = f"Over {len(report['findings'])} tasks, the best mean score is that of {_join(parts)}."
+    tasks = counted(len(report["findings"]), "task")
+    best = f"Over {tasks}, the best mean score is that of {_join(parts)}."
     return [best, *sentences]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from hf_synpre.errors import printable
+from hf_synpre.errors import counted, printable
 from hf_synpre.report.cells import ABSENT
 from hf_synpre.report.escapes import escape_latex, short_name
 from hf_synpre.report.fairness import doubt_lines
@@ -195,9 +195,9 @@ def without_empty(table: Table) -> Table | None:
 
 def table(report: Report) -> str:
     """Return a report as plain text: what is found, a block for each task, means over tasks."""
-    cells, failed = len(report["cells"]), len(report["failed"])
+    cells, failed = counted(len(report["cells"]), "cell"), len(report["failed"])
     lines = [
-        f"{printable(report['experiment'])}: {cells} cells found, {failed} of them failed; "
+        f"{printable(report['experiment'])}: {cells} found, {failed} of them failed; "
         "mean [95 % interval over seeds], * = interval excludes zero"
     ]
     sentences = " ".join(write_findings(report, short_name))

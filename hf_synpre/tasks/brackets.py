@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_synpre.errors import counted
 from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.kernels import ARGUMENTS, FIRST_REGULAR
 from hf_synpre.tasks.registry import register_task
@@ -160,7 +161,8 @@ def check_string(
             else:
                 return f"the bracket at position {position} closes none that it may close."
         if open_kinds and parameters["truncated"] == "no":
-            return f"{len(open_kinds)} brackets stay open; close them, or give truncated=yes."
+            still_open = counted(len(open_kinds), "open bracket")
+            return f"it ends with {still_open}; close all, or give truncated=yes."
         return None
 
     return check

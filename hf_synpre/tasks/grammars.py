@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from hf_synpre.errors import counted
 from hf_synpre.tasks import rng
 from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.kernels import ARGUMENTS, FIRST_REGULAR
@@ -93,7 +94,7 @@ def check_expression(
             return f"id {body[position]} is neither a number nor an operator."
         missing += 1 if symbol >= modulus else -1
     if missing:
-        return f"its expression lacks {missing} operands."
+        return f"its expression lacks {counted(missing, 'operand')}."
     if len(symbols) != 2 * operations + 2:
         return f"it has {(len(symbols) - 2) // 2} operations, not {operations}."
     return None

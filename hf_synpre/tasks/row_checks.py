@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hf_synpre.errors import counted
 from hf_synpre.tasks.base import Parameters
 from hf_synpre.tasks.task import only_regular_tokens
 from hf_synpre.vocabulary import Vocabulary
@@ -41,7 +42,7 @@ def check_two_arguments(wanted: str, lengths: range | None = None) -> RowCheck:
             return f"{len(dividers)} argument dividers ({divider}); give exactly one."
         second_length = len(body) - 1 - int(dividers[0])
         if lengths is not None and second_length not in lengths:
-            return f"{second_length} ids after the argument divider; give {wanted}."
+            return f"{counted(second_length, 'id')} after the argument divider; give {wanted}."
         return only_regular_tokens(np.delete(body, dividers), vocabulary, parameters)
 
     return check

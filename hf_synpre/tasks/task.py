@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_synpre.errors import UsageError, as_integer, choose, in_message
+from hf_synpre.errors import UsageError, as_integer, choose, counted, in_message
 from hf_synpre.tasks.base import (
     BayesLoss,
     Defaults,
@@ -214,7 +214,7 @@ class Task(SyntheticTask):
         needed = self.regular_tokens(parameters)
         if needed > vocabulary.regular_count:
             raise UsageError(
-                f"{self.name} draws from {needed} regular tokens and the vocabulary has "
+                f"{self.name} draws from {counted(needed, 'regular token')} and the vocabulary has "
                 f"{vocabulary.regular_count}; give a larger vocabulary or smaller parameters."
             )
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from transformers import Seq2SeqTrainingArguments
 
 from hf_synpre.data.packing import EXAMPLES_A_ROW
+from hf_synpre.errors import counted
 from hf_synpre.training.flops import FlopCounter
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 
@@ -90,11 +91,10 @@ def warn_of_cost(evaluations: int, examples: int, trained: int) -> None:
     """
     if trained == 0 or evaluations * examples <= affordable_examples(trained):
         return
-    number = "1 evaluation" if evaluations == 1 else f"{evaluations} evaluations"
     logger.warning(
-        "%s of %d examples cost about %.0f %% of what the training costs; fewer evaluations or "
+        "%s of %s cost about %.0f %% of what the training costs; fewer evaluations or "
         "validation_examples cost less.",
-        number,
-        examples,
+        counted(evaluations, "evaluation"),
+        counted(examples, "example"),
         100 * evaluations * examples / (FlopCounter.STEP * trained),
     )

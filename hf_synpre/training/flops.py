@@ -141,7 +141,8 @@ class FlopCounter:
             cause = " ".join(str(error).split())[:200]
             raise UsageError(
                 f"{type(self.model).__name__} cannot be trained here: a forward pass on ids alone "
-                f"fails ({cause}); give another architecture."
+                f"fails ({cause}); give another architecture, or other fields of its config "
+                "(--config_overrides, or a config.json as --config_name)."
             ) from error
         finally:
             self.model.train(was_training)

@@ -22,7 +22,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_synpre.data.text_progress import clock
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, counted
 from hf_synpre.files import write_json
 
 # Steps that are not measured, because kernels are compiled in them.
@@ -232,10 +232,10 @@ def description(state: RunState) -> str:
     where = state.device
     if state.processes > 1:
         where += f", {state.processes} processes"
-    where += f", {state.threads} thread{'s' if state.threads > 1 else ''}"
+    where += f", {counted(state.threads, 'thread')}"
     return (
         f"{state.name}: {state.model} with {short(state.parameters)} parameters, "
-        f"up to {state.steps:,} steps of {state.examples_a_step:,} examples, "
+        f"up to {counted(state.steps, 'step')} of {counted(state.examples_a_step, 'example')}, "
         f"about {short(state.tokens)} tokens; on {where}."
     )
 

@@ -47,7 +47,7 @@ from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import pretraining_trainer
 from hf_synpre.training.progress import RunState, current_listener, reported_to
 from hf_synpre.versions import commit
-from hf_synpre.vocabulary import Vocabulary
+from hf_synpre.vocabulary import SMALLEST_SIZE, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,11 @@ def check_limits(steps: int, seconds: float | None, symbols: int, seed: int) -> 
     """Raise UsageError where steps, seconds, symbols or the seed are no such numbers."""
     if (as_integer(steps) or 0) < 1:
         raise UsageError(f"steps is {in_message(steps)}; give an integer >= 1.")
-    if (as_integer(symbols) or 0) > MOST_SYMBOLS:
-        raise UsageError(f"symbols is {symbols}; give at most {MOST_SYMBOLS:,}.")
+    if not SMALLEST_SIZE <= (as_integer(symbols) or 0) <= MOST_SYMBOLS:
+        raise UsageError(
+            f"symbols is {in_message(symbols)}; give an integer from {SMALLEST_SIZE} to "
+            f"{MOST_SYMBOLS:,}: padding, the end, the marks of tasks, and the tokens."
+        )
     number = as_integer(seed)
     if number is None or not 0 <= number < 2**32:
         raise UsageError(f"seed is {in_message(seed)}; give 0 <= seed < 2**32.")
@@ -252,6 +255,13 @@ def warm_up_spec(
             f"The rows of {spec.task} are text, which a warm-up does not read; give a task with "
             "targets, as mqar, or pre-train on it (`synpre pretrain`)."
         )
+
+    # The task's rows, of these symbols.
+    get_task(str(spec.task)).resolve(spec.parameters)
+    try:
+        spec.open_task(Vocabulary.plain(symbols), size=1)
+    except UsageError as error:
+        raise UsageError(f"symbols is {symbols}: {error}") from error
     spec.validate()
     return spec
 

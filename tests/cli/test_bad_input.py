@@ -225,14 +225,17 @@ BAD_ARGUMENTS = [
     (["pretrain", "set", "--config_overrides", "d_modle=3"], "Did you mean 'd_model'?"),
     (["finetune", "stdlib_asd"], "Did you mean 'stdlib_ast'?"),
     (["finetune", "mtop", "--data_dir", "nowhere"], "There is no folder nowhere"),
-    (["finetune", "--init", "weights"], "was given without a checkpoint"),
+    (["finetune"], "write `synpre finetune DATA`, as `synpre finetune reviews.csv`"),
+    (["finetune", "--target", "nope"], "No data were given; write `synpre finetune DATA`"),
+    (["finetune", "cola", "--init", "weights"], "was given without a checkpoint"),
     (
-        ["finetune", "--init", "statistics", "--scheme", "mlp_scale"],
+        ["finetune", "cola", "--init", "statistics", "--scheme", "mlp_scale"],
         "was given without a checkpoint",
     ),
     (
         [
             "finetune",
+            "cola",
             "--init",
             "statistics",
             "--scheme",
@@ -243,7 +246,7 @@ BAD_ARGUMENTS = [
         "scheme constant_pre_attn_ln, which reads none",
     ),
     (
-        ["finetune", "--init", "statistics", "--scheme", "weights", "--checkpoint", "x"],
+        ["finetune", "cola", "--init", "statistics", "--scheme", "weights", "--checkpoint", "x"],
         "embeddings fresh; give kept",
     ),
 ]

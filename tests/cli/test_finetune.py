@@ -300,6 +300,11 @@ def test_models_are_small_by_the_parameters_of_their_layers():
             ["--label", "target", "--source", "source"],
             "source is of generated text, label of labels",
         ),
+        (
+            ["--source", "say"],
+            "Unknown column of pairs.csv 'say'. Allowed: source, target.",
+        ),
+        (["--target", "nope"], "Unknown column of pairs.csv 'nope'. Allowed: source, target."),
     ],
 )
 def test_what_cannot_be_is_said_before_data_are_prepared(words, message, folder, capsys):

@@ -62,6 +62,7 @@ def test_the_verb_trains_on_a_folder_and_does_nothing_twice(
     assert f"{size}, columns text. The tokenizer is strict: trained on the corpus" in card
     assert 'AutoModelForPreTraining.from_pretrained("synpre/pets")' in card
     assert f"| epochs of the text | {result['epochs']:.4g} |" in card
+    assert f"| ids of the text that are read | {result['corpus_ids']:,} |" in card
     assert "krishna2023downstream" in card
     assert "knows no language" not in card
     assert "already finished" not in said

@@ -253,6 +253,27 @@ def test_listed_commands_compute_one_cell_each_and_only_makes_a_report_when_all_
     assert "holds results of another configuration" in capsys.readouterr().err
 
 
+def test_commands_are_listed_for_columns_that_are_there(tmp_path, tiny_dataset, capsys):
+    file, out = tmp_path / "e.yaml", tmp_path / "out"
+    task = {"source": "nope", "target": "statement", "max_source": 9, "max_target": 9}
+    value = given(str(tiny_dataset), arms={"random": {}}, pretraining={})
+    words = ["run", str(file), "--output_dir", str(out), "--list"]
+    file.write_text(yaml.safe_dump(value | {"tasks": {"mine": {"define": task}}}))
+    assert main(words) == 2
+    assert "mine: column nope is not in the dataset; it has" in capsys.readouterr().err
+    assert not out.exists()
+
+    # Nothing is fetched from the Hub, and a line says so.
+    del value["data_dir"]
+    file.write_text(
+        yaml.safe_dump(value | {"tasks": {"mine": {"define": task | {"hub_id": "me/it"}}}})
+    )
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert said.err == "Columns of the Hub's data were not checked: mine.\n"
+    assert said.out.endswith("--only mine--random--0\n")
+
+
 def test_folders_from_before_an_option_existed_go_on(tmp_path):
     from pathlib import Path
 

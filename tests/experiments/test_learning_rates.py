@@ -174,7 +174,7 @@ def test_a_trial_is_not_tested_and_is_no_result_of_the_report(finished, capsys):
     assert not {"score", "scores", "test_examples"} & result.keys()
     assert result["phases"]["finetuning"]["test_s"] == 0
     assert main(["report", str(finished.folder)]) == 0
-    assert "1 cells found, 0 of them failed" in capsys.readouterr().out
+    assert "1 cell found, 0 of them failed" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_computed_again_and_nothing_else(finished):
@@ -212,7 +212,8 @@ def test_a_grid_may_change_and_only_what_it_changes_is_computed(finished, tmp_pa
 
     # One rate is not chosen but given, which is another recipe.
     one.spec.finetuning.learning_rates = [1e-2]
-    with pytest.raises(UsageError, match="holds results of another configuration"):
+    remedy = "give learning_rates two values or more, as before, or choose another --output_dir"
+    with pytest.raises(UsageError, match=f"holds results of another configuration .*; {remedy}"):
         one.run()
 
 

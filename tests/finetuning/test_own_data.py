@@ -327,3 +327,17 @@ def test_no_held_out_row_is_in_train_again():
     same = DatasetDict(train=Dataset.from_dict({"text": ["one"] * 30, "label": [1] * 30}))
     with pytest.raises(UsageError, match="own: every row of train is equal to one that is held"):
         complete_splits("own", same, hold_out=True)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "train.csv"])
+def test_a_header_without_rows_is_said(name, tmp_path):
+    (tmp_path / name).write_text("text\tlabel\n" if name.endswith("tsv") else "text,label\n")
+    data = tmp_path if name == "train.csv" else tmp_path / name
+    said = f"{data} has no rows of train: there is nothing below the names of its columns, text, la"
+    for read in (
+        lambda: choose_task(str(data), {}),
+        lambda: own_corpus(str(data), None, TextSpec()),
+    ):
+        with pytest.raises(UsageError) as error:
+            read()
+        assert str(error.value).startswith(said)

@@ -82,7 +82,10 @@ def test_an_architecture_that_pads_its_inputs_is_counted_at_each_length():
 def test_an_architecture_that_does_not_run_on_ids_is_refused_by_name():
     model = build(AUTO_CLASSES["mlm"], AutoConfig.for_model("bert", **BERT), {}, 0)
     model.__class__ = type("Pictures", (type(model),), {"forward": lambda self, pixels: None})
-    with pytest.raises(UsageError, match="Pictures cannot be trained here: a forward pass on ids"):
+    with pytest.raises(
+        UsageError,
+        match=r"Pictures cannot be trained here: .* another architecture, or other fields of its",
+    ):
         FlopCounter(model)
 
 

@@ -191,7 +191,11 @@ def renamed(model):
         (None, {"keep": "head"}, "Unknown keep 'head'"),
         (None, {"task": "no_task"}, "Unknown task 'no_task'"),
         (None, {"task": "nesting_language", "parameters": {}}, "The rows of nesting_language are"),
-        (None, {"symbols": 9}, "give an integer from 19"),
+        (None, {"symbols": 9}, "symbols is 9; give an integer from 19 to 65,536"),
+        (None, {"symbols": "many"}, "symbols is 'many'; give an integer from 19"),
+        (None, {"symbols": 2**17}, "symbols is 131072; give an integer from 19 to 65,536"),
+        (None, {"symbols": 20}, "symbols is 20: k_shuffle_dyck draws from 8 regular tokens"),
+        (None, {"parameters": {"types": 0}}, "^k_shuffle_dyck: types is 0"),
         (
             None,
             {"keep": "all", "symbols": 400, "parameters": None},
