@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from joblib import cpu_count
 
 from hf_synpre.errors import UsageError
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 # own: the tokens of a whole one would take 50 times its memory. No book is so long.
 LONGEST_DOCUMENT = 2**22
 PART_CHARACTERS = 2**19
-# Characters that a tokenizer is given in one call: enough for all of its threads to be busy, few
-# enough to stop soon after a limit.
-CHARACTERS_A_CALL = 2**20
+# Characters that a tokenizer is given in one call for each core: enough that all of its threads
+# are busy even where documents are books, few enough to stop soon after a limit.
+CHARACTERS_A_CORE = 2**19
 
 
 def encoded_documents(
@@ -71,13 +72,14 @@ def encoded_documents(
 
 
 def batched_by_size(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield texts in lists of about CHARACTERS_A_CALL characters, or of one longer text."""
+    """Yield texts in lists of about CHARACTERS_A_CORE characters a core, or of one longer text."""
+    characters_a_call = CHARACTERS_A_CORE * cpu_count()
     batch: list[str] = []
     characters = 0
     for text in texts:
         batch.append(text)
         characters += len(text)
-        if characters >= CHARACTERS_A_CALL:
+        if characters >= characters_a_call:
             yield batch
             batch, characters = [], 0
     if batch:

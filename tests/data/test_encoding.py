@@ -233,3 +233,12 @@ def test_every_kind_of_tokenizer_of_a_checkpoint_is_seen(tmp_path):
     (tmp_path / "gpt2" / "vocab.json").write_text('{"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}')
     (tmp_path / "gpt2" / "merges.txt").write_text("#version: 0.2\na b\n")
     assert read_tokenizer(str(tmp_path / "gpt2"))("ab")["input_ids"] == [2]
+
+
+def test_calls_have_work_for_every_core(monkeypatch):
+    texts = ["a" * 1000] * 64
+    monkeypatch.setattr(encoding, "CHARACTERS_A_CORE", 2000)
+    for cores in (1, 2, 16):
+        monkeypatch.setattr(encoding, "cpu_count", lambda cores=cores: cores)
+        sizes = {len(batch) for batch in encoding.batched_by_size(texts)}
+        assert sizes == {2 * cores}

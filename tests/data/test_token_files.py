@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import arrow_dataset
+from joblib import cpu_count
 
 from hf_synpre import UsageError
 from hf_synpre.data import cache, encoding, readers, separated, text_progress, token_files
@@ -46,7 +47,7 @@ def folder(tmp_path, monkeypatch):
     """A corpus of a folder; a piece has ids of some documents, and a call encodes some of them."""
     monkeypatch.setenv("SYNPRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(token_files, "PIECE_IDS", 500)
-    monkeypatch.setattr(encoding, "CHARACTERS_A_CALL", 300)
+    monkeypatch.setattr(encoding, "CHARACTERS_A_CORE", 300 // cpu_count())
     write_documents(tmp_path / "texts", DOCUMENTS)
     return tmp_path / "texts"
 
