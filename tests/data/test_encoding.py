@@ -13,6 +13,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from hf_synpre import UsageError, generate
 from hf_synpre.config import stored_form
+from hf_synpre.data import encoding
 from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.encoding import encode_texts
 from hf_synpre.data.masking import sentinel_ids
