@@ -7,13 +7,13 @@ the texts of a downstream task, they were written by somebody who meant the char
 """
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import cpu_count
 
 from hf_synpre.errors import UsageError
 
@@ -27,6 +27,8 @@ PART_CHARACTERS = 2**19
 # Characters that a tokenizer is given in one call for each core: enough that all of its threads
 # are busy even where documents are books, few enough to stop soon after a limit.
 CHARACTERS_A_CORE = 2**19
+# More cores than these are not reckoned with: the tokens of a call take 50 times its memory.
+MOST_CORES = 16
 
 
 def encoded_documents(
@@ -73,7 +75,7 @@ def encoded_documents(
 
 def batched_by_size(texts: Iterable[str]) -> Iterator[list[str]]:
     """Yield texts in lists of about CHARACTERS_A_CORE characters a core, or of one longer text."""
-    characters_a_call = CHARACTERS_A_CORE * cpu_count()
+    characters_a_call = CHARACTERS_A_CORE * min(os.cpu_count() or 1, MOST_CORES)
     batch: list[str] = []
     characters = 0
     for text in texts:

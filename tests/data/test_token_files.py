@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import arrow_dataset
-from joblib import cpu_count
 
 from hf_synpre import UsageError
 from hf_synpre.data import cache, encoding, readers, separated, text_progress, token_files
@@ -47,7 +46,8 @@ def folder(tmp_path, monkeypatch):
     """A corpus of a folder; a piece has ids of some documents, and a call encodes some of them."""
     monkeypatch.setenv("SYNPRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(token_files, "PIECE_IDS", 500)
-    monkeypatch.setattr(encoding, "CHARACTERS_A_CORE", 300 // cpu_count())
+    monkeypatch.setattr(encoding, "CHARACTERS_A_CORE", 300)
+    monkeypatch.setattr(encoding, "MOST_CORES", 1)
     write_documents(tmp_path / "texts", DOCUMENTS)
     return tmp_path / "texts"
 
