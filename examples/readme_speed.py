@@ -290,7 +290,8 @@ def starts() -> list[Claim]:
         (f"schemes that keep their identity to 1e-5, by models: {', '.join(counts)}", limit),
         (
             f"the statistics file of a Llama of {card['parameters'] / 1e9:.1f} B parameters: "
-            f"{card['bytes_with_absolute'] / 1000:.0f} kB with the mean absolute deviations",
+            f"{card['bytes'] / 1000:.0f} kB, {card['bytes_with_both'] / 1000:.0f} kB with the mean "
+            "absolute deviations and quantiles of the singular values",
             "64 KiB",
         ),
     ]

@@ -26,6 +26,7 @@ from hf_synpre.errors import UsageError, counted
 from hf_synpre.files import read_json, write_text
 from hf_synpre.initialization.checkpoints import (
     STATISTICS_FILE,
+    bundled_checkpoints,
     find_config,
     find_weights,
     has_current_statistics,
@@ -411,7 +412,7 @@ def open_spectra(
     has_weights = Path(name_or_path).is_dir() and any(folder.glob("*.safetensors"))
     if card.exists() and not has_weights:
         statistics = ParameterStatistics.load(card)
-        if statistics.has_spectra:
+        if statistics.has_spectra or str(name_or_path) in bundled_checkpoints():
             return statistics
     return StoredTensors.in_folder(find_weights(name_or_path, **hub))
 

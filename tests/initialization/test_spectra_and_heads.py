@@ -4,6 +4,7 @@ Run: pytest tests/initialization/test_spectra_and_heads.py
 """
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -127,6 +128,22 @@ def test_a_card_without_quantiles_or_with_broken_ones_is_one_line(
     factory = StatisticsInit(AUTO, scheme="spectral")
     with pytest.raises(UsageError, match=message):
         factory.from_config(llama(), tmp_path / "old.json")
+
+
+def test_a_bundled_checkpoint_has_no_quantiles():
+    factory = StatisticsInit(AUTO, scheme="spectral")
+    with pytest.raises(UsageError, match="which the statistics of set lack; give a checkpoint wi"):
+        factory.from_pretrained("synpre/llama-mini-set")
+
+
+def test_measuring_the_deviations_keeps_the_quantiles(checkpoint, card, tmp_path):
+    folder = tmp_path / "with_card"
+    shutil.copytree(checkpoint[1], folder)
+    shutil.copy(card, folder)
+    assert not ParameterStatistics.from_pretrained(folder).has_absolute
+    both = ParameterStatistics.from_pretrained(folder, absolute=True)
+    assert both.has_absolute
+    assert both.has_spectra
 
 
 # --- heads ----------------------------------------------------------------------------------------
