@@ -27,6 +27,13 @@ WHAT_IT_TAKES = {
     "beyond chance on longer strings. It would take intermediate results in the row, which the "
     "task has not, or another `language`; others were not tried.",
 }
+# What the two losses are between which the lowest one lies, where nobody knows it.
+BETWEEN = {
+    "nca": "the loss of who knows the rule ({low:.2f}) and that of who remembers, from its start, "
+    "where each surrounding of nine cells led to in the row ({high:.2f})",
+    "random_lstm": "the loss of who knows the networks and the uniform tokens so far ({low:.2f}) "
+    "and that of who counts which tokens followed which in the row ({high:.2f})",
+}
 UNKNOWN = "What it would take was not tried: more steps, a wider model or shorter rows."
 
 
@@ -43,6 +50,7 @@ def learnability() -> str:
         for task in tasks
         if runs[task]["learnt"] is False
     ]
+    sentences += [between(task, runs[task]) for task in tasks if runs[task]["bayes_loss"] is None]
     return "\n".join([markdown_table(list(HEAD), rows), "", *sentences]).rstrip("\n")
 
 
@@ -56,11 +64,27 @@ def row_of(task: str, run: dict[str, Any]) -> list[str]:
         f"{run['tokens'] / 1e6:.1f} M",
         f"{run['minutes']:.1f}",
         f"{100 * run['accuracy']:.0f}",
-        *(in_nats(run[name]) for name in ("bayes_loss", "excess_loss", "limit")),
+        *in_nats(run),
+        f"{run['limit']:.2f}",
         WORDS[run["learnt"]],
     ]
 
 
-def in_nats(loss: float | None) -> str:
-    """Write a loss; – where it is not known."""
-    return "–" if loss is None else f"{loss:.2f}"
+def in_nats(run: dict[str, Any]) -> tuple[str, str]:
+    """Write the lowest loss and the excess loss of a run; both ends where they are not known."""
+    if run["bayes_loss"] is not None:
+        return f"{run['bayes_loss']:.2f}", f"{run['excess_loss']:.2f}"
+    low, high = run["bounds"]
+    least, most = max(0.0, run["loss"] - high), run["loss"] - low
+    return f"{low:.2f} to {high:.2f}", f"{least:.2f} to {most:.2f}"
+
+
+def between(task: str, run: dict[str, Any]) -> str:
+    """Return what is known of a run whose lowest loss is not."""
+    low, high = run["bounds"]
+    place = "below" if run["loss"] < high else "not below"
+    return (
+        f"- **{task}**: nobody knows its lowest loss. It lies between "
+        f"{BETWEEN[task].format(low=low, high=high)}, on the rows of the evaluation. "
+        f"The model has {run['loss']:.2f}, {place} the latter."
+    )
