@@ -59,6 +59,13 @@ RUN_ROWS = {
     "stopped by": "stopped",
     "validation token accuracy": "accuracy",
 }
+# The same for what results say that are younger; see `RunResult`.
+LOSS_ROWS = {
+    "positions that carry loss": "loss_positions",
+    "lowest possible loss of a model (nats a scored token)": "bayes_loss",
+    "excess loss, of the last evaluation above it": "excess_loss",
+}
+LEARNT = {True: "yes", False: "no", None: "not judged"}
 # End of an architecture's name -> the Auto class of transformers that loads it.
 AUTO_CLASS_OF_HEAD = {
     "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
@@ -426,6 +433,10 @@ def run_rows(run: dict[str, Any], pretraining: dict[str, Any]) -> list[tuple[str
         pretraining: the PretrainingSpec in its recipe.
     """
     rows = [(name, format_value(run.get(key))) for name, key in RUN_ROWS.items()]
+    rows += [(name, format_value(run[key])) for name, key in LOSS_ROWS.items() if key in run]
+    if "learnt" in run:
+        reason = f": {run['not_judged']}" if run.get("not_judged") else ""
+        rows.append(("the task was learnt", LEARNT[run["learnt"]] + reason))
     rows.append(("seed", format_value(pretraining.get("seed"))))
     if run.get("epochs"):
         rows.append(("epochs of the text", format_value(run["epochs"])))

@@ -35,7 +35,7 @@ from hf_synpre.training.callbacks import (
 )
 from hf_synpre.training.evaluations import plan_evaluations, warn_of_costly_evaluations
 from hf_synpre.training.excess_loss import judge, lowest_loss
-from hf_synpre.training.pretraining_data import rows_per_step
+from hf_synpre.training.pretraining_data import loss_positions, rows_per_step
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.pretraining_trainer import (
     batches_per_step,
@@ -212,6 +212,7 @@ def pretrain(
 
         # Write the result: all processes gather the weights, the first one writes them.
         result = run_result(spec, trainer, recipe, start)
+        result["loss_positions"] = loss_positions(spec, objective, vocabulary)
         add_verdict(result, spec, objective, vocabulary, speaks=trainer.is_world_process_zero())
         if tokenizer is not None and corpus is None:  # else it is in the recipe
             result["tokenizer"] = tokenizer_metadata(tokenizer)

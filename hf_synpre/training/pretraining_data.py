@@ -467,6 +467,30 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
     return masked
 
 
+def loss_positions(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -> str:
+    """Return which positions of a run's rows carry loss, in words, as results and cards have it."""
+    if objective == "rtd":
+        return "every token, original or replaced"
+    task = None if spec.task is None or spec.reads_text else get_task(spec.task)
+
+    # Targets stand behind their inputs, or in the decoder of an encoder-decoder.
+    if task is not None and not task.is_sequence and objective in ("seq2seq", "causal"):
+        is_all = objective == "causal" and spec.loss_on == "all"
+        return "every token" if is_all else "the target and its end"
+
+    # Sequences of which some tokens are scored.
+    if task is not None and has_answers(spec, vocabulary):
+        if objective == "causal":
+            return "every token" if spec.loss_on == "all" else "the tokens that the task scores"
+        done = "masked" if objective == "mlm" else "hidden"
+        return f"the tokens that the task scores, all {done}"
+
+    # Text, languages, and targets of an encoder.
+    if objective == "causal":
+        return "every token"
+    return f"tokens that are {'masked' if objective == 'mlm' else 'hidden'} at random"
+
+
 def has_answers(spec: PretrainingSpec, vocabulary: Vocabulary) -> bool:
     """Say whether the rows of a task are sequences of which some tokens alone are scored."""
     if spec.task is None or not get_task(spec.task).is_sequence:

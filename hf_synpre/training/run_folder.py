@@ -63,6 +63,8 @@ class RunResult(TrainingCost):
     curve: list[dict[str, Any]]
     # The warnings of `divergence_warnings` about the whole curve.
     alarms: list[str]
+    # Which positions of the rows carry loss, in words; see `loss_positions`.
+    loss_positions: NotRequired[str]
     # On a task whose law is known: the lowest possible loss, and how far the last evaluation is
     # above it, in nats per token.
     bayes_loss: NotRequired[float]

@@ -48,6 +48,14 @@ def test_a_model_card_says_what_its_json_says(model, rendered, tmp_path):
         (results / file.name).write_text(json.dumps(cell))
     text = rendered(home, home)[folder / "README.md"]
     assert f"| tokens (input and target, without padding) | {result['tokens']:,} |" in text
+    excess = cards.format_value(result["excess_loss"])
+    for row in (
+        "| positions that carry loss | the target and its end |",
+        "| lowest possible loss of a model (nats a scored token) | 0 |",
+        f"| excess loss, of the last evaluation above it | {excess} |",
+        "| the task was learnt | no |",
+    ):
+        assert row in text
     score, random = (scores_of_quickstart()[arm] for arm in ("statistics", "random"))
     mean = f"{score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}]"
     assert (

@@ -10,6 +10,7 @@ from pretraining_runs import run_of
 
 from hf_synpre.training.excess_loss import answer_tokens, lowest_loss
 from hf_synpre.training.pretraining import pretrain
+from hf_synpre.training.pretraining_data import loss_positions
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import Vocabulary
 
@@ -29,6 +30,7 @@ def test_a_run_says_how_far_its_loss_is_above_the_lowest(tmp_path, caplog):
     result = pretrain(spec, model, tmp_path / "run")
     assert result["bayes_loss"] == 0.0
     assert result["excess_loss"] == result["curve"][-1]["loss"]
+    assert result["loss_positions"] == "the tokens that the task scores"
     assert "mqar was not learnt: the loss" in caplog.text
     assert "above the lowest possible one, 0.00, where" in caplog.text
 
@@ -81,6 +83,27 @@ def test_where_the_lowest_loss_is_known(run, objective, expected):
         assert loss.startswith(expected)
     else:
         assert loss.value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("run", "objective", "expected"),
+    [
+        ({"task": "set"}, "causal", "the target and its end"),
+        ({"task": "set"}, "seq2seq", "the target and its end"),
+        ({"task": "set", "loss_on": "all"}, "causal", "every token"),
+        ({"task": "set"}, "mlm", "tokens that are masked at random"),
+        (MQAR, "causal", "the tokens that the task scores"),
+        (MQAR | {"loss_on": "all"}, "causal", "every token"),
+        (MQAR, "mlm", "the tokens that the task scores, all masked"),
+        (MQAR, "seq2seq", "the tokens that the task scores, all hidden"),
+        (DYCK, "causal", "every token"),
+        (DYCK, "seq2seq", "tokens that are hidden at random"),
+        (DYCK, "rtd", "every token, original or replaced"),
+        ({"corpus": "stdlib"}, "span_corruption", "tokens that are hidden at random"),
+    ],
+)
+def test_positions_that_carry_loss_are_said(run, objective, expected):
+    assert loss_positions(spec_of(**run), objective, PLAIN) == expected
 
 
 def test_of_several_right_targets_the_lowest_loss_is_the_same_for_both_kinds_of_models():
