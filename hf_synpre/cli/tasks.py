@@ -15,7 +15,6 @@ from hf_synpre.files import atomic_file
 if TYPE_CHECKING:
     import pyarrow
 
-    from hf_synpre.tasks.base import BayesLoss
 
 # Of a longer row `synpre tasks` shows so many ids.
 MOST_SHOWN = 64
@@ -32,6 +31,7 @@ def tasks(arguments: Arguments) -> int:
     """Print the first line of every task's definition, or all of one, with an example row."""
     from hf_synpre.tasks import generate as generate_rows
     from hf_synpre.tasks import get_task, list_tasks
+    from hf_synpre.tasks.base import describe_loss
 
     options = arguments.build(TasksOptions)
     if options.task is None:
@@ -49,16 +49,6 @@ def tasks(arguments: Arguments) -> int:
     print(f"input_ids   {first_ids(row['input_ids'])}")
     print(f"labels      {first_ids(row['labels'])}")
     return 0
-
-
-def describe_loss(loss: "BayesLoss | None") -> str:
-    """Return the lowest loss that a model can have on a task, in words."""
-    if loss is None:
-        return "not known"
-    if loss.value == 0:
-        return "0: what is scored follows from what is read"
-    error = f" ± {1.96 * loss.standard_error:.3f}" if loss.standard_error > 1e-9 else ""
-    return f"{loss.value:.3f}{error} nats per scored token"
 
 
 def first_ids(ids: list[int]) -> str:

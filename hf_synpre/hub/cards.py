@@ -24,6 +24,7 @@ from hf_synpre.provenance import without_local_paths
 from hf_synpre.report import read_cells
 from hf_synpre.report.render import template_environment
 from hf_synpre.tasks import get_task
+from hf_synpre.tasks.base import describe_loss
 from hf_synpre.vocabulary import Vocabulary, as_vocabulary
 
 CARD = "README.md"
@@ -226,10 +227,26 @@ def dataset_card(
         "location": repo_id if is_published else LOCAL_FOLDER,
         "block": BLOCK_ROWS,
         "version": first_config["hf_synpre"],
+        "lowest_losses": lowest_losses(configs),
         "tasks": {task: task_definition(task) for task in tasks},
         "papers": cited_papers(*(get_task(task).paper for task in tasks)),
     }
     return render_card("dataset_card.md.jinja", data, context)
+
+
+def lowest_losses(configs: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the lowest loss that a model can have on the rows of each configuration, in words."""
+    known: dict[str, str] = {}
+    losses = {}
+    for name, config in configs.items():
+        # Configurations may differ in their seed and number of rows alone.
+        law = sorted_json([config[key] for key in ("task", "vocabulary", "parameters")])
+        if law not in known:
+            size = None if isinstance(config["vocabulary"], str) else config["vocabulary"]
+            loss = get_task(config["task"]).bayes_loss(vocabulary=size, **config["parameters"])
+            known[law] = describe_loss(loss)
+        losses[name] = known[law]
+    return losses
 
 
 def own_task_files(configs: dict[str, dict[str, Any]]) -> list[str]:

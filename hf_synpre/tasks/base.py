@@ -40,6 +40,16 @@ class BayesLoss:
     standard_error: float = 0.0
 
 
+def describe_loss(loss: BayesLoss | None) -> str:
+    """Return the lowest loss that a model can have on a task, in words."""
+    if loss is None:
+        return "not known"
+    if loss.value == 0:
+        return "0: what is scored follows from what is read"
+    error = f" ± {1.96 * loss.standard_error:.3f}" if loss.standard_error > 1e-9 else ""
+    return f"{loss.value:.3f}{error} nats per scored token"
+
+
 @dataclass(frozen=True, repr=False)
 class SyntheticTask(ABC):
     """A task of the registry: a single one (`Task`) or a mixture of several (`Mixture`)."""

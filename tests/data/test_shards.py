@@ -5,6 +5,7 @@ Run: pytest tests/data/test_shards.py
 
 import hashlib
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -442,6 +443,16 @@ def test_folders_of_another_build_are_refused(script, built, recipe, tmp_path, c
     pq.write_table(pa.table({"a": [1]}), folder / "data" / "train-00000-of-00003.parquet")
     assert script([recipe, "--num_shards", "3", *words]) == 2
     assert "is not a shard that hf_synpre built" in capsys.readouterr().err
+
+
+def test_a_card_says_how_low_the_loss_of_a_model_can_be(built):
+    text = (built / "README.md").read_text()
+    assert "min_length=10 | 0: what is scored follows from what is read |" in text
+    assert text.split("| other | 3 | 512 |")[1].splitlines()[0].endswith("| not known |")
+    dyck = {"task": "k_dyck", "vocabulary": 64, "parameters": {"length": 24, "types": 4}}
+    losses = cards.lowest_losses({"default": dyck, "short": dyck})
+    assert losses["default"] == losses["short"]
+    assert re.fullmatch(r"1\.\d{3} ± 0\.\d{3} nats per scored token", losses["default"])
 
 
 def test_an_incomplete_folder_gets_no_card_and_is_not_pushed(built, tmp_path):
