@@ -1,8 +1,9 @@
 """Whether a small model learns each task since 2022 in minutes, by its excess loss.
 
-    python benchmarks/learning.py [--steps 1500] [--only TASK,TASK] [--model_type llama]
+    python benchmarks/learning.py [--steps 1500] [--only TASK,TASK] [--parameters NAME=NUMBER]
 
-The results are benchmarks/results/learning.json, which keeps the tasks that are not run again.
+The results are benchmarks/results/learning.json, which keeps the tasks that are not run again. With
+--parameters a result is kept beside that of the preset's own parameters.
 
 Each task is pre-trained on with the preset `small`: a model of two layers of width 128, 128 ids,
 short rows, Adafactor at 3e-2, one thread. A run ends at 99 % token accuracy, or where its steps
@@ -43,10 +44,14 @@ TASKS = (
 VERDICTS = {True: "learnt", False: "not learnt", None: "not known"}
 
 
-def learn(task: str, model_type: str, steps: int) -> dict[str, Any]:
+def learn(
+    task: str, model_type: str, steps: int, parameters: dict[str, int] | None
+) -> dict[str, Any]:
     """Pre-train a small model on a task; return what it took and how far it came."""
     # The recipe and the model of the preset.
-    fields = {"task": task, "preset": "small", "evaluations": 20}
+    fields: dict[str, Any] = {"task": task, "preset": "small", "evaluations": 20}
+    if parameters:
+        fields["parameters"] = parameters
     fields["training"] = {"max_steps": steps, "bf16": True, "use_cpu": True}
     spec = build_spec(PretrainingSpec, fields, "options")
     model = ModelSpec(**small_model("small", {"model_type": model_type}))
@@ -89,9 +94,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--only", default=",".join(TASKS))
     parser.add_argument("--model_type", default="llama")
+    parser.add_argument("--parameters", help="of the task, as steps=12,symbols=8")
     given = parser.parse_args()
+    parameters = None
+    if given.parameters:
+        pairs = (pair.split("=") for pair in given.parameters.split(","))
+        parameters = {name: int(value) for name, value in pairs}
     for task in given.only.split(","):
-        figures = learn(task, given.model_type, given.steps)
+        figures = learn(task, given.model_type, given.steps, parameters)
         low, high = figures["bounds"]
         verdict = f"loss {figures['loss']:.3f}, the lowest {low:.3f} to {high:.3f}, limit "
         verdict += f"{figures['limit']:.2f}: {VERDICTS[figures['learnt']]}"
@@ -103,7 +113,9 @@ def main() -> None:
         # Two of these scripts may run side by side.
         with lock(RESULT):
             stored = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-            write_json(RESULT, stored | {task: figures})
+            write_json(
+                RESULT, stored | {f"{task}, {given.parameters}" if parameters else task: figures}
+            )
 
 
 if __name__ == "__main__":
