@@ -12,8 +12,9 @@ HEAD = (
 WORDS = {True: "yes", False: "no", None: "not known"}
 # What it would take to learn a task that was not learnt, as far as it is known.
 WHAT_IT_TAKES = {
-    "needle": "Its loss stands still, and it is right as often as a value of the row that is drawn at "
-    "random (67 % with the ends of targets, which are always right). A row has one question, where "
+    "needle": "Its loss stands still, and it is right as often as a value of the row that is drawn "
+    "at random (67 % with the ends of targets, which are always right). A row has one question, "
+    "where "
     "one of `mqar` has four, which is learnt in a tenth of the steps. So it would take more "
     "questions in a row, or weights that were pre-trained on `mqar` first; neither was tried.",
     "stack": "Its excess is just above the limit. So it would take somewhat more steps, or "
