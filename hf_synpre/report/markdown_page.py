@@ -15,6 +15,7 @@ from hf_synpre.report.fairness import (
     untuned_rates,
 )
 from hf_synpre.report.findings import write_finding, write_findings
+from hf_synpre.report.heat_maps import count_beyond_chance, expected_by_chance
 from hf_synpre.report.render import (
     ABSENT_TEXT,
     TEMPLATES,
@@ -101,6 +102,7 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
             "rates": rate_table(report),
             "compute": compute_table(report),
         },
+        "beyond_chance": beyond_chance(report),
         "baselines": baselines(report),
         "crossings": crossing_sentences(report),
         "untuned": untuned_rates(report),
@@ -179,6 +181,13 @@ def difference_table(report: Report) -> Table | None:
             )
         rows.append(row)
     return without_empty(Table(["arm", *task_headings(report)], rows))
+
+
+def beyond_chance(report: Report) -> str:
+    """Return how many intervals exclude zero, and how many would by chance; "" for a few arms."""
+    found, count = count_beyond_chance(report)
+    expected = expected_by_chance(count)
+    return f": {found} of {count}, about {expected} would where nothing differs" if expected else ""
 
 
 def compute_table(report: Report) -> Table | None:

@@ -19,7 +19,7 @@ from hf_synpre.report.figures import (
     plot_label,
     set_title,
 )
-from hf_synpre.report.heat_maps import draw_heat_map
+from hf_synpre.report.heat_maps import draw_difference_map, draw_heat_map
 from hf_synpre.report.schema import (
     NATURAL,
     RANDOM,
@@ -41,7 +41,9 @@ REFUSED_TEXT: dict[str, Any] = {
 POINT = "point: mean; line: 95 % interval"
 FORMATS = ("png", "svg")
 PLOT_FILES = [
-    f"{name}.{form}" for name in ("curves", "compute", "benefit", "gains") for form in FORMATS
+    f"{name}.{form}"
+    for name in ("curves", "compute", "benefit", "differences", "gains")
+    for form in FORMATS
 ]
 # Dots per inch, and dots of the longest side of a PNG: figures of very many tasks have fewer.
 DPI, MOST_PIXELS = 300, 10_000
@@ -56,8 +58,8 @@ def draw_plots(report: Report) -> dict[str, bytes]:
         report: the content of report.json.
 
     Returns:
-        curves, compute and benefit as PNG and SVG, and gains for a report with a matrix of gains;
-        without those for which the report has no numbers.
+        curves, compute and benefit as PNG and SVG, differences for a report of many arms, and gains
+        for one with a matrix of gains; without those for which the report has no numbers.
     """
     import matplotlib
 
@@ -71,6 +73,7 @@ def draw_plots(report: Report) -> dict[str, bytes]:
             "curves": lambda: draw_curves(report),
             "compute": lambda: draw_compute(report),
             "benefit": lambda: draw_benefits(report) or draw_differences(report),
+            "differences": lambda: draw_difference_map(report),
             "gains": lambda: draw_heat_map(matrix) if matrix and matrix["gains"] else None,
         }
 
