@@ -45,13 +45,13 @@ def report_of_folder(_: Path, folder: Path, name: str) -> str:
     Raises:
         UsageError: it holds no usable cells, or cells that do not fit together.
     """
-    cells, left_out = read_folder(folder)
+    cells = read_folder(folder)
     try:
-        report = make_report(cells, left_out)
+        report = make_report(*cells)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(f"The cells of {name} do not fit together ({error!r}).") from error
     plots = draw_plots(report)
-    text = markdown(report, name, plots)
+    text = markdown(report, [name], plots)
     page = base64.b64encode(html_page(report["experiment"], text, plots).encode()).decode()
     link = f'<a download="report.html" href="data:text/html;base64,{page}">{SAVE}</a>'
     return f"<p>{link}</p>{report_body(text, plots)}"

@@ -124,9 +124,9 @@ def numbered(cells) -> list[dict]:
     return [cell | {"file": f"{i}.json", "sha256": ""} for i, cell in enumerate(cells)]
 
 
-def summary(cells) -> dict:
+def summary(cells, **options) -> dict:
     """Return the report of cells that were never written."""
-    return summarize(numbered(cells))
+    return summarize(numbered(cells), **options)
 
 
 def simulate_scores(rng, seeds, means, size=200, seed_sd=0.03, example_sd=0.3, rest_sd=0.3):

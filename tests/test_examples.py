@@ -202,7 +202,8 @@ def nine_digits(number):
     "file", sorted((ROOT / "results").glob("*/report.json")), ids=lambda p: p.parent.name
 )
 def test_committed_reports_are_those_of_their_cells(file):
-    from hf_synpre.report import make_report, read_cells
+    from hf_synpre.report import make_report
+    from hf_synpre.report.cells import read_folder
 
-    made = json.loads(json.dumps(make_report(read_cells(file.parent))), parse_float=nine_digits)
+    made = json.loads(json.dumps(make_report(*read_folder(file.parent))), parse_float=nine_digits)
     assert made == json.loads(file.read_text(), parse_float=nine_digits), "run `synpre report`"

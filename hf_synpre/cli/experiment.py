@@ -182,8 +182,15 @@ RUN = Verb(
 class ReportOptions:
     """What `synpre report` takes."""
 
-    directory: str = option("The folder of an experiment's results.", "")
-    output_dir: str | None = option("Where the report goes; the folder itself without it.", None)
+    directory: list[str] = option(
+        "The folder of an experiment's results; several folders of one recipe, as of several "
+        "machines, make one report.",
+        default_factory=list,
+    )
+    output_dir: str | None = option(
+        "Where the report goes; the folder itself without it. Of several folders it must be given.",
+        None,
+    )
 
 
 def report(arguments: Arguments) -> int:
@@ -201,10 +208,11 @@ def report(arguments: Arguments) -> int:
 
 REPORT = Verb(
     name="report",
-    summary="Write the report of an experiment's folder again.",
+    summary="Write the report of an experiment's folder again, or one of several folders.",
     run=report,
     flag_sets=lambda: [FlagSet(ReportOptions)],
     positional="directory",
     needs_positional=True,
-    examples=("runs/quickstart", "runs/quickstart --output_dir runs/report"),
+    takes_several=True,
+    examples=("runs/quickstart", "runs/one runs/other --output_dir runs/report"),
 )

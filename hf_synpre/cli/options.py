@@ -128,6 +128,8 @@ class Verb:
     examples: tuple[str, str]
     # Whether every training argument of transformers is a flag too.
     takes_training: bool = False
+    # Whether several bare words in a row are values of that flag, which is a list then.
+    takes_several: bool = False
     # What the same command does after Ctrl-C.
     when_stopped: str = "the same command goes on from here"
 
@@ -199,6 +201,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 def make_parser(verb: Verb, flags: list[Flag]) -> Parser:
     """Return the parser of a verb: usage, named groups of flags, examples."""
     word = verb.positional.upper()
+    if verb.takes_several:
+        word += " ..."
     positional = word if verb.needs_positional else f"[{word}]"
     examples = "\n".join(f"  synpre {verb.name} {words}".rstrip() for words in verb.examples)
     epilog = f"examples:\n{examples}"
@@ -284,6 +288,10 @@ def parse(verb: Verb, argv: list[str]) -> Arguments:
         UsageError: an unknown option, one that is given twice, or a value of another type.
     """
     flags = verb_flags(verb)
+    several: list[str] = []
+    while verb.takes_several and argv and not argv[0].startswith("-"):
+        several.append(argv[0])
+        argv = argv[1:]
     if argv and not argv[0].startswith("-"):
         argv = [f"--{verb.positional}", *argv]
 
@@ -311,6 +319,12 @@ def parse(verb: Verb, argv: list[str]) -> Arguments:
         if flag.name in given:
             value = read_value(flag, getattr(given, flag.name))
             values.setdefault(flag.spec, {})[flag.field] = value
+        if several and flag.name == verb.positional:
+            if flag.name in given:
+                raise UsageError(
+                    f"--{flag.name} was given beside {several[0]}; give all of them as bare words."
+                )
+            values.setdefault(flag.spec, {})[flag.field] = several
 
     # What is left are training arguments of transformers, or mistakes.
     known = [f"--{flag.name}" for flag in flags]

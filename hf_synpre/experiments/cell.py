@@ -1,5 +1,6 @@
 """One cell: its task, its arm and its seed -> the content of its result file."""
 
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -127,6 +128,7 @@ def compute_cell(
         "data": data.metadata,
         "wall_s": round(time.perf_counter() - began, 1),
         "phases": {"pretraining": pretraining_cost, "finetuning": finetuning_cost},
+        "device": device_name(model.device),
     }
 
     # What came from the arm's checkpoint.
@@ -138,6 +140,15 @@ def compute_cell(
     if model_folder is not None:
         save_model(model, data, recipe, result, model_folder)
     return result
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called in results: the name of a GPU, or cpu and its architecture."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"cpu {platform.machine()}"
+    return device.type
 
 
 def cell_header(

@@ -362,6 +362,7 @@ class Experiment:
             "task_files": runs,
             "seeds": set(),
             "pretraining_seeds": set(),
+            "reference": set(),
         }
 
     def _workers(self, backend: str) -> int:

@@ -118,6 +118,12 @@ class ExperimentSpec:
         None,
         is_added=True,
     )
+    reference: str | None = option(
+        "The arm whose gain over random is 100 % of the benefit that the report gives: the "
+        "best-trained one on natural text. Without it the arm called natural.",
+        None,
+        is_added=True,
+    )
     save_models: bool = option(
         "Keep the fine-tuned model of every cell with its tokenizer and card, in a folder of the "
         "cell's name beside its scores.",
@@ -238,6 +244,8 @@ class ExperimentSpec:
                 choose(f"run that '{name}' takes its budget from", run.match_tokens_of, others)
             self.dependencies(name)
 
+        if self.reference is not None:
+            choose("arm as the reference", self.reference, self.arms)
         for name, arm in self.arms.items():
             for task in arm.tasks or ():
                 choose(f"task of the arm '{name}'", task, self.tasks)

@@ -2,6 +2,7 @@
 
 1. `read_folder`: the folder of an experiment -> its cells, one checked dict for each, and the
    files that are no usable cells. `read_cells` gives the cells alone and refuses such files.
+   `merge.read_folders`: the same of several folders.
 2. `summarize`: cells -> a `Report`, a dict with every number. `intervals` estimates means,
    differences and benefits; `findings` says which arm is best, and writes the sentences about it.
 3. `summarize_transfer`: cells of labelled tasks -> the matrix of gains and pairs of arms.
@@ -19,12 +20,13 @@ from pathlib import Path
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import write_bytes
-from hf_synpre.report.cells import read_cells, read_folder
+from hf_synpre.report.cells import read_cells
 from hf_synpre.report.html_page import html_page
 from hf_synpre.report.markdown_page import markdown
+from hf_synpre.report.merge import read_folders
 from hf_synpre.report.plots import PLOT_FILES, draw_plots
 from hf_synpre.report.render import latex, model_index, model_index_yaml, table
-from hf_synpre.report.schema import CellResult, LeftOut, Report
+from hf_synpre.report.schema import NATURAL, CellResult, LeftOut, Report
 from hf_synpre.report.summary import benefit, summarize
 from hf_synpre.report.transfer import summarize_transfer
 
@@ -44,14 +46,17 @@ __all__ = [
 ]
 
 
-def make_report(cells: list[CellResult], left_out: Sequence[LeftOut] = ()) -> Report:
+def make_report(
+    cells: list[CellResult], left_out: Sequence[LeftOut] = (), reference: str = NATURAL
+) -> Report:
     """Return the content of report.json: every number of the report on these cells.
 
     Args:
         cells: the cells of one experiment.
         left_out: the files of its folder that are no usable cells.
+        reference: the arm whose gain over random is 100 % of a benefit.
     """
-    report = summarize(cells)
+    report = summarize(cells, reference)
     report["left_out"] = [*left_out]
     labelled = summarize_transfer(cells, report)
     if labelled:
@@ -59,12 +64,15 @@ def make_report(cells: list[CellResult], left_out: Sequence[LeftOut] = ()) -> Re
     return report
 
 
-def write_report(directory: str | Path, output_dir: str | Path | None = None) -> Report:
+def write_report(
+    directory: str | Path | Sequence[str | Path], output_dir: str | Path | None = None
+) -> Report:
     """Write the report of an experiment in all its forms.
 
     Args:
-        directory: the folder of the cells.
-        output_dir: the folder of the report's files; the folder of the cells by default.
+        directory: the folder of the cells, or several folders of one recipe.
+        output_dir: the folder of the report's files; the folder of the cells by default, where it
+            is one.
 
     Returns:
         The content of report.json.
@@ -72,17 +80,24 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
     Raises:
         UsageError: the folder holds no usable cells, or some that do not fit together.
     """
-    cells, left_out = read_folder(directory)
+    directories = [directory] if isinstance(directory, str | Path) else [*directory]
+    if len(directories) > 1 and output_dir is None:
+        raise UsageError(
+            f"{len(directories)} folders were given and no place for their report; give "
+            "--output_dir."
+        )
+    named = "', '".join(map(str, directories))
+    folder_of_cells = read_folders(directories)
     try:
-        report = make_report(cells, left_out)
+        report = make_report(*folder_of_cells)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"The cells of '{directory}' do not fit together ({error!r}); delete those that were "
+            f"The cells of '{named}' do not fit together ({error!r}); delete those that were "
             "edited, and run again."
         ) from error
 
     plots = draw_plots(report)
-    text = markdown(report, str(directory), plots)
+    text = markdown(report, [*map(str, directories)], plots)
     texts = {
         "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
         "report.md": text,
@@ -91,7 +106,7 @@ def write_report(directory: str | Path, output_dir: str | Path | None = None) ->
         "model-index.yaml": model_index_yaml(report),
     }
     files = {name: text.encode() for name, text in texts.items()} | plots
-    folder = Path(output_dir or directory)
+    folder = Path(output_dir or directories[0])
     for name, content in files.items():
         write_bytes(folder / name, content)
 

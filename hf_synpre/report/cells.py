@@ -8,11 +8,13 @@ from typing import Any, NamedTuple, TypeGuard
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import parse_json, unpack_fractions
-from hf_synpre.report.schema import CellResult, LeftOut
+from hf_synpre.report.schema import NATURAL, CellResult, LeftOut
 
 FORMAT = 1
 # The note of an estimate begins with this if its arm has no finished cell.
 ABSENT = "no finished cell"
+# The recipe of an experiment, in the folder of its cells.
+RECIPE_FILE = "experiment.json"
 # So begins the last part of the name of a trial (experiments/spec.py, `Cell`).
 TRIAL = "lr"
 
@@ -33,6 +35,7 @@ class FolderOfCells(NamedTuple):
 
     cells: list[CellResult]
     left_out: list[LeftOut]  # the files that could not be used
+    reference: str = NATURAL  # the arm whose gain over random is 100 % of a benefit
 
 
 class _BadCellError(Exception):
@@ -59,7 +62,7 @@ def read_cells(directory: str | Path) -> list[CellResult]:
     Raises:
         UsageError: the folder holds no cells, one is unreadable, or two contradict each other.
     """
-    cells, left_out = read_folder(directory)
+    cells, left_out, _ = read_folder(directory)
     if left_out:
         raise UsageError(_describe(directory, left_out[0]))
     return cells
@@ -94,8 +97,33 @@ def read_folder(directory: str | Path) -> FolderOfCells:
 
     if not cells:
         raise UsageError(_describe(directory, left_out[0]))
-    _check_together(cells)
-    return FolderOfCells(cells, left_out)
+    check_together(cells)
+    return FolderOfCells(cells, left_out, reference_of(directory))
+
+
+def reference_of(directory: Path) -> str:
+    """Return the arm that an experiment's recipe names as its reference; "natural" without one."""
+    return read_recipe(directory).get("reference") or NATURAL
+
+
+def read_recipe(directory: Path) -> dict[str, Any]:
+    """Return the recipe in the folder of an experiment, {} where there is none.
+
+    Raises:
+        UsageError: the file is no recipe.
+    """
+    file = directory / RECIPE_FILE
+    if not file.exists():
+        return {}
+    try:
+        recipe = parse_json(file.read_bytes())
+    except (ValueError, OSError) as error:
+        raise UsageError(
+            f"'{file}' is not readable JSON ({error}). Run again to write it."
+        ) from None
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("reference"), str | None):
+        raise UsageError(f"'{file}' is not the recipe of an experiment. Run again to write it.")
+    return recipe
 
 
 def cell_files(directory: Path) -> list[Path]:
@@ -342,6 +370,7 @@ SHAPES = {
     "initial_scale": _Shape(_is_number, "a number"),
     "versions": _Shape(lambda value: isinstance(value, dict), "an object", True),
     "threads": _Shape(_is_count, "a whole number", True),
+    "device": _Shape(_is_text, "a text"),
 }
 
 
@@ -361,7 +390,7 @@ def _check_types(cell: dict[str, Any]) -> None:
 # --- Cells together -------------------------------------------------------------------------------
 
 
-def _check_together(cells: list[CellResult]) -> None:
+def check_together(cells: list[CellResult]) -> None:
     """Raise UsageError on cells that cannot be compared.
 
     These are two cells with one name, cells of two experiments, and cells of one task that differ

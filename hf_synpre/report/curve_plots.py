@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_synpre.report.figures import (
+    COLOURS,
     CURVE_HEIGHT,
     ArmStyle,
     arm_styles,
@@ -18,6 +19,7 @@ from hf_synpre.report.figures import (
     set_title,
 )
 from hf_synpre.report.intervals import excludes_zero
+from hf_synpre.report.natural import arms_beside, natural_tokens
 from hf_synpre.report.schema import (
     NATURAL,
     RANDOM,
@@ -197,6 +199,62 @@ def is_ahead(report: Report, task: str, arm: str) -> bool:
         return False
     higher = report["tasks"][task]["higher_is_better"] is not False
     return ((lead["value"] or 0.0) > 0) == higher
+
+
+# --- Natural pre-training by its tokens -----------------------------------------------------------
+
+
+def draw_tokens(report: Report) -> "Figure | None":
+    """Return a panel for each task: the scores of natural arms over their tokens, others as lines.
+
+    None for a report with less than two natural arms.
+    """
+    tokens, beside = natural_tokens(report), arms_beside(report)
+    tasks = [
+        task
+        for task, scores in report["scores"].items()
+        if sum(arm in scores for arm in tokens) > 1
+    ]
+    if not tasks:
+        return None
+
+    figure, panels = panel_grid(len(tasks), CURVE_HEIGHT)
+    styles = arm_styles(report)
+    styles |= {NATURAL: ArmStyle(COLOURS[NATURAL], "o", "-")}
+    exponent = 3 * int(math.log10(max(tokens.values())) // 3)
+    for panel, task in zip(panels, tasks, strict=True):
+        scores, summary = report["scores"][task], report["tasks"][task]
+        scale = 100 if summary["unit"] == "%" else 1
+        for arm in [RANDOM, *beside]:
+            if arm in scores:
+                value = scale * (scores[arm]["value"] or 0.0)
+                panel.axhline(value, color=styles[arm].color, linestyle="--", linewidth=1)
+        known = {arm: count for arm, count in tokens.items() if arm in scores}
+        values = [scale * (scores[arm]["value"] or 0.0) for arm in known]
+        look = styles[NATURAL]._asdict()
+        panel.plot([*known.values()], values, linewidth=1.2, markersize=4, **look)
+        for arm, count in known.items():
+            low, high = scores[arm]["low"], scores[arm]["high"]
+            if low is not None and high is not None:
+                ends = [scale * low, scale * high]
+                panel.plot([count, count], ends, color=styles[NATURAL].color, linewidth=0.8)
+        panel.set(title=plot_label(task), ylabel=axis_label(summary, summary["metric"]))
+        panel.set_xlabel(f"10{superscript(exponent)} natural tokens of pre-training")
+        set_log_axis(panel, exponent)
+        keep_in_percent(panel, summary["unit"])
+
+    flat = {arm: styles[arm]._replace(marker="", linestyle="--") for arm in (RANDOM, *beside)}
+    labels = {NATURAL: "natural text"} | {arm: plot_label(arm) for arm in flat}
+    add_legend(figure, labels, styles | flat)
+    set_title(
+        figure,
+        "Test scores by the natural tokens of pre-training",
+        "with 95 % intervals; dashed: the mean of another arm",
+    )
+    return figure
+
+
+# --- Axes and legends -----------------------------------------------------------------------------
 
 
 def superscript(number: int) -> str:

@@ -95,9 +95,9 @@ def difference_columns(report: Report) -> tuple[list[Column], list[str]]:
     for row in range(len(arms)):
         gains = []
         for column in columns:
-            value = (column.estimates[row] or {}).get("value")
-            if value is not None:
-                gains.append(column.sign * column.scale * value / column.limit)
+            estimate = column.estimates[row]
+            if estimate is not None and estimate["value"] is not None:
+                gains.append(column.sign * column.scale * estimate["value"] / column.limit)
         means.append(sum(gains) / len(gains) if gains else -np.inf)
     order = sorted(range(len(arms)), key=lambda row: -means[row])
     columns = [

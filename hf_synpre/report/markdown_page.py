@@ -16,6 +16,7 @@ from hf_synpre.report.fairness import (
 )
 from hf_synpre.report.findings import write_finding, write_findings
 from hf_synpre.report.heat_maps import count_beyond_chance, expected_by_chance
+from hf_synpre.report.natural import natural_tokens
 from hf_synpre.report.render import (
     ABSENT_TEXT,
     TEMPLATES,
@@ -74,12 +75,12 @@ COST_HEAD = (
 )
 
 
-def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str:
+def markdown(report: Report, directories: list[str], plots: Collection[str] = ()) -> str:
     """Return a report as Markdown, from templates/report.md.jinja.
 
     Args:
         report: the content of report.json.
-        directory: the folder of the cells; the text gives the command that made it.
+        directories: the folders of the cells; the text gives the command that made it.
         plots: the names of the files of plots that lie beside the report.
     """
     environment = template_environment(TEMPLATES, finalize=escape_markdown)
@@ -101,6 +102,7 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
             "gains": gain_table(report),
             "rates": rate_table(report),
             "compute": compute_table(report),
+            "tokens": token_table(report),
         },
         "beyond_chance": beyond_chance(report),
         "baselines": baselines(report),
@@ -108,7 +110,8 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
         "untuned": untuned_rates(report),
         "doubts": doubt_lines(report),
         "schedule_sentence": schedule_sentence,
-        "shows_benefits": NATURAL in report["arms"] and report["benefits"],
+        "shows_benefits": report["reference"] in report["arms"] and report["benefits"],
+        "by_default": report["reference"] == NATURAL,
         "beside_unit": beside_unit,
         "exchange_table": partial(exchange_table, has_controls=has_controls),
         "has_controls": has_controls,
@@ -118,7 +121,8 @@ def markdown(report: Report, directory: str, plots: Collection[str] = ()) -> str
         "most_pairs": MOST_PAIRS,
         "notes": benefit_notes(report),
         "unfinished": [task for task, t in report["tasks"].items() if t["metric"] is None],
-        "command": markdown_code(shlex.join(["synpre", "report", shown_folder(directory)])),
+        "command": markdown_code(shlex.join(["synpre", "report", *map(shown_folder, directories)])),
+        "origin_lines": origin_lines(report),
     }
     return environment.get_template("report.md.jinja").render(report)
 
@@ -183,6 +187,27 @@ def difference_table(report: Report) -> Table | None:
     return without_empty(Table(["arm", *task_headings(report)], rows))
 
 
+def origin_lines(report: Report) -> list[str]:
+    """Return a line for each library, device and number of threads: its values in the cells.
+
+    Where there are several, each has its number of cells and, unless all have it, their arms.
+    """
+    lines = [
+        f"{name}: {' and '.join(values)}"
+        for name, values in report["versions"].items()
+        if name not in report["origins"]
+    ]
+    for name, of_values in report["origins"].items():
+        parts = []
+        for value, origin in of_values.items():
+            part = f"{value} ({origin['cells']} cells"
+            if len(origin["arms"]) < len(report["arms"]):
+                part += f" of {', '.join(origin['arms'])}"
+            parts.append(f"{part})")
+        lines.append(f"{name}: {' and '.join(parts)}")
+    return sorted(lines)
+
+
 def beyond_chance(report: Report) -> str:
     """Return how many intervals exclude zero, and how many would by chance; "" for a few arms."""
     found, count = count_beyond_chance(report)
@@ -229,6 +254,17 @@ def crossing_sentences(report: Report) -> list[str]:
         for task, compute in report["compute"].items()
         for name, found in compute["crossings"].items()
     ]
+
+
+def token_table(report: Report) -> Table | None:
+    """Return the scores of the arms on natural text, by the tokens that they read."""
+    rows = []
+    for arm, tokens in natural_tokens(report).items():
+        row = [arm, format_count(tokens)]
+        for task, summary in report["tasks"].items():
+            row.append(markdown_interval(report["scores"][task].get(arm), summary["unit"]))
+        rows.append(row)
+    return without_empty(Table(["arm", "natural tokens", *task_headings(report)], rows))
 
 
 def task_headings(report: Report) -> list[str]:

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from hf_synpre.report.cells import ABSENT
-from hf_synpre.report.curve_plots import draw_compute, draw_curves
+from hf_synpre.report.curve_plots import draw_compute, draw_curves, draw_tokens
 from hf_synpre.report.figures import (
     COLOURS,
     STYLE,
@@ -42,7 +42,7 @@ POINT = "point: mean; line: 95 % interval"
 FORMATS = ("png", "svg")
 PLOT_FILES = [
     f"{name}.{form}"
-    for name in ("curves", "compute", "benefit", "differences", "gains")
+    for name in ("curves", "compute", "benefit", "differences", "gains", "tokens")
     for form in FORMATS
 ]
 # Dots per inch, and dots of the longest side of a PNG: figures of very many tasks have fewer.
@@ -58,8 +58,9 @@ def draw_plots(report: Report) -> dict[str, bytes]:
         report: the content of report.json.
 
     Returns:
-        curves, compute and benefit as PNG and SVG, differences for a report of many arms, and gains
-        for one with a matrix of gains; without those for which the report has no numbers.
+        curves, compute and benefit as PNG and SVG; differences for a report of many arms, gains for
+        one with a matrix of gains, tokens for one with several natural arms; without those for
+        which the report has no numbers.
     """
     import matplotlib
 
@@ -71,6 +72,7 @@ def draw_plots(report: Report) -> dict[str, bytes]:
         matrix = report["transfer"]["matrix"] if "transfer" in report else None
         drawings = {
             "curves": lambda: draw_curves(report),
+            "tokens": lambda: draw_tokens(report),
             "compute": lambda: draw_compute(report),
             "benefit": lambda: draw_benefits(report) or draw_differences(report),
             "differences": lambda: draw_difference_map(report),
@@ -198,7 +200,8 @@ def why_no_benefit(report: Report) -> str:
     """Return, in brackets, why a report has no benefit to draw."""
     if not report["benefits"]:
         return "(no benefit: no arm besides random and natural)"
-    missing = [f"'{arm}'" for arm in (RANDOM, NATURAL) if arm not in report["arms"]]
+    compared = (RANDOM, report["reference"])
+    missing = [f"'{arm}'" for arm in compared if arm not in report["arms"]]
     if missing:
         return f"(no benefit: no arm {' or '.join(missing)})"
 

@@ -12,7 +12,6 @@ from hf_synpre.report.escapes import escape_latex, short_name
 from hf_synpre.report.fairness import doubt_lines
 from hf_synpre.report.findings import write_findings
 from hf_synpre.report.schema import (
-    NATURAL,
     Benefit,
     Estimate,
     Report,
@@ -271,7 +270,7 @@ def latex(report: Report) -> str:
     A score is bold where the interval of its difference to random excludes zero.
     """
     tasks = report["tasks"]
-    has_natural = NATURAL in report["arms"]
+    has_natural = report["reference"] in report["arms"]
     shown_aggregates = AGGREGATES if len(tasks) > 1 and has_natural else {}
     head = ["start", *(task_heading(task, summary) for task, summary in tasks.items())]
     head += [f"benefit, {name}, %" for name in shown_aggregates.values()]

@@ -53,6 +53,7 @@ class CellResult(TypedDict, total=False):
     learning_rates: list[dict[str, Any]]  # the rates that were tried, with their best evaluations
     initial_scale: float  # the factor of the random weights of the layers, where the arm has one
     versions: dict[str, str] | None  # versions of the libraries and the commit
+    device: str  # what it was computed on: cpu and its architecture, or the name of a GPU
     threads: int  # threads of a CPU; another number of them sums in another order
     wall_s: float  # seconds that the whole cell took
     file: str  # name of the cell's file
@@ -202,6 +203,13 @@ class Exchange(TypedDict):
     controls: list[str]  # control arms that it does not beat
 
 
+class Origin(TypedDict):
+    """The cells that were computed with one version, on one device or with so many threads."""
+
+    cells: int
+    arms: list[str]
+
+
 class Crossing(TypedDict):
     """Where the line of a start and random's cross over total FLOPs, by their mean scores."""
 
@@ -226,7 +234,8 @@ class Report(TypedDict):
 
     format: int
     experiment: str
-    arms: list[str]  # random first, natural last
+    arms: list[str]  # random first, the reference last
+    reference: str  # the arm whose gain over random is 100 % of a benefit
     tasks: dict[str, TaskSummary]
     scores: dict[str, dict[str, Estimate]]  # task -> arm -> mean test score
     beside: dict[str, dict[str, dict[str, Estimate]]]  # task -> other metric -> arm -> mean
@@ -237,6 +246,7 @@ class Report(TypedDict):
     findings: dict[str, Finding]  # task -> which arm is best; without tasks of no finished cell
     embeddings: dict[str, list[str]]  # arm -> "fresh" or "kept"
     versions: dict[str, list[str]]  # library -> its versions
+    origins: dict[str, dict[str, Origin]]  # library, device, threads -> value -> its cells
     recipes: dict[str, dict[str, Recipe]]  # task -> arm -> how it was fine-tuned
     fairness: dict[str, dict[str, Fairness]]  # task -> arm -> doubts; arms without any are left out
     failed: list[dict[str, Any]]  # file, task, arm, seed and error of each failed cell

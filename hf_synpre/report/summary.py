@@ -1,5 +1,7 @@
 """Cells -> every number of a report, as one dict. It reads no files and never trains."""
 
+from typing import Any
+
 import numpy as np
 
 from hf_synpre.report.cells import ABSENT, FORMAT, is_finite
@@ -30,6 +32,7 @@ from hf_synpre.report.schema import (
     ByArm,
     CellResult,
     Estimate,
+    Origin,
     Report,
     TaskSummary,
 )
@@ -44,11 +47,12 @@ FAILED_KEYS = ("file", "task", "arm", "seed", "error")
 CELL_KEYS = ("file", "sha256", "status", "score", "validation_score")
 
 
-def summarize(cells: list[CellResult]) -> Report:
+def summarize(cells: list[CellResult], reference: str = NATURAL) -> Report:
     """Return every number of a report but those of `transfer`.
 
     Args:
         cells: the cells of one experiment, from `read_cells`.
+        reference: the arm whose gain over random is 100 % of a benefit.
 
     Returns:
         The report. Fractions stay fractions; an estimate that is absent or refused has the value
@@ -56,11 +60,12 @@ def summarize(cells: list[CellResult]) -> Report:
     """
     finished = [cell for cell in cells if cell["status"] == "done"]
     failed = [cell for cell in cells if cell["status"] != "done"]
-    arms = sort_arms(cells)
+    arms = sort_arms(cells, reference)
     report: Report = {
         "format": FORMAT,
         "experiment": cells[0]["experiment"],
         "arms": arms,
+        "reference": reference,
         "tasks": {},
         "scores": {},
         "beside": {},
@@ -71,6 +76,7 @@ def summarize(cells: list[CellResult]) -> Report:
         "embeddings": {},
         "versions": collect_versions(finished),
         "compute": {},
+        "origins": collect_origins(finished),
         "recipes": {},
         "fairness": {},
         "findings": {},
@@ -112,21 +118,23 @@ def summarize(cells: list[CellResult]) -> Report:
 
     # Each arm over all tasks.
     for arm, group in group_by_arm(finished, arms, keep_empty=True).items():
-        if arm not in (RANDOM, NATURAL):
-            report["benefits"][arm] = benefit(arm, report["scores"], report["tasks"], example_means)
+        if arm not in (RANDOM, reference):
+            report["benefits"][arm] = benefit(
+                arm, report["scores"], report["tasks"], example_means, reference
+            )
         report["phases"][arm] = {phase: mean_run(group, phase) for phase in PHASES}
         report["embeddings"][arm] = distinct(cell.get("embeddings") for cell in group)
     return report
 
 
-def sort_arms(cells: list[CellResult]) -> list[str]:
-    """Return the arms of cells in their order, but random first and natural last."""
+def sort_arms(cells: list[CellResult], reference: str) -> list[str]:
+    """Return the arms of cells in their order, but random first and the reference last."""
     arms = dict.fromkeys(cell["arm"] for cell in cells)
-    others = [arm for arm in arms if arm not in (RANDOM, NATURAL)]
+    others = [arm for arm in arms if arm not in (RANDOM, reference)]
     return [
         *(arm for arm in arms if arm == RANDOM),
         *others,
-        *(arm for arm in arms if arm == NATURAL),
+        *(arm for arm in arms if arm == reference),
     ]
 
 
@@ -258,6 +266,7 @@ def benefit(
     scores: dict[str, dict[str, Estimate]],
     tasks: dict[str, TaskSummary],
     examples: dict[str, dict[str, np.ndarray]] | None = None,
+    reference: str = NATURAL,
 ) -> Benefit:
     """Return the share of natural's gain over random that an arm has, by task and over all tasks.
 
@@ -267,12 +276,13 @@ def benefit(
         tasks: task -> its metric, unit and direction.
         examples: task -> arm -> mean score over seeds of each test example, [examples]; {} for a
             task where they are not known.
+        reference: the arm that stands for natural pre-training.
     """
     shares: dict[str, Estimate] = {}
     task_gains, share_draws = [], []
-    compared = (arm, RANDOM, NATURAL)
+    compared = (arm, RANDOM, reference)
     for task, summary in tasks.items():
-        absent = [name for name in (RANDOM, NATURAL, arm) if name not in scores[task]]
+        absent = [name for name in (RANDOM, reference, arm) if name not in scores[task]]
         if absent:
             shares[task] = refuse(f"{ABSENT} of the arm '{absent[0]}'")
             continue
@@ -330,3 +340,28 @@ def collect_versions(cells: list[CellResult]) -> dict[str, list[str]]:
     return {
         name: distinct(str(of_cell.get(name, "unknown")) for of_cell in versions) for name in names
     }
+
+
+def collect_origins(cells: list[CellResult]) -> dict[str, dict[str, Origin]]:
+    """Return each library, the device and the threads that differ between cells, by their values.
+
+    A value is "unknown" where a cell does not say it.
+    """
+    properties: list[dict[str, Any]] = []
+    for cell in cells:
+        machine = {name: cell[name] for name in ("device", "threads") if cell.get(name)}
+        properties.append(machine | (cell.get("versions") or {}))
+
+    origins: dict[str, dict[str, Origin]] = {}
+    for name in sorted({name for of_cell in properties for name in of_cell}):
+        of_values: dict[str, Origin] = {}
+        for cell, of_cell in zip(cells, properties, strict=True):
+            origin = of_values.setdefault(
+                str(of_cell.get(name, "unknown")), {"cells": 0, "arms": []}
+            )
+            origin["cells"] += 1
+            if cell["arm"] not in origin["arms"]:
+                origin["arms"].append(cell["arm"])
+        if len(of_values) > 1:
+            origins[name] = dict(sorted(of_values.items()))
+    return origins

@@ -8,7 +8,6 @@ from typing import cast
 import numpy as np
 
 from hf_synpre.report.schema import (
-    NATURAL,
     RANDOM,
     CellResult,
     Estimate,
@@ -42,7 +41,7 @@ def gain_matrix(report: Report) -> GainMatrix:
     the difference to random in points of the metric.
     """
     arms = [arm for arm in report["arms"] if arm != RANDOM]
-    arms_between = [arm for arm in arms if arm != NATURAL]
+    arms_between = [arm for arm in arms if arm != report["reference"]]
     differences = {
         arm: {task: row.get(arm) for task, row in report["differences"].items()} for arm in arms
     }

@@ -5,7 +5,6 @@ Run: pytest tests/experiments/test_which_statistics.py
 
 from pathlib import Path
 
-import pytest
 from small_models import TINY
 
 from hf_synpre.cli import main
@@ -46,20 +45,18 @@ def test_its_cells_are_listed(tmp_path, capsys):
     assert sum("mtop--set1_minus_set2--" in line for line in lines) == 3
 
 
-@pytest.mark.parametrize("tasks", [("set", "nesting_language", "lime")])
-def test_a_tiny_version_runs(tasks, tmp_path):
+def test_a_tiny_version_runs(tmp_path, tiny_dataset):
     values = read_yaml(FILE)
     values["model"] = {"overrides": TINY}
+    training = {"max_steps": 2, "warmup_steps": 0, "use_cpu": True}
     for run in values["pretraining"].values():
-        run |= {"training": {"max_steps": 2, "warmup_steps": 0, "use_cpu": True}, "evaluations": 1}
-        run["validation_examples"] = 8
-    values["tasks"] = {"stdlib_ast": {"vocab_size": 400, "max_source": 16, "max_target": 16}}
-    values["arms"] = {name: values["arms"][name] for name in ("random", *tasks)}
-    values["finetuning"] |= {"evaluations": 1, "validation_examples": 4, "test_examples": 4}
-    values["finetuning"]["training"] = {"max_steps": 1, "use_cpu": True}
-    values |= {"seeds": [0], "jobs": 1}
-    spec = build_spec(ExperimentSpec, values, "tiny")
+        run |= {"training": training, "evaluations": 1, "validation_examples": 4, "batch_size": 2}
+    values["tasks"] = {"mtop": {"data_dir": str(tiny_dataset), "vocab_size": 400, "max_target": 48}}
+    values["arms"] = {name: values["arms"][name] for name in ("random", "set", "count")}
+    few = {"evaluations": 1, "validation_examples": 4, "test_examples": 4}
+    values["finetuning"] = few | {"training": {"max_steps": 1, "use_cpu": True}}
+    spec = build_spec(ExperimentSpec, values | {"seeds": [0], "jobs": 1}, "tiny")
     assert Experiment(spec, tmp_path / "tiny").run() == []
     report = write_report(tmp_path / "tiny")
-    assert report["scores"]["stdlib_ast"].keys() == {"random", *tasks}
-    assert report["phases"]["lime"]["pretraining"]["steps"] == 2
+    assert report["scores"]["mtop"].keys() == {"random", "set", "count"}
+    assert report["phases"]["count"]["pretraining"]["names"] == ["count"]
