@@ -200,7 +200,8 @@ def origin_lines(report: Report) -> list[str]:
     for name, of_values in report["origins"].items():
         parts = []
         for value, origin in of_values.items():
-            part = f"{value} ({origin['cells']} cells"
+            unit = "cell" if origin["cells"] == 1 else "cells"
+            part = f"{value} ({origin['cells']} {unit}"
             if len(origin["arms"]) < len(report["arms"]):
                 part += f" of {', '.join(origin['arms'])}"
             parts.append(f"{part})")
@@ -212,7 +213,9 @@ def beyond_chance(report: Report) -> str:
     """Return how many intervals exclude zero, and how many would by chance; "" for a few arms."""
     found, count = count_beyond_chance(report)
     expected = expected_by_chance(count)
-    return f": {found} of {count}, about {expected} would where nothing differs" if expected else ""
+    if not expected:
+        return ""
+    return f"; {found} of {count} do, and about {expected} would where nothing differs"
 
 
 def compute_table(report: Report) -> Table | None:

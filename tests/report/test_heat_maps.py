@@ -60,7 +60,7 @@ def test_it_says_how_many_intervals_exclude_zero_and_how_many_would_by_chance(tm
     said = f"{found} of {count}; about 1 would where nothing differs"
     assert said in " ".join(draw_difference_map(report).get_suptitle().split())
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert f"{found} of {count}, about 1 would where nothing differs)" in text
+    assert f"; {found} of {count} do, and about 1 would where nothing differs)" in text
     assert "](differences.png)" in text
     assert (tmp_path / "differences.png").is_file()
     assert "data:image/svg+xml" in (tmp_path / "report.html").read_text(encoding="utf-8")

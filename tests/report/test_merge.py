@@ -139,4 +139,4 @@ def test_what_cells_do_not_say_is_unknown(tmp_path):
     cells[0]["device"] = "cpu x86_64"
     write_report(save(tmp_path, cells))
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "cpu x86_64 (1 cells of random) and unknown (5 cells)" in text
+    assert "cpu x86_64 (1 cell of random) and unknown (5 cells)" in text
