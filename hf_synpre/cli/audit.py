@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, read_vocabulary
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
+from hf_synpre.cli.tokenizer_flags import read_vocabulary
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_synpre.cli.options import Arguments, FlagSet, Verb, tokenizer_of_flag
+from hf_synpre.cli.options import Arguments, FlagSet, Verb
+from hf_synpre.cli.tokenizer_flags import tokenizer_of_flag
 from hf_synpre.config import build_spec, option
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.files import atomic_folder, lock, write_json, write_text

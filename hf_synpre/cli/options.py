@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from hf_synpre.config import build_spec, option, parse_yaml
-from hf_synpre.errors import TemporaryError, UsageError, choose, read_integer
+from hf_synpre.errors import UsageError, choose
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    pass
 
 Spec = TypeVar("Spec")
 
@@ -29,8 +29,6 @@ PLAIN_GROUP = "options"
 GROUP_ORDER = ("data", "model", "training", "output")
 HELP_COLUMNS = 100  # the widest help
 HELP_POSITION = 30  # the column where help texts begin
-# A library's error is quoted up to so many characters.
-LONGEST_CAUSE = 160
 METAVARS = {
     int: "INT",
     float: "FLOAT",
@@ -478,36 +476,3 @@ def read_value_of_yaml(text: str, flag: str, shown: str) -> Any:
             f"--{flag} has '{shown}', whose value is no number, word or list; "
             "put a text with signs into quotes of its own."
         ) from error
-
-
-def read_vocabulary(text: str | None) -> "int | PreTrainedTokenizerBase | None":
-    """Return what --vocabulary means: a size, a tokenizer, or None for the paper's T5 ids."""
-    if text is None:
-        return None
-    size = read_integer(text.removeprefix("-"))
-    if size is not None:
-        return -size if text.startswith("-") else size
-    return tokenizer_of_flag(text, "vocabulary", "a size, or the folder or Hub id of a tokenizer")
-
-
-def tokenizer_of_flag(
-    name: str, flag: str, allowed: str = "the folder or Hub id of a tokenizer"
-) -> "PreTrainedTokenizerBase":
-    """Return the tokenizer that a flag names.
-
-    Args:
-        name: a folder or a Hub id.
-        flag: the flag, for messages.
-        allowed: what the flag takes, for messages.
-
-    Raises:
-        UsageError: there is no such tokenizer.
-    """
-    from hf_synpre.data.tokenizers import read_tokenizer
-
-    try:
-        return read_tokenizer(name)
-    except UsageError as error:
-        cause = textwrap.shorten(str(error), LONGEST_CAUSE, placeholder=" ...")
-        kind = TemporaryError if isinstance(error, TemporaryError) else UsageError
-        raise kind(f"--{flag} is '{name}'; give {allowed} ({cause}).") from error

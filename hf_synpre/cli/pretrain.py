@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, tokenizer_of_flag
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
 from hf_synpre.cli.processes import say_if_alone
+from hf_synpre.cli.tokenizer_flags import tokenizer_of_flag
 from hf_synpre.config import build_spec, option
 from hf_synpre.errors import UsageError
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb, read_vocabulary
+from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
+from hf_synpre.cli.tokenizer_flags import read_vocabulary
 from hf_synpre.config import option
 from hf_synpre.errors import UsageError
 from hf_synpre.files import atomic_file

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from hf_synpre import UsageError
 from hf_synpre.cli import main
-from hf_synpre.cli.options import tokenizer_of_flag
+from hf_synpre.cli.tokenizer_flags import tokenizer_of_flag
 from hf_synpre.cli.verbs import INPUT_FLAGS, VERBS
 from hf_synpre.data import connection, corpora, splits
 from hf_synpre.data.tokenizers import read_tokenizer
