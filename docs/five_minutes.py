@@ -25,7 +25,7 @@ COLUMNS = 108  # of the terminal that the page shows
 # Lines that are other ones in every run, because they tell the time.
 TIMES = (
     r"about .* for all steps",
-    r"\d+ of \d+ cells, .* so far",
+    r"\d+ of \d+ cells?, .* so far",
     r"step \d+ of \d+, loss",
     r'"\w+_(s|share)":',
     r"it/s\]",
