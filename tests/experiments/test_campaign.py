@@ -379,6 +379,6 @@ def test_the_table_counts_what_is_there(finished, tmp_path):
     assert "campaign: 4 of 5 cells" in text
     assert "1/2 0." in text
     (tmp_path / "mtop--random--0.json").write_text(json.dumps({"status": "failed"}))
-    assert "0 of 1 cells, 1 failed" in Progress(
+    assert "0 of 1 cell, 1 failed" in Progress(
         "x", tmp_path, [Cell("mtop", "random", 0)], 1
     ).headline(Progress("x", tmp_path, [Cell("mtop", "random", 0)], 1).contents())
