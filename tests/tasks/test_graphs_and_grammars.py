@@ -275,7 +275,7 @@ ROWS = [
     ("brevo", DEPO, [14, 15, 15, 14, DIVIDER, 14], "what its node depends on has a cycle."),
     ("mano", {}, [5, 5], "id 5 is no number of operations, which is the first token."),
     ("mano", {}, [28, 25, 3, 4, 5], "its expression ends before position 4."),
-    ("mano", {}, [28, 25, 3], "its expression lacks 1 operands."),
+    ("mano", {}, [28, 25, 3], "its expression lacks 1 operand."),
     ("mano", {}, [29, 25, 3, 4], "it has 1 operations, not 2."),
     ("mano", {}, [28, 28, 3, 4], "id 28 is neither a number nor an operator."),
     ("lano", {"levels": 3}, [2, 9], "no sentence of grammar 0 has id 9 at position 1, behind"),
