@@ -2,8 +2,9 @@
 
     python benchmarks/learning.py [--steps 1500] [--only TASK,TASK] [--parameters NAME=NUMBER]
 
-The results are benchmarks/results/learning.json, which keeps the tasks that are not run again. With
---parameters a result is kept beside that of the preset's own parameters.
+The results are benchmarks/results/learning.json, which keeps the tasks that are not run again.
+With --parameters a result is kept beside that of the preset's own parameters. A task of FIRST
+starts from the weights of a run on another one, whose steps, tokens and minutes are counted too.
 
 Each task is pre-trained on with the preset `small`: a model of two layers of width 128, 128 ids,
 short rows, Adafactor at 3e-2, one thread. A run ends at 99 % token accuracy, or where its steps
@@ -19,6 +20,7 @@ import logging
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,12 @@ TASKS = (
     *("set", "identity", "mp_struct", "chomsky", "nca", "linear_rnn", "random_lstm"),
     *("depo", "brevo", "mano", "lano", "brainfuck"),
 )
+# Task -> the task that its model is pre-trained on first.
+FIRST = {"needle": "mqar"}
+# Task -> what it is trained with instead of the preset's optimizer.
+TRAINING: dict[str, dict[str, Any]] = {
+    "stack": {"optim": "adamw_torch", "learning_rate": 2e-3, "weight_decay": 0.0}
+}
 VERDICTS = {True: "learnt", False: "not learnt", None: "not known"}
 
 
@@ -52,13 +60,21 @@ def learn(
     fields: dict[str, Any] = {"task": task, "preset": "small", "evaluations": 20}
     if parameters:
         fields["parameters"] = parameters
-    fields["training"] = {"max_steps": steps, "bf16": True, "use_cpu": True}
+    training = {"max_steps": steps, "bf16": True, "use_cpu": True}
+    fields["training"] = training | TRAINING.get(task, {})
     spec = build_spec(PretrainingSpec, fields, "options")
     model = ModelSpec(**small_model("small", {"model_type": model_type}))
 
     # The run, and the excess loss below which its task counts as learnt.
+    cost = {"steps": 0, "tokens": 0, "seconds": 0.0}
     with tempfile.TemporaryDirectory() as folder:
+        if task in FIRST:
+            first = build_spec(PretrainingSpec, fields | {"task": FIRST[task]}, "options")
+            before = pretrain(first, model, Path(folder) / "first")
+            add_cost(cost, before)
+            spec = build_spec(PretrainingSpec, fields | {"start": f"{folder}/first"}, "options")
         result = pretrain(spec, model, Path(folder) / "run")
+    add_cost(cost, result)
     vocabulary = as_vocabulary(spec.vocabulary)
     limit = LEARNT_SHARE * math.log(answer_tokens(spec, vocabulary))
     loss = result["curve"][-1]["loss"]
@@ -72,9 +88,11 @@ def learn(
     return {
         "model_type": model_type,
         "parameters": spec.parameters,
-        "steps": result["steps"],
-        "tokens": result["tokens"],
-        "minutes": round((result["train_s"] + result["eval_s"]) / 60, 1),
+        "first": FIRST.get(task),
+        "training": TRAINING.get(task),
+        "steps": cost["steps"],
+        "tokens": cost["tokens"],
+        "minutes": round(cost["seconds"] / 60, 1),
         "accuracy": result["accuracy"],
         "loss": loss,
         "bayes_loss": result.get("bayes_loss"),
@@ -83,6 +101,13 @@ def learn(
         "limit": limit,
         "learnt": learnt.get((loss - low < limit, loss - high < limit)),
     }
+
+
+def add_cost(cost: dict[str, Any], result: Mapping[str, Any]) -> None:
+    """Add what a run took."""
+    cost["steps"] += result["steps"]
+    cost["tokens"] += result["tokens"]
+    cost["seconds"] += result["train_s"] + result["eval_s"]
 
 
 def main() -> None:

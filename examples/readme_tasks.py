@@ -12,13 +12,8 @@ HEAD = (
 WORDS = {True: "yes", False: "no", None: "not known"}
 # What it would take to learn a task that was not learnt, as far as it is known.
 WHAT_IT_TAKES = {
-    "needle": "Its loss stands still, and it is right as often as a value of the row that is drawn "
-    "at random (67 % with the ends of targets, which are always right). A row has one question, "
-    "where "
-    "one of `mqar` has four, which is learnt in a tenth of the steps. So it would take more "
-    "questions in a row, or weights that were pre-trained on `mqar` first; neither was tried.",
-    "stack": "Its excess is just above the limit. So it would take somewhat more steps, or "
-    "programs of fewer `steps`; neither was tried.",
+    "stack": "Its excess is just above the limit. So it may take somewhat more steps, which was "
+    "not tried; programs of half as many `steps` do no better (examples/LOG.md).",
     "depo": "It is right as often as another word of the row, drawn at random. It would take more "
     "steps, or a model of more layers, which follow a chain further; neither was tried.",
     "brevo": "Its orders are those of a graph, which must be followed over several edges. It would "
@@ -36,6 +31,10 @@ BETWEEN = {
     "random_lstm": "the loss of who knows the networks and the uniform tokens so far ({low:.2f}) "
     "and that of who counts which tokens followed which in the row ({high:.2f})",
 }
+AFTER = (
+    "- **{task}** starts from weights that learnt `{first}`, whose steps are counted. From random "
+    "weights its loss stands still (examples/LOG.md)."
+)
 UNKNOWN = "What it would take was not tried: more steps, a wider model or shorter rows."
 
 
@@ -52,6 +51,9 @@ def learnability() -> str:
         for task in tasks
         if runs[task]["learnt"] is False
     ]
+    for task in tasks:
+        if runs[task].get("first"):
+            sentences.append(AFTER.format(task=task, first=runs[task]["first"]))
     sentences += [between(task, runs[task]) for task in tasks if runs[task]["bayes_loss"] is None]
     return "\n".join([markdown_table(list(HEAD), rows), "", *sentences]).rstrip("\n")
 
