@@ -12,8 +12,6 @@ HEAD = (
 WORDS = {True: "yes", False: "no", None: "not known"}
 # What it would take to learn a task that was not learnt, as far as it is known.
 WHAT_IT_TAKES = {
-    "stack": "Its excess is just above the limit. So it may take somewhat more steps, which was "
-    "not tried; programs of half as many `steps` do no better (examples/LOG.md).",
     "depo": "It is right as often as another word of the row, drawn at random. It would take more "
     "steps, or a model of more layers, which follow a chain further; neither was tried.",
     "brevo": "Its orders are those of a graph, which must be followed over several edges. It would "
@@ -35,6 +33,10 @@ AFTER = (
     "- **{task}** starts from weights that learnt `{first}`, whose steps are counted. From random "
     "weights its loss stands still (examples/LOG.md)."
 )
+TRAINED = (
+    "- **{task}** is trained with `{optim}` at {learning_rate}; with Adafactor it ends just above "
+    "its limit after 1,500 steps (examples/LOG.md)."
+)
 UNKNOWN = "What it would take was not tried: more steps, a wider model or shorter rows."
 
 
@@ -54,6 +56,8 @@ def learnability() -> str:
     for task in tasks:
         if runs[task].get("first"):
             sentences.append(AFTER.format(task=task, first=runs[task]["first"]))
+        if runs[task].get("training"):
+            sentences.append(TRAINED.format(task=task, **runs[task]["training"]))
     sentences += [between(task, runs[task]) for task in tasks if runs[task]["bayes_loss"] is None]
     return "\n".join([markdown_table(list(HEAD), rows), "", *sentences]).rstrip("\n")
 
