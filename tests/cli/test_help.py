@@ -60,7 +60,7 @@ def test_a_field_without_a_flag_has_a_reason(verb):
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_begins_with_the_usual_spelling_and_ends_with_two_examples(verb, show_help):
     shown = show_help(verb)
-    word = VERBS[verb].positional.upper()
+    word = VERBS[verb].positional.upper() + (" ..." if VERBS[verb].takes_several else "")
     expected = word if VERBS[verb].needs_positional else f"[{word}]"
     assert shown.startswith(f"usage: synpre {verb} {expected} [options]\n")
     assert "None" not in shown

@@ -61,7 +61,7 @@ def test_a_cell_of_a_wrong_type_is_named_and_left_out(tmp_path, key):
     save(tmp_path, make_experiment(seeds=2))
     cell = make_cell(seed=9) | {key: WRONG_TYPES[key]}
     (tmp_path / "x--y--0.json").write_text(json.dumps(cell))
-    cells, left_out = read_folder(tmp_path)
+    cells, left_out, _ = read_folder(tmp_path)
     assert len(cells) == 8
     assert [bad["file"] for bad in left_out] == ["x--y--0.json"]
     assert left_out[0]["reason"].startswith(f"has {key} ")

@@ -48,6 +48,7 @@ def test_tasks_without_probabilities_have_a_matrix_too():
     report = {
         "tasks": {"tags": {}},
         "arms": ["random", "self"],
+        "reference": "natural",
         "benefits": {"self": {"tasks": {"tags": {"value": None}}}},
         "differences": {"tags": {"self": gain(0.25)}},
     }
@@ -64,6 +65,7 @@ def test_the_matrix_is_of_differences_where_most_shares_are_refused(first_share,
     report = {
         "tasks": {"a": {}, "b": {}},
         "arms": ["random", "self", "natural"],
+        "reference": "natural",
         "benefits": {"self": {"tasks": shares, "mean_of_ratios": {"value": 0.8}}},
         "differences": {"a": row, "b": row},
     }

@@ -120,7 +120,7 @@ ODD = {
             tasks=[f"task {i}" for i in range(2)],
             seeds=2,
         ),
-        PLOTS,
+        [*PLOTS, "differences.png", "differences.svg"],
     ),
 }
 
