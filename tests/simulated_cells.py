@@ -6,6 +6,7 @@ import numpy as np
 
 from hf_synpre.files import pack_fractions
 from hf_synpre.report import summarize
+from hf_synpre.report.markdown_page import markdown
 from hf_synpre.report.seeds import Seeds
 
 # The true mean score of each arm.
@@ -127,6 +128,11 @@ def numbered(cells) -> list[dict]:
 def summary(cells, **options) -> dict:
     """Return the report of cells that were never written."""
     return summarize(numbered(cells), **options)
+
+
+def page(cells) -> str:
+    """Return the report of such cells as Markdown, without plots, which take a second."""
+    return markdown(summary(cells), ["runs/simulated"])
 
 
 def simulate_scores(rng, seeds, means, size=200, seed_sd=0.03, example_sd=0.3, rest_sd=0.3):

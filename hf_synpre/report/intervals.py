@@ -121,7 +121,8 @@ def estimate(
             interval then covers the choice of the examples too, and "se_seeds" is the error over
             seeds.
         shape: the numbers of pre-training and of fine-tuning seeds, whose grid `values` lists row
-            by row; without it all values have independent seeds.
+            by row; without it all values have independent seeds. An interval over several
+            pre-training seeds and one of fine-tuning has a note, because it leaves the latter out.
     """
     n = len(values)
     mean = float(np.mean(values))
@@ -132,7 +133,7 @@ def estimate(
     if shape is not None and shape.pretraining > 1:
         result["grid"] = [*shape]
         result["df"] = seeds.df
-        if shape.finetuning == 1:
+        if shape.finetuning == 1 and result["note"] is None:
             result["note"] = ONE_FINETUNING_SEED
     return result
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
+from hf_synpre.errors import counted
 from hf_synpre.report.compute import crossing_sentence
 from hf_synpre.report.escapes import MarkdownText, escape_markdown, markdown_code
 from hf_synpre.report.exchange import is_control
@@ -68,6 +69,10 @@ CROSSED_RUNS = (
     "Each pre-training seed of {} is fine-tuned with each seed: the intervals hold the variance of "
     "both, as two random effects with an interaction (docs/experiments.md). With 3 × 3 seeds they "
     "cover 94 to 98 % in simulations (tests/report/test_seeds.py)."
+)
+RUNS_OF_ONE_SEED = (
+    "The pre-training seeds of {} are fine-tuned with one seed: the intervals hold the variance of "
+    "pre-training, and not that of fine-tuning."
 )
 COST_HEAD = (
     *("arm", "phase", "steps", "tokens", "FLOPs", "padding, %"),
@@ -134,9 +139,10 @@ def seed_lines(report: Report) -> list[str]:
         scores = [of_task[arm] for of_task in report["scores"].values() if arm in of_task]
         if not phases["pretraining"] or not scores:
             continue
+        grids = [score["grid"] for score in scores if "grid" in score]  # [runs, seeds] of each task
         line = SHARED_RUN
-        if any("grid" in score for score in scores):
-            line = CROSSED_RUNS
+        if grids:
+            line = CROSSED_RUNS if any(seeds > 1 for _, seeds in grids) else RUNS_OF_ONE_SEED
         elif "seeds" in phases["pretraining"]:
             line = PAIRED_RUNS
         arms_by_line.setdefault(line, []).append(arm)
@@ -144,12 +150,13 @@ def seed_lines(report: Report) -> list[str]:
 
     # Cells of grids that are not complete yet.
     for task, of_task in report["scores"].items():
-        lines += [
-            f"{arm} on {task}: {score['waiting']} cells are left out until each pre-training seed "
-            "has the same seeds of fine-tuning."
-            for arm, score in of_task.items()
-            if "waiting" in score
-        ]
+        for arm, score in of_task.items():
+            if "waiting" in score:
+                verb = "is" if score["waiting"] == 1 else "are"
+                lines.append(
+                    f"{arm} on {task}: {counted(score['waiting'], 'cell')} {verb} left out until "
+                    "each pre-training seed has the same seeds of fine-tuning."
+                )
     return lines
 
 
@@ -200,8 +207,7 @@ def origin_lines(report: Report) -> list[str]:
     for name, of_values in report["origins"].items():
         parts = []
         for value, origin in of_values.items():
-            unit = "cell" if origin["cells"] == 1 else "cells"
-            part = f"{value} ({origin['cells']} {unit}"
+            part = f"{value} ({counted(origin['cells'], 'cell')}"
             if len(origin["arms"]) < len(report["arms"]):
                 part += f" of {', '.join(origin['arms'])}"
             parts.append(f"{part})")

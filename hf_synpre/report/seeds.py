@@ -41,10 +41,11 @@ def are_several(seeds: Iterable[Seeds]) -> bool:
 
 
 def complete_grid(seeds: Iterable[Seeds]) -> tuple[list[Seeds], Shape]:
-    """Return the largest part of some seeds in which each row has the same seeds of fine-tuning.
+    """Return a large part of some seeds in which each row has the same seeds of fine-tuning.
 
     While an experiment runs, some cells of a grid are missing. A mean over what there is would mix
-    the two kinds of seeds, so the cells beyond the complete part wait.
+    the two kinds of seeds, so the cells beyond the complete part wait. It is the largest part where
+    the rows fill one after the other, in the order of the same seeds, as experiments compute them.
 
     Args:
         seeds: those of an arm's cells; each stands there once.

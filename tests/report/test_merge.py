@@ -6,7 +6,7 @@ Run: pytest tests/report/test_merge.py
 import json
 
 import pytest
-from simulated_cells import make_cell, make_experiment, save
+from simulated_cells import make_cell, make_experiment, page, save, summary
 
 from hf_synpre.cli import main
 from hf_synpre.errors import UsageError
@@ -115,17 +115,15 @@ def test_files_that_are_left_out_are_named_with_their_folder(folders):
 # --- Where cells were computed --------------------------------------------------------------------
 
 
-def test_the_report_says_which_cells_were_computed_where(tmp_path):
+def test_the_report_says_which_cells_were_computed_where():
     cells = make_experiment()
     for cell in cells:
         if cell["arm"] == "natural":
             cell |= {"device": "NVIDIA H100", "versions": {"torch": "2.7", "hf_synpre": "0.1.0"}}
         else:
             cell["device"] = "cpu x86_64"
-    report = write_report(save(tmp_path, cells))
-    assert report["origins"].keys() == {"device", "torch"}
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    versions = text.split("## Versions")[1]
+    assert summary(cells)["origins"].keys() == {"device", "torch"}
+    versions = page(cells).split("## Versions")[1]
     assert (
         "- device: NVIDIA H100 (3 cells of natural) and cpu x86_64 (9 cells of random, "
         "statistics, synthetic)"
@@ -134,9 +132,7 @@ def test_the_report_says_which_cells_were_computed_where(tmp_path):
     assert "- hf_synpre: 0.1.0\n" in versions
 
 
-def test_what_cells_do_not_say_is_unknown(tmp_path):
+def test_what_cells_do_not_say_is_unknown():
     cells = make_experiment({"random": 0.1, "synthetic": 0.2})
     cells[0]["device"] = "cpu x86_64"
-    write_report(save(tmp_path, cells))
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "cpu x86_64 (1 cell of random) and unknown (5 cells)" in text
+    assert "cpu x86_64 (1 cell of random) and unknown (5 cells)" in page(cells)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from simulated_cells import make_crossed, save, summary
+from simulated_cells import make_crossed, page, save, summary
 
 from hf_synpre.report import table, write_report
-from hf_synpre.report.intervals import estimate, seed_error
+from hf_synpre.report.intervals import difference, estimate, fraction_estimate, seed_error
 from hf_synpre.report.seeds import Seeds, Shape, complete_grid, pair_seeds
 
 SHAPE = Shape(3, 3)
@@ -106,21 +106,31 @@ def test_a_report_covers_both_kinds_of_seeds_and_says_so(tmp_path):
     assert "is shared by the seeds" not in text
 
 
-def test_arms_without_several_runs_are_named_as_such(tmp_path):
+def test_arms_without_several_runs_are_named_as_such():
     cells = [c for c in make_crossed() if c["arm"] != "natural" or "pretraining_seed" not in c]
     cells = [
         c for c in cells if (c["arm"], c.get("pretraining_seed"), c["seed"]) != ("statistics", 2, 2)
     ]
-    write_report(save(tmp_path, cells))
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    text = page(cells)
     assert "A pre-training run is shared by the seeds of natural:" in text
     assert "statistics on stdlib_ast: 2 cells are left out" in text
 
 
 def test_one_seed_of_fine_tuning_is_said():
-    scores = summary(make_crossed(seeds=1))["scores"]["stdlib_ast"]
+    cells = make_crossed(seeds=1)
+    scores = summary(cells)["scores"]["stdlib_ast"]
     assert scores["synthetic"]["grid"] == [3, 1]
     assert "one seed of fine-tuning" in scores["synthetic"]["note"]
+    text = page(cells)
+    assert "The pre-training seeds of statistics, synthetic, natural are fine-tuned with" in text
+    assert "hold the variance of both" not in text
+
+
+def test_runs_of_one_seed_that_are_all_right_have_the_interval_of_the_means():
+    mean = fraction_estimate([1.0] * 3, None, [100], Shape(3, 1))
+    runs = {Seeds(row, 0): 1.0 for row in range(3)}
+    nothing = difference(runs, {Seeds(0, 0): 1.0}, means=(mean, mean))
+    assert nothing["low"] < 0 < nothing["high"]
 
 
 def test_language_modelling_pairs_every_run_with_the_random_start_of_its_seed():
