@@ -31,6 +31,8 @@ from hf_synpre.report.seeds import seeds_of
 
 # Runs end on whole steps, so equal budgets differ by so much. So far beyond a line its end is read.
 TOLERANCE = 1.02
+# A difference of mean scores below this is a rounding error.
+LEAST_LEAD = 1e-9
 # What decides the start of an arm, by its init, and what a cell means that does not say it.
 OF_EVERY_START = ("lora", "learning_rates", "initial_scales")
 OF_STARTS = {
@@ -142,7 +144,8 @@ def lead_over(
         flops: arm -> its mean FLOPs.
 
     Returns:
-        The difference. None where a cell of the arm spent less or more than the line of its seed.
+        The difference, over the seeds that random has too. None where there is none, or where a
+        cell of the arm spent less or more than the line of its seed.
     """
     lines: dict[int, list[CellResult]] = {}
     for name in baseline:
@@ -153,9 +156,12 @@ def lead_over(
     cells = [cell for name in (arm, *baseline) for cell in by_arm[name]]
     has_examples = stack_examples(cells) is not None
 
+    # Each cell of the arm, and the point of random's line at its FLOPs.
     scores, references, examples, reference_examples = {}, {}, {}, {}
     for cell in by_arm[arm]:
-        point = point_at(lines.get(cell["seed"], []), total_flops(cell))
+        if cell["seed"] not in lines:
+            continue
+        point = point_at(lines[cell["seed"]], total_flops(cell))
         if point is None:
             return None
         seeds = seeds_of(cell)
@@ -164,6 +170,8 @@ def lead_over(
             examples[seeds] = cell["example_scores"]
             reference_examples[seeds] = point.of("example_scores")
 
+    if not scores:
+        return None
     nearest = min(baseline, key=lambda name: abs(math.log(flops[name] / flops[arm])))
     return difference(
         scores, references, examples, reference_examples, (means[arm], means[nearest])
@@ -220,12 +228,15 @@ def crossing(
         scores.append(np.interp(grid, np.log([flops[arm] for arm in arms]), values))
     leads = (scores[0] - scores[1]) * (1 if higher else -1)
 
+    # Where the lead changes its sign. Points at which both are equal stand for neither of them.
+    apart = np.flatnonzero(np.abs(leads) > LEAST_LEAD)
     at = []
-    for one in range(len(grid) - 1):
-        low, high = leads[one], leads[one + 1]
+    for one, other in itertools.pairwise(apart):
+        low, high = leads[one], leads[other]
         if low * high < 0:
-            at.append(math.exp(grid[one] + low / (low - high) * (grid[one + 1] - grid[one])))
-    return {"first": first, "last": last, "at": at, "ahead_at_first": bool(leads[0] > 0)}
+            at.append(math.exp(grid[one] + low / (low - high) * (grid[other] - grid[one])))
+    ahead = bool(leads[apart[0]] > 0) if len(apart) else None
+    return {"first": first, "last": last, "at": at, "ahead_at_first": ahead}
 
 
 # --- In words -------------------------------------------------------------------------------------
@@ -235,8 +246,10 @@ def crossing_sentence(task: str, name: str, found: Crossing | None) -> str:
     """Return a sentence on where the line of an arm and random's cross on a task."""
     if found is None:
         return f"On {task} the lines of {name} and {RANDOM} have no common FLOPs."
-    order = (name, RANDOM) if found["ahead_at_first"] else (RANDOM, name)
     span = f"between {found['first']:.2g} and {found['last']:.2g} FLOPs"
+    if found["ahead_at_first"] is None:
+        return f"On {task} {name} and {RANDOM} have the same mean scores {span}."
+    order = (name, RANDOM) if found["ahead_at_first"] else (RANDOM, name)
     if not found["at"]:
         return f"On {task} {order[0]} is ahead of {order[1]} {span}; the lines do not cross."
     places = " and ".join(f"{flops:.2g}" for flops in found["at"])

@@ -221,11 +221,16 @@ def draw_tokens(report: Report) -> "Figure | None":
     figure, panels = panel_grid(len(tasks), CURVE_HEIGHT)
     styles = arm_styles(report)
     styles |= {NATURAL: ArmStyle(COLOURS[NATURAL], "o", "-")}
+    flat = {
+        arm: styles[arm]._replace(marker="", linestyle="--")
+        for arm in (RANDOM, *beside)
+        if arm in styles
+    }
     exponent = 3 * int(math.log10(max(tokens.values())) // 3)
     for panel, task in zip(panels, tasks, strict=True):
         scores, summary = report["scores"][task], report["tasks"][task]
         scale = 100 if summary["unit"] == "%" else 1
-        for arm in [RANDOM, *beside]:
+        for arm in flat:
             if arm in scores:
                 value = scale * (scores[arm]["value"] or 0.0)
                 panel.axhline(value, color=styles[arm].color, linestyle="--", linewidth=1)
@@ -243,7 +248,6 @@ def draw_tokens(report: Report) -> "Figure | None":
         set_log_axis(panel, exponent)
         keep_in_percent(panel, summary["unit"])
 
-    flat = {arm: styles[arm]._replace(marker="", linestyle="--") for arm in (RANDOM, *beside)}
     labels = {NATURAL: "natural text"} | {arm: plot_label(arm) for arm in flat}
     add_legend(figure, labels, styles | flat)
     set_title(

@@ -66,13 +66,14 @@ def draw_difference_map(report: Report) -> "Figure | None":
     if len(columns) < 2 or len(arms) < MANY_ARMS or "transfer" in report:
         return None
     found, count = count_beyond_chance(report)
-    return draw_columns(
-        arms,
-        columns,
-        "Score difference to random; each task has its own scale of colours",
+    remark = (
         "coloured where the 95 % interval, in brackets, excludes zero: "
-        f"{found} of {count}; about {expected_by_chance(count)} would where nothing differs",
+        f"{found} of {count}; about {expected_by_chance(count)} would where nothing differs"
     )
+    if not count:
+        remark = "no difference has an interval, so none is coloured"
+    title = "Score difference to random; each task has its own scale of colours"
+    return draw_columns(arms, columns, title, remark)
 
 
 def difference_columns(report: Report) -> tuple[list[Column], list[str]]:

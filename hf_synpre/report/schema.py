@@ -216,7 +216,7 @@ class Crossing(TypedDict):
     first: float  # FLOPs from which both lines are known
     last: float  # FLOPs up to which they are
     at: list[float]  # FLOPs at which they cross
-    ahead_at_first: bool  # whether the start is better than random at `first`
+    ahead_at_first: bool | None  # whether the start is first the better one; None if never apart
 
 
 class Compute(TypedDict):

@@ -8,7 +8,7 @@ import pytest
 from simulated_cells import make_cell, save, summary, with_examples
 
 from hf_synpre.report import draw_plots, write_report
-from hf_synpre.report.compute import crossing_sentence, point_at, start_of
+from hf_synpre.report.compute import crossing, crossing_sentence, point_at, start_of
 
 # Arm -> the options of its start, FLOPs of pre-training and of fine-tuning, and its mean score.
 SET = {"init": "weights", "checkpoint": "set"}
@@ -100,6 +100,36 @@ def test_where_lines_cross_is_said():
         "cross."
     )
     assert "no common FLOPs" in crossing_sentence("mtop", "synthetic", None)
+
+
+def test_lines_that_are_equal_somewhere_are_told_apart_elsewhere():
+    flops = {"a": 1.0, "b": 10.0, "c": 100.0}
+
+    def found(line, baseline):
+        means = {
+            name + arm: {"value": value}
+            for name, values in (("", line), ("r", baseline))
+            for arm, value in zip("abc", values, strict=True)
+        }
+        both = flops | {"r" + arm: value for arm, value in flops.items()}
+        return crossing([*"abc"], ["ra", "rb", "rc"], both, means, True)
+
+    touching = found((0.3, 0.5, 0.7), (0.2, 0.5, 0.8))  # they cross where both are known
+    assert (touching["at"], touching["ahead_at_first"]) == ([pytest.approx(10)], True)
+    later = found((0.0, 0.5, 0.7), (0.0, 0.4, 0.4))
+    assert (later["at"], later["ahead_at_first"]) == ([], True)
+    same = found((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    assert (same["at"], same["ahead_at_first"]) == ([], None)
+    said = crossing_sentence("mtop", "synthetic", same)
+    assert (
+        said == "On mtop synthetic and random have the same mean scores between 1 and 1e+02 FLOPs."
+    )
+
+
+def test_a_seed_that_random_lacks_leaves_the_other_seeds_compared():
+    cells = [c for c in make_cells() if c["seed"] != 2 or not c["arm"].startswith(("random", "eq"))]
+    lead = summary(cells)["compute"]["stdlib_ast"]["differences"]["synthetic"]
+    assert (lead["n"], lead["paired"]) == (2, True)
 
 
 def test_lower_scores_may_be_better():

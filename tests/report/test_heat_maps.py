@@ -66,6 +66,11 @@ def test_it_says_how_many_intervals_exclude_zero_and_how_many_would_by_chance(tm
     assert "data:image/svg+xml" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_without_intervals_nothing_is_coloured_and_the_title_says_so():
+    figure = draw_difference_map(summary(make_experiment(MEANS, tasks=TASKS, seeds=1)))
+    assert "no difference has an interval" in " ".join(figure.get_suptitle().split())
+
+
 def test_few_arms_and_single_tasks_have_the_plot_of_intervals_alone():
     few = dict(list(MEANS.items())[:MANY_ARMS])
     assert draw_difference_map(summary(make_experiment(few, tasks=TASKS))) is None

@@ -126,9 +126,9 @@ def test_the_report_says_which_cells_were_computed_where():
     versions = page(cells).split("## Versions")[1]
     assert (
         "- device: NVIDIA H100 (3 cells of natural) and cpu x86_64 (9 cells of random, "
-        "statistics, synthetic)"
+        "synthetic, statistics)"
     ) in versions
-    assert "- torch: 2.6 (9 cells of random, statistics, synthetic) and 2.7 (3 cells" in versions
+    assert "- torch: 2.6 (9 cells of random, synthetic, statistics) and 2.7 (3 cells" in versions
     assert "- hf_synpre: 0.1.0\n" in versions
 
 

@@ -86,6 +86,8 @@ def test_the_plot_has_natural_over_tokens_and_the_others_as_lines(monkeypatch):
     assert arms_beside(report) == ["synthetic"]  # no control
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["natural text", "random", "synthetic"]
+    report = summary([cell for cell in make_cells() if cell["arm"] in TOKENS])
+    assert "tokens.png" in draw_plots(report)  # without random
 
 
 # --- The recipe -----------------------------------------------------------------------------------

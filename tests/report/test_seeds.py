@@ -122,7 +122,7 @@ def test_one_seed_of_fine_tuning_is_said():
     assert scores["synthetic"]["grid"] == [3, 1]
     assert "one seed of fine-tuning" in scores["synthetic"]["note"]
     text = page(cells)
-    assert "The pre-training seeds of statistics, synthetic, natural are fine-tuned with" in text
+    assert "The pre-training seeds of synthetic, statistics, natural are fine-tuned with" in text
     assert "hold the variance of both" not in text
 
 
