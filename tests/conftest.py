@@ -182,3 +182,9 @@ def forgotten_tasks():
     registry.REGISTRY.clear()
     registry.REGISTRY.update(before)
     imports.IMPORTED.clear()
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Let reports write files in place of plots, whose drawing takes seconds."""
+    monkeypatch.setattr("hf_synpre.report.plots.image", lambda figure, kind: b"image")

@@ -81,6 +81,8 @@ def write_report(
         UsageError: the folder holds no usable cells, or some that do not fit together.
     """
     directories = [directory] if isinstance(directory, str | Path) else [*directory]
+    if not directories:
+        raise UsageError("No folder was given; give the folder of an experiment's results.")
     if len(directories) > 1 and output_dir is None:
         raise UsageError(
             f"{len(directories)} folders were given and no place for their report; give "

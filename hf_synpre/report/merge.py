@@ -25,6 +25,8 @@ from hf_synpre.report.schema import NATURAL, CellResult, LeftOut
 # Keys of a recipe that machines may have differently: they decide which cells there are, or how
 # the report reads them.
 FREE_KEYS = ("jobs", "seeds", "pretraining_seeds", "reference", "learning_rates", "initial_scales")
+# Parts of a recipe that have a name for each of their own parts.
+NAMED_PARTS = ("tasks", "arms", "pretraining")
 # What makes the result of a cell, beside its example scores.
 RESULT_KEYS = ("status", "metric", "score", "scores", "config")
 
@@ -99,7 +101,7 @@ def are_equal(one: CellResult, other: CellResult) -> bool:
 
 def check_recipes(first: Path, second: Path) -> None:
     """Raise UsageError where two folders are not of one recipe, as far as both have its parts."""
-    recipes = [without_free_keys(read_recipe(folder)) for folder in (first, second)]
+    recipes = [read_recipe(folder) for folder in (first, second)]
     one, other = (common_parts(recipes[i], recipes[1 - i]) for i in (0, 1))
     if one != other:
         raise UsageError(
@@ -108,19 +110,25 @@ def check_recipes(first: Path, second: Path) -> None:
         )
 
 
+def common_parts(recipe: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of a recipe that another one has too, without the keys that may differ.
+
+    Of its tasks, arms and pre-training runs those count that both have.
+    """
+    parts: dict[str, Any] = {}
+    for key in sorted(recipe.keys() & other.keys()):
+        value, other_value = recipe[key], other[key]
+        if key not in NAMED_PARTS:
+            if key not in FREE_KEYS:
+                parts[key] = without_free_keys(value)
+        elif isinstance(value, dict) and isinstance(other_value, dict):
+            shared = sorted(value.keys() & other_value.keys())
+            parts[key] = {name: without_free_keys(value[name]) for name in shared}
+    return parts
+
+
 def without_free_keys(part: Any) -> Any:
     """Return a part of a recipe without the keys that may differ."""
     if not isinstance(part, dict):
         return part
     return {name: without_free_keys(value) for name, value in part.items() if name not in FREE_KEYS}
-
-
-def common_parts(recipe: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of a recipe that another one has too; of its tasks, arms and runs each."""
-    parts: dict[str, Any] = {}
-    for name in recipe.keys() & other.keys():
-        value = recipe[name]
-        if name in ("tasks", "arms", "pretraining") and isinstance(value, dict):
-            value = {key: value[key] for key in sorted(value.keys() & other[name].keys())}
-        parts[name] = value
-    return dict(sorted(parts.items()))

@@ -138,7 +138,7 @@ def test_lower_scores_may_be_better():
     assert found["ahead_at_first"]
 
 
-def test_the_report_says_what_holds_at_equal_compute(tmp_path):
+def test_the_report_says_what_holds_at_equal_compute(tmp_path, undrawn):
     write_report(save(tmp_path, make_cells()))
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     section = text.split("## Score over total compute")[1].split("\n## ")[0]

@@ -13,6 +13,7 @@ from hf_synpre.report.heat_maps import (
     difference_columns,
     draw_difference_map,
 )
+from hf_synpre.report.plots import image
 
 # Statistics of many tasks: some help, some do nothing, and one harms.
 MEANS = {"random": 0.2, "best": 0.6, "good": 0.4, "bad": 0.1} | {
@@ -39,6 +40,7 @@ def test_the_best_arms_come_first_and_colours_say_what_is_beyond_zero():
     texts = [text.get_text() for text in panel.texts]
     assert texts[0].startswith("+4")
     assert texts[1].startswith("[+")
+    assert image(figure, "png").startswith(b"\x89PNG")
 
 
 def test_a_loss_is_better_where_it_is_lower():
@@ -51,7 +53,7 @@ def test_a_loss_is_better_where_it_is_lower():
     assert panel.texts[0].get_text().startswith("-0.")
 
 
-def test_it_says_how_many_intervals_exclude_zero_and_how_many_would_by_chance(tmp_path):
+def test_it_says_how_many_intervals_exclude_zero_and_how_many_would_by_chance(tmp_path, undrawn):
     cells = make_experiment(MEANS, tasks=TASKS, sd=0.005)
     report = write_report(save(tmp_path, cells))
     found, count = count_beyond_chance(report)

@@ -17,7 +17,11 @@ RECIPE = {
     "name": "quickstart",
     "jobs": 0,
     "seeds": [0, 1, 2],
-    "arms": {"random": {"init": "random"}, "synthetic": {"init": "weights"}},
+    "arms": {
+        "random": {"init": "random"},
+        "synthetic": {"init": "weights"},
+        "reference": {"init": "weights"},  # an arm with the name of a key that may differ
+    },
     "finetuning": {"evaluations": 5},
 }
 
@@ -34,7 +38,7 @@ def folders(tmp_path):
     return paths, cells
 
 
-def test_each_cell_counts_once(folders, tmp_path, capsys):
+def test_each_cell_counts_once(folders, tmp_path, capsys, undrawn):
     paths, cells = folders
     whole = write_report(save(tmp_path / "whole", cells))
     merged = write_report(paths, tmp_path / "merged")
@@ -75,7 +79,9 @@ def test_different_results_of_one_cell_are_refused(folders, tmp_path, capsys):
     [
         ({"finetuning": {"evaluations": 9}}, "of different recipes .*evaluations.*; merge folders"),
         ({"arms": {"random": {"init": "statistics"}}}, "of different recipes .*init.*; merge fold"),
+        ({"arms": {"reference": {"init": "random"}}}, "of different recipes .*init.*; merge fold"),
         ({"seeds": [7]}, None),
+        ({"arms": None}, None),
         ({"arms": {"other": {"init": "statistics"}}}, None),
     ],
 )
@@ -100,6 +106,8 @@ def test_the_references_of_folders_agree(folders):
 
 def test_several_folders_need_a_place_for_their_report(folders, capsys):
     paths, _ = folders
+    with pytest.raises(UsageError, match="No folder was given; give the folder of an exp"):
+        write_report([])
     with pytest.raises(UsageError, match=r"2 folders were given and no place for .*--output_dir"):
         write_report(paths)
     assert main(["report", str(paths[0]), "--directory", str(paths[1])]) == 2

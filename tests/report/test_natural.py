@@ -48,7 +48,7 @@ def test_benefits_are_shares_of_the_arm_that_the_recipe_names():
     assert note == "no finished cell of the arm 'natural'"
 
 
-def test_the_report_names_the_reference_and_shows_natural_by_its_tokens(tmp_path):
+def test_the_report_names_the_reference_and_shows_natural_by_its_tokens(tmp_path, undrawn):
     save(tmp_path, make_cells())
     (tmp_path / "experiment.json").write_text(json.dumps({"reference": REFERENCE}))
     report = write_report(tmp_path)
@@ -66,7 +66,7 @@ def test_the_report_names_the_reference_and_shows_natural_by_its_tokens(tmp_path
     assert (tmp_path / "tokens.svg").is_file()
 
 
-def test_one_size_of_natural_has_no_section(tmp_path):
+def test_one_size_of_natural_has_no_section(tmp_path, undrawn):
     cells = [cell for cell in make_cells() if cell["arm"] not in ("natural_4m", "natural_16m")]
     assert natural_tokens(summary(cells)) == {}
     write_report(save(tmp_path, cells))

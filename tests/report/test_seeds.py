@@ -84,7 +84,7 @@ def test_cells_are_paired_by_the_seeds_that_both_arms_have():
     assert pair_seeds(crossed, [Seeds(0, 0), Seeds(5, 0)]) == {}
 
 
-def test_a_report_covers_both_kinds_of_seeds_and_says_so(tmp_path):
+def test_a_report_covers_both_kinds_of_seeds_and_says_so(tmp_path, undrawn):
     cells = make_crossed()
     result = write_report(save(tmp_path, cells))
     scores = result["scores"]["stdlib_ast"]
