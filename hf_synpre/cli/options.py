@@ -13,13 +13,10 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import Any, TypeVar, Union
 
 from hf_synpre.config import build_spec, option, parse_yaml
 from hf_synpre.errors import UsageError, choose
-
-if TYPE_CHECKING:
-    pass
 
 Spec = TypeVar("Spec")
 

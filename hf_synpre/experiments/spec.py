@@ -217,6 +217,13 @@ class ExperimentSpec:
                     f"pretraining_seeds is {seeds}, and paired_pretraining gives each seed a "
                     "pre-training of its own; give one of them."
                 )
+        if self.pretraining_seeds is not None and not any(
+            arm.needed_checkpoint in self.pretraining for arm in self.arms.values()
+        ):
+            raise UsageError(
+                f"pretraining_seeds is {self.pretraining_seeds}, and no arm starts from a "
+                "pre-training run of the experiment; leave it out."
+            )
         for name, arm in self.arms.items():
             if arm.pretraining_seeds is not None and arm.checkpoint not in self.pretraining:
                 raise UsageError(

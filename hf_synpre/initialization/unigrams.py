@@ -164,7 +164,7 @@ def log_unigram_head(
         options: "unigrams", what `log_unigrams` returns.
 
     Returns:
-        The names of the tensors that were changed.
+        The names of the tensors that were changed; none where one of them may not be filled.
 
     Raises:
         UsageError: the model has no place for the term, or fewer rows than there are ids.
@@ -180,13 +180,15 @@ def log_unigram_head(
     names = {id(tensor): key for key, tensor in model.named_parameters()}
     bias = getattr(output, "bias", None)
     if bias is not None:
-        bias.copy_(logarithms)
-        return {names[id(bias)]} & set(selected)
+        changed = {names[id(bias)]} & set(selected)
+        if changed:
+            bias.copy_(logarithms)
+        return changed
     for key, buffer in model.named_buffers():
         if key.rpartition(".")[2] == BIAS_BUFFER:
             buffer.copy_(logarithms)
             return {key}
-    return rank_one_term(model, parameters, output, logarithms)
+    return rank_one_term(model, parameters, selected, output, logarithms)
 
 
 def padded(logarithms: torch.Tensor, rows: int, name: str) -> torch.Tensor:
@@ -204,10 +206,26 @@ def padded(logarithms: torch.Tensor, rows: int, name: str) -> torch.Tensor:
 def rank_one_term(
     model: PreTrainedModel,
     parameters: Mapping[str, Parameter],
+    selected: Collection[str],
     output: torch.nn.Module,
     logarithms: torch.Tensor,
 ) -> set[str]:
-    """Make the first coordinate of the last hidden state 1, and its column the logarithms."""
+    """Make the first coordinate of the last hidden state 1, and its column the logarithms.
+
+    Args:
+        model: the model; it is changed.
+        parameters: name -> parameter.
+        selected: the names of those that may be filled.
+        output: the output layer.
+        logarithms: one for each of its rows.
+
+    Returns:
+        The names of the final norm's gains and biases and of the output layer; none where one of
+        them may not be filled.
+
+    Raises:
+        UsageError: the model has no such norm, or the coordinate does not stay 1.
+    """
     refusal = UsageError(
         f"Scheme log_unigram_head: the output layer of {type(model).__name__} has no bias, and a "
         "constant coordinate needs a decoder with a final norm that has a bias and an output layer "
@@ -218,6 +236,10 @@ def rank_one_term(
     if is_tied or len(biases) != 1 or model.config.is_encoder_decoder:
         raise refusal
     norm = model.get_submodule(biases[0].rpartition(".")[0])
+    names = {id(tensor): key for key, tensor in model.named_parameters()}
+    changed = {names[id(output.weight)], names[id(norm.weight)], biases[0]}
+    if not changed <= set(selected):
+        return set()
     norm.weight[0], norm.bias[0] = 0, 1
 
     # Whether it reaches the output layer as it is shows in a row of two ids.
@@ -233,5 +255,4 @@ def rank_one_term(
     if not seen or not (seen[0][..., 0] == 1).all():
         raise refusal
     output.weight[:, 0] = logarithms
-    names = {id(tensor): key for key, tensor in model.named_parameters()}
-    return {names[id(output.weight)], names[id(norm.weight)], biases[0]}
+    return changed

@@ -6,7 +6,7 @@
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -118,6 +118,24 @@ def check_new_parameters(parameters: Mapping[str, int | tuple[str, ...]]) -> Non
             )
 
 
+def check_names_in_key(names_in_key: Mapping[str, str], parameters: Iterable[str]) -> None:
+    """Raise UsageError where names in the key of a stream are not one for each parameter.
+
+    Args:
+        names_in_key: of the new task; see `register_task`.
+        parameters: the names of all its parameters.
+    """
+    for name in names_in_key:
+        choose("parameter in names_in_key", name, parameters)
+    used = [names_in_key.get(name, name) for name in parameters]
+    twice = sorted({name for name in used if used.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"Two parameters of the new task have the name {twice[0]} in the key of a stream; give "
+            "each another one in names_in_key."
+        )
+
+
 def register_task(
     sampler: Callable,
     *,
@@ -190,7 +208,7 @@ def register_task(
 
     Raises:
         UsageError: a task of that name is registered already, a parameter is neither an integer
-            nor a tuple of words, or a sequence has a name.
+            nor a tuple of words, two parameters have one name in the key, or a sequence has a name.
 
     Examples:
         >>> @register_task(samplers.uniform, paper="where it is defined")
@@ -222,6 +240,7 @@ def register_task(
     if lowest_max_length is not None:
         defaults |= {"min_length": 10, "max_length": 220}
     defaults |= parameters
+    check_names_in_key(names_in_key or {}, defaults)
 
     def register(function: Callable) -> Callable:
         """Register the task of a function, and return the function."""

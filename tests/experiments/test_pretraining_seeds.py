@@ -108,6 +108,10 @@ def test_cells_say_their_pretraining_seed_and_those_of_before_stay(tmp_path):
             r"pretraining_seeds is \[0, 1\], and paired_pretraining gives .*; give one of them",
         ),
         (
+            {"pretraining_seeds": [0, 1], "arms": {"random": {}}},
+            r"pretraining_seeds is \[0, 1\], and no arm starts from a pre-tr.*; leave it out",
+        ),
+        (
             {"arms": {"random": {"pretraining_seeds": [0, 1]}}},
             "The arm 'random' has pretraining_seeds and starts from no .*; give the checkpoint of",
         ),
@@ -127,7 +131,7 @@ def test_an_arm_may_have_several_times_the_steps_of_fine_tuning():
     steps = {c.arm: spec.recipe(c).training["max_steps"] for c in spec.cells()}
     assert steps == {"random": 10, "longer": 25}
     rates = spec_of(arms=arms, finetuning={"training": {"max_steps": 10}, "learning_rates": [0.1]})
-    assert [spec.recipe(c).training["max_steps"] for c in rates.cells()] == [10, 10, 25, 25]
+    assert [rates.recipe(c).training["max_steps"] for c in rates.cells()] == [10, 10, 25, 25]
     epochs = spec_of(arms=arms, finetuning={"training": {"num_train_epochs": 2}})
     assert epochs.recipe(epochs.cells()[-1]).training["num_train_epochs"] == 5
     assert "finetuning_budget" not in stored_form(ArmSpec())

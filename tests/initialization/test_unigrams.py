@@ -97,11 +97,14 @@ def test_what_cannot_be_is_one_line(tmp_path):
     (tmp_path / "text.txt").write_text("a b")
     (tmp_path / "empty.txt").write_text("")
     no_place = "the output layer of .* has no bias, and a constant coordinate needs a decoder"
+    no_norm = {"exclude": ["final_norm"]}
     cases = [
         (decoder, AutoConfig.for_model("llama", **DECODER), {}, no_place),
         (decoder, AutoConfig.for_model("gpt2", **DECODERS["gpt2"]), {}, no_place),
         (AutoModelForSeq2SeqLM, t5(), {}, no_place),
         (AutoModel, encoder, {}, "BertModel has no output layer over tokens; give another scheme"),
+        (decoder, AutoConfig.for_model("gpt_neox", **DECODER), no_norm, "nothing to fill in GPTNe"),
+        (None, encoder, {"exclude": ["*bias"]}, "nothing to fill in BertForMaskedLM"),
         (None, encoder, {"unigrams": None}, "reads token frequencies; give unigrams"),
         (None, encoder, {"unigrams": [1, -1]}, r"unigrams is \[1, -1\]; give a count >= 0 for"),
         (None, encoder, {"unigrams": [1] * 999}, "are of 999 ids, and the output layer of BertF"),

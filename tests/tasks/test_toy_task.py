@@ -95,6 +95,14 @@ def test_a_name_is_registered_once(task):
         ({"judge": print}, "has no keyword judge; it is now score_function"),
         ({"depth": 1.5}, "The parameter depth of the new task is 1.5; give an integer"),
         ({"depth": print}, "The parameter depth of the new task is <built-in function print>"),
+        (
+            {"depth": 1, "names_in_key": {"deph": "size"}},
+            "Unknown parameter in names_in_key 'deph'. Did you mean 'depth'",
+        ),
+        (
+            {"depth": 1, "size": 2, "names_in_key": {"depth": "size"}},
+            "Two parameters of the new task have the name size in the key of a stream; give each",
+        ),
     ],
 )
 def test_what_is_no_parameter_is_refused_before_a_task_is_registered(keywords, message):
