@@ -14,9 +14,9 @@ knows nothing of the task's networks. No perfect model has a higher loss.
 
 The lower one is the loss of somebody who knows what the row hides. No model has a lower loss.
 
-- nca: who knows the rule knows all frames after the first one, so it is 0.
-- random_lstm: who knows the networks and the uniform tokens before a place knows with which
-  probability each token comes out there: the uniform token that goes in is all that is open.
+- nca: somebody who knows the rule knows all frames after the first one, so it is 0.
+- random_lstm: somebody who knows the networks and the uniform tokens before a place knows with
+  which probability each token comes out there. Open is only which uniform token goes in.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def bounds_of(spec: PretrainingSpec, vocabulary: Vocabulary) -> Bounds:
 
 
 def bounds_of_nca(stream: Stream, rows: int) -> Bounds:
-    """Return 0, and the loss of who looks surroundings up."""
+    """Return 0, and the loss of a predictor that remembers surroundings."""
     parameters = stream.parameters
     patches = (parameters["grid"] // parameters["patch"]) ** 2
     loss = scored = 0.0
@@ -80,7 +80,7 @@ def grid_of(frame: np.ndarray, parameters: dict[str, int]) -> np.ndarray:
 
 
 def looked_up(grids: list[np.ndarray], states: int) -> float:
-    """Return the surprisal of all grids after the first, for who remembers surroundings."""
+    """Return the surprisal of all grids after the first, for a memory of surroundings."""
     known: dict[tuple[int, ...], int] = {}
     became = np.full((states, states), 0.5)
     total = 0.0
@@ -100,7 +100,7 @@ def looked_up(grids: list[np.ndarray], states: int) -> float:
 
 
 def bounds_of_random_lstm(stream: Stream, rows: int) -> Bounds:
-    """Return the loss of who knows the networks, and that of who counts."""
+    """Return the loss under known networks, and that of a predictor that counts."""
     length, tokens = stream.parameters["length"], stream.parameters["tokens"]
     first, p = stream.vocabulary.first_regular, stream.parameter_vector
     low = high = 0.0
@@ -158,7 +158,7 @@ def passed_entropy(state, row, p):
 
 
 def counted(row: list[int], tokens: int) -> float:
-    """Return the surprisal of a row for who counts what followed the last tokens."""
+    """Return the surprisal of a row for counts of what followed the last tokens."""
     followed: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
     weights = np.full(len(ADDED) * len(ORDERS), 1 / len(ADDED) / len(ORDERS))
     total = 0.0

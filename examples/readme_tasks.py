@@ -24,10 +24,12 @@ WHAT_IT_TAKES = {
 }
 # What the two losses are between which the lowest one lies, where nobody knows it.
 BETWEEN = {
-    "nca": "the loss of who knows the rule ({low:.2f}) and that of who remembers, from its start, "
-    "where each surrounding of nine cells led to in the row ({high:.2f})",
-    "random_lstm": "the loss of who knows the networks and the uniform tokens so far ({low:.2f}) "
-    "and that of who counts which tokens followed which in the row ({high:.2f})",
+    "nca": "the loss of somebody who knows the rule ({low:.2f}) and that of somebody who "
+    "remembers, from its start, where each surrounding of nine cells led to in the row "
+    "({high:.2f})",
+    "random_lstm": "the loss of somebody who knows the networks and the uniform tokens so far "
+    "({low:.2f}) and that of somebody who counts which tokens followed which in the row "
+    "({high:.2f})",
 }
 AFTER = (
     "- **{task}** starts from weights that learnt `{first}`, whose steps are counted. From random "

@@ -35,7 +35,7 @@ class StatisticsOptions:
     )
     spectrum: bool = option(
         "Measure quantiles of the singular values of matrices too, from which the scheme spectral "
-        "draws without the weights: half a minute of a core for one of 4,096 x 4,096.",
+        "draws without the weights: seven seconds of a core for one of 4,096 x 4,096.",
         False,
     )
 
