@@ -28,6 +28,8 @@ from hf_synpre.training.pretraining_spec import PretrainingSpec
 
 # The corpus with this name is the train split of the task that is fine-tuned on.
 SELF = "self"
+# The arm beside which the report sets all others.
+RANDOM_ARM = "random"
 # Names become parts of file names, TASK--ARM--SEED, so they have single hyphens only.
 NAME_PATTERN = r"\w+(-\w+)*"
 # An arm's checkpoint that is so similar to the name of a run, but no folder, is a typing error.
@@ -252,7 +254,8 @@ class ExperimentSpec:
             self.dependencies(name)
 
         if self.reference is not None:
-            choose("arm as the reference", self.reference, self.arms)
+            possible = [name for name in self.arms if name != RANDOM_ARM]
+            choose("arm as the reference", self.reference, possible)
         for name, arm in self.arms.items():
             for task in arm.tasks or ():
                 choose(f"task of the arm '{name}'", task, self.tasks)

@@ -58,7 +58,8 @@ def draw_curves(report: Report) -> "Figure | None":
         summary = report["tasks"][task]
         scale = 100 if summary["unit"] == "%" else 1
         for arm, curve in curves.items():
-            draw_curve(panel, curve, scale, styles[arm], above=arm in (RANDOM, NATURAL))
+            is_above = arm in (RANDOM, report["reference"])
+            draw_curve(panel, curve, scale, styles[arm], above=is_above)
         panel.set(title=plot_label(task), ylabel=axis_label(summary, summary["curve_score"]))
         panel.set_xlabel("fine-tuning step")
         panel.margins(x=0.03)

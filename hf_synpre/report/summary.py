@@ -134,7 +134,7 @@ def sort_arms(cells: list[CellResult], reference: str) -> list[str]:
     return [
         *(arm for arm in arms if arm == RANDOM),
         *others,
-        *(arm for arm in arms if arm == reference),
+        *(arm for arm in arms if arm == reference != RANDOM),
     ]
 
 

@@ -45,7 +45,7 @@ def test_its_cells_are_listed(tmp_path, capsys):
     assert sum("mtop--set1_minus_set2--" in line for line in lines) == 3
 
 
-def test_a_tiny_version_runs(tmp_path, tiny_dataset):
+def test_a_tiny_version_runs(tmp_path, tiny_dataset, undrawn):
     values = read_yaml(FILE)
     values["model"] = {"overrides": TINY}
     training = {"max_steps": 2, "warmup_steps": 0, "use_cpu": True}

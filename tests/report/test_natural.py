@@ -110,6 +110,10 @@ def test_the_reference_is_an_arm_and_may_be_named_in_a_folder_with_results(tmp_p
         UsageError, match=r"Unknown arm as the reference 'natural_5m'. Did you mean"
     ):
         spec_of(reference="natural_5m")
+    with pytest.raises(UsageError, match=r"Unknown arm as the reference 'random'. Allowed: natu"):
+        spec_of(reference="random")
+    arms = summary(make_cells(), reference="random")["arms"]  # of a recipe that was edited
+    assert sorted(arms) == sorted(MEANS)
     Experiment(spec_of(), tmp_path).open_folder()
     assert "reference" not in json.loads((tmp_path / "experiment.json").read_text())
     (tmp_path / "stdlib_ast--random--0.json").write_text(json.dumps({"status": "done"}))
