@@ -11,8 +11,8 @@ has:
 Others (Llama, T5, GPT-2) have neither, and are refused: a tied column would enter the inputs too.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_synpre.data.documents import file_texts
+from hf_synpre.data.encoding import batched_by_size, document_parts, encode_texts
 from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.errors import UsageError, in_message
 from hf_synpre.files import read_json
@@ -29,8 +30,6 @@ from hf_synpre.initialization.parameters import Parameter
 # The scheme that reads token frequencies.
 UNIGRAM_SCHEME = "log_unigram_head"
 TOKENIZER_FILE = "tokenizer.json"
-# Documents that are tokenized at a time.
-DOCUMENTS = 256
 # The bias that encoder-decoders of BART's family add to their logits, [1, ids].
 BIAS_BUFFER = "final_logits_bias"
 ADVICE = "give another scheme, or a model whose output layer has a bias."
@@ -46,8 +45,8 @@ def log_unigrams(source: Unigrams, tokenizer: PreTrainedTokenizerBase | None) ->
 
     Args:
         source: a file of text (.txt, .jsonl, .parquet ... with a column of text), whose tokens are
-            counted; a folder or tokenizer.json of a Unigram tokenizer, which stores logarithms of
-            shares; or a count for each id.
+            counted, special tokens that it spells as text; a folder or tokenizer.json of a Unigram
+            tokenizer, which stores logarithms of shares; or a count for each id.
         tokenizer: what makes tokens of a text.
 
     Returns:
@@ -72,18 +71,13 @@ def log_unigrams(source: Unigrams, tokenizer: PreTrainedTokenizerBase | None) ->
             "with; give one (tokenizer=, --tokenizer_name)."
         )
     counts = np.zeros(len(tokenizer))
-    for texts in batches(file_texts(path)):
-        for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+    documents = chain.from_iterable(document_parts([text]) for text in file_texts(path))
+    for texts in batched_by_size(documents):
+        for ids in encode_texts(tokenizer, texts)["input_ids"]:
             counts += np.bincount(np.asarray(ids, dtype=np.int64), minlength=len(counts))
     if not counts.any():
         raise UsageError(f"unigrams is {source}, which holds no tokens; give a longer text.")
     return smoothed(counts)
-
-
-def batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    """Yield DOCUMENTS texts at a time."""
-    while batch := list(islice(texts, DOCUMENTS)):
-        yield batch
 
 
 def as_counts(source: Any) -> np.ndarray:

@@ -19,7 +19,9 @@ from transformers import (
 
 from hf_synpre import StatisticsInit, UsageError
 from hf_synpre.cli import main
+from hf_synpre.data import encoding
 from hf_synpre.experiments.arm import ArmSpec
+from hf_synpre.initialization import unigrams
 from hf_synpre.initialization.unigrams import log_unigrams
 
 SCHEME = "log_unigram_head"
@@ -80,6 +82,18 @@ def test_the_bias_beside_an_output_layer_is_saved(tmp_path):
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "start")
     expected = torch.tensor([1, 1, 1, 4, 2, 2]).div(5 + len(WORDS)).log()
     assert torch.allclose(model.final_logits_bias[0, :6], expected)
+
+
+def test_a_text_is_counted_as_pretraining_reads_it(tmp_path, monkeypatch):
+    (tmp_path / "text.jsonl").write_text('{"text": "a b </s>"}\n' * 9)  # the end is spelled out
+    ids, calls = words_tokenizer(), []
+    encode = unigrams.encode_texts
+    monkeypatch.setattr(encoding, "CHARACTERS_A_CORE", 16)
+    monkeypatch.setattr(encoding, "MOST_CORES", 1)
+    monkeypatch.setattr(unigrams, "encode_texts", lambda *a: calls.append(a) or encode(*a))
+    shares = log_unigrams(tmp_path / "text.jsonl", ids).exp()
+    assert shares[ids.eos_token_id] == shares[0] < shares[ids.convert_tokens_to_ids("a")]
+    assert [len(texts) for _, texts in calls] == [2, 2, 2, 2, 1]  # few characters at a time
 
 
 def test_a_tokenizer_of_unigrams_stores_them(tmp_path):
