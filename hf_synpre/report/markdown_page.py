@@ -68,7 +68,7 @@ PAIRED_RUNS = (
 CROSSED_RUNS = (
     "Each pre-training seed of {} is fine-tuned with each seed: the intervals hold the variance of "
     "both, as two random effects with an interaction (docs/experiments.md). With 3 × 3 seeds they "
-    "cover 94 to 98 % in simulations (tests/report/test_seeds.py)."
+    "cover 95 to 99 % in simulations (tests/report/test_seeds.py)."
 )
 RUNS_OF_ONE_SEED = (
     "The pre-training seeds of {} are fine-tuned with one seed: the intervals hold the variance of "

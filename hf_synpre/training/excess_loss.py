@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 LEARNT_SHARE = 0.2
 # Why a lowest loss is not known where the tokens that carry loss are drawn, not given by the task.
 HIDDEN_AT_RANDOM = (
-    "the objective {objective} hides tokens at random, and what can be told of these from those on "
-    "both sides is not known"
+    "the objective {objective} hides tokens at random, and how well these can be predicted from "
+    "the tokens on both sides is not known"
 )
 # The rows in which they are counted.
 COUNTED_ROWS = 1000

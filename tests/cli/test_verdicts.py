@@ -50,7 +50,7 @@ def test_a_run_that_has_learnt_its_task_is_no_failure(tmp_path, capsys, monkeypa
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["set", *SET[2:], *TINY_BERT], "the objective mlm hides tokens at random, and what"),
+        (["set", *SET[2:], *TINY_BERT], "the objective mlm hides tokens at random, and how"),
         (["nca", *NCA, *TINY], "nobody has computed the lowest possible loss of nca"),
     ],
 )
