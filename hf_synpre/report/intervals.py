@@ -23,18 +23,17 @@ Every result is an `Estimate`.
 import math
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from hf_synpre.report.schema import Estimate
 from hf_synpre.report.seeds import Seeds, Shape, complete_grid, pair_seeds
+from hf_synpre.report.student import t_quantile
 
 DRAWS = 10_000  # draws of the parametric bootstrap
 LEVELS = (0.025, 0.975)  # the quantiles at the ends of a 95 % interval
 LEAST_ERRORS = 2  # natural - random must be this many standard errors, or a benefit is refused
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)  # exact to 1e-6 in the quantiles of t
 
 NORMAL_QUANTILE = 1.959963984540054  # of the normal distribution, at 0.975
 
@@ -50,28 +49,7 @@ REFUSED = "natural and random differ by less than 2 standard errors"
 ROUGH = "rough: natural - random changes its sign in {:.0%} of the draws"
 
 
-# --- Student's t ----------------------------------------------------------------------------------
-
-
-@lru_cache
-def t_quantile(probability: float, df: float) -> float:
-    """Return a quantile of Student's t distribution, by bisection on t = sqrt(df) * tan(angle).
-
-    Args:
-        probability: the share of the distribution below the quantile, in 0..1.
-        df: degrees of freedom, > 0 and not necessarily whole.
-    """
-    constant = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(math.pi)
-    low, high = -math.pi / 2, math.pi / 2
-    for _ in range(60):  # halvings: to the last digit of a float
-        angle = (low + high) / 2
-        # The density in terms of the angle is constant * cos(angle) ** (df - 1).
-        area = angle / 2 * np.sum(WEIGHTS * np.cos(angle * (NODES + 1) / 2) ** (df - 1))
-        if 0.5 + constant * area < probability:
-            low = angle
-        else:
-            high = angle
-    return math.sqrt(df) * math.tan((low + high) / 2)
+# --- Parts of an error ----------------------------------------------------------------------------
 
 
 class ErrorPart(NamedTuple):

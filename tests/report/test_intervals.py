@@ -11,9 +11,9 @@ from hf_synpre.report.intervals import (
     difference,
     estimate,
     fraction_estimate,
-    t_quantile,
     wilson_interval,
 )
+from hf_synpre.report.student import t_quantile
 
 
 @pytest.mark.parametrize(
