@@ -64,7 +64,7 @@ def read_cells(directory: str | Path) -> list[CellResult]:
     """
     cells, left_out, _ = read_folder(directory)
     if left_out:
-        raise UsageError(_describe(directory, left_out[0]))
+        raise UsageError(_why_unusable(directory, left_out[0]))
     return cells
 
 
@@ -96,7 +96,7 @@ def read_folder(directory: str | Path) -> FolderOfCells:
             left_out.append({"file": path.name, "reason": error.reason, "remedy": error.remedy})
 
     if not cells:
-        raise UsageError(_describe(directory, left_out[0]))
+        raise UsageError(_why_unusable(directory, left_out[0]))
     check_together(cells)
     return FolderOfCells(cells, left_out, reference_of(directory))
 
@@ -135,13 +135,13 @@ def cell_files(directory: Path) -> list[Path]:
     )
 
 
-def _describe(directory: str | Path, left_out: LeftOut) -> str:
+def _why_unusable(directory: str | Path, left_out: LeftOut) -> str:
     """Return the message of an error about a file that cannot be used."""
     return f"'{Path(directory) / left_out['file']}' {left_out['reason']}. {left_out['remedy']}."
 
 
-def describe(cell: CellResult) -> str:
-    """Return what a message calls a cell; no two cells of an experiment are called the same."""
+def name_of_cell(cell: CellResult) -> str:
+    """Return the name of a cell in messages; no two cells of an experiment are called the same."""
     name = f"cell {cell['task']}, {cell['arm']}, seed {cell['seed']}"
     if cell.get("pretraining_seed"):
         name += f", pre-training seed {cell['pretraining_seed']}"
@@ -398,7 +398,7 @@ def check_together(cells: list[CellResult]) -> None:
     """
     first_seen: dict[str, tuple[Any, str]] = {}  # property -> its value, and the file that had it
     for cell in cells:
-        name = describe(cell)
+        name = name_of_cell(cell)
         properties: dict[str, Any] = {"experiment": cell["experiment"], name: cell["file"]}
         if cell["status"] == "done":
             data = cell.get("data") or {}

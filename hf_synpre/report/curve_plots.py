@@ -220,8 +220,7 @@ def draw_tokens(report: Report) -> "Figure | None":
         return None
 
     figure, panels = panel_grid(len(tasks), CURVE_HEIGHT)
-    styles = arm_styles(report)
-    styles |= {NATURAL: ArmStyle(COLOURS[NATURAL], "o", "-")}
+    styles = arm_styles(report) | {NATURAL: ArmStyle(COLOURS[NATURAL], "o", "-")}
     flat = {
         arm: styles[arm]._replace(marker="", linestyle="--")
         for arm in (RANDOM, *beside)
@@ -229,21 +228,9 @@ def draw_tokens(report: Report) -> "Figure | None":
     }
     exponent = 3 * int(math.log10(max(tokens.values())) // 3)
     for panel, task in zip(panels, tasks, strict=True):
-        scores, summary = report["scores"][task], report["tasks"][task]
-        scale = 100 if summary["unit"] == "%" else 1
-        for arm in flat:
-            if arm in scores:
-                value = scale * (scores[arm]["value"] or 0.0)
-                panel.axhline(value, color=styles[arm].color, linestyle="--", linewidth=1)
-        known = {arm: count for arm, count in tokens.items() if arm in scores}
-        values = [scale * (scores[arm]["value"] or 0.0) for arm in known]
-        look = styles[NATURAL]._asdict()
-        panel.plot([*known.values()], values, linewidth=1.2, markersize=4, **look)
-        for arm, count in known.items():
-            low, high = scores[arm]["low"], scores[arm]["high"]
-            if low is not None and high is not None:
-                ends = [scale * low, scale * high]
-                panel.plot([count, count], ends, color=styles[NATURAL].color, linewidth=0.8)
+        summary = report["tasks"][task]
+        draw_natural(panel, report, task, tokens, styles[NATURAL])
+        draw_levels(panel, report, task, flat)
         panel.set(title=plot_label(task), ylabel=axis_label(summary, summary["metric"]))
         panel.set_xlabel(f"10{superscript(exponent)} natural tokens of pre-training")
         set_log_axis(panel, exponent)
@@ -257,6 +244,41 @@ def draw_tokens(report: Report) -> "Figure | None":
         "with 95 % intervals; dashed: the mean of another arm",
     )
     return figure
+
+
+def draw_natural(
+    panel: "Axes", report: Report, task: str, tokens: dict[str, float], style: ArmStyle
+) -> None:
+    """Draw the scores of natural arms on a task over their tokens, with their intervals.
+
+    Args:
+        panel: where to draw.
+        report: the content of report.json.
+        task: the task.
+        tokens: natural arm -> the tokens that it read, which rise.
+        style: how they are drawn.
+    """
+    scores = report["scores"][task]
+    scale = 100 if report["tasks"][task]["unit"] == "%" else 1
+    known = {arm: count for arm, count in tokens.items() if arm in scores}
+    values = [scale * (scores[arm]["value"] or 0.0) for arm in known]
+    panel.plot([*known.values()], values, linewidth=1.2, markersize=4, **style._asdict())
+    for arm, count in known.items():
+        low, high = scores[arm]["low"], scores[arm]["high"]
+        if low is not None and high is not None:
+            panel.plot(
+                [count, count], [scale * low, scale * high], color=style.color, linewidth=0.8
+            )
+
+
+def draw_levels(panel: "Axes", report: Report, task: str, styles: dict[str, ArmStyle]) -> None:
+    """Draw the mean score of each arm in `styles` on a task as a horizontal line."""
+    scores = report["scores"][task]
+    scale = 100 if report["tasks"][task]["unit"] == "%" else 1
+    for arm, style in styles.items():
+        if arm in scores:
+            value = scale * (scores[arm]["value"] or 0.0)
+            panel.axhline(value, color=style.color, linestyle=style.linestyle, linewidth=1)
 
 
 # --- Axes and legends -----------------------------------------------------------------------------

@@ -129,18 +129,33 @@ def darkest(estimates: list[Estimate | None], scale: float) -> float:
     )
 
 
-def draw_columns(arms: list[str], columns: list[Column], title: str, remark: str) -> "Figure":
-    """Return a heat map: a row for each arm; fields whose interval includes zero stay white."""
-    from matplotlib.figure import Figure
+def field_colours(columns: list[Column], rows: int) -> np.ndarray:
+    """Return the colour of each field, [rows, columns]: -1 to 1 of the darkest of its column.
 
-    # Colours from -1 to 1 of each column's darkest: NaN, which is white, where there is none.
-    colours = np.full((len(arms), len(columns)), np.nan)
+    NaN, which is white, stands where there is no interval without zero.
+    """
+    colours = np.full((rows, len(columns)), np.nan)
     for (row, number), _ in np.ndenumerate(colours):
         column = columns[number]
         estimate = column.estimates[row]
         if estimate is not None and estimate["value"] is not None and excludes_zero(estimate):
             colours[row, number] = column.sign * column.scale * estimate["value"] / column.limit
+    return colours
 
+
+def draw_columns(arms: list[str], columns: list[Column], title: str, remark: str) -> "Figure":
+    """Return a heat map: a row for each arm; fields whose interval includes zero stay white.
+
+    Args:
+        arms: the names of the rows.
+        columns: the columns, with an estimate for each arm.
+        title: the title of the figure.
+        remark: what stands below it.
+    """
+    from matplotlib.figure import Figure
+
+    # The fields, in a figure of the size that names and numbers need.
+    colours = field_colours(columns, len(arms))
     names = max(len(plot_label(arm)) for arm in arms)
     size = (0.4 + 0.07 * names + 0.88 * len(columns), 1.5 + 0.36 * len(arms))
     figure = Figure(figsize=size, layout="constrained")
@@ -149,6 +164,8 @@ def draw_columns(arms: list[str], columns: list[Column], title: str, remark: str
     fields = np.ma.masked_invalid(colours)  # [arms, columns]
     panel.pcolormesh(x_ends, y_ends, fields, cmap="RdBu", vmin=-1, vmax=1)
     panel.invert_yaxis()
+
+    # Names at both sides, and lines between the fields.
     labels = [plot_label(column.name) for column in columns]
     panel.set_xticks(range(len(columns)), labels, rotation=40, ha="right")
     panel.set_yticks(range(len(arms)), map(plot_label, arms))
@@ -156,6 +173,8 @@ def draw_columns(arms: list[str], columns: list[Column], title: str, remark: str
     panel.set_yticks(np.arange(len(arms) - 1) + 0.5, minor=True)
     panel.grid(which="minor", color="#DDDDDD", linewidth=0.5)
     panel.tick_params(which="both", length=0)
+
+    # The numbers.
     for (row, number), strength in np.ndenumerate(colours):
         column = columns[number]
         color = "white" if abs(strength) > 0.6 else "black"  # black for NaN

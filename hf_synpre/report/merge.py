@@ -16,7 +16,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.report.cells import (
     FolderOfCells,
     check_together,
-    describe,
+    name_of_cell,
     read_folder,
     read_recipe,
 )
@@ -78,7 +78,7 @@ def add_cell(cells: dict[str, tuple[CellResult, Path]], cell: CellResult, folder
     Raises:
         UsageError: an earlier folder has another result of the cell.
     """
-    name = describe(cell)
+    name = name_of_cell(cell)
     known, where = cells.setdefault(name, (cell, folder))
     if known is cell or cell["status"] != "done":
         return
