@@ -47,12 +47,12 @@ def exchange_rates(by_arm: ByArm) -> dict[str, Exchange]:
     rates: dict[str, Exchange] = {}
     of_seeds: dict[str, dict[Seeds, SeedRate | None]] = {}
     for arm, cells in by_arm.items():
-        own = {seeds_of(cell): cell for cell in cells}
-        pairs = {
-            seeds: (baseline[other], own[one])
-            for seeds, (one, other) in pair_seeds(own, baseline).items()
-            if has_curve(baseline[other]) and has_curve(own[one])
-        }
+        # The cells of random and of the arm with the same seeds, where both have a curve.
+        by_seeds = {seeds_of(cell): cell for cell in cells}
+        pairs = {}
+        for seeds, (one, other) in pair_seeds(by_seeds, baseline).items():
+            if has_curve(baseline[other]) and has_curve(by_seeds[one]):
+                pairs[seeds] = (baseline[other], by_seeds[one])
         usable = {seeds: pairs[seeds] for seeds in complete_grid(pairs)[0]}
         if arm == RANDOM or not usable:
             continue
@@ -193,11 +193,11 @@ def unbeaten_controls(arm: str, of_seeds: dict[str, dict[Seeds, SeedRate | None]
         pairs = pair_seeds(of_seeds[arm], rates)
         grid, shape = complete_grid(pairs)
         logs = []
-        for one, other_seeds in (pairs[seeds] for seeds in grid):
-            own, other = of_seeds[arm][one], rates[other_seeds]
-            assert own is not None
-            assert other is not None
-            logs.append(math.log(own.natural / other.natural))
+        for one, other in (pairs[seeds] for seeds in grid):
+            rate, control_rate = of_seeds[arm][one], rates[other]
+            assert rate is not None
+            assert control_rate is not None
+            logs.append(math.log(rate.natural / control_rate.natural))
         lead = estimate(logs, shape=shape) if logs else no_estimate("no common seed")
         if lead["high"] is None or lead["high"] >= 0:
             unbeaten.append(control)
