@@ -186,7 +186,7 @@ ERRORS = [
     ({"frames": 2**20}, "a row has 38797311 tokens; give fewer frames or a larger patch"),
     ({"min_complexity": 700, "max_complexity": 600}, "min_complexity is 700 and max_complexity"),
     ({"states": 2}, "none of 500 rules has a complexity of 650 to 1000; give a wider band"),
-    ({"vocabulary": 5000}, "draws from 10000 regular tokens and the vocabulary has 4985"),
+    ({"vocabulary": 5000}, "draws from 10,000 regular tokens and the vocabulary has 4985"),
 ]
 
 
