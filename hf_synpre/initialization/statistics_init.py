@@ -44,7 +44,12 @@ from hf_synpre.initialization.schemes import SCHEMES, check_scheme
 from hf_synpre.initialization.selection import check_number, check_rules, select_parameters
 from hf_synpre.initialization.statistics import ParameterStatistics, open_spectra
 from hf_synpre.initialization.stored_tensors import StoredTensors
-from hf_synpre.initialization.unigrams import UNIGRAM_SCHEME, Unigrams, log_unigrams
+from hf_synpre.initialization.unigrams import (
+    UNIGRAM_SCHEME,
+    Unigrams,
+    log_unigrams,
+    name_of_unigrams,
+)
 from hf_synpre.initialization.weight_files import refuse_adapter
 
 # What happens where the model has another size than the checkpoint; see StatisticsInit.
@@ -145,6 +150,7 @@ class StatisticsInit:
         self.tokenizer = tokenizer
         self.value = check_number("value", value)
         self.unigrams = self.read_unigrams(unigrams)
+        self.unigrams_source = unigrams
         self.scheme_options = check_options(scheme, scheme_options)
         self.resize = choose("resize", resize, RESIZE)
         self.roles = roles
@@ -161,6 +167,8 @@ class StatisticsInit:
             text += f", embeddings='{self.embeddings}'"
         if self.scheme.fill == "constant":
             text += f", value={self.value}"
+        if self.unigrams is not None:
+            text += f", unigrams={name_of_unigrams(self.unigrams_source)}"
         if self.scheme_options != OPTIONS.get(self.scheme_name, {}):
             text += f", scheme_options={self.scheme_options}"
         if self.resize != RESIZE[0]:

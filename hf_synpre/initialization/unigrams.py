@@ -80,6 +80,11 @@ def log_unigrams(source: Unigrams, tokenizer: PreTrainedTokenizerBase | None) ->
     return smoothed(counts)
 
 
+def name_of_unigrams(source: Any) -> str:
+    """Return what a record calls token frequencies: their file or folder, or how many they are."""
+    return repr(str(source)) if isinstance(source, str | Path) else f"<{len(source)} counts>"
+
+
 def as_counts(source: Any) -> np.ndarray:
     """Return counts as an array. Raises UsageError where they are none."""
     try:

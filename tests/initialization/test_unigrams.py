@@ -3,6 +3,8 @@
 Run: pytest tests/initialization/test_unigrams.py
 """
 
+import json
+
 import pytest
 import torch
 from small_models import BART, BERT, DECODER, DECODERS, t5
@@ -57,6 +59,8 @@ def test_a_bias_of_the_output_layer_gets_the_logarithms():
     bias = model.get_output_embeddings().bias
     assert torch.allclose(bias, padded(len(bias)))
     assert len(model.load_report.loaded) == 1
+    factory = StatisticsInit(AutoModelForMaskedLM, scheme=SCHEME, unigrams=COUNTS)
+    assert ", unigrams=<4 counts>)" in repr(factory)
     logits = model.eval()(torch.arange(4)[None]).logits
     assert (logits - bias).abs().max() < 0.5  # fresh weights add little
 
@@ -79,6 +83,8 @@ def test_the_bias_beside_an_output_layer_is_saved(tmp_path):
     words = ["--scheme", SCHEME, "--unigrams", str(tmp_path / "text.txt")]
     words += ["--tokenizer_name", str(tmp_path / "ids"), "-o", str(tmp_path / "start")]
     assert main(["init", str(tmp_path / "config"), *words]) == 0
+    record = json.loads((tmp_path / "start" / "initialization.json").read_text())
+    assert "unigrams='text.txt'" in record["start"]
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "start")
     expected = torch.tensor([1, 1, 1, 4, 2, 2]).div(5 + len(WORDS)).log()
     assert torch.allclose(model.final_logits_bias[0, :6], expected)
