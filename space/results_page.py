@@ -45,9 +45,9 @@ def report_of_folder(_: Path, folder: Path, name: str) -> str:
     Raises:
         UsageError: it holds no usable cells, or cells that do not fit together.
     """
-    cells = read_folder(folder)
+    cells, left_out, reference = read_folder(folder)
     try:
-        report = make_report(*cells)
+        report = make_report(cells, left_out, reference)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(f"The cells of {name} do not fit together ({error!r}).") from error
     plots = draw_plots(report)

@@ -89,9 +89,9 @@ def write_report(
             "--output_dir."
         )
     named = "', '".join(map(str, directories))
-    folder_of_cells = read_folders(directories)
+    cells, left_out, reference = read_folders(directories)
     try:
-        report = make_report(*folder_of_cells)
+        report = make_report(cells, left_out, reference)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"The cells of '{named}' do not fit together ({error!r}); delete those that were "

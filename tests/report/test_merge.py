@@ -74,6 +74,13 @@ def test_different_results_of_one_cell_are_refused(folders, tmp_path, capsys):
     assert len(said.strip().splitlines()) == 1
 
 
+def test_one_result_may_stand_in_folders_with_other_seeds(folders):
+    paths, cells = folders
+    for path, seeds in zip(paths, ([0, 1], [0, 2]), strict=True):
+        save(path, [make_cell(arm="random", seed=0) | {"config": {"task": {"seeds": seeds}}}])
+    assert len(read_folders(paths).cells) == len(cells)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
