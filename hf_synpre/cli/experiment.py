@@ -78,7 +78,7 @@ def run(arguments: Arguments) -> int:
     if options.list:
         missing = experiment.missing(experiment.cells(only), options.retry)
         on_the_hub = experiment.check_columns(missing)
-        experiment.open_folder()
+        experiment.check_folder()
         if on_the_hub:
             names = ", ".join(on_the_hub)
             print(f"Columns of the Hub's data were not checked: {names}.", file=sys.stderr)

@@ -148,7 +148,14 @@ class Experiment:
             shutil.rmtree(self.folder)
 
     def open_folder(self) -> None:
-        """Check the experiment and write it into its folder.
+        """Check the experiment (`check_folder`) and write it into its folder."""
+        write_json(self.folder / EXPERIMENT_FILE, self.check_folder())
+
+    def check_folder(self) -> dict[str, Any]:
+        """Check the experiment and its folder; nothing is written.
+
+        Returns:
+            The content of the folder's experiment.json.
 
         Raises:
             UsageError: the model cannot be built or cannot answer a task, a folder or corpus is
@@ -168,7 +175,9 @@ class Experiment:
         for folder in (self.folder, self.artifacts.folder):
             if folder.exists() and not folder.is_dir():
                 raise UsageError(f"{folder} is a file; give a folder.")
-        if not file.exists() and self.folder.exists() and any(self.folder.iterdir()):
+        # The files are looked for first: another process may write the recipe, then its cells.
+        has_files = self.folder.exists() and any(self.folder.glob("[!.]*"))
+        if has_files and not file.exists():
             raise UsageError(
                 f"{self.folder} is not empty and holds no experiment; choose another --output_dir."
             )
@@ -192,7 +201,7 @@ class Experiment:
             keep_parts_in_use(recipe, stored, in_use)
         if not recipe["task_files"]:
             del recipe["task_files"]
-        write_json(file, recipe)
+        return recipe
 
     def check_columns(self, cells: Iterable[Cell]) -> list[str]:
         """Check that the tasks of some cells find their columns in the folders and files of rows.

@@ -242,7 +242,9 @@ def test_what_no_finished_cell_depends_on_may_be_changed(finished, config, tmp_p
     for file in folder.glob("*--*--*.json"):
         if "--random--" not in file.name:
             file.unlink()
+    stored = (folder / "experiment.json").read_text()
     assert main(words) == 0
+    assert (folder / "experiment.json").read_text() == stored  # a list writes nothing
     capsys.readouterr()
     value["tasks"]["mtop"]["max_source"] = 24
     (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))

@@ -43,6 +43,7 @@ def test_its_cells_are_listed(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 22 * 3 * 3
     assert sum("mtop--set1_minus_set2--" in line for line in lines) == 3
+    assert not folder.exists()  # a list writes nothing
 
 
 def test_a_tiny_version_runs(tmp_path, tiny_dataset, undrawn):
