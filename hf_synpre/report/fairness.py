@@ -8,7 +8,7 @@ rate that was tuned for nobody is stated, not doubted.
 
 from typing import Any
 
-from hf_synpre.report.cells import finetuning_budget, matched_run
+from hf_synpre.report.cells import arm_option, finetuning_budget, matched_run
 from hf_synpre.report.costs import distinct
 from hf_synpre.report.exchange import is_control
 from hf_synpre.report.schema import RANDOM, ByArm, CellResult, Fairness, Recipe, Report
@@ -44,6 +44,8 @@ def recipe_of(cells: list[CellResult]) -> Recipe:
     budget = finetuning_budget(cells[0])
     if budget != 1:
         recipe["budget"] = budget
+        if arm_option(cells[0], "init") == RANDOM:
+            recipe["is_longer_random"] = True
 
     # The factor of random weights, where the arm has one.
     scales = distinct(cell.get("initial_scale") for cell in cells)
@@ -214,7 +216,8 @@ def doubts_of_schedules(
 ) -> tuple[list[str], list[str]]:
     """Return what is unfair in the schedules of an arm and another, and caveats.
 
-    The arguments are those of `doubts_of_rates`.
+    The arguments are those of `doubts_of_rates`. Random weights with another budget have other
+    steps by their purpose, which is no doubt.
     """
     refused = []
     types, other_types = recipe["schedules"], baseline["schedules"]
@@ -222,7 +225,8 @@ def doubts_of_schedules(
         refused.append(f"its schedule is {listed(types)} and that of {other} {listed(other_types)}")
 
     steps, other_steps = recipe["steps"], baseline["steps"]
-    if steps and other_steps and steps != other_steps:
+    is_on_purpose = "is_longer_random" in recipe
+    if steps and other_steps and steps != other_steps and not is_on_purpose:
         refused.append(
             f"its schedule has {listed(steps)} steps and that of {other} {listed(other_steps)}"
         )
@@ -303,7 +307,11 @@ def schedule_sentence(recipes: dict[str, Recipe]) -> str:
 
     Return "" where they are not known, or not the same: then `doubt_lines` says so.
     """
-    alike = [recipe for recipe in recipes.values() if not recipe["matches_flops"]]
+    alike = [
+        recipe
+        for recipe in recipes.values()
+        if not recipe["matches_flops"] and "is_longer_random" not in recipe
+    ]
     types = distinct(name for recipe in alike for name in recipe["schedules"])
     steps = distinct(count for recipe in alike for count in recipe["steps"])
     if len(types) != 1 or len(steps) != 1:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hf_synpre.report.schema import Estimate
+from hf_synpre.report.schema import NATURAL, Estimate
 from hf_synpre.report.seeds import Seeds, Shape, complete_grid, pair_seeds
 from hf_synpre.report.student import t_quantile
 
@@ -45,8 +45,8 @@ ONE_SEED = "one seed: no interval"
 NO_SPREAD = "the seeds do not differ: no interval"
 ONE_FINETUNING_SEED = "one seed of fine-tuning: its variance is not covered"
 WILSON = "hardly any spread: Wilson's interval for {} test examples"
-REFUSED = "natural and random differ by less than 2 standard errors"
-ROUGH = "rough: natural - random changes its sign in {:.0%} of the draws"
+REFUSED = "{} and random differ by less than 2 standard errors"
+ROUGH = "rough: {} - random changes its sign in {:.0%} of the draws"
 
 
 # --- Parts of an error ----------------------------------------------------------------------------
@@ -448,30 +448,37 @@ def pool_gains(tasks: list[GainDraws]) -> GainDraws:
     )
 
 
-def ratio(gains: GainDraws) -> tuple[Estimate, np.ndarray | None]:
+def ratio(gains: GainDraws, reference: str = NATURAL) -> tuple[Estimate, np.ndarray | None]:
     """Return gain / natural gain as an estimate, and its draws, [1 + DRAWS].
 
     Where natural - random is below 2 standard errors the ratio is refused and has no draws.
+
+    Args:
+        gains: the draws of both gains.
+        reference: the arm that stands for natural pre-training, for the notes.
     """
     natural_gain = gains.natural_gain
     if abs(natural_gain[0]) <= LEAST_ERRORS * np.nan_to_num(gains.natural_error):
-        return refuse(REFUSED), None
+        return refuse(REFUSED.format(reference)), None
 
     draws = gains.gain / natural_gain
     sign_changes = np.mean(natural_gain[1:] * natural_gain[0] < 0)
-    note = ROUGH.format(sign_changes) if sign_changes > LEVELS[0] else None
-    return summarize_draws(draws, note), draws
+    note = ROUGH.format(reference, sign_changes) if sign_changes > LEVELS[0] else None
+    return summarize_draws(draws, note, reference), draws
 
 
-def summarize_draws(draws: np.ndarray, note: str | None = None) -> Estimate:
+def summarize_draws(
+    draws: np.ndarray, note: str | None = None, reference: str = NATURAL
+) -> Estimate:
     """Return an estimate from draws, [1 + DRAWS]: the first is its value, the rest its interval.
 
-    Where the draws after the first are NaN there is no interval, and another note replaces `note`.
+    Where the draws after the first are NaN there is no interval, and another note replaces `note`;
+    it names the reference, the arm that stands for natural pre-training.
     """
     value = float(draws[0])
     low, high = (float(end) for end in np.quantile(draws[1:], LEVELS))
     if math.isnan(low):
-        note = ONE_SEED + ", and natural - random was not tested"
+        note = f"{ONE_SEED}, and {reference} - random was not tested"
         return {"value": value, "low": None, "high": None, "note": note}
     return {"value": value, "low": low, "high": high, "note": note}
 

@@ -415,6 +415,8 @@ def exchange_table(
             row.append("never" if rate["reached"] == rate["seeds"] else ABSENT_TEXT)
         if recipes[arm]["matches_flops"]:
             row.append("a control of equal compute")
+        elif "is_longer_random" in recipes[arm]:
+            row.append(f"a control of {recipes[arm]['budget']:g} times the steps")
         else:
             doubt = doubts.get(arm, {"refused": [], "caveats": []})
             row.append(exchange_claim(arm, rate, doubt, has_controls))

@@ -113,7 +113,7 @@ def benefit_notes(report: Report) -> list[str]:
             if not note or is_absent(share):
                 continue
             if share["value"] is None:
-                note = f"refused, {note}"
+                note = f"the benefit is refused: {note}"
             arms_by_note.setdefault((where, note), []).append(arm)
 
     # Tasks with the same note for the same arms are one line.

@@ -300,7 +300,7 @@ def benefit(
             gains.gain = -gains.gain
             gains.natural_gain = -gains.natural_gain
 
-        shares[task], draws = ratio(gains)
+        shares[task], draws = ratio(gains, reference)
         task_gains.append(gains)
         if draws is not None:
             share_draws.append(draws)
@@ -310,9 +310,9 @@ def benefit(
     reason = "; ".join(sorted(note for note in reasons if note))
     mean_of_ratios = ratio_of_means = refuse(reason)
     if share_draws:
-        mean_of_ratios = summarize_draws(np.mean(share_draws, axis=0))
+        mean_of_ratios = summarize_draws(np.mean(share_draws, axis=0), reference=reference)
     if task_gains:
-        ratio_of_means, _ = ratio(pool_gains(task_gains))
+        ratio_of_means, _ = ratio(pool_gains(task_gains), reference)
     units = {summary["unit"] for summary in tasks.values() if summary["metric"]}
     if len(units) > 1:
         ratio_of_means = refuse("the metrics of the tasks have different units")

@@ -8,7 +8,10 @@ import pytest
 from simulated_cells import HIGHER, MEANS, make_experiment, simulate_scores, summary
 
 from hf_synpre.report import benefit, table
-from hf_synpre.report.intervals import REFUSED, estimate
+from hf_synpre.report.intervals import REFUSED as REFUSED_BESIDE
+from hf_synpre.report.intervals import estimate
+
+REFUSED = REFUSED_BESIDE.format("natural")
 
 
 def simulate_benefits(seeds, tasks, share=0.5, runs=150, sd=0.02, natural=0.5):

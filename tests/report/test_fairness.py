@@ -99,6 +99,22 @@ def test_a_planted_cheat_is_refused_with_its_reason(cheat):
     assert "it is no fair comparison, because the arms were not fine-tuned alike" in page
 
 
+def test_random_weights_with_more_steps_have_them_by_their_purpose():
+    more = HONEST | {"steps": 20, "arm": {"init": "random", "finetuning_budget": 2}}
+    start = HONEST | {"steps": 20, "arm": {"init": "weights", "finetuning_budget": 2}}
+    report = summary(
+        experiment(random=HONEST, synthetic=HONEST, random_2x=more, synthetic_2x=start)
+    )
+    assert [*report["fairness"]["lm"]] == ["synthetic_2x"]  # it is ahead by its steps, too
+    page = markdown(report, "runs/x")
+    assert claim_of(page, "random_2x") == "a control of 2 times the steps"
+
+    # Its steps are all that is exempt.
+    report = summary(experiment(random=HONEST, random_2x=more | {"schedule": "constant"}))
+    (reason,) = report["fairness"]["lm"]["random_2x"]["refused"]
+    assert reason == "its schedule is constant and that of random cosine"
+
+
 @pytest.mark.parametrize("how", [HONEST, {"rate": 3e-3}, {"schedule": "constant"}])
 def test_an_honest_experiment_is_not_doubted(how):
     report = summary(experiment(random=how, synthetic=how, uniform=how))

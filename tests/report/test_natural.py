@@ -12,6 +12,7 @@ from hf_synpre.config import build_spec
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments import Experiment, ExperimentSpec
 from hf_synpre.report import draw_plots, write_report
+from hf_synpre.report.markdown_page import markdown
 from hf_synpre.report.natural import arms_beside, natural_tokens
 
 MEANS = {
@@ -46,6 +47,14 @@ def test_benefits_are_shares_of_the_arm_that_the_recipe_names():
     without = summary(make_cells())
     note = without["benefits"]["synthetic"]["tasks"]["mtop"]["note"]
     assert note == "no finished cell of the arm 'natural'"
+
+
+def test_a_refusal_names_the_benefit_and_the_reference():
+    flat = make_experiment({"random": 0.1, REFERENCE: 0.1, "synthetic": 0.3}, tasks=("mtop",))
+    page = markdown(summary(flat, reference=REFERENCE), "runs/x")
+    refusal = f"the benefit is refused: {REFERENCE} and random differ by less than 2 standard"
+    assert f"- mtop, all arms: {refusal} errors" in page
+    assert "natural and random differ by less than 2 standard" not in page
 
 
 def test_the_report_names_the_reference_and_shows_natural_by_its_tokens(tmp_path, undrawn):

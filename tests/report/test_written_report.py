@@ -263,7 +263,7 @@ def test_the_benefit_plot_falls_back_to_differences(figures):
         titles.append(words(figures(summary(make_experiment(means, sd=0.001)))["benefit"]))
     point = "point: mean; line: 95 % interval"
     assert titles[0] == f"Benefit: share of natural's gain over random {point}"
-    refused = f"(benefit refused on most tasks: {REFUSED})"
+    refused = f"(benefit refused on most tasks: {REFUSED.format('natural')})"
     assert titles[1] == f"Score difference to random {point} {refused}"
     assert titles[2] == f"Score difference to random {point} (no benefit: no arm 'natural')"
 
