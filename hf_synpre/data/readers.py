@@ -266,7 +266,9 @@ def rows_table(rows: list[dict[str, Any]], file: Path) -> pa.Table:
     """Return JSON rows as a table. A key that a row lacks is null."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not names:
-        raise UsageError(f"{file} cannot be read as a dataset: it is empty.")
+        raise UsageError(
+            f"{file} cannot be read as a dataset: it is empty; give a file that has rows."
+        )
     columns = []
     for name in names:
         values = [row.get(name) for row in rows]

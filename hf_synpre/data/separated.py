@@ -128,7 +128,9 @@ def table_of(file: Path, separator: str, dialect: str) -> pa.Table:
     rows = read_rows(file, separator, dialect)
     names = next(rows, None)
     if names is None:
-        raise UsageError(f"{file} cannot be read as a dataset: it is empty.")
+        raise UsageError(
+            f"{file} cannot be read as a dataset: it is empty; give a file that has rows."
+        )
     if len(names) == 1:
         check_separator(file, names[0])
     names = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(names)]

@@ -132,7 +132,9 @@ def open_text(file: Path, newline: str | None = None) -> Iterator[TextIO]:
         with open_bytes(file) as content:
             beginning = content.peek(4)[:4]
             if not beginning:
-                raise UsageError(f"{file} cannot be read as a dataset: it is empty.")
+                raise UsageError(
+                    f"{file} cannot be read as a dataset: it is empty; give a file that has rows."
+                )
             encoding = "utf-8"
             for mark, marked_encoding in MARKS.items():
                 if beginning.startswith(mark):

@@ -16,7 +16,7 @@ from datasets import ClassLabel, Dataset
 from datasets.features import List
 
 from hf_synpre.data.splits import is_list_of_text, is_text
-from hf_synpre.errors import UsageError, choose
+from hf_synpre.errors import UsageError, choose, in_message
 from hf_synpre.finetuning.catalog import TEXT_TO_TEXT_TASKS
 
 # Fields of a LabelTask alone, beside its head.
@@ -188,6 +188,7 @@ def guess_fields(
             or guess_target(kinds, given, surely=True)
         )
     if found is None:
+        check_several_labels(rows, kinds, given, name)
         columns = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
         raise UsageError(
             f"{name} has the columns {columns}; which are meant is not clear. Give --text and "
@@ -209,6 +210,31 @@ def check_choices_column(kinds: Mapping[str, str], rows: Dataset, name: str) -> 
                 f"{name}: the column {column} looks like the choices of a question, and holds "
                 f"{rows.features[column]}; give a list of texts in every row and the number of the "
                 "right one, from 0, or name other columns as --text and --label."
+            )
+
+
+def check_several_labels(
+    rows: Dataset, kinds: Mapping[str, str], given: Mapping[str, Any], name: str
+) -> None:
+    """Raise UsageError where the column of labels has one label in all rows.
+
+    Args:
+        rows: the train split.
+        kinds: what each column holds.
+        given: the fields that were given.
+        name: the name of the data, for the message.
+    """
+    if "source" in given or "target" in given:
+        return
+    for column, kind in kinds.items():
+        if kind != OTHER or column.lower() not in LABEL_NAMES:
+            continue
+        values = rows.with_format("arrow")[:][column].unique().drop_null()
+        if len(values) == 1:
+            raise UsageError(
+                f"{name}: all rows have the label {in_message(values[0].as_py())} in the column "
+                f"{column}, so there is nothing to predict; give rows of two labels or more, or "
+                "name another column as --label."
             )
 
 

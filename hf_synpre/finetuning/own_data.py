@@ -6,7 +6,7 @@ rows, or a dataset on the Hub. The columns of the last three are guessed where t
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hf_synpre.finetuning.catalog import TASKS
 from hf_synpre.finetuning.definitions import task_from_fields
 from hf_synpre.finetuning.guess import describe, guess_fields
 from hf_synpre.finetuning.label_tasks import LabelTask
+from hf_synpre.finetuning.language_tasks import LanguageTask
 from hf_synpre.finetuning.tasks import complete_splits
 from hf_synpre.finetuning.text_tasks import COLUMN
 
@@ -119,6 +120,7 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     """Return a task on the rows of a folder, a file or a dataset on the Hub, columns guessed."""
     is_local = Path(data).exists()
     if given.get("head") == "lm" or ("document" in given and "head" not in given):
+        check_language_fields(given)
         return task_of_text(data, {**given, "head": "lm"}, is_local)
     dataset = open_splits(data, given.get("hub_config"), given.get("hub_revision"))
     train = complete_splits(data, dataset, hold_out=True)["train"]
@@ -147,6 +149,18 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
     if hint:
         remarks.append(hint)
     return TaskChoice(name, definition, data_dir, remarks, len(splits["train"]))
+
+
+def check_language_fields(given: Mapping[str, Any]) -> None:
+    """Raise UsageError where a field was given that language modelling does not have."""
+    allowed = {field.name for field in fields(LanguageTask)} | {"head"}
+    others = [f"--{name}" for name in given if name not in allowed]
+    if others:
+        asked = "--head lm" if "head" in given else "--document"
+        raise UsageError(
+            f"{asked} predicts the tokens of a text, and does not read {', '.join(others)}; leave "
+            "it out, and name the column of the text by --document."
+        )
 
 
 def check_given_columns(rows: Dataset, given: Mapping[str, Any], data: str) -> None:

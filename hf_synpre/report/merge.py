@@ -87,8 +87,14 @@ def add_cell(cells: dict[str, tuple[CellResult, Path]], cell: CellResult, folder
     elif not are_equal(known, cell):
         raise UsageError(
             f"'{where / known['file']}' and '{folder / cell['file']}' hold different results of "
-            f"the {name}. Move one of them elsewhere."
+            f"the {name} ({what_differs(known, cell)}). Move one of them elsewhere."
         )
+
+
+def what_differs(one: CellResult, other: CellResult) -> str:
+    """Return in which parts the results of two cells differ; example scores are only named."""
+    first, second = ({key: cell.get(key) for key in RESULT_KEYS} for cell in (one, other))
+    return differences(first, second) or "example_scores"
 
 
 def are_equal(one: CellResult, other: CellResult) -> bool:

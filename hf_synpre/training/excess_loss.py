@@ -6,8 +6,9 @@ import math
 import numpy as np
 
 from hf_synpre.data.rows import IGNORED
-from hf_synpre.tasks import get_task
+from hf_synpre.tasks import RowStream, get_task, open_stream
 from hf_synpre.tasks.base import BayesLoss
+from hf_synpre.tasks.task import Task
 from hf_synpre.training.pretraining_data import has_answers
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.vocabulary import Vocabulary
@@ -21,8 +22,8 @@ HIDDEN_AT_RANDOM = (
     "the objective {objective} hides tokens at random, and how well these can be predicted from "
     "the tokens on both sides is not known"
 )
-# The rows in which they are counted.
-COUNTED_ROWS = 1000
+# The rows in which they are counted, twice as many in all: the second ones show what is missing.
+COUNTED_ROWS = 500
 
 
 def lowest_loss(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -> BayesLoss | str:
@@ -68,10 +69,45 @@ def lowest_loss(spec: PretrainingSpec, objective: str, vocabulary: Vocabulary) -
 
 
 def answer_tokens(spec: PretrainingSpec, vocabulary: Vocabulary) -> int:
-    """Return how many different tokens a task's rows have where they are scored, 2 or more."""
-    stream = spec.open_task(vocabulary, size=COUNTED_ROWS, split="validation").stream
-    labels = stream.rows(np.arange(COUNTED_ROWS))[2]
-    return max(2, len(np.unique(labels[labels != IGNORED])))
+    """Return how many tokens may be the answers of a run's task, 2 or more.
+
+    It depends on the task, its parameters and the vocabulary, and on nothing else of the run. The
+    tokens are counted in 1,000 rows. Where the second half of them still has regular tokens that
+    the first has not, rows do not show them all: then the answers may be any of the regular tokens
+    that the task says it needs, or of all, where it has more than these.
+
+    Args:
+        spec: the run, on a task.
+        vocabulary: of its rows.
+    """
+    assert spec.task is not None, "a run on a corpus has no task"
+    stream = open_stream(
+        spec.task, vocabulary=vocabulary, split="validation", seed=0, **spec.parameters
+    )
+    first, second = (
+        scored_tokens(stream, start, start + COUNTED_ROWS) for start in (0, COUNTED_ROWS)
+    )
+    last_regular = vocabulary.first_regular + vocabulary.regular_count - 1
+
+    def regular(tokens: set[int]) -> set[int]:
+        return {token for token in tokens if vocabulary.first_regular <= token <= last_regular}
+
+    found = first | second
+    if not regular(second - first):
+        return max(2, len(found))
+
+    # A task alone knows how many it needs; a mixture may draw from all.
+    task = get_task(spec.task)
+    (part,) = task.components if len(task.components) == 1 else (task,)
+    needed = part.regular_tokens(task.resolve(spec.parameters)) if isinstance(part, Task) else 0
+    drawn = needed if len(regular(found)) <= needed else vocabulary.regular_count
+    return drawn + len(found - regular(found))
+
+
+def scored_tokens(stream: RowStream, start: int, end: int) -> set[int]:
+    """Return the tokens that the rows from `start` to before `end` have where they are scored."""
+    labels = stream.rows(np.arange(start, end))[2]
+    return set(np.unique(labels[labels != IGNORED]).tolist())
 
 
 def judge(

@@ -204,7 +204,12 @@ def test_files_are_datasets_too(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty.jsonl", b"", "cannot be read as a dataset: it is empty"),
+        (
+            "empty.jsonl",
+            b"",
+            "cannot be read as a dataset: it is empty; give a file that has rows.",
+        ),
+        ("empty.csv", b"", "cannot be read as a dataset: it is empty; give a file that has rows."),
         (
             "latin.txt",
             "Stra\xdfe\n".encode("latin-1") * 9,

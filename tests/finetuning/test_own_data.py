@@ -315,6 +315,25 @@ def test_a_key_of_the_other_kind_of_task_names_that_kind(fields, message):
         task_from_fields("mine", fields)
 
 
+def test_a_column_of_one_label_is_said():
+    rows = Dataset.from_dict({"text": [f"text {i}" for i in range(9)], "label": ["good"] * 9})
+    said = "d.csv: all rows have the label 'good' in the column label, so there is nothing to pred"
+    with pytest.raises(UsageError, match=said):
+        guess_fields(rows, {"head": "classes"}, "d.csv")
+    with pytest.raises(UsageError, match=said):
+        guess_fields(
+            rows.add_column("other", ["more " * i for i in range(9)]), {"text": ["text"]}, "d.csv"
+        )
+
+
+def test_language_modelling_refuses_columns_of_labels_in_the_words_of_the_command(tmp_path):
+    file = tmp_path / "d.csv"
+    file.write_text("text,label\na,b\n")
+    said = "--head lm predicts the tokens of a text, and does not read --text; .* by --document"
+    with pytest.raises(UsageError, match=said):
+        choose_task(str(file), {"head": "lm", "text": ["text"]})
+
+
 def test_no_held_out_row_is_in_train_again():
     texts = [f"text {i % 60}" for i in range(300)]  # every row stands there five times
     dataset = DatasetDict(train=Dataset.from_dict({"text": texts, "label": [1] * 300}))

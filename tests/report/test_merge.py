@@ -70,7 +70,8 @@ def test_different_results_of_one_cell_are_refused(folders, tmp_path, capsys):
     words = ["report", *map(str, paths), "--output_dir", str(tmp_path / "out")]
     assert main(words) == 2
     said = capsys.readouterr().err
-    assert "hold different results of the cell stdlib_ast, random, seed 0. Move one of" in said
+    assert "hold different results of the cell stdlib_ast, random, seed 0 (score: " in said
+    assert " before, 0.9 now). Move one of them elsewhere." in said
     assert len(said.strip().splitlines()) == 1
 
 

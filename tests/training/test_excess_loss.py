@@ -50,6 +50,18 @@ def test_the_limit_counts_the_tokens_that_may_be_answers():
     assert answer_tokens(spec_of(task="identity"), PLAIN) == PLAIN.regular_count
 
 
+def test_the_limit_is_that_of_the_task_whatever_the_run_draws():
+    wide = Vocabulary.plain(8000)
+    for seed in (0, 1):
+        one = spec_of(task="set", seed=seed, parameters={"max_length": 8, "min_length": 4})
+        assert answer_tokens(one, wide) == wide.regular_count
+    # Few answers stay few, and what the task says of itself counts. Rows do not show all 7,000.
+    assert answer_tokens(spec_of(**DYCK), wide) == 8
+    assert answer_tokens(spec_of(task="chomsky"), wide) == 2
+    recurrent = {"task": "linear_rnn", "parameters": {"length": 8, "tokens": 7000}}
+    assert answer_tokens(spec_of(**recurrent), wide) == 7000
+
+
 @pytest.mark.parametrize(
     ("run", "objective", "expected"),  # where it is not known, why
     [
