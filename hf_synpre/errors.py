@@ -128,7 +128,12 @@ def read_integer(text: str) -> int | None:
 
 
 def choose(
-    kind: str, value: str, allowed: Iterable[str], do: str = "", most_listed: int = MOST_LISTED
+    kind: str,
+    value: str,
+    allowed: Iterable[str],
+    do: str = "",
+    most_listed: int = MOST_LISTED,
+    common: tuple[str, ...] = (),
 ) -> str:
     """Return a name if it is one of those allowed.
 
@@ -138,6 +143,7 @@ def choose(
         allowed: the allowed names.
         do: a sentence at the end of the message, for example where all names are listed.
         most_listed: of more names than this the message has those most like the value.
+        common: allowed names with which the list of the message begins.
 
     Raises:
         UsageError: the name is not allowed. The message suggests an allowed one that is similar.
@@ -156,14 +162,15 @@ def choose(
     close = difflib.get_close_matches(name, names, n=1, cutoff=CLOSE)
     if close:
         message += f" Did you mean '{close[0]}'?"
-    message += f" Allowed: {_listed(names, name, most_listed)}."
+    message += f" Allowed: {_listed(names, name, most_listed, common)}."
     if do:
         message += f" {do}"
     raise UsageError(message)
 
 
-def _listed(names: list[str], value: str, most: int) -> str:
-    """Return the names in alphabetical order: of many those most like the value.
+def _listed(names: list[str], value: str, most: int, common: tuple[str, ...]) -> str:
+    """Return the common names, and the others in alphabetical order: of many those most like the
+    value.
 
     Private names, with an underscore before them, are not shown.
     """
@@ -171,13 +178,14 @@ def _listed(names: list[str], value: str, most: int) -> str:
     if not distinct:
         return "none"
     if len(distinct) <= most:
-        return ", ".join(distinct)
+        return ", ".join([*common, *(name for name in distinct if name not in common)])
 
     def similarity(name: str) -> float:
         return difflib.SequenceMatcher(None, value, name).ratio()
 
-    shown = sorted(sorted(distinct, key=similarity, reverse=True)[:most])
-    return f"{', '.join(shown)} and {len(distinct) - most} more"
+    others = [name for name in distinct if name not in common]
+    similar = sorted(others, key=similarity, reverse=True)[: most - len(common)]
+    return f"{', '.join([*common, *sorted(similar)])} and {len(distinct) - most} more"
 
 
 def in_message(value: Any) -> str:

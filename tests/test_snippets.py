@@ -78,10 +78,11 @@ def with_small_sizes(verb, words):
 
 
 @pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory, tiny_dataset):
+def stand_ins(tmp_path_factory, tiny_dataset, encoder_tokenizer):
     """Local files in place of what the pages name on the Hub or on the reader's disk."""
     folder = tmp_path_factory.mktemp("stand-ins")
     T5Config(vocab_size=32128, decoder_start_token_id=0, **TINY).save_pretrained(folder / "t5")
+    encoder_tokenizer.save_pretrained(folder / "ids")
     rows = {"train": labelled(0, 60), "test": labelled(60, 20)}
     news = write_dataset(folder / "ag_news", **rows)
     data = folder / "data"
@@ -98,6 +99,7 @@ def stand_ins(tmp_path_factory, tiny_dataset):
         "runs/quickstart": str(finished),
         "asked.jsonl": str(folder / "asked.jsonl"),
         "google-t5/t5-small": str(folder / "t5"),
+        "openai-community/gpt2": str(folder / "ids"),
         "path/to/mtop": str(tiny_dataset),
         "path/to/texts": str(folder / "texts"),
         "path/to/data": str(data),

@@ -32,8 +32,9 @@ class InitOptions:
     """What `synpre init` takes."""
 
     model: str = option(
-        "The architecture: transformers' model_type (llama, gpt2, t5 ...), or the folder, file or "
-        "Hub id of a config. Without it that of --from.",
+        "The architecture: transformers' model_type (llama, gpt2, t5 ...), which has transformers' "
+        "default sizes (llama: 6.7 G parameters), or the folder, file or Hub id of a config. "
+        "Without it that of --from, in its sizes.",
         "",
     )
     source: str | None = option(
@@ -106,7 +107,8 @@ class InitOptions:
 
 def init(arguments: Arguments) -> int:
     """Make a model, and write it into a folder with its tokenizer and a card."""
-    from hf_synpre.initialization import StatisticsInit
+    from hf_synpre.initialization import StatisticsInit, bundled_checkpoints
+    from hf_synpre.initialization.build import check_memory
     from hf_synpre.models.families import AUTO_CLASSES, model_family
 
     options = arguments.build(InitOptions)
@@ -135,12 +137,15 @@ def init(arguments: Arguments) -> int:
         resize=options.resize,
     )
     check_source(options, factory.scheme.needs_checkpoint)
+    check_memory(factory.model_class, config, smaller_sizes(options))
 
     # The weights, drawn in float32.
     config.dtype = None
     try:
         model = factory.from_config(config, options.source)
     except OSError as error:  # from the Hub
+        if options.source in bundled_checkpoints():
+            raise no_weights(options, factory) from error
         raise UsageError(str(error)) from error
 
     with lock(folder):
@@ -168,6 +173,28 @@ def check_source(options: InitOptions, is_needed: bool) -> None:
             f"--from is {options.source}, and scheme {options.scheme} reads no checkpoint; leave "
             "one of them out."
         )
+
+
+def no_weights(options: InitOptions, factory: "StatisticsInit") -> UsageError:
+    """Return the error on weights that are read of a checkpoint of the package, which has none."""
+    if factory.scheme.reads_weights:
+        given, instead = f"--scheme {options.scheme}", "--scheme per_param_mean_sd"
+    else:
+        given, instead = f"--embeddings {options.embeddings}", "--embeddings fresh"
+    return UsageError(
+        f"{given} reads weights, and of {options.source} only its statistics are bundled; give "
+        f"{instead}, or to --from the folder of its weights (model_cards/ of a clone has some)."
+    )
+
+
+def smaller_sizes(options: InitOptions) -> str:
+    """Return what to do about a model that has no room in memory."""
+    if options.model and options.source is not None:
+        return (
+            f"leave {options.model} out for the sizes of {options.source}, or give smaller ones "
+            "with --config_overrides"
+        )
+    return "give smaller sizes with --config_overrides, or another architecture"
 
 
 def check_new_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import psutil
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -33,6 +34,9 @@ EMPTY_TENSORS = (
 
 # The deviation of most models' random init.
 USUAL_DEVIATION = 0.02
+
+# Bytes of a weight in float32.
+BYTES_OF_A_WEIGHT = 4
 
 # The parts of a model whose matrices `scale_layers` multiplies.
 SCALED_PARTS = ("attention", "mlp", "projection")
@@ -73,6 +77,36 @@ def skeleton(model_class: type, config: PreTrainedConfig) -> PreTrainedModel:
     """
     with torch.device("meta"):
         return from_config(model_class, config)
+
+
+def check_memory(
+    model_class: type,
+    config: PreTrainedConfig,
+    remedy: str = "give a smaller config, or smaller sizes with overrides (--config_overrides)",
+) -> None:
+    """Refuse a model whose weights have no room in memory; its parameters are counted without any.
+
+    Linux gives out more memory than there is, and kills a process that fills it, without a word.
+    A bare model_type is one way there: it has the sizes of a published model.
+
+    Args:
+        model_class: an Auto class or model class of transformers.
+        config: the config of the model.
+        remedy: what to do, for the error.
+
+    Raises:
+        UsageError: the weights alone, in float32, take more bytes than are free.
+    """
+    with no_init_weights():
+        parameters = skeleton(model_class, config).num_parameters()
+    needed = parameters * BYTES_OF_A_WEIGHT
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise UsageError(
+            f"A {config.model_type} of these sizes has {parameters:,} parameters, which take "
+            f"{needed / 1e9:.1f} GB in float32, and {free / 1e9:.1f} GB of memory are free; "
+            f"{remedy}."
+        )
 
 
 def from_config(
@@ -148,8 +182,8 @@ def build(
             model, each by (seed, its name).
 
     Raises:
-        UsageError: the class cannot be built of the config, or a tensor has another shape than its
-            parameter.
+        UsageError: the class cannot be built of the config, its weights have no room in memory, or
+            a tensor has another shape than its parameter.
 
     Examples:
         model = build(AutoModelForCausalLM, config, {}, seed=0)   # a random init
@@ -158,6 +192,8 @@ def build(
     # whatever folder the config was read from.
     config = copy.deepcopy(config)
     config._name_or_path = ""
+    with torch.random.fork_rng(devices=[]):
+        check_memory(model_class, config)
     with no_init_weights(), torch.random.fork_rng(devices=[]), NotANumberInEmptyTensors():
         model = from_config(model_class, config, dtype=torch.float32)
 

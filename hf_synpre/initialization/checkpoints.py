@@ -1,5 +1,6 @@
 """A checkpoint's folder or Hub id -> its local folder and its config."""
 
+import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,13 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedConfig
 
 from hf_synpre.data.connection import one_line_cause, read_error
-from hf_synpre.errors import MissingCheckpointError, TemporaryError, UsageError, similar_path
+from hf_synpre.errors import (
+    CLOSE,
+    MissingCheckpointError,
+    TemporaryError,
+    UsageError,
+    similar_path,
+)
 from hf_synpre.files import read_json, read_object
 
 STATISTICS_FILE = "parameter_statistics.json"
@@ -148,21 +155,38 @@ def checkpoint_folder(
         told = read_error(message, error)
         if isinstance(told, TemporaryError):
             raise told from error
+        if is_unknown_release(str(name_or_path)):
+            raise MissingCheckpointError(unknown_release(str(name_or_path))) from error
         raise MissingCheckpointError(message + similar_path(path)) from error
     return Path(repository, subfolder)
 
 
 def released_hint(name: str) -> str:
-    """Return a hint on the checkpoints of this project on the Hub; "" for other ids."""
-    bundled = bundled_checkpoints()
-    if name in bundled:
-        return (
-            "only its statistics are bundled, not its weights; give init statistics, a scheme that "
-            "reads no weights, or its folder in model_cards/ of a clone. "
-        )
-    if name.startswith(NAMESPACE):
-        return f"statistics are released for {', '.join(bundled)}. "
-    return ""
+    """Return a hint on the weights of a checkpoint whose statistics are bundled; "" for others."""
+    if name not in bundled_checkpoints():
+        return ""
+    return (
+        "only its statistics are bundled, not its weights; give init statistics, a scheme that "
+        "reads no weights, or its folder in model_cards/ of a clone. "
+    )
+
+
+def is_unknown_release(name: str) -> bool:
+    """Say whether a name is one of this project's namespace, and of no bundled checkpoint."""
+    return name.startswith(NAMESPACE) and name not in bundled_checkpoints()
+
+
+def unknown_release(name: str) -> str:
+    """Return what is said of a name that `is_unknown_release`: a guess, and all that there are.
+
+    The guess is of the same architecture, where there is one.
+    """
+    known = list(bundled_checkpoints())
+    architecture = name.partition("-")[0] + "-"
+    same = [each for each in known if each.startswith(architecture)]
+    close = difflib.get_close_matches(name, same or known, n=1, cutoff=CLOSE)
+    guess = f"Did you mean {close[0]}? " if close else ""
+    return f"The package has no checkpoint {name}. {guess}It has {', '.join(known)}."
 
 
 def has_tokenizer(source: str | Path) -> bool:
@@ -188,6 +212,22 @@ def tokenizer_file(source: str | Path) -> Path | None:
     except (OSError, UsageError):
         return None
     return file if file.exists() else None
+
+
+def architecture(checkpoint: object, hub: Mapping[str, Any]) -> str | None:
+    """Return the model_type in the config of a checkpoint, None where that is not known.
+
+    Args:
+        checkpoint: a folder or Hub id; anything else has no config.
+        hub: where and how the Hub is asked.
+    """
+    if not isinstance(checkpoint, str | Path):
+        return None
+    try:
+        fields = read_object(find_config(checkpoint, **hub) / CONFIG_FILE)
+    except (OSError, UsageError):
+        return None
+    return str(fields["model_type"]) if "model_type" in fields else None
 
 
 def has_current_statistics(folder: Path, trusted: bool) -> bool:

@@ -10,6 +10,8 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
@@ -17,7 +19,7 @@ from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization.build import body_name, check_shape
-from hf_synpre.initialization.checkpoints import STATISTICS_FILE
+from hf_synpre.initialization.checkpoints import STATISTICS_FILE, architecture
 from hf_synpre.initialization.moments import Moments, pool
 from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.schemes import Scheme
@@ -192,6 +194,8 @@ def match_parameters(
     matching: Matching,
     source: ParameterStatistics | StoredTensors,
     resize: str,
+    checkpoint: object = None,
+    hub: Mapping[str, Any] | None = None,
 ) -> list[tuple[Parameter, SourceTensor]]:
     """Return the parameters that are filled, each with its source tensor.
 
@@ -200,6 +204,8 @@ def match_parameters(
         matching: which tensor belongs to which parameter.
         source: the statistics or weights, for the text of errors.
         resize: one of RESIZE.
+        checkpoint: what `source` was read of: a folder or Hub id, for the text of errors.
+        hub: where and how the Hub is asked.
 
     Returns:
         Pairs; heads and projections that the checkpoint lacks are left out, and stay fresh.
@@ -217,7 +223,7 @@ def match_parameters(
 
     if missing or not pairs:
         missing = missing or [parameter.name for parameter in selected]
-        raise missing_error(sorted(missing), matching, source, resize)
+        raise missing_error(sorted(missing), matching, source, resize, checkpoint, hub)
     if resize == "none":
         matching.check_shapes()
     for parameter, source_tensor in pairs:
@@ -231,6 +237,8 @@ def missing_error(
     matching: Matching,
     source: ParameterStatistics | StoredTensors,
     resize: str,
+    checkpoint: object = None,
+    hub: Mapping[str, Any] | None = None,
 ) -> UsageError:
     """Return the error on parameters that a checkpoint lacks: which ones, and what to do.
 
@@ -239,11 +247,13 @@ def missing_error(
         matching: which tensor belongs to which parameter.
         source: the statistics or weights.
         resize: one of RESIZE.
+        checkpoint: what `source` was read of: a folder, a Hub id or something else.
+        hub: where and how the Hub is asked.
     """
+    name = str(checkpoint) if isinstance(checkpoint, str | Path) else source.source
+    lacks = f"The statistics of {name} lack"
     if isinstance(source, StoredTensors):
-        source_name = source.source
-    else:
-        source_name = f"The statistics of {source.source}"
+        lacks = f"{name} lacks"
 
     listed = missing[0]
     if len(missing) > 1:
@@ -259,7 +269,10 @@ def missing_error(
             f".save('{STATISTICS_FILE}') into the folder and take a scheme of statistics, or "
             f"{remedy}"
         )
-    return UsageError(f"{source_name} lacks {listed} of the model's parameters; {remedy}")
+    stored_type, model_type = architecture(checkpoint, hub or {}), matching.model.config.model_type
+    if stored_type not in (None, model_type):
+        remedy = f"{name} is a {stored_type}, and the model is a {model_type}: {remedy}"
+    return UsageError(f"{lacks} {listed} of the model's parameters; {remedy}")
 
 
 def source_shapes(

@@ -368,7 +368,7 @@ class StatisticsInit:
         matching = Matching(empty_model, parameters, source_shapes(source))
         if self.scheme.copies:
             resize = "none"
-        pairs = match_parameters(selected, matching, source, resize)
+        pairs = match_parameters(selected, matching, source, resize, checkpoint, hub)
 
         # Each tensor from the values of its source tensor, or from the moments of its group.
         if self.scheme.copies:

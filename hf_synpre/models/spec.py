@@ -18,6 +18,8 @@ from hf_synpre.vocabulary import Vocabulary
 # Fields in which the published models differ from their config's defaults. RoBERTa has 512
 # positions, and two ids of positions that it never uses.
 PUBLISHED_FIELDS = {"roberta": {"max_position_embeddings": 514}}
+# The architectures that an error on an unknown one names first.
+COMMON_ARCHITECTURES = ("llama", "gpt2", "t5", "bert")
 # The vocabulary with which an architecture is tried out; any small one does.
 TRIAL_VOCABULARY = 64
 # What configs call the shares of dropout.
@@ -184,7 +186,8 @@ def make_config(model_type: str, overrides: dict[str, Any]) -> PreTrainedConfig:
     Raises:
         UsageError: there is no such architecture or field, or the config refuses a value.
     """
-    config_class = CONFIG_MAPPING[choose("model_type", model_type, CONFIG_MAPPING)]
+    choose("model_type", model_type, CONFIG_MAPPING, common=COMMON_ARCHITECTURES)
+    config_class = CONFIG_MAPPING[model_type]
     published = PUBLISHED_FIELDS.get(model_type, {})
     try:
         # A config's constructor takes any name, so the fields are checked on a trial config first.

@@ -5,18 +5,24 @@ Run: pytest tests/cli/test_init.py
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 from small_models import assert_equal
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    LlamaConfig,
+)
 
-from hf_synpre import StatisticsInit
+from hf_synpre import StatisticsInit, UsageError
 from hf_synpre.cli import main
 from hf_synpre.hub import plan_push
-from hf_synpre.initialization import SCHEMES, checkpoint_config
+from hf_synpre.initialization import SCHEMES, build, checkpoint_config, skeleton
 
 T5 = "synpre/t5-mini-set"
 LLAMA = "synpre/llama-mini-set"
@@ -109,6 +115,33 @@ def test_every_scheme_stands_in_the_help_and_in_the_error_of_an_unknown_one(caps
         assert f" {name}" in said, name
 
 
+def test_a_model_that_has_no_room_in_memory_is_refused_before_it_is_built(
+    tmp_path, capsys, monkeypatch
+):
+    memory = SimpleNamespace(available=8 * 10**9)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    said = refusal(capsys, "llama", "--from", LLAMA, "-o", str(tmp_path / "start"))
+    assert said == (
+        "synpre: A llama of these sizes has 6,738,415,616 parameters, which take 27.0 GB in "
+        "float32, and 8.0 GB of memory are free; leave llama out for the sizes of "
+        "synpre/llama-mini-set, or give smaller ones with --config_overrides.\n"
+    )
+    said = refusal(capsys, "llama", "--scheme", "mimetic", "-o", str(tmp_path / "start"))
+    assert "8.0 GB of memory are free; give smaller sizes with --config_overrides" in said
+
+    # Pre-training and fine-tuning build their fresh models here.
+    with pytest.raises(UsageError, match=r"27.0 GB in float32, .* smaller sizes with overrides"):
+        build(AutoModelForCausalLM, LlamaConfig(), {}, seed=0)
+
+    # Weights that just fit are no fault.
+    memory.available = 4 * 40_000
+    config = checkpoint_config(LLAMA)
+    with pytest.raises(UsageError, match=r"0.0 GB of memory are free"):
+        build(AutoModelForCausalLM, config, {}, seed=0)
+    memory.available = 4 * skeleton(AutoModelForCausalLM, config).num_parameters()
+    build(AutoModelForCausalLM, config, {}, seed=0)
+
+
 def test_what_cannot_be_is_one_line(tmp_path, capsys):
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "a").write_text("b")
@@ -116,11 +149,24 @@ def test_what_cannot_be_is_one_line(tmp_path, capsys):
     cases = [
         ((), "Neither an architecture nor --from was given; write `synpre init MODEL_OR_CONFIG"),
         (("t5", *free), "Scheme per_param_mean_sd reads a checkpoint, and --from was not given"),
-        (("t6", "--from", T5, *free), "Unknown model_type 't6'"),
+        (
+            ("t6", "--from", T5, *free),
+            "Unknown model_type 't6'. Allowed: llama, gpt2, t5, bert, ",
+        ),
         (("t5", "--from", T5, "--dtype", "int8", *free), "Unknown dtype 'int8'"),
         (("--from", T5, "--scheme", "per_parm", *free), "Did you mean 'per_param_scale'"),
-        (("gpt2", "--from", T5, *free), "lacks "),
-        (("--from", T5, "--scheme", "body_weights", *free), "only its statistics are bundled"),
+        (("gpt2", "--from", T5, *free), f"The statistics of {T5} lack "),
+        (("gpt2", "--from", T5, *free), f"; {T5} is a t5, and the model is a gpt2: use a config"),
+        (
+            ("--from", T5, "--scheme", "body_weights", *free),
+            f"--scheme body_weights reads weights, and of {T5} only its statistics are bundled; "
+            "give --scheme per_param_mean_sd, or to --from the folder of its weights",
+        ),
+        (
+            ("--from", T5, "--embeddings", "kept", *free),
+            f"--embeddings kept reads weights, and of {T5} only its statistics are bundled; "
+            "give --embeddings fresh",
+        ),
         (("--from", T5, "-o", str(tmp_path / "held")), "held is there and holds something"),
         (
             ("t5", "--scheme", "constant_pre_attn_ln", "--from", T5, *free),

@@ -4,6 +4,7 @@ Run: pytest tests/cli/test_warmup.py
 """
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_a_tokenizer_is_saved_with_the_model(tmp_path, encoder_tokenizer, capsys
     ("words", "message"),
     [
         ([], "No model was given; write `synpre warmup MODEL_TYPE_OR_FOLDER`."),
-        (["llama"], "parameters, which with a copy take"),
+        (["llama"], "has 6,738,415,616 parameters, which take 27.0 GB in float32, and 1.0 GB of"),
         (["vit"], "ViTConfig has no language model in transformers"),
         (["gpt2", "--vocabulary", "9"], "A vocabulary size is 9; give an integer from 19"),
         (["./none"], "There is no folder ./none; check its name."),
@@ -71,7 +72,8 @@ def test_a_tokenizer_is_saved_with_the_model(tmp_path, encoder_tokenizer, capsys
 )
 def test_bad_input_is_refused_in_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.sysconf", lambda name: 2**15)  # a machine of a gigabyte
+    memory = SimpleNamespace(available=10**9)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
     assert main(["warmup", *words]) == 2
     said = capsys.readouterr().err.splitlines()
     assert message in said[-1]

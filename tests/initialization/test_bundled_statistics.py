@@ -68,7 +68,14 @@ def test_bundled_statistics_make_a_model(name):
     ("name", "message"),
     [
         ("synpre/t5-mini-set", "only its statistics are bundled, .* its folder in model_cards/"),
-        ("synpre/t5-mini-sett", "statistics are released for synpre/gpt2"),
+        (
+            "synpre/t5-mini-sett",
+            r"The package has no checkpoint synpre/t5-mini-sett. Did you mean synpre/t5-mini-set\? "
+            "It has synpre/gpt2-mini-identity, .*synpre/t5-mini-sort.$",
+        ),
+        # The guess is one of the same architecture.
+        ("synpre/gpt2-mini-set", r"gpt2-mini-set. Did you mean synpre/gpt2-mini-identity\? "),
+        ("synpre/lama-mini-set", r"lama-mini-set. Did you mean synpre/llama-mini-set\? "),
     ],
 )
 def test_an_error_says_that_weights_are_not_bundled(name, message):
