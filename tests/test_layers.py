@@ -29,7 +29,7 @@ ROOMS = {
     "vocabulary": ARRAYS,
     "tasks": ARRAYS,
     "data": DATA,
-    "initialization": MODELS,
+    "initialization": MODELS | {"psutil"},
     "models": MODELS,
     "training": TRAINING,
     "finetuning": TRAINING,
