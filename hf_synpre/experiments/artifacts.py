@@ -152,6 +152,7 @@ class Artifacts:
                 corpus=corpus,
                 start=start,
                 keep_checkpoints=0,  # cells read the finished model
+                title=title if seed else f"{title}, seed {spec.seed}",
             )
         return folder
 

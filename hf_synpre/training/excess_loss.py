@@ -111,7 +111,13 @@ def scored_tokens(stream: RowStream, start: int, end: int) -> set[int]:
 
 
 def judge(
-    spec: PretrainingSpec, loss: float, lowest: BayesLoss, vocabulary: Vocabulary, *, speaks: bool
+    spec: PretrainingSpec,
+    loss: float,
+    lowest: BayesLoss,
+    vocabulary: Vocabulary,
+    *,
+    speaks: bool,
+    title: str = "",
 ) -> bool:
     """Say whether a run has learnt its task; log a warning where it has not.
 
@@ -121,15 +127,16 @@ def judge(
         lowest: the lowest possible one.
         vocabulary: of the rows.
         speaks: this process logs the warning.
+        title: which run of several it is, for the beginning of the warning; "" for one alone.
     """
     tokens = answer_tokens(spec, vocabulary)
     most = LEARNT_SHARE * math.log(tokens)
     excess = loss - lowest.value
     if excess > most and speaks:
         logger.warning(
-            "%s was not learnt: the loss %.2f is %.2f above the lowest possible one, %.2f, where "
+            "%s%s was not learnt: the loss %.2f is %.2f above the lowest possible one, %.2f, where "
             "%.2f is a fifth of the logarithm of the %d tokens that may be answers; train longer, "
             "with another learning rate or optimizer, or on shorter examples of fewer tokens",
-            *(spec.task, loss, excess, lowest.value, most, tokens),
+            *(f"{title}: " if title else "", spec.task, loss, excess, lowest.value, most, tokens),
         )
     return excess <= most

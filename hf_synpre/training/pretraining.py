@@ -99,6 +99,7 @@ def pretrain(
     start: Path | None = None,
     keep_checkpoints: int = 1,
     quiet: bool = True,
+    title: str = "",
 ) -> RunResult:
     """Pre-train a model into a folder. A run that was killed goes on from its last checkpoint.
 
@@ -117,6 +118,8 @@ def pretrain(
         keep_checkpoints: how many checkpoints stay in the folder of a finished run, the newest
             ones, where `spec.training` has no save_total_limit.
         quiet: show no progress.
+        title: what the warning of a task that was not learnt begins with, as "pre-training set,
+            seed 0"; "" for a run that is alone.
 
     Returns:
         What pretraining.json holds. Where the folder holds this run already, nothing is done.
@@ -213,7 +216,8 @@ def pretrain(
         # Write the result: all processes gather the weights, the first one writes them.
         result = run_result(spec, trainer, recipe, start)
         result["loss_positions"] = loss_positions(spec, objective, vocabulary)
-        add_verdict(result, spec, objective, vocabulary, speaks=trainer.is_world_process_zero())
+        speaks = trainer.is_world_process_zero()
+        add_verdict(result, spec, objective, vocabulary, speaks=speaks, title=title)
         if tokenizer is not None and corpus is None:  # else it is in the recipe
             result["tokenizer"] = tokenizer_metadata(tokenizer)
         weights = {
@@ -327,6 +331,7 @@ def add_verdict(
     vocabulary: Vocabulary,
     *,
     speaks: bool,
+    title: str = "",
 ) -> None:
     """Add to a result whether the task was learnt, or why that is not judged. Text has no task.
 
@@ -336,6 +341,7 @@ def add_verdict(
         objective: its objective.
         vocabulary: of its rows.
         speaks: this process logs a warning where it was not learnt.
+        title: what the warning begins with; see `pretrain`.
     """
     if spec.task is None:
         return
@@ -349,7 +355,7 @@ def add_verdict(
     loss = result["curve"][-1]["loss"]
     result["bayes_loss"] = lowest.value
     result["excess_loss"] = loss - lowest.value
-    result["learnt"] = judge(spec, loss, lowest, vocabulary, speaks=speaks)
+    result["learnt"] = judge(spec, loss, lowest, vocabulary, speaks=speaks, title=title)
 
 
 def accumulated_cost(run: Path | None) -> dict[str, float]:

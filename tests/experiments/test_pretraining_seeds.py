@@ -62,10 +62,13 @@ def test_arms_that_start_from_a_run_have_a_cell_for_each_pair_of_seeds():
 
 
 def test_each_pretraining_seed_is_a_run_of_its_own(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(
-        artifacts, "pretrain", lambda spec, model, folder, **_: made.append((spec.seed, folder))
-    )
+    made, titles = [], []
+
+    def note(spec, model, folder, *, title, **_):
+        made.append((spec.seed, folder))
+        titles.append(title)
+
+    monkeypatch.setattr(artifacts, "pretrain", note)
     spec = spec_of(pretraining_seeds=[0, 7])
     experiment = Experiment(spec, tmp_path)
     assert {seed for _, _, seed in experiment._runs_needed(spec.cells())} == {0, 7}
@@ -74,6 +77,7 @@ def test_each_pretraining_seed_is_a_run_of_its_own(tmp_path, monkeypatch):
         assert cell.arm == "synthetic"
         experiment.artifacts.checkpoint("set", "stdlib_ast", spec.added_seed(cell))
     assert [seed for seed, _ in made] == [0, 0, 7]
+    assert [titles[0], titles[2]] == ["pre-training set, seed 0", "pre-training set, seed 7"]
     assert made[0][1] == made[1][1] != made[2][1]  # the run of before is kept
 
 

@@ -8,7 +8,8 @@ import math
 import pytest
 from pretraining_runs import run_of
 
-from hf_synpre.training.excess_loss import answer_tokens, lowest_loss
+from hf_synpre.tasks.base import BayesLoss
+from hf_synpre.training.excess_loss import answer_tokens, judge, lowest_loss
 from hf_synpre.training.pretraining import pretrain
 from hf_synpre.training.pretraining_data import loss_positions
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -41,6 +42,14 @@ def test_a_task_that_was_learnt_is_not_warned_of(caplog, tmp_path):
     result = pretrain(spec, model, tmp_path / "run")
     assert result["excess_loss"] < 0.2 * math.log(33)
     assert "was not learnt" not in caplog.text
+
+
+def test_a_run_of_an_experiment_is_named_with_its_seed(caplog):
+    spec, lowest = spec_of(**DYCK), BayesLoss(0.0, 0.0)
+    assert not judge(spec, 9.0, lowest, PLAIN, speaks=True, title="pre-training a, seed 3")
+    assert caplog.messages[-1].startswith("pre-training a, seed 3: k_dyck was not learnt: the loss")
+    judge(spec, 9.0, lowest, PLAIN, speaks=True)
+    assert caplog.messages[-1].startswith("k_dyck was not learnt: the loss")
 
 
 def test_the_limit_counts_the_tokens_that_may_be_answers():
