@@ -144,6 +144,8 @@ def run_command(words, stand_ins):
             pass  # tests/test_first_screen.py installs a wheel
         case ["trackio", "show", *_]:
             pass  # it serves until it is stopped; tests/training/test_trackio.py reads the curves
+        case ["python", "examples/mixed_corpus.py", _]:
+            pass  # tests/test_mixed_corpus.py executes it
         case ["sbatch", *_, script]:
             assert (ROOT / script).exists()  # tests/experiments/test_slurm.py executes it
         case ["lm_eval", *_]:
