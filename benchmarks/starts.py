@@ -118,6 +118,7 @@ def value_errors(model: torch.nn.Module, parameters: dict[str, Any]) -> dict[str
     errors = dict.fromkeys(("permuted_rows", "row_column_norms", "spectral"), 0.0)
     taken = 0
     for name, parameter in parameters.items():
+        # Take the first small matrices; embeddings stay as the model draws them.
         tensor = model.get_parameter(name).detach().float()
         is_small = tensor.dim() > 1 and tensor.numel() <= MOST_ELEMENTS and tensor.any()
         if parameter.part == "embedding" or parameter.fixed or not is_small:
@@ -125,6 +126,8 @@ def value_errors(model: torch.nn.Module, parameters: dict[str, Any]) -> dict[str
         taken += 1
         if taken > MOST_MATRICES:
             break
+
+        # Compare what each scheme keeps: the values of rows, the norms, the singular values.
         generator = torch.Generator().manual_seed(0)
         maps = parameter.as_maps(tensor).double()
         for scheme in errors:
@@ -136,6 +139,7 @@ def value_errors(model: torch.nn.Module, parameters: dict[str, Any]) -> dict[str
                 pairs = [(torch.linalg.svdvals(other), torch.linalg.svdvals(maps))]
             else:
                 pairs = [(other.norm(dim=axis), maps.norm(dim=axis)) for axis in (-1, -2)]
+
             for found, expected in pairs:
                 error = ((found - expected).abs().max() / expected.abs().max()).item()
                 errors[scheme] = max(errors[scheme], error)
@@ -162,15 +166,16 @@ def head_errors(model: torch.nn.Module, parameters: dict[str, Any]) -> dict[str,
     for scheme, options in (("symmetric_qk", {}), ("mimetic", IDENTITY_ALONE)):
         if not STARTS[scheme](model, parameters, parameters.keys(), 0, options):
             continue
+
+        # The worst block counts.
         errors[scheme] = 0.0
+        errors_of_block = symmetry_errors if scheme == "symmetric_qk" else product_errors
         for block in blocks:
             weights = {
                 role: view(model.get_parameter(view.parameter.name)).double()
                 for role, view in block.weights.items()
             }
-            found = (symmetry_errors if scheme == "symmetric_qk" else product_errors)(
-                weights, block.key_value_heads, block.group
-            )
+            found = errors_of_block(weights, block.key_value_heads, block.group)
             errors[scheme] = max(errors[scheme], found)
     return errors
 

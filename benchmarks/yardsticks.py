@@ -85,9 +85,12 @@ def looked_up(grids: list[np.ndarray], states: int) -> float:
     became = np.full((states, states), 0.5)
     total = 0.0
     for now, after in itertools.pairwise(grids):
+        # The nine states around each cell, and what the cell was and became.
         around = [np.roll(now, (1 - i, 1 - j), axis=(0, 1)) for i in range(3) for j in range(3)]
         seen = np.stack(around, axis=-1).reshape(-1, 9).tolist()
         states_now, states_after = now.reshape(-1).tolist(), after.reshape(-1).tolist()
+
+        # Known surroundings cost nothing; new ones cost what counting states so far makes likely.
         for cells, state, result in zip(map(tuple, seen), states_now, states_after, strict=True):
             if cells not in known:
                 known[cells] = result

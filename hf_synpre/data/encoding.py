@@ -27,7 +27,7 @@ PART_CHARACTERS = 2**19
 # Characters that a tokenizer is given in one call for each core: enough that all of its threads
 # are busy even where documents are books, few enough to stop soon after a limit.
 CHARACTERS_A_CORE = 2**19
-# More cores than these are not reckoned with: the tokens of a call take 50 times its memory.
+# More cores are not counted: the tokens of a call take 50 times the memory of its characters.
 MOST_CORES = 16
 
 
