@@ -66,7 +66,8 @@ def parts_that_must_stay(
         recipe: the recipe whose parts are returned.
         other: the recipe that it is compared with.
         in_use: for a part that is a dict of names, those that finished cells depend on; names that
-            one of the recipes does not have may differ. Other parts must be equal as a whole.
+            one of the recipes does not have may differ. Other parts must be equal as a whole, but
+            for the tasks on which an arm is tried: they decide which cells there are, no cell.
     """
     parts = {}
     for part, value in recipe.items():
@@ -75,6 +76,8 @@ def parts_that_must_stay(
         elif isinstance(value, dict):
             names = in_use[part] & value.keys() & other.get(part, {}).keys()
             parts[part] = {name: value[name] for name in sorted(names)}
+    for name, arm in parts["arms"].items():
+        parts["arms"][name] = {key: value for key, value in arm.items() if key != "tasks"}
     return parts
 
 

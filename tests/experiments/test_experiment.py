@@ -210,13 +210,16 @@ def test_another_configuration_does_not_mix_with_finished_cells(finished, config
     assert "holds results of another configuration (finetuning." in capsys.readouterr().err
 
 
-def test_seeds_and_arms_may_be_added(finished, config, tmp_path):
+def test_seeds_and_arms_may_be_added_and_an_arm_be_kept_to_some_tasks(finished, config, tmp_path):
     folder = tmp_path / "more"
     shutil.copytree(finished[0], folder)
     value = yaml.safe_load(config.read_text())
     value |= {
         "seeds": [0, 1, 2],
-        "arms": {"random": {}, "fresh_natural": {"init": "weights", "checkpoint": "stdlib"}},
+        "arms": {
+            "random": {"tasks": ["mtop"]},
+            "fresh_natural": {"init": "weights", "checkpoint": "stdlib"},
+        },
     }
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(value))
     before = cells_of(folder)
