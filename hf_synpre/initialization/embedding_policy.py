@@ -29,6 +29,7 @@ from hf_synpre.data.tokenizers import read_tokenizer
 from hf_synpre.errors import UsageError
 from hf_synpre.initialization.build import check_shape
 from hf_synpre.initialization.checkpoints import find_weights, has_tokenizer, tokenizer_file
+from hf_synpre.initialization.load_report import CopiedTables
 from hf_synpre.initialization.matching import Matching
 from hf_synpre.initialization.parameters import Parameter
 from hf_synpre.initialization.statistics import ParameterStatistics
@@ -75,15 +76,26 @@ def match_rows(
                 f"{name} is {list(old.shape)} in the checkpoint, {list(new.shape)} in the model; "
                 'give the same width, or embeddings "fresh".'
             )
-        pairs = same_rows
-        if pairs is None:
-            pairs = {id_: id_ for id_ in range(min(len(old), len(new)))}
-        ids = [id_ for id_, old_id in pairs.items() if id_ < len(new) and old_id < len(old)]
+        pairs = rows_taken(len(old), len(new), same_rows)
+        ids = list(pairs)
         if policy == "mean":
             new[:] = old.float().mean(0).to(new)
         new[ids] = old[[pairs[id_] for id_ in ids]].to(new)
         tables[name] = new
     return tables
+
+
+def rows_taken(stored: int, rows: int, same_rows: Mapping[int, int] | None) -> dict[int, int]:
+    """Return row of a model's table -> the row of the checkpoint's that it takes.
+
+    Args:
+        stored: how many rows the checkpoint's table has.
+        rows: how many the model's has.
+        same_rows: as in `match_rows`.
+    """
+    if same_rows is None:
+        return {id_: id_ for id_ in range(min(stored, rows))}
+    return {id_: old for id_, old in same_rows.items() if id_ < rows and old < stored}
 
 
 def matching_rows(
@@ -257,7 +269,7 @@ def open_token_tables(
 
 def copy_token_tables(
     model: PreTrainedModel, parameters: Mapping[str, Parameter], tables: TokenTables
-) -> list[str]:
+) -> CopiedTables:
     """Copy rows of a checkpoint's token tables into those of a model, in place.
 
     Args:
@@ -266,8 +278,9 @@ def copy_token_tables(
         tables: the checkpoint's tables.
 
     Returns:
-        The names of the parameters that were filled. Those that the checkpoint lacks, such as the
-        bias of an output layer that it has not, stay as they are.
+        The names of the parameters that were filled, and how many tokens took a row. Parameters
+        that the checkpoint lacks, such as the bias of an output layer that it has not, stay as they
+        are.
 
     Raises:
         UsageError: the checkpoint has none of them, or of another width, or with "kept" of another
@@ -306,7 +319,10 @@ def copy_token_tables(
     with torch.no_grad():
         for name, table in filled.items():
             current[name].copy_(table)
-    return list(filled)
+    name = next(iter(filled))
+    taken = rows_taken(len(stored[name]), len(current[name]), tables.same_rows)
+    others = "the mean of its rows" if tables.policy == "mean" else "fresh ones"
+    return CopiedTables(tuple(filled), len(taken), len(current[name]), others)
 
 
 def name_of(tensor: torch.Tensor, model: PreTrainedModel) -> str:

@@ -17,6 +17,30 @@ MOST_LISTED = 8  # names in a log line or a result file
 
 
 @dataclass(frozen=True)
+class CopiedTables:
+    """Token tables of a model that have rows of a checkpoint's (embedding_policy.py)."""
+
+    # The names of the parameters.
+    names: tuple[str, ...]
+
+    # How many tokens have the checkpoint's rows, and how many the model has.
+    kept: int
+    tokens: int
+
+    # What the other tokens have, in words.
+    others: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what result files hold."""
+        return {"tensors": len(self.names), "kept": self.kept, "tokens": self.tokens}
+
+    def __str__(self) -> str:
+        rest = self.tokens - self.kept
+        text = f"{self.kept:,} of {counted(self.tokens, 'token')} have the checkpoint's rows"
+        return f"{text}, {rest:,} {self.others}" if rest else text
+
+
+@dataclass(frozen=True)
 class LoadReport:
     """Which tensors of a model came from a checkpoint, and which did not.
 
@@ -46,6 +70,9 @@ class LoadReport:
     # The tensors of the model that were not to be loaded; they have the model's random init.
     fresh: tuple[str, ...] = ()
 
+    # The token tables with rows of the checkpoint's, which are not among `loaded`.
+    tables: CopiedTables | None = None
+
     # Whether `loaded` were drawn anew, by a scheme, and not copied.
     drawn: bool = False
 
@@ -57,6 +84,8 @@ class LoadReport:
             content[kind] = len(names)
             if names:
                 content[f"first_{kind}"] = list(names[:MOST_LISTED])
+        if self.tables is not None:
+            content["embeddings"] = {**self.tables.as_json(), "text": str(self.tables)}
         return content
 
     def log(self, level: int) -> "LoadReport":
@@ -71,6 +100,9 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = [f"{self.source}: {counted(len(self.loaded), 'tensor')} {self.done}"]
+        if self.tables is not None:
+            copied = f"{counted(len(self.tables.names), 'table')} of token embeddings copied"
+            parts.append(f"{copied} ({listed(self.tables.names)}): {self.tables}")
         for kind, description in DESCRIPTIONS:
             names = getattr(self, kind)
             if names:
@@ -82,6 +114,8 @@ class LoadReport:
 
     def _repr_html_(self) -> str:
         rows = [(self.done, self.loaded)]
+        if self.tables is not None:
+            rows.append((f"copied: {self.tables}", self.tables.names))
         rows += [(description, getattr(self, kind)) for kind, description in DESCRIPTIONS]
         cells = [(text, str(len(names)), listed(names)) for text, names in rows]
         return html_table(self.source, ("tensors", "count", "names"), cells)

@@ -386,7 +386,7 @@ class StatisticsInit:
         is_whole = self.scheme.copies and not self.scheme.by_role and self.include is None
         if isinstance(source, StoredTensors) and is_whole:
             copy_buffers(model, source, matching)
-        copied: list[str] = []
+        copied = None
         if self.embeddings not in (None, "fresh"):
             tables = open_token_tables(
                 checkpoint, source, str(self.embeddings), self.tokenizer, hub or {}
@@ -395,14 +395,16 @@ class StatisticsInit:
 
         # Only what a checkpoint may lack is missing here; see `match_parameters`.
         chosen = {parameter.name for parameter in selected}
+        given = {*chosen, *(copied.names if copied else ())}
         resized = [each.name for each, stored in pairs if stored.shape != each.shape]
         report = LoadReport(
             source.source,
-            loaded=(*tensors, *copied),
+            loaded=tuple(tensors),
             missing=tuple(name for name in parameters if name in chosen and name not in tensors),
             left_over=tuple(matching.left_over),
             other_shape=tuple(resized),
-            fresh=tuple(name for name in parameters if name not in {*chosen, *copied}),
+            fresh=tuple(name for name in parameters if name not in given),
+            tables=copied,
             drawn=self.scheme.fill != "weights",
         )
         model.load_report = report.log(logging.INFO)

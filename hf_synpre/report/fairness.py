@@ -44,8 +44,8 @@ def recipe_of(cells: list[CellResult]) -> Recipe:
     budget = finetuning_budget(cells[0])
     if budget != 1:
         recipe["budget"] = budget
-        if arm_option(cells[0], "init") == RANDOM:
-            recipe["is_longer_random"] = True
+    if cells[0]["arm"] != RANDOM and arm_option(cells[0], "init") == RANDOM:
+        recipe["is_random_too"] = True
 
     # The factor of random weights, where the arm has one.
     scales = distinct(cell.get("initial_scale") for cell in cells)
@@ -107,6 +107,11 @@ def is_cut_short(cell: CellResult) -> bool:
 def finetuning_options(cell: CellResult) -> dict[str, Any]:
     """Return the recipe of fine-tuning that a cell holds, {} where it holds none."""
     return (cell.get("config") or {}).get("finetuning") or {}
+
+
+def is_longer_random(recipe: Recipe) -> bool:
+    """Say whether an arm has random weights and, on purpose, another number of steps."""
+    return "is_random_too" in recipe and "budget" in recipe
 
 
 # --- An arm beside random -------------------------------------------------------------------------
@@ -225,8 +230,7 @@ def doubts_of_schedules(
         refused.append(f"its schedule is {listed(types)} and that of {other} {listed(other_types)}")
 
     steps, other_steps = recipe["steps"], baseline["steps"]
-    is_on_purpose = "is_longer_random" in recipe
-    if steps and other_steps and steps != other_steps and not is_on_purpose:
+    if steps and other_steps and steps != other_steps and not is_longer_random(recipe):
         refused.append(
             f"its schedule has {listed(steps)} steps and that of {other} {listed(other_steps)}"
         )
@@ -310,7 +314,7 @@ def schedule_sentence(recipes: dict[str, Recipe]) -> str:
     alike = [
         recipe
         for recipe in recipes.values()
-        if not recipe["matches_flops"] and "is_longer_random" not in recipe
+        if not recipe["matches_flops"] and not is_longer_random(recipe)
     ]
     types = distinct(name for recipe in alike for name in recipe["schedules"])
     steps = distinct(count for recipe in alike for count in recipe["steps"])

@@ -11,6 +11,7 @@ from hf_synpre.report.escapes import MarkdownText, escape_markdown, markdown_cod
 from hf_synpre.report.exchange import is_control
 from hf_synpre.report.fairness import (
     doubt_lines,
+    is_longer_random,
     listed,
     schedule_sentence,
     untuned_rates,
@@ -415,7 +416,7 @@ def exchange_table(
             row.append("never" if rate["reached"] == rate["seeds"] else ABSENT_TEXT)
         if recipes[arm]["matches_flops"]:
             row.append("a control of equal compute")
-        elif "is_longer_random" in recipes[arm]:
+        elif is_longer_random(recipes[arm]):
             row.append(f"a control of {recipes[arm]['budget']:g} times the steps")
         else:
             doubt = doubts.get(arm, {"refused": [], "caveats": []})

@@ -180,7 +180,7 @@ class Recipe(TypedDict):
     cut_short: int  # cells whose last evaluation is before that
     matches_flops: bool  # whether the arm got the FLOPs of a pre-training as further steps
     budget: NotRequired[float]  # how many times as many steps as the recipe has, unless 1
-    is_longer_random: NotRequired[bool]  # random weights with such a budget: more steps on purpose
+    is_random_too: NotRequired[bool]  # an arm of random weights, as random itself
     scale: NotRequired[float]  # the factor of its random weights, where it has one
     scale_edge: NotRequired[str]  # "lowest" or "highest" where the factor is at that end of a grid
 

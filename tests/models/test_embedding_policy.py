@@ -3,6 +3,8 @@
 Run: pytest tests/models/test_embedding_policy.py
 """
 
+import json
+
 import pytest
 import torch
 from small_models import BERT, DECODER, assert_equal, t5
@@ -164,7 +166,7 @@ def test_a_tied_table_is_the_output_layer_of_an_untied_model(tmp_path):
     assert torch.equal(again, untied.get_input_embeddings().weight)
 
 
-def test_synpre_init_matches_tokens(tmp_path):
+def test_synpre_init_matches_tokens_and_says_how_many(tmp_path, capsys):
     source = make("llama", OLD, 1)
     source.save_pretrained(tmp_path / "old")
     tokenizer(OLD).save_pretrained(tmp_path / "old")
@@ -177,6 +179,32 @@ def test_synpre_init_matches_tokens(tmp_path):
     assert len(table) == len(OTHER)
     assert torch.equal(table[OTHER.index("w5")], old[OLD.index("w5")])
     assert "embeddings='by_token'" in (new / "initialization.json").read_text()
+
+    # The screen, the record and the card say how many tokens matched; no table counts as drawn.
+    same = len({*OLD} & {*OTHER})
+    sentence = (
+        f"{same} of {len(OTHER)} tokens have the checkpoint's rows, {len(OTHER) - same} fresh ones"
+    )
+    drawn = len(list(source.parameters())) - 2
+    tables = "2 tables of token embeddings copied (model.embed_tokens.weight, lm_head.weight)"
+    assert f": {drawn} tensors drawn; {tables}: {sentence}\n" in capsys.readouterr().out
+    weights = json.loads((new / "initialization.json").read_text())["weights"]
+    assert weights["loaded"] == drawn
+    counts = {"tensors": 2, "kept": same, "tokens": len(OTHER), "text": sentence}
+    assert weights["embeddings"] == counts
+    assert f"| token embeddings: {sentence} | 2 |" in (new / "README.md").read_text()
+
+
+def test_a_report_says_how_many_tokens_have_the_mean(tmp_path):
+    make("llama", OLD, 1).save_pretrained(tmp_path)
+    longer = make("llama", LONGER, 2).config
+    init = StatisticsInit(AutoModelForCausalLM, embeddings="mean")
+    report = init.from_config(longer, tmp_path).load_report
+    more = len(LONGER) - len(OLD)
+    said = f"{len(OLD)} of {len(LONGER)} tokens have the checkpoint's rows, "
+    said += f"{more} the mean of its rows"
+    assert str(report).endswith(said)
+    assert f"<td>copied: {said.replace(chr(39), '&#x27;')}</td><td>2</td>" in report._repr_html_()
 
 
 def test_what_statistics_init_cannot_copy_is_one_line(tmp_path):

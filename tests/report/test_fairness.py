@@ -7,6 +7,7 @@ import pytest
 from simulated_cells import make_cell, make_experiment, summary
 from test_exchange import lm_cell
 
+from hf_synpre.report.findings import write_findings
 from hf_synpre.report.markdown_page import markdown
 from hf_synpre.report.render import table
 
@@ -210,6 +211,13 @@ def test_other_tasks_are_doubted_too():
         "- On mtop, for synthetic, statistics, natural: no fair comparison, because its learning"
         in page
     )
+
+
+def test_random_weights_that_were_tuned_make_no_task_unfair():
+    arms = {"random": HONEST | {"grid": ()}, "tuned_rate": HONEST | {"arm": {"init": "random"}}}
+    report = summary(experiment(**arms))
+    assert report["fairness"]["lm"]["tuned_rate"]["refused"] != []
+    assert "were not fine-tuned as random was" not in " ".join(write_findings(report))
 
 
 def test_cells_of_before_say_their_rates_in_their_recipe():
