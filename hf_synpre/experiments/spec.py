@@ -219,12 +219,16 @@ class ExperimentSpec:
                     f"pretraining_seeds is {seeds}, and paired_pretraining gives each seed a "
                     "pre-training of its own; give one of them."
                 )
-        if self.pretraining_seeds is not None and not any(
-            arm.needed_checkpoint in self.pretraining for arm in self.arms.values()
-        ):
+        reads_runs = any(arm.needed_checkpoint in self.pretraining for arm in self.arms.values())
+        if self.pretraining_seeds is not None and not reads_runs:
             raise UsageError(
                 f"pretraining_seeds is {self.pretraining_seeds}, and no arm starts from a "
                 "pre-training run of the experiment; leave it out."
+            )
+        if self.paired_pretraining and not reads_runs:
+            raise UsageError(
+                "paired_pretraining gives each seed pre-training runs of its own, and no arm "
+                "starts from a pre-training run of the experiment; leave it out."
             )
         for name, arm in self.arms.items():
             if arm.pretraining_seeds is not None and arm.checkpoint not in self.pretraining:

@@ -232,6 +232,16 @@ def match_parameters(
     return pairs
 
 
+def name_of_source(source: ParameterStatistics | StoredTensors, checkpoint: object) -> str:
+    """Return how statistics or weights are called in texts: by the id or folder that was given.
+
+    Args:
+        source: the statistics or weights.
+        checkpoint: what they were read of: a folder, a Hub id or something else.
+    """
+    return str(checkpoint) if isinstance(checkpoint, str | Path) else source.source
+
+
 def missing_error(
     missing: list[str],
     matching: Matching,
@@ -250,7 +260,7 @@ def missing_error(
         checkpoint: what `source` was read of: a folder, a Hub id or something else.
         hub: where and how the Hub is asked.
     """
-    name = str(checkpoint) if isinstance(checkpoint, str | Path) else source.source
+    name = name_of_source(source, checkpoint)
     lacks = f"The statistics of {name} lack"
     if isinstance(source, StoredTensors):
         lacks = f"{name} lacks"

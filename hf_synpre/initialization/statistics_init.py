@@ -36,6 +36,7 @@ from hf_synpre.initialization.matching import (
     Matching,
     SourceTensor,
     match_parameters,
+    name_of_source,
     source_shapes,
 )
 from hf_synpre.initialization.parameters import Parameter
@@ -398,7 +399,7 @@ class StatisticsInit:
         given = {*chosen, *(copied.names if copied else ())}
         resized = [each.name for each, stored in pairs if stored.shape != each.shape]
         report = LoadReport(
-            source.source,
+            name_of_source(source, checkpoint),
             loaded=tuple(tensors),
             missing=tuple(name for name in parameters if name in chosen and name not in tensors),
             left_over=tuple(matching.left_over),

@@ -41,7 +41,7 @@ def test_the_folder_has_what_statistics_init_draws(tmp_path, capsys):
     folder = tmp_path / "start"
     start("--from", T5, "--seed", "3", "-o", str(folder))
     said = capsys.readouterr().out
-    assert f"{folder}: set: 46 tensors drawn" in said
+    assert f"{folder}: {T5}: 46 tensors drawn" in said
     assert "The model is not trained" in said
 
     loaded, info = AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)

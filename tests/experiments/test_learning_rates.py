@@ -58,7 +58,9 @@ def test_the_trials_of_a_grid_are_cells():
     assert not [cell for cell in spec_of(finetuning={}).cells() if cell.rate is not None]
 
     # No pre-training is made for trials alone.
-    paired = spec_of(paired_pretraining=True, seeds=[5, 6])
+    arms = {"random": {}, "synthetic": {"init": "weights", "checkpoint": "set"}}
+    runs = {"set": {"task": "set", "training": {"max_steps": 1}}}
+    paired = spec_of(paired_pretraining=True, seeds=[5, 6], arms=arms, pretraining=runs)
     assert {paired.added_seed(cell) for cell in paired.cells()} == {5, 6}
 
 

@@ -116,6 +116,10 @@ def test_cells_say_their_pretraining_seed_and_those_of_before_stay(tmp_path):
             r"pretraining_seeds is \[0, 1\], and no arm starts from a pre-tr.*; leave it out",
         ),
         (
+            {"paired_pretraining": True, "arms": {"random": {}}},
+            "paired_pretraining gives each seed .*, and no arm starts from a pre-tr.*; leave it",
+        ),
+        (
             {"arms": {"random": {"pretraining_seeds": [0, 1]}}},
             "The arm 'random' has pretraining_seeds and starts from no .*; give the checkpoint of",
         ),
