@@ -5,7 +5,6 @@ Run: pytest tests/experiments/test_experiment.py
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -158,24 +157,24 @@ def test_a_second_run_computes_nothing(finished, config):
     assert {f: f.stat().st_mtime_ns for f in folder.glob("*--*.json")} == before
 
 
-def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
-    """Killed twice: while the first pre-training runs, and when the first cells are there."""
-    folder = tmp_path / "killed"
-    for awaited in ("work/pretraining/set-*/recipe.json", "*--*--*.json"):
-        process = subprocess.Popen(
-            command(config, folder),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while not list(folder.glob(awaited)):
-            assert process.poll() is None
-            time.sleep(0.05)
-        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=True)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+def test_a_run_that_was_ended_and_killed_ends_with_the_same_cells(finished, config, tmp_path):
+    """Ended while its workers pre-train, and killed when the first cells are there."""
+    folder = tmp_path / "ended"
+    process = start(config, folder)
+    wait_for(folder, "work/pretraining/set-*/recipe.json", process)
+    process.terminate()
+    assert "stopped; the same command goes on from here" in process.communicate()[1]
+    assert process.returncode == 130
+    workers = ["pgrep", "-s", str(process.pid), "-f", "popen_loky"]
+    assert subprocess.run(workers, capture_output=True, text=True).stdout == ""
+
+    process = start(config, folder, *IN_THIS_PROCESS)
+    wait_for(folder, "*--*--*.json", process)
+    process.kill()
+    process.communicate()
+
     kept = {f.name: f.stat().st_mtime_ns for f in folder.glob("*--*--*.json")}
-    assert subprocess.run(command(config, folder), capture_output=True).returncode == 0
+    assert main(["run", str(config), "--output_dir", str(folder), *IN_THIS_PROCESS]) == 0
     assert all((folder / name).stat().st_mtime_ns == stamp for name, stamp in kept.items()), (
         "finished cells were made again"
     )
@@ -185,21 +184,22 @@ def test_a_killed_run_ends_with_the_same_cells(finished, config, tmp_path):
     }
 
 
-def test_a_terminated_run_takes_its_workers_along(config, tmp_path):
-    with subprocess.Popen(
-        command(config, tmp_path / "ended"),
+def start(config, folder, *words):
+    """Start an experiment in a session of its own, and return its process."""
+    return subprocess.Popen(
+        [*command(config, folder), *words],
         start_new_session=True,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
-        while not list(tmp_path.glob("ended/work/pretraining/set-*/recipe.json")):
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.terminate()
-        assert "stopped; the same command goes on from here" in process.communicate()[1]
-    assert process.returncode == 130
-    workers = ["pgrep", "-s", str(process.pid), "-f", "popen_loky"]
-    assert subprocess.run(workers, capture_output=True, text=True).stdout == ""
+    )
+
+
+def wait_for(folder, pattern, process):
+    """Wait until a file is there that a process writes."""
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None
+        time.sleep(0.05)
 
 
 def test_another_configuration_does_not_mix_with_finished_cells(finished, config, tmp_path, capsys):

@@ -13,6 +13,19 @@ from pathlib import Path
 from hub_server import TOKENS
 
 HOME = Path(__file__).parents[2]
+END = "\0"  # of what a command says
+COMMANDS = """
+import json, os, sys, time
+time.sleep = lambda seconds: None  # no waiting between huggingface_hub's retries
+from hf_synpre.cli import main
+codes = []
+for token, words in json.loads(sys.argv[1]):
+    os.environ["HF_TOKEN"] = token
+    codes.append(main(words))
+    for stream in (sys.stdout, sys.stderr):
+        print(end="\\0", file=stream, flush=True)
+print(json.dumps(codes))
+"""
 WRITE, READ, OTHER = TOKENS
 TINY = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=1,num_decoder_layers=1"
 
@@ -64,6 +77,27 @@ class Server:
         done = self.run("-c", prelude + code, **environment)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
+
+    def commands(self, *commands, **environment):
+        """Run commands of synpre one after the other in one process, which imports once.
+
+        Args:
+            commands: pairs of a token and the words of a command.
+
+        Returns:
+            The exit code, standard output and standard error of each, as of subprocess.run.
+        """
+        given = json.dumps([(token, list(map(str, words))) for token, words in commands])
+        done = self.run("-c", COMMANDS, given, **environment)
+        assert done.returncode == 0, done.stderr
+        *outputs, codes = done.stdout.split(END)
+        errors = done.stderr.split(END)
+        return [
+            subprocess.CompletedProcess(words, code, output, error)
+            for (_, words), code, output, error in zip(
+                commands, json.loads(codes), outputs, errors, strict=False
+            )
+        ]
 
     def ask(self, path, value=None):
         """Steer the stand-in, or read its log."""

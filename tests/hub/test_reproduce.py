@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import yaml
-from hub_clients import HOME, TINY, push
+from hub_clients import HOME, TINY, WRITE
 
 from hf_synpre.cli import main
 from hf_synpre.hub import cards
@@ -92,12 +92,13 @@ def test_other_weights_are_said_with_the_versions_that_differ(model, tmp_path, c
 
 
 def test_what_was_published_is_reproduced_from_the_hub(server, model):
-    assert push(server, model, "synpre/again").returncode == 0
-    done = server.run("-m", "hf_synpre", "reproduce", "synpre/again")
-    assert done.returncode == 0, done.stderr
+    pushed, done, missing = server.commands(
+        (WRITE, ["push", model, "--repo_id", "synpre/again"]),
+        (WRITE, ["reproduce", "synpre/again"]),
+        (WRITE, ["reproduce", "synpre/none"]),
+    )
+    assert (pushed.returncode, done.returncode, missing.returncode) == (0, 0, 2), done.stderr
     assert done.stdout.splitlines()[-1].startswith("equal: the weights have the card's sha256 ")
-    missing = server.run("-m", "hf_synpre", "reproduce", "synpre/none")
-    assert missing.returncode == 2
     assert (
         "synpre/none: the Hub has no such repository, revision or file (HTTP 404)" in missing.stderr
     )
