@@ -107,11 +107,11 @@ def warmup() -> list[Claim]:
         for name, found in models.items()
         if "first_loss" in found and found["excess_loss"] is not None
     }
-    excess = ", ".join(
-        f"{name} {found['excess_before']:.2f} to {found['excess_loss']:.2f} "
-        f"({found['steps']} steps of {found['task']}, {found['cpu_s']:.0f} s)"
-        for name, found in used.items()
-    )
+    by_task: dict[str, list[str]] = {}
+    for name, found in used.items():
+        losses = f"{name} {found['excess_before']:.2f} to {found['excess_loss']:.2f}"
+        by_task.setdefault(found["task"], []).append(losses)
+    excess = "; ".join(f"{task}: {', '.join(names)}" for task, names in by_task.items())
     return [
         (
             f"warmed up, saved and loaded bit-equal, embeddings untouched: "
@@ -119,7 +119,13 @@ def warmup() -> list[Claim]:
             f"(of {counts['of']}), the longest {counts['most_cpu_s']:.0f} s of one core",
             "the stored tensors, the draws of the initialiser",
         ),
-        (f"the excess loss of a warm-up, in nats: {excess}", "before its first step"),
+        (
+            f"the {counts['used_tried']} families that are used most: excess loss at most half in "
+            f"{counts['used_halved']}, the task learnt by {counts['used_learnt']}, the loss of the "
+            f"first real step ln V within 5 % in {counts['used_first_loss_near_ln_v']}",
+            "before the first step; a guess among all ids",
+        ),
+        (f"the excess loss of a warm-up, in nats; {excess}", "before its first step"),
     ]
 
 
