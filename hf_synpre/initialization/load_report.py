@@ -173,10 +173,13 @@ def joined(reports: Iterable[LoadReport]) -> LoadReport:
     """Return the report of a model whose parts were loaded one after another."""
     reports = list(reports)
     kinds = ("loaded", *(kind for kind, _ in DESCRIPTIONS))
-    names: dict[str, tuple[str, ...]] = {}
+    fields: dict[str, Any] = {
+        "tables": next((each.tables for each in reports if each.tables is not None), None),
+        "drawn": any(each.drawn for each in reports),
+    }
     for kind in kinds:
-        names[kind] = tuple(name for report in reports for name in getattr(report, kind))
-    return LoadReport(reports[0].source, **names, drawn=any(each.drawn for each in reports))
+        fields[kind] = tuple(name for report in reports for name in getattr(report, kind))
+    return LoadReport(reports[0].source, **fields)
 
 
 def listed(names: Iterable[str]) -> str:
