@@ -119,8 +119,7 @@ def draw_compute(report: Report) -> "Figure | None":
                 draw_line(panel, report, task, arms, scale, styles[name])
         draw_line(panel, report, task, compute["lines"][RANDOM], scale, styles[RANDOM], band=True)
         panel.set(title=plot_label(task), ylabel=axis_label(summary, summary["metric"]))
-        panel.set_xlabel(f"10{superscript(exponent)} FLOPs, pre-training included")
-        set_log_axis(panel, exponent)
+        set_log_axis(panel, exponent, "FLOPs, pre-training included")
         keep_in_percent(panel, summary["unit"])
 
     add_legend(figure, line_labels(report), styles)
@@ -232,8 +231,7 @@ def draw_tokens(report: Report) -> "Figure | None":
         draw_natural(panel, report, task, tokens, styles[NATURAL])
         draw_levels(panel, report, task, flat)
         panel.set(title=plot_label(task), ylabel=axis_label(summary, summary["metric"]))
-        panel.set_xlabel(f"10{superscript(exponent)} natural tokens of pre-training")
-        set_log_axis(panel, exponent)
+        set_log_axis(panel, exponent, "natural tokens of pre-training")
         keep_in_percent(panel, summary["unit"])
 
     labels = {NATURAL: "natural text"} | {arm: plot_label(arm) for arm in flat}
@@ -289,10 +287,11 @@ def superscript(number: int) -> str:
     return str(number).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
 
 
-def set_log_axis(panel: "Axes", exponent: int) -> None:
-    """Make the x axis logarithmic, with ticks in units of a power of ten."""
+def set_log_axis(panel: "Axes", exponent: int, quantity: str) -> None:
+    """Make the x axis logarithmic and say so; its ticks are in units of a power of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+    panel.set_xlabel(f"10{superscript(exponent)} {quantity}\n(logarithmic)")
     panel.set_xscale("log")
     low, high = panel.get_xlim()
     decades = math.log10(high / low)

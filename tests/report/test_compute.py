@@ -173,7 +173,7 @@ def test_the_plot_joins_budgets_and_fills_what_is_ahead(monkeypatch):
     figure = draw_plots(summary(make_cells()))["compute.png"]
     (panel,) = figure.axes
     assert panel.get_xscale() == "log"
-    assert panel.get_xlabel() == "10¹² FLOPs, pre-training included"
+    assert panel.get_xlabel() == "10¹² FLOPs, pre-training included\n(logarithmic)"
     joined = [
         line for line in panel.lines if len(line.get_xdata()) > 1 and line.get_linewidth() > 1
     ]

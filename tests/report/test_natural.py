@@ -88,7 +88,7 @@ def test_the_plot_has_natural_over_tokens_and_the_others_as_lines(monkeypatch):
     report = summary(make_cells(), reference=REFERENCE)
     figure = draw_plots(report)["tokens.png"]
     panel = figure.axes[0]
-    assert panel.get_xlabel() == "10⁶ natural tokens of pre-training"
+    assert panel.get_xlabel() == "10⁶ natural tokens of pre-training\n(logarithmic)"
     curve = next(line for line in panel.lines if len(line.get_xdata()) == 3)
     assert [*curve.get_xdata()] == [4e6, 16e6, 128e6]
     assert [*curve.get_ydata()] == sorted(curve.get_ydata())
