@@ -86,6 +86,14 @@ def files_of_split(folder: Path, split: str) -> list[Path]:
     return splits[split]
 
 
+def check_splits(folder: Path) -> None:
+    """Raise UsageError where a folder of text lacks the text to train on, or that of the loss."""
+    if any(folder.rglob("*.ds")):  # token files, which have splits of their own
+        return
+    for split in ("train", "validation"):
+        files_of_split(folder, split)
+
+
 def folder_size(folder: Path, split: str) -> int | None:
     """Return about how many bytes of text the files of a split have, None where they are packed."""
     size = 0

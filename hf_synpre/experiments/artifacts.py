@@ -13,6 +13,7 @@ from typing import Any
 
 from hf_synpre.config import stored_form
 from hf_synpre.data.corpora import Corpus, corpus_source, count_seen, open_corpus
+from hf_synpre.data.documents import check_splits
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError
 from hf_synpre.experiments.spec import SELF, ExperimentSpec
@@ -65,10 +66,12 @@ class Artifacts:
             if name is None or name in ("stdlib", SELF, *self.spec.tasks):
                 continue
             try:
-                corpus_source(name, self.spec.data_dir, files=files)
+                source = Path(corpus_source(name, self.spec.data_dir, files=files))
             except UsageError as error:
                 tasks = ", ".join(self.spec.tasks)
                 raise UsageError(f"{error} Or a task of the experiment: {tasks}.") from error
+            if not files and source.is_dir():
+                check_splits(source)
 
     def prepared_task(self, name: str) -> PreparedTask:
         """Return a downstream task as token ids on disk; it is prepared if it was not before."""

@@ -12,6 +12,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from headed_models import write_corpus
 from small_models import TINY
 
 from hf_synpre.cli import main
@@ -23,7 +24,7 @@ ARMS = {
     "random": {},
     "statistics": {"init": "statistics", "checkpoint": "set"},
     "synthetic": {"init": "weights", "checkpoint": "set"},
-    "natural": {"init": "weights", "checkpoint": "stdlib", "embeddings": "kept"},
+    "natural": {"init": "weights", "checkpoint": "text", "embeddings": "kept"},
 }
 SEEDS = [0, 1]
 CELLS = {f"mtop--{arm}--{seed}.json" for arm in ARMS for seed in SEEDS}
@@ -34,6 +35,8 @@ STABLE = ("task", "arm", "seed", "status", "score", "validation_score", "curve",
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory, tiny_dataset):
+    folder = tmp_path_factory.mktemp("config")
+    texts = [f"document {i} has the words {i * 7 % 50} and {i * 3 % 40}" for i in range(600)]
     training = {"per_device_train_batch_size": 16, "use_cpu": True}
     value = {
         "name": "mini",
@@ -46,8 +49,8 @@ def config(tmp_path_factory, tiny_dataset):
                 "evaluations": 2,
                 "training": training | {"max_steps": 30},
             },
-            "stdlib": {
-                "corpus": "stdlib",
+            "text": {
+                "corpus": str(write_corpus(folder, {"train": texts, "validation": texts[:9]})),
                 "window": 32,
                 "budget_of": "set",
                 "evaluations": 2,
@@ -65,7 +68,7 @@ def config(tmp_path_factory, tiny_dataset):
         "seeds": SEEDS,
         "jobs": 2,
     }
-    file = tmp_path_factory.mktemp("config") / "mini.yaml"
+    file = folder / "mini.yaml"
     file.write_text(yaml.safe_dump(value))
     return file
 
@@ -218,7 +221,7 @@ def test_seeds_and_arms_may_be_added_and_an_arm_be_kept_to_some_tasks(finished, 
         "seeds": [0, 1, 2],
         "arms": {
             "random": {"tasks": ["mtop"]},
-            "fresh_natural": {"init": "weights", "checkpoint": "stdlib"},
+            "fresh_natural": {"init": "weights", "checkpoint": "text"},
         },
     }
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(value))
@@ -264,17 +267,17 @@ def test_a_task_that_left_the_yaml_does_not_come_back_with_other_options(
     file = tmp_path / "changed.yaml"
     words = ["run", str(file), "--output_dir", str(folder), "--list"]
 
-    # The task and the run on stdlib leave; then each comes back with another option.
+    # The task and the run on text leave; then each comes back with another option.
     without = value | {"tasks": {"stdlib_ast": {}}, "arms": {"random": {}}, "pretraining": {}}
     file.write_text(yaml.safe_dump(without))
     assert main(words) == 0
     value["tasks"]["mtop"]["vocab_size"] += 1
-    value["pretraining"]["stdlib"]["window"] += 1
+    value["pretraining"]["text"]["window"] += 1
     file.write_text(yaml.safe_dump(value))
     assert main(words) == 2
     message = capsys.readouterr().err
     assert "tasks.mtop.vocab_size: 400 before, 401 now" in message
-    assert "pretraining.stdlib.window: 32 before, 33 now" in message
+    assert "pretraining.text.window: 32 before, 33 now" in message
     assert "stdlib_ast" not in message
 
 
@@ -294,6 +297,18 @@ def test_an_arm_from_a_folder_that_is_not_there_is_found_before_the_first_cell(
     )
 
 
+def test_a_corpus_without_a_validation_split_is_found_before_the_first_cell(
+    config, tmp_path, capsys
+):
+    value = yaml.safe_load(config.read_text())
+    write_corpus(tmp_path, {"train": ["some words"]})
+    value["pretraining"]["text"]["corpus"] = str(tmp_path)
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(value))
+    words = ["run", str(tmp_path / "one.yaml"), "--output_dir", str(tmp_path / "out"), "--list"]
+    assert main(words) == 2
+    assert f"corpus '{tmp_path}' has no validation split (it has train)" in capsys.readouterr().err
+
+
 def test_cells_of_different_data_do_not_mix(finished, tmp_path, capsys):
     folder = tmp_path / "mixed"
     shutil.copytree(finished[0], folder)
@@ -309,9 +324,9 @@ def test_embeddings_are_kept_or_fresh_as_the_arm_says(finished, config):
     from safetensors.torch import load_file
 
     value = read_yaml(config)
-    value["arms"]["fresh"] = {"init": "weights", "checkpoint": "stdlib"}
+    value["arms"]["fresh"] = {"init": "weights", "checkpoint": "text"}
     experiment = Experiment(build_spec(ExperimentSpec, value, "config"), finished[0])
-    folder = experiment.artifacts.checkpoint("stdlib", "mtop")  # finished: it is only found
+    folder = experiment.artifacts.checkpoint("text", "mtop")  # finished: it is only found
     stored, data = (
         load_file(folder / "model.safetensors"),
         experiment.artifacts.prepared_task("mtop"),
