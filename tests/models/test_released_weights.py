@@ -4,6 +4,7 @@ Run: pytest tests/models/test_released_weights.py
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,23 @@ def test_from_pretrained_loads_what_the_bundled_statistics_describe(folder, copi
     for name, moments in measured.items():
         assert moments.sd == pytest.approx(bundled[name].sd, rel=2e-3, abs=1e-6), name
         assert moments.mean == pytest.approx(bundled[name].mean, rel=4e-3, abs=1e-4), name
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
+def test_a_checkpoint_answers_the_rows_that_its_card_shows(folder):
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"trained on rows as these.*?```python\n(.*?)```", card, flags=re.S)
+    shown = {}
+    exec(block[1], shown)
+    model = loader(folder.name).from_pretrained(folder).eval()
+
+    end, right = 1, 0
+    for row in shown["rows"].take(12):
+        prompt = torch.tensor([[*row["input_ids"], end]])
+        answer = [*row["labels"], end]
+        ids = model.generate(prompt, max_new_tokens=len(answer), do_sample=False, pad_token_id=0)
+        right += ids[0, -len(answer) :].tolist() == answer
+    assert right >= 9
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
