@@ -62,6 +62,7 @@ def run(arguments: Arguments) -> int:
             "examples/quickstart.yaml."
         )
     from hf_synpre.experiments import Experiment, ExperimentSpec
+    from hf_synpre.experiments.remarks import remarks
     from hf_synpre.tasks.imports import import_tasks_of
 
     # The experiment: flags win over the YAML.
@@ -82,6 +83,8 @@ def run(arguments: Arguments) -> int:
         if on_the_hub:
             names = ", ".join(on_the_hub)
             print(f"Columns of the Hub's data were not checked: {names}.", file=sys.stderr)
+        for remark in remarks(spec, experiment.folder):
+            print(remark, file=sys.stderr)
         for cell in missing:
             words = cell_command(options, flags.get("data_dir"), experiment.folder, cell.name)
             print(shlex.join(words + import_words(arguments)))
@@ -94,6 +97,8 @@ def run(arguments: Arguments) -> int:
     else:
         point_to_report(experiment.folder)
 
+    for remark in remarks(spec, experiment.folder):
+        print(remark, file=sys.stderr)
     if was_finished:
         print("All cells were there already: nothing was computed.", file=sys.stderr)
 

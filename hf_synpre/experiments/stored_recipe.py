@@ -15,6 +15,8 @@ GRIDS = ("learning_rates", "initial_scales")
 A_GRID = "a grid"
 # An option of which each value is a cell, so that values may be added.
 SEEDS = "pretraining_seeds"
+# An option that decides nothing of cells that start from no pre-training run.
+PAIRED = "paired_pretraining"
 
 
 def read_stored_recipe(file: Path) -> dict[str, Any]:
@@ -67,10 +69,13 @@ def parts_that_must_stay(
         other: the recipe that it is compared with.
         in_use: for a part that is a dict of names, those that finished cells depend on; names that
             one of the recipes does not have may differ. Other parts must be equal as a whole, but
-            for the tasks on which an arm is tried: they decide which cells there are, no cell.
+            for the tasks on which an arm is tried, which decide what cells there are and no cell,
+            and for `paired_pretraining` where no cell starts from a pre-training run.
     """
     parts = {}
     for part, value in recipe.items():
+        if part == PAIRED and not in_use["pretraining"]:
+            continue
         if part not in in_use:
             parts[part] = value
         elif isinstance(value, dict):

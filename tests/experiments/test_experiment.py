@@ -19,6 +19,7 @@ from hf_synpre.cli import main
 from hf_synpre.config import build_spec, read_yaml
 from hf_synpre.experiments import Cell, Experiment, ExperimentSpec, artifacts
 from hf_synpre.experiments.cell import initial_model
+from hf_synpre.experiments.remarks import remarks
 
 ARMS = {
     "random": {},
@@ -213,7 +214,9 @@ def test_another_configuration_does_not_mix_with_finished_cells(finished, config
     assert "holds results of another configuration (finetuning." in capsys.readouterr().err
 
 
-def test_seeds_and_arms_may_be_added_and_an_arm_be_kept_to_some_tasks(finished, config, tmp_path):
+def test_seeds_and_arms_may_be_added_and_an_arm_be_kept_to_some_tasks(
+    finished, config, tmp_path, capsys
+):
     folder = tmp_path / "more"
     shutil.copytree(finished[0], folder)
     value = yaml.safe_load(config.read_text())
@@ -228,6 +231,13 @@ def test_seeds_and_arms_may_be_added_and_an_arm_be_kept_to_some_tasks(finished, 
     before = cells_of(folder)
     words = ["--output_dir", str(folder), *IN_THIS_PROCESS]
     assert main(["run", str(tmp_path / "more.yaml"), *words]) == 0
+
+    # Cells that are left over are named.
+    left = "natural on mtop, statistics on mtop, synthetic on mtop"
+    sentence = f"{folder} has 6 cells that the experiment has no more ({left}). The report shows"
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "No arm starts from" not in said
     after = cells_of(folder)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {
@@ -250,12 +260,24 @@ def test_what_no_finished_cell_depends_on_may_be_changed(finished, config, tmp_p
             file.unlink()
     stored = (folder / "experiment.json").read_text()
     assert main(words) == 0
+    value["paired_pretraining"] = True
+    (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
+    assert main(words) == 0
     assert (folder / "experiment.json").read_text() == stored  # a list writes nothing
     capsys.readouterr()
     value["tasks"]["mtop"]["max_source"] = 24
     (tmp_path / "changed.yaml").write_text(yaml.safe_dump(value))
     assert main(words) == 2
     assert "(tasks.mtop.max_source: None before, 24 now)" in capsys.readouterr().err
+
+
+def test_a_pretraining_run_that_no_arm_reads_is_named(config, tmp_path):
+    value = yaml.safe_load(config.read_text()) | {"arms": {"random": {}}}
+    unread = remarks(build_spec(ExperimentSpec, value, "unread"), tmp_path)
+    assert unread == [
+        f"No arm starts from the pre-training run '{run}', so it is not made."
+        for run in ("set", "text")
+    ]
 
 
 def test_a_task_that_left_the_yaml_does_not_come_back_with_other_options(
