@@ -271,7 +271,10 @@ def say_verdict(task: str, result: Mapping[str, Any], exit_code: int) -> None:
         say(f"{task} was learnt: {excess}.")
         return
     also = "" if exit_code else ", and --require_learnt makes it 1"
-    say(f"{task} was NOT learnt: {excess}. The exit code is {exit_code}{also}.")
+    say(
+        f"{task} was NOT learnt: {excess}. Train longer, on shorter examples, or with another "
+        f"learning rate or optimizer. The exit code is {exit_code}{also}."
+    )
 
 
 def say(line: str) -> None:

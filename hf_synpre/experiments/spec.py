@@ -133,7 +133,8 @@ class ExperimentSpec:
     )
     jobs: int = option("Cells that are computed at the same time; 0 for one a core.", 0)
     data_dir: str | None = option(
-        "A folder of local copies of the datasets in Hub layout, corpora too; the Hub without it.",
+        "A folder of local copies of the datasets in Hub layout, corpora too, relative to where "
+        "the command runs; the Hub without it.",
         None,
     )
     imports: list[str] = option(
@@ -149,7 +150,7 @@ class ExperimentSpec:
                 raise UsageError(
                     f"The name '{name}' becomes a file name; use letters, digits, _ and single -."
                 )
-        check_folder(self.data_dir)
+        check_folder(self.data_dir, "folder", "give the folder that holds the datasets")
         if self.preset is not None:
             choose("preset", self.preset, PRESET_NAMES)
 

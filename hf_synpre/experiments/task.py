@@ -22,8 +22,8 @@ class TaskSpec:
     """
 
     data_dir: str | None = option(
-        "The folder of a local copy of the dataset in Hub layout, or one file of rows; without it "
-        "the experiment's, else the Hub.",
+        "The folder of a local copy of the dataset in Hub layout, or one file of rows, relative to "
+        "where the command runs; without it the experiment's, else the Hub.",
         None,
     )
     tokenizer: str | None = option(
@@ -62,8 +62,10 @@ class TaskSpec:
     seeds: list[int] | None = option("The seeds of this task, instead of the experiment's.", None)
 
     def __post_init__(self) -> None:
-        if self.data_dir is not None and not Path(self.data_dir).is_file():
-            check_folder(self.data_dir)
+        is_file = self.data_dir is not None and Path(self.data_dir).is_file()
+        if not is_file:
+            remedy = "give the folder of a dataset in Hub layout, or a file of rows"
+            check_folder(self.data_dir, "folder or file", remedy)
         has = {
             TRAINED_TOKENIZER: self.tokenizer is None,
             GIVEN_TOKENIZER: self.tokenizer is not None,
@@ -84,9 +86,15 @@ class TaskSpec:
                 raise UsageError(f"A downstream task has {name} {length}; give an integer >= 1.")
 
 
-def check_folder(data_dir: str | None) -> None:
-    """Raise UsageError where a folder of data is named and missing."""
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise UsageError(
-            f"There is no folder {data_dir}; give the folder of a dataset in Hub layout."
-        )
+def check_folder(data_dir: str | None, kind: str, remedy: str) -> None:
+    """Raise UsageError where a folder of data is named and missing.
+
+    Args:
+        data_dir: what was given; a path that is not absolute begins at the current folder.
+        kind: what may be given.
+        remedy: what to do, in words.
+    """
+    if data_dir is None or Path(data_dir).is_dir():
+        return
+    where = "" if Path(data_dir).is_absolute() else f" in {Path.cwd()}, where the command runs"
+    raise UsageError(f"There is no {kind} {data_dir}{where}; {remedy}.")

@@ -230,6 +230,8 @@ class TokenTables:
     same_rows: Mapping[int, int] | None
     # Whether the checkpoint's ids are known to be the model's.
     same_ids: bool
+    # Whether rows go by number to tokens that may be others, as the checkpoint has no tokenizer.
+    by_number: bool
 
 
 def open_token_tables(
@@ -264,7 +266,8 @@ def open_token_tables(
     if policy == "kept" and tokenizer is not None:
         same_ids = check_ids(checkpoint, tokenizer)
     same_rows = matching_rows(checkpoint, tokenizer, policy)
-    return TokenTables(stored, policy, same_rows, same_ids)
+    by_number = same_rows is None and tokenizer is not None and not has_tokenizer(checkpoint)
+    return TokenTables(stored, policy, same_rows, same_ids, by_number)
 
 
 def copy_token_tables(
@@ -322,7 +325,7 @@ def copy_token_tables(
     name = next(iter(filled))
     taken = rows_taken(len(stored[name]), len(current[name]), tables.same_rows)
     others = "the mean of its rows" if tables.policy == "mean" else "fresh ones"
-    return CopiedTables(tuple(filled), len(taken), len(current[name]), others)
+    return CopiedTables(tuple(filled), len(taken), len(current[name]), others, tables.by_number)
 
 
 def name_of(tensor: torch.Tensor, model: PreTrainedModel) -> str:

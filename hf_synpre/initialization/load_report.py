@@ -30,6 +30,9 @@ class CopiedTables:
     # What the other tokens have, in words.
     others: str
 
+    # Whether rows went to tokens of the same number that may be others.
+    by_number: bool
+
     def as_json(self) -> dict[str, Any]:
         """Return what result files hold."""
         return {"tensors": len(self.names), "kept": self.kept, "tokens": self.tokens}
@@ -37,6 +40,8 @@ class CopiedTables:
     def __str__(self) -> str:
         rest = self.tokens - self.kept
         text = f"{self.kept:,} of {counted(self.tokens, 'token')} have the checkpoint's rows"
+        if self.by_number:
+            text += " by number, as it has no tokenizer"
         return f"{text}, {rest:,} {self.others}" if rest else text
 
 

@@ -204,6 +204,11 @@ def test_a_report_says_how_many_tokens_have_the_mean(tmp_path):
     said = f"{len(OLD)} of {len(LONGER)} tokens have the checkpoint's rows, "
     said += f"{more} the mean of its rows"
     assert str(report).endswith(said)
+
+    # A checkpoint without a tokenizer: which tokens its rows were of is not known.
+    init = StatisticsInit(AutoModelForCausalLM, embeddings="mean", tokenizer=tokenizer(LONGER))
+    report_of_numbers = str(init.from_config(longer, tmp_path).load_report)
+    assert "have the checkpoint's rows by number, as it has no tokenizer, " in report_of_numbers
     assert f"<td>copied: {said.replace(chr(39), '&#x27;')}</td><td>2</td>" in report._repr_html_()
 
 
