@@ -42,13 +42,15 @@ def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -
     Args:
         name: a key of checkpoints["checkpoints"], the name after "synpre/" on the Hub.
         checkpoints: the content of checkpoints.yaml: models (a checkpoint's name begins with that
-            of its model), run (for all), checkpoints (name -> options of its run).
+            of its model), run (for all), weights (the names of those that are released with
+            weights), checkpoints (name -> options of its run).
         work_folder: the folder of the runs; the trained model stays in its folder `name`.
 
     Raises:
         UsageError: statistics are released, and the run has others.
     """
-    if is_complete(name):
+    has_weights = name in checkpoints["weights"]
+    if is_complete(name, has_weights):
         return
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
@@ -69,7 +71,7 @@ def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -
         released.mkdir()
         for file in RELEASED:
             shutil.copyfile(run / file, released / file)
-    if result["accuracy"] >= LEAST_ACCURACY:
+    if has_weights and result["accuracy"] >= LEAST_ACCURACY:
         write_weights(run, CARDS / name)
         say_facts(released, CARDS / name)
     (CARDS / name).mkdir(exist_ok=True)
@@ -82,10 +84,12 @@ def make_checkpoint(name: str, checkpoints: dict[str, Any], work_folder: Path) -
     )
 
 
-def is_complete(name: str) -> bool:
-    """Say whether a checkpoint has its card, and its weights where these are released."""
+def is_complete(name: str, has_weights: bool) -> bool:
+    """Say whether a checkpoint has its card, and its weights where these are to be released."""
     if not (CARDS / name / "README.md").exists():
         return False
+    if not has_weights:
+        return True
     accuracy = read_json(STATISTICS / name / "pretraining.json")["accuracy"]
     return accuracy < LEAST_ACCURACY or (CARDS / name / "model.safetensors").exists()
 

@@ -71,10 +71,10 @@ def test_bundled_statistics_make_a_model(name):
         (
             "synpre/t5-mini-sett",
             r"The package has no checkpoint synpre/t5-mini-sett. Did you mean synpre/t5-mini-set\? "
-            "It has synpre/gpt2-mini-identity, .*synpre/t5-mini-sort.$",
+            "It has synpre/gpt2-mini-identity, .*synpre/t5-mini-sort, ",
         ),
         # The guess is one of the same architecture.
-        ("synpre/gpt2-mini-set", r"gpt2-mini-set. Did you mean synpre/gpt2-mini-identity\? "),
+        ("synpre/gpt2-mini-sort", r"gpt2-mini-sort. Did you mean synpre/gpt2-mini-set\? "),
         ("synpre/lama-mini-set", r"lama-mini-set. Did you mean synpre/llama-mini-set\? "),
     ],
 )

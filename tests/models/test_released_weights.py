@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from hf_synpre import ParameterStatistics, StatisticsInit
 from hf_synpre.cli import main
-from hf_synpre.config import build_spec
+from hf_synpre.config import build_spec, read_yaml
 from hf_synpre.errors import UsageError
 from hf_synpre.files import read_json, write_json
 from hf_synpre.hub.cards import auto_class
@@ -47,7 +47,7 @@ def copied(tmp_path):
 
 
 def test_weights_are_released_in_a_size_for_a_clone():
-    assert "t5-mini-set" in NAMES
+    assert sorted(NAMES) == sorted(read_yaml(HOME / "model_cards/checkpoints.yaml")["weights"])
     sizes = [(folder / "model.safetensors").stat().st_size for folder in FOLDERS]
     assert max(sizes) <= 2_000_000
     assert sum(sizes) <= 25_000_000
@@ -158,24 +158,29 @@ def run_of(folder, accuracy):
 CHECKPOINTS = {
     "models": {"t5-mini": {"model_type": "t5"}},
     "run": {"training": {"max_steps": 200}},
+    "weights": ["t5-mini-set"],
     "checkpoints": {"t5-mini-set": {"task": "set"}},
 }
 
 
-@pytest.mark.parametrize("accuracy", [0.95, 0.85])
-def test_one_command_makes_statistics_weights_and_card(make, accuracy, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("accuracy", "weights"), [(0.95, ["t5-mini-set"]), (0.85, ["t5-mini-set"]), (0.95, [])]
+)
+def test_one_command_makes_statistics_weights_and_card(
+    make, accuracy, weights, tmp_path, monkeypatch
+):
     result = run_of(tmp_path / "work" / "t5-mini-set", accuracy)
     monkeypatch.setattr(make, "pretrain", lambda spec, model, folder: result)
-    make.make_checkpoint("t5-mini-set", CHECKPOINTS, tmp_path / "work")
+    make.make_checkpoint("t5-mini-set", CHECKPOINTS | {"weights": weights}, tmp_path / "work")
     assert sorted(file.name for file in (make.STATISTICS / "t5-mini-set").iterdir()) == sorted(
         make.RELEASED
     )
     card = (make.CARDS / "t5-mini-set" / "README.md").read_text(encoding="utf-8")
     has_weights = (make.CARDS / "t5-mini-set" / "model.safetensors").exists()
-    assert has_weights == (accuracy >= 0.9)
+    assert has_weights == (accuracy >= 0.9 and weights != [])
     assert ('from_pretrained("CARDS/t5-mini-set")' in card) == has_weights
     assert ("tensor), not the weights" in card) != has_weights
-    assert make.is_complete("t5-mini-set")
+    assert make.is_complete("t5-mini-set", has_weights=has_weights)
 
 
 def test_weights_of_other_statistics_are_not_released(make, tmp_path, monkeypatch):
