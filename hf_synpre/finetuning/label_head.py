@@ -340,6 +340,14 @@ class LabelHead(Head["LabelTask", LabelRows]):
             predictions, self.true_labels(rows, names), known_labels(data)
         )
 
+    def label_notes(self, found: dict[str, dict[str, Any]]) -> list[str]:
+        """Return what must be known of the labels before training, a sentence each.
+
+        Args:
+            found: split -> what `split_facts` found of it.
+        """
+        return unlearned_labels(found)
+
     def check_scoring(
         self, data: "PreparedTask[LabelTask]", spec: "FinetuningSpec"
     ) -> dict[str, Any]:
@@ -348,7 +356,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
         UsageError: the metric cannot judge the labels of train or test, such as one class alone.
         """
         metric, known = data.task.metric_name, known_labels(data)
-        notes = unlearned_labels(data.metadata.get("found", {}))
+        notes = self.label_notes(data.metadata.get("found", {}))
         for split, fault in split_faults(data, known).items():
             if split == "validation":
                 notes.append(f"{metric} cannot choose weights on the rows of validation: {fault}")

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.prepared import PreparedTask
 
 
+# From here on numbers are said to be large: a new layer begins with numbers around zero.
+LARGE_NUMBER = 20.0
 # Training arguments of heads whose rows have no one length by which they could be grouped.
 ROWS_AT_RANDOM: dict[str, Any] = {
     "label_names": ["labels"],
@@ -207,6 +209,18 @@ class NumberHead(LabelHead):
     def label_remedy(self, names: list[Any]) -> str:
         """Return the end of the sentence that refuses a label."""
         return "; give a finite number in every row"
+
+    def label_notes(self, found: dict[str, dict[str, Any]]) -> list[str]:
+        """Return also that numbers are large, from which a new layer is far away."""
+        notes = super().label_notes(found)
+        lowest, highest = (found.get("train", {}).get(key, 0.0) for key in ("lowest", "highest"))
+        if max(-lowest, highest) > LARGE_NUMBER:
+            notes.append(
+                f"train has numbers from {lowest:g} to {highest:g}; their squared error is the "
+                "loss, so a model needs many steps for them; give numbers of a few units, such as "
+                "(number - mean) / standard deviation"
+            )
+        return notes
 
     def loss(
         self,
