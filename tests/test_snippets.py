@@ -87,8 +87,10 @@ def stand_ins(tmp_path_factory, tiny_dataset, encoder_tokenizer):
     news = write_dataset(folder / "ag_news", **rows)
     data = folder / "data"
     experiment = read_yaml(ROOT / "examples" / "self_pretraining.yaml")
-    for name in [*experiment["tasks"], "eltec_eng", "novels_and_source"]:
+    for name in experiment["tasks"]:
         write_dataset(data / name, **rows)
+    for name in ("eltec_eng", "novels_and_source"):
+        write_dataset(data / name, **rows, validation=labelled(80, 10))
     asked = [{"question": f"{i}?", "choices": ["a", f"{i}"], "label": i % 2} for i in range(40)]
     (folder / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
     (folder / "texts").mkdir()
