@@ -36,8 +36,8 @@ def cells_left_over(spec: ExperimentSpec, folder: Path) -> list[str]:
     known = {cell.file_name for cell in spec.cells()}
     left: Counter[tuple[str, str]] = Counter()
     for file in sorted(folder.glob("*--*--*.json")):
-        task, arm, seed = file.stem.split("--")
-        is_trial = not seed[0].isdigit()  # which the report does not show
+        task, arm, seed = file.stem.split("--", maxsplit=2)
+        is_trial = not seed[:1].isdigit()  # which the report does not show
         if file.name not in known and not is_trial:
             left[task, arm] += 1
     if not left:
