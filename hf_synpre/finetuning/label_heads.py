@@ -211,7 +211,7 @@ class NumberHead(LabelHead):
         return "; give a finite number in every row"
 
     def label_notes(self, found: dict[str, dict[str, Any]]) -> list[str]:
-        """Return also that numbers are large, from which a new layer is far away."""
+        """Return the notes of every head, and one where the numbers of train are large."""
         notes = super().label_notes(found)
         lowest, highest = (found.get("train", {}).get(key, 0.0) for key in ("lowest", "highest"))
         if max(-lowest, highest) > LARGE_NUMBER:

@@ -395,6 +395,7 @@ def model_card_context(folder: Path) -> dict[str, Any]:
     return remake | {
         "task": task,
         "definition": task_definition(task) if task else None,
+        "has_answers": has_answers(pretraining),
         "pretraining": pretraining,
         "recipe": recipe,
         "versions": (run or {}).get("versions"),
@@ -410,6 +411,18 @@ def model_card_context(folder: Path) -> dict[str, Any]:
         "task_files": own_task_files({"run": recipe}),
         "papers": cited_papers(paper),
     }
+
+
+def has_answers(pretraining: Mapping[str, Any]) -> bool:
+    """Say whether a run was trained to answer an input: no text, sequences or masked spans.
+
+    Args:
+        pretraining: the options of the run.
+    """
+    if not pretraining.get("task") or pretraining.get("objective") == "span_corruption":
+        return False
+    task = get_task(pretraining["task"])
+    return not (task.is_sequence or task.is_text)
 
 
 def read_json_if_exists(file: Path) -> Any:

@@ -91,11 +91,11 @@ class Server:
         done = self.run("-c", COMMANDS, given, **environment)
         assert done.returncode == 0, done.stderr
         *outputs, codes = done.stdout.split(END)
-        errors = done.stderr.split(END)
+        *errors, _ = done.stderr.split(END)
         return [
             subprocess.CompletedProcess(words, code, output, error)
             for (_, words), code, output, error in zip(
-                commands, json.loads(codes), outputs, errors, strict=False
+                commands, json.loads(codes), outputs, errors, strict=True
             )
         ]
 

@@ -78,6 +78,20 @@ def test_a_model_card_says_what_its_json_says(model, rendered, tmp_path):
     assert "holds the statistics of the weights" in rendered(home, home)[folder / "README.md"]
 
 
+@pytest.mark.parametrize(
+    ("task", "objective", "is_shown"),
+    [("set", None, True), ("set", "span_corruption", False), ("k_dyck", None, False)],
+)
+def test_a_card_shows_prompts_of_runs_that_answered_some(task, objective, is_shown, tmp_path):
+    shutil.copytree(HOME / "hf_synpre" / "statistics" / "llama-mini-set", tmp_path / "model")
+    run = json.loads((tmp_path / "model" / "pretraining.json").read_text())
+    run["recipe"]["pretraining"] |= {"task": task, "objective": objective, "parameters": {}}
+    (tmp_path / "model" / "pretraining.json").write_text(json.dumps(run))
+    (tmp_path / "model" / "model.safetensors").touch()
+    text = cards.model_card(tmp_path / "model", "me/model")
+    assert ("the model goes on with `labels`" in text) == is_shown
+
+
 def test_the_release_prints_what_it_would_do(monkeypatch, tmp_path):
     done = subprocess.run(
         [sys.executable, HOME / "dataset_scripts" / "release.py"],

@@ -76,7 +76,7 @@ def test_from_pretrained_loads_what_the_bundled_statistics_describe(folder, copi
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
 def test_a_checkpoint_answers_the_rows_that_its_card_shows(folder):
     card = (folder / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"trained on rows as these.*?```python\n(.*?)```", card, flags=re.S)
+    block = re.search(r"trained on rows like these.*?```python\n(.*?)```", card, flags=re.S)
     shown = {}
     exec(block[1], shown)
     model = loader(folder.name).from_pretrained(folder).eval()
