@@ -26,6 +26,7 @@ from hf_synpre.errors import UsageError
 from hf_synpre.models.chunked_head import ChunkedHead, chunked_head
 from hf_synpre.models.electra import RTDModel
 from hf_synpre.models.electra_losses import rtd_loss
+from hf_synpre.training.bfloat16 import fast_bfloat16
 from hf_synpre.training.flops import FlopCounter, Meter, TrainingCost
 from hf_synpre.training.losses import TokenLoss, token_loss
 from hf_synpre.training.memory import Computed, memory_errors
@@ -364,7 +365,8 @@ class SynpreTrainer(Seq2SeqTrainer):
             self.computed.begin("training", part)
             # The processes exchange the gradients of the last part alone, which has them all.
             last = number == len(parts)
-            with nullcontext() if last else self.accelerator.no_sync(model):
+            apart = nullcontext() if last else self.accelerator.no_sync(model)
+            with apart, fast_bfloat16(self.args):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         self.computed.end()
         return torch.stack(losses).sum()
@@ -387,7 +389,8 @@ class SynpreTrainer(Seq2SeqTrainer):
     ) -> Any:
         """Evaluate a batch; remember which one, for the error where memory runs out."""
         self.computed.begin("evaluation", inputs)
-        predicted = super().prediction_step(model, inputs, *args, **kwargs)
+        with fast_bfloat16(self.args):
+            predicted = super().prediction_step(model, inputs, *args, **kwargs)
         self.computed.end()
         return predicted
 
