@@ -20,6 +20,7 @@ from hf_synpre.experiments.spec import SELF, ExperimentSpec
 from hf_synpre.files import content_digest, lock
 from hf_synpre.finetuning import PreparedTask, prepare
 from hf_synpre.initialization import find_config
+from hf_synpre.initialization.checkpoints import NAMESPACE, bundled_checkpoints
 from hf_synpre.tasks.imports import task_files
 from hf_synpre.training.pretraining import pretrain, tokenizer_metadata
 from hf_synpre.training.pretraining_spec import PretrainingSpec
@@ -55,7 +56,10 @@ class Artifacts:
                 continue
             is_in_folder = "/" in arm.checkpoint and Path(arm.checkpoint).parent.is_dir()
             is_file = Path(arm.checkpoint).is_file()  # of statistics
-            if not is_file and (is_in_folder or arm.checkpoint.startswith((".", "/"))):
+            is_local = is_in_folder or arm.checkpoint.startswith((".", "/"))
+            # Not on the Hub either: the name of a released checkpoint without its namespace.
+            lacks_namespace = NAMESPACE + arm.checkpoint in bundled_checkpoints()
+            if not is_file and (is_local or lacks_namespace):
                 find_config(arm.checkpoint)
 
         # Pairs of a corpus and whether it is read as the rows of a dataset.

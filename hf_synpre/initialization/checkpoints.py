@@ -145,6 +145,10 @@ def checkpoint_folder(
             f"{similar_path(path)}"
         )
 
+    released = NAMESPACE + str(name_or_path)
+    if released in bundled_checkpoints():
+        raise UsageError(f"There is no folder {name_or_path}; give {released}, which is released.")
+
     if subfolder:
         patterns = tuple(f"{subfolder}/{pattern}" for pattern in patterns)
     try:

@@ -303,20 +303,25 @@ def test_a_task_that_left_the_yaml_does_not_come_back_with_other_options(
     assert "stdlib_ast" not in message
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("./nope", "There is no folder ./nope; give a checkpoint folder or a Hub id"),
+        ("t5-mini-set", "There is no folder t5-mini-set; give synpre/t5-mini-set, which is rel"),
+    ],
+)
 def test_an_arm_from_a_folder_that_is_not_there_is_found_before_the_first_cell(
-    config, tmp_path, capsys
+    config, tmp_path, capsys, checkpoint, message
 ):
     value = yaml.safe_load(config.read_text()) | {
-        "arms": {"a": {"init": "weights", "checkpoint": "./nope"}}
+        "arms": {"a": {"init": "weights", "checkpoint": checkpoint}}
     }
     (tmp_path / "arms.yaml").write_text(yaml.safe_dump(value))
     assert (
         main(["run", str(tmp_path / "arms.yaml"), "--output_dir", str(tmp_path / "out"), "--list"])
         == 2
     )
-    assert (
-        "There is no folder ./nope; give a checkpoint folder or a Hub id" in capsys.readouterr().err
-    )
+    assert message in capsys.readouterr().err
 
 
 def test_a_corpus_without_a_validation_split_is_found_before_the_first_cell(
