@@ -5,8 +5,8 @@
 The T5 of examples/campaign.yaml and the Llama of examples/decoder.yaml train on Set. Rows and first
 weights are the same in all ways. Seconds are those that a processor's core spends on a step, the
 lowest of four; other programs on the machine do not change them much. "difference" is that of the
-first step's gradients from PyTorch's, as a share of their length; that of float32 is the peer, which
-says what rounding to bfloat16 does.
+first step's gradients from PyTorch's, as a share of their length; that of float32 is the peer,
+which says what rounding to bfloat16 does.
 """
 
 import json
