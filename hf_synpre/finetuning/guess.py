@@ -31,7 +31,7 @@ MOST_CLASSES = 200
 ID_NAME = re.compile(r"(^|_)(id|idx|index|guid|uid|uuid|url|date|time)$", re.I)
 
 # What a column can seem to hold.
-TEXT, CLASSES, NUMBER = "text", "classes", "number"
+TEXT, CLASSES, NUMBER, WHOLE = "text", "classes", "number", "whole number"
 WORDS, LISTS, FLAGS, ANSWERS = "lists of words", "lists", "lists of 0 and 1", "answers"
 OTHER = "something else"
 
@@ -123,7 +123,7 @@ def column_kind(name: str, column: pa.ChunkedArray, feature: Any) -> str:
     if pa.types.is_floating(column_type):
         return NUMBER
     if pa.types.is_integer(column_type) or pa.types.is_boolean(column_type):
-        return CLASSES if repeated else NUMBER
+        return CLASSES if repeated else WHOLE  # which may tell rows apart
     return OTHER
 
 
@@ -307,7 +307,8 @@ def guess_label(kinds: Mapping[str, str], given: Mapping[str, Any]) -> dict[str,
     if not text:
         return None
 
-    head = {NUMBER: "number", FLAGS: "labels", LISTS: "labels"}.get(kinds[label[0]], "classes")
+    heads = {NUMBER: "number", WHOLE: "number", FLAGS: "labels", LISTS: "labels"}
+    head = heads.get(kinds[label[0]], "classes")
     if len(label) > 1:
         head = "labels"
     return {"head": head, "text": text, "label": label}
@@ -316,14 +317,18 @@ def guess_label(kinds: Mapping[str, str], given: Mapping[str, Any]) -> dict[str,
 def guess_label_column(kinds: Mapping[str, str], text: Any) -> list[str] | None:
     """Return the column of labels: one of a usual name, else the only one with classes.
 
+    Where there are two columns, a text and a number that is no whole one, it is the number.
+
     Args:
         kinds: what each column holds.
         text: the columns of text, which have no labels.
     """
     rest = {name: kind for name, kind in kinds.items() if name not in text}
-    named = named_first(rest, LABEL_NAMES, CLASSES, NUMBER, FLAGS)
+    named = named_first(rest, LABEL_NAMES, CLASSES, NUMBER, WHOLE, FLAGS)
     if named:
         return named
+    if sorted(kinds.values()) == sorted([TEXT, NUMBER]):
+        return [name for name, kind in kinds.items() if kind == NUMBER]
     classes = [name for name, kind in rest.items() if kind == CLASSES]
     return classes if len(classes) == 1 else None
 

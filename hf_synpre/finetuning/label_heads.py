@@ -45,6 +45,7 @@ from hf_synpre.finetuning.label_names import (
     class_names,
     class_number,
     declared_names,
+    gold_rows,
     gold_splits,
 )
 from hf_synpre.finetuning.label_rows import ChoiceRows, SpanRows, TagRows
@@ -193,6 +194,16 @@ class NumberHead(LabelHead):
     def accepts_label_type(self, column_type: pa.DataType) -> bool:
         """Say whether the column holds numbers."""
         return pa.types.is_floating(column_type) or pa.types.is_integer(column_type)
+
+    def usable_splits(
+        self, task: "LabelTask", splits: Mapping[str, Dataset]
+    ) -> Mapping[str, Dataset]:
+        """Return the rows with a number."""
+        column = task.find_columns(splits["train"], "label")[0]
+        usable = {}
+        for split, rows in splits.items():
+            usable[split] = gold_rows(task, rows, split, column, marks=set())
+        return usable
 
     def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
         """Return the lowest and the highest number."""

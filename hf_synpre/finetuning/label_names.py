@@ -214,8 +214,8 @@ def gold_splits(
 ) -> dict[str, Dataset]:
     """Return the rows of each split that have a gold label.
 
-    A mark such as -1, "-" or an empty text stands for a label that annotators did not agree on, or
-    that is hidden. Labels that the task's `kept_labels` names are classes in any case.
+    A mark such as -1, "-" or an empty text or cell stands for a label that annotators did not agree
+    on, or that is hidden. Labels that the task's `kept_labels` names are classes in any case.
 
     Args:
         task: the task.
@@ -232,29 +232,53 @@ def gold_splits(
 
     kept = {}
     for split, rows in splits.items():
-        values = set(rows.unique(column))
-        marks = missing_marks(task, values, train_labels, declared)
-        if not marks:
-            kept[split] = rows
-            continue
-
-        # Leave out the rows with a mark, and say how many.
-        has_gold = [i for i, value in enumerate(rows[column]) if value not in marks]
-        shown = " or ".join(sorted(map(repr, marks)))
-        if not has_gold:
-            raise UsageError(
-                f"{task.name}: no row of {split} has a gold label, all have {shown}; give labels."
-            )
-        logger.warning(
-            "%s: %d of %d rows of %s have no gold label (%s) and are left out.",
-            task.name,
-            len(rows) - len(has_gold),
-            len(rows),
-            split,
-            shown,
-        )
-        kept[split] = rows.select(has_gold)
+        marks = missing_marks(task, set(rows.unique(column)), train_labels, declared)
+        kept[split] = gold_rows(task, rows, split, column, marks)
     return kept
+
+
+def gold_rows(
+    task: "LabelTask", rows: Dataset, split: str, column: str, marks: set[Any]
+) -> Dataset:
+    """Return the rows of a split that have a gold label; a warning says how many have none.
+
+    Args:
+        task: the task, for messages.
+        rows: the rows.
+        split: the name of the split, for messages.
+        column: the column of labels.
+        marks: the values that stand for a missing label, beside empty cells and NaN.
+
+    Raises:
+        UsageError: no row has a gold label.
+    """
+    labels = rows[column]
+    has_gold = [i for i, label in enumerate(labels) if not is_null(label) and label not in marks]
+    if len(has_gold) == len(rows):
+        return rows
+
+    shown = sorted(map(repr, marks))
+    if any(map(is_null, labels)):
+        shown.append("an empty cell")
+    if not has_gold:
+        raise UsageError(
+            f"{task.name}: no row of {split} has a gold label, all have {' or '.join(shown)}; give "
+            "labels."
+        )
+    logger.warning(
+        "%s: %d of %d rows of %s have no gold label (%s) and are left out.",
+        task.name,
+        len(rows) - len(has_gold),
+        len(rows),
+        split,
+        " or ".join(shown),
+    )
+    return rows.select(has_gold)
+
+
+def is_null(label: Any) -> bool:
+    """Say whether a label is an empty cell or NaN."""
+    return label is None or label != label
 
 
 def missing_marks(
@@ -274,7 +298,7 @@ def missing_marks(
     kept = {str(label) for label in task.kept_labels}
     marks = set()
     for value in values:
-        if value is None or isinstance(value, bool) or str(value) in kept:
+        if is_null(value) or isinstance(value, bool) or str(value) in kept:
             continue
         number = as_number(str(value))
         if (

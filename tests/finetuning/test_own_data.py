@@ -55,6 +55,10 @@ GUESSES = [
         {"head": "number", "text": ["sentence1", "sentence2"], "label": ["score"]},
     ),
     (
+        {"smiles": TEXTS, "logS": [i / 7 for i in range(ROWS)]},
+        {"head": "number", "text": ["smiles"], "label": ["logS"]},
+    ),
+    (
         {"text": TEXTS, "labels": [[0, 1, 1]] * 15 + [[1, 0, 0]] * 15},
         {"head": "labels", "text": ["text"], "label": ["labels"]},
     ),
@@ -127,6 +131,13 @@ def test_an_unclear_or_wrong_column_is_refused(given, message):
     columns = {"a": TEXTS, "b": OTHERS, "c": CLASSES, "d": CLASSES, "f": OTHERS}
     with pytest.raises(UsageError, match=message):
         guess_fields(Dataset.from_dict(columns), given, "r.csv")
+
+
+def test_whole_numbers_that_may_tell_rows_apart_are_not_predicted():
+    rows = Dataset.from_dict({"number": list(range(ROWS)), "smiles": TEXTS})
+    with pytest.raises(UsageError, match=r"number \(whole number\), smiles \(text\); which are m"):
+        guess_fields(rows, {}, "r")
+    assert guess_fields(rows, {"label": ["number"]}, "r")["head"] == "number"
 
 
 def test_choices_that_cannot_be_read_are_not_left_out_of_a_question():

@@ -50,6 +50,8 @@ def gold(train, test, task=CLASSES, **options):
         (["yes", "no", "-"], ["-", "no"], [["yes", "no"], ["no"]]),
         (["yes", "no", ""], ["no"], [["yes", "no"], ["no"]]),
         (["+", "-"], ["-", "+"], [["+", "-"], ["-", "+"]]),
+        ([0, 1, None], [None, 1], [[0, 1], [1]]),
+        (["yes", None, "no"], ["no"], [["yes", "no"], ["no"]]),
     ],
 )
 def test_rows_without_a_gold_label_are_left_out(train, test, left, caplog):
@@ -70,6 +72,26 @@ def test_minus_one_beside_two_classes_is_asked_for():
     assert gold([0, 1, -1], [1], are_numbers=True) == [[0, 1], [1]]
     with pytest.raises(UsageError, match="no row of test has a gold label, all have -1"):
         gold([0, 1, 2], [-1, -1])
+
+
+@pytest.mark.parametrize("name", ["classes", "choices", "number"])
+def test_rows_with_an_empty_cell_for_a_label_are_left_out(name, tmp_path, caplog):
+    task, rows, _ = TASKS[name]
+    train, test = rows(0, 40), rows(40, 4)
+    train["label"][7] = None
+    if name == "number":
+        train["label"][9] = float("nan")
+    write_dataset(tmp_path / name, train=train, validation=test, test=test)
+    data = prepare(task, tmp_path / "ids", data_dir=str(tmp_path), vocab_size=400)
+    lost = 2 if name == "number" else 1
+    assert f"{lost} of 40 rows of train have no gold label (an empty cell" in caplog.text
+    assert data.metadata["splits"]["train"]["rows"] == 40 - lost
+    assert data.metadata["found"]["train"]["rows_left_out"] == lost
+
+
+def test_a_split_without_any_label_is_refused():
+    with pytest.raises(UsageError, match="no row of test has a gold label, all have an empty cell"):
+        gold([0, 1, 2], [None, None])
 
 
 def test_the_count_of_rows_left_out_is_in_the_prepared_task(tmp_path):
