@@ -228,12 +228,8 @@ def shown(name: str, remark: str = "") -> AbstractContextManager[None]:
         name: the name of the run.
         remark: a line before the first.
     """
-    import transformers
-
     from hf_synpre.training.progress import LINE_EVERY_S, ProgressLines, reported_to
 
-    if not has_terminal():
-        transformers.utils.logging.disable_progress_bar()
     every_s = None if has_terminal() else LINE_EVERY_S
     return reported_to(ProgressLines(name, every_s, remark))
 

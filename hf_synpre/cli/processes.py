@@ -31,6 +31,16 @@ def share_cores() -> None:
         os.environ["OMP_NUM_THREADS"] = str(max(1, available_cores() // local_processes()))
 
 
+def hide_bars() -> None:
+    """Leave out transformers' and datasets' progress bars where nobody sees them: they fill logs.
+
+    Call it before these libraries are imported. What the environment says of bars is kept.
+    """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+
 def check_compiled_code() -> None:
     """Check the folder that NUMBA_CACHE_DIR names: numba unpickles what lies there, which runs it.
 

@@ -21,7 +21,7 @@ from hf_synpre.cli.finetune import FINETUNE
 from hf_synpre.cli.init import INIT
 from hf_synpre.cli.options import ImportOptions, Verb, parse
 from hf_synpre.cli.pretrain import PRETRAIN
-from hf_synpre.cli.processes import check_compiled_code, share_cores
+from hf_synpre.cli.processes import check_compiled_code, hide_bars, share_cores
 from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.reproduce import REPRODUCE
 from hf_synpre.cli.self_pretrain import SELF_PRETRAIN
@@ -95,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_paths(argv[1:])
         share_cores()
+        hide_bars()
         check_compiled_code()
         arguments = parse(verb, argv[1:])
         if arguments.of(ImportOptions):

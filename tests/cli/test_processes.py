@@ -1,4 +1,4 @@
-"""Threads: what the environment says, else the cores over the processes; launchers that start one.
+"""Threads, progress bars in logs, and launchers that start one process.
 
 Run: pytest tests/cli/test_processes.py
 """
@@ -12,6 +12,7 @@ import pytest
 from hf_synpre.cli import processes
 
 LAUNCHED = {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}
+VARIABLE = "HF_HUB_DISABLE_PROGRESS_BARS"
 SHOW = """
 import os
 from hf_synpre.cli import main, processes
@@ -36,6 +37,20 @@ def test_a_verb_runs_with_its_share_of_the_cores(given, expected):
         [sys.executable, "-c", SHOW], env=environment | given, capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1] == expected, done.stderr
+
+
+@pytest.mark.parametrize(("given", "has_bar"), [({}, False), ({VARIABLE: "0"}, True)])
+def test_a_log_has_no_progress_bars(given, has_bar, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    words = ["init", "--from", "synpre/llama-mini-set", "-o", str(tmp_path / "model")]
+    done = subprocess.run(
+        [sys.executable, "-m", "hf_synpre", *words],
+        env=environment | given,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("Writing model shards" in done.stderr) == has_bar
 
 
 def test_the_cores_are_those_that_this_process_may_use():
