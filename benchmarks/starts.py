@@ -59,7 +59,7 @@ from hf_synpre.initialization.spectra import (
 from hf_synpre.initialization.value_fills import VALUE_FILLS
 
 RESULT = Path(__file__).parent / "results" / "starts.json"
-MOST_PARAMETERS = 20_000_000  # of a small model; others are left out
+MOST_PARAMETERS = 100_000_000  # of a small model; others are left out
 MOST_MATRICES = 12  # of an architecture whose matrices are made again
 MOST_ELEMENTS = 2**16  # of such a matrix
 SEVEN_B = {

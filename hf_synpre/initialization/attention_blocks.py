@@ -2,8 +2,8 @@
 
 A block is taken where it has one matrix of queries, one of keys, one of values and one of outputs,
 or the first three in one matrix whose order is known, and where their sizes fit a number of heads
-and of key-value heads. Others (compressed keys, gated queries, orders that are not in the tables
-below) are left out.
+and of key-value heads. Matrices of gates and of relative positions may stand beside them. Others
+(compressed keys, convolutions in the block, orders that are not in the tables below) are left out.
 """
 
 import re
@@ -16,19 +16,30 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_synpre.initialization.parameters import PARTS, Parameter
-from hf_synpre.initialization.roles import RoleReader, parent
+from hf_synpre.initialization.roles import RoleReader, parent, split_words
 
 # Classes of attention blocks with queries, keys and values in one matrix. In the first kind all
-# queries come first, then all keys, then all values; in the second the three of each head follow
-# each other.
+# queries come first, then all keys, then all values; so they do in every Conv1D of GPT's kind, and
+# in every block of a vision model. In the second kind the three of each head follow each other. The
+# third kind is of the first where all heads share a key head, else of the second.
 IN_ORDER = (
-    *("GPT2Attention", "DecisionTransformerGPT2Attention", "ImageGPTAttention", "MptAttention"),
-    *("DbrxAttention", "ModernBertAttention", "Phi3Attention", "Phi4MultimodalAttention"),
-    *("MultiheadAttention",),
+    *("MptAttention", "DbrxAttention", "ModernBertAttention", "Phi3Attention"),
+    *("Phi4MultimodalAttention", "MultiheadAttention", "BarkSelfAttention"),
+    *("MgpstrAttention", "VitDetAttention", "SegGptAttention", "TimesformerSelfAttention"),
 )
+VISION = re.compile(r"Vision\w*Attention")
 BY_HEAD = (
     *("BloomAttention", "GPTNeoXAttention", "GPTNeoXJapaneseAttention", "PersimmonAttention"),
+    "DisentangledSelfAttention",
 )
+MULTI_QUERY = ("FalconAttention", "GPTBigCodeAttention")
+# Classes whose matrix of queries holds the query of a head and then its gate, head by head.
+GATED = ("Qwen3NextAttention", "Qwen3_5Attention", "Qwen3_5MoeAttention", "Qwen4ExpAttention")
+# What the path of a matrix inside its block consists of, where it is no gate or the like.
+PLAIN_WORDS = {
+    *("q", "k", "v", "o", "query", "key", "value", "out", "output", "post", "self", "attention"),
+    *("attn", "dense", "linear", "proj", "projection", "c", "w", "wq", "wk", "wv", "wo"),
+}
 FUSED = ("query", "key", "value")
 # What stands in the path or a class of blocks that attend to another stack: BART's encoder_attn ...
 CROSS_ATTENTION = re.compile("cross|enc_?dec|encoder_attn", re.IGNORECASE)
@@ -49,8 +60,10 @@ class HeadView:
     heads: int
     # The rows of a fused matrix that belong to the role; all of them otherwise.
     rows: slice | None = None
-    # The place among the three of each head, where those follow each other.
-    place: int | None = None
+    # Where each head's rows have several parts, one after the other: their number, and the place of
+    # the role among them.
+    parts: int = 1
+    place: int = 0
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a view of the parameter's tensor, or of another one of its shape.
@@ -65,11 +78,9 @@ class HeadView:
             matrix = self.parameter.as_maps(tensor)[0]  # [outputs, inputs]
         if self.role == "output":
             return matrix.unflatten(1, (self.heads, -1)).transpose(0, 1)
-        if self.place is not None:
-            return matrix.unflatten(0, (self.heads, len(FUSED), -1))[:, self.place]
         if self.rows is not None:
             matrix = matrix[self.rows]
-        return matrix.unflatten(0, (self.heads, -1))
+        return matrix.unflatten(0, (self.heads, self.parts, -1))[:, self.place]
 
 
 @dataclass(frozen=True)
@@ -163,64 +174,121 @@ def read_block(
         heads: the number of query heads that is tried.
     """
     # One matrix and at most one bias a role.
-    weights: dict[str, Parameter] = {}
-    biases: dict[str, Parameter] = {}
-    for parameter in members:
-        same_kind = biases if parameter.bias else weights
-        role = str(parameter.role)
-        if role in same_kind or len(parameter.shape) != (1 if parameter.bias else 2):
-            return None
-        same_kind[role] = parameter
+    weights = by_role([p for p in members if not p.bias], path)
+    biases = by_role([p for p in members if p.bias], path)
+    if weights is None or biases is None:
+        return None
+    is_fused = weights.keys() == {"qkv", "output"}
+    if not is_fused and not weights.keys() >= {*FUSED, "output"}:
+        return None
     biases.pop("output", None)
 
-    # The numbers of heads that fit the sizes, and the rows of each role.
+    # How many rows each role has, where the sizes fit heads of one width.
     classes = {type(inner).__name__ for inner in module.modules()}
-    is_by_head = not classes.isdisjoint(BY_HEAD)
-    is_fused = weights.keys() == {"qkv", "output"}
-    if is_fused and not is_by_head and classes.isdisjoint(IN_ORDER):
-        return None
-    if not is_fused and weights.keys() != {*FUSED, "output"}:
-        return None
+    queries = 2 if not classes.isdisjoint(GATED) else 1  # parts of a head's rows
     sizes = {role: outputs_inputs(parameter) for role, parameter in weights.items()}
     width, remainder = divmod(sizes["output"][1], heads)  # of a value head
+    if remainder or width == 0:
+        return None
     if is_fused:
-        rows = sizes["qkv"][0]
-        outputs = {"query": heads * width}
-        outputs["key"] = outputs["value"] = (rows - heads * width) // 2
+        rows = {"query": heads * width}
+        rows["key"] = rows["value"] = (sizes["qkv"][0] - heads * width) // 2
     else:
-        outputs = {role: sizes[role][0] for role in FUSED}
-        rows = sum(outputs.values())
-    query_width = outputs["query"] // heads
-    key_value_heads = outputs["value"] // max(width, 1)
-    fits = remainder == 0 and key_value_heads > 0 and heads % key_value_heads == 0
-    fits = fits and outputs["query"] == heads * query_width
-    fits = fits and outputs["key"] == key_value_heads * query_width
-    fits = fits and outputs["value"] == key_value_heads * width
-    fits = fits and rows == sum(outputs.values())
-    fits = fits and (not is_by_head or key_value_heads == heads)
+        rows = {"query": sizes["query"][0] // queries}
+        rows |= {role: sizes[role][0] for role in ("key", "value")}
+    query_width = rows["query"] // heads
+    key_value_heads = rows["value"] // width
+    fits = key_value_heads > 0 and heads % key_value_heads == 0
+    fits = fits and rows["query"] == heads * query_width
+    fits = fits and rows["key"] == key_value_heads * query_width
+    fits = fits and rows["value"] == key_value_heads * width
+    fits = fits and (not is_fused or sum(rows.values()) == sizes["qkv"][0])
     if not fits or query_width not in (widths_of_head(module) or {query_width}):
         return None
 
-    # Where each role is.
+    # How a fused matrix has them.
+    order: str | None = "apart"
+    if is_fused:
+        order = fused_order(classes, weights["qkv"], heads, key_value_heads)
+    if order is None:
+        return None
+
+    # Where the rows of each role are.
     counts = {"query": heads, "key": key_value_heads, "value": key_value_heads}
     views: dict[bool, dict[str, HeadView]] = {False: {}, True: {}}  # whether of a bias
     for is_bias, parameters in ((False, weights), (True, biases)):
         first_row = 0
         for place, role in enumerate(FUSED):
-            last_row = first_row + outputs[role]
-            if is_fused and "qkv" in parameters:
+            last_row = first_row + rows[role]
+            if order == "by head" and "qkv" in parameters:
+                view = HeadView(parameters["qkv"], role, heads, parts=len(FUSED), place=place)
+                views[is_bias][role] = view
+            elif order == "in order" and "qkv" in parameters:
                 view = HeadView(parameters["qkv"], role, counts[role], slice(first_row, last_row))
-                if is_by_head:
-                    view = HeadView(parameters["qkv"], role, counts[role], place=place)
                 views[is_bias][role] = view
             elif role in parameters:
-                if parameters[role].shape[0] != outputs[role] and is_bias:
+                parts = queries if role == "query" else 1
+                if parameters[role].shape[0] != parts * rows[role] and is_bias:
                     return None
-                views[is_bias][role] = HeadView(parameters[role], role, counts[role])
+                views[is_bias][role] = HeadView(parameters[role], role, counts[role], parts=parts)
             first_row = last_row
     views[False]["output"] = HeadView(weights["output"], "output", heads)
     is_cross = any(CROSS_ATTENTION.search(name) for name in (path, *classes))
     return AttentionBlock(path, heads, key_value_heads, views[False], views[True], is_cross)
+
+
+def by_role(parameters: list[Parameter], path: str) -> dict[str, Parameter] | None:
+    """Return the parameter of each role; None where several may be meant, or a layout is unknown.
+
+    Where a role has several, it is that of the plain name: `o_proj` beside `gate_proj`.
+
+    Args:
+        parameters: the matrices or the biases of a block.
+        path: the path of the block.
+    """
+    held: dict[str, list[Parameter]] = defaultdict(list)
+    for parameter in parameters:
+        # Convolutions, and vectors that take part in the product of queries and keys.
+        if len(parameter.shape) > 2 or (len(parameter.shape) == 1 and not parameter.bias):
+            return None
+        held[str(parameter.role)].append(parameter)
+
+    found = {}
+    for role, candidates in held.items():
+        if len(candidates) > 1 or (role == "qkv" and "query" in held):
+            candidates = [each for each in candidates if has_plain_name(each, path)]
+        if len(candidates) > 1:
+            return None
+        if candidates:
+            found[role] = candidates[0]
+    return found
+
+
+def has_plain_name(parameter: Parameter, path: str) -> bool:
+    """Say whether the name of a parameter in a block has words of queries, keys ... alone."""
+    inner = parameter.name.removeprefix(path).removesuffix(".weight").removesuffix(".bias")
+    return PLAIN_WORDS.issuperset(split_words(inner))
+
+
+def fused_order(classes: set[str], matrix: Parameter, heads: int, key_heads: int) -> str | None:
+    """Return how the rows of a fused matrix lie: "in order" or "by head"; None if it is not known.
+
+    Args:
+        classes: the names of the classes in the block.
+        matrix: the fused matrix.
+        heads: the number of query heads.
+        key_heads: the number of key heads.
+    """
+    is_conv1d = matrix.summed_axes == (0,)
+    is_vision = any(VISION.search(name) for name in classes)
+    may_be_either = not classes.isdisjoint(MULTI_QUERY)
+    if is_conv1d or is_vision or not classes.isdisjoint(IN_ORDER):
+        return "in order"
+    if may_be_either and key_heads == 1:
+        return "in order"
+    if (may_be_either or not classes.isdisjoint(BY_HEAD)) and key_heads == heads:
+        return "by head"
+    return None
 
 
 def outputs_inputs(parameter: Parameter) -> tuple[int, int]:

@@ -238,6 +238,8 @@ class RoleReader:
         is_map = sizes is not None and not by_itself
         if block:
             own_name = attribute if by_itself else last_part(path)
+            if own_name == "linear":  # inside a module of its own, as q_proj.linear
+                own_name = last_part(parent(path))
             return attention_role(own_name, sizes) or fallback
         if layer is None:
             return "projection" if is_map else fallback

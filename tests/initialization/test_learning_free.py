@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from small_models import BART, BERT, DECODER, DECODERS, GROUPED, WEIGHTS, t5
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
@@ -113,28 +114,72 @@ def test_every_attention_block_is_read_by_head(name):
         assert (block.heads, block.key_value_heads) in ((4, 2), (2, 2), (2, 1))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "phi3"])
-def test_the_rows_of_a_fused_matrix_are_those_that_the_model_uses(name):
+# Name -> the config of a base model whose blocks have other matrices beside those of the heads, or
+# one matrix for them in an order of its own.
+FOUR_HEADS = DECODER | {"num_attention_heads": 4}
+LAYOUTS = {
+    "falcon": AutoConfig.for_model("falcon", **FOUR_HEADS, multi_query=True),
+    "falcon, by head": AutoConfig.for_model("falcon", **FOUR_HEADS, multi_query=False),
+    "gpt_bigcode": AutoConfig.for_model("gpt_bigcode", **DECODERS["gpt2"], multi_query=True),
+    "gpt_bigcode, by head": AutoConfig.for_model(
+        "gpt_bigcode", **DECODERS["gpt2"], multi_query=False
+    ),
+    "openai-gpt": AutoConfig.for_model("openai-gpt", **DECODERS["gpt2"]),
+    "opt": AutoConfig.for_model("opt", **DECODERS["opt"]),
+    "deberta": AutoConfig.for_model("deberta", **BERT),
+    "longformer": AutoConfig.for_model("longformer", **BERT, attention_window=4),
+    "qwen3_5_text": AutoConfig.for_model(
+        "qwen3_5_text", **GROUPED, layer_types=["full_attention"] * 2
+    ),
+    "afmoe": AutoConfig.for_model("afmoe", **GROUPED, num_experts=2, num_experts_per_tok=1),
+}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "phi3", *LAYOUTS])
+def test_the_rows_of_a_head_are_those_that_the_model_uses(name):
     """A head whose values are zero gives zeros to the output, whatever the others do."""
-    auto, config = MODELS[name]
+    auto, config = MODELS.get(name) or (AutoModel, LAYOUTS[name])
     model = build(auto, config, {}, 0).eval()
     block = next(block for block, _ in heads_of(model))
     value, output = block.weights["value"], block.weights["output"]
-    ids = torch.arange(6)[None]
+    ids = torch.arange(2, 8)[None]
     with torch.no_grad():
         for view in (value, *([block.biases["value"]] if block.biases else [])):
             view(model.get_parameter(view.parameter.name))[0].zero_()
-        before = model(ids).logits
+        before = model(ids)[0]
         served = output(model.get_parameter(output.parameter.name))[: block.group]
         served.normal_(0, 5, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(model(ids).logits, before)
+        assert torch.equal(model(ids)[0], before)
         view = block.weights["query"]
         queries = view(model.get_parameter(view.parameter.name))
         queries[: block.group].mul_(-30)
-        assert torch.equal(model(ids).logits, before)
+        assert torch.equal(model(ids)[0], before)
         if block.key_value_heads > 1:
             queries[-1].mul_(-30)
-            assert not torch.equal(model(ids).logits, before)
+            assert not torch.equal(model(ids)[0], before)
+
+
+def test_gates_are_no_queries():
+    model = build(AutoModel, LAYOUTS["qwen3_5_text"], {}, 0)
+    block = next(block for block, _ in heads_of(model))
+    view = block.weights["query"]
+    matrix = model.get_parameter(view.parameter.name).detach()  # [heads * 2 * width, inputs]
+    assert matrix.shape[0] == 4 * 2 * 8
+    assert torch.equal(view(matrix), matrix.view(4, 2, 8, -1)[:, 0])  # [heads, width, inputs]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields"),
+    [
+        ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+        ("codegen", {"n_ctx": 16, "rotary_dim": 4}),
+        ("diffllama", {}),
+        ("convbert", {}),
+    ],
+)
+def test_a_block_whose_heads_cannot_be_told_apart_is_left_out(model_type, fields):
+    model = skeleton(AutoModel, AutoConfig.for_model(model_type, **FOUR_HEADS | fields))
+    assert read_attention_blocks(model, read_parameters(model)) == []
 
 
 # --- without a checkpoint -------------------------------------------------------------------------
