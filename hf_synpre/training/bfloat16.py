@@ -68,7 +68,7 @@ def has_bfloat16() -> bool:
 @functools.cache
 def say_once() -> None:
     """Tell that the products of this process are computed in float32."""
-    logger.info(
-        "This CPU has no instructions for bfloat16, so products of matrices are computed in "
-        "float32 and rounded to bfloat16."
+    logger.warning(
+        "This CPU has no instructions for bfloat16: products of matrices are computed in float32 "
+        "and rounded to bfloat16, which takes longer than training without bf16."
     )
