@@ -24,7 +24,10 @@ from hf_synpre.report.comparisons import comparison
 from hf_synpre.report.schema import Estimate, Report
 
 # The arms of the tables of gains, in their order.
-ARMS_OF_WU = ("synthetic", "identity", "lime", "statistics", "natural", "equal_compute")
+ARMS_OF_WU = (
+    *("synthetic", "identity", "lime", "statistics"),
+    *("natural", "natural_128m", "equal_compute"),
+)
 ARMS_OF_KRISHNA = ("self", "natural", "on_ag_news", "on_hellaswag", "tapt", "synthetic")
 
 
@@ -69,15 +72,20 @@ def claims_of_wu() -> str:
     rows = []
     for claim, arm in claims.items():
         rows.append([claim, f"{ahead_of_random(report, arm)} ahead of random", shares(report, arm)])
-    head = ["claim, as the mean over six tasks", "here", "share of natural's benefit here"]
+    head = [
+        "claim, as the mean over six tasks",
+        "here",
+        f"share of {report['reference']}'s benefit, %",
+    ]
     return markdown_table(head, rows)
 
 
 def shares(report: Report, arm: str) -> str:
-    """Return on how many tasks the share of natural's benefit has a meaning."""
-    shares = report["benefits"][arm]["tasks"].values()
-    defined = [share for share in shares if share["value"] is not None]
-    return f"defined on {len(defined)} of {len(shares)} tasks"
+    """Return the share of natural's benefit on each task where it has a meaning."""
+    of_tasks = report["benefits"][arm]["tasks"]
+    defined = {task: share for task, share in of_tasks.items() if share["value"] is not None}
+    texts = [f"{task} {with_interval(share)}" for task, share in defined.items()]
+    return f"{', '.join(texts)} (defined on {len(defined)} of {len(of_tasks)} tasks)"
 
 
 def gains_of_wu() -> str:

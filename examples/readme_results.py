@@ -194,7 +194,7 @@ SHOWN = {
 # Experiment -> the arms that README's table of findings names.
 ARMS_OF_FINDINGS = {
     "quickstart": ["synthetic", "statistics", "natural"],
-    "campaign": ["synthetic", "statistics", "natural"],
+    "campaign": ["synthetic", "statistics", "natural", "natural_128m"],
     "larger": ["statistics"],
     "self_pretraining": ["self", "synthetic", "natural"],
     "self_pretraining_roberta": ["self", "natural"],
