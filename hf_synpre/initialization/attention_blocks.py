@@ -307,8 +307,8 @@ def numbers_of_heads(modules: Mapping[str, nn.Module], path: str) -> Iterator[in
         holders.append(getattr(modules[outer], "config", None))
     for holder in holders:
         for name in NUMBERS_OF_HEADS:
-            number = getattr(holder, name, None)
-            if isinstance(number, int) and number > 0:
+            number = own_field(holder, name)
+            if number is not None and number > 0:
                 yield number
 
 
@@ -317,7 +317,20 @@ def widths_of_head(module: nn.Module) -> set[int]:
     widths = set()
     for inner in module.modules():
         for name in WIDTHS_OF_HEAD:
-            width = getattr(inner, name, None)
-            if isinstance(width, int):
+            width = own_field(inner, name)
+            if width is not None:
                 widths.add(width)
     return widths
+
+
+def own_field(holder: object, name: str) -> int | None:
+    """Return a field of a module or config, if it is an integer.
+
+    The config of a model whose layers differ (Gemma 4) raises RuntimeError on a field that each
+    layer has for itself.
+    """
+    try:
+        value = getattr(holder, name, None)
+    except RuntimeError:
+        return None
+    return value if isinstance(value, int) else None

@@ -168,6 +168,20 @@ def test_gates_are_no_queries():
     assert torch.equal(view(matrix), matrix.view(4, 2, 8, -1)[:, 0])  # [heads, width, inputs]
 
 
+def test_a_config_whose_layers_differ_is_passed_over():
+    """transformers refuses to read such a field, as num_attention_heads of some Gemma 4."""
+
+    class Differing:
+        @property
+        def num_attention_heads(self):
+            raise RuntimeError("'num_attention_heads' is a per-layer attribute")
+
+    model = build(*MODELS["llama"], {}, 0)
+    for layer in model.model.layers:
+        layer.self_attn.config = Differing()
+    assert [block.heads for block, _ in heads_of(model)] == [4, 4]
+
+
 @pytest.mark.parametrize(
     ("model_type", "fields"),
     [
