@@ -395,7 +395,13 @@ def print_plan(
         print(remark)
 
     start = {"random": "random weights", "weights": "weights of", "statistics": "statistics of"}
-    words = f"{start[arm.get('init', 'random')]} {arm.get('checkpoint') or ''}".strip()
+    words = start[arm.get("init", "random")]
+    if arm.get("checkpoint"):
+        words += f" {arm['checkpoint']}"
+    if arm.get("scheme") and arm.get("checkpoint"):
+        words += f", scheme {arm['scheme']}"
+    elif arm.get("scheme"):
+        words = f"scheme {arm['scheme']}, no checkpoint"
     if "tokenizer" in task:
         words += f", tokenizer of {task['tokenizer']}"
     architecture = model.get("config_name") or model["model_type"]

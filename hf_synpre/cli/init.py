@@ -226,10 +226,12 @@ def find_config(
     Its ids are those of a tokenizer that is named, or that does not come with the config. Otherwise
     the config keeps its own: many checkpoints have more rows of embeddings than ids.
     """
+    from hf_synpre.initialization.checkpoints import refuse_short_name
     from hf_synpre.models.spec import ModelSpec
     from hf_synpre.vocabulary import as_vocabulary
 
     place = options.model or str(options.source)
+    refuse_short_name(place)
     if not options.model and Path(place).is_file():  # a statistics file lies beside its config
         place = str(Path(place).parent)
 

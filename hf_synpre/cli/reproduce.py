@@ -150,7 +150,7 @@ def find_tokenizer(
         UsageError: it is none of these.
     """
     from hf_synpre.data.corpus_cache import stored_tokenizer
-    from hf_synpre.data.tokenizers import read_tokenizer
+    from hf_synpre.data.tokenizers import CASE_KEPT, read_tokenizer
     from hf_synpre.models.families import model_family
     from hf_synpre.vocabulary import Vocabulary
 
@@ -162,7 +162,12 @@ def find_tokenizer(
     # One that hf_synpre trained on this corpus is trained again: a card alone is enough.
     if corpus is not None and run.tokenizer.get("origin") != "stock":
         family = model_family(run.model.config(Vocabulary.plain(64)))
-        return stored_tokenizer(corpus, run.tokenizer["size"], encoder=family != "seq2seq")
+        return stored_tokenizer(
+            corpus,
+            run.tokenizer["size"],
+            encoder=family != "seq2seq",
+            lowercase=not run.tokenizer["origin"].endswith(CASE_KEPT),
+        )
     try:
         return read_tokenizer(run.source)
     except UsageError as error:

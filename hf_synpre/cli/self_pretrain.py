@@ -256,10 +256,10 @@ def corpus_tokenizer(
     """Return the tokenizer of a run on text.
 
     It is the one that is named, or that of the checkpoint whose token embeddings are kept, or one
-    that is trained on the corpus.
+    that is trained on the corpus. It keeps case, but for the labelled tasks of hf_synpre.
 
     Args:
-        options: the flags, of which --tokenizer_name and --vocab_size are read.
+        options: the flags, of which the dataset, --tokenizer_name and --vocab_size are read.
         start: the checkpoint that the run goes on from.
         start_embeddings: what happens to its token embeddings.
         family: the model's family; an encoder-decoder takes T5's special tokens.
@@ -267,13 +267,20 @@ def corpus_tokenizer(
     """
     from hf_synpre.data.corpus_cache import stored_tokenizer
     from hf_synpre.data.tokenizers import read_tokenizer
+    from hf_synpre.finetuning import TASKS, LabelTask
     from hf_synpre.initialization.checkpoints import has_tokenizer
 
     if options.tokenizer_name:
         return read_tokenizer(options.tokenizer_name)
     if start and start_embeddings == "kept" and has_tokenizer(start):
         return read_tokenizer(start)
-    return stored_tokenizer(corpus, options.vocab_size, encoder=family != "seq2seq")
+    task = TASKS.get(options.dataset)
+    return stored_tokenizer(
+        corpus,
+        options.vocab_size,
+        encoder=family != "seq2seq",
+        lowercase=isinstance(task, LabelTask) and task.lowercase,
+    )
 
 
 SELF_PRETRAIN = Verb(

@@ -79,24 +79,30 @@ def stored_corpus(
     return Corpus(texts, stored["metadata"], source=stored["source"]), stored["remarks"]
 
 
-def stored_tokenizer(corpus: Corpus, vocab_size: int, *, encoder: bool) -> PreTrainedTokenizerFast:
+def stored_tokenizer(
+    corpus: Corpus, vocab_size: int, *, encoder: bool, lowercase: bool = False
+) -> PreTrainedTokenizerFast:
     """Return a tokenizer trained on the train texts of a corpus, or the one that was before.
 
     Args:
         corpus: the texts, of which `source` says what decides them.
         vocab_size: ids of the tokenizer.
         encoder: it is that of `train_encoder_tokenizer`, else that of `train_tokenizer`.
+        lowercase: whether that of an encoder reads texts in lower case.
 
     Raises:
         UsageError: vocab_size is too small.
     """
-    train = train_encoder_tokenizer if encoder else train_tokenizer
+    train: Callable[..., PreTrainedTokenizerFast] = train_tokenizer
+    if encoder:
+        train = functools.partial(train_encoder_tokenizer, lowercase=lowercase)
     if corpus.source is None:
         return train(corpus.texts("train"), vocab_size)
     recipe = {
         "format": FORMAT,
         "corpus": corpus.source,
         "encoder": encoder,
+        "lowercase": encoder and lowercase,
         "vocab_size": vocab_size,
         "versions": [__version__, tokenizers.__version__, transformers.__version__],
     }

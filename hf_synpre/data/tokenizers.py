@@ -4,7 +4,7 @@ Every tokenizer trained here is a byte-level BPE, because that is a function of 
 pieces are not: their trainer breaks ties by hash order. Two templates of special tokens exist:
 
 - train_tokenizer, for encoder-decoders and decoders: T5's <pad>, </s>, <unk> and sentinels.
-- train_encoder_tokenizer, for encoders: BERT's [CLS] a [SEP] b [SEP], lower case.
+- train_encoder_tokenizer, for encoders: BERT's [CLS] a [SEP] b [SEP], in lower case or not.
 """
 
 from collections.abc import Iterable
@@ -147,15 +147,25 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return tokenizer
 
 
+# The end of the origin of an encoder's tokenizer that reads no lower case.
+CASE_KEPT = ", case kept"
+
+
 def train_encoder_tokenizer(
-    texts: Iterable[str], vocab_size: int, source: str = "the corpus alone"
+    texts: Iterable[str],
+    vocab_size: int,
+    source: str = "the corpus alone",
+    *,
+    lowercase: bool = False,
 ) -> PreTrainedTokenizerFast:
-    """Return a lower-case tokenizer with BERT's special tokens, trained on these texts.
+    """Return a tokenizer with BERT's special tokens, trained on these texts.
 
     Args:
         texts: the documents.
         vocab_size: ids of the tokenizer.
         source: what the texts are, for `origin`, which the tokenizer's files and the results carry.
+        lowercase: whether texts are read in lower case, as uncased BERT and ELECTRA read them. Case
+            tells molecules apart, and names in code.
 
     Raises:
         UsageError: vocab_size is too small.
@@ -163,7 +173,8 @@ def train_encoder_tokenizer(
     check_vocab_size(vocab_size, encoder=True)
 
     backend = _byte_level_bpe(add_prefix_space=True)
-    backend.normalizer = normalizers.Lowercase()
+    if lowercase:
+        backend.normalizer = normalizers.Lowercase()
     _train(backend, texts, vocab_size, BERT_TOKENS)
 
     # The ids of the template's tokens are known only after training.
@@ -173,9 +184,12 @@ def train_encoder_tokenizer(
         [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
 
+    origin = f"strict: trained on {source}, {backend.get_vocab_size()} ids"
+    if not lowercase:
+        origin += CASE_KEPT
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        origin=f"strict: trained on {source}, {backend.get_vocab_size()} ids",
+        origin=origin,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **BERT_TOKENS,
     )

@@ -306,7 +306,8 @@ class Lines:
             if state.steps and state.name not in self._described:
                 self._described.add(state.name)
                 self._print(description(state))
-            if state.seconds_left is not None and state.name not in self._estimated:
+            is_estimated = state.seconds_left is not None and state.step < state.steps
+            if is_estimated and state.name not in self._estimated:
                 self._estimated.add(state.name)
                 is_cell = any(state.name == cell.name for cell in self.progress.cells)
                 self._print(estimate(state, has_checkpoints=not is_cell))

@@ -1,6 +1,7 @@
 """Fine-tuning: a model, a prepared task and a recipe -> test scores, curve and cost."""
 
 import itertools
+import logging
 import math
 import time
 from dataclasses import dataclass, fields, replace
@@ -21,6 +22,8 @@ from hf_synpre.training.callbacks import BestModel
 from hf_synpre.training.evaluations import affordable_examples, warn_of_cost
 from hf_synpre.training.flops import Meter, TrainingCost
 from hf_synpre.training.trainer import SynpreTrainer
+
+logger = logging.getLogger(__name__)
 
 # Batches by whose mean the cost of a batch is estimated. Trainer groups so many batches by length,
 # so that their mean length is that of the data.
@@ -330,6 +333,15 @@ def train(
     # The number of steps, and of steps between evaluations.
     steps = planned_steps(trainer) + extra_steps(trainer, extra_flops)
     trainer.args.max_steps = steps
+    warmup_steps = trainer.args.get_warmup_steps(steps)
+    if steps and warmup_steps >= steps:
+        logger.warning(
+            "%s: %d steps of warm-up and %d steps in all: the learning rate never reaches its "
+            "value; give a smaller warmup_steps (below 1: a share).",
+            data.task.name,
+            warmup_steps,
+            steps,
+        )
     evaluations = spec.evaluations
     if head.answer == "tokens":
         evaluations = language_evaluations(trainer, spec)

@@ -232,9 +232,9 @@ def check_several_labels(
         values = rows.with_format("arrow")[:][column].unique().drop_null()
         if len(values) == 1:
             raise UsageError(
-                f"{name}: all rows have the label {in_message(values[0].as_py())} in the column "
-                f"{column}, so there is nothing to predict; give rows of two labels or more, or "
-                "name another column as --label."
+                f"{name}: all {len(rows)} rows of train have the label "
+                f"{in_message(values[0].as_py())} in the column {column}, so there is nothing to "
+                "predict; give rows of two labels or more, or name another column as --label."
             )
 
 

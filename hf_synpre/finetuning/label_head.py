@@ -184,12 +184,17 @@ class LabelHead(Head["LabelTask", LabelRows]):
         """Return a tokenizer that puts [CLS] and [SEP] around texts, and a line on its origin."""
         if corpus is not None:
             tokenizer = train_encoder_tokenizer(
-                corpus.texts("train"), vocab_size, corpus.metadata["name"]
+                corpus.texts("train"),
+                vocab_size,
+                corpus.metadata["name"],
+                lowercase=task.lowercase,
             )
         else:
             text = TextSpec(text_columns(task, train))
             train_text = dataset_corpus(train, text, task.name)
-            tokenizer = train_encoder_tokenizer(train_text.texts("train"), vocab_size)
+            tokenizer = train_encoder_tokenizer(
+                train_text.texts("train"), vocab_size, lowercase=task.lowercase
+            )
         return tokenizer, tokenizer.init_kwargs["origin"]
 
     def head_metadata(

@@ -76,6 +76,10 @@ class LabelTask(FinetuningTask):
         "it (docs/metrics.md).",
         None,
     )
+    lowercase: bool = option(
+        "A tokenizer that is trained on the texts reads them in lower case, as uncased BERT does.",
+        False,
+    )
     max_source: int = option(
         "Token ids of a row, special tokens included; longer texts are cut.", 128
     )

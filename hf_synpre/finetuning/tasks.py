@@ -168,6 +168,8 @@ class FinetuningTask(ABC):
         for name in ("hold_out", "special_tokens", "chat_template"):
             if recipe.get(name) is False:
                 del recipe[name]
+        if recipe.get("lowercase"):  # as all did before that field existed
+            del recipe["lowercase"]
         return recipe
 
 

@@ -233,11 +233,17 @@ class TextToTextTask(FinetuningTask):
         else:
             values = [[value] for value in values]
 
-        has_nulls = any(text is None for texts in values for text in texts or ())
-        if not is_text(text_type) or not all(values) or has_nulls:
+        if not is_text(text_type) and not pa.types.is_null(text_type):
             raise UsageError(
-                f"{self.name}: column {name} of {split} holds {column.type}, nulls or empty lists; "
-                "give text in every row."
+                f"{self.name}: column {name} of {split} holds {column.type}; give text in every "
+                "row."
+            )
+        empty = [number for number, texts in enumerate(values) if not texts or None in texts]
+        if empty:
+            raise UsageError(
+                f"{self.name}: {len(empty)} of {len(values)} rows of {split} have no text in "
+                f"column {name}, the first is row {empty[0] + 1}; give text in every row, or leave "
+                "these rows out."
             )
         return [[self._clean(text) for text in texts] for texts in values]
 

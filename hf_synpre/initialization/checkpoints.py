@@ -145,10 +145,7 @@ def checkpoint_folder(
             f"{similar_path(path)}"
         )
 
-    released = NAMESPACE + str(name_or_path)
-    if released in bundled_checkpoints():
-        raise UsageError(f"There is no folder {name_or_path}; give {released}, which is released.")
-
+    refuse_short_name(str(name_or_path))
     if subfolder:
         patterns = tuple(f"{subfolder}/{pattern}" for pattern in patterns)
     try:
@@ -163,6 +160,15 @@ def checkpoint_folder(
             raise MissingCheckpointError(unknown_release(str(name_or_path))) from error
         raise MissingCheckpointError(message + similar_path(path)) from error
     return Path(repository, subfolder)
+
+
+def refuse_short_name(name: str) -> None:
+    """Raise UsageError where a name is that of a bundled checkpoint without its namespace."""
+    whole = NAMESPACE + name
+    if whole in bundled_checkpoints():
+        raise UsageError(
+            f"There is no folder {name}; give {whole}, whose statistics come with the package."
+        )
 
 
 def released_hint(name: str) -> str:

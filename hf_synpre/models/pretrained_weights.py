@@ -90,10 +90,12 @@ def take_weights(
     for name, tensor in copied.items():
         shape = current[name].shape
         if shape != tensor.shape:
+            remedy = "give a model of the same sizes"
+            if name.rpartition(".")[0] in token_modules:
+                remedy += ' and vocabulary, or embeddings "fresh"'
             raise UsageError(
                 f"{source}: {name} has shape {list(tensor.shape)}, the model's has {list(shape)}; "
-                'give the same architecture and vocabulary, or embeddings "fresh" '
-                "(--start_embeddings fresh)."
+                f"{remedy}."
             )
         if not torch.isfinite(tensor).all():
             raise UsageError(

@@ -205,11 +205,15 @@ def fraction_estimate(
     if result["n"] > 1 and sizes and min(sizes) > 0:
         _widen_to_wilson(result, min(sizes))
 
-    # Student's t knows no bounds; a fraction has some.
-    if result["low"] is not None and result["high"] is not None:
-        result["low"] = max(result["low"], 0.0)
-        result["high"] = min(result["high"], 1.0)
+    keep_within(result, 0.0, 1.0)
     return result
+
+
+def keep_within(mean: Estimate, lowest: float, highest: float) -> None:
+    """Cut an interval to the values that a score can have: Student's t knows no bounds."""
+    if mean["low"] is not None and mean["high"] is not None:
+        mean["low"] = max(mean["low"], lowest)
+        mean["high"] = min(mean["high"], highest)
 
 
 def _widen_to_wilson(mean: Estimate, size: int) -> None:

@@ -19,6 +19,7 @@ from hf_synpre.report.intervals import (
     draw_gains,
     estimate,
     fraction_estimate,
+    keep_within,
     pool_gains,
     ratio,
     refuse,
@@ -39,7 +40,8 @@ from hf_synpre.report.schema import (
 from hf_synpre.report.seeds import arranged
 
 # Words in the names of metrics that are no fractions, even where their values are in 0..1.
-NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", "corr")
+CORRELATION = "corr"
+NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", CORRELATION)
 PHASES = ("pretraining", "finetuning")
 # The metrics of language modelling: of decoders, and of masked models.
 LANGUAGE_METRICS = ("bits_per_byte", "masked_loss")
@@ -211,6 +213,8 @@ def mean_score(cells: list[CellResult], unit: str | None) -> Estimate:
         result = fraction_estimate(scores, stack_examples(used), example_counts(used), shape)
     else:
         result = estimate(scores, stack_examples(used), shape)
+    if unit is not None and CORRELATION in unit:
+        keep_within(result, -1.0, 1.0)
     if len(used) < len(cells):
         result["waiting"] = len(cells) - len(used)
     result["seeds"] = [cell["seed"] for cell in used]
@@ -242,6 +246,8 @@ def other_metrics(by_arm: ByArm) -> dict[str, dict[str, Estimate]]:
                 means[metric][arm] = fraction_estimate(scores, None, counts, shape)
             else:
                 means[metric][arm] = estimate(scores, shape=shape)
+            if CORRELATION in metric:
+                keep_within(means[metric][arm], -1.0, 1.0)
     return means
 
 

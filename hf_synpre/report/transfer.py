@@ -59,8 +59,8 @@ def gain_matrix(report: Report) -> GainMatrix:
         }
     else:
         # Differences otherwise; only an arm with a gain on every task has a mean.
-        unit, gains = "points over random", differences
-        estimates = {arm: mean_over_tasks(row) for arm, row in differences.items()}
+        unit, gains = "points over random", in_percent(report, differences)
+        estimates = {arm: mean_over_tasks(row) for arm, row in gains.items()}
 
     means = {arm: mean["value"] if mean else None for arm, mean in estimates.items()}
     return {
@@ -70,6 +70,17 @@ def gain_matrix(report: Report) -> GainMatrix:
         "means": means,
         "mean_estimates": estimates,
     }
+
+
+def in_percent(
+    report: Report, differences: dict[str, dict[str, Estimate | None]]
+) -> dict[str, dict[str, Estimate | None]]:
+    """Return the differences on tasks whose scores are in per cent: others have no points."""
+    tasks = {task for task, summary in report["tasks"].items() if summary["unit"] == "%"}
+    kept = {}
+    for arm, row in differences.items():
+        kept[arm] = {task: gain for task, gain in row.items() if task in tasks}
+    return {arm: row for arm, row in kept.items() if row}
 
 
 def mean_over_tasks(row: Mapping[str, Estimate | None]) -> Estimate | None:

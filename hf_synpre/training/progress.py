@@ -214,8 +214,9 @@ class ProgressLines:
         self._print(description(state))
 
     def estimated(self, state: RunState) -> None:
-        """Print how long it takes; warn where that is long."""
-        self._print(estimate(state))
+        """Print how long it takes, unless it is over; warn where that is long."""
+        if state.step < state.steps:
+            self._print(estimate(state))
 
     def advanced(self, state: RunState) -> None:
         """Print how far the run is, if the last line is long ago."""

@@ -307,7 +307,7 @@ def test_a_task_that_left_the_yaml_does_not_come_back_with_other_options(
     ("checkpoint", "message"),
     [
         ("./nope", "There is no folder ./nope; give a checkpoint folder or a Hub id"),
-        ("t5-mini-set", "There is no folder t5-mini-set; give synpre/t5-mini-set, which is rel"),
+        ("t5-mini-set", "There is no folder t5-mini-set; give synpre/t5-mini-set, whose sta"),
     ],
 )
 def test_an_arm_from_a_folder_that_is_not_there_is_found_before_the_first_cell(

@@ -328,7 +328,7 @@ def test_a_key_of_the_other_kind_of_task_names_that_kind(fields, message):
 
 def test_a_column_of_one_label_is_said():
     rows = Dataset.from_dict({"text": [f"text {i}" for i in range(9)], "label": ["good"] * 9})
-    said = "d.csv: all rows have the label 'good' in the column label, so there is nothing to pred"
+    said = "d.csv: all 9 rows of train have the label 'good' in the column label, so there is noth"
     with pytest.raises(UsageError, match=said):
         guess_fields(rows, {"head": "classes"}, "d.csv")
     with pytest.raises(UsageError, match=said):
