@@ -210,9 +210,10 @@ SCHEMES: dict[str, Scheme] = {
     "mimetic": Scheme(
         matrices("attention"),
         "start",
+        by_role=False,
         paper="Trockman and Kolter 2023, arXiv 2305.09828",
     ),
-    "symmetric_qk": Scheme(only("key", "qkv"), "start", paper="arXiv 2502.10927"),
+    "symmetric_qk": Scheme(only("key", "qkv"), "start", by_role=False, paper="arXiv 2502.10927"),
     "gamma": Scheme(matrices("attention", "mlp", "projection"), "start", paper="arXiv 2606.17945"),
     "log_unigram_head": Scheme(
         only("embedding", "final_norm"), "start", embeddings=True, paper=OURS

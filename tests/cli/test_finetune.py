@@ -22,6 +22,7 @@ from hf_synpre.models.spec import ModelSpec
 
 ROWS = 40
 TINY_T5 = "d_model=32,d_kv=8,num_heads=2,d_ff=32,num_layers=1,num_decoder_layers=1"
+TINY_LLAMA = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=2"
 TINY_ENCODER = (
     "hidden_size=32,embedding_size=32,num_hidden_layers=1,num_attention_heads=2,"
     "intermediate_size=32"
@@ -115,7 +116,7 @@ def test_pairs_of_text_become_a_model_that_generates_from_the_folder(folder, cap
 
 def test_tags_have_their_names(folder, capsys):
     assert finetune("tags.jsonl", "--config_overrides", TINY_ENCODER) == 0
-    assert re.search(r'predict\("w[0-9]+ in rome"\)', capsys.readouterr().out)
+    assert re.search(r'predict\("w[0-9]+ in Rome"\)', capsys.readouterr().out)
     tagger = pipeline("token-classification", model="runs/tags/tags--random--0")
     assert {found["entity"] for found in tagger("He is in Rome")} <= {"O", "B-LOC"}
 
@@ -176,8 +177,18 @@ def test_statistics_that_are_bundled_need_no_tokenizer(folder, capsys):
     words = ("pairs.csv", "--init", "statistics", "--checkpoint", "synpre/t5-mini-set")
     assert finetune(*words) == 0
     assert "pairs: statistics of synpre/t5-mini-set; 2 steps of 32 rows" in capsys.readouterr().out
+
     config = json.loads((folder / "runs/pairs/pairs--statistics--0/config.json").read_text())
     assert config["d_model"] == 128
+
+
+def test_the_scheme_is_named_and_too_long_a_warm_up_is_said(folder, capsys):
+    words = ["--model_type", "llama", "--config_overrides", TINY_LLAMA]
+    words += ["--init", "statistics", "--scheme", "mimetic", "--warmup_steps", "10"]
+    assert finetune("pairs.csv", *words) == 0
+    shown = capsys.readouterr()
+    assert "pairs: llama, scheme mimetic, no checkpoint; 2 steps of 32 rows" in shown.out
+    assert "10 steps of warm-up and 2 steps in all: the learning rate never" in shown.err
 
 
 def test_lora_is_saved_as_plain_weights(folder):

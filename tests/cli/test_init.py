@@ -37,6 +37,11 @@ def refusal(capsys, *words):
     return capsys.readouterr().err
 
 
+def test_a_name_without_its_namespace_is_said_whole(capsys, tmp_path):
+    said = refusal(capsys, "--from", "llama-mini-set", "-o", str(tmp_path / "start"))
+    assert "There is no folder llama-mini-set; give synpre/llama-mini-set, whose stat" in said
+
+
 def test_the_folder_has_what_statistics_init_draws(tmp_path, capsys):
     folder = tmp_path / "start"
     start("--from", T5, "--seed", "3", "-o", str(folder))

@@ -41,6 +41,16 @@ def words_tokenizer(ids, unknown="[UNK]", **special_tokens):
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token=unknown, **special_tokens)
 
 
+def test_case_is_kept_or_not():
+    """Of SMILES the case of a letter tells its atom."""
+    kept = train_encoder_tokenizer(["CC1CCCCC1 Cc1ccccc1"], 310)
+    lower = train_encoder_tokenizer(["CC1CCCCC1 Cc1ccccc1"], 310, lowercase=True)
+    assert kept("C")["input_ids"] != kept("c")["input_ids"]
+    assert lower("C")["input_ids"] == lower("c")["input_ids"]
+    assert kept.init_kwargs["origin"].endswith(" ids, case kept")
+    assert lower.init_kwargs["origin"].endswith(" ids")
+
+
 @pytest.fixture(scope="module", params=["t5", "bert", "byt5", "words"])
 def tokenizer(request):
     if request.param == "t5":

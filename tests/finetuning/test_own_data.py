@@ -11,6 +11,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import (
+    TASKS,
+    LabelTask,
     choose_task,
     label_tasks,
     own_corpus,
@@ -131,6 +133,11 @@ def test_an_unclear_or_wrong_column_is_refused(given, message):
     columns = {"a": TEXTS, "b": OTHERS, "c": CLASSES, "d": CLASSES, "f": OTHERS}
     with pytest.raises(UsageError, match=message):
         guess_fields(Dataset.from_dict(columns), given, "r.csv")
+
+
+def test_case_is_kept_in_data_of_one_s_own():
+    assert not LabelTask("mine", "classes", [["text"]], [["label"]]).lowercase
+    assert TASKS["ag_news"].lowercase
 
 
 def test_whole_numbers_that_may_tell_rows_apart_are_not_predicted():

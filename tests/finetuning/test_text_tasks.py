@@ -96,7 +96,13 @@ def test_rows_that_are_no_text_are_named(tmp_path):
     rows = (row, {"source": "b", "target": ["c"]})
     folder = save(tmp_path / "mine", dict.fromkeys(("train", "validation", "test"), rows))
     task = TextToTextTask("mine", ["source"], ["target"])
-    with pytest.raises(UsageError, match="column target of train holds"):
+    said = "1 of 2 rows of train have no text in column target, the first is row 1; give text in"
+    with pytest.raises(UsageError, match=said):
+        task.load(str(folder))
+
+    rows = ({"source": "a", "target": 0.5}, {"source": "b", "target": 1.5})
+    folder = save(tmp_path / "numbers", dict.fromkeys(("train", "validation", "test"), rows))
+    with pytest.raises(UsageError, match="column target of train holds double; give text in every"):
         task.load(str(folder))
 
 

@@ -96,6 +96,15 @@ def test_tasks_of_both_directions_pool_and_different_units_do_not():
     assert result["mean_of_ratios"]["value"] == pytest.approx(0.5, abs=0.1)
 
 
+def test_intervals_of_correlations_stay_within_their_bounds():
+    changes = {"metric": "pearson_spearman_corr", "scores": {"pearson_corr": 0.9}}
+    cells = make_experiment({"random": 0.1, "natural": 0.9}, seeds=2, sd=0.5, **changes)
+    result = summary([cell | {"example_scores": None} for cell in cells])
+    for score in result["scores"]["stdlib_ast"].values():
+        assert score["low"] >= -1
+        assert score["high"] <= 1
+
+
 @pytest.mark.parametrize("missing", ["random", "natural"])
 def test_a_missing_end_is_a_reason_not_a_number(missing):
     result = summary(make_experiment({arm: m for arm, m in MEANS.items() if arm != missing}))

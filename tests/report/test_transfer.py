@@ -46,7 +46,7 @@ def test_cells_of_other_examples_are_no_pair():
 
 def test_tasks_without_probabilities_have_a_matrix_too():
     report = {
-        "tasks": {"tags": {}},
+        "tasks": {"tags": {"unit": "%"}},
         "arms": ["random", "self"],
         "reference": "natural",
         "benefits": {"self": {"tasks": {"tags": {"value": None}}}},
@@ -63,13 +63,26 @@ def test_the_matrix_is_of_differences_where_most_shares_are_refused(first_share,
     shares = {"a": {"value": first_share}, "b": {"value": None}}
     row = {"self": gain(0.2), "natural": gain(0.1)}
     report = {
-        "tasks": {"a": {}, "b": {}},
+        "tasks": {"a": {"unit": "%"}, "b": {"unit": "%"}},
         "arms": ["random", "self", "natural"],
         "reference": "natural",
         "benefits": {"self": {"tasks": shares, "mean_of_ratios": {"value": 0.8}}},
         "differences": {"a": row, "b": row},
     }
     assert gain_matrix(report)["gains"].keys() == arms
+
+
+def test_a_mean_in_points_is_over_tasks_whose_scores_are_in_per_cent():
+    report = {
+        "tasks": {"a": {"unit": "%"}, "b": {"unit": "pearson_corr"}},
+        "arms": ["random", "self"],
+        "reference": "natural",
+        "benefits": {"self": {"tasks": {"a": {"value": None}, "b": {"value": None}}}},
+        "differences": {"a": {"self": gain(0.2)}, "b": {"self": gain(0.9)}},
+    }
+    matrix = gain_matrix(report)
+    assert matrix["gains"] == {"self": {"a": gain(0.2)}}
+    assert matrix["means"] == {"self": 0.2}
 
 
 def test_a_pair_of_arms_has_known_overlap():

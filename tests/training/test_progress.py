@@ -87,6 +87,12 @@ def test_lines_say_what_a_run_is():
     )
     now = RunState(**{**vars(STATE), "seconds_left": 150.0, "loss": 1.5, "tokens_per_s": 14_700})
     assert estimate(now) == "pre-training set: about 2 min for all steps, by the first 7."
+    printed = []
+    lines = ProgressLines("set", None)
+    lines._print = printed.append
+    lines.estimated(now)
+    lines.estimated(RunState(**{**vars(now), "step": now.steps}))  # nothing is left to say
+    assert printed == [estimate(now)]
     assert position(now) == (
         "pre-training set: step 7 of 4,000, loss 1.500, 14.7 k tokens/s, 2 min left"
     )
