@@ -81,11 +81,12 @@ def claims_of_wu() -> str:
 
 
 def shares(report: Report, arm: str) -> str:
-    """Return the share of natural's benefit on each task where it has a meaning."""
-    of_tasks = report["benefits"][arm]["tasks"]
-    defined = {task: share for task, share in of_tasks.items() if share["value"] is not None}
-    texts = [f"{task} {with_interval(share)}" for task, share in defined.items()]
-    return f"{', '.join(texts)} (defined on {len(defined)} of {len(of_tasks)} tasks)"
+    """Return the share of natural's benefit on each task where it is neither refused nor rough."""
+    texts = []
+    for task, share in report["benefits"][arm]["tasks"].items():
+        if share["value"] is not None and not share["note"]:
+            texts.append(f"{task} {with_interval(share)}")
+    return ", ".join(texts) or "–"
 
 
 def gains_of_wu() -> str:
