@@ -20,6 +20,7 @@ from hf_synpre.report.figures import (
     set_title,
 )
 from hf_synpre.report.heat_maps import draw_difference_map, draw_heat_map
+from hf_synpre.report.render import is_absent
 from hf_synpre.report.schema import (
     NATURAL,
     RANDOM,
@@ -244,7 +245,7 @@ def draw_intervals(
     for y, arm in enumerate(arms):
         share = estimates.get(arm)
         if share is None or share["value"] is None:
-            text = "–" if share is None else "refused"
+            text = "–" if is_absent(share) else "refused"
             panel.text(0.5, y, text, transform=panel.get_yaxis_transform(), **REFUSED_TEXT)
             continue
         style = styles[arm]

@@ -277,6 +277,14 @@ def test_panels_that_are_mostly_refused_are_not_drawn_and_named(figures):
     assert words(figure).endswith("not drawn, as refused for most arms: c")
 
 
+def test_an_arm_that_is_not_on_a_task_has_a_dash_there(figures):
+    cells = make_experiment(tasks=("a", "b"))
+    few = [cell for cell in cells if (cell["task"], cell["arm"]) != ("b", "statistics")]
+    panels = {panel.get_title(): panel for panel in figures(summary(few))["benefit"].axes}
+    assert [text.get_text() for text in panels["a"].texts] == []
+    assert [text.get_text() for text in panels["b"].texts] == ["–"]
+
+
 def test_curves_say_what_they_show_and_every_arm_is_in_them(figures):
     cells = [*make_experiment(), *equal_compute_cells()]
     figure = figures(summary(cells))["curves"]
