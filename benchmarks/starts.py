@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,13 +199,16 @@ def product_errors(weights: dict[str, torch.Tensor], key_heads: int, group: int)
     return error
 
 
-def measure(names: list[str], seconds: float, found: dict[str, Any]) -> None:
+def measure(
+    names: list[str], seconds: float, found: dict[str, Any], keep: Callable[[], None]
+) -> None:
     """Measure architectures that were not measured before.
 
     Args:
         names: the architectures.
         seconds: after so long no further one is begun.
         found: name -> errors, or why it was left out; it gets the new ones.
+        keep: called after each of them.
     """
     began = time.perf_counter()
     for name in names:
@@ -217,6 +221,7 @@ def measure(names: list[str], seconds: float, found: dict[str, Any]) -> None:
         if not isinstance(errors, str):
             errors = {scheme: float(f"{error:.1e}") for scheme, error in errors.items()}
         found[name] = errors
+        keep()
         gc.collect()
 
 
@@ -301,7 +306,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="*", help="model types")
     parser.add_argument("--seconds", type=float, default=3600, help="for the identities")
-    parser.add_argument("--memory", action="store_true", help="make the large model too")
+    parser.add_argument("--memory", action="store_true", help="the card and the large model too")
     parser.add_argument("--make-once", action="store_true", help="for the memory alone")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -315,18 +320,20 @@ def main() -> None:
     found = stored.get("of_each", {})
     for name in options.only or ():
         found.pop(name, None)
-    measure(options.only or sorted(MODEL_MAPPING_NAMES), options.seconds, found)
     result: dict[str, Any] = {
         "transformers": transformers.__version__,
-        "card": card(),
-        "memory": stored.get("memory"),
-        "identities": summary(found),
-        "not_reached": len(set(MODEL_MAPPING_NAMES) - found.keys()),
-        "of_each": dict(sorted(found.items())),
+        "card": card() if options.memory or not stored else stored["card"],
+        "memory": memory() if options.memory else stored.get("memory"),
     }
-    if options.memory:
-        result["memory"] = memory()
-    write_json(RESULT, result)
+
+    def keep() -> None:
+        result["identities"] = summary(found)
+        result["not_reached"] = len(set(MODEL_MAPPING_NAMES) - found.keys())
+        result["of_each"] = dict(sorted(found.items()))
+        write_json(RESULT, result)
+
+    measure(options.only or sorted(MODEL_MAPPING_NAMES), options.seconds, found, keep)
+    keep()
     print(json.dumps({name: each for name, each in result.items() if name != "of_each"}, indent=1))
 
 

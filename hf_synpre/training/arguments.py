@@ -85,7 +85,7 @@ def training_arguments(
         cause = " ".join(str(error).split())
         raise UsageError(f"The training arguments {chosen} were refused: {cause}") from error
     if args.fp16 and args.device.type == "cpu":
-        raise UsageError("fp16 is for GPUs, and a CPU computes in full precision; give bf16.")
+        raise UsageError("fp16 is for GPUs; leave it out on a CPU.")
     check_loggers(args.report_to)
     check_optimizer(args)
     return args
