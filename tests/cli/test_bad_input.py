@@ -464,7 +464,7 @@ def test_data_that_is_no_text_is_named(tmp_path, tiny_dataset, capsys):
     words = ["finetune", "mtop", "--data_dir", str(bad), "--output_dir", str(tmp_path / "out")]
     pq.write_table(pa.table({"utterance": ["a", None], "logical_form": ["x", "y"]}), file)
     assert main(words) == 2
-    assert "column utterance of train holds" in capsys.readouterr().err
+    assert "1 of 2 rows of train have no text in column utterance, the" in capsys.readouterr().err
     file.write_bytes(b"PAR1 no")
     assert main(words) == 2
     assert "cannot be read as a dataset: Parquet file size is 7 bytes" in capsys.readouterr().err

@@ -134,7 +134,7 @@ def test_tasks_share_a_tokenizer_and_so_a_pre_training(tmp_path):
     )
     first, second = (experiment.artifacts.prepared_task(name) for name in ("one", "two"))
     assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
-    assert first.metadata["tokenizer"] == "strict: trained on two, one, 400 ids"
+    assert first.metadata["tokenizer"] == "strict: trained on two, one, 400 ids, case kept"
     assert experiment.artifacts.checkpoint("one", "one") == experiment.artifacts.checkpoint(
         "one", "two"
     )
