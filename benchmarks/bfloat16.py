@@ -55,22 +55,25 @@ class Clock(TrainerCallback):
 
 def train(model: str, way: str) -> Clock:
     """Train a model for some steps one way."""
+    # The same recipe in all ways, but for bfloat16.
     training = {
         "max_steps": STEPS,
         "learning_rate": 1e-3,
         "use_cpu": True,
         "bf16": WAYS[way],
     }
-    bfloat16.has_bfloat16 = lambda: way == "pytorch"
     spec = PretrainingSpec(
         task="set",
         vocabulary=128,
         parameters={"min_length": 4, "max_length": 24},
         training=training,
     )
+
+    # The model of the example, and its steps.
     recipe = read_yaml(HERE.parent / "examples" / f"{MODELS[model]}.yaml")
     vocabulary = as_vocabulary(128)
     network = fresh_model(spec, ModelSpec(**recipe["model"]), vocabulary)
+    bfloat16.has_bfloat16 = lambda: way == "pytorch"  # which leaves the products as they are
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         args = training_arguments(

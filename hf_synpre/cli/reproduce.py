@@ -166,7 +166,7 @@ def find_tokenizer(
             corpus,
             run.tokenizer["size"],
             encoder=family != "seq2seq",
-            lowercase=not run.tokenizer["origin"].endswith(CASE_KEPT),
+            lowercase=not str(run.tokenizer.get("origin")).endswith(CASE_KEPT),
         )
     try:
         return read_tokenizer(run.source)

@@ -163,9 +163,12 @@ def checkpoint_folder(
 
 
 def refuse_short_name(name: str) -> None:
-    """Raise UsageError where a name is that of a bundled checkpoint without its namespace."""
+    """Raise UsageError where a name is that of a bundled checkpoint without its namespace.
+
+    A folder of this name is another matter, and is read.
+    """
     whole = NAMESPACE + name
-    if whole in bundled_checkpoints():
+    if whole in bundled_checkpoints() and not Path(name).exists():
         raise UsageError(
             f"There is no folder {name}; give {whole}, whose statistics come with the package."
         )

@@ -42,6 +42,14 @@ def test_a_name_without_its_namespace_is_said_whole(capsys, tmp_path):
     assert "There is no folder llama-mini-set; give synpre/llama-mini-set, whose stat" in said
 
 
+def test_a_folder_of_such_a_name_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    start("--from", LLAMA, "-o", "llama-mini-set")
+    start("--from", "./llama-mini-set", "--scheme", "per_param_mean_sd", "-o", "again")
+    start("llama-mini-set", "--scheme", "mimetic", "-o", "alone")
+    assert "alone: Scheme mimetic, without a checkpoint" in capsys.readouterr().out
+
+
 def test_the_folder_has_what_statistics_init_draws(tmp_path, capsys):
     folder = tmp_path / "start"
     start("--from", T5, "--seed", "3", "-o", str(folder))
