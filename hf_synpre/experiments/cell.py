@@ -124,7 +124,7 @@ def compute_cell(
         "status": "done",
         "error": None,
         **scores,
-        "higher_is_better": data.head_for(model.config).higher_is_better,
+        "higher_is_better": data.head_for(model.config).higher_is_better(data.task),
         "data": data.metadata,
         "wall_s": round(time.perf_counter() - began, 1),
         "phases": {"pretraining": pretraining_cost, "finetuning": finetuning_cost},

@@ -257,6 +257,7 @@ def finetune(
     test_start = time.perf_counter()
     merge_adapters(model)
     tested = head.test(model, data, spec, trainer)
+    head.complete_model(model)
     test_seconds = time.perf_counter() - test_start
 
     if "scoring" in checked:
@@ -285,8 +286,9 @@ def validate(
 
     It does what `finetune` does before the test, with the same arguments and errors.
     """
-    head_of_recipe(model, data, spec)
+    head = head_of_recipe(model, data, spec)
     trainer, best = train(model, data, spec, seed, output_dir, extra_flops)
+    head.complete_model(model)
     return {
         "criterion": best.criterion,
         "best": best.chosen,
@@ -348,7 +350,9 @@ def train(
     trainer.args.eval_steps = math.ceil(steps / evaluations)
 
     # Train, and keep the weights of the best evaluation.
-    best = BestModel(trainer.training_cost, spec.patience, head.criterion)
+    if steps:
+        head.prepare_model(model, data)
+    best = BestModel(trainer.training_cost, spec.patience, head.criterion(data.task))
     trainer.add_callback(best)
     if steps:
         trainer.train()
@@ -416,7 +420,7 @@ def finetuning_trainer(
         eval_dataset=validation,
         data_collator=head.collator(data, model.config),
         compute_metrics=head.validation_metrics(data, rows),
-        **head.trainer_options(spec),
+        **head.trainer_options(spec, data),
     )
 
 

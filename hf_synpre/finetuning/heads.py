@@ -85,10 +85,6 @@ class Head(ABC, Generic[Task, Rows]):
     training_arguments: ClassVar[dict[str, Any]] = {}
     # What the answer is: "labels", "text" that is generated, or "tokens" of a text.
     answer: ClassVar[str] = "labels"
-    # Whether a higher test score is better, and the validation metric by which weights are chosen:
-    # the highest "token_accuracy" or the lowest "loss".
-    higher_is_better: ClassVar[bool] = True
-    criterion: ClassVar[str] = "token_accuracy"
     # Whether the loss obeys label_smoothing_factor of TrainingArguments.
     smooths_labels: ClassVar[bool] = True
 
@@ -234,6 +230,12 @@ class Head(ABC, Generic[Task, Rows]):
         """
         return config
 
+    def prepare_model(self, model: PreTrainedModel, data: "PreparedTask[Task]") -> None:
+        """Change a model in place before it is trained; `complete_model` takes that back."""
+
+    def complete_model(self, model: PreTrainedModel) -> None:
+        """Make a trained model an ordinary one of transformers again, in place."""
+
     @abstractmethod
     def collator(self, data: "PreparedTask[Task]", config: PreTrainedConfig) -> Collator:
         """Return the function that makes a batch of a list of rows.
@@ -275,7 +277,18 @@ class Head(ABC, Generic[Task, Rows]):
         """
         return {}
 
-    def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
+    def higher_is_better(self, task: Task) -> bool:
+        """Say whether a higher test score is better."""
+        return True
+
+    def criterion(self, task: Task) -> str:
+        """Return the validation metric by which weights are chosen.
+
+        It is "token_accuracy", of which the highest is the best, or "loss", of which the lowest is.
+        """
+        return "token_accuracy"
+
+    def trainer_options(self, spec: "FinetuningSpec", data: "PreparedTask[Task]") -> dict[str, Any]:
         """Return the Trainer's keywords beside its arguments, rows and collator."""
         return {"loss": self.smoothed_loss(spec)}
 
@@ -371,7 +384,7 @@ class TokenHead(Head[Task, Rows]):
         """Return the Hub id, None if the rows came from a folder."""
         return {"hub_id": None if data_dir else task.hub_id}
 
-    def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
+    def trainer_options(self, spec: "FinetuningSpec", data: "PreparedTask[Task]") -> dict[str, Any]:
         """Return the loss, and the function by which an evaluation keeps no logits."""
         loss = TokenLoss(self.label_smoothing(spec))
         return {"loss": loss, "preprocess_logits_for_metrics": loss.by_row}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import torch
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import (
@@ -38,7 +39,15 @@ from hf_synpre.finetuning.label_rows import (
     LabelRows,
     SpecialTokensTemplate,
 )
-from hf_synpre.finetuning.scores import CHECKS, SCORES, SCORINGS, Labels, Scores, prediction_notes
+from hf_synpre.finetuning.scores import (
+    CHECKS,
+    ERROR_METRICS,
+    SCORES,
+    SCORINGS,
+    Labels,
+    Scores,
+    prediction_notes,
+)
 from hf_synpre.initialization import skeleton
 from hf_synpre.models.families import longest_input, reads_last_position, uses_token_types
 from hf_synpre.training.trainer import SynpreTrainer
@@ -309,7 +318,17 @@ class LabelHead(Head["LabelTask", LabelRows]):
             left=reads_last_position(config) and not self.predicts_positions,
         )
 
-    def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
+    def higher_is_better(self, task: "LabelTask") -> bool:
+        """Say whether a higher score is better: of errors the lower one is."""
+        return task.metric_name not in ERROR_METRICS
+
+    def criterion(self, task: "LabelTask") -> str:
+        """Return the loss for errors, and for other metrics the reported score."""
+        return "token_accuracy" if self.higher_is_better(task) else "loss"
+
+    def trainer_options(
+        self, spec: "FinetuningSpec", data: "PreparedTask[LabelTask]"
+    ) -> dict[str, Any]:
         """Return the loss, and how learning rates fall from layer to layer."""
         return {"loss": self.smoothed_loss(spec), "layer_decay": spec.layer_decay}
 
@@ -424,6 +443,13 @@ class LabelHead(Head["LabelTask", LabelRows]):
             tested["probabilities"] = pack_fractions(softmax(logits))
             tested["truths"] = rows.true_labels.tolist()
         return tested
+
+
+def labels_of_step(
+    labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+) -> torch.Tensor | int:
+    """Return the number of labels of the step; that of this batch if it is not known."""
+    return labels.numel() if num_items_in_batch is None else num_items_in_batch
 
 
 def unlearned_labels(found: dict[str, dict[str, Any]]) -> list[str]:

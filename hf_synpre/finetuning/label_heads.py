@@ -5,7 +5,6 @@ score function of scores.py compares predictions with labels. To add a head, wri
 add an object of it to LABEL_HEADS.
 """
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
@@ -39,16 +38,16 @@ from hf_synpre.finetuning.label_encoding import (
     join_choices,
     label_values,
 )
-from hf_synpre.finetuning.label_head import LabelHead
+from hf_synpre.finetuning.label_head import LabelHead, labels_of_step
 from hf_synpre.finetuning.label_names import (
     LabelNames,
     class_names,
     class_number,
     declared_names,
-    gold_rows,
     gold_splits,
 )
 from hf_synpre.finetuning.label_rows import ChoiceRows, SpanRows, TagRows
+from hf_synpre.finetuning.number_head import NumberHead
 from hf_synpre.finetuning.span_answers import extract_answers
 
 if TYPE_CHECKING:
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.prepared import PreparedTask
 
 
-# From here on numbers are said to be large: a new layer begins with numbers around zero.
-LARGE_NUMBER = 20.0
 # Training arguments of heads whose rows have no one length by which they could be grouped.
 ROWS_AT_RANDOM: dict[str, Any] = {
     "label_names": ["labels"],
@@ -180,72 +177,6 @@ class MultiLabelHead(LabelHead):
     def predictions(self, rows: Any, logits: Any, names: list[Any]) -> np.ndarray:
         """Return the logits themselves: AUC compares their order."""
         return logits  # [rows, labels]
-
-
-class NumberHead(LabelHead):
-    """A number for a text or a pair of texts, such as their similarity."""
-
-    name = "number"
-    metrics = ("pearson_spearman",)
-    smooths_labels = False
-    model_class = AutoModelForSequenceClassification
-    problem_type = "regression"
-
-    def accepts_label_type(self, column_type: pa.DataType) -> bool:
-        """Say whether the column holds numbers."""
-        return pa.types.is_floating(column_type) or pa.types.is_integer(column_type)
-
-    def usable_splits(
-        self, task: "LabelTask", splits: Mapping[str, Dataset]
-    ) -> Mapping[str, Dataset]:
-        """Return the rows with a number."""
-        column = task.find_columns(splits["train"], "label")[0]
-        usable = {}
-        for split, rows in splits.items():
-            usable[split] = gold_rows(task, rows, split, column, marks=set())
-        return usable
-
-    def split_facts(self, encoded: pa.Table, label_names: list[Any] | None) -> dict[str, Any]:
-        """Return the lowest and the highest number."""
-        numbers = encoded["label"].to_numpy()
-        return {"lowest": float(numbers.min()), "highest": float(numbers.max())}
-
-    def label_number(self, task: "LabelTask", value: Any, names: list[Any], split: str) -> float:
-        """Return the number. ValueError: it is not finite."""
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError(number)
-        return number
-
-    def label_remedy(self, names: list[Any]) -> str:
-        """Return the end of the sentence that refuses a label."""
-        return "; give a finite number in every row"
-
-    def label_notes(self, found: dict[str, dict[str, Any]]) -> list[str]:
-        """Return the notes of every head, and one where the numbers of train are large."""
-        notes = super().label_notes(found)
-        lowest, highest = (found.get("train", {}).get(key, 0.0) for key in ("lowest", "highest"))
-        if max(-lowest, highest) > LARGE_NUMBER:
-            notes.append(
-                f"train has numbers from {lowest:g} to {highest:g}; their squared error is the "
-                "loss, so a model needs many steps for them; give numbers of a few units, such as "
-                "(number - mean) / standard deviation"
-            )
-        return notes
-
-    def loss(
-        self,
-        outputs: ModelOutput,
-        labels: torch.Tensor,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the mean squared error over the rows."""
-        total = mse_loss(outputs.logits[:, 0].float(), labels.float(), reduction="sum")
-        return total / labels_of_step(labels, num_items_in_batch)
-
-    def predictions(self, rows: Any, logits: Any, names: list[Any]) -> np.ndarray:
-        """Return the only logit of each row."""
-        return logits[:, 0]  # [rows]
 
 
 class ChoiceHead(LabelHead):
@@ -441,13 +372,6 @@ def count_numbers(numbers: np.ndarray, names: list[Any] | None) -> dict[str, int
     """
     counts = np.bincount(numbers, minlength=len(names or [])).tolist()
     return dict(zip(map(str, names or []), counts, strict=True))
-
-
-def labels_of_step(
-    labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
-) -> torch.Tensor | int:
-    """Return the number of labels of the step; that of this batch if it is not known."""
-    return labels.numel() if num_items_in_batch is None else num_items_in_batch
 
 
 LABEL_HEADS: dict[str, LabelHead] = {

@@ -89,11 +89,17 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
     usual_model_type = "llama"
     text_columns = ("text",)
     adds_parameters = False
-    higher_is_better = False
-    criterion = "loss"
     smooths_labels = False  # bits per byte are those of the text
     answer = "tokens"
     metric: ClassVar[str] = BITS_PER_BYTE  # what `score` gives
+
+    def higher_is_better(self, task: "LanguageTask") -> bool:
+        """Say that a lower score is better: bits per byte, or a loss."""
+        return False
+
+    def criterion(self, task: "LanguageTask") -> str:
+        """Return the loss, by which weights are chosen."""
+        return "loss"
 
     def train_tokenizer(
         self, task: "LanguageTask", train: pa.Table, vocab_size: int, corpus: Corpus | None

@@ -176,9 +176,11 @@ class MaskedLanguageHead(LanguageHead):
             )
         return config
 
-    def trainer_options(self, spec: "FinetuningSpec") -> dict[str, Any]:
+    def trainer_options(
+        self, spec: "FinetuningSpec", data: "PreparedTask[LanguageTask]"
+    ) -> dict[str, Any]:
         """Return those of LanguageHead, and the callback by which masks are fresh."""
-        return {**super().trainer_options(spec), "callbacks": [FreshMasks()]}
+        return {**super().trainer_options(spec, data), "callbacks": [FreshMasks()]}
 
     def score(self, rows: WindowRows, loss: float) -> float:
         """Return the score of a loss in nats per masked token: the loss itself."""

@@ -19,6 +19,8 @@ from hf_synpre.finetuning.tag_schemes import WRITINGS, TagScheme, find_scheme
 # no mean over examples.
 Scores = tuple[dict[str, float], np.ndarray | None]
 
+# The metrics of numbers of which a lower score is better.
+ERROR_METRICS = ("rmse", "mae")
 # The scheme by which tags are read that mark no entities: none is found.
 NO_ENTITIES = TagScheme("no entities", WRITINGS[0])
 
@@ -107,7 +109,10 @@ def class_correlation(predictions: np.ndarray, labels: np.ndarray) -> float:
 def pearson_spearman(
     predictions: np.ndarray, labels: np.ndarray, known: Labels = UNNAMED
 ) -> Scores:
-    """Return the mean of Pearson's and Spearman's correlation of float[examples]: STS-B."""
+    """Return the mean of Pearson's and Spearman's correlation of float[examples]: STS-B.
+
+    The errors stand beside it: predictions may be in the right order and all too small.
+    """
     pearson = correlation(predictions, labels)
     spearman = correlation(ranks(predictions), ranks(labels))
     scores = {
@@ -115,7 +120,28 @@ def pearson_spearman(
         "pearson_corr": pearson,
         "spearman_corr": spearman,
     }
-    return scores, None
+    return scores | errors(predictions, labels), None
+
+
+def errors(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return the root of the mean squared error, and the mean absolute one, of float[examples]."""
+    differences = np.asarray(predictions, float) - labels
+    return {
+        "rmse": float(np.sqrt((differences**2).mean())),
+        "mae": float(np.abs(differences).mean()),
+    }
+
+
+def rmse(predictions: np.ndarray, labels: np.ndarray, known: Labels = UNNAMED) -> Scores:
+    """Return the root of the mean squared error, then the other scores of numbers."""
+    scores, _ = pearson_spearman(predictions, labels)
+    return {"rmse": scores["rmse"]} | scores, None
+
+
+def mae(predictions: np.ndarray, labels: np.ndarray, known: Labels = UNNAMED) -> Scores:
+    """Return the mean absolute error, then the other scores of numbers."""
+    scores, _ = pearson_spearman(predictions, labels)
+    return {"mae": scores["mae"]} | scores, None
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -245,6 +271,8 @@ SCORES: dict[str, Callable[..., Scores]] = {
     "accuracy_f1": accuracy_f1,
     "matthews": matthews,
     "pearson_spearman": pearson_spearman,
+    "rmse": rmse,
+    "mae": mae,
     "auc": auc,
     "span_f1": span_f1,
     "tag_accuracy": tag_accuracy,

@@ -41,7 +41,7 @@ from hf_synpre.report.seeds import arranged
 
 # Words in the names of metrics that are no fractions, even where their values are in 0..1.
 CORRELATION = "corr"
-NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", CORRELATION)
+NO_FRACTIONS = ("loss", "perplexity", "nll", "bits", "rmse", "mae", CORRELATION)
 PHASES = ("pretraining", "finetuning")
 # The metrics of language modelling: of decoders, and of masked models.
 LANGUAGE_METRICS = ("bits_per_byte", "masked_loss")

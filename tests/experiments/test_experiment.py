@@ -83,7 +83,9 @@ def command(config, folder):
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "mini"
-    done = subprocess.run(command(config, folder), capture_output=True, text=True)
+    done = subprocess.run(
+        [*command(config, folder), *IN_THIS_PROCESS], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return folder, done
 

@@ -194,11 +194,3 @@ def test_the_length_of_training_may_be_given_in_epochs(prepared, tmp_path):
     assert [planned_steps(trainer) for trainer in trainers] == [12, 24]
     trainers[1].args.max_steps = 7
     assert planned_steps(trainers[1]) == 7
-
-
-def test_large_numbers_are_said_before_training():
-    notes = find_head("number").label_notes
-    assert notes({"train": {"lowest": -3.0, "highest": 5.0}}) == []
-    (note,) = notes({"train": {"lowest": 12.0, "highest": 410.5}})
-    assert note.startswith("train has numbers from 12 to 410.5; their squared error is the loss")
-    assert notes({"train": {"lowest": -30.0, "highest": 0.0}}) != []

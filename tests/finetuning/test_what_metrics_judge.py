@@ -91,7 +91,8 @@ def test_matthews_of_three_classes_does_not_depend_on_their_numbers():
 def test_correlations_of_what_does_not_vary_are_zero():
     numbers = np.array([1.0, 2.0, 3.0])
     for pair in ((numbers, np.ones(3)), (np.ones(3), numbers), (numbers[:1], numbers[:1])):
-        assert set(SCORES["pearson_spearman"](*pair)[0].values()) == {0.0}
+        scores = SCORES["pearson_spearman"](*pair)[0]
+        assert {scores[name] for name in scores if "corr" in name} == {0.0}
 
 
 @pytest.mark.parametrize(
