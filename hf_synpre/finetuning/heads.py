@@ -347,6 +347,13 @@ class Head(ABC, Generic[Task, Rows]):
         """
 
 
+def labels_of_step(
+    labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+) -> torch.Tensor | int:
+    """Return the number of labels of the step; that of this batch if it is not known."""
+    return labels.numel() if num_items_in_batch is None else num_items_in_batch
+
+
 def token_cross_entropy(
     head: Head[Any, Any],
     outputs: ModelOutput,

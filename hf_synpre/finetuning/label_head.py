@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import (
@@ -443,13 +442,6 @@ class LabelHead(Head["LabelTask", LabelRows]):
             tested["probabilities"] = pack_fractions(softmax(logits))
             tested["truths"] = rows.true_labels.tolist()
         return tested
-
-
-def labels_of_step(
-    labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
-) -> torch.Tensor | int:
-    """Return the number of labels of the step; that of this batch if it is not known."""
-    return labels.numel() if num_items_in_batch is None else num_items_in_batch
 
 
 def unlearned_labels(found: dict[str, dict[str, Any]]) -> list[str]:

@@ -26,7 +26,7 @@ from transformers.utils import ModelOutput
 from hf_synpre.data.rows import IGNORED
 from hf_synpre.data.splits import is_text
 from hf_synpre.errors import UsageError
-from hf_synpre.finetuning.heads import EVALUATION_BATCH, token_cross_entropy
+from hf_synpre.finetuning.heads import EVALUATION_BATCH, labels_of_step, token_cross_entropy
 from hf_synpre.finetuning.label_encoding import (
     IDS_OF_TEXTS,
     check_choices,
@@ -38,7 +38,7 @@ from hf_synpre.finetuning.label_encoding import (
     join_choices,
     label_values,
 )
-from hf_synpre.finetuning.label_head import LabelHead, labels_of_step
+from hf_synpre.finetuning.label_head import LabelHead
 from hf_synpre.finetuning.label_names import (
     LabelNames,
     class_names,

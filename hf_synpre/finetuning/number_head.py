@@ -26,7 +26,8 @@ from torch.nn.functional import mse_loss
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from hf_synpre.finetuning.label_head import LabelHead, labels_of_step
+from hf_synpre.finetuning.heads import labels_of_step
+from hf_synpre.finetuning.label_head import LabelHead
 from hf_synpre.finetuning.label_names import gold_rows
 from hf_synpre.finetuning.scores import ERROR_METRICS
 
