@@ -256,7 +256,8 @@ def corpus_tokenizer(
     """Return the tokenizer of a run on text.
 
     It is the one that is named, or that of the checkpoint whose token embeddings are kept, or one
-    that is trained on the corpus. It keeps case, but for the labelled tasks of hf_synpre.
+    that is trained on the corpus. It keeps case, but for labelled tasks that say `lowercase`, as
+    those of hf_synpre do.
 
     Args:
         options: the flags, of which the dataset, --tokenizer_name and --vocab_size are read.
@@ -267,19 +268,18 @@ def corpus_tokenizer(
     """
     from hf_synpre.data.corpus_cache import stored_tokenizer
     from hf_synpre.data.tokenizers import read_tokenizer
-    from hf_synpre.finetuning import TASKS, LabelTask
+    from hf_synpre.finetuning.own_data import reads_lower_case
     from hf_synpre.initialization.checkpoints import has_tokenizer
 
     if options.tokenizer_name:
         return read_tokenizer(options.tokenizer_name)
     if start and start_embeddings == "kept" and has_tokenizer(start):
         return read_tokenizer(start)
-    task = TASKS.get(options.dataset)
     return stored_tokenizer(
         corpus,
         options.vocab_size,
         encoder=family != "seq2seq",
-        lowercase=isinstance(task, LabelTask) and task.lowercase,
+        lowercase=reads_lower_case(options.dataset, options.data_dir),
     )
 
 

@@ -249,6 +249,24 @@ def own_corpus(data: str, data_dir: str | None, text: TextSpec) -> tuple[Corpus,
     return corpus, remarks
 
 
+def reads_lower_case(data: str, data_dir: str | None) -> bool:
+    """Say whether a tokenizer that is trained on the text of data reads it in lower case.
+
+    A labelled task says it in its field `lowercase`; of other data case is kept.
+
+    Args:
+        data: a downstream task of hf_synpre, the YAML file of one, or any other data.
+        data_dir: the folder of local copies, or of the rows of the YAML file.
+    """
+    task = None
+    if Path(data).suffix in YAML_SUFFIXES:
+        choice = task_of_yaml(Path(data), {}, data_dir)
+        task = task_from_fields(choice.name, choice.definition or {})
+    elif not Path(data).exists():
+        task = TASKS.get(data)
+    return isinstance(task, LabelTask) and task.lowercase
+
+
 def columns_of_task(rows: Dataset, data: str) -> list[str]:
     """Return the columns of text of the downstream task that rows make, by a guess.
 

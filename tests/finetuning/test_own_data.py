@@ -6,6 +6,7 @@ Run: pytest tests/finetuning/test_own_data.py
 import json
 
 import pytest
+import yaml
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hf_synpre.data.text_spec import TextSpec
@@ -20,7 +21,7 @@ from hf_synpre.finetuning import (
     task_from_fields,
 )
 from hf_synpre.finetuning.guess import guess_fields
-from hf_synpre.finetuning.own_data import task_name
+from hf_synpre.finetuning.own_data import reads_lower_case, task_name
 from hf_synpre.finetuning.tasks import complete_splits
 
 ROWS = 30
@@ -138,6 +139,24 @@ def test_an_unclear_or_wrong_column_is_refused(given, message):
 def test_case_is_kept_in_data_of_one_s_own():
     assert not LabelTask("mine", "classes", [["text"]], [["label"]]).lowercase
     assert TASKS["ag_news"].lowercase
+
+
+def test_the_field_lowercase_is_read_by_self_pretraining_too(tmp_path, monkeypatch):
+    rows = "".join(f"word {i},{'no' if i % 2 else 'yes'}\n" for i in range(40))
+    (tmp_path / "train.csv").write_text("a,b\n" + rows)
+    definition = {"head": "classes", "text": "a", "label": "b", "lowercase": True}
+    for name, fields in {"lower": definition, "kept": definition | {"lowercase": False}}.items():
+        value = {"name": name, "data_dir": str(tmp_path)} | fields
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(value))
+    assert reads_lower_case(str(tmp_path / "lower.yaml"), None)
+    assert not reads_lower_case(str(tmp_path / "kept.yaml"), None)
+    assert not reads_lower_case(str(tmp_path), None)
+
+    # A folder of a task's name is the folder.
+    assert reads_lower_case("ag_news", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ag_news").mkdir()
+    assert not reads_lower_case("ag_news", None)
 
 
 def test_whole_numbers_that_may_tell_rows_apart_are_not_predicted():
