@@ -113,17 +113,20 @@ def file_texts(file: Path) -> Iterator[str]:
     suffix = content_suffix(file)
     if suffix == ".txt":
         yield from document_parts(read_blocks(file, PART_CHARACTERS))
+
     elif suffix in (".jsonl", ".ndjson"):
         column = None
         for table in json_line_tables(file, ROWS_A_READ):
             column = column or text_column(table.column_names, str(file))
             if column in table.column_names:
                 yield from texts_of(table, column, file)
+
     elif suffix == ".parquet":
         column = text_column(parquet_columns(file), str(file))
         for batch in parquet_batches(file, [column], ROWS_A_READ, bounded=False):
             yield from texts_of(pa.Table.from_batches([batch]), column, file)
-    else:
+
+    else:  # all in memory
         rows = read_file(file)
         column = text_column(rows.column_names, str(file))
         for batch in rows.data.table.select([column]).to_batches(max_chunksize=ROWS_A_READ):

@@ -338,6 +338,7 @@ def plain_table(table: pa.Table, file: Path) -> pa.Table:
             f"{file} has several columns named {', '.join(twice)}; give every column a name of "
             "its own."
         )
+
     columns, fields = [], []
     for column, field in zip(table.columns, table.schema, strict=True):
         try:

@@ -66,6 +66,8 @@ class TaskSpec:
         if not is_file:
             remedy = "give the folder of a dataset in Hub layout, or a file of rows"
             check_folder(self.data_dir, "folder or file", remedy)
+
+        # The tokenizer: given, or trained.
         has = {
             TRAINED_TOKENIZER: self.tokenizer is None,
             GIVEN_TOKENIZER: self.tokenizer is not None,
@@ -80,6 +82,7 @@ class TaskSpec:
             raise UsageError(
                 "tokenizer_corpora is empty; name a task or a corpus, or leave it out."
             )
+
         for name in ("max_source", "max_target"):
             length = getattr(self, name)
             if length is not None and length < 1:

@@ -36,6 +36,7 @@ def unicode_words(text: str) -> list[str]:
     for character in unicodedata.normalize("NFKC", text).lower():
         if unicodedata.category(character) == "Cf":  # joiners and other signs without a shape
             continue
+
         if is_mark(character):
             if words:
                 words[-1] += character

@@ -57,6 +57,7 @@ def log_unigrams(source: Unigrams, tokenizer: PreTrainedTokenizerBase | None) ->
     """
     if not isinstance(source, str | Path):
         return smoothed(as_counts(source))
+
     path = Path(source)
     if path.is_dir() or path.name == TOKENIZER_FILE:
         return tokenizer_scores(path)

@@ -343,7 +343,10 @@ def check_fresh(model: PreTrainedModel, fresh: PreTrainedModel, names: dict[str,
     matrices, others = 0, []
     trained = None
     for name, fresh_name in names.items():
-        tensor, drawn = model.get_parameter(name).detach(), fresh.get_parameter(fresh_name).detach()
+        tensor = model.get_parameter(name).detach()
+        drawn = fresh.get_parameter(fresh_name).detach()
+
+        # Gains and biases are constant in a fresh model, matrices have a deviation.
         if drawn.min() == drawn.max():
             constant = drawn.flatten()[0].to(tensor)
             if not (tensor == constant).all():

@@ -190,6 +190,8 @@ def unbeaten_controls(arm: str, of_seeds: dict[str, dict[Seeds, SeedRate | None]
             continue
         if any(rate is None for rate in rates.values()):
             continue
+
+        # The ratio of both arms' tokens, seed by seed.
         pairs = pair_seeds(of_seeds[arm], rates)
         grid, shape = complete_grid(pairs)
         logs = []
@@ -198,6 +200,7 @@ def unbeaten_controls(arm: str, of_seeds: dict[str, dict[Seeds, SeedRate | None]
             assert rate is not None
             assert control_rate is not None
             logs.append(math.log(rate.natural / control_rate.natural))
+
         lead = estimate(logs, shape=shape) if logs else no_estimate("no common seed")
         if lead["high"] is None or lead["high"] >= 0:
             unbeaten.append(control)

@@ -136,6 +136,8 @@ def fairness(by_arm: ByArm, recipes: dict[str, Recipe]) -> dict[str, Fairness]:
         for other, baseline in recipes.items():
             if other == arm or not (other == RANDOM or is_beside(arm, other, recipes)):
                 continue
+
+            # Learning rates, scales, schedules, and what else the recipes have.
             more_refused, more_caveats = doubts_of_rates(recipe, baseline, other)
             caveats += doubts_of_scale(baseline, other)
             if not recipe["matches_flops"] and not baseline["matches_flops"]:
@@ -146,6 +148,7 @@ def fairness(by_arm: ByArm, recipes: dict[str, Recipe]) -> dict[str, Fairness]:
             if options:
                 names = ", ".join(options[:MOST_OPTIONS])
                 more_refused.append(f"its fine-tuning differs from that of {other} in {names}")
+
             if baseline["matches_flops"]:  # no claim rests on it
                 caveats += more_refused
             else:

@@ -403,6 +403,8 @@ def exchange_table(
     rows = []
     for arm, rate in rates.items():
         row = [arm]
+
+        # The tokens, where every seed reached the loss.
         if rate["reached"] < rate["seeds"]:
             row.append(f"not reached ({rate['reached']} of {rate['seeds']} seeds)")
             row += [ABSENT_TEXT, ABSENT_TEXT]
@@ -410,10 +412,14 @@ def exchange_table(
             row.append(markdown_interval(rate["natural"]))
             row.append(markdown_interval(rate["with_synthetic"]))
             row.append(markdown_interval(rate["net_gain"], sign="+"))
+
+        # Where random is ahead again.
         if rate["crossover"]:
             row.append(f"{format_count(rate['crossover'])} tokens")
         else:
             row.append("never" if rate["reached"] == rate["seeds"] else ABSENT_TEXT)
+
+        # What it lets one say.
         if recipes[arm]["matches_flops"]:
             row.append("a control of equal compute")
         elif is_longer_random(recipes[arm]):
@@ -431,6 +437,8 @@ def exchange_claim(arm: str, rate: Exchange, doubts: Fairness, has_controls: boo
         return "a control"
     if doubts["refused"]:
         return f"none: {doubts['refused'][0]}"
+
+    # What the numbers do not carry.
     if rate["reached"] < rate["seeds"]:
         return "none: not every seed reached the loss"
     if rate["controls"]:
@@ -444,6 +452,8 @@ def exchange_claim(arm: str, rate: Exchange, doubts: Fairness, has_controls: boo
         return "none: the interval has 100 %"
     if not has_controls:
         return "none: no control was run"
+
+    # What is claimed.
     net_gain = rate["net_gain"]["value"]
     costs_more = net_gain is not None and net_gain < 0
     claim = "saves natural tokens, not compute" if costs_more else "saves natural tokens"

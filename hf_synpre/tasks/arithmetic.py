@@ -55,6 +55,8 @@ def draw_bracketed(state, out, stack):
     while depth > 0:
         depth -= 1
         length = int(stack[depth])
+
+        # A sign, a short expression, or two with a sign between them.
         if length < 0:
             out[i] = -1 - length
             i += 1
@@ -89,6 +91,7 @@ def bracketed_value(x, first, stack):
     is_behind_number = False
     for token in x:
         symbol = token - first
+
         if symbol == OPEN:
             stack[depth] = outer
             outer = sign

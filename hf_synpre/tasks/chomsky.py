@@ -244,7 +244,8 @@ def chomsky(x, y, p):
     target  1
     """
     language, first, n = p[LANGUAGE], p[FIRST_REGULAR], len(x)
-    m = 1
+    m = 1  # signs of the answer
+
     if language == PARITY:
         ones = 0
         for token in x:

@@ -201,6 +201,8 @@ def random_grammar(levels: int, grammar_seed: int, min_rules: int, max_rules: in
     named = {"levels": levels, "min_rules": min_rules, "max_rules": max_rules}
     key = rng.stream_key("grammar of lano", 1, named, "train", grammar_seed)
     state = np.empty(1, np.uint64)
+
+    # Each symbol's number of rules, then the rules: their lengths and symbols.
     table = np.zeros((levels - 1, SYMBOLS, SYMBOL_WIDTH), np.int64)
     with np.errstate(over="ignore"):  # random bits overflow where NUMBA_DISABLE_JIT is set
         rng.start_row(state, key, 0)

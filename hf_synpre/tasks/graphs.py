@@ -107,6 +107,8 @@ def check_depo_row(body: np.ndarray, vocabulary: Vocabulary, parameters: Paramet
     divider = vocabulary.special_ids["argument_divider"]
     one_hop = vocabulary.first_regular + 2 * parameters["letters"]
     is_hop = (body >= one_hop) & (body < one_hop + parameters["max_hops"])
+
+    # First the edges, then the questions: hops, node, divider, answer.
     edge_tokens, *questions = np.split(body, np.flatnonzero(is_hop))
     try:
         cycle = read_cycle(read_edges(edge_tokens, vocabulary, parameters))
@@ -115,6 +117,7 @@ def check_depo_row(body: np.ndarray, vocabulary: Vocabulary, parameters: Paramet
             parts = np.split(question[1:], np.flatnonzero(question[1:] == divider))
             if len(parts) != 2:
                 return f"a question has {len(parts) - 1} argument dividers ({divider}), not one."
+
             asked = read_words(parts[0], vocabulary, parameters)
             answer = read_words(parts[1][1:], vocabulary, parameters)
             if len(asked) != 1 or asked[0] not in cycle:
@@ -270,11 +273,15 @@ def number_words(x, p):
     numbers = np.empty(len(known), np.int64)
     nodes, starts = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
     words = count = asked = start = 0
-    digits = 1  # as in `draw_words`
+
+    # The digits of a word so far are a number, as in `draw_words`.
+    digits = 1
     for i in range(len(x)):
         if x[i] == p[ARGUMENT_DIVIDER]:
             asked, start = words, i + 1
             continue
+
+        # At the end of a word: is it known?
         digits = digits * p[LETTERS] + (x[i] - p[FIRST_REGULAR]) % p[LETTERS]
         if ends_word(x[i], p):
             slot = find_slot(known, digits)

@@ -171,14 +171,19 @@ def count_phrases(x, separator):
     while slots < 4 * len(x):
         slots *= 2
     table = np.zeros(slots, np.int64)
+
     phrases = phrase = 0
     for token in x:
         if token == separator:
             continue
+
+        # The slot of the phrase with this token, or the free one where it belongs.
         key = np.int64(phrase << 32) + token + 1
         slot = (key * 2654435769 ^ key >> 17) & (slots - 1)
         while (table[slot] != 0) & (table[slot] != key):
             slot = (slot + 1) & (slots - 1)
+
+        # A phrase that is new ends here.
         phrase = slot + 1
         if table[slot] == 0:
             table[slot] = key

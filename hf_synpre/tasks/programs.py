@@ -55,6 +55,7 @@ def run(x, y, p):
     for _ in range(p[MOST_STEPS]):
         if at >= len(x) or printed >= p[MOST_OUTPUT]:
             break
+
         instruction = x[at] - first
         if instruction == RIGHT:
             cell = (cell + 1) % len(tape)

@@ -307,14 +307,20 @@ def write_full(out, number, order, subject_ticket, object_ticket, c_ticket):
         c_ticket: of C, to which the object moves if it is of a question, else the subject.
     """
     subject_wh, object_wh, c_wh = subject_ticket == 0, object_ticket == 0, c_ticket == 0
+
+    # What has moved to C.
     n = write_signs(out, 0, (LEFT, CP))
     if c_wh and (subject_wh or object_wh):
         n = write_signs(out, n, (MOV, LEFT))
         n = write_noun_phrase(out, n, number, False)
         n = write_signs(out, n, (RIGHT,))
+
+    # The subject, and the verb.
     n = write_signs(out, n, (LEFT, C_WH if c_wh else C, RIGHT, LEFT, LEFT, TP, LEFT))
     n = write_noun_phrase(out, n, number, subject_wh)
     n = write_signs(out, n, (RIGHT, LEFT, T_SINGULAR + number, RIGHT, LEFT, LEFT, VP, V))
+
+    # The object, or its trace, and the trace of the subject.
     for place in range(2):
         n = write_signs(out, n, (LEFT,))
         if place != order:
