@@ -22,6 +22,7 @@ TRAINING = MODELS | {"accelerate", "evaluate", "peft", "rouge_score", "sacrebleu
 # before it.
 ROOMS = {
     "errors": set(),
+    "digits": set(),
     "config": {"yaml"},
     "files": {"numpy", "filelock", "safetensors"},
     "versions": set(),

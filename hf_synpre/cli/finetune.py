@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_synpre.cli.experiment import point_to_report, print_failures
 from hf_synpre.cli.options import IMPORT_FLAG, Arguments, FlagSet, Verb
 from hf_synpre.config import build_spec, option
+from hf_synpre.digits import write_number
 from hf_synpre.errors import UsageError, counted
 from hf_synpre.files import read_json
 
@@ -451,10 +452,10 @@ def print_result(experiment: "Experiment") -> None:
 def score_line(result: dict[str, Any], file_name: str) -> str:
     """Return the scores of a result file in one line, that of the task's metric first."""
     tested = counted(result["test_examples"], "test example")
-    line = f"{result['metric']} {result['score']:.4f} on {tested}"
+    line = f"{result['metric']} {write_number(result['score'], 4)} on {tested}"
     for metric, score in result["scores"].items():
         if metric != result["metric"]:
-            line += f", {metric} {score:.4f}"
+            line += f", {metric} {write_number(score, 4)}"
     return f"{line}, {file_name}"
 
 

@@ -22,7 +22,7 @@ from hf_synpre.data.readers import (
     plain_table,
     read_file,
 )
-from hf_synpre.data.splits import is_text
+from hf_synpre.data.splits import is_text, type_words
 from hf_synpre.data.text_files import COMPRESSED, content_suffix, read_blocks
 from hf_synpre.errors import UsageError
 from hf_synpre.files import refuse_pointer
@@ -158,7 +158,7 @@ def texts_of(table: pa.Table, column: str, file: Path) -> Iterator[str]:
     if values.null_count == len(values):
         return
     if not is_text(values.type):
-        raise UsageError(f"{file}: the column {column} holds {values.type}, no text.")
+        raise UsageError(f"{file}: the column {column} holds {type_words(values.type)}, no text.")
     for text in values.to_pylist():
         if text is not None:
             yield text

@@ -235,6 +235,21 @@ def is_text(column_type: pa.DataType) -> bool:
     return pa.types.is_string(column_type) or pa.types.is_large_string(column_type)
 
 
+def type_words(column_type: pa.DataType) -> str:
+    """Return in words what a column of an Arrow type holds, for messages."""
+    if is_text(column_type):
+        return "text"
+    if pa.types.is_integer(column_type):
+        return "whole numbers"
+    if pa.types.is_floating(column_type) or pa.types.is_decimal(column_type):
+        return "numbers"
+    if pa.types.is_boolean(column_type):
+        return "true and false"
+    if pa.types.is_list(column_type) or pa.types.is_large_list(column_type):
+        return f"lists of {type_words(column_type.value_type)}"
+    return str(column_type)
+
+
 def is_list_of_text(column_type: pa.DataType) -> bool:
     """Return whether a column holds lists of strings: tokens, or the choices of a question."""
     is_list = pa.types.is_list(column_type) or pa.types.is_large_list(column_type)
@@ -304,7 +319,7 @@ def table_texts(table: pa.Table, columns: list[str]) -> list[list[str]]:
             )
         if not is_text(table[name].type) and not is_list_of_text(table[name].type):
             raise UsageError(
-                f"Column {name} holds {table[name].type}; a corpus is made of text. "
+                f"Column {name} holds {type_words(table[name].type)}; a corpus is made of text. "
                 "Name other columns."
             )
 

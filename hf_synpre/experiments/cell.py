@@ -2,7 +2,8 @@
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_synpre.config import stored_form
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import TemporaryError, UsageError
 from hf_synpre.experiments.arm import ArmSpec, lora_config
 from hf_synpre.experiments.artifacts import Artifacts
 from hf_synpre.experiments.learning_rates import choose_trial, rates_tried
@@ -274,6 +275,36 @@ def check_heads(spec: ExperimentSpec) -> None:
         check_untrained(cell.task, head, spec.arms[cell.arm], spec.finetuning_spec(cell.task))
 
 
+def check_starts(cells: Iterable[Cell], spec: ExperimentSpec) -> None:
+    """Raise UsageError where the published checkpoint of an arm does not fit the model.
+
+    It is known before the first cell is computed, and the arm is named.
+
+    Args:
+        cells: those that are to be computed.
+        spec: the experiment. Checkpoints of its own runs fit, or are not there yet.
+    """
+    for name, task in dict.fromkeys((cell.arm, cell.task) for cell in cells):
+        arm = spec.arms[name]
+        if arm.init == "random" or arm.checkpoint in spec.pretraining:
+            continue
+
+        # A config of the cell's, but for the number of ids and labels.
+        config = spec.model.config(Vocabulary.plain(TRIAL_VOCABULARY))
+        head = choose_head(spec.finetuning_task(task), config)
+        takes_body = arm.init == "weights" and head.adds_parameters
+        if takes_body or arm.embeddings in MATCHED:
+            continue  # what of these fits is known with the task's tokenizer
+        if arm.embeddings == "kept" and arm.checkpoint is not None:
+            config.vocab_size = checkpoint_config(arm.checkpoint).vocab_size
+        try:
+            start_factory(head, arm, seed=0).check_fit(config, arm.checkpoint)
+        except TemporaryError:
+            raise
+        except UsageError as error:
+            raise UsageError(f"arm {name}: {error}") from error
+
+
 def check_untrained(task: str, head: Head[Any, Any], arm: ArmSpec, recipe: FinetuningSpec) -> None:
     """Raise UsageError where a model would be tested whose random parameters nothing trains.
 
@@ -328,10 +359,23 @@ def model_from_checkpoint(
         take_weights(model, source, arm.embeddings, head=with_head, same_rows=same_rows)
         return model
 
+    return start_factory(head, arm, seed, tokenizer).from_config(config, source)
+
+
+def start_factory(
+    head: Head[Any, Any],
+    arm: ArmSpec,
+    seed: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> StatisticsInit:
+    """Return what makes the models of an arm.
+
+    The arguments are those of `model_from_checkpoint`.
+    """
     scheme = arm.scheme
     if arm.init == "weights":
         scheme = "weights" if arm.embeddings == "kept" else "body_weights"
-    factory = StatisticsInit(
+    return StatisticsInit(
         head.model_class,
         scheme=scheme,
         seed=seed,
@@ -341,7 +385,6 @@ def model_from_checkpoint(
         embeddings=arm.embeddings,
         tokenizer=tokenizer,
     )
-    return factory.from_config(config, source)
 
 
 def pretraining_metadata(source: str | Path) -> dict[str, Any]:
@@ -367,7 +410,9 @@ def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
     """
     if arm.lora is None:
         return
-    with torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # It is set as GPT-2's layers need it (https://github.com/huggingface/peft/issues/2137).
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
         torch.manual_seed(seed)
         model.add_adapter(lora_config(arm.lora))
     if arm.embeddings != "kept":

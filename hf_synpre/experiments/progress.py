@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from hf_synpre.data.text_progress import clock
+from hf_synpre.digits import write_number
 from hf_synpre.errors import UsageError, counted
 from hf_synpre.experiments.spec import Cell
 from hf_synpre.files import read_json
@@ -225,7 +226,7 @@ def summary(contents: list[dict[str, Any]]) -> str:
 
     text = f"{len(finished)}/{len(contents)}"
     if scores:
-        text += f" {sum(scores) / len(scores):.3f}"
+        text += f" {write_number(sum(scores) / len(scores))}"
     if failed:
         text += f" {failed} failed"
     return text
@@ -328,5 +329,7 @@ def outcome(content: dict[str, Any]) -> str:
         return f"failed: {content.get('error')}"
     if "learning_rate" in content:
         best, criterion = content["best"], content.get("criterion")
-        return "the loss is not finite" if best is None else f"{criterion} {best[criterion]:.3f}"
-    return f"{content.get('metric')} {content['score']:.3f}"
+        if best is None:
+            return "the loss is not finite"
+        return f"{criterion} {write_number(best[criterion])}"
+    return f"{content.get('metric')} {write_number(content['score'])}"

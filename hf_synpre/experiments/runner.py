@@ -26,6 +26,7 @@ from hf_synpre.experiments.artifacts import PROGRESS_FOLDER, Artifacts
 from hf_synpre.experiments.cell import (
     cell_header,
     check_heads,
+    check_starts,
     compute_cell,
     experiment_recipe,
 )
@@ -84,6 +85,9 @@ class Experiment:
         self.threads = threads or torch.get_num_threads()
         self.folder = Path(folder)
         self.artifacts = Artifacts(spec, Path(work_dir) if work_dir else self.folder / "work")
+        for each in (self.folder, self.artifacts.folder):
+            if each.exists() and not each.is_dir():
+                raise UsageError(f"{each} is a file; give a folder.")
 
     def run(
         self, only: Iterable[str] = (), *, retry: bool = False, backend: str = "loky"
@@ -119,6 +123,7 @@ class Experiment:
         """Compute the cells that are missing, in a folder that is open; see `run`."""
         missing = self.missing(cells, retry)
         self._check_finished_rows(missing)
+        check_starts(missing, self.spec)
         for cell in missing:
             if cell.rate is not None:  # cells that wait for a trial must not see how it failed
                 (self.folder / cell.file_name).unlink(missing_ok=True)
@@ -172,9 +177,6 @@ class Experiment:
 
         # The folder must be new, empty, or that of an experiment.
         file = self.folder / EXPERIMENT_FILE
-        for folder in (self.folder, self.artifacts.folder):
-            if folder.exists() and not folder.is_dir():
-                raise UsageError(f"{folder} is a file; give a folder.")
         # The files are looked for first: another process may write the recipe, then its cells.
         has_files = self.folder.exists() and any(self.folder.glob("[!.]*"))
         if has_files and not file.exists():

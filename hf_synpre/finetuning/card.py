@@ -15,6 +15,7 @@ from huggingface_hub import (
 )
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hf_synpre.digits import write_number
 from hf_synpre.finetuning.prepared import PreparedTask
 from hf_synpre.finetuning.text_tasks import COLUMN
 from hf_synpre.models.families import is_decoder
@@ -55,7 +56,7 @@ def finetuned_card(
         dataset_name=result["task"],
         dataset_split="test",
         metric_type=result["metric"],
-        metric_value=round(result["score"], 4),
+        metric_value=float(write_number(result["score"], 4)),
     )
     header = ModelCardData(
         library_name="transformers",
@@ -99,7 +100,7 @@ def eval_results_file(data: PreparedTask, result: Mapping[str, Any]) -> tuple[st
     entry = EvalResultEntry(
         dataset_id=hub_id,
         task_id=data.task.hub_config or "default",
-        value=round(result["score"], 4),
+        value=float(write_number(result["score"], 4)),
         notes=f"{result['metric']} on {result['test_examples']} examples of the test split; one "
         f"seed of fine-tuning, by hf_synpre {result['versions']['hf_synpre']}",
     )
@@ -241,7 +242,7 @@ def score_table(result: Mapping[str, Any]) -> str:
     """Return the test scores as a table, that of the task's metric first."""
     scores = {result["metric"]: result["score"], **result["scores"]}
     lines = ["| metric | score |", "| --- | ---: |"]
-    lines += [f"| {metric} | {score:.4f} |" for metric, score in scores.items()]
+    lines += [f"| {metric} | {write_number(score, 4)} |" for metric, score in scores.items()]
     lines.append(f"\nOn {result['test_examples']:,} test examples, from one seed.")
     return "\n".join(lines)
 

@@ -18,6 +18,8 @@ from datasets.features import List
 from hf_synpre.data.splits import is_list_of_text, is_text
 from hf_synpre.errors import UsageError, choose, in_message
 from hf_synpre.finetuning.catalog import TEXT_TO_TEXT_TASKS
+from hf_synpre.finetuning.label_names import describe_texts, texts_among_numbers
+from hf_synpre.finetuning.number_head import NumberHead
 
 # Fields of a LabelTask alone, beside its head.
 LABEL_FIELDS = ("text", "label", "choices", "label_names", "splits")
@@ -32,6 +34,7 @@ ID_NAME = re.compile(r"(^|_)(id|idx|index|guid|uid|uuid|url|date|time)$", re.I)
 
 # What a column can seem to hold.
 TEXT, CLASSES, NUMBER, WHOLE = "text", "classes", "number", "whole number"
+COUNTS = "whole numbers that repeat"  # classes without names, or counts
 WORDS, LISTS, FLAGS, ANSWERS = "lists of words", "lists", "lists of 0 and 1", "answers"
 OTHER = "something else"
 
@@ -40,6 +43,8 @@ LABEL_NAMES = (
     *("label", "labels", "class", "classes", "category", "target", "sentiment", "topic", "intent"),
     *("emotion", "stars", "rating", "score", "similarity", "label_text", "label_name", "tag", "y"),
 )
+# Names of columns whose whole numbers are classes, and no counts.
+CLASS_NAMES = ("label", "labels", "class", "classes", "category", "sentiment", "topic", "intent")
 TAG_NAMES = ("ner_tags", "tags", "ner", "labels", "pos_tags", "pos", "upos", "chunk_tags")
 WORD_NAMES = ("tokens", "words", "text", "sentence")
 CHOICE_NAMES = ("endings", "choices", "options", "continuations")
@@ -123,6 +128,9 @@ def column_kind(name: str, column: pa.ChunkedArray, feature: Any) -> str:
     if pa.types.is_floating(column_type):
         return NUMBER
     if pa.types.is_integer(column_type) or pa.types.is_boolean(column_type):
+        is_count = repeated and pa.types.is_integer(column_type)
+        if is_count:
+            return COUNTS
         return CLASSES if repeated else WHOLE  # which may tell rows apart
     return OTHER
 
@@ -164,6 +172,8 @@ def guess_fields(
         for column in given.get(field, ()):
             choose(f"column of {name}", column, rows.column_names)
     kinds = column_kinds(rows)
+    if predicts_number(given):
+        kinds |= dict.fromkeys(number_columns(rows), NUMBER)
 
     # Fields that were given decide the kind of task.
     of_text = [field for field in ("source", "target") if field in given]
@@ -187,6 +197,8 @@ def guess_fields(
             or guess_label(kinds, given)
             or guess_target(kinds, given, surely=True)
         )
+    if found is not None and "target" in found and "target" not in given:
+        check_target(rows, found["target"][0], name)
     if found is None:
         check_several_labels(rows, kinds, given, name)
         columns = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
@@ -196,6 +208,40 @@ def guess_fields(
             f"whose tokens are predicted. {hint}".rstrip()
         )
     return {**found, **given}
+
+
+def predicts_number(given: Mapping[str, Any]) -> bool:
+    """Say whether the fields that were given ask for a number: the head, or a metric of it."""
+    return given.get("head", "number") == "number" and (
+        "head" in given or given.get("metric") in NumberHead.metrics
+    )
+
+
+def number_columns(rows: Dataset) -> list[str]:
+    """Return the columns whose type is that of numbers, but for those that are called as ids."""
+    names = []
+    for field in rows.features.arrow_schema:
+        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        if is_number and not ID_NAME.search(field.name):
+            names.append(field.name)
+    return names
+
+
+def check_target(rows: Dataset, target: str, name: str) -> None:
+    """Raise UsageError where a target that was guessed has numbers, and text in a few rows.
+
+    Args:
+        rows: the train split.
+        target: the column.
+        name: the name of the data, for the message.
+    """
+    texts = texts_among_numbers(rows.with_format("arrow")[:][target].to_pylist())
+    if texts:
+        raise UsageError(
+            f"{name}: the column {target} has numbers but for {describe_texts(texts)}, so what is "
+            f"predicted is not clear; mend them and give --head number --label {target}, or give "
+            f"--target {target} to generate text."
+        )
 
 
 def check_choices_column(kinds: Mapping[str, str], rows: Dataset, name: str) -> None:
@@ -298,7 +344,8 @@ def guess_target(
 
 def guess_label(kinds: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the columns of text and label, and the head that the labels ask for."""
-    label = given.get("label") or guess_label_column(kinds, given.get("text", ()))
+    is_number = predicts_number(given)
+    label = given.get("label") or guess_label_column(kinds, given.get("text", ()), is_number)
     if not label:
         return None
     text = given.get("text") or guess_text_columns(
@@ -308,29 +355,40 @@ def guess_label(kinds: Mapping[str, str], given: Mapping[str, Any]) -> dict[str,
         return None
 
     heads = {NUMBER: "number", WHOLE: "number", FLAGS: "labels", LISTS: "labels"}
-    head = heads.get(kinds[label[0]], "classes")
+    head = "number" if is_number else heads.get(kinds[label[0]], "classes")
     if len(label) > 1:
         head = "labels"
     return {"head": head, "text": text, "label": label}
 
 
-def guess_label_column(kinds: Mapping[str, str], text: Any) -> list[str] | None:
+def guess_label_column(
+    kinds: Mapping[str, str], text: Any, is_number: bool = False
+) -> list[str] | None:
     """Return the column of labels: one of a usual name, else the only one with classes.
 
-    Where there are two columns, a text and a number that is no whole one, it is the number.
+    Beside text alone it is the only one with numbers. It is not clear which one is meant where
+    whole numbers, which may be classes, stand beside numbers that are no whole ones.
 
     Args:
         kinds: what each column holds.
         text: the columns of text, which have no labels.
+        is_number: labels are known to be numbers.
     """
     rest = {name: kind for name, kind in kinds.items() if name not in text}
-    named = named_first(rest, LABEL_NAMES, CLASSES, NUMBER, WHOLE, FLAGS)
+    allowed = (NUMBER,) if is_number else (CLASSES, COUNTS, NUMBER, WHOLE, FLAGS)
+    named = named_first(rest, LABEL_NAMES, *allowed)
     if named:
         return named
-    if sorted(kinds.values()) == sorted([TEXT, NUMBER]):
-        return [name for name, kind in kinds.items() if kind == NUMBER]
-    classes = [name for name, kind in rest.items() if kind == CLASSES]
-    return classes if len(classes) == 1 else None
+
+    classes = [name for name, kind in rest.items() if kind in (CLASSES, COUNTS)]
+    numbers = [name for name, kind in rest.items() if kind == NUMBER]
+    if is_number:
+        return numbers if len(numbers) == 1 else None
+    if len(classes) == 1:
+        may_be_either = numbers and rest[classes[0]] == COUNTS
+        return None if may_be_either else classes
+    others = {kind for kind in rest.values() if kind != NUMBER}
+    return numbers if len(numbers) == 1 and others <= {TEXT} else None
 
 
 def guess_text_columns(kinds: Mapping[str, str]) -> list[str] | None:

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset
 from datasets import Sequence as SequenceFeature
 from datasets.features import List
 
-from hf_synpre.errors import UsageError
+from hf_synpre.errors import UsageError, counted, in_message
 
 if TYPE_CHECKING:
     from hf_synpre.finetuning.label_tasks import LabelTask
@@ -99,15 +99,18 @@ def class_names(task: "LabelTask", rows: Dataset, column: str, values: Iterable[
             "labels or more."
         )
     are_numbers = all(isinstance(value, int) for value in ordered)
+    texts = texts_among_numbers(labels)
     if task.label_names and are_numbers:
         return LabelNames(task.label_names)
 
     say_variants(task, ordered)
-    least = ROWS_OF_A_NUMBER if are_numbers else ROWS_OF_A_NAME
+    least = ROWS_OF_A_NUMBER if are_numbers or texts else ROWS_OF_A_NAME
     if len(ordered) > MANY_CLASSES and len(labels) < least * len(ordered):
         remedy = "; name the column of the classes"
         if are_numbers:
-            remedy += ", or give head: number to predict a number, or label_names"
+            remedy += ", or give --head number to predict a number, or label_names"
+        elif texts:
+            remedy += f", or mend {describe_texts(texts)}, and give --head number"
         raise UsageError(
             f"{task.name}: column {column} has {len(ordered):,} different values among "
             f"{len(labels):,} labels of train, too many for classes: these are ids or "
@@ -198,6 +201,34 @@ def negates(text: str, other: str) -> bool:
     return False
 
 
+def texts_among_numbers(values: Iterable[Any]) -> list[str]:
+    """Return the texts of a column that spell no number, where most of its texts spell one.
+
+    A slip in a file of measurements: "decomposes" in a column of boiling points.
+
+    Args:
+        values: the values of a column; those that are no text are passed over.
+    """
+    texts = [value for value in values if isinstance(value, str)]
+    others = [text for text in texts if not spells_number(text)]
+    return others if 2 * len(others) < len(texts) else []
+
+
+def spells_number(text: str) -> bool:
+    """Say whether a text is a number, as 315, -1.5 or 2e-6."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def describe_texts(texts: list[str]) -> str:
+    """Return the words for texts among numbers: the 2 cells that hold text, such as '>300'."""
+    cells = counted(len(texts), "cell that holds text", "cells that hold text")
+    return f"the {cells}, such as {in_message(texts[0])}"
+
+
 def as_number(text: str) -> int | None:
     """Return the integer that a text spells, None if it spells none."""
     try:
@@ -259,7 +290,7 @@ def gold_rows(
 
     shown = sorted(map(repr, marks))
     if any(map(is_null, labels)):
-        shown.append("an empty cell")
+        shown.append("an empty cell, or one that says n/a")
     if not has_gold:
         raise UsageError(
             f"{task.name}: no row of {split} has a gold label, all have {' or '.join(shown)}; give "

@@ -12,11 +12,12 @@ from datasets import Dataset, DatasetDict
 from hf_synpre.config import option
 from hf_synpre.data.corpora import Corpus, dataset_corpus
 from hf_synpre.data.readers import is_data_file
-from hf_synpre.data.splits import is_list_of_text, is_text, open_splits, row_texts
+from hf_synpre.data.splits import is_list_of_text, is_text, open_splits, row_texts, type_words
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.label_encoding import text_columns
 from hf_synpre.finetuning.label_heads import LABEL_HEADS
+from hf_synpre.finetuning.label_names import describe_texts, texts_among_numbers
 from hf_synpre.finetuning.scores import SCORES
 from hf_synpre.finetuning.tasks import FinetuningTask, complete_splits, naming_data
 
@@ -86,6 +87,11 @@ class LabelTask(FinetuningTask):
 
     def __post_init__(self) -> None:
         choose("head", self.head, LABEL_HEADS)
+        if self.head == "number" and any(len(columns) > 1 for columns in self.label):
+            raise UsageError(
+                f"{self.name} has the head number and the label {' + '.join(self.label[0])}; a "
+                "model predicts one number, name one column."
+            )
         self.check_fields(LABEL_HEADS[self.head].metrics)
         if (self.head == "choices") != bool(self.choices):
             raise UsageError(
@@ -257,17 +263,19 @@ class LabelTask(FinetuningTask):
                 fits = fits or is_text(column_type)
             if not fits:
                 raise UsageError(
-                    f"{self.name}: column {column} of {split} holds {column_type}; give {expected} "
-                    "in every row."
+                    f"{self.name}: column {column} of {split} holds {type_words(column_type)}; "
+                    f"give {expected} in every row."
                 )
             self.check_nulls(table[column], column, split)
 
         label_column = self.find_columns(rows, "label")[0]
         label_type = table[label_column].type
         if not head.accepts_label_type(label_type):
+            texts = texts_among_numbers(table[label_column].to_pylist())
+            remedy = f"; mend or empty {describe_texts(texts)}" if texts else ""
             raise UsageError(
-                f"{self.name}: column {label_column} of {split} holds {label_type}, no labels of "
-                f"the head {self.head}."
+                f"{self.name}: column {label_column} of {split} holds {type_words(label_type)}, no "
+                f"labels of the head {self.head}{remedy}."
             )
 
     def check_nulls(self, texts: pa.ChunkedArray, column: str, split: str) -> None:

@@ -22,7 +22,13 @@ from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError, choose, similar_path
 from hf_synpre.finetuning.catalog import TASKS
 from hf_synpre.finetuning.definitions import task_from_fields
-from hf_synpre.finetuning.guess import describe, guess_fields
+from hf_synpre.finetuning.guess import (
+    CLASS_NAMES,
+    COUNTS,
+    column_kinds,
+    describe,
+    guess_fields,
+)
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.language_tasks import LanguageTask
 from hf_synpre.finetuning.tasks import complete_splits
@@ -145,10 +151,26 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
         splits = task.read_splits(data_dir)[0]
     else:
         splits = complete_splits(data, dataset, hold_out=True)
+    if "head" not in given and has_counts(definition, train):
+        remarks.append(
+            f"{definition['label'][0]} holds whole numbers, which are taken for classes; --head "
+            "number predicts a number."
+        )
     remarks += held_out_remarks(len(dataset["train"]), splits)
     if hint:
         remarks.append(hint)
     return TaskChoice(name, definition, data_dir, remarks, len(splits["train"]))
+
+
+def has_counts(definition: Mapping[str, Any], train: Dataset) -> bool:
+    """Say whether the classes of a task are three whole numbers or more, which may be counts."""
+    if definition.get("head") != "classes":
+        return False
+    column = definition["label"][0]
+    kind = column_kinds(train.select_columns(column))[column]
+    if column.lower() in CLASS_NAMES or kind != COUNTS:
+        return False
+    return len(train.unique(column)) > 2
 
 
 def check_language_fields(given: Mapping[str, Any]) -> None:

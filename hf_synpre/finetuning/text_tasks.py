@@ -13,7 +13,7 @@ from hf_synpre.config import option
 from hf_synpre.data import stdlib
 from hf_synpre.data.corpora import Corpus, dataset_corpus
 from hf_synpre.data.readers import as_dataset
-from hf_synpre.data.splits import is_text, open_splits
+from hf_synpre.data.splits import is_text, open_splits, type_words
 from hf_synpre.data.text_spec import TextSpec
 from hf_synpre.errors import UsageError, choose
 from hf_synpre.finetuning.metrics import METRICS
@@ -235,8 +235,8 @@ class TextToTextTask(FinetuningTask):
 
         if not is_text(text_type) and not pa.types.is_null(text_type):
             raise UsageError(
-                f"{self.name}: column {name} of {split} holds {column.type}; give text in every "
-                "row."
+                f"{self.name}: column {name} of {split} holds {type_words(column.type)}; give text "
+                "in every row, or --head number with --text and --label to predict a number."
             )
         empty = [number for number, texts in enumerate(values) if not texts or None in texts]
         if empty:

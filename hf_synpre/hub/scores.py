@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
+from hf_synpre.digits import write_number
 from hf_synpre.report import summarize
 from hf_synpre.report.schema import CellResult, Estimate
 
@@ -80,8 +81,9 @@ def model_index_entry(score: Score) -> EvalResult:
     assert estimate["value"] is not None
 
     interval = ""
-    if estimate["low"] is not None:
-        interval = f", 95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}"
+    low, high = estimate["low"], estimate["high"]
+    if low is not None and high is not None:
+        interval = f", 95 % interval {write_number(low, 4)} to {write_number(high, 4)}"
 
     return EvalResult(
         task_type="text2text-generation",
@@ -91,6 +93,6 @@ def model_index_entry(score: Score) -> EvalResult:
         dataset_split="test",
         metric_type=score.metric,
         metric_name=f"{score.metric}, mean of {estimate['n']} fine-tunings{interval}",
-        metric_value=round(estimate["value"], 4),
+        metric_value=float(write_number(estimate["value"], 4)),
         verified=False,
     )

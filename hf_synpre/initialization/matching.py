@@ -281,7 +281,7 @@ def missing_error(
         )
     stored_type, model_type = architecture(checkpoint, hub or {}), matching.model.config.model_type
     if stored_type not in (None, model_type):
-        remedy = f"{name} is a {stored_type}, and the model is a {model_type}: {remedy}"
+        remedy = f"it has the architecture {stored_type}, the model has {model_type}: {remedy}"
     return UsageError(f"{lacks} {listed} of the model's parameters; {remedy}")
 
 

@@ -350,16 +350,7 @@ class StatisticsInit:
             hub: where and how the Hub is asked for more of it.
         """
         self.check_source(source)
-
-        # Find the role of each parameter, and which parameters the scheme fills.
-        empty_model = skeleton(self.model_class, config)
-        parameters = read_parameters(empty_model, self.roles)
-        selected = self.select(parameters)
-        if not selected:
-            raise UsageError(
-                f"Scheme {self.scheme_name} under include and exclude fills no parameter of "
-                f"{type(empty_model).__name__}; give another scheme, or roles=."
-            )
+        empty_model, parameters, selected = self.select_of(config)
 
         # A scheme without a checkpoint changes some of the model's random weights.
         if source is None or not self.scheme.needs_checkpoint:
@@ -367,8 +358,7 @@ class StatisticsInit:
 
         # Match each parameter with its source tensor.
         matching = Matching(empty_model, parameters, source_shapes(source))
-        if self.scheme.copies:
-            resize = "none"
+        resize = "none" if self.scheme.copies else resize
         pairs = match_parameters(selected, matching, source, resize, checkpoint, hub)
 
         # Each tensor from the values of its source tensor, or from the moments of its group.
@@ -443,6 +433,33 @@ class StatisticsInit:
         )
         model.load_report = report.log(logging.INFO)
         return model
+
+    def check_fit(self, config: PreTrainedConfig, checkpoint: str | Path | None) -> None:
+        """Raise UsageError where `from_config` would, because the checkpoint does not fit."""
+        source = None if checkpoint is None else self.read_source(checkpoint)
+        self.check_source(source)
+        empty_model, parameters, selected = self.select_of(config)
+        if source is not None:
+            matching = Matching(empty_model, parameters, source_shapes(source))
+            resize = "none" if self.scheme.copies else self.resize
+            match_parameters(selected, matching, source, resize, checkpoint)
+
+    def select_of(
+        self, config: PreTrainedConfig
+    ) -> tuple[PreTrainedModel, dict[str, Parameter], list[Parameter]]:
+        """Return a model of a config without values, its parameters, and those the scheme fills.
+
+        Raises UsageError where these are none.
+        """
+        empty_model = skeleton(self.model_class, config)
+        parameters = read_parameters(empty_model, self.roles)
+        selected = self.select(parameters)
+        if not selected:
+            raise UsageError(
+                f"Scheme {self.scheme_name} under include and exclude fills no parameter of "
+                f"{type(empty_model).__name__}; give another scheme, or roles=."
+            )
+        return empty_model, parameters, selected
 
     def select(self, parameters: Mapping[str, Parameter]) -> list[Parameter]:
         """Return the parameters that the scheme fills under include and exclude."""

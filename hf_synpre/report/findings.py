@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from hf_synpre.digits import write_number
 from hf_synpre.errors import counted
 from hf_synpre.report.cells import arm_option, finetuning_budget, matched_run
 from hf_synpre.report.comparisons import comparison
@@ -189,17 +190,40 @@ def _difference(estimate: Estimate, unit: str | None) -> str:
     return f"{text}, an interval that {verdict} zero"
 
 
-def write_interval(estimate: Estimate, unit: str | None, sign: str = "") -> str:
-    """Write a value and its interval with their unit: 35.9 % [31.8, 40.0], +34.4 points [...]."""
-    factor, digits, name = 1, 3, ""
+def write_interval(
+    estimate: Estimate, unit: str | None, sign: str = "", *, with_unit: bool = True
+) -> str:
+    """Write a value and its interval: 35.9 % [31.8, 40.0], +34.4 points [...].
+
+    Args:
+        estimate: the value; an interval where it has one.
+        unit: "%" or the name of a metric, which is not written.
+        sign: "+" for a difference.
+        with_unit: write % or points behind the value.
+    """
+    name = ""
+    if unit == "%" and with_unit:
+        name = " points" if sign else " %"
+    value, low, high = estimate["value"] or 0.0, estimate["low"], estimate["high"]
+    if low is None or high is None:
+        return format_numbers([value], unit, sign)[0] + name
+    text, low_text, high_text = format_numbers([value, low, high], unit, sign)
+    return f"{text}{name} [{low_text}, {high_text}]"
+
+
+def format_numbers(values: list[float], unit: str | None, sign: str = "") -> list[str]:
+    """Write numbers that stand together: fractions in % with one decimal, others with three.
+
+    Small numbers have as many decimals as the largest of them needs.
+
+    Args:
+        values: the numbers; fractions where the unit is %.
+        unit: "%" or the name of a metric.
+        sign: "+" to write the sign of positive numbers too.
+    """
     if unit == "%":
-        factor, digits, name = 100, 1, " points" if sign else " %"
-    text = f"{factor * (estimate['value'] or 0.0):{sign}z.{digits}f}{name}"
-    if estimate["low"] is not None and estimate["high"] is not None:
-        low = f"{factor * estimate['low']:{sign}z.{digits}f}"
-        high = f"{factor * estimate['high']:{sign}z.{digits}f}"
-        text += f" [{low}, {high}]"
-    return text
+        return [f"{100 * value:{sign}z.1f}" for value in values]
+    return [write_number(value, sign=sign, beside=values) for value in values]
 
 
 def _best_by_task(report: Report, name: WriteName) -> list[str]:

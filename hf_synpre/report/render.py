@@ -10,7 +10,7 @@ from hf_synpre.errors import counted, printable
 from hf_synpre.report.cells import ABSENT
 from hf_synpre.report.escapes import escape_latex, short_name
 from hf_synpre.report.fairness import doubt_lines
-from hf_synpre.report.findings import write_findings
+from hf_synpre.report.findings import format_numbers, write_findings, write_interval
 from hf_synpre.report.schema import (
     Benefit,
     Estimate,
@@ -41,19 +41,6 @@ SI_PREFIXES = {9: " G", 6: " M", 3: " k"}
 # --- Numbers --------------------------------------------------------------------------------------
 
 
-def format_number(value: float, unit: str | None, sign: str = "") -> str:
-    """Write a number in its unit: fractions in % with one digit, other numbers with three.
-
-    Args:
-        value: the number; a fraction where the unit is %.
-        unit: "%" or the name of a metric.
-        sign: "+" to write the sign of positive numbers too.
-    """
-    if unit == "%":
-        return f"{100 * value:{sign}z.1f}"
-    return f"{value:{sign}z.3f}"
-
-
 def is_absent(estimate: Estimate | None) -> bool:
     """Say whether an estimate is missing because no cell is finished, not because it is refused."""
     return estimate is None or (estimate["note"] or "").startswith(ABSENT)
@@ -64,11 +51,7 @@ def format_interval(estimate: Estimate | None, unit: str | None = "%", sign: str
     if estimate is None or estimate["value"] is None:
         return ABSENT_TEXT if is_absent(estimate) else REFUSED_TEXT
 
-    text = format_number(estimate["value"], unit, sign)
-    if estimate["low"] is not None and estimate["high"] is not None:
-        low = format_number(estimate["low"], unit, sign)
-        high = format_number(estimate["high"], unit, sign)
-        text += f" [{low}, {high}]"
+    text = write_interval(estimate, unit, sign, with_unit=False)
     if estimate.get("excludes_zero"):
         text += " *"
     return text
@@ -325,7 +308,8 @@ def latex_estimate(estimate: Estimate | None, unit: str | None) -> str:
     half = (high - low) / 2
     if abs(high + low - 2 * mean) > 0.01 * half:
         return format_interval({"value": mean, "low": low, "high": high, "note": None}, unit)
-    return rf"{format_number(mean, unit)} $\pm$ {format_number(half, unit)}"
+    mean_text, half_text = format_numbers([mean, half], unit)
+    return rf"{mean_text} $\pm$ {half_text}"
 
 
 # --- model-index ----------------------------------------------------------------------------------

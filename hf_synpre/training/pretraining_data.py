@@ -436,8 +436,6 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
             of sequence.
     """
     spec, vocabulary = options.spec, options.vocabulary
-
-    # The token that stands for the masked ones.
     mask = vocabulary.pad
     tokenizer = vocabulary.tokenizer
     if tokenizer is not None:
@@ -451,7 +449,6 @@ def masked_rows(rows: MapDataset[Row], options: RowOptions) -> MapDataset[Row]:
                 "it, or give --objective causal with a decoder."
             )
 
-    # Answers are masked whole; of other rows some tokens at random.
     masked: MapDataset[Row]
     if has_answers(spec, vocabulary):
         masked = MaskedAnswers(rows, mask=mask, compact=options.compact)

@@ -147,6 +147,25 @@ def test_a_refused_experiment_leaves_nothing_behind_but_what_was_made(tmp_path, 
     assert (two.folder / "mtop--random--0.json").exists()
 
 
+def test_an_arm_whose_checkpoint_does_not_fit_is_refused_before_the_first_cell(
+    tmp_path, tiny_dataset
+):
+    wrong = {"init": "statistics", "checkpoint": "synpre/llama-mini-set"}
+    arms = {"random": {}, "borrowed": wrong}
+    message = "arm borrowed: The statistics of synpre/llama-mini-set lack .* architecture llama"
+    with pytest.raises(UsageError, match=message):
+        made(tmp_path / "all", tiny_dataset, arms=arms).run()
+    assert not (tmp_path / "all").exists()
+
+    # Weights of another size.
+    released = {"init": "weights", "checkpoint": "model_cards/t5-mini-set"}
+    with pytest.raises(UsageError, match="arm borrowed: "):
+        made(tmp_path / "all", tiny_dataset, arms={"random": {}, "borrowed": released}).run()
+
+    # Cells of other arms are computed where they alone are asked for.
+    assert made(tmp_path / "one", tiny_dataset, arms=arms).run(["mtop--random--0"]) == []
+
+
 def test_lora_trains_adapters_and_fresh_embeddings_only(finished):
     data = finished.artifacts.prepared_task("mtop")
     from hf_synpre.experiments.cell import add_adapters

@@ -127,7 +127,10 @@ def test_what_is_given_wins_and_completes_the_guess():
     [
         ({}, "which are meant is not clear. Give --text and --label"),
         ({"label": ["e"]}, "Unknown column of r.csv 'e'. Allowed: a, b, c, d, f"),
-        ({"head": "classes"}, r"r.csv has the columns a \(text\), b \(text\), c \(classes\)"),
+        (
+            {"head": "classes"},
+            r"r.csv has the columns a \(text\), b \(text\), c \(whole numbers that repeat\)",
+        ),
     ],
 )
 def test_an_unclear_or_wrong_column_is_refused(given, message):
@@ -188,7 +191,7 @@ def test_a_file_becomes_a_task_whose_rows_are_held_out(tmp_path, monkeypatch):
     assert choice.name == "my-reviews"
     assert choice.definition == {"hold_out": True, **classes(["review"], "stars")}
     assert "predicts stars (one of its classes) from review" in choice.remarks[0]
-    assert "Of the 30 rows of train 3 for validation and 3 for the test" in choice.remarks[1]
+    assert "Of the 30 rows of train 3 for validation and 3 for the test" in choice.remarks[2]
 
     splits = task_from_fields(choice.name, choice.definition).load(choice.data_dir)
     rows = [row["review"] for split in splits.values() for row in split]

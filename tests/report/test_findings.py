@@ -3,6 +3,8 @@
 Run: pytest tests/report/test_findings.py
 """
 
+import re
+
 from simulated_cells import MEANS, make_cell, make_experiment, summary
 
 from hf_synpre.report import markdown, table
@@ -87,6 +89,15 @@ def test_lower_is_better():
     text = " ".join(write_findings(summary(cells)))
     assert "synthetic has the best loss, 2.00" in text
     assert "Its difference to random is -1.00" in text
+
+
+def test_small_scores_keep_their_digits_and_their_sign():
+    means = {"random": 4e-6, "synthetic": 3e-6}
+    report = summary(experiment(means, sd=1e-7, metric="rmse", higher_is_better=False))
+    text = " ".join(write_findings(report))
+    assert re.search(r"synthetic has the best rmse, [23]\.\d\de-06 \[", text)
+    assert re.search(r"Its difference to random is -\d\.\d\de-0[67] \[-", text)
+    assert "e-06 [" in table(report)
 
 
 def test_the_report_leaves_out_what_has_no_data():
