@@ -92,12 +92,15 @@ def test_lower_is_better():
 
 
 def test_small_scores_keep_their_digits_and_their_sign():
-    means = {"random": 4e-6, "synthetic": 3e-6}
-    report = summary(experiment(means, sd=1e-7, metric="rmse", higher_is_better=False))
+    means = {"random": 0.004, "synthetic": 0.003}
+    report = summary(experiment(means, sd=0.0002, metric="rmse", higher_is_better=False))
     text = " ".join(write_findings(report))
-    assert re.search(r"synthetic has the best rmse, [23]\.\d\de-06 \[", text)
-    assert re.search(r"Its difference to random is -\d\.\d\de-0[67] \[-", text)
-    assert "e-06 [" in table(report)
+    assert re.search(r"synthetic has the best rmse, 0\.00[23]\d\d \[0\.00\d{3}, 0\.00\d{3}\]", text)
+    assert re.search(r"Its difference to random is -0\.00\d{3} \[-0\.00\d{3}, ", text)
+    assert re.search(r"0\.00[23]\d\d \[", table(report))
+
+    tiny = experiment({"random": 4e-6, "synthetic": 3e-6}, sd=0, metric="rmse")
+    assert "3.00e-06" in table(summary(tiny))
 
 
 def test_the_report_leaves_out_what_has_no_data():
