@@ -124,7 +124,7 @@ class FinetuningTask(ABC):
 
     def check_fields(self, metrics: Iterable[str]) -> None:
         """Raise UsageError where the metric is none of these, or `rows` is not allowed."""
-        choose("metric", self.metric_name, metrics)
+        choose(f"metric of the head {self.head_name}", self.metric_name, metrics)
         for split, count in self.rows.items():
             choose("split", split, SPLIT_WORDS)
             if not isinstance(count, int) or count < 1:

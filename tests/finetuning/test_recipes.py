@@ -76,7 +76,7 @@ BAD = [
     ({"preset": "paper", "tasks": {"stdlib_ast": {}}}, "Unknown preset of stdlib_ast 'paper'"),
     (
         {"tasks": {"mine": {"define": {"source": ["a"], "target": ["b"], "metric": "rouge"}}}},
-        "Unknown metric 'rouge'",
+        "Unknown metric of the head text 'rouge'",
     ),
     (
         {"tasks": {"mine": {"define": {"source": ["a"]}}}},

@@ -99,7 +99,7 @@ def test_correlations_of_what_does_not_vary_are_zero():
     ("head", "metric"), [("classes", "auc"), ("tags", "accuracy"), ("number", "accuracy_f1")]
 )
 def test_a_metric_of_another_head_is_refused(head, metric):
-    with pytest.raises(UsageError, match=f"Unknown metric '{metric}'"):
+    with pytest.raises(UsageError, match=f"Unknown metric of the head {head} '{metric}'"):
         LabelTask("mine", head, [["text"]], [["label"]], metric=metric)
 
 
