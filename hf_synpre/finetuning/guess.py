@@ -218,12 +218,18 @@ def predicts_number(given: Mapping[str, Any]) -> bool:
 
 
 def number_columns(rows: Dataset) -> list[str]:
-    """Return the columns whose type is that of numbers, but for those that are called as ids."""
+    """Return the columns of numbers, but for those that are called as ids.
+
+    One with text in a few rows is among them: its rows are refused later, and the text is named.
+    """
+    table = rows.with_format("arrow")[:]
     names = []
-    for field in rows.features.arrow_schema:
-        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        if is_number and not ID_NAME.search(field.name):
-            names.append(field.name)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        if is_text(column.type):
+            is_number = bool(texts_among_numbers(column.to_pylist()))
+        if is_number and not ID_NAME.search(name):
+            names.append(name)
     return names
 
 

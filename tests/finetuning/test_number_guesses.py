@@ -88,6 +88,7 @@ def test_texts_among_numbers_are_named(tmp_path):
     number = LabelTask("bp", "number", [["smiles"]], [["bp"]], hold_out=True)
     with pytest.raises(UsageError, match="holds text, no labels of the head number; mend or empty"):
         number.load(repeated)
+    assert choose_task(repeated, {"head": "number"}).definition["label"] == ["bp"]
 
 
 def task_names(task, file):
