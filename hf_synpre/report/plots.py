@@ -127,7 +127,7 @@ def image(figure: "Figure", file_format: str) -> bytes:
 
 
 def draw_benefits(report: Report) -> "Figure | None":
-    """Return a panel for each task and each mean over tasks: the arms' shares of natural's gain.
+    """Return a panel for each task and each mean over tasks: shares of the reference arm's gain.
 
     A panel that is refused for most of its arms is left out. None if fewer than half of the tasks
     are left; `draw_differences` shows them then.
@@ -144,12 +144,13 @@ def draw_benefits(report: Report) -> "Figure | None":
         means["ratio of means"] = {arm: benefits[arm]["ratio_of_means"] for arm in arms}
     groups |= {name: group for name, group in means.items() if mostly_known(group)}
 
+    natural = plot_label(report["reference"])
     figure, panels = panel_grid(len(groups), intervals_height(arms), share_y=True)
     styles = arm_styles(report)
     for panel, (name, group) in zip(panels, groups.items(), strict=True):
         cut = draw_intervals(panel, arms, group, 100, styles, reference=100)
         panel.set_title(plot_label(name), fontweight="bold" if name in means else None)
-        panel.set_xlabel(f"% (0 = random, 100 = natural){cut}")
+        panel.set_xlabel(f"% (0 = random, 100 = {natural}){cut}")
 
     remarks = [POINT]
     estimates = [share for group in groups.values() for share in group.values()]
@@ -160,7 +161,7 @@ def draw_benefits(report: Report) -> "Figure | None":
         remarks.append(
             f"not drawn, as refused for most arms: {', '.join(map(plot_label, refused))}"
         )
-    set_title(figure, "Benefit: share of natural's gain over random", *remarks)
+    set_title(figure, f"Benefit: share of {natural}'s gain over random", *remarks)
     return figure
 
 
@@ -200,7 +201,7 @@ def draw_differences(report: Report) -> "Figure | None":
 def why_no_benefit(report: Report) -> str:
     """Return, in brackets, why a report has no benefit to draw."""
     if not report["benefits"]:
-        return "(no benefit: no arm besides random and natural)"
+        return f"(no benefit: no arm besides random and {plot_label(report['reference'])})"
     compared = (RANDOM, report["reference"])
     missing = [f"'{arm}'" for arm in compared if arm not in report["arms"]]
     if missing:

@@ -29,7 +29,7 @@ TABLE_HEAD = (
     "seeds",
     "score",
     "difference to random",
-    "benefit of natural, %",
+    "benefit of {reference}, %",
     "pre-training tokens",
 )
 ABSENT_TEXT, REFUSED_TEXT = "–", "refused"  # in the place of an estimate without a value
@@ -188,7 +188,8 @@ def table(report: Report) -> str:
     # A block for each task.
     for task, summary in report["tasks"].items():
         rows = [table_row(report, task, arm) for arm in report["arms"]]
-        scores = without_empty(Table([*TABLE_HEAD], rows))
+        head = [title.format(reference=short_name(report["reference"])) for title in TABLE_HEAD]
+        scores = without_empty(Table(head, rows))
         if scores is None:
             continue
         heading = printable(task_heading(task, summary))
@@ -202,7 +203,7 @@ def table(report: Report) -> str:
             rows.append([short_name(arm), *shares])
         means = without_empty(Table(["arm", *AGGREGATES.values()], rows))
         if means is not None:
-            lines += ["", "benefit of natural over all tasks, %"]
+            lines += ["", f"benefit of {short_name(report['reference'])} over all tasks, %"]
             lines += align_columns([means.head, *means.rows])
 
     # Caveats and failures.

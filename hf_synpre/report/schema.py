@@ -144,7 +144,7 @@ class Benefit(TypedDict):
 class GainMatrix(TypedDict):
     """Gains of arms on tasks; they are shown multiplied by `scale`."""
 
-    unit: str  # "% of natural's gain" or "points over random"
+    unit: str  # "% of natural's gain", of the reference arm's, or "points over random"
     scale: int
     gains: dict[str, dict[str, Estimate | None]]  # arm -> task -> gain
     means: dict[str, float | None]  # arm -> mean over tasks

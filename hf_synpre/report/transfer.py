@@ -36,9 +36,9 @@ def summarize_transfer(cells: list[CellResult], report: Report) -> Transfer | No
 def gain_matrix(report: Report) -> GainMatrix:
     """Return the gain of each arm on each task, and its mean over tasks.
 
-    A gain is the share of natural's gain over random (100 % is natural, 0 is random; Krishna et al.
-    2022). Without the arm natural, and where that share is refused for most of the matrix, it is
-    the difference to random in points of the metric.
+    A gain is the share of the reference arm's gain over random (100 % is natural text, 0 is random;
+    Krishna et al. 2022). Without that arm, and where that share is refused for most of the matrix,
+    it is the difference to random in points of the metric.
     """
     arms = [arm for arm in report["arms"] if arm != RANDOM]
     arms_between = [arm for arm in arms if arm != report["reference"]]
@@ -53,7 +53,7 @@ def gain_matrix(report: Report) -> GainMatrix:
     known_shares = count_known(shares)
     known_differences = count_known({arm: differences[arm] for arm in arms_between})
     if 2 * known_shares >= max(known_differences, 1):
-        unit, gains = "% of natural's gain", shares
+        unit, gains = f"% of {report['reference']}'s gain", shares
         estimates: dict[str, Estimate | None] = {
             arm: report["benefits"][arm]["mean_of_ratios"] for arm in arms_between
         }

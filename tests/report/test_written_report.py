@@ -31,6 +31,7 @@ from hf_synpre.report import (
 )
 from hf_synpre.report.intervals import REFUSED
 from hf_synpre.report.plots import MOST_TASKS
+from hf_synpre.report.transfer import gain_matrix
 
 # --- Files ----------------------------------------------------------------------------------------
 
@@ -266,6 +267,17 @@ def test_the_benefit_plot_falls_back_to_differences(figures):
     refused = f"(benefit refused on most tasks: {REFUSED.format('natural')})"
     assert titles[1] == f"Score difference to random {point} {refused}"
     assert titles[2] == f"Score difference to random {point} (no benefit: no arm 'natural')"
+
+
+def test_what_100_per_cent_is_has_the_name_of_the_reference_arm(figures):
+    cells = make_experiment(MEANS | {"much_text": 0.8}, sd=0.001)
+    report = summary(cells, reference="much_text")
+    figure = figures(report)["benefit"]
+    assert words(figure).startswith("Benefit: share of much_text's gain over random")
+    assert figure.axes[0].get_xlabel().startswith("% (0 = random, 100 = much_text)")
+    assert "benefit of much_text, %" in table(report)
+    assert "benefit of natural, %" not in table(report)
+    assert gain_matrix(report)["unit"] == "% of much_text's gain"
 
 
 def test_panels_that_are_mostly_refused_are_not_drawn_and_named(figures):
