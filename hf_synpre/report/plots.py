@@ -150,7 +150,7 @@ def draw_benefits(report: Report) -> "Figure | None":
     for panel, (name, group) in zip(panels, groups.items(), strict=True):
         cut = draw_intervals(panel, arms, group, 100, styles, reference=100)
         panel.set_title(plot_label(name), fontweight="bold" if name in means else None)
-        panel.set_xlabel(f"% (0 = random, 100 = {natural}){cut}")
+        panel.set_xlabel(f"%{cut}")
 
     remarks = [POINT]
     estimates = [share for group in groups.values() for share in group.values()]
@@ -161,7 +161,8 @@ def draw_benefits(report: Report) -> "Figure | None":
         remarks.append(
             f"not drawn, as refused for most arms: {', '.join(map(plot_label, refused))}"
         )
-    set_title(figure, f"Benefit: share of {natural}'s gain over random", *remarks)
+    title = f"Benefit: share of {natural}'s gain over random"
+    set_title(figure, title, f"0 % is random, 100 % is {natural}", *remarks)
     return figure
 
 
