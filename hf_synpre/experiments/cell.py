@@ -295,12 +295,12 @@ def check_starts(cells: Iterable[Cell], spec: ExperimentSpec) -> None:
         takes_body = arm.init == "weights" and head.adds_parameters
         if takes_body or arm.embeddings in MATCHED:
             continue  # what of these fits is known with the task's tokenizer
-        if arm.embeddings == "kept" and arm.checkpoint is not None:
-            config.vocab_size = checkpoint_config(arm.checkpoint).vocab_size
         try:
+            if arm.embeddings == "kept" and arm.checkpoint is not None:
+                config.vocab_size = checkpoint_config(arm.checkpoint).vocab_size
             start_factory(head, arm, seed=0).check_fit(config, arm.checkpoint)
-        except TemporaryError:
-            raise
+        except (OSError, TemporaryError):
+            continue  # it cannot be read now; its cell tries again
         except UsageError as error:
             raise UsageError(f"arm {name}: {error}") from error
 

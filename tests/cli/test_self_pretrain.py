@@ -166,7 +166,10 @@ def test_the_default_preset_fits_every_model_family(kind, shape, objective, tmp_
             ["FOLDER", "--columns", "title"],
             "Column title is not in the dataset; it has text, label",
         ),
-        (["FOLDER", "--columns", "label"], "Column label holds int64; a corpus is made of text"),
+        (
+            ["FOLDER", "--columns", "label"],
+            "Column label holds whole numbers; a corpus is made of text",
+        ),
         (["FOLDER", "--preset", "elektra"], "Did you mean 'electra"),
         (["FOLDER", "--preset", "fast"], "Unknown preset of synpre self-pretrain 'fast'"),
         (["FOLDER", "--held_out", "2"], "held_out is 2.0; give the share"),

@@ -135,7 +135,7 @@ def test_the_held_out_loss_is_of_texts_that_are_not_trained_on():
         (
             {"train": labelled(0, 4)},
             TextSpec(["label"]),
-            "Column label holds int64; a corpus is made of text",
+            "Column label holds whole numbers; a corpus is made of text",
         ),
         ({"train": {"text": ["", " "]}}, TextSpec(["text"]), "an empty corpus"),
         (
@@ -177,7 +177,7 @@ def test_a_folder_of_parquet_is_a_corpus(tmp_path):
         with pytest.raises(UsageError, match=message):
             read()
     pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "data" / "test-0.parquet")
-    with pytest.raises(UsageError, match="the column id holds int64, no text"):
+    with pytest.raises(UsageError, match="the column id holds whole numbers, no text"):
         list(corpus.texts("test"))
 
 

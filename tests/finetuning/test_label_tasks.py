@@ -118,7 +118,7 @@ def test_tags_that_are_numbers_have_the_names_of_their_task(tmp_path):
         (
             "classes",
             {"train": {"text": [1, 2], "label": [0, 1]}, "test": {"text": [1], "label": [0]}},
-            "column text of train holds int64; give text",
+            "column text of train holds whole numbers; give text",
         ),
         (
             "classes",
@@ -136,12 +136,12 @@ def test_tags_that_are_numbers_have_the_names_of_their_task(tmp_path):
                 "train": {"tokens": ["a b"], "ner_tags": [["O", "O"]]},
                 "test": {"tokens": ["a b"], "ner_tags": [["O", "O"]]},
             },
-            "tokens of train holds string; give a list of words",
+            "tokens of train holds text; give a list of words",
         ),
         (
             "number",
             {"train": numbers(0, 4) | {"label": ["x"] * 4}, "test": numbers(0, 4)},
-            "label of train holds string, no labels of the head number",
+            "label of train holds text, no labels of the head number",
         ),
     ],
 )

@@ -102,7 +102,9 @@ def test_rows_that_are_no_text_are_named(tmp_path):
 
     rows = ({"source": "a", "target": 0.5}, {"source": "b", "target": 1.5})
     folder = save(tmp_path / "numbers", dict.fromkeys(("train", "validation", "test"), rows))
-    with pytest.raises(UsageError, match="column target of train holds double; give text in every"):
+    with pytest.raises(
+        UsageError, match="column target of train holds numbers; give text in every"
+    ):
         task.load(str(folder))
 
 

@@ -119,7 +119,7 @@ def test_columns_of_ids_and_measurements_are_no_classes():
     with pytest.raises(UsageError, match=r"column label has 300 different values among 300 labels"):
         head.label_names(CLASSES, ids)
     prices = rows_of([(i * 7) % 90 for i in range(300)])
-    with pytest.raises(UsageError, match="head: number to predict a number, or label_names"):
+    with pytest.raises(UsageError, match="--head number to predict a number, or label_names"):
         head.label_names(CLASSES, prices)
     assert len(head.label_names(CLASSES, rows_of([f"c{i % 90}" for i in range(300)]))) == 90
 
