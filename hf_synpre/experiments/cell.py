@@ -411,7 +411,7 @@ def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
     if arm.lora is None:
         return
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # It is set as GPT-2's layers need it (https://github.com/huggingface/peft/issues/2137).
+        # peft sets what the layers need, and says so (https://github.com/huggingface/peft/issues/155).
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
         torch.manual_seed(seed)
         model.add_adapter(lora_config(arm.lora))
