@@ -84,8 +84,8 @@ class ArmSpec:
         is_added=True,
     )
     lora: dict[str, Any] | None = option(
-        "Fields of peft's LoraConfig, as r=8,lora_alpha=16. Only adapters are trained, and fresh "
-        "embeddings.",
+        "Fields of peft's LoraConfig, as r=8,lora_alpha=16. Only adapters are trained, and what is "
+        "fresh: token embeddings, and the layer on top of labelled tasks.",
         None,
     )
     tasks: list[str] | None = option("The tasks on which the arm is tried; all without it.", None)

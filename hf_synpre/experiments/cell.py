@@ -88,7 +88,7 @@ def compute_cell(
     model, pretraining_cost = initial_model(cell, spec, artifacts, data)
     if scale is not None:
         scale_layers(model, scale)
-    add_adapters(model, arm, cell.seed)
+    add_adapters(model, arm, cell.seed, data.head_for(model.config).adds_parameters)
 
     # The FLOPs of a pre-training run, if the arm gets them as further steps.
     extra_flops = 0.0
@@ -398,15 +398,19 @@ def pretraining_metadata(source: str | Path) -> dict[str, Any]:
     return dict(read_result(folder)) if (folder / RESULT_FILE).exists() else {}
 
 
-def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
+def add_adapters(
+    model: PreTrainedModel, arm: ArmSpec, seed: int, has_new_layer: bool = False
+) -> None:
     """Put an arm's LoRA adapters into a model, in place.
 
-    All other parameters are frozen, except token embeddings that are not kept whole.
+    All other parameters are frozen, except token embeddings that are not kept whole, and a layer
+    on top that no pre-trained model has.
 
     Args:
         model: the model; it stays as it is if the arm has no `lora`.
         arm: the fields of the adapters, and whether embeddings are fresh.
         seed: decides the weights of the adapters.
+        has_new_layer: whether the parameters outside of the model's body are those of a new layer.
     """
     if arm.lora is None:
         return
@@ -415,8 +419,11 @@ def add_adapters(model: PreTrainedModel, arm: ArmSpec, seed: int) -> None:
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
         torch.manual_seed(seed)
         model.add_adapter(lora_config(arm.lora))
-    if arm.embeddings != "kept":
-        fresh = embedding_names(model)
-        for name, parameter in model.named_parameters():
-            if name in fresh:
-                parameter.requires_grad_(True)
+
+    fresh = set() if arm.embeddings == "kept" else set(embedding_names(model))
+    body = f"{model.base_model_prefix}."
+    for name, parameter in model.named_parameters():
+        is_new = has_new_layer and not name.startswith(body)
+        is_frozen_copy = "original_module" in name  # of a layer that peft saves whole
+        if name in fresh or (is_new and not is_frozen_copy):
+            parameter.requires_grad_(True)

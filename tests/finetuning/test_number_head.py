@@ -15,6 +15,7 @@ from label_examples import MODEL, TRAINING
 from transformers import AutoModelForSequenceClassification
 
 from hf_synpre.experiments.arm import ArmSpec
+from hf_synpre.experiments.cell import add_adapters
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, find_head, finetune, prepare
 from hf_synpre.finetuning.number_head import StandardizedLinear, last_layers, train_moments
 from hf_synpre.finetuning.saving import save_model
@@ -151,6 +152,23 @@ def test_errors_are_those_of_the_definition():
     predictions, labels = np.array([1.0, 2.0, 6.0]), np.array([1.0, 4.0, 5.0])
     assert SCORES["rmse"](predictions, labels)[0]["rmse"] == pytest.approx((5 / 3) ** 0.5)
     assert SCORES["mae"](predictions, labels)[0]["mae"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "layer"),
+    [(MODEL, {"classifier.dense", "classifier.out_proj"}), (LLAMA, {"score"})],
+    ids=["electra", "llama"],
+)
+def test_the_last_layer_is_trained_beside_adapters(spec, layer, tmp_path):
+    data = make_data(tmp_path, shift=0.0)
+    model = headed(data, spec)
+    add_adapters(model, ArmSpec(lora={"r": 4}, embeddings="kept"), 0, has_new_layer=True)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name.rpartition(".")[0] for name in trained if "lora_" not in name} == layer
+
+    outcome, _ = train(data, model, tmp_path, steps=60)
+    assert outcome["scores"]["rmse"] < 100  # 130 for somebody who says 0
+    assert not any(isinstance(module, StandardizedLinear) for module in model.modules())
 
 
 def test_one_layer_is_the_last_one(tmp_path):
