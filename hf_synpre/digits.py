@@ -31,5 +31,7 @@ def write_number(
         return f"{value:{sign}z.{decimals}f}"
     if largest < SMALLEST:
         return f"{value:{sign}z.{decimals - 1}e}"
-    decimals += -1 - math.floor(math.log10(largest))
+
+    # As many more decimals as there are zeros before the first digit.
+    decimals -= 1 + math.floor(math.log10(largest))
     return f"{value:{sign}z.{decimals}f}"

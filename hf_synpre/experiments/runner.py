@@ -85,9 +85,9 @@ class Experiment:
         self.threads = threads or torch.get_num_threads()
         self.folder = Path(folder)
         self.artifacts = Artifacts(spec, Path(work_dir) if work_dir else self.folder / "work")
-        for each in (self.folder, self.artifacts.folder):
-            if each.exists() and not each.is_dir():
-                raise UsageError(f"{each} is a file; give a folder.")
+        for path in (self.folder, self.artifacts.folder):
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"{path} is a file; give a folder.")
 
     def run(
         self, only: Iterable[str] = (), *, retry: bool = False, backend: str = "loky"

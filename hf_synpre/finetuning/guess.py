@@ -212,9 +212,9 @@ def guess_fields(
 
 def predicts_number(given: Mapping[str, Any]) -> bool:
     """Say whether the fields that were given ask for a number: the head, or a metric of it."""
-    return given.get("head", "number") == "number" and (
-        "head" in given or given.get("metric") in NumberHead.metrics
-    )
+    if "head" in given:
+        return bool(given["head"] == NumberHead.name)
+    return given.get("metric") in NumberHead.metrics
 
 
 def number_columns(rows: Dataset) -> list[str]:
