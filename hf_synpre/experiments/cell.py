@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from hf_synpre.config import stored_form
 from hf_synpre.errors import TemporaryError, UsageError
 from hf_synpre.experiments.arm import ArmSpec, lora_config
-from hf_synpre.experiments.artifacts import Artifacts
+from hf_synpre.experiments.artifacts import Artifacts, without_place
 from hf_synpre.experiments.learning_rates import choose_trial, rates_tried
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.finetuning import (
@@ -190,9 +190,10 @@ def cell_header(
 def experiment_recipe(spec: ExperimentSpec) -> dict[str, Any]:
     """Return an experiment's recipe: all that decides its results.
 
-    Data folders, the number of jobs, and whether models are kept are not in it.
+    Data folders, the number of jobs, whether models are kept, and whether a GPU computes are not
+    in it.
     """
-    recipe = stored_form(spec)
+    recipe = without_place(stored_form(spec))
     recipe["jobs"] = 0
     recipe["data_dir"] = None
     del recipe["save_models"]

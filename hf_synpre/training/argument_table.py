@@ -53,6 +53,9 @@ OBEYED_IN = {
     FINETUNING: {"num_train_epochs"},
 }
 
+# Says where a run is computed, and decides nothing else.
+PLACE = "use_cpu"
+
 # --- set by the run itself: refused whatever their value is ---------------------------------------
 
 SET_BY_A_RUN = {
