@@ -1,5 +1,6 @@
-"""The drawings of docs/concepts.md: `python docs/drawings.py` writes docs/images/*.svg."""
+"""The drawings of the documents: `python docs/drawings.py` writes docs/images/*.svg."""
 
+import json
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 IMAGES = Path(__file__).parent / "images"
+MEASURED = Path(__file__).parents[1] / "benchmarks" / "results"
 BLUE, ORANGE, GREEN, GREY, INK = "#4C78A8", "#F58518", "#54A24B", "#E4E7EB", "#222222"
 
 
@@ -122,12 +124,35 @@ def benefit() -> Figure:
     return figure
 
 
+def replaced_tokens() -> Figure:
+    """The loss of ELECTRA's discriminators over the tokens that were read, and its floor."""
+    measured = json.loads((MEASURED / "replaced_tokens.json").read_text())
+    figure, axes = plt.subplots(figsize=(8.4, 3.2))
+    for (name, run), color in zip(measured["runs"].items(), (BLUE, ORANGE, GREEN), strict=True):
+        curve = run["curve"]
+        tokens = [point["step"] * measured["tokens_a_step"] / 1e6 for point in curve]
+        share = np.array([point["replaced_share"] for point in curve])
+        floor = -share * np.log(share) - (1 - share) * np.log(1 - share)
+        axes.plot(tokens, floor, color=color, lw=1.2, ls="--")
+        losses = [point["discriminator_loss"] for point in curve]
+        axes.plot(tokens, losses, color=color, lw=1.8, label=name.replace(" x ", " wide, ") + " layers")
+
+    axes.plot([], [], color=INK, lw=1.2, ls="--", label="a guess that knows the share")
+    axes.set_xlabel("million tokens of pre-training", fontsize=9)
+    axes.set_ylabel("discriminator's loss, nats a token", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, ncols=2)
+    figure.tight_layout()
+    return figure
+
+
 def main() -> None:
     """Write all drawings."""
     # Text stays text, and nothing in a file changes where the drawing does not.
     matplotlib.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "hf_synpre"})
     IMAGES.mkdir(exist_ok=True)
-    for drawing in (synthetic_task, statistics, benefit):
+    for drawing in (synthetic_task, statistics, benefit, replaced_tokens):
         figure = drawing()
         figure.savefig(IMAGES / f"{drawing.__name__}.svg", metadata={"Date": None})
 

@@ -148,7 +148,11 @@ def count_of_seeds(report: Report) -> str:
 def made_by(report: Report, name: str) -> str:
     """Return the command that computed an experiment, on what and at which commits."""
     commits = ", ".join(sorted(report["versions"]["commit"]))
-    return f"Made by `synpre run examples/{name}.yaml` on two CPU cores at commit {commits}."
+    machines = "two CPU cores"
+    for device, origin in report["origins"].get("device", {}).items():
+        if not device.startswith("cpu") and device != "unknown":
+            machines += f", {origin['cells']} of its cells on an {device}"
+    return f"Made by `synpre run examples/{name}.yaml` on {machines}, at commit {commits}."
 
 
 # Experiment -> the shape of its table, what stands above it, the plot beside it.
@@ -181,7 +185,7 @@ SHOWN = {
     "decoder": (
         tables_of_many_tasks,
         "A Llama of a million parameters, with the controls that a claim must beat.",
-        "curves.png",
+        "differences.png",
     ),
     "decoder_quickstart": (
         tables_of_many_tasks,

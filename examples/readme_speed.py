@@ -5,6 +5,7 @@ table.
 """
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,22 @@ def initial_weights() -> list[Claim]:
     return [(claim, "transformers' initial weights")]
 
 
+def replaced_tokens() -> list[Claim]:
+    """Return how far ELECTRA's objective gets below a guess, by size."""
+    outcomes = []
+    for name, run in measured("replaced_tokens")["runs"].items():
+        end = run["curve"][-1]
+        share = end["replaced_share"]
+        guess = -share * math.log(share) - (1 - share) * math.log(1 - share)
+        outcomes.append(
+            f"{name.replace(' x ', ' wide, ')} layers: loss {1 - end['discriminator_loss'] / guess:.1%} below, "
+            f"{end['replaced_recall']:.1%} of the replaced tokens found"
+        )
+        tokens = run["tokens"] / 1e6
+    claim = f"objective rtd after {tokens:.1f} M tokens, ELECTRAs; "
+    return [(claim + "; ".join(outcomes), "a guess that knows the share of replaced tokens")]
+
+
 def large_vocabulary() -> list[Claim]:
     """Return the figures of heads that run at labelled positions only."""
     claims = []
@@ -456,6 +473,7 @@ CLAIMS = {
     "starts": starts,
     "self_pretraining": self_pretraining,
     "initial_weights": initial_weights,
+    "replaced_tokens": replaced_tokens,
     "large_vocabulary": large_vocabulary,
     "corpora": corpora,
     "batches": batches,

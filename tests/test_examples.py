@@ -174,7 +174,7 @@ def test_examples_are_valid_experiments(file):
 
 COMMITTED = sorted((ROOT / "results").glob("*/experiment.json"))
 # Some cells of these are not computed yet; examples/LOG.md says which.
-UNFINISHED = {"decoder"}
+UNFINISHED = {"campaign", "which_statistics"}
 
 
 @pytest.mark.parametrize("file", COMMITTED, ids=lambda path: path.parent.name)
