@@ -16,6 +16,7 @@ from readme_papers import (
 )
 from readme_results import decoder, demo, results, table_of_findings
 from readme_speed import speed
+from readme_statistics import which_statistics
 from readme_tasks import learnability
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,7 @@ PAGES = {
     "docs/audit.md": {"laws": audited_laws},
     "docs/synthetic_tasks.md": {"learnability": learnability},
     "docs/decoders.md": {"decoder": decoder},
+    "docs/statistics.md": {"which": which_statistics},
     "docs/own_task.md": {"scores": scores_of_own_task},
     "docs/wu_2022.md": {"claims": claims_of_wu, "gains": gains_of_wu},
     "docs/krishna_2022.md": {"claims": claims_of_krishna, "gains": gains_of_krishna},

@@ -167,6 +167,11 @@ SHOWN = {
         "The same T5 on the papers' kind of tasks, every arm with the same fine-tuning.",
         "curves.png",
     ),
+    "which_statistics": (
+        tables_of_many_tasks,
+        "The statistics of models that learnt one of the paper's 21 tasks.",
+        "differences.png",
+    ),
     "larger": (
         table_of_one_task,
         "A T5 of three times as many parameters from the statistics of the small one.",
