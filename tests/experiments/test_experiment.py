@@ -229,8 +229,12 @@ def test_seeds_and_arms_may_be_added_and_an_arm_be_kept_to_some_tasks(
             "fresh_natural": {"init": "weights", "checkpoint": "text"},
         },
     }
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump(value))
+    # Where it is computed is no part of an experiment: its runs and cells are found again.
+    lines = yaml.safe_dump(value).splitlines()
+    text = "\n".join(line for line in lines if "use_cpu" not in line)
+    (tmp_path / "more.yaml").write_text(text)
     before = cells_of(folder)
+    runs = sorted((folder / "work" / "pretraining").iterdir())
     words = ["--output_dir", str(folder), *IN_THIS_PROCESS]
     assert main(["run", str(tmp_path / "more.yaml"), *words]) == 0
 
@@ -246,6 +250,7 @@ def test_seeds_and_arms_may_be_added_and_an_arm_be_kept_to_some_tasks(
         "mtop--random--2.json",
         *(f"mtop--fresh_natural--{s}.json" for s in range(3)),
     }
+    assert sorted((folder / "work" / "pretraining").iterdir()) == runs
 
 
 def test_what_no_finished_cell_depends_on_may_be_changed(finished, config, tmp_path, capsys):
