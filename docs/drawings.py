@@ -135,7 +135,9 @@ def replaced_tokens() -> Figure:
         floor = -share * np.log(share) - (1 - share) * np.log(1 - share)
         axes.plot(tokens, floor, color=color, lw=1.2, ls="--")
         losses = [point["discriminator_loss"] for point in curve]
-        axes.plot(tokens, losses, color=color, lw=1.8, label=name.replace(" x ", " wide, ") + " layers")
+        axes.plot(
+            tokens, losses, color=color, lw=1.8, label=name.replace(" x ", " wide, ") + " layers"
+        )
 
     axes.plot([], [], color=INK, lw=1.2, ls="--", label="a guess that knows the share")
     axes.set_xlabel("million tokens of pre-training", fontsize=9)

@@ -340,8 +340,9 @@ def replaced_tokens() -> list[Claim]:
         end = run["curve"][-1]
         share = end["replaced_share"]
         guess = -share * math.log(share) - (1 - share) * math.log(1 - share)
+        below = 1 - end["discriminator_loss"] / guess
         outcomes.append(
-            f"{name.replace(' x ', ' wide, ')} layers: loss {1 - end['discriminator_loss'] / guess:.1%} below, "
+            f"{name.replace(' x ', ' wide, ')} layers: loss {below:.1%} below, "
             f"{end['replaced_recall']:.1%} of the replaced tokens found"
         )
         tokens = run["tokens"] / 1e6

@@ -4,6 +4,7 @@ Rows without a gold label are found here too: a mark such as -1 stands where a l
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ ROWS_OF_A_NUMBER = 10
 POSITIVE_NAMES = ("1", "true", "yes", "y", "positive", "pos", "+", "t")
 # What stands before the name of one class in the name of the other: not_duplicate, non-toxic.
 NEGATIONS = ("not", "no", "non", "un", "in")
+
+# A number with its unit: 315 K, 12.5 %, $3.
+MEASUREMENT = re.compile(
+    r"([$€£¥]?\s*)([-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?)((?:\s*[^\d\s][^\d]{0,14})?)"
+)
 
 # What stands for a label that is missing; a number or the text of a number.
 MISSING_NUMBERS = (-1, -100)
@@ -221,6 +227,30 @@ def spells_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def unit_of_numbers(values: Iterable[Any]) -> str | None:
+    """Return what all texts of a column have behind or before a number, as "K" of "315 K".
+
+    Args:
+        values: the values of a column.
+
+    Returns:
+        The unit; None where they have several or none, where a value is no such text, and where
+        they are two numbers or fewer, which may be names.
+    """
+    units, numbers = set(), set()
+    for value in values:
+        found = MEASUREMENT.fullmatch(value.strip()) if isinstance(value, str) else None
+        if found is None:
+            return None
+        before, number, behind = found.groups()
+        units.add((before.strip(), behind.strip()))
+        numbers.add(number)
+    if len(units) != 1 or len(numbers) <= 2:
+        return None
+    ((before, behind),) = units
+    return before + behind or None
 
 
 def describe_texts(texts: list[str]) -> str:

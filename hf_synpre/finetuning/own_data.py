@@ -17,18 +17,20 @@ from hf_synpre.config import read_yaml
 from hf_synpre.data.corpora import Corpus, corpus_source, dataset_corpus
 from hf_synpre.data.folders import split_of_word
 from hf_synpre.data.readers import READERS, is_data_file
-from hf_synpre.data.splits import open_splits
+from hf_synpre.data.splits import is_text, open_splits
 from hf_synpre.data.text_spec import TextSpec
-from hf_synpre.errors import UsageError, choose, similar_path
+from hf_synpre.errors import UsageError, choose, in_message, similar_path
 from hf_synpre.finetuning.catalog import TASKS
 from hf_synpre.finetuning.definitions import task_from_fields
 from hf_synpre.finetuning.guess import (
     CLASS_NAMES,
     COUNTS,
+    SAMPLE_ROWS,
     column_kinds,
     describe,
     guess_fields,
 )
+from hf_synpre.finetuning.label_names import unit_of_numbers
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.language_tasks import LanguageTask
 from hf_synpre.finetuning.tasks import complete_splits
@@ -156,6 +158,8 @@ def task_of_rows(data: str, given: Mapping[str, Any]) -> TaskChoice:
             f"{definition['label'][0]} holds whole numbers, which are taken for classes; --head "
             "number predicts a number."
         )
+    if not {"head", "target"} & given.keys():
+        remarks += unit_remarks(definition, train)
     remarks += held_out_remarks(len(dataset["train"]), splits)
     if hint:
         remarks.append(hint)
@@ -171,6 +175,22 @@ def has_counts(definition: Mapping[str, Any], train: Dataset) -> bool:
     if column.lower() in CLASS_NAMES or kind != COUNTS:
         return False
     return len(train.unique(column)) > 2
+
+
+def unit_remarks(definition: Mapping[str, Any], train: Dataset) -> list[str]:
+    """Return a remark where numbers with a unit are taken for classes or for text to generate."""
+    column = (definition.get("target") or definition["label"])[0]
+    if column not in train.column_names:
+        return []
+    values = train.with_format("arrow")[:SAMPLE_ROWS][column].drop_null()
+    unit = unit_of_numbers(values.to_pylist()) if is_text(values.type) else None
+    if unit is None:
+        return []
+    taken = "a text to generate" if "target" in definition else "classes"
+    return [
+        f"{column} holds numbers with {in_message(unit)}, such as {in_message(values[0].as_py())}, "
+        f"which are taken for {taken}; --head number predicts a number, from a column without it."
+    ]
 
 
 def check_language_fields(given: Mapping[str, Any]) -> None:

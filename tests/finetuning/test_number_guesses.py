@@ -11,7 +11,7 @@ from datasets import Dataset
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import LabelTask
 from hf_synpre.finetuning.guess import guess_fields
-from hf_synpre.finetuning.label_names import texts_among_numbers
+from hf_synpre.finetuning.label_names import texts_among_numbers, unit_of_numbers
 from hf_synpre.finetuning.own_data import choose_task
 
 ROWS = 400
@@ -65,6 +65,27 @@ def test_classes_that_may_be_counts_are_said(tmp_path):
     assert said not in choose_task(write(tmp_path / "b.csv", binary), {}).remarks
     given = {"head": "classes"}
     assert said not in choose_task(write(tmp_path / "c.csv", COUNTS), given).remarks
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "taken"),
+    [
+        ([f"{number} K" for number in COUNTS], "K", "classes"),
+        ([f"{number:.2f} °C" for number in MELTING], "°C", "a text to generate"),
+        ([f"${number},000" for number in COUNTS], "$", "classes"),
+    ],
+)
+def test_numbers_with_a_unit_are_said(tmp_path, values, unit, taken):
+    assert unit_of_numbers(values) == unit
+    (said,) = [r for r in choose_task(write(tmp_path / "a.csv", values), {}).remarks if unit in r]
+    assert said.startswith(f"bp holds numbers with '{unit}', such as '{values[0]}', which are")
+    assert f"taken for {taken}; --head number predicts a number, from a column without it." in said
+
+
+@pytest.mark.parametrize("values", [["1", "2", "3"], ["1 star", "2 stars", "3 stars"], ["b12"] * 3])
+def test_other_texts_have_no_unit(values):
+    assert unit_of_numbers([*values, None]) is None
+    assert unit_of_numbers(values) is None
 
 
 def with_slips(numbers):
