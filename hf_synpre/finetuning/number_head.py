@@ -101,9 +101,21 @@ class NumberHead(LabelHead):
     # ---- The model.
 
     def prepare_model(self, model: PreTrainedModel, data: "PreparedTask[LabelTask]") -> None:
-        """Standardise the outputs of the last layer, in place."""
+        """Standardise the outputs of the last layer, in place; say it where there is none."""
         mean, deviation = train_moments(data)
-        for layer in last_layers(model):
+        layers = last_layers(model)
+        if not layers:
+            logger.warning(
+                "%s: the last layer of this %s was not found, so its numbers are learnt as they "
+                "are, %.4g in the mean with a standard deviation of %.2g; numbers with mean 0 and "
+                "deviation 1 are learnt soonest.",
+                data.task.name,
+                model.config.model_type,
+                mean,
+                deviation,
+            )
+
+        for layer in layers:
             has_bias = layer.bias is not None
             if not has_bias and abs(mean) > FAR_MEAN * deviation:
                 logger.warning(

@@ -83,6 +83,17 @@ def test_a_mean_that_has_no_place_is_said(tmp_path, caplog):
     assert caplog.text == ""
 
 
+def test_a_last_layer_that_is_not_found_is_said(tmp_path, caplog):
+    data = make_data(tmp_path)
+    model = headed(data, LLAMA)
+    model.score = torch.nn.Sequential(torch.nn.Linear(32, 1), torch.nn.Identity())
+    find_head("number").prepare_model(model, data)
+    assert caplog.text == ""  # inside of other modules it is found
+    model.score = torch.nn.Identity()
+    find_head("number").prepare_model(model, data)
+    assert "the last layer of this llama was not found, so its numbers are learnt as" in caplog.text
+
+
 @pytest.mark.parametrize("spec", [MODEL, LLAMA], ids=["bias", "no bias"])
 def test_the_saved_model_is_an_ordinary_one_and_predicts_the_numbers(spec, tmp_path):
     data = make_data(tmp_path)
