@@ -9,7 +9,6 @@ from readme_results import (
     markdown_table,
     read_report,
     star,
-    with_interval,
 )
 
 from hf_synpre.report.schema import RANDOM, Report
@@ -18,24 +17,26 @@ NAME = "which_statistics"
 
 
 def which_statistics() -> str:
-    """Return the gains over random weights: a row for each pre-training task, the best first."""
+    """Return the scores of each pre-training task's statistics, the best first, and of random."""
     report = read_report(NAME)
     rows = []
     for arm in sorted(report["arms"], key=lambda arm: relative_gain(report, arm), reverse=True):
         if arm == RANDOM:
             continue
         row = [f"`{arm}`", *learnt(report, arm)]
-        for differences in report["differences"].values():
-            difference = differences.get(arm)
-            row.append(with_interval(difference) + star(difference))
+        for task, scores in report["scores"].items():
+            score, difference = scores.get(arm), report["differences"][task].get(arm)
+            row.append(f"{100 * score['value']:.1f}{star(difference)}" if score else "–")
         rows.append(row)
 
     random = {task: scores[RANDOM]["value"] for task, scores in report["scores"].items()}
-    tasks = [f"{task} (random {100 * score:.1f} %)" for task, score in random.items()]
-    head = ["statistics of a model of", "tokens of pre-training", "right tokens, %", *tasks]
+    rows.append(["random weights", "–", "–", *(f"{100 * score:.1f}" for score in random.values())])
+    tasks = [f"{task}: exact match, %" for task in random]
+    head = ["start", "tokens of pre-training", "of these right at its end, %", *tasks]
     note = (
-        f"Points above random weights with their 95 % intervals, over {count_of_seeds(report)} of "
-        f"fine-tuning; * the interval excludes zero. {made_by(report, NAME)}"
+        f"Means over {count_of_seeds(report)} of fine-tuning, the best starts first; * the 95 % "
+        "interval of the difference to random weights, over the same seeds, excludes zero. "
+        f"{made_by(report, NAME)}"
     )
     return f"{markdown_table(head, rows)}\n\n{note}"
 

@@ -258,8 +258,9 @@ def model_values(
 ) -> dict[str, Any]:
     """Return the fields of the ModelSpec: those that were given, completed.
 
-    The architecture is that of the checkpoint. Without one it is a small model of the type that was
-    given, or of the task's usual type; with a preset it has the published size.
+    The architecture is that of the checkpoint, in its sizes, also where --model_type names it.
+    Without a checkpoint it is a small model of the type that was given, or of the task's usual
+    type; with a preset it has the published size.
 
     Args:
         values: the fields that were given; they are changed.
@@ -268,12 +269,16 @@ def model_values(
         preset: the recipe by name.
     """
     from hf_synpre.finetuning import usual_model_type
+    from hf_synpre.initialization import checkpoint_config
     from hf_synpre.training.presets import small_model
 
-    is_described = "model_type" in values or "config_name" in values
-    if checkpoint is not None and not is_described:
-        path = Path(checkpoint)
-        values["config_name"] = str(path.parent) if path.is_file() else checkpoint
+    if checkpoint is not None and "config_name" not in values:
+        named, path = values.get("model_type"), Path(checkpoint)
+        folder = str(path.parent) if path.is_file() else checkpoint
+        is_same = named is not None and named == checkpoint_config(folder).model_type
+        if named is None or (is_same and preset is None):
+            values.pop("model_type", None)
+            values["config_name"] = folder
 
     if "config_name" not in values:
         values.setdefault("model_type", usual_model_type(choice.name, choice.definition))

@@ -4,6 +4,7 @@ The weights are drawn from the statistics of a checkpoint, or by a scheme that n
 seconds, so it is the first thing to compare a warm-up with.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
     from hf_synpre.initialization import StatisticsInit
 
+logger = logging.getLogger(__name__)
+
 # The types in which weights may be saved -> the method that changes a model to it.
 DTYPES = {"float32": "float", "bfloat16": "bfloat16", "float16": "half"}
-
-
 # The scheme that reads --value.
 CONSTANT_SCHEME = "constant_pre_attn_ln"
 
@@ -212,9 +213,10 @@ def find_tokenizer(options: InitOptions) -> "PreTrainedTokenizerBase | None":
         return None
     if options.tokenizer_name is not None:
         return tokenizer_of_flag(options.tokenizer_name, "tokenizer_name")
-    for place in (options.model, options.source):
-        if place and not is_architecture(place) and has_tokenizer(place):
-            return read_tokenizer(place)
+    if options.model and not is_architecture(options.model) and has_tokenizer(options.model):
+        return read_tokenizer(options.model)
+    if options.source is not None and has_tokenizer(options.source):
+        return read_tokenizer(options.source)
     return None
 
 
@@ -232,16 +234,23 @@ def find_config(
 
     place = options.model or str(options.source)
     refuse_short_name(place)
+    is_type = bool(options.model) and is_architecture(place)
+    if is_type and Path(place, "config.json").exists():
+        logger.warning(
+            "%s is taken for the architecture of transformers; write ./%s for the folder.",
+            place,
+            place,
+        )
     if not options.model and Path(place).is_file():  # a statistics file lies beside its config
         place = str(Path(place).parent)
 
     values: dict[str, Any] = {"overrides": options.overrides}
-    values["model_type" if is_architecture(place) else "config_name"] = place
+    values["model_type" if is_type else "config_name"] = place
     spec = build_spec(ModelSpec, values, "options")
 
     if options.vocabulary is not None:
         return spec.config(as_vocabulary(options.vocabulary))
-    has_own_ids = options.tokenizer_name is None and not is_architecture(place)
+    has_own_ids = options.tokenizer_name is None and not is_type
     if tokenizer is None or has_own_ids:
         return spec.config(None)
     return spec.config(as_vocabulary(tokenizer))

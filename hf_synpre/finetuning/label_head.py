@@ -153,7 +153,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
 
     def label_remedy(self, names: list[Any]) -> str:
         """Return the end of the error that refuses a label."""
-        return ", which no row of train has"
+        return ", which no row of train has; --source and --target generate it as text"
 
     def read_label(
         self, task: "LabelTask", value: Any, names: list[Any] | None, split: str
@@ -438,6 +438,8 @@ class LabelHead(Head["LabelTask", LabelRows]):
         predictions = self.predictions(rows, logits, data.metadata["labels"] or [])
         if notes := prediction_notes(data.task.metric_name, predictions):
             tested["notes"] = notes
+            for note in notes:
+                logger.warning("%s: %s.", data.task.name, note)
         if self.reports_probabilities:
             tested["probabilities"] = pack_fractions(softmax(logits))
             tested["truths"] = rows.true_labels.tolist()

@@ -125,9 +125,10 @@ def from_config(
     except (AssertionError, ValueError, IndexError, TypeError, AttributeError) as error:
         cause = " ".join(str(error).split())
         ids, pad = (getattr(config, name, None) for name in ("vocab_size", "pad_token_id"))
+        padding = "" if pad is None else f", of which {pad} is padding"
         raise UsageError(
             f"The architecture {config.model_type} cannot be built as {actual_class.__name__} with "
-            f"{ids} ids, of which {pad} is padding ({cause}); give other fields, or another "
+            f"{ids} ids{padding} ({cause}); give other fields, or another "
             "tokenizer or architecture."
         ) from error
 

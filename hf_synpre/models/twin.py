@@ -139,6 +139,8 @@ def check_trainable(model: object) -> PreTrainedModel:
     is_quantised = getattr(model, "is_quantized", False) or any(
         not tensor.is_floating_point() for tensor in model.parameters()
     )
+    # PyTorch's own quantised layers hold their weights outside of the parameters.
+    is_quantised |= any(".quantized" in type(module).__module__ for module in model.modules())
     if is_quantised:
         raise UsageError(
             f"{name} is quantised, so its weights cannot be trained; warm up the model that is not "

@@ -263,6 +263,11 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _are_texts(value: object) -> bool:
+    """Say whether a value is a list of texts."""
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
 def _is_absent_or_finite(value: object) -> bool:
     """Say whether a value is null or a finite number."""
     return value is None or is_finite(value)
@@ -354,6 +359,7 @@ SHAPES = {
         lambda value: _is_count(value) and value >= 0, "a whole number from 0", True
     ),
     "example_scores": _Shape(_is_text, "a text"),
+    "notes": _Shape(_are_texts, "a list of texts"),
     "probabilities": _Shape(_is_text, "a text"),
     "truths": _Shape(
         lambda value: isinstance(value, list) and all(map(_is_count, value)),

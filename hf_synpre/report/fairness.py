@@ -15,8 +15,12 @@ from hf_synpre.report.schema import RANDOM, ByArm, CellResult, Fairness, Recipe,
 
 # Schedules whose rate does not fall.
 CONSTANT = ("constant", "constant_with_warmup")
+# Says where a cell was computed, which is no part of how it was fine-tuned.
+PLACE = "use_cpu"
 # Options of a recipe that are compared as rates and schedules, not by name.
 OF_SCHEDULES = ("learning_rate", "lr_scheduler_type", "max_steps", "num_train_epochs")
+# What the notes of a cell have whose model predicts the same for all test rows.
+CONSTANT_NOTE = "all predictions of test are the same"
 # A text names no more options than this.
 MOST_OPTIONS = 4
 
@@ -160,6 +164,19 @@ def fairness(by_arm: ByArm, recipes: dict[str, Recipe]) -> dict[str, Fairness]:
     return found
 
 
+def constant_cells(by_arm: ByArm) -> dict[str, int]:
+    """Return how many cells of an arm predict the same for all test rows; arms with none are out.
+
+    Args:
+        by_arm: the finished cells of a task.
+    """
+    counts = {}
+    for arm, cells in by_arm.items():
+        notes = [" ".join(cell.get("notes") or ()) for cell in cells]
+        counts[arm] = sum(CONSTANT_NOTE in text for text in notes)
+    return {arm: count for arm, count in counts.items() if count}
+
+
 def is_beside(arm: str, other: str, recipes: dict[str, Recipe]) -> bool:
     """Say whether an arm, which is no control, is compared with a control."""
     controls = [name for name in recipes if is_control(name) or recipes[name]["matches_flops"]]
@@ -258,7 +275,8 @@ def other_options(cell: CellResult, baseline: CellResult) -> list[str]:
         names += [
             name
             for name in training.keys() | random_training.keys()
-            if name not in OF_SCHEDULES and training.get(name) != random_training.get(name)
+            if name not in (*OF_SCHEDULES, PLACE)
+            and training.get(name) != random_training.get(name)
         ]
     return sorted(names)
 
@@ -295,7 +313,10 @@ def untuned_rates(report: Report) -> str | None:
 
 
 def doubt_lines(report: Report) -> list[str]:
-    """Return a line for each doubt of a task: the arms that it is about, and what it is."""
+    """Return a line for each doubt of a task: the arms that it is about, and what it is.
+
+    Last come the arms whose models predict the same for all rows.
+    """
     lines = []
     for task, doubts in report["fairness"].items():
         arms_by_text: dict[str, list[str]] = {}
@@ -306,6 +327,12 @@ def doubt_lines(report: Report) -> list[str]:
         lines += [
             f"On {task}, for {', '.join(arms)}: {text}" for text, arms in arms_by_text.items()
         ]
+    for task, counts in report.get("constant", {}).items():
+        arms = [f"{arm} ({count})" for arm, count in counts.items()]
+        lines.append(
+            f"On {task} these arms have models that predict the same for every test row, and so "
+            f"have learnt nothing that tells rows apart (number of cells): {', '.join(arms)}"
+        )
     return lines
 
 

@@ -39,6 +39,7 @@ class CellResult(TypedDict, total=False):
     score: Any  # test score of the checkpoint that validation chose; None where the cell failed
     scores: dict[str, float] | None  # every metric of the test split, `metric` among them
     validation_score: float | None  # validation score of that checkpoint
+    notes: list[str]  # what must be known beside the scores, a sentence each
     test_examples: int | None  # how many test examples were scored
     example_scores: np.ndarray  # float64[test examples], scores in 0..1 whose mean is `score`
     probabilities: np.ndarray  # float64[test examples * labels], for labelled tasks
@@ -254,5 +255,6 @@ class Report(TypedDict):
     left_out: list[LeftOut]  # files that were no usable cells
     cells: list[dict[str, Any]]  # file, sha256, status and scores of each cell
     compute: dict[str, Compute]  # task -> its scores over total FLOPs, where they are known
+    constant: NotRequired[dict[str, dict[str, int]]]  # task -> arm -> cells with one prediction
     transfer: NotRequired[Transfer]  # for labelled tasks
     exchange: NotRequired[dict[str, dict[str, Exchange]]]  # language modelling: task -> arm -> rate

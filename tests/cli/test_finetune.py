@@ -134,6 +134,14 @@ def test_a_checkpoint_gives_architecture_tokenizer_and_embeddings(folder, capsys
     assert config["task"]["tokenizer"] == config["model"]["config_name"] == start
 
 
+def test_an_architecture_beside_its_own_checkpoint_has_the_sizes_of_the_checkpoint(folder):
+    arguments = ["--init", "statistics", "--checkpoint", "synpre/t5-mini-set", "--max_steps", "1"]
+    words = ["pairs.csv", "--model_type", "t5", "--use_cpu", "--no_save_model", *arguments]
+    assert main(["finetune", *words, "--output_dir", "a"]) == 0
+    config = json.loads((folder / "a/pairs--statistics--0.json").read_text())["config"]
+    assert config["model"]["config_name"] == "synpre/t5-mini-set"
+
+
 def test_a_checkpoint_is_tested_without_training(folder, capsys):
     """A decoder that has read what animals say knows it when it is asked."""
     sounds = {"dog": "woof", "cat": "meow", "cow": "moo", "hen": "cluck"}

@@ -50,6 +50,18 @@ def test_a_folder_of_such_a_name_is_read(tmp_path, monkeypatch, capsys):
     assert "alone: Scheme mimetic, without a checkpoint" in capsys.readouterr().out
 
 
+def test_a_folder_that_is_called_as_an_architecture_is_read_by_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    start("--from", LLAMA, "-o", "llama")
+    start("--from", "llama", "--scheme", "per_param_mean_sd", "-o", "again")
+    sizes = [checkpoint_config(f"./{name}") for name in ("llama", "again")]
+    assert sizes[0].hidden_size == sizes[1].hidden_size
+    small = ["--config_overrides", "hidden_size=32,num_hidden_layers=1,intermediate_size=32"]
+    start("llama", *small, "--vocabulary", "64", "--scheme", "mimetic", "-o", "alone")
+    said = capsys.readouterr().err
+    assert "llama is taken for the architecture of transformers; write ./llama for the" in said
+
+
 def test_the_folder_has_what_statistics_init_draws(tmp_path, capsys):
     folder = tmp_path / "start"
     start("--from", T5, "--seed", "3", "-o", str(folder))

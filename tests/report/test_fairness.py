@@ -100,6 +100,25 @@ def test_a_planted_cheat_is_refused_with_its_reason(cheat):
     assert "it is no fair comparison, because the arms were not fine-tuned alike" in page
 
 
+def test_where_a_cell_was_computed_is_no_part_of_how_it_was_fine_tuned():
+    on_a_cpu = HONEST | {"training": {"use_cpu": True, "bf16": True}}
+    elsewhere = HONEST | {"training": {"bf16": True}}
+    report = summary(experiment(random=on_a_cpu, synthetic=elsewhere))
+    assert report["fairness"] == {}
+
+
+def test_arms_that_predict_the_same_for_all_rows_are_named():
+    cells = experiment(random=HONEST, synthetic=HONEST)
+    assert "constant" not in summary(cells)
+    cells[0]["notes"] = ["all predictions of test are the same: the model has learnt no difference"]
+    cells[1]["notes"] = ["targets are cut", cells[0]["notes"][0]]
+    cells[-1]["notes"] = ["targets are cut"]
+    report = summary(cells)
+    assert report["constant"] == {"lm": {"random": 2}}
+    for text in (markdown(report, "runs/x"), table(report)):
+        assert "tells rows apart (number of cells): random (2)" in text
+
+
 def test_random_weights_with_more_steps_have_them_by_their_purpose():
     more = HONEST | {"steps": 20, "arm": {"init": "random", "finetuning_budget": 2}}
     start = HONEST | {"steps": 20, "arm": {"init": "weights", "finetuning_budget": 2}}

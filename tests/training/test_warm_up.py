@@ -5,6 +5,7 @@ Run: pytest tests/training/test_warm_up.py
 
 import copy
 import json
+import warnings
 
 import pytest
 import torch
@@ -169,6 +170,14 @@ def quantised(model):
     return model
 
 
+def quantised_by_torch(model):
+    with warnings.catch_warnings():
+        # PyTorch will remove its layers (https://github.com/pytorch/pytorch/issues/184982).
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
+        model.model.layers[0].mlp.up_proj = torch.ao.nn.quantized.dynamic.Linear(16, 32)
+    return model
+
+
 def renamed(model):
     model.model.blocks = model.model.layers
     del model.model.layers
@@ -181,6 +190,7 @@ def renamed(model):
         (frozen, {}, r"LlamaForCausalLM has frozen parameters \(1, the first is model\.layers\.0"),
         (trained, {}, r"has weights that its initialiser does not draw \(the first is model\.norm"),
         (quantised, {}, "LlamaForCausalLM is quantised"),
+        (quantised_by_torch, {}, "LlamaForCausalLM is quantised"),
         (renamed, {}, "The head of LlamaForCausalLM cannot be found"),
         (lambda model: model.to("meta"), {}, "LlamaForCausalLM is on the meta device"),
         (torch.nn.Sequential, {}, "The model is a Sequential; give a PreTrainedModel"),
