@@ -32,7 +32,7 @@ def which_statistics() -> str:
     random = {task: scores[RANDOM]["value"] for task, scores in report["scores"].items()}
     rows.append(["random weights", "–", "–", *(f"{100 * score:.1f}" for score in random.values())])
     tasks = [f"{task}: exact match, %" for task in random]
-    head = ["start", "tokens of pre-training", "of these right at its end, %", *tasks]
+    head = ["start", "tokens of pre-training", "right validation tokens at its end, %", *tasks]
     note = (
         f"Means over {count_of_seeds(report)} of fine-tuning, the best starts first; * the 95 % "
         "interval of the difference to random weights, over the same seeds, excludes zero. "

@@ -46,7 +46,8 @@ def test_messages_of_the_page_on_errors_are_those_of_the_package():
 
 
 def test_drawings_are_those_of_their_script():
-    used = set(re.findall(r"\(images/(\w+)\.svg\)", (DOCS / "concepts.md").read_text()))
+    pages = [page.read_text() for page in DOCS.glob("*.md")]
+    used = {name for page in pages for name in re.findall(r"\(images/(\w+)\.svg\)", page)}
     drawn = set(
         re.findall(r"for drawing in \(([\w, ]+)\)", (DOCS / "drawings.py").read_text())[0].split(
             ", "

@@ -5,6 +5,7 @@ import sysconfig
 import warnings
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ HIDDEN_FIELDS = {"ctx", "type_comment", "kind", "type_params"}
 # Of 12 files one is validation, one is test; the remainder of the hash of a file's name says which.
 SPLIT_FILES = 12
 SPLIT_OF_REMAINDER = {0: "validation", 1: "test"}
+# What shows nothing of syntax.
+SINGLE = ast.Name | ast.Constant | ast.JoinedStr
 SCHEMA = pa.schema([("source", pa.string()), ("tree", pa.string())])
 
 
@@ -48,31 +51,28 @@ def s_expression(node: object) -> str:
     return "-" if node is None else str(node)
 
 
-def source_files() -> list[Path]:
-    """Return the library's source files without its tests, in the order of their names' hashes."""
+@cache
+def source_files() -> dict[Path, int]:
+    """Return the library's source files without its tests -> the hash of the name, in its order."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    files = []
+    hashes = {}
     for file in root.rglob("*.py"):
-        if not SKIPPED_FOLDERS & set(file.relative_to(root).parts):
-            files.append(file)
-    return sorted(files, key=name_hash)
-
-
-def name_hash(path: Path) -> int:
-    """Return the hash of a file's name within the library."""
-    return zlib.crc32(path.relative_to(sysconfig.get_paths()["stdlib"]).as_posix().encode())
+        name = file.relative_to(root)
+        if not SKIPPED_FOLDERS & set(name.parts):
+            hashes[file] = zlib.crc32(name.as_posix().encode())
+    return dict(sorted(hashes.items(), key=lambda item: item[1]))
 
 
 def texts(split: str) -> Iterator[str]:
     """Yield the text of every source file of a split: train, validation or test."""
-    for path in source_files():
-        remainder = name_hash(path) % SPLIT_FILES
+    for path, name_hash in source_files().items():
+        remainder = name_hash % SPLIT_FILES
         if SPLIT_OF_REMAINDER.get(remainder, "train") == split:
             yield path.read_text(encoding="utf-8", errors="replace")
 
 
 def fragments(text: str, shortest: int, longest: int) -> Iterator[str]:
-    """Yield the one-line statements and expressions of a module.
+    """Yield the one-line statements and expressions of a module, but for single names and values.
 
     Args:
         text: the source of the module.
@@ -81,8 +81,11 @@ def fragments(text: str, shortest: int, longest: int) -> Iterator[str]:
     """
     lines = text.encode().splitlines()
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.stmt | ast.expr) or node.lineno != node.end_lineno:
+        if not isinstance(node, ast.stmt | ast.expr) or isinstance(node, SINGLE):
             continue
+        if node.lineno != node.end_lineno:
+            continue
+
         # Columns count bytes.
         line = lines[node.lineno - 1][node.col_offset : node.end_col_offset]
         fragment = line.decode(errors="replace")
@@ -105,7 +108,7 @@ def parse_row(fragment: str) -> tuple[str, str] | None:
     node: ast.AST = statements[0]
     if isinstance(node, ast.Expr):
         node = node.value
-    if isinstance(node, ast.Name | ast.Constant | ast.JoinedStr):
+    if isinstance(node, SINGLE):
         return None
     return fragment, s_expression(node)
 

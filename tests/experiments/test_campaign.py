@@ -355,6 +355,7 @@ def test_two_processes_share_the_cells(tmp_path, tiny_dataset):
         str(file),
         "--output_dir",
         str(tmp_path / "out"),
+        *("--jobs", "1"),
     ]
     both = [
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
