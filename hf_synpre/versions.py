@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import hf_synpre
@@ -26,10 +27,12 @@ def versions() -> dict[str, str]:
     }
 
 
+@cache  # what was imported is what runs, whatever is committed meanwhile
 def commit() -> str:
     """Return the commit of the checkout that hf_synpre runs from, "none" without a checkout.
 
-    A "+" follows where files of the package were changed since.
+    A "+" follows where files of the package were changed since. It is that of the first call in a
+    process.
     """
     git = ["git", "-C", str(Path(hf_synpre.__file__).parent)]
     try:

@@ -42,7 +42,7 @@ from hf_synpre.training.pretraining import pretrain
 from hf_synpre.data.corpora import open_corpus
 from hf_synpre.data.tokenizers import train_encoder_tokenizer
 corpus = open_corpus(sys.argv[2], text=TextSpec())
-spec = spec_of("rtd", evaluations=6, training={"max_steps": 60})
+spec = spec_of("rtd", evaluations=6, training={"max_steps": 24})
 tokenizer = train_encoder_tokenizer(corpus.texts("train"), 320)
 pretrain(spec, ELECTRA_DROPPING, Path(sys.argv[1]), tokenizer=tokenizer, corpus=corpus)
 """
