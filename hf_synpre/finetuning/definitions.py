@@ -7,6 +7,7 @@ from typing import Any
 from hf_synpre.config import build_spec
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning.catalog import TASKS, find_head
+from hf_synpre.finetuning.label_heads import LABEL_HEADS
 from hf_synpre.finetuning.label_tasks import LabelTask
 from hf_synpre.finetuning.language_tasks import LanguageTask
 from hf_synpre.finetuning.tasks import FinetuningTask
@@ -32,6 +33,12 @@ def task_from_fields(name: str, fields: Mapping[str, Any]) -> FinetuningTask:
     where = f"tasks.{name}.define"
 
     # The head says which kind of task it is; a text-to-text task needs none.
+    is_labelled = "label" in fields and not {"source", "target"} & fields.keys()
+    if is_labelled and "head" not in fields:
+        raise UsageError(
+            f"{where} has a label and no head, which says how it is predicted; give head: "
+            f"{', '.join(LABEL_HEADS)}, or source and target for text that is generated."
+        )
     head_name = fields.get("head", "text")
     task_class = TASK_CLASSES.get(head_name, LabelTask)
     values = {"name": name, **fields}

@@ -348,6 +348,10 @@ def test_columns_may_be_a_word_a_list_or_a_list_of_lists():
             {"head": "classes", "text": "a", "label": "b", "clean": ["lowercase"]},
             "is a labelled task .*, and its key 'clean' belongs to a text-to-text task",
         ),
+        (
+            {"text": "a", "label": "b"},
+            "tasks.mine.define has a label and no head, .*; give head: classes, labels, number, ",
+        ),
     ],
 )
 def test_a_key_of_the_other_kind_of_task_names_that_kind(fields, message):
