@@ -72,7 +72,7 @@ def draw_difference_map(report: Report) -> "Figure | None":
     )
     if not count:
         remark = "no difference has an interval, so none is coloured"
-    title = "Score difference to random; each task has its own scale of colours"
+    title = "Score difference to random; colours are scaled by task"
     return draw_columns(arms, columns, title, remark)
 
 
