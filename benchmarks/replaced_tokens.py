@@ -69,8 +69,12 @@ def measure(width: int, layers: int, data_dir: str, folder: Path) -> dict:
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+
+    # All sizes read the same text with the same ids.
     corpus = open_corpus(CORPUS, data_dir, None)
     tokenizer = train_encoder_tokenizer(islice(corpus.texts("train"), DOCUMENTS), 4096)
+
+    # Pre-train, and keep the losses.
     spec = PretrainingSpec(
         corpus=CORPUS,
         objective="rtd",
@@ -102,6 +106,8 @@ def main() -> None:
         "--work_dir", type=Path, default=Path(tempfile.gettempdir()) / "synpre-replaced-tokens"
     )
     options = parser.parse_args()
+
+    # The runs, and what made them.
     runs = Parallel(n_jobs=options.jobs)(
         delayed(measure)(*size, options.data_dir, options.work_dir) for size in SIZES
     )
