@@ -10,6 +10,7 @@ results/replaced_tokens.json. On a GPU the three runs at once take minutes, on t
 """
 
 import argparse
+import math
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -64,6 +65,11 @@ def model_of(width: int, layers: int) -> ModelSpec:
     return ModelSpec("electra", overrides=overrides)
 
 
+def guess_loss(share: float) -> float:
+    """Return the loss of a guess that knows the share of replaced tokens, in nats a token."""
+    return -share * math.log(share) - (1 - share) * math.log(1 - share)
+
+
 def measure(width: int, layers: int, data_dir: str, folder: Path) -> dict:
     """Return the facts of one run: its evaluations, its tokens, its device."""
     torch.set_num_threads(1)
@@ -91,7 +97,10 @@ def measure(width: int, layers: int, data_dir: str, folder: Path) -> dict:
         tokenizer=tokenizer,
         corpus=corpus,
     )
-    curve = [{key: point[key] for key in KEYS} for point in facts["curve"]]
+    curve = []
+    for point in facts["curve"]:
+        kept = {key: point[key] for key in KEYS}
+        curve.append(kept | {"floor": guess_loss(kept["replaced_share"])})
     return {"curve": curve, "tokens": facts["tokens"], "train_s": facts["train_s"]}
 
 
@@ -114,7 +123,9 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     facts = {"torch": torch.__version__, "commit": commit(), "device": device}
     facts |= {"tokens_a_step": BATCH_SIZE * WINDOW}
-    named = {f"{width} x {layers}": run for (width, layers), run in zip(SIZES, runs, strict=True)}
+    named = {}
+    for (width, layers), run in zip(SIZES, runs, strict=True):
+        named[f"{width} wide, {layers} layers"] = run
     write_json(RESULT, facts | {"runs": named})
 
 

@@ -131,13 +131,10 @@ def replaced_tokens() -> Figure:
     for (name, run), color in zip(measured["runs"].items(), (BLUE, ORANGE, GREEN), strict=True):
         curve = run["curve"]
         tokens = [point["step"] * measured["tokens_a_step"] / 1e6 for point in curve]
-        share = np.array([point["replaced_share"] for point in curve])
-        floor = -share * np.log(share) - (1 - share) * np.log(1 - share)
-        axes.plot(tokens, floor, color=color, lw=1.2, ls="--")
+        floors = [point["floor"] for point in curve]
         losses = [point["discriminator_loss"] for point in curve]
-        axes.plot(
-            tokens, losses, color=color, lw=1.8, label=name.replace(" x ", " wide, ") + " layers"
-        )
+        axes.plot(tokens, floors, color=color, lw=1.2, ls="--")
+        axes.plot(tokens, losses, color=color, lw=1.8, label=name)
 
     axes.plot([], [], color=INK, lw=1.2, ls="--", label="a guess that knows the share")
     axes.set_xlabel("million tokens of pre-training", fontsize=9)

@@ -5,7 +5,6 @@ table.
 """
 
 import json
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -338,11 +337,9 @@ def replaced_tokens() -> list[Claim]:
     outcomes = []
     for name, run in measured("replaced_tokens")["runs"].items():
         end = run["curve"][-1]
-        share = end["replaced_share"]
-        guess = -share * math.log(share) - (1 - share) * math.log(1 - share)
-        below = 1 - end["discriminator_loss"] / guess
+        below = 1 - end["discriminator_loss"] / end["floor"]
         outcomes.append(
-            f"{name.replace(' x ', ' wide, ')} layers: loss {below:.1%} below, "
+            f"{name}: loss {below:.1%} below, "
             f"{end['replaced_recall']:.1%} of the replaced tokens found"
         )
         tokens = run["tokens"] / 1e6

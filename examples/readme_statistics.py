@@ -20,9 +20,8 @@ def which_statistics() -> str:
     """Return the scores of each pre-training task's statistics, the best first, and of random."""
     report = read_report(NAME)
     rows = []
-    for arm in sorted(report["arms"], key=lambda arm: relative_gain(report, arm), reverse=True):
-        if arm == RANDOM:
-            continue
+    starts = [arm for arm in report["arms"] if arm != RANDOM]
+    for arm in sorted(starts, key=lambda arm: relative_gain(report, arm), reverse=True):
         row = [f"`{arm}`", *learnt(report, arm)]
         for task, scores in report["scores"].items():
             score, difference = scores.get(arm), report["differences"][task].get(arm)

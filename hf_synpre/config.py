@@ -19,6 +19,8 @@ Spec = TypeVar("Spec")
 
 # A message on two recipes lists so many options in which they differ.
 MOST_DIFFERENCES = 4
+# The training argument that says where a run is computed, and decides nothing else.
+PLACE = "use_cpu"
 
 YAML_TAG = "tag:yaml.org,2002:"
 # The YAML at the top of a README.md.
@@ -269,6 +271,17 @@ def _stored_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_stored_value(part) for part in value)
     return value
+
+
+def without_place(recipe: Any) -> Any:
+    """Return a recipe without the training argument that says where it is computed.
+
+    Results of a CPU and of a GPU are results of the same recipe, and may stand in one folder. Each
+    result names its device.
+    """
+    if isinstance(recipe, dict):
+        return {name: without_place(part) for name, part in recipe.items() if name != PLACE}
+    return recipe
 
 
 def differences(stored: Any, wanted: Any) -> str:

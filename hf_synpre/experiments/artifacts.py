@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hf_synpre.config import stored_form
+from hf_synpre.config import stored_form, without_place
 from hf_synpre.data.corpora import Corpus, corpus_source, count_seen, open_corpus
 from hf_synpre.data.documents import check_splits
 from hf_synpre.data.text_spec import TextSpec
@@ -22,7 +22,6 @@ from hf_synpre.finetuning import PreparedTask, prepare
 from hf_synpre.initialization import find_config
 from hf_synpre.initialization.checkpoints import NAMESPACE, bundled_checkpoints
 from hf_synpre.tasks.imports import task_files
-from hf_synpre.training.argument_table import PLACE
 from hf_synpre.training.pretraining import pretrain, tokenizer_metadata
 from hf_synpre.training.pretraining_spec import PretrainingSpec
 from hf_synpre.training.progress import reported_in
@@ -251,14 +250,3 @@ def folder_name(name: str, recipe: Any) -> str:
     """Return a name with the hash of a recipe (any value that JSON can hold)."""
     text = json.dumps(recipe, sort_keys=True)
     return f"{name}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
-
-
-def without_place(recipe: Any) -> Any:
-    """Return a recipe without the training argument that says where it is computed.
-
-    Results of a CPU and of a GPU are results of the same recipe, and may stand in one folder. Each
-    result names its device.
-    """
-    if isinstance(recipe, dict):
-        return {name: without_place(part) for name, part in recipe.items() if name != PLACE}
-    return recipe

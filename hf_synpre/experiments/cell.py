@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_synpre.config import stored_form
+from hf_synpre.config import stored_form, without_place
 from hf_synpre.errors import TemporaryError, UsageError
 from hf_synpre.experiments.arm import ArmSpec, lora_config
-from hf_synpre.experiments.artifacts import Artifacts, without_place
+from hf_synpre.experiments.artifacts import Artifacts
 from hf_synpre.experiments.learning_rates import choose_trial, rates_tried
 from hf_synpre.experiments.spec import Cell, ExperimentSpec
 from hf_synpre.finetuning import (

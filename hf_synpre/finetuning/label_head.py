@@ -153,7 +153,9 @@ class LabelHead(Head["LabelTask", LabelRows]):
 
     def label_remedy(self, names: list[Any]) -> str:
         """Return the end of the error that refuses a label."""
-        return ", which no row of train has; --source and --target generate it as text"
+        return (
+            ", which no row of train has; add one, or generate labels as text (--source, --target)"
+        )
 
     def read_label(
         self, task: "LabelTask", value: Any, names: list[Any] | None, split: str

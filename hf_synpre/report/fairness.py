@@ -8,6 +8,7 @@ rate that was tuned for nobody is stated, not doubted.
 
 from typing import Any
 
+from hf_synpre.config import PLACE
 from hf_synpre.report.cells import arm_option, finetuning_budget, matched_run
 from hf_synpre.report.costs import distinct
 from hf_synpre.report.exchange import is_control
@@ -15,8 +16,6 @@ from hf_synpre.report.schema import RANDOM, ByArm, CellResult, Fairness, Recipe,
 
 # Schedules whose rate does not fall.
 CONSTANT = ("constant", "constant_with_warmup")
-# Says where a cell was computed, which is no part of how it was fine-tuned.
-PLACE = "use_cpu"
 # Options of a recipe that are compared as rates and schedules, not by name.
 OF_SCHEDULES = ("learning_rate", "lr_scheduler_type", "max_steps", "num_train_epochs")
 # What the notes of a cell have whose model predicts the same for all test rows.

@@ -53,9 +53,6 @@ OBEYED_IN = {
     FINETUNING: {"num_train_epochs"},
 }
 
-# Says where a run is computed, and decides nothing else.
-PLACE = "use_cpu"
-
 # --- set by the run itself: refused whatever their value is ---------------------------------------
 
 SET_BY_A_RUN = {

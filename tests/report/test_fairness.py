@@ -7,6 +7,7 @@ import pytest
 from simulated_cells import make_cell, make_experiment, summary
 from test_exchange import lm_cell
 
+from hf_synpre.finetuning.scores import prediction_notes
 from hf_synpre.report.findings import write_findings
 from hf_synpre.report.markdown_page import markdown
 from hf_synpre.report.render import table
@@ -110,7 +111,7 @@ def test_where_a_cell_was_computed_is_no_part_of_how_it_was_fine_tuned():
 def test_arms_that_predict_the_same_for_all_rows_are_named():
     cells = experiment(random=HONEST, synthetic=HONEST)
     assert "constant" not in summary(cells)
-    cells[0]["notes"] = ["all predictions of test are the same: the model has learnt no difference"]
+    cells[0]["notes"] = prediction_notes("accuracy", ["a", "a"])
     cells[1]["notes"] = ["targets are cut", cells[0]["notes"][0]]
     cells[-1]["notes"] = ["targets are cut"]
     report = summary(cells)
