@@ -20,6 +20,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# Libraries and tests are imported without searches for unused objects, which take seconds.
+gc.disable()
+
+
+def pytest_collection_finish():
+    """Search for unused objects again, once all tests are imported."""
+    gc.enable()
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _libraries_out_of_the_way():

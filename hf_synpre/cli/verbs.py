@@ -21,7 +21,7 @@ from hf_synpre.cli.finetune import FINETUNE
 from hf_synpre.cli.init import INIT
 from hf_synpre.cli.options import ImportOptions, Verb, parse
 from hf_synpre.cli.pretrain import PRETRAIN
-from hf_synpre.cli.processes import check_compiled_code, hide_bars, share_cores
+from hf_synpre.cli.processes import check_compiled_code, collect_seldom, hide_bars, share_cores
 from hf_synpre.cli.push import PUSH
 from hf_synpre.cli.reproduce import REPRODUCE
 from hf_synpre.cli.self_pretrain import SELF_PRETRAIN
@@ -75,8 +75,9 @@ def main(argv: list[str] | None = None) -> int:
         disk; 2 bad input. What happened is said in one line on standard error. With
         SYNPRE_TRACEBACK=1 in the environment the traceback stands before it.
     """
-    if argv is None:
+    if argv is None:  # the process is ours
         argv = sys.argv[1:]
+        collect_seldom()
     if not argv or argv[0] in ("-h", "--help"):
         print_overview()
         return DONE if argv else BAD_INPUT

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import run_python
 
 from hf_synpre.cli import processes
 
@@ -39,15 +40,19 @@ def test_a_verb_runs_with_its_share_of_the_cores(given, expected):
     assert done.stdout.splitlines()[-1] == expected, done.stderr
 
 
+def test_a_command_searches_for_unused_objects_seldom():
+    code = "import gc; from hf_synpre.cli import main; main({}); print(gc.get_threshold()[0])"
+    searched = [
+        run_python("-c", code.format(words), "tasks", "set").stdout.splitlines()[-1]
+        for words in ("", ["tasks", "set"])
+    ]
+    assert searched == ["10000", "700"], "a caller's process is left as it is"
+
+
 def test_a_log_has_no_progress_bars(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     words = ["init", "--from", "synpre/llama-mini-set", "-o", str(tmp_path / "model")]
-    done = subprocess.run(
-        [sys.executable, "-m", "hf_synpre", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-m", "hf_synpre", *words, env=environment)
     assert done.returncode == 0, done.stderr
     assert "Writing model shards" not in done.stderr
 

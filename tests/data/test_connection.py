@@ -6,13 +6,12 @@ Run: pytest tests/data/test_connection.py
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from processes import run_python
 from transformers import AutoTokenizer
 
 from hf_synpre import UsageError
@@ -49,12 +48,8 @@ def closed_port():
 
 
 def ask(home, **environment):
-    done = subprocess.run(
-        [sys.executable, "-c", ASK],
-        env=os.environ | {"HF_HUB_OFFLINE": "0", "HF_HOME": str(home)} | environment,
-        capture_output=True,
-        text=True,
-    )
+    variables = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(home)} | environment
+    done = run_python("-c", ASK, env=os.environ | variables)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 

@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 import yaml
+from processes import Program
 from small_models import TINY
 
 from hf_synpre.cli import main
@@ -347,22 +348,10 @@ def test_two_processes_share_the_cells(tmp_path, tiny_dataset):
     file = tmp_path / "shared.yaml"
     value = given(str(tiny_dataset), arms={"random": {}}, pretraining={}, seeds=[0, 1, 2, 3])
     file.write_text(yaml.safe_dump(value))
-    command = [
-        sys.executable,
-        "-m",
-        "hf_synpre",
-        "run",
-        str(file),
-        "--output_dir",
-        str(tmp_path / "out"),
-        *("--jobs", "1"),
-    ]
-    both = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    errors = [process.communicate()[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
+    words = ("run", file, "--output_dir", tmp_path / "out", "--jobs", "1")
+    both = [Program("-m", "hf_synpre", *words) for _ in range(2)]
+    ended = [program.wait() for program in both]
+    assert [one.returncode for one in ended] == [0, 0], [one.stderr for one in ended]
     walls = [
         c["wall_s"]
         for c in map(json.loads, (f.read_text() for f in (tmp_path / "out").glob("*--*--*.json")))

@@ -6,13 +6,13 @@ Run: pytest tests/experiments/test_experiment.py
 import json
 import shutil
 import subprocess
-import sys
 import time
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from headed_models import write_corpus
+from processes import Program, run_python
 from small_models import TINY
 
 from hf_synpre.cli import main
@@ -76,16 +76,13 @@ def config(tmp_path_factory, tiny_dataset):
 
 def command(config, folder):
     """Return the words that run an experiment in a process of its own."""
-    words = ["run", str(config), "--output_dir", str(folder)]
-    return [sys.executable, "-m", "hf_synpre", *words]
+    return ["-m", "hf_synpre", "run", config, "--output_dir", folder]
 
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "mini"
-    done = subprocess.run(
-        [*command(config, folder), *IN_THIS_PROCESS], capture_output=True, text=True
-    )
+    done = run_python(*command(config, folder), *IN_THIS_PROCESS)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -166,18 +163,19 @@ def test_a_second_run_computes_nothing(finished, config):
 def test_a_run_that_was_ended_and_killed_ends_with_the_same_cells(finished, config, tmp_path):
     """Ended while its workers pre-train, and killed when the first cells are there."""
     folder = tmp_path / "ended"
-    process = start(config, folder)
-    wait_for(folder, "work/pretraining/set-*/recipe.json", process)
-    process.terminate()
-    assert "stopped; the same command goes on from here" in process.communicate()[1]
-    assert process.returncode == 130
-    workers = ["pgrep", "-s", str(process.pid), "-f", "popen_loky"]
+    program = Program(*command(config, folder))
+    wait_for(folder, "work/pretraining/set-*/recipe.json", program)
+    program.terminate()
+    ended = program.wait()
+    assert "stopped; the same command goes on from here" in ended.stderr
+    assert ended.returncode == 130
+    workers = ["pgrep", "-s", str(program.pid), "-f", "popen_loky"]
     assert subprocess.run(workers, capture_output=True, text=True).stdout == ""
 
-    process = start(config, folder, *IN_THIS_PROCESS)
-    wait_for(folder, "*--*--*.json", process)
-    process.kill()
-    process.communicate()
+    program = Program(*command(config, folder), *IN_THIS_PROCESS)
+    wait_for(folder, "*--*--*.json", program)
+    program.kill()
+    program.wait()
 
     kept = {f.name: f.stat().st_mtime_ns for f in folder.glob("*--*--*.json")}
     assert main(["run", str(config), "--output_dir", str(folder), *IN_THIS_PROCESS]) == 0
@@ -190,21 +188,10 @@ def test_a_run_that_was_ended_and_killed_ends_with_the_same_cells(finished, conf
     }
 
 
-def start(config, folder, *words):
-    """Start an experiment in a session of its own, and return its process."""
-    return subprocess.Popen(
-        [*command(config, folder), *words],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(folder, pattern, process):
-    """Wait until a file is there that a process writes."""
+def wait_for(folder, pattern, program):
+    """Wait until a file is there that a program writes."""
     while not list(folder.glob(pattern)):
-        assert process.poll() is None
+        assert program.poll() is None
         time.sleep(0.05)
 
 

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from hub_server import TOKENS
+from processes import run_python
 
 HOME = Path(__file__).parents[2]
 END = "\0"  # of what a command says
@@ -59,14 +60,7 @@ class Server:
 
     def run(self, *words, **environment):
         """Run a program; remember what it says."""
-        command = [sys.executable, *map(str, words)]
-        done = subprocess.run(
-            command,
-            env=self.environment(**environment),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-        )
+        done = run_python(*words, env=self.environment(**environment), cwd=self.folder)
         self.said.append(done.stdout + done.stderr)
         return done
 

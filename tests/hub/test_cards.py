@@ -6,11 +6,10 @@ Run: pytest tests/hub/test_cards.py
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from hub_clients import HOME
+from processes import run_python
 
 from hf_synpre.errors import UsageError
 from hf_synpre.hub import cards
@@ -93,11 +92,9 @@ def test_a_card_shows_prompts_of_runs_that_answered_some(task, objective, is_sho
 
 
 def test_the_release_prints_what_it_would_do(monkeypatch, tmp_path):
-    done = subprocess.run(
-        [sys.executable, HOME / "dataset_scripts" / "release.py"],
+    done = run_python(
+        HOME / "dataset_scripts" / "release.py",
         env=os.environ | {"PYTHONPATH": str(HOME)},
-        capture_output=True,
-        text=True,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

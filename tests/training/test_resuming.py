@@ -50,8 +50,8 @@ pretrain(spec, ELECTRA_DROPPING, Path(sys.argv[1]), tokenizer=tokenizer, corpus=
 
 def test_a_run_killed_and_started_again_ends_with_the_same_weights(tmp_path, pretrained):
     folder, undisturbed = pretrained
-    command = [sys.executable, "-c", PRETRAIN_ON_A_TASK, str(tmp_path / "killed")]
-    kill_after_a_checkpoint(command, tmp_path / "killed")
+    killed = ("-c", PRETRAIN_ON_A_TASK, tmp_path / "killed")
+    kill_after_a_checkpoint(killed, tmp_path / "killed")
     pretrain(SPEC, MODEL, tmp_path / "killed")
     resumed = json.loads((tmp_path / "killed" / "pretraining.json").read_text())
     assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (
@@ -266,7 +266,7 @@ def test_a_finished_folder_without_its_weights_is_refused(tmp_path, pretrained):
 
 
 def test_a_killed_run_on_text_goes_on_to_the_same_weights(tmp_path, labelled_dataset, monkeypatch):
-    killed = [sys.executable, "-c", PRETRAIN_ON_TEXT, str(tmp_path / "killed"), labelled_dataset]
+    killed = ("-c", PRETRAIN_ON_TEXT, tmp_path / "killed", labelled_dataset)
     kill_after_a_checkpoint(killed, tmp_path / "killed")
 
     # Runs that are not killed need no process of their own.

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import run_python
 from transformers.integrations import integration_utils
 
 from hf_synpre.cli import main
@@ -27,8 +28,7 @@ def test_trackio_has_the_curves_of_a_run(tmp_path):
     trackio = Path(sys.executable).with_name("trackio")
     environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": str(ROOT)}
     words = [*WORDS, "--output_dir", str(tmp_path / "set")]
-    command = [sys.executable, "-m", "hf_synpre", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = run_python("-m", "hf_synpre", *words, env=environment)
     assert done.returncode == 0, done.stderr
 
     asked = ["get", "metric", "--project", "mine", "--run", "first", "--metric", "train/tokens"]
