@@ -191,7 +191,7 @@ class FinetuningResult(ReportedScores):
     """What `finetune` returns: the scores of the test, the curve of validation, and the cost."""
 
     validation_score: float  # the score of the evaluation whose weights were tested
-    # The evaluations: step, tokens, flops, loss, token_accuracy and score of each.
+    # The evaluations: step, tokens, flops, loss and score of each, token_accuracy where it has one.
     curve: list[dict[str, float]]
     schedule: Schedule
     spent: FinetuningCost  # the cost of training, evaluations and test
@@ -200,7 +200,7 @@ class FinetuningResult(ReportedScores):
 class ValidationResult(TypedDict):
     """What `validate` returns: the best evaluation, the curve of all, and the cost."""
 
-    criterion: str  # what evaluations are compared by: "loss" or "token_accuracy"
+    criterion: str  # what evaluations are compared by: "loss", "token_accuracy" or "score"
     best: dict[str, float]  # the best of the evaluations
     curve: list[dict[str, float]]
     schedule: Schedule
@@ -413,6 +413,9 @@ def finetuning_trainer(
         save_strategy="no",
         **head.training_arguments,
     )
+    if arguments.metric_for_best_model is not None:
+        watched = arguments.metric_for_best_model.removeprefix("eval_")
+        choose("metric_for_best_model", watched, head.watchable)
     return head.trainer_class(
         model,
         arguments,

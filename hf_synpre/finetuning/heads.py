@@ -21,6 +21,7 @@ from hf_synpre.data.corpora import Corpus
 from hf_synpre.data.rows import MapDataset
 from hf_synpre.data.tokenizers import train_tokenizer
 from hf_synpre.errors import UsageError
+from hf_synpre.training.arguments import WATCHABLE
 from hf_synpre.training.losses import TokenLoss
 from hf_synpre.training.trainer import SynpreTrainer
 
@@ -87,6 +88,8 @@ class Head(ABC, Generic[Task, Rows]):
     answer: ClassVar[str] = "labels"
     # Whether the loss obeys label_smoothing_factor of TrainingArguments.
     smooths_labels: ClassVar[bool] = True
+    # What evaluations have, which a schedule may watch.
+    watchable: ClassVar[tuple[str, ...]] = WATCHABLE
 
     # ---- The data: rows of a dataset -> ids on disk -> rows of a model.
 
@@ -284,7 +287,8 @@ class Head(ABC, Generic[Task, Rows]):
     def criterion(self, task: Task) -> str:
         """Return the validation metric by which weights are chosen.
 
-        It is "token_accuracy", of which the highest is the best, or "loss", of which the lowest is.
+        It is "token_accuracy" or "score", of which the highest is the best, or "loss", of which the
+        lowest is.
         """
         return "token_accuracy"
 
@@ -321,8 +325,8 @@ class Head(ABC, Generic[Task, Rows]):
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return the function that scores an evaluation (`compute_metrics` of a Trainer).
 
-        It returns "token_accuracy", by which weights are usually chosen, and "score", which is
-        reported.
+        It returns "score", which is reported, and where tokens are predicted "token_accuracy", by
+        which weights are chosen there.
 
         Args:
             data: the prepared task.

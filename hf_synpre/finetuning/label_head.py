@@ -87,6 +87,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
     adds_parameters = True
     trainer_class = RowOrderTrainer
     evaluation_batch = LABEL_BATCH
+    watchable = ("loss", "score")
     training_arguments: ClassVar[dict[str, Any]] = {
         "label_names": ["labels"],
         "train_sampling_strategy": "group_by_length",
@@ -325,7 +326,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
 
     def criterion(self, task: "LabelTask") -> str:
         """Return the loss for errors, and for other metrics the reported score."""
-        return "token_accuracy" if self.higher_is_better(task) else "loss"
+        return "score" if self.higher_is_better(task) else "loss"
 
     def trainer_options(
         self, spec: "FinetuningSpec", data: "PreparedTask[LabelTask]"
@@ -410,8 +411,7 @@ class LabelHead(Head["LabelTask", LabelRows]):
 
         def scored(prediction: EvalPrediction) -> dict[str, float]:
             scores, _ = self.score(data, rows, prediction.predictions)
-            reported = next(iter(scores.values()))
-            return {"token_accuracy": reported, "score": reported}
+            return {"score": next(iter(scores.values()))}
 
         return scored
 

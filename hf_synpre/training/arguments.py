@@ -48,7 +48,7 @@ COUNTS = (
 # Parts of the names of optimizers that can be made for a model only, so that a wrong option of
 # theirs shows where the Trainer is made.
 NEED_A_MODEL = ("galore", "apollo", "lomo")
-# What a schedule that watches a metric may watch: every evaluation has these.
+# What a schedule that watches a metric may watch: evaluations have these.
 WATCHABLE = ("loss", "token_accuracy", "score")
 
 

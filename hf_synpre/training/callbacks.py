@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
 
+from hf_synpre.training.arguments import WATCHABLE
+
 logger = logging.getLogger(__name__)
 
 # Values in Trainer's log of an evaluation that the curve of a pre-training run leaves out: times,
@@ -180,11 +182,12 @@ class BestModel(TrainerCallback):
         training_cost: returns the cost of the run so far, of which tokens and FLOPs go into the
             curve (`SynpreTrainer.training_cost`).
         patience: so many evaluations without a better one end the run; 0 never ends it early.
-        criterion: what is compared: "token_accuracy", of which the highest is best, or "loss", of
-            which the lowest is.
+        criterion: what is compared: "token_accuracy" or "score", of which the highest is best, or
+            "loss", of which the lowest is.
 
     Attributes:
-        curve: one dict an evaluation: step, tokens, flops, loss, token_accuracy, score.
+        curve: one dict an evaluation: step, tokens, flops, loss, score; token_accuracy, where
+            tokens are predicted.
         weights: the state dict of the best evaluation.
         seconds: the duration of all evaluations together.
         stopped: what ended the run: "budget" or "patience".
@@ -226,8 +229,9 @@ class BestModel(TrainerCallback):
         """Add the evaluation to the curve; keep the weights where they are the best so far."""
         cost = self.training_cost()
         point = {"step": state.global_step, "tokens": cost["tokens"], "flops": cost["flops"]}
-        for name in ("loss", "token_accuracy", "score"):
-            point[name] = metrics[f"eval_{name}"]
+        for name in WATCHABLE:
+            if f"eval_{name}" in metrics:
+                point[name] = metrics[f"eval_{name}"]
 
         best = max(map(self._quality, self.curve), default=-math.inf)
         if self._quality(point) > best:

@@ -14,6 +14,7 @@ from headed_models import headed
 from label_examples import MODEL, TRAINING
 from transformers import AutoModelForSequenceClassification
 
+from hf_synpre import UsageError
 from hf_synpre.experiments.arm import ArmSpec
 from hf_synpre.experiments.cell import add_adapters
 from hf_synpre.finetuning import FinetuningSpec, LabelTask, find_head, finetune, prepare
@@ -153,10 +154,21 @@ def test_errors_are_chosen_as_the_metric_and_lower_is_better(metric, tmp_path):
     outcome, _ = train(data, headed(data, MODEL), tmp_path, steps=40)
     assert outcome["metric"] == metric
     assert outcome["score"] == outcome["scores"][metric]
+    assert outcome["curve"][0].keys() == {"step", "tokens", "flops", "loss", "score"}
     losses = [point["loss"] for point in outcome["curve"]]
     best = outcome["curve"][int(np.argmin(losses))]
     assert outcome["validation_score"] == best["score"]
     assert not are_fractions(metric, [0.2, 0.3])
+
+
+def test_a_schedule_watches_what_evaluations_of_labels_have(tmp_path):
+    data = make_data(tmp_path)
+    watching = {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "score"}
+    spec = FinetuningSpec(TRAINING | watching | {"max_steps": 2}, evaluations=1)
+    finetune(headed(data, MODEL), data, spec, seed=0, output_dir=tmp_path)
+    spec.training["metric_for_best_model"] = "token_accuracy"
+    with pytest.raises(UsageError, match=r"'token_accuracy'.*Allowed: loss, score"):
+        finetune(headed(data, MODEL), data, spec, seed=0, output_dir=tmp_path)
 
 
 def test_errors_are_those_of_the_definition():
