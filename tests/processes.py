@@ -1,30 +1,29 @@
-"""Python programs in processes of their own, and which of several processes this is.
+"""Python programs in processes of their own, and which of several processes this is."""
 
-A program is a fork of a server that has imported the largest libraries, which takes most of the
-time that a program needs to start. Libraries that read variables of the environment when they are
-imported, such as those of the Hub, are imported by each program itself.
-"""
-
-import atexit
+import functools
+import json
 import os
-import runpy
+import signal
 import subprocess
 import sys
 import time
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from torch import distributed
 
-SERVER = get_context("forkserver")
-SERVER.set_forkserver_preload(
-    ["torch._dynamo", "torch.distributed.tensor", "torch.export", "pandas", "pyarrow.dataset"]
-)
+PAUSE_S = 0.02  # between two looks at a program
+
+
+@functools.cache
+def program_server():
+    """Start the server of programs of this process of tests (program_server.py)."""
+    file = Path(__file__).with_name("program_server.py")
+    return subprocess.Popen([sys.executable, file], stdin=subprocess.PIPE, text=True)
 
 
 class Program:
-    """A Python program in a session of its own; it answers as subprocess.Popen does.
+    """A Python program in a session of its own.
 
     Args:
         words: what follows `python`: a script, or "-m" and a module, or "-c" and code.
@@ -34,50 +33,38 @@ class Program:
 
     def __init__(self, *words, env=None, cwd=None):
         self.words = list(map(str, words))
-        self.folder = TemporaryDirectory()
-        self.process = SERVER.Process(
-            target=run_program,
-            args=(self.words, dict(env or os.environ), str(cwd or Path.cwd()), self.folder.name),
-        )
-        self.process.start()
-        self.pid = self.process.pid
-        self.terminate, self.kill = self.process.terminate, self.process.kill
+        self._temporary = TemporaryDirectory()
+        self.folder = Path(self._temporary.name)
+        request = {
+            "words": self.words,
+            "env": dict(env or os.environ),
+            "cwd": str(cwd or Path.cwd()),
+            "folder": str(self.folder),
+        }
+        print(json.dumps(request), file=program_server().stdin, flush=True)
+        self.pid = self._read("pid")
 
-    def poll(self):
-        """Return the exit code, or None as long as the program runs."""
-        return self.process.exitcode
+    def _read(self, name):
+        """Wait for a number that the server writes into a file."""
+        while not (self.folder / name).exists():
+            assert program_server().poll() is None, "the server of programs has ended"
+            time.sleep(PAUSE_S)
+        return int((self.folder / name).read_text())
+
+    def is_running(self):
+        """Say whether the program has not ended."""
+        return not (self.folder / "code").exists()
+
+    def send(self, number):
+        """Send a signal to the program."""
+        os.kill(self.pid, number)
 
     def wait(self):
         """Wait for the end of the program; return its exit code, output and errors."""
-        self.process.join()
-        output, errors = ((Path(self.folder.name) / n).read_text() for n in ("output", "errors"))
-        self.folder.cleanup()
-        return subprocess.CompletedProcess(self.words, self.process.exitcode, output, errors)
-
-
-def run_program(words, env, cwd, folder):
-    """Run a program in this process, a fork of the server; its outputs go to files of a folder."""
-    os.setsid()
-    for stream, name in ((1, "output"), (2, "errors")):
-        os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT), stream)
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(env)
-    kind, *rest = words
-    folder_of_script = "" if kind in ("-c", "-m") else str(Path(kind).parent)
-    sys.path[:0] = [folder_of_script, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
-    try:
-        if kind == "-c":
-            sys.argv = ["-c", *rest[1:]]
-            exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
-        elif kind == "-m":
-            sys.argv = rest
-            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = words
-            runpy.run_path(kind, run_name="__main__")
-    finally:
-        atexit._run_exitfuncs()  # multiprocessing leaves them out
+        code = self._read("code")
+        output, errors = ((self.folder / name).read_text() for name in ("output", "errors"))
+        self._temporary.cleanup()
+        return subprocess.CompletedProcess(self.words, code, output, errors)
 
 
 def run_python(*words, **options):
@@ -99,8 +86,8 @@ def kill_after_a_checkpoint(words, folder):
     """
     program = Program(*words)
     while not list(folder.glob("checkpoint-*")):
-        assert program.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.02)
-    program.kill()
+        assert program.is_running(), "the run ended before it could be killed"
+        time.sleep(PAUSE_S)
+    program.send(signal.SIGKILL)
     program.wait()
     assert not (folder / "pretraining.json").exists()

@@ -6,6 +6,7 @@ two runs at once crawl. Threads that sleep while they wait cost no more than one
 that each run may have all cores and several runs share them fairly.
 """
 
+import atexit
 import gc
 import os
 import stat
@@ -36,12 +37,13 @@ def share_cores() -> None:
 
 
 def collect_seldom() -> None:
-    """Search for unused objects after every 10,000 new ones instead of 700.
+    """Search for unused objects after every 10,000 new ones instead of 700, and not at the end.
 
     Most objects of a command are made when libraries are imported, and are used to its end. To
-    search them again and again takes more than a second of the time in which a command starts.
+    search them again and again takes seconds where a command starts and where it ends.
     """
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)
 
 
 def hide_bars() -> None:

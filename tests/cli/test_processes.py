@@ -41,12 +41,17 @@ def test_a_verb_runs_with_its_share_of_the_cores(given, expected):
 
 
 def test_a_command_searches_for_unused_objects_seldom():
-    code = "import gc; from hf_synpre.cli import main; main({}); print(gc.get_threshold()[0])"
-    searched = [
+    code = (
+        "import atexit, gc; from hf_synpre.cli import main; is_frozen = gc.get_freeze_count\n"
+        "before = is_frozen()\n"
+        "atexit.register(lambda: print(gc.get_threshold()[0], is_frozen() > before))\n"
+        "main({})"
+    )
+    searches = [
         run_python("-c", code.format(words), "tasks", "set").stdout.splitlines()[-1]
         for words in ("", ["tasks", "set"])
     ]
-    assert searched == ["10000", "700"], "a caller's process is left as it is"
+    assert searches == ["10000 True", "700 False"], "a caller's process is left as it is"
 
 
 def test_a_log_has_no_progress_bars(tmp_path):

@@ -5,6 +5,7 @@ Run: pytest tests/experiments/test_experiment.py
 
 import json
 import shutil
+import signal
 import subprocess
 import time
 
@@ -165,7 +166,7 @@ def test_a_run_that_was_ended_and_killed_ends_with_the_same_cells(finished, conf
     folder = tmp_path / "ended"
     program = Program(*command(config, folder))
     wait_for(folder, "work/pretraining/set-*/recipe.json", program)
-    program.terminate()
+    program.send(signal.SIGTERM)
     ended = program.wait()
     assert "stopped; the same command goes on from here" in ended.stderr
     assert ended.returncode == 130
@@ -174,7 +175,7 @@ def test_a_run_that_was_ended_and_killed_ends_with_the_same_cells(finished, conf
 
     program = Program(*command(config, folder), *IN_THIS_PROCESS)
     wait_for(folder, "*--*--*.json", program)
-    program.kill()
+    program.send(signal.SIGKILL)
     program.wait()
 
     kept = {f.name: f.stat().st_mtime_ns for f in folder.glob("*--*--*.json")}
@@ -191,7 +192,7 @@ def test_a_run_that_was_ended_and_killed_ends_with_the_same_cells(finished, conf
 def wait_for(folder, pattern, program):
     """Wait until a file is there that a program writes."""
     while not list(folder.glob(pattern)):
-        assert program.poll() is None
+        assert program.is_running()
         time.sleep(0.05)
 
 
