@@ -434,6 +434,16 @@ def bfloat16() -> list[Claim]:
     return claims
 
 
+def command_start() -> list[Claim]:
+    """Return what short commands cost."""
+    claims = []
+    for name, ways in measured("command_start")["commands"].items():
+        claim = f"a short `synpre {name}`: {ways['ours']:.1f} s of a core, from start to end"
+        peer = f"the same command with Python's searches for unused objects: {ways['python']:.1f} s"
+        claims.append((claim, peer))
+    return claims
+
+
 def clients() -> list[Claim]:
     """Return how many comparisons with other people's programs agree."""
     outcomes = measured("clients")["clients"]
@@ -476,6 +486,7 @@ CLAIMS = {
     "corpora": corpora,
     "batches": batches,
     "bfloat16": bfloat16,
+    "command_start": command_start,
     "sizes": sizes,
     "clients": clients,
 }
