@@ -397,6 +397,8 @@ def print_plan(
         task: the fields of the TaskSpec.
         no_size: whether nothing says how large the model is.
     """
+    from hf_synpre.training.arguments import TRAINING_DEFAULTS
+
     for remark in choice.remarks:
         print(remark)
 
@@ -423,6 +425,9 @@ def print_plan(
         if choice.train_rows and "per_device_train_batch_size" in training:
             epochs = training["max_steps"] * rows_of_step(training) / choice.train_rows
             line += f" of {counted(rows_of_step(training), 'row')} ({epochs:.3g} epochs)"
+    if training.get("max_steps") != 0 and "learning_rate" in training:
+        optimizer = training.get("optim", TRAINING_DEFAULTS["optim"])
+        line += f"; learning rate {training['learning_rate']} ({optimizer})"
     print(f"{line}.", flush=True)
 
 

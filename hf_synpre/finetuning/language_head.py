@@ -9,6 +9,7 @@ over the bytes of the documents in UTF-8. They do not depend on how long tokens 
 other tokenizers compare.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from hf_synpre.finetuning.finetuning import FinetuningSpec
     from hf_synpre.finetuning.language_tasks import LanguageTask
     from hf_synpre.finetuning.prepared import PreparedTask
+
+logger = logging.getLogger(__name__)
 
 
 class WindowRows:
@@ -164,6 +167,25 @@ class LanguageHead(TokenHead["LanguageTask", WindowRows]):
                 f"give a smaller max_source, or a config with {field} of {width}."
             )
         return config
+
+    def check_scoring(
+        self, data: "PreparedTask[LanguageTask]", spec: "FinetuningSpec"
+    ) -> dict[str, Any]:
+        """Return how much of the text has the unknown id, which is easy to predict."""
+        unknown = data.tokenizer.unk_token_id
+        if unknown is None or unknown in padding_and_end(data.tokenizer):
+            return {}
+        rows = data.rows("validation", spec.validation_examples)
+        share = float(np.mean(rows.ids[1:] == unknown))
+        if share == 0:
+            return {}
+        note = (
+            f"{share:.1%} of the validation ids are the tokenizer's unknown id, which stands for "
+            f"any text: {self.metric} counts that text as predicted, and does not compare with "
+            "another tokenizer's"
+        )
+        logger.warning("%s: %s.", data.task.name, note)
+        return {"notes": [note]}
 
     def collator(self, data: "PreparedTask[LanguageTask]", config: PreTrainedConfig) -> Collator:
         """Return the collator, which pads the last window of a split."""

@@ -185,15 +185,15 @@ SCHEMES: dict[str, Scheme] = {
     "mlp_scale": Scheme(only("mlp"), "scale"),
     "constant_pre_attn_ln": Scheme(pre_attention_gains, "constant"),
     # Copies of the checkpoint's values, whole or by part
-    "weights": Scheme(per_param, "weights", by_role=False, embeddings=True),
-    "body_weights": Scheme(per_param, "weights", by_role=False),
-    "attention_weights": Scheme(only(*PARTS["attention"]), "weights"),
-    "mlp_weights": Scheme(only("mlp"), "weights"),
-    "norm_weights": Scheme(only(*PARTS["norm"]), "weights"),
+    "weights": Scheme(per_param, "weights", by_role=False, embeddings=True, paper=OURS),
+    "body_weights": Scheme(per_param, "weights", by_role=False, paper=OURS),
+    "attention_weights": Scheme(only(*PARTS["attention"]), "weights", paper=OURS),
+    "mlp_weights": Scheme(only("mlp"), "weights", paper=OURS),
+    "norm_weights": Scheme(only(*PARTS["norm"]), "weights", paper=OURS),
     # Controls: every tensor, row or column keeps its values, and loses what was in their places
-    "permuted_weights": Scheme(per_param, "permuted", by_role=False),
-    "permuted_rows": Scheme(per_param, "permuted_rows", by_role=False),
-    "permuted_columns": Scheme(per_param, "permuted_columns", by_role=False),
+    "permuted_weights": Scheme(per_param, "permuted", by_role=False, paper=OURS),
+    "permuted_rows": Scheme(per_param, "permuted_rows", by_role=False, paper=OURS),
+    "permuted_columns": Scheme(per_param, "permuted_columns", by_role=False, paper=OURS),
     # A control: the direction of each matrix without its scale
     "rescaled_weights": Scheme(per_param, "rescaled", by_role=False, paper=OURS),
     # Finer statistics than a mean and a deviation a tensor

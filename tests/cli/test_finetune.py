@@ -55,6 +55,7 @@ def test_a_csv_becomes_a_classifier_that_pipeline_loads(folder, capsys):
         "reviews.csv: predicts stars (one of its classes) from review; --text and --label" in shown
     )
     assert "4 for validation and 4 for the test are held out by a fixed shuffle" in shown
+    assert "2 steps of 32 rows (2 epochs); learning rate 0.001 (adamw_torch)." in shown
     assert "Model, tokenizer and card: runs/reviews/reviews--random--0." in shown
 
     # The line that is printed last, and that of the card, run as they stand.

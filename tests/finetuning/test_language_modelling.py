@@ -12,6 +12,8 @@ import pytest
 import torch
 from headed_models import tiny_model, write_corpus
 from small_models import DECODER, DECODERS
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from hf_synpre.errors import UsageError
 from hf_synpre.finetuning import (
@@ -58,6 +60,29 @@ def nats(model, ids):
         logits = model(torch.tensor([ids[:-1]])).logits[0]
     targets = torch.tensor(ids[1:], dtype=torch.int64)
     return torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+
+
+def test_text_that_the_tokenizer_does_not_know_is_said(corpus, tmp_path, caplog):
+    known = ["</s>", "<pad>", "?", "the", *(f"word{i}" for i in range(20))]
+    ids = {token: i for i, token in enumerate(known)}
+    words = Tokenizer(models.WordLevel(ids, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="?", pad_token="<pad>", eos_token="</s>"
+    )
+    tokenizer.save_pretrained(tmp_path / "words")
+    data = prepare(
+        LanguageTask("plays", max_source=16),
+        tmp_path / "data",
+        data_dir=str(corpus),
+        tokenizer=str(tmp_path / "words"),
+    )
+    training = {"max_steps": 1, "per_device_train_batch_size": 2}
+    outcome = finetune(fresh(data), data, FinetuningSpec(training), seed=0, output_dir=tmp_path)
+    # "the question is not to be" and "d" are seven words and two ends; "the" is known.
+    (note,) = outcome["notes"]
+    assert "66.7% of the validation ids are the tokenizer's unknown id" in note
+    assert note in caplog.text
 
 
 def test_every_id_is_predicted_once():
