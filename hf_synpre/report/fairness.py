@@ -176,6 +176,21 @@ def constant_cells(by_arm: ByArm) -> dict[str, int]:
     return {arm: count for arm, count in counts.items() if count}
 
 
+def unlearnt_runs(by_arm: ByArm) -> dict[str, str]:
+    """Return the run of pre-training of each arm whose run did not learn its task.
+
+    Args:
+        by_arm: the finished cells of a task.
+    """
+    runs = {}
+    for arm, cells in by_arm.items():
+        phases = [(cell.get("phases") or {}).get("pretraining") or {} for cell in cells]
+        names = distinct(str(run.get("name")) for run in phases if run.get("learnt") is False)
+        if names:
+            runs[arm] = ", ".join(names)
+    return runs
+
+
 def is_beside(arm: str, other: str, recipes: dict[str, Recipe]) -> bool:
     """Say whether an arm, which is no control, is compared with a control."""
     controls = [name for name in recipes if is_control(name) or recipes[name]["matches_flops"]]
@@ -331,6 +346,12 @@ def doubt_lines(report: Report) -> list[str]:
         lines.append(
             f"On {task} these arms have models that predict the same for every test row, and so "
             f"have learnt nothing that tells rows apart (number of cells): {', '.join(arms)}"
+        )
+    for task, runs in report.get("unlearnt", {}).items():
+        arms = [f"{arm} ({run})" for arm, run in runs.items()]
+        lines.append(
+            f"On {task} these arms start from a pre-training that had not learnt its task, so they "
+            f"do not say what that task gives (name of the run): {', '.join(arms)}"
         )
     return lines
 

@@ -256,5 +256,6 @@ class Report(TypedDict):
     cells: list[dict[str, Any]]  # file, sha256, status and scores of each cell
     compute: dict[str, Compute]  # task -> its scores over total FLOPs, where they are known
     constant: NotRequired[dict[str, dict[str, int]]]  # task -> arm -> cells with one prediction
+    unlearnt: NotRequired[dict[str, dict[str, str]]]  # task -> arm -> a run that had not learnt
     transfer: NotRequired[Transfer]  # for labelled tasks
     exchange: NotRequired[dict[str, dict[str, Exchange]]]  # language modelling: task -> arm -> rate

@@ -13,7 +13,7 @@ from hf_synpre.report.comparisons import (
 from hf_synpre.report.compute import summarize_compute
 from hf_synpre.report.costs import distinct, mean_curve, mean_run
 from hf_synpre.report.exchange import exchange_rates
-from hf_synpre.report.fairness import constant_cells, fairness, recipe_of
+from hf_synpre.report.fairness import constant_cells, fairness, recipe_of, unlearnt_runs
 from hf_synpre.report.findings import find
 from hf_synpre.report.intervals import (
     draw_gains,
@@ -114,6 +114,8 @@ def summarize(cells: list[CellResult], reference: str = NATURAL) -> Report:
             report["fairness"][task] = doubts
         if constant := constant_cells(by_arm):
             report.setdefault("constant", {})[task] = constant
+        if unlearnt := unlearnt_runs(by_arm):
+            report.setdefault("unlearnt", {})[task] = unlearnt
         if report["tasks"][task]["metric"] in LANGUAGE_METRICS:
             report.setdefault("exchange", {})[task] = exchange_rates(by_arm)
 

@@ -120,6 +120,19 @@ def test_arms_that_predict_the_same_for_all_rows_are_named():
         assert "tells rows apart (number of cells): random (2)" in text
 
 
+def test_arms_of_a_task_that_was_not_learnt_are_named():
+    cells = experiment(random=HONEST, synthetic=HONEST, other=HONEST)
+    assert "unlearnt" not in summary(cells)
+    for cell in cells:
+        if cell["arm"] != "random":
+            cell["phases"]["pretraining"] |= {"name": "set", "learnt": cell["arm"] == "other"}
+    report = summary(cells)
+    assert report["unlearnt"] == {"lm": {"synthetic": "set"}}
+    for text in (markdown(report, "runs/x"), table(report)):
+        assert "had not learnt its task" in text
+        assert "(name of the run): synthetic (set)" in text
+
+
 def test_random_weights_with_more_steps_have_them_by_their_purpose():
     more = HONEST | {"steps": 20, "arm": {"init": "random", "finetuning_budget": 2}}
     start = HONEST | {"steps": 20, "arm": {"init": "weights", "finetuning_budget": 2}}
