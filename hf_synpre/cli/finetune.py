@@ -28,8 +28,9 @@ USUAL_BATCH = 32
 # weights with their token embeddings. A small model has at most so many parameters without them.
 SMALL_MODEL_RATE, USUAL_RATE = 3e-2, 1e-3
 SMALL_MODEL_PARAMETERS = 10_000_000
-# AdamW's rate for labels: of weights that are trained, of small models, and of others.
-LABELS_RATE_TRAINED, LABELS_RATE_SMALL, LABELS_RATE = 1e-4, 1e-3, 5e-4
+# AdamW's rate for labels: of small models, whatever their weights, so that starts compare; of
+# larger ones with weights that are trained, and with others.
+LABELS_RATE_SMALL, LABELS_RATE_TRAINED, LABELS_RATE = 1e-3, 1e-4, 5e-4
 # AdamW's rate for the next token of text: of small models, and of others.
 LANGUAGE_RATE_SMALL, LANGUAGE_RATE = 2e-3, 5e-4
 # The share of the steps in which the rate rises; then it falls in a line to 0.
@@ -330,8 +331,8 @@ def add_usual_training(
     is_trained = has_weights and arm.get("embeddings", "fresh") != "fresh"
     if has_labels:
         training.setdefault("optim", "adamw_torch")
-        fresh_rate = LABELS_RATE_SMALL if is_small else LABELS_RATE
-        training.setdefault("learning_rate", LABELS_RATE_TRAINED if has_weights else fresh_rate)
+        large_rate = LABELS_RATE_TRAINED if has_weights else LABELS_RATE
+        training.setdefault("learning_rate", LABELS_RATE_SMALL if is_small else large_rate)
     elif is_language:
         training.setdefault("optim", "adamw_torch")
         training.setdefault("learning_rate", LANGUAGE_RATE_SMALL if is_small else LANGUAGE_RATE)

@@ -23,7 +23,7 @@ from hf_synpre.data.readers import (
     read_file,
 )
 from hf_synpre.data.splits import is_text, type_words
-from hf_synpre.data.text_files import COMPRESSED, content_suffix, read_blocks
+from hf_synpre.data.text_files import COMPRESSED, content_suffix, is_empty, read_blocks
 from hf_synpre.errors import UsageError
 from hf_synpre.files import refuse_pointer
 
@@ -112,7 +112,8 @@ def file_texts(file: Path) -> Iterator[str]:
     refuse_pointer(file)
     suffix = content_suffix(file)
     if suffix == ".txt":
-        yield from document_parts(read_blocks(file, PART_CHARACTERS))
+        if not is_empty(file):
+            yield from document_parts(read_blocks(file, PART_CHARACTERS))
 
     elif suffix in (".jsonl", ".ndjson"):
         column = None

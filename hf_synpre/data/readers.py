@@ -23,6 +23,7 @@ from hf_synpre.data.text_files import (
     COMPRESSED,
     check_unpacked,
     content_suffix,
+    is_empty,
     read_lines,
     read_text,
 )
@@ -158,7 +159,9 @@ def read_tabs(file: Path) -> pa.Table:
 
 
 def read_text_lines(file: Path) -> pa.Table:
-    """Return the lines of a text file as the column text."""
+    """Return the lines of a text file as the column text. An empty file has none, which is said."""
+    if is_empty(file):
+        return pa.table({"text": pa.array([], pa.string())})
     lines = (line.removesuffix("\n") for line in read_lines(file))
     blocks = iter(lambda: list(itertools.islice(lines, ROWS_A_CHUNK)), [])
     tables = (pa.table({"text": pa.array(block, pa.string())}) for block in blocks)

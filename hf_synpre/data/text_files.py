@@ -8,6 +8,7 @@ import bz2
 import codecs
 import gzip
 import io
+import logging
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ import pyarrow as pa
 
 from hf_synpre.errors import UsageError
 from hf_synpre.files import refuse_pointer
+
+logger = logging.getLogger(__name__)
 
 # Byte-order mark -> encoding. The mark of UTF-32 begins with that of UTF-16, so it comes first.
 MARKS = {
@@ -111,6 +114,15 @@ def open_bytes(file: Path) -> io.BufferedReader:
     if opener is None:
         return file.open("rb")
     return io.BufferedReader(UnpackedStream(file, opener(file)))
+
+
+def is_empty(file: Path) -> bool:
+    """Say whether a file of text has no bytes, unpacked; a line is logged if so."""
+    with open_bytes(file) as content:
+        if content.peek(1):
+            return False
+    logger.warning("%s is empty, so it gives no text.", file)
+    return True
 
 
 @contextmanager

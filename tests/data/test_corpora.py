@@ -201,6 +201,15 @@ def test_files_are_datasets_too(tmp_path):
         open_corpus(str(tmp_path / "rows.xml"), text=TextSpec())
 
 
+def test_an_empty_text_file_gives_no_text_and_is_named(tmp_path, caplog):
+    texts = [f"line {i}" for i in range(100)]
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    (tmp_path / "b.txt").write_text("")
+    corpus = open_corpus(str(tmp_path), text=TextSpec())
+    assert set(corpus.texts("train")) <= set(texts)
+    assert f"{tmp_path / 'b.txt'} is empty, so it gives no text." in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
