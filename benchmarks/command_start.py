@@ -36,6 +36,8 @@ REPEATS = 5
 def seconds_of(command: list[str], way: str) -> float:
     """Return the seconds that a core spends on a command."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    # wait4 tells what this process alone has used.
     with tempfile.TemporaryDirectory() as folder:
         words = [*command, "--output_dir", f"{folder}/out"]
         process = subprocess.Popen(
@@ -45,6 +47,7 @@ def seconds_of(command: list[str], way: str) -> float:
             stderr=subprocess.DEVNULL,
         )
         _, status, usage = os.wait4(process.pid, 0)
+
     assert status == 0, f"{command[0]} has failed"
     return usage.ru_utime + usage.ru_stime
 
